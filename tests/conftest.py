@@ -25,17 +25,26 @@ LONG = (
 
 
 def pytest_configure() -> None:
-    """Vendors' programs need Node 20 or newer; where the machine has none, that of the virtual environment goes first."""
+    """Vendors' programs need Node 20 or newer; where the machine has none, that of the virtual
+    environment goes first."""
     node = shutil.which("node") if shutil.which("npm") else None
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout if node else ""
+    version = (
+        subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+        if node
+        else ""
+    )
     if not version.startswith("v") or int(version[1:].partition(".")[0]) < 20:
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        os.environ["PATH"] = (
+            f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Benchmarks run only when asked for (`-m`)."""
     out = {"bench"} if "bench" not in (config.option.markexpr or "") else set()
-    kept = [item for item in items if not out.intersection(mark.name for mark in item.iter_markers())]
+    kept = [
+        item for item in items if not out.intersection(mark.name for mark in item.iter_markers())
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = sorted(kept, key=lambda item: _turn(item.path.name))
 

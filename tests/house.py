@@ -2,8 +2,8 @@
 
     python -m tests.house [FOLDER ...]
 
-Without a folder: operator/gatewright. A line counts unless it is blank. A function's length is from `def` to its last
-line, its docstring apart.
+Without a folder: operator/gatewright. A line counts unless it is blank. A function's length is from
+`def` to its last line, its docstring apart.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def measure(path: Path, figures: Figures) -> None:
     tree = ast.parse(source)
     is_core = "core" in path.parts
 
-    figures.modules[str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)] = len(lines)
+    figures.modules[str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path)] = (
+        len(lines)
+    )
     code_lines = sum(bool(line.strip()) for line in lines)
     figures.lines += code_lines
     figures.core_lines += code_lines if is_core else 0
@@ -137,23 +139,35 @@ def report(figures: Figures) -> str:
     """Return the figures as a table: what, now, goal."""
     functions = len(figures.function_lengths)
     vague = sum(figures.names[name] for name in VAGUE_NAMES)
-    long_modules = {path: lines for path, lines in figures.modules.items() if lines > LONGEST_MODULE_LINES}
+    long_modules = {
+        path: lines for path, lines in figures.modules.items() if lines > LONGEST_MODULE_LINES
+    }
     p90 = percentile(figures.function_lengths, 0.9)
 
     rows = [
         ("modules, lines", f"{len(figures.modules)}, {sum(figures.modules.values())}", ""),
         (
             "function median / p90 / max",
-            f"{statistics.median(figures.function_lengths):.0f} / {p90} / {max(figures.function_lengths)}",
+            (
+                f"{statistics.median(figures.function_lengths):.0f} / {p90} / "
+                f"{max(figures.function_lengths)}"
+            ),
             "p90 < 25",
         ),
         ("function names of one word", percent(figures.one_word_functions, functions), "< 50 %"),
         (
             f"functions of {LONG_FUNCTION_LINES} lines or more with a blank line",
-            f"{percent(figures.long_functions_that_breathe, figures.long_functions)} of {figures.long_functions}",
+            (
+                f"{percent(figures.long_functions_that_breathe, figures.long_functions)} of "
+                f"{figures.long_functions}"
+            ),
             "> 60 %",
         ),
-        ("comments in 100 lines", f"{100 * figures.comments / figures.lines:.1f}", "> 3 where a why is needed"),
+        (
+            "comments in 100 lines",
+            f"{100 * figures.comments / figures.lines:.1f}",
+            "> 3 where a why is needed",
+        ),
         (
             "comprehensions in 100 lines of core",
             f"{100 * figures.core_comprehensions / max(1, figures.core_lines):.1f}",
@@ -166,7 +180,10 @@ def report(figures: Figures) -> str:
     ]
     width = max(len(what) for what, _, _ in rows)
     table = [f"{what:{width}}  {now:24}  {goal}".rstrip() for what, now, goal in rows]
-    table += [f"  {path} {lines}" for path, lines in sorted(long_modules.items(), key=lambda entry: -entry[1])]
+    table += [
+        f"  {path} {lines}"
+        for path, lines in sorted(long_modules.items(), key=lambda entry: -entry[1])
+    ]
     return "\n".join(table)
 
 

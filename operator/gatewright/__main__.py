@@ -34,11 +34,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run the operator until it is told to stop."""
     parser = _parser()
     options = parser.parse_args(argv)
-    both = AddressSetting.parse(options.allow_address).both(AddressSetting.parse(options.refuse_address))
+    both = AddressSetting.parse(options.allow_address).both(
+        AddressSetting.parse(options.refuse_address)
+    )
     if both:
-        parser.error(f"--allow-address and --refuse-address both name {', '.join(both)}; take it out of one")
+        parser.error(
+            f"--allow-address and --refuse-address both name {', '.join(both)}; take it out of one"
+        )
     if options.port and options.port == options.health_port:
-        parser.error(f"--port and --health-port are both {options.port}; health needs a port of its own")
+        parser.error(
+            f"--port and --health-port are both {options.port}; health needs a port of its own"
+        )
     _log(options.log_level, options.log_format)
     settings = Settings(
         namespaces=frozenset(options.namespace or ()),
@@ -65,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
                     clusterwide=not settings.namespaces,
                     namespaces=sorted(settings.namespaces),
                     standalone=True,
-                    identity=cast(Any, settings.identity),  # else kopf asks for the user's name; a pod's user has none
+                    # Else kopf asks for the user's name; a pod's user has none.
+                    identity=cast(Any, settings.identity),
                 )
             )
     except KeyboardInterrupt:
@@ -74,8 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _collect_seldom() -> None:
-    """What was imported stays for good, and a pass makes thousands of objects that die by their reference counts: looking
-    through all of that for cycles again and again was a tenth of the CPU."""
+    """What was imported stays for good, and a pass makes thousands of objects that die by their
+    reference counts: looking through all of that for cycles again and again was a tenth of the
+    CPU."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
@@ -87,12 +95,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run the operator against the current context, or the cluster it is in")
+    run = commands.add_parser(
+        "run", help="run the operator against the current context, or the cluster it is in"
+    )
     scope = run.add_mutually_exclusive_group(required=True)
-    scope.add_argument("--all-namespaces", action="store_true", help="run the Releases of every namespace")
-    scope.add_argument("--namespace", action="append", help="run the Releases of this namespace; may be repeated")
-    run.add_argument("--lease-namespace", default=default_lease_namespace(), help="where the Lease is (POD_NAMESPACE)")
-    run.add_argument("--identity", default=default_identity(), help="holder of the Lease (POD_NAME)")
+    scope.add_argument(
+        "--all-namespaces", action="store_true", help="run the Releases of every namespace"
+    )
+    scope.add_argument(
+        "--namespace", action="append", help="run the Releases of this namespace; may be repeated"
+    )
+    run.add_argument(
+        "--lease-namespace",
+        default=default_lease_namespace(),
+        help="where the Lease is (POD_NAMESPACE)",
+    )
+    run.add_argument(
+        "--identity", default=default_identity(), help="holder of the Lease (POD_NAME)"
+    )
     run.add_argument(
         "--port",
         default=os.environ.get("GATEWRIGHT_PORT", str(METRICS_PORT)),
@@ -103,37 +123,48 @@ def _parser() -> argparse.ArgumentParser:
         "--health-port",
         default=os.environ.get("GATEWRIGHT_HEALTH_PORT", str(HEALTH_PORT)),
         type=_port,
-        help="port of /healthz and /readyz, for the kubelet alone; 0 for none (GATEWRIGHT_HEALTH_PORT, 8081)",
+        help=(
+            "port of /healthz and /readyz, for the kubelet alone; 0 for none "
+            "(GATEWRIGHT_HEALTH_PORT, 8081)"
+        ),
     )
     run.add_argument(
         "--allow-address",
         default=os.environ.get("GATEWRIGHT_ALLOW_ADDRESS", ""),
         type=_listed,
-        help="hosts, addresses and networks that Connections may reach although they are loopback, link-local, the API server "
-        "or refused by --refuse-address; NAMESPACE=... for the Connections of one namespace (GATEWRIGHT_ALLOW_ADDRESS)",
+        help="hosts, addresses and networks that Connections may reach although they are "
+        "loopback, link-local, the API server "
+        "or refused by --refuse-address; NAMESPACE=... for the Connections of one "
+        "namespace (GATEWRIGHT_ALLOW_ADDRESS)",
     )
     run.add_argument(
         "--refuse-address",
         default=os.environ.get("GATEWRIGHT_REFUSE_ADDRESS", ""),
         type=_listed,
-        help="hosts, addresses and networks that Connections may not reach; NAMESPACE=... for those of one namespace, whose "
+        help="hosts, addresses and networks that Connections may not reach; NAMESPACE=... for "
+        "those of one namespace, whose "
         "entries come before those for all (GATEWRIGHT_REFUSE_ADDRESS)",
     )
     run.add_argument(
         "--trust-interventions",
         action="store_true",
-        help="act on Interventions also where the admission policy is not in force: anybody may act as anybody there",
+        help=(
+            "act on Interventions also where the admission policy is not in force: anybody may "
+            "act as anybody there"
+        ),
     )
     run.add_argument(
         "--trust-authors",
         action="store_true",
-        help="run Releases and open Connections also where the admission policies are not in force: whoever writes them acts "
+        help="run Releases and open Connections also where the admission policies are not in "
+        "force: whoever writes them acts "
         "with the operator's rights there",
     )
     run.add_argument(
         "--serve-own-namespace",
         action="store_true",
-        help="run Releases and open Connections also in the namespace of the operator's own pod: whoever may edit, or create "
+        help="run Releases and open Connections also in the namespace of the operator's own "
+        "pod: whoever may edit, or create "
         "pods, there can act as the operator",
     )
     run.add_argument(
@@ -146,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
         "--measurements-per-second",
         default=MEASUREMENTS_PER_S,
         type=_positive,
-        help="measurements of one namespace a second at most; what is more is spread over time (50)",
+        help=(
+            "measurements of one namespace a second at most; what is more is spread over time (50)"
+        ),
     )
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     run.add_argument("--log-format", default="text", choices=["text", "json"])

@@ -1,8 +1,9 @@
 """What the shell and the providers promise each other.
 
-A provider is one file: its configuration model, the RBAC it needs, and one coroutine. It gets what it needs as
-arguments, and says how things went by an Answer, a LiveState or a Progress; what goes wrong is Retryable (nobody knows: a
-time-out, 429, 5xx) or Permanent (asking again cannot help: 401, 404, a bad query). Neither is ever a pass.
+A provider is one file: its configuration model, the RBAC it needs, and one coroutine. It gets what
+it needs as arguments, and says how things went by an Answer, a LiveState or a Progress; what goes
+wrong is Retryable (nobody knows: a time-out, 429, 5xx) or Permanent (asking again cannot help: 401,
+404, a bad query). Neither is ever a pass.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from gatewright.core.model import LiveState, Operation, Progress, Standing
 
 
 class Retryable(Exception):
-    """Nobody knows how it went, or it did not go now; asking again may help. The message holds no secret.
+    """Nobody knows how it went, or it did not go now; asking again may help. The message holds no
+    secret.
 
     `after` is the number of seconds that whoever refused wants us to wait.
     """
@@ -53,13 +55,15 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class AuthorPermission:
-    """What the author of a Release must be allowed, because the operator does it for them; admission asks RBAC for it."""
+    """What the author of a Release must be allowed, because the operator does it for them;
+    admission asks RBAC for it."""
 
     verb: str
     group: str
     resource: str
     fields: tuple[str, ...] = ()
-    """Where the configuration names the object, as `name` or `config[].secret`; none: it is asked for without a name."""
+    """Where the configuration names the object, as `name` or `config[].secret`; none: it is asked
+    for without a name."""
     only: tuple[str, str] | None = None
     """Only where this field has this value."""
     spared: tuple[str, ...] = ()
@@ -70,7 +74,8 @@ class AuthorPermission:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A measured value: a number in base units (seconds, a ratio), or a plain yes or no; None where there is no data."""
+    """A measured value: a number in base units (seconds, a ratio), or a plain yes or no; None where
+    there is no data."""
 
     value: float | bool | None
     message: str = ""
@@ -78,7 +83,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OpenConnection:
-    """A Connection, ready to be used: its checked configuration, and the Secret values it refers to.
+    """A Connection, ready to be used: its checked configuration, and the Secret values it refers
+    to.
 
     `identity` changes when the Connection or one of its Secrets does; clients are kept by it.
     """
@@ -98,7 +104,8 @@ class Trouble:
 
     message: str
     hopeless: bool = False
-    """It cannot heal by itself: an invalid image name, a key that is not there. Waiting for room or for a pull can."""
+    """It cannot heal by itself: an invalid image name, a key that is not there. Waiting for room or
+    for a pull can."""
 
 
 class Connector(Protocol):
@@ -120,12 +127,14 @@ class Gate(Protocol):
 
     config: ClassVar[type[BaseModel]]
     connection: ClassVar[str]
-    """Provider key of the Connection it asks; `config.connection` names one, else the namespace's only one is implied."""
+    """Provider key of the Connection it asks; `config.connection` names one, else the namespace's
+    only one is implied."""
     limits: ClassVar[Literal["required", "optional"]]
     """Whether a check of this kind means anything without max or min."""
 
     def unit(self, config: Any) -> Literal["seconds", "ratio", "number", "boolean"] | None:
-        """What the measured value is, so that a limit in another unit can be refused; None where nobody can tell."""
+        """What the measured value is, so that a limit in another unit can be refused; None where
+        nobody can tell."""
         ...
 
     async def measure(self, config: Any, link: OpenConnection) -> Answer:
@@ -135,7 +144,8 @@ class Gate(Protocol):
     async def history(
         self, config: Any, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
-        """Answers of the past (Unix time), to rebuild a window after a restart; empty where there is no such thing."""
+        """Answers of the past (Unix time), to rebuild a window after a restart; empty where there
+        is no such thing."""
         ...
 
 
@@ -148,41 +158,48 @@ def keep_whole_object(obj: dict[str, Any]) -> dict[str, Any]:
 
 
 class Cluster(Protocol):
-    """The API server, in plain dicts. Paths are relative to the server: `/apis/apps/v1/namespaces/a/deployments/b`."""
+    """The API server, in plain dicts. Paths are relative to the server:
+    `/apis/apps/v1/namespaces/a/deployments/b`."""
 
     async def get(self, path: str) -> dict[str, Any]:
         """Read. Raises NotFound, Retryable, Permanent."""
         ...
 
     async def managed(self, path: str) -> dict[str, Any]:
-        """Read afresh, `metadata.managedFields` included: who set what, and when. Raises NotFound, Retryable, Permanent."""
+        """Read afresh, `metadata.managedFields` included: who set what, and when. Raises NotFound,
+        Retryable, Permanent."""
         ...
 
     async def list(
         self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
-        """Read many, by label selector and field selector: of each what `keep` makes of it; None is left out.
+        """Read many, by label selector and field selector: of each what `keep` makes of it; None is
+        left out.
 
-        Anybody may give his objects a label, and make them large: `keep` has to choose by the owner. Raises Retryable,
-        Permanent, also where what is kept is too much.
+        Anybody may give his objects a label, and make them large: `keep` has to choose by the
+        owner. Raises Retryable, Permanent, also where what is kept is too much.
         """
         ...
 
     async def tail(self, path: str, limit: int) -> str:
-        """The last `limit` bytes of a text, such as a pod's log. Raises NotFound, Retryable, Permanent."""
+        """The last `limit` bytes of a text, such as a pod's log. Raises NotFound, Retryable,
+        Permanent."""
         ...
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create. Raises Conflict where it exists already, Retryable, Permanent."""
         ...
 
-    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+    async def patch(
+        self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
+    ) -> dict[str, Any]:
         """Change. Raises NotFound, Conflict, Retryable, Permanent."""
         ...
 
     async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
-        """Delete one object (only that of `uid`, where given), or by selector a collection; background propagation.
-        Gone already is fine. Raises Conflict where another object has its name, Retryable, Permanent."""
+        """Delete one object (only that of `uid`, where given), or by selector a collection;
+        background propagation. Gone already is fine. Raises Conflict where another object has its
+        name, Retryable, Permanent."""
         ...
 
 
@@ -192,30 +209,45 @@ class Target(Protocol):
     config: ClassVar[type[BaseModel]]
     access: ClassVar[Sequence[Access]]
     author: ClassVar[Sequence[AuthorPermission]]
-    """What is asked of a Release's author: whatever `access` writes that is not the operator's own record."""
+    """What is asked of a Release's author: whatever `access` writes that is not the operator's own
+    record."""
 
     def paths(self, namespace: str, config: Any) -> Sequence[str]:
         """API paths of the objects whose changes tell how far it is; the shell watches them."""
         ...
 
     async def look(self, cluster: Cluster, namespace: str, config: Any) -> LiveState:
-        """Its snapshot, and whether it has what `config` wants. A target that is not there is a LiveState with a problem."""
+        """Its snapshot, and whether it has what `config` wants. A target that is not there is a
+        LiveState with a problem."""
         ...
 
     async def perform(
-        self, cluster: Cluster, namespace: str, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        cluster: Cluster,
+        namespace: str,
+        config: Any,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Start `apply`, `set` or `restore`, marked with the operation's key. Raises Retryable, Permanent.
+        """Start `apply`, `set` or `restore`, marked with the operation's key. Raises Retryable,
+        Permanent.
 
-        `restore` is as wide as `operation.changes`: what others changed meanwhile stays, and is named in the Progress.
+        `restore` is as wide as `operation.changes`: what others changed meanwhile stays, and is
+        named in the Progress.
         """
         ...
 
     async def follow(
-        self, cluster: Cluster, namespace: str, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        cluster: Cluster,
+        namespace: str,
+        config: Any,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """How far it is. Succeeded only where the object has what the operation wants, and runs; Absent where it does not
-        carry the operation's key. Conditions older than `operation.since` decide nothing. Raises Retryable, Permanent."""
+        """How far it is. Succeeded only where the object has what the operation wants, and runs;
+        Absent where it does not carry the operation's key. Conditions older than `operation.since`
+        decide nothing. Raises Retryable, Permanent."""
         ...
 
     async def compare(
@@ -228,63 +260,85 @@ class Target(Protocol):
         window: float | None,
         closely: bool = False,
     ) -> Standing:
-        """What it is now, beside what the operations want of it, taken together in their order; a `restore` among them
-        stands for the snapshot. With `window`, also whether it runs: crashes within so many seconds are trouble.
-        Answers from what is known; asks more only where something is wrong, or `closely`, where an end hangs on it.
-        Raises Retryable, Permanent."""
+        """What it is now, beside what the operations want of it, taken together in their order; a
+        `restore` among them stands for the snapshot. With `window`, also whether it runs: crashes
+        within so many seconds are trouble. Answers from what is known; asks more only where
+        something is wrong, or `closely`, where an end hangs on it. Raises Retryable, Permanent."""
         ...
 
     async def trouble(self, cluster: Cluster, namespace: str, config: Any) -> Trouble | None:
-        """What keeps it from getting on, where that can be seen; asked seldom, and only while it does not end."""
+        """What keeps it from getting on, where that can be seen; asked seldom, and only while it
+        does not end."""
         ...
 
 
 class External(Protocol):
     """Something outside the cluster that a step changes: a hosted target, flags, a mark, a restore.
 
-    Nothing outside the cluster can be watched, so it is looked at every `interval` seconds while an operation is under
-    way. Every method may be called again after a crash at any point: `perform` first looks for what an earlier try with
-    the same `operation.key` began, wherever the vendor has a place for the key (meta, comment, idempotency header).
+    Nothing outside the cluster can be watched, so it is looked at every `interval` seconds while an
+    operation is under way. Every method may be called again after a crash at any point: `perform`
+    first looks for what an earlier try with the same `operation.key` began, wherever the vendor has
+    a place for the key (meta, comment, idempotency header).
     """
 
     config: ClassVar[type[BaseModel]]
     connection: ClassVar[str]
-    """Provider key of the Connection it works through; `config.connection` names one, else the namespace's only one."""
+    """Provider key of the Connection it works through; `config.connection` names one, else the
+    namespace's only one."""
     interval: ClassVar[float]
     """Seconds between two looks while an operation is under way."""
 
     def identity(self, config: Any) -> str:
-        """What it owns over there, a line each, within its Connection: two runs that own the same line exclude each other."""
+        """What it owns over there, a line each, within its Connection: two runs that own the same
+        line exclude each other."""
         ...
 
     async def look(self, config: Any, link: OpenConnection) -> LiveState:
-        """Its state now, for the snapshot that `restore` returns to; a Sight without one where nothing can be restored.
+        """Its state now, for the snapshot that `restore` returns to; a Sight without one where
+        nothing can be restored.
 
-        What keeps the configured thing from being used (no such project) is the Sight's problem. Raises Retryable, Permanent.
+        What keeps the configured thing from being used (no such project) is the Sight's problem.
+        Raises Retryable, Permanent.
         """
         ...
 
     async def perform(
-        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Start `apply` (a target), `set` (flags), `act` (anything else) or `restore`. Raises Retryable, Permanent."""
+        """Start `apply` (a target), `set` (flags), `act` (anything else) or `restore`. Raises
+        Retryable, Permanent."""
         ...
 
     async def follow(
-        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """How far it is; Absent where there is no trace of the operation's key. Raises Retryable, Permanent."""
+        """How far it is; Absent where there is no trace of the operation's key. Raises Retryable,
+        Permanent."""
         ...
 
     async def compare(
-        self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
     ) -> Standing:
-        """What it is now, beside what the operations want of it, taken together in their order; a `restore` among them
-        stands for the snapshot. Asked at the guards' interval. Raises Retryable, Permanent."""
+        """What it is now, beside what the operations want of it, taken together in their order; a
+        `restore` among them stands for the snapshot. Asked at the guards' interval. Raises
+        Retryable, Permanent."""
         ...
 
     async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
-        """Why it failed or does not get on (the tail of a build log), where that can be seen. Raises Retryable, Permanent."""
+        """Why it failed or does not get on (the tail of a build log), where that can be seen.
+        Raises Retryable, Permanent."""
         ...
 
 
@@ -297,7 +351,8 @@ class Message:
     thread: str
     """The same for all messages of a run: `NAMESPACE/NAME/UID/RUN`."""
     event: str
-    """What happened: Started, StagePassed, StageFailed, ApprovalNeeded, RollingBack, RolledBack, RollbackFailed, Completed ..."""
+    """What happened: Started, StagePassed, StageFailed, ApprovalNeeded, RollingBack, RolledBack,
+    RollbackFailed, Completed ..."""
     severity: Literal["info", "warning", "error", "critical"]
     title: str
     """One line: release, version, state."""
@@ -324,7 +379,10 @@ class Notifier(Protocol):
     connection: ClassVar[str]
     """Provider key of the Connection it sends through."""
 
-    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
-        """Tell, once more if need be. `handle` is what the last message of the same thread returned (a Slack message to
-        edit, an incident to update); it is kept for the next one. Raises Retryable, Permanent."""
+    async def send(
+        self, config: Any, link: OpenConnection, message: Message, handle: str | None
+    ) -> str | None:
+        """Tell, once more if need be. `handle` is what the last message of the same thread returned
+        (a Slack message to edit, an incident to update); it is kept for the next one. Raises
+        Retryable, Permanent."""
         ...

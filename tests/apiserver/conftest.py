@@ -1,4 +1,5 @@
-"""One laboratory for all tests of a process that need nothing special of theirs: to start one takes longer than most tests."""
+"""One laboratory for all tests of a process that need nothing special of theirs: to start one takes
+longer than most tests."""
 
 from __future__ import annotations
 

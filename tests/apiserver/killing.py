@@ -1,9 +1,10 @@
 """Killed at any write, a run ends as if it had not been: no step twice, no rollback lost (R1).
 
-Two scenarios (five stages to the end; a rollback out of the third stage with flags, deployment and database) are run
-once without a fault, which counts their writes. Then each is run once for every write: the operator is killed there by
-SIGKILL, started again, and the oracle reads what happened from the API server's own records. GATEWRIGHT_CRASH=all
-takes each write in all three positions; otherwise the position goes round with the number of the write.
+Two scenarios (five stages to the end; a rollback out of the third stage with flags, deployment and
+database) are run once without a fault, which counts their writes. Then each is run once for every
+write: the operator is killed there by SIGKILL, started again, and the oracle reads what happened
+from the API server's own records. GATEWRIGHT_CRASH=all takes each write in all three positions;
+otherwise the position goes round with the number of the write.
 
 Two laboratories work side by side, each with an API server of its own: most of a run is waiting.
 """
@@ -24,8 +25,8 @@ from tests.harness.proxy import POSITIONS, Fault, Position, kill_at
 
 LANES = 2
 CONVERGED = 10.0
-"""Seconds from the restarted process' first request within which a run must have ended, beside the time that the same run
-takes without a fault on this machine as busy as it is."""
+"""Seconds from the restarted process' first request within which a run must have ended, beside the
+time that the same run takes without a fault on this machine as busy as it is."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,14 @@ class Scenario:
 
 SUCCESS = Scenario("success", scenarios.crash_success, "Promoted", {"migrate": 1})
 ROLLBACK = Scenario(
-    "rollback", scenarios.crash_rollback, "RolledBack", {"backup": 1, "migrate": 1, "restore": 1, "smoke": 1}
+    "rollback",
+    scenarios.crash_rollback,
+    "RolledBack",
+    {"backup": 1, "migrate": 1, "restore": 1, "smoke": 1},
 )
-PATIENT = Scenario("patient", lambda namespace: scenarios.simple(namespace, bake="2s"), "Promoted", {})
+PATIENT = Scenario(
+    "patient", lambda namespace: scenarios.simple(namespace, bake="2s"), "Promoted", {}
+)
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,10 @@ class Summary:
         killed = [one for one in self.results if one.killed]
         slowest = max(killed, key=lambda one: one.converged)
         return (
-            f"{len(self.results)} runs, {len(killed)} killed, {sum(len(one.problems) for one in self.results)} violations,"
-            f" slowest convergence {slowest.converged:.1f}s (killed {slowest.point and slowest.point.position}"
+            f"{len(self.results)} runs, {len(killed)} killed, "
+            f"{sum(len(one.problems) for one in self.results)} violations,"
+            f" slowest convergence {slowest.converged:.1f}s (killed "
+            f"{slowest.point and slowest.point.position}"
             f" {slowest.where})"
         )
 
@@ -113,8 +121,11 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
         problems = _ending_problems(site, scenario)
     ended = time.monotonic()
     if killed:
-        # Killed after its last write was taken, a run has ended before the new process asks for anything.
-        began = next((one.arrived for one in lab.proxy.calls if one.instance == lab.operator.lives), ended)
+        # Killed after its last write was taken, a run has ended before the new process asks for
+        # anything.
+        began = next(
+            (one.arrived for one in lab.proxy.calls if one.instance == lab.operator.lives), ended
+        )
     converged = ended - began
     if killed and converged > CONVERGED + plain:
         problems.append(f"converged only {converged:.1f}s after the restart")
@@ -122,9 +133,15 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
     problems += _effect_problems(site, scenario)
     writes = lab.proxy.writes(site.name)
     known = isinstance(point, Point) and len(writes) >= point.number
-    where = f"{point.position} {writes[point.number - 1]}" if known else ""  # type: ignore[union-attr]
+    where = (f"{point.position} {writes[point.number - 1]}") if known else ""  # type: ignore[union-attr]
     return Result(
-        point if isinstance(point, Point) else None, killed, converged, problems, _ending(site), len(writes), where
+        point if isinstance(point, Point) else None,
+        killed,
+        converged,
+        problems,
+        _ending(site),
+        len(writes),
+        where,
     )
 
 
@@ -154,7 +171,11 @@ def _effect_problems(site: Site, scenario: Scenario) -> list[str]:
     ran: dict[str, int] = {}
     for one in site.lab.world.runs(site.name):
         ran[one.command[0]] = ran.get(one.command[0], 0) + 1
-    return [] if ran == dict(scenario.effects) else [f"containers were started {ran}, wanted {dict(scenario.effects)}"]
+    return (
+        []
+        if ran == dict(scenario.effects)
+        else [f"containers were started {ran}, wanted {dict(scenario.effects)}"]
+    )
 
 
 def _ending(site: Site) -> dict[str, Any]:
@@ -173,12 +194,16 @@ def _ending(site: Site) -> dict[str, Any]:
         "lastGood": (status.get("lastGood") or {}).get("version"),
         "rejected": [item["version"] for item in status.get("rejected", ())],
         "history": [(item["version"], item["outcome"]) for item in status.get("history", ())],
-        "conditions": {item["type"]: (item["status"], item["reason"]) for item in status.get("conditions", ())},
+        "conditions": {
+            item["type"]: (item["status"], item["reason"]) for item in status.get("conditions", ())
+        },
         "jobs": sorted(job["metadata"]["name"].rpartition("-")[0] for job in site.jobs()),
     }
 
 
-def explore(lanes: list[Lab], scenario: Scenario, positions: Callable[[int], tuple[Position, ...]]) -> Summary:
+def explore(
+    lanes: list[Lab], scenario: Scenario, positions: Callable[[int], tuple[Position, ...]]
+) -> Summary:
     """The fault-free run, then one run for each point, on all lanes."""
     plain = [run(lab, scenario, None) for lab in lanes]
     for result in plain:
@@ -217,7 +242,9 @@ def explore(lanes: list[Lab], scenario: Scenario, positions: Callable[[int], tup
 
 def _difference(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {got[name]!r} instead of {wanted[name]!r}" for name in wanted if got[name] != wanted[name]
+        f"{name} {got[name]!r} instead of {wanted[name]!r}"
+        for name in wanted
+        if got[name] != wanted[name]
     )
 
 
@@ -232,4 +259,6 @@ def killed_at_every_write(lanes: list[Lab], scenario: Scenario, capsys: Any) -> 
         print(f"\nkilled at every write, {scenario.name}: {summary}")
     assert not summary.bad(), "\n\n".join(str(one) for one in summary.bad())
     killed = sum(one.killed for one in summary.results)
-    assert killed >= 0.9 * (len(summary.results) - LANES), "too many runs ended before their write came"
+    assert killed >= 0.9 * (len(summary.results) - LANES), (
+        "too many runs ended before their write came"
+    )

@@ -19,7 +19,9 @@ Right = tuple[str, str, str, str]
 class People:
     """Users of one namespace, each with what RBAC gives them; a moment passes before RBAC knows."""
 
-    def __init__(self, lab: Lab, namespace: str, path: str = RELEASES, policy: str = authors.POLICY_NAME) -> None:
+    def __init__(
+        self, lab: Lab, namespace: str, path: str = RELEASES, policy: str = authors.POLICY_NAME
+    ) -> None:
         """`path`: of the objects that they write; `policy`: the one that answers."""
         self.lab, self.namespace, self.policy = lab, namespace, policy
         self.path = path.format(namespace)
@@ -30,7 +32,13 @@ class People:
         """Somebody new, who may write Releases and Connections and has these rights."""
         user = f"{self.namespace}-user{next(self._numbers)}"
         write = ["create", "update", "patch", "delete", "get"]
-        rules = [{"apiGroups": ["gatewright.dev"], "resources": ["releases", "connections", *also], "verbs": write}]
+        rules = [
+            {
+                "apiGroups": ["gatewright.dev"],
+                "resources": ["releases", "connections", *also],
+                "verbs": write,
+            }
+        ]
         for verb, group, resource, name in rights:
             rule: dict[str, Any] = {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
             rules.append(rule | ({"resourceNames": [name]} if name else {}))
@@ -66,12 +74,16 @@ class People:
     def passes(self, api: Api, body: Mapping[str, Any]) -> None:
         said: list[str] = []
         with contextlib.suppress(Late):
-            self.lab.wait(lambda: said.append(self.said(api, body)) or not said[-1], 10, "it to be admitted")
+            self.lab.wait(
+                lambda: said.append(self.said(api, body)) or not said[-1], 10, "it to be admitted"
+            )
         assert said[-1] == ""
 
     def refuses(self, api: Api, body: Mapping[str, Any], right: Right, where: str) -> None:
         """For lack of this right alone, in words that say so."""
-        words = f"{where}: {self.name_of(api)} may not {spoken(right)} in namespace {self.namespace};"
+        words = (
+            f"{where}: {self.name_of(api)} may not {spoken(right)} in namespace {self.namespace};"
+        )
         said = self.tells(api, body, words)
         assert self.policy in said and "RBAC must allow" in said
 
@@ -89,7 +101,9 @@ class People:
 def spoken(right: Right) -> str:
     verb, group, resource, name = right
     what = f"{resource}.{group}" if group else resource
-    return f"{verb} {what}" + (f"/{name}" if name else "" if verb in ("create", "delete") else " of any name")
+    return f"{verb} {what}" + (
+        f"/{name}" if name else "" if verb in ("create", "delete") else " of any name"
+    )
 
 
 def told(ask: Callable[[], Any]) -> str:

@@ -1,4 +1,5 @@
-"""Where the API server does not ask RBAC about authors, nothing of theirs begins: with real policies that come and go."""
+"""Where the API server does not ask RBAC about authors, nothing of theirs begins: with real
+policies that come and go."""
 
 from __future__ import annotations
 
@@ -34,7 +35,10 @@ def made(lab: Lab) -> Site:
     site = lab.namespace()
     site.deployment()
     site.secret("token", {"token": "of-no-use"})
-    opens = {"url": lab.standin.url, "bearerToken": {"secretRef": {"name": "token", "key": "token"}}}
+    opens = {
+        "url": lab.standin.url,
+        "bearerToken": {"secretRef": {"name": "token", "key": "token"}},
+    }
     site.connection("api", {"http": opens})
     lab.standin.number(query("errors", site.name), 0.001)
     return site
@@ -75,16 +79,20 @@ def connection(site: Site, name: str = "api") -> Any:
 def reads(site: Site, secret: str = "token") -> int:
     """How often the operator has read a Secret."""
     return sum(
-        event["objectRef"].get("name") == secret and event["objectRef"].get("namespace") == site.name
+        event["objectRef"].get("name") == secret
+        and event["objectRef"].get("namespace") == site.name
         for event in site.lab.server.audit_events()
-        if event["user"]["username"] == OPERATOR and event.get("objectRef", {}).get("resource") == "secrets"
+        if event["user"]["username"] == OPERATOR
+        and event.get("objectRef", {}).get("resource") == "secrets"
     )
 
 
 def tried(site: Site) -> list[str]:
     """The operator's dry runs."""
     site.writes()
-    trials = [one for one in site.lab.audit.trials if one.user == OPERATOR and one.namespace == site.name]
+    trials = [
+        one for one in site.lab.audit.trials if one.user == OPERATOR and one.namespace == site.name
+    ]
     return sorted(f"{one.verb} {one.resource}" for one in trials)
 
 
@@ -100,7 +108,13 @@ def test_nothing_begins_without_the_policies_and_all_of_it_with_them(bare: Site)
     message = bare.until(waits)["message"]
     assert f"not in force in namespace {bare.name}" in message
     assert all(
-        name in message for name in ("gatewright-releases", "gatewright-uses", "gatewright-status", "gatewright-jobs")
+        name in message
+        for name in (
+            "gatewright-releases",
+            "gatewright-uses",
+            "gatewright-status",
+            "gatewright-jobs",
+        )
     )
     assert "manifests/admission" in message and "--trust-authors" in message
     assert "run" not in bare.status() and bare.image() == "shop/web:1.0.0"
@@ -129,17 +143,25 @@ def test_a_namespace_is_tried_once(guarded: Site) -> None:
     ]  # fmt: skip
     guarded.change({"version": "3.0.0"})
     guarded.ended("Promoted", run=2)
-    guarded.apply({"version": "1", "stages": [{"name": "ship", "steps": [{"name": "w", "wait": "100ms"}]}]}, "other")
+    guarded.apply(
+        {"version": "1", "stages": [{"name": "ship", "steps": [{"name": "w", "wait": "100ms"}]}]},
+        "other",
+    )
     guarded.ended("Promoted", name="other")
     assert tried(guarded) == first
     guarded.clean()
 
 
 def test_a_run_goes_back_whatever_became_of_the_policies(guarded: Site) -> None:
-    """Also by another process, which has never seen them in force; and what verifies it is asked."""
+    """Also by another process, which has never seen them in force; and what verifies it is
+    asked."""
     lab = guarded.lab
     lab.standin.page("/ok")
-    stage = {"name": "ship", "steps": [deploy(), CONFIRM], "gates": [gate("errors", query("errors", guarded.name))]}
+    stage = {
+        "name": "ship",
+        "steps": [deploy(), CONFIRM],
+        "gates": [gate("errors", query("errors", guarded.name))],
+    }
     guarded.apply(release(stages=[stage], rollback={"verify": [_site_answers()]}))
     guarded.until(lambda status: status.get("state") == "WaitingForPerson")
     lab.operator.stop()
@@ -177,7 +199,10 @@ def test_an_edit_does_not_count_by_a_retry_without_the_policies(guarded: Site) -
         20,
         "an answer to the Retry",
     )
-    assert "the edit does not count" in answered[0]["message"] and "not in force" in answered[0]["message"]
+    assert (
+        "the edit does not count" in answered[0]["message"]
+        and "not in force" in answered[0]["message"]
+    )
     assert [item["name"] for item in guarded.run()["stages"]] == ["ship"]
 
 
@@ -201,7 +226,11 @@ def test_an_operator_that_may_not_try_knows_nothing(guarded: Site) -> None:
     """Unknown is an error: its role is older than the trials."""
     lab = guarded.lab
     role = lab.api.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/gatewright")
-    less = [rule for rule in role["rules"] if rule["verbs"] != ["create"] or rule["apiGroups"] != ["gatewright.dev"]]
+    less = [
+        rule
+        for rule in role["rules"]
+        if rule["verbs"] != ["create"] or rule["apiGroups"] != ["gatewright.dev"]
+    ]
     assert len(less) == len(role["rules"]) - 1
     path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatewright"
     lab.api.merge(path, {"rules": less})
@@ -257,7 +286,9 @@ def test_a_release_that_captures_a_secret_says_where_that_is_switched_on(guarded
 def _says(site: Site, generation: int) -> bool:
     """Whether a status is admitted that is nobody's."""
     try:
-        site.lab.api.merge(f"{site.path('idle')}/status?dryRun=All", {"status": {"observedGeneration": generation}})
+        site.lab.api.merge(
+            f"{site.path('idle')}/status?dryRun=All", {"status": {"observedGeneration": generation}}
+        )
     except ApiError:
         return False
     return True

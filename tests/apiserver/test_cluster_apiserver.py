@@ -47,7 +47,9 @@ def _ask(kubeconfig: Path, path: str, tmp_path: Path) -> tuple[int, Any]:
     context = ssl.create_default_context(cafile=str(files["ca"]))
     context.load_cert_chain(files["crt"], files["key"])
     try:
-        with urllib.request.urlopen(cluster["server"] + path, context=context, timeout=10) as answer:
+        with urllib.request.urlopen(
+            cluster["server"] + path, context=context, timeout=10
+        ) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -88,8 +90,13 @@ def test_the_audit_log_has_each_request_once_leases_included(server: ApiServer) 
     server.request("POST", "/apis/coordination.k8s.io/v1/namespaces/default/leases", lease)
 
     def seen() -> list[dict[str, Any]]:
-        return [e for e in server.audit_events() if e["verb"] == "create" and e["objectRef"]["resource"] == "leases"
-                and e["objectRef"].get("namespace") == "default"]  # fmt: skip
+        return [
+            e
+            for e in server.audit_events()
+            if e["verb"] == "create"
+            and e["objectRef"]["resource"] == "leases"
+            and e["objectRef"].get("namespace") == "default"
+        ]
 
     assert wait_until(lambda: len(seen()) == 1, 5)
     (event,) = seen()
@@ -101,7 +108,8 @@ def test_the_audit_log_has_each_request_once_leases_included(server: ApiServer) 
 
 def test_validating_admission_policies_are_on(server: ApiServer) -> None:
     names = {
-        resource["name"] for resource in server.request("GET", "/apis/admissionregistration.k8s.io/v1")["resources"]
+        resource["name"]
+        for resource in server.request("GET", "/apis/admissionregistration.k8s.io/v1")["resources"]
     }
     assert "validatingadmissionpolicies" in names
 
@@ -117,7 +125,11 @@ def test_request_bodies_can_be_audited_and_the_controller_manager_makes_pods_of_
             return list(server.request("GET", "/api/v1/namespaces/default/pods")["items"])
 
         assert wait_until(lambda: len(pods()) == 1, 20)
-        created = [e for e in server.audit_events() if e["verb"] == "create" and e["objectRef"]["resource"] == "jobs"]
+        created = [
+            e
+            for e in server.audit_events()
+            if e["verb"] == "create" and e["objectRef"]["resource"] == "jobs"
+        ]
         assert [event["requestObject"]["metadata"]["name"] for event in created] == ["one"]
         assert set(server.pids) == {"etcd", "kube-apiserver", "kube-controller-manager"}
 
@@ -143,7 +155,9 @@ time.sleep(600)
 
 
 def test_when_the_test_process_is_killed_nothing_stays() -> None:
-    child = subprocess.Popen([sys.executable, "-c", _CHILD], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert child.stdout is not None
         directory, pids = json.loads(child.stdout.readline())

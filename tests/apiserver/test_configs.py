@@ -1,4 +1,5 @@
-"""ConfigMaps and Secrets on a real API server: what its rules make of what is written, and what it says of others."""
+"""ConfigMaps and Secrets on a real API server: what its rules make of what is written, and what it
+says of others."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def server() -> Any:
 @pytest.fixture
 async def kube(server: ApiServer) -> AsyncIterator[Kube]:
     configuration = client.Configuration()
-    await config.load_kube_config(config_file=str(server.kubeconfig), client_configuration=configuration)
+    await config.load_kube_config(
+        config_file=str(server.kubeconfig), client_configuration=configuration
+    )
     found = Kube(client.ApiClient(configuration))
     yield found
     await found.close()
@@ -54,7 +57,9 @@ async def kube(server: ApiServer) -> AsyncIterator[Kube]:
 async def configmap(kube: Kube, **content: Any) -> str:
     """A ConfigMap; its subject."""
     name = f"flags-{next(NUMBERS)}"
-    await kube.create(api_path("v1", "configmaps", NAMESPACE), {"metadata": {"name": name}, **content})
+    await kube.create(
+        api_path("v1", "configmaps", NAMESPACE), {"metadata": {"name": name}, **content}
+    )
     return f"configmap/{name}"
 
 
@@ -62,7 +67,8 @@ async def secret(kube: Kube, **more: Any) -> str:
     """A Secret; its subject."""
     name = f"keys-{next(NUMBERS)}"
     await kube.create(
-        api_path("v1", "secrets", NAMESPACE), {"metadata": {"name": name}, "data": {"token": TOKEN}, **more}
+        api_path("v1", "secrets", NAMESPACE),
+        {"metadata": {"name": name}, "data": {"token": TOKEN}, **more},
     )
     return f"secret/{name}"
 
@@ -87,46 +93,74 @@ def setting(subject: str, **values: str) -> Operation:
     return Operation("1.a.b.1-x", "set", subject, {"set": values})
 
 
-def restoring(subject: str, *changes: Operation, captured: bool, restore: str | None = None) -> Operation:
-    return Operation("1.rollback.0-x", "restore", subject, {"captured": captured, "restore": restore}, changes=changes)
+def restoring(
+    subject: str, *changes: Operation, captured: bool, restore: str | None = None
+) -> Operation:
+    return Operation(
+        "1.rollback.0-x",
+        "restore",
+        subject,
+        {"captured": captured, "restore": restore},
+        changes=changes,
+    )
 
 
 @pytest.mark.parametrize("captured", [True, False])
 async def test_set_changed_by_others_and_restored(kube: Kube, captured: bool) -> None:
-    subject = await configmap(kube, data={"VOICE": "off", "KEPT": "yes"}, binaryData={"logo": "AAEC"})
+    subject = await configmap(
+        kube, data={"VOICE": "off", "KEPT": "yes"}, binaryData={"logo": "AAEC"}
+    )
     before = await snapshot_of(kube, subject)
     change = setting(subject, VOICE="on", NEW="1", logo="text")
     await configs.set_config(kube, NAMESPACE, change, before)
     found = await kube.get(where(subject))
-    assert found["data"] == {"VOICE": "on", "KEPT": "yes", "NEW": "1", "logo": "text"} and "binaryData" not in found
+    assert (
+        found["data"] == {"VOICE": "on", "KEPT": "yes", "NEW": "1", "logo": "text"}
+        and "binaryData" not in found
+    )
     assert (await configs.follow_config(kube, NAMESPACE, change, before)).state == "Succeeded"
 
     await write(kube, subject, data={"VOICE": "off", "KEPT": "no"})
     standing = await configs.compare_config(kube, VIEW, [change], before)
-    assert standing.difference.startswith(f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20')
+    assert standing.difference.startswith(
+        f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20'
+    )
     assert (await configs.follow_config(kube, NAMESPACE, change, before)).stuck
 
     operation = restoring(subject, change, captured=captured)
     done = await configs.restore_config(kube, VIEW, operation, before)
     found = await kube.get(where(subject))
     assert found["data"] == {"VOICE": "off", "KEPT": "yes" if captured else "no"}
-    assert found["binaryData"] == {"logo": "AAEC"} and found["metadata"]["annotations"][KEY] == operation.key
-    words = "KEPT, changed meanwhile, returned" if captured else "KEPT stays as it is, changed since the"
+    assert (
+        found["binaryData"] == {"logo": "AAEC"}
+        and found["metadata"]["annotations"][KEY] == operation.key
+    )
+    words = (
+        "KEPT, changed meanwhile, returned"
+        if captured
+        else "KEPT stays as it is, changed since the"
+    )
     assert done.notable and words in done.message
     assert captured or "(set by argocd at 20" in done.message
     assert (await configs.compare_config(kube, VIEW, [change, operation], before)).difference == ""
     again = await kube.get(where(subject))
     await configs.restore_config(kube, VIEW, operation, before)
-    assert (await kube.get(where(subject)))["metadata"] == again["metadata"], "nothing is written twice"
+    assert (await kube.get(where(subject)))["metadata"] == again["metadata"], (
+        "nothing is written twice"
+    )
 
 
-async def test_what_is_gone_is_made_again_and_an_immutable_one_is_refused_in_words(kube: Kube) -> None:
+async def test_what_is_gone_is_made_again_and_an_immutable_one_is_refused_in_words(
+    kube: Kube,
+) -> None:
     subject = await configmap(kube, data={"VOICE": "off"}, immutable=True)
     before = await snapshot_of(kube, subject)
     with pytest.raises(Permanent, match="is immutable, and VOICE would have to change"):
         await configs.set_config(kube, NAMESPACE, setting(subject, VOICE="on"), before)
     operation = restoring(subject, captured=True)
-    assert (await configs.restore_config(kube, VIEW, operation, before)).message == "", "what is the same is marked"
+    assert (await configs.restore_config(kube, VIEW, operation, before)).message == "", (
+        "what is the same is marked"
+    )
     assert (await configs.follow_config(kube, NAMESPACE, operation, before)).state == "Succeeded"
     await kube.delete(where(subject))
     assert (await configs.restore_config(kube, VIEW, operation, before)).notable
@@ -135,7 +169,9 @@ async def test_what_is_gone_is_made_again_and_an_immutable_one_is_refused_in_wor
 
 
 @pytest.mark.parametrize("kind", ["Opaque", "example.com/login"])
-async def test_a_secret_that_was_rotated_stays_and_one_that_is_gone_comes_back(kube: Kube, kind: str) -> None:
+async def test_a_secret_that_was_rotated_stays_and_one_that_is_gone_comes_back(
+    kube: Kube, kind: str
+) -> None:
     subject = await secret(kube, type=kind)
     before = await snapshot_of(kube, subject)
     await write(kube, subject, data={"token": ROTATED})
@@ -161,7 +197,9 @@ async def test_old_revisions_go_with_their_copies(kube: Kube) -> None:
     first, second = subjects
     needed = ([first], [first, second], [second])
     kept = [
-        Revision.named(VIEW, str(run), {"snapshots": {subject: snapshots[subject] for subject in needs}})
+        Revision.named(
+            VIEW, str(run), {"snapshots": {subject: snapshots[subject] for subject in needs}}
+        )
         for run, needs in enumerate(needed, 1)
     ]
     for run, revision in enumerate(kept, 1):
@@ -171,16 +209,22 @@ async def test_old_revisions_go_with_their_copies(kube: Kube) -> None:
         await revisions.read_revision(kube, VIEW, kept[0].name)
     with pytest.raises(NotFound):
         await kube.get(api_path("v1", "secrets", NAMESPACE, snapshots[first]["copy"]))
-    assert (await kube.get(api_path("v1", "secrets", NAMESPACE, snapshots[second]["copy"])))["data"] == {
-        "token": ROTATED
+    assert (await kube.get(api_path("v1", "secrets", NAMESPACE, snapshots[second]["copy"])))[
+        "data"
+    ] == {"token": ROTATED}
+    assert await revisions.read_revision(kube, VIEW, kept[2].name) == {
+        "snapshots": {second: snapshots[second]}
     }
-    assert await revisions.read_revision(kube, VIEW, kept[2].name) == {"snapshots": {second: snapshots[second]}}
 
 
-async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_takes(kube: Kube) -> None:
+async def test_the_largest_snapshot_that_is_taken_is_one_that_the_api_server_takes(
+    kube: Kube,
+) -> None:
     held = {"a": ""}
     data = {"snapshots": {"configmap/big": {"data": held}}}
-    held["a"] = "<&>é" * ((revisions.MAX_REVISION_BYTES - len(as_json(data))) // (len(as_json("<&>é")) - 2))
+    held["a"] = "<&>é" * (
+        (revisions.MAX_REVISION_BYTES - len(as_json(data))) // (len(as_json("<&>é")) - 2)
+    )
     assert revisions.MAX_REVISION_BYTES - len(as_json(data)) < 20
     assert revisions.explain_too_large(data) is None
     named = Revision.named(VIEW, "9", data)
@@ -211,7 +255,11 @@ async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> N
         told.clear()
         await write(kube, subject, data={"VOICE": "off"})
         await asyncio.wait_for(told.wait(), 10)
-        difference = (await configs.compare_config(lens, VIEW, [setting(subject, VOICE="on")], None)).difference
-        assert difference.startswith(f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20')
+        difference = (
+            await configs.compare_config(lens, VIEW, [setting(subject, VOICE="on")], None)
+        ).difference
+        assert difference.startswith(
+            f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20'
+        )
     finally:
         await watches.close()

@@ -27,7 +27,12 @@ pytestmark = pytest.mark.apiserver
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "crds").glob("gatewright.dev_*.yaml"))
-SAMPLES = sorted([*(ROOT / "manifests/samples").glob("*.yaml"), *(ROOT / "tests/e2e/foco/releases").glob("*.yaml")])
+SAMPLES = sorted(
+    [
+        *(ROOT / "manifests/samples").glob("*.yaml"),
+        *(ROOT / "tests/e2e/foco/releases").glob("*.yaml"),
+    ]
+)
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 FORM = ("manifests/setup", "manifests")
 ACCOUNT = "system:serviceaccount:gatewright-system:gatewright"
@@ -46,7 +51,9 @@ def server() -> Iterator[ApiServer]:
             applied = kubectl(started, "apply", "-k", str(ROOT / folder))
             assert applied.returncode == 0, applied.stderr
         started.request("POST", "/api/v1/namespaces", {"metadata": {"name": "shop"}})
-        assert wait_until(lambda: all(_established(started, kind.plural) for kind in crds.KINDS), 20)
+        assert wait_until(
+            lambda: all(_established(started, kind.plural) for kind in crds.KINDS), 20
+        )
         assert wait_until(lambda: _served(started), 20)
         yield started
     finally:
@@ -57,12 +64,20 @@ def kubectl(server: ApiServer, *arguments: str) -> subprocess.CompletedProcess[s
     program = str(assets.ensure(["kubectl"])["kubectl"])
     environment = os.environ | {"KUBECONFIG": str(server.kubeconfig)}
     return subprocess.run(
-        [program, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [program, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
 def _established(server: ApiServer, plural: str) -> bool:
-    conditions = server.request("GET", f"{DEFINITIONS}/{plural}.gatewright.dev")["status"].get("conditions") or []
+    conditions = (
+        server.request("GET", f"{DEFINITIONS}/{plural}.gatewright.dev")["status"].get("conditions")
+        or []
+    )
     return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
 
@@ -82,13 +97,14 @@ def _collection(item: dict[str, Any]) -> str:
     return f"/apis/gatewright.dev/v1alpha1/namespaces/{item['metadata']['namespace']}/{item['kind'].lower()}s"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # CRDs
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_crd_is_small_enough_for_plain_kubectl_apply(path: Path) -> None:
-    # kubectl apply keeps the whole object as JSON in an annotation, without spaces; annotations end at 256 KiB.
+    # kubectl apply keeps the whole object as JSON in an annotation, without spaces; annotations end
+    # at 256 KiB.
     assert path.stat().st_size < 250 * 1024
     assert len(json.dumps(yaml.safe_load(path.read_text()), separators=(",", ":"))) < 240 * 1024
 
@@ -110,13 +126,17 @@ def test_applying_everything_again_changes_nothing(server: ApiServer) -> None:
 
 def test_kubectl_explains_every_field_of_the_spec(server: ApiServer) -> None:
     found = kubectl(server, "explain", "release.spec.stages.gates.for")
-    assert "Fail only when every sample over this time breached" in " ".join(found.stdout.split()), found.stderr
+    assert "Fail only when every sample over this time breached" in " ".join(
+        found.stdout.split()
+    ), found.stderr
     found = kubectl(server, "explain", "release.spec", "--recursive")
     assert found.returncode == 0
     assert "failureThreshold" in found.stdout
 
 
-def test_kubectl_get_has_the_columns_of_the_design(server: ApiServer, minimal: dict[str, Any]) -> None:
+def test_kubectl_get_has_the_columns_of_the_design(
+    server: ApiServer, minimal: dict[str, Any]
+) -> None:
     _create_ending(server, minimal, "rolled_back")
     try:
         table = kubectl(server, "get", "rls", "-n", "shop").stdout.splitlines()
@@ -161,10 +181,12 @@ def test_what_the_core_writes_fits_the_status_schema_and_nothing_is_pruned(
     path = f"{_collection(found)}/{made['metadata']['name']}"
     answer = server.request("PUT", f"{path}/status?fieldValidation=Strict", made)
     server.request("DELETE", path)
-    assert answer["status"] == golden["status"], "an echo is exactly what was written: no defaults, nothing pruned"
+    assert answer["status"] == golden["status"], (
+        "an echo is exactly what was written: no defaults, nothing pruned"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Samples
 
 
@@ -177,7 +199,11 @@ def test_a_sample_is_accepted(server: ApiServer, path: Path, index: int) -> None
     item = _documents(path)[index]
     item["metadata"]["namespace"] = "shop"
     server.request("POST", f"{_collection(item)}?dryRun=All&fieldValidation=Strict", item)
-    wrong = spec_of(item["spec"])[1] if item["kind"] == "Release" else tuple(connection_problems(item["spec"]))
+    wrong = (
+        spec_of(item["spec"])[1]
+        if item["kind"] == "Release"
+        else tuple(connection_problems(item["spec"]))
+    )
     assert wrong == (), "the operator sees more than the API server, and finds nothing either"
 
 
@@ -185,11 +211,13 @@ def test_the_readmes_release_is_thirty_lines_at_most() -> None:
     assert len((ROOT / "manifests/samples/release-minimal.yaml").read_text().splitlines()) <= 30
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What the operator may do
 
 
-def _may(server: ApiServer, verb: str, group: str, resource: str, namespace: str, name: str = "") -> bool:
+def _may(
+    server: ApiServer, verb: str, group: str, resource: str, namespace: str, name: str = ""
+) -> bool:
     plural, _, sub = resource.partition("/")
     attributes = {
         "verb": verb,
@@ -199,7 +227,11 @@ def _may(server: ApiServer, verb: str, group: str, resource: str, namespace: str
         "namespace": namespace,
         "name": name,
     }
-    groups = ["system:serviceaccounts", "system:serviceaccounts:gatewright-system", "system:authenticated"]
+    groups = [
+        "system:serviceaccounts",
+        "system:serviceaccounts:gatewright-system",
+        "system:authenticated",
+    ]
     review = {"spec": {"user": ACCOUNT, "groups": groups, "resourceAttributes": attributes}}
     answer = server.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
     return bool(answer["status"]["allowed"])
@@ -238,16 +270,22 @@ def test_the_operator_may_do_what_it_declares_everywhere(server: ApiServer) -> N
         ("impersonate", "", "serviceaccounts", "shop"),
     ],
 )
-def test_the_operator_may_not(server: ApiServer, verb: str, group: str, resource: str, namespace: str) -> None:
+def test_the_operator_may_not(
+    server: ApiServer, verb: str, group: str, resource: str, namespace: str
+) -> None:
     assert not _may(server, verb, group, resource, namespace)
 
 
 def test_the_lease_is_the_operators_in_its_own_namespace(server: ApiServer) -> None:
     for verb in ("get", "create", "update"):
-        assert _may(server, verb, "coordination.k8s.io", "leases", "gatewright-system", "gatewright")
+        assert _may(
+            server, verb, "coordination.k8s.io", "leases", "gatewright-system", "gatewright"
+        )
 
 
-def test_where_the_api_server_is_may_be_read_and_nothing_else_of_that_kind(server: ApiServer) -> None:
+def test_where_the_api_server_is_may_be_read_and_nothing_else_of_that_kind(
+    server: ApiServer,
+) -> None:
     kind = ("discovery.k8s.io", "endpointslices")
     assert _may(server, "get", *kind, "default", "kubernetes")
     assert not _may(server, "get", *kind, "default", "other")
@@ -255,9 +293,14 @@ def test_where_the_api_server_is_may_be_read_and_nothing_else_of_that_kind(serve
 
 
 def test_the_operators_pod_fits_pod_security_restricted(server: ApiServer) -> None:
-    deployment = server.request("GET", "/apis/apps/v1/namespaces/gatewright-system/deployments/gatewright")
+    deployment = server.request(
+        "GET", "/apis/apps/v1/namespaces/gatewright-system/deployments/gatewright"
+    )
     template = deployment["spec"]["template"]
-    pod = {"metadata": {"name": "probe", "labels": template["metadata"]["labels"]}, "spec": template["spec"]}
+    pod = {
+        "metadata": {"name": "probe", "labels": template["metadata"]["labels"]},
+        "spec": template["spec"],
+    }
     server.request("POST", "/api/v1/namespaces/gatewright-system/pods?dryRun=All", pod)
     pod["spec"] = {**pod["spec"], "securityContext": {}}
     with pytest.raises(RuntimeError, match=r'violates PodSecurity \\"restricted'):
@@ -266,7 +309,10 @@ def test_the_operators_pod_fits_pod_security_restricted(server: ApiServer) -> No
 
 @pytest.mark.parametrize(
     ("headers", "admitted"),
-    [({}, False), ({"Impersonate-Extra-authentication.kubernetes.io%2Fpod-name": "gatewright-0"}, True)],
+    [
+        ({}, False),
+        ({"Impersonate-Extra-authentication.kubernetes.io%2Fpod-name": "gatewright-0"}, True),
+    ],
     ids=["no pod", "a pod"],
 )
 def test_the_operators_account_writes_a_status_from_its_pod_alone(
@@ -275,25 +321,38 @@ def test_the_operators_account_writes_a_status_from_its_pod_alone(
     """Who impersonates it may not say which pod it is in, unless they may impersonate that, too."""
     name = f"by-{'pod' if admitted else 'nobody'}"
     stages = [{"name": "ship", "steps": [{"name": "wait", "wait": "1s"}]}]
-    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name, "namespace": "shop"}}
-    server.request("POST", _collection(body), {**body, "spec": {"version": "1", "suspend": True, "stages": stages}})
+    body = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": name, "namespace": "shop"},
+    }
+    server.request(
+        "POST",
+        _collection(body),
+        {**body, "spec": {"version": "1", "suspend": True, "stages": stages}},
+    )
 
     path = f"{_collection(body)}/{name}/status"
     wanted = "" if admitted else "shows no pod that it runs in"
 
     def answered() -> bool:
-        said = _as_the_operator(server, path, {"status": {"message": "promoted by somebody"}}, headers)
+        said = _as_the_operator(
+            server, path, {"status": {"message": "promoted by somebody"}}, headers
+        )
         return said == "" if admitted else wanted in said
 
     assert wait_until(answered, 20)
 
 
 def _as_the_operator(server: ApiServer, path: str, patch: Any, headers: dict[str, str]) -> str:
-    """What the API server says to who impersonates the operator's ServiceAccount; nothing where it admits the patch."""
+    """What the API server says to who impersonates the operator's ServiceAccount; nothing where it
+    admits the patch."""
     context = ssl.create_default_context(cafile=str(server.directory / "ca.crt"))
     context.load_cert_chain(server.directory / "admin.crt", server.directory / "admin.key")
     address = urlsplit(server.url)
-    connection = http.client.HTTPSConnection(str(address.hostname), address.port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection(
+        str(address.hostname), address.port, timeout=10, context=context
+    )
     kind = {"Content-Type": "application/merge-patch+json", "Impersonate-User": ACCOUNT}
     try:
         connection.request("PATCH", path, json.dumps(patch), kind | headers)
@@ -313,8 +372,16 @@ def test_the_namespaced_install_is_accepted_too(server: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("install", "component", "made"),
     [
-        ("manifests", "capture/cluster", "clusterrole.rbac.authorization.k8s.io/gatewright-capture"),
-        ("manifests/rbac/namespaced", "capture/namespaced", "role.rbac.authorization.k8s.io/gatewright-capture"),
+        (
+            "manifests",
+            "capture/cluster",
+            "clusterrole.rbac.authorization.k8s.io/gatewright-capture",
+        ),
+        (
+            "manifests/rbac/namespaced",
+            "capture/namespaced",
+            "role.rbac.authorization.k8s.io/gatewright-capture",
+        ),
         ("manifests", "egress", "networkpolicy.networking.k8s.io/gatewright-egress"),
     ],
 )
@@ -330,7 +397,9 @@ def test_what_can_be_switched_on_is_accepted_too(
     assert f"{made} created" in found.stdout
 
 
-def test_editors_of_a_namespace_may_write_releases_once_the_roles_are_aggregated(server: ApiServer) -> None:
+def test_editors_of_a_namespace_may_write_releases_once_the_roles_are_aggregated(
+    server: ApiServer,
+) -> None:
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     # No controller manager runs here that would aggregate; the labels are what it goes by.
     assert server.request("GET", f"{roles}/gatewright-edit")["metadata"]["labels"] == {

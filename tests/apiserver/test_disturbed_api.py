@@ -48,7 +48,11 @@ def _conflicts(site: Site) -> Fault:
     count = iter(range(10_000))
 
     def second(call: Any) -> bool:
-        ours = call.writes and f"/namespaces/{site.name}/" in call.path and call.resource not in ("leases", "events")
+        ours = (
+            call.writes
+            and f"/namespaces/{site.name}/" in call.path
+            and call.resource not in ("leases", "events")
+        )
         return ours and call.method == "PATCH" and next(count) % 2 == 0
 
     return Fault(second, "answer", code=409, times=1000)
@@ -60,7 +64,11 @@ def test_an_api_server_that_refuses_requests_at_random(site: Site, code: int) ->
     lifted = time.monotonic() + 8
 
     def unlucky(call: Any) -> bool:
-        return f"/namespaces/{site.name}/" in call.path and dice.random() < 0.3 and time.monotonic() < lifted
+        return (
+            f"/namespaces/{site.name}/" in call.path
+            and dice.random() < 0.3
+            and time.monotonic() < lifted
+        )
 
     site.lab.standin.number(query("broken", site.name), 0.2)
     with site.lab.proxy.fault(Fault(unlucky, "answer", code=code, times=10_000, retry_after="1")):
@@ -72,7 +80,11 @@ def test_an_api_server_that_refuses_requests_at_random(site: Site, code: int) ->
 
 
 def test_an_object_that_cannot_be_read_is_asked_for_less_and_less_often(site: Site) -> None:
-    fault = Fault(lambda call: call.resource == "configmaps" and f"/{site.name}/" in call.path, "answer", times=10_000)
+    fault = Fault(
+        lambda call: call.resource == "configmaps" and f"/{site.name}/" in call.path,
+        "answer",
+        times=10_000,
+    )
     with site.lab.proxy.fault(fault):
         site.apply(five(site.name))
         time.sleep(4)
@@ -103,10 +115,14 @@ def test_answers_that_are_lost_after_the_write(site: Site) -> None:
 
 @pytest.mark.parametrize("act", ["drop", "duplicate"])
 def test_watch_events_that_never_come_or_come_twice(site: Site, act: WatchAct) -> None:
-    """Nothing is told of Deployments and Jobs any more, or everything twice: looking again must be enough."""
+    """Nothing is told of Deployments and Jobs any more, or everything twice: looking again must be
+    enough."""
 
     def here(resource: str, event: dict[str, Any]) -> bool:
-        return resource in ("deployments", "jobs") and event["object"]["metadata"].get("namespace") == site.name
+        return (
+            resource in ("deployments", "jobs")
+            and event["object"]["metadata"].get("namespace") == site.name
+        )
 
     with site.lab.proxy.fault(WatchFault(here, act, nth=0)):
         site.apply(staged(site, job("migrate"), deploy()))

@@ -1,4 +1,5 @@
-"""Flags in a whole run, on a real API server: set by a stage, back with it, and switched off as a stage's rollback."""
+"""Flags in a whole run, on a real API server: set by a stage, back with it, and switched off as a
+stage's rollback."""
 
 from __future__ import annotations
 
@@ -61,9 +62,11 @@ def test_variables_of_a_workload_are_set_rolled_out_and_taken_back(site: Site) -
 
 
 def test_the_kill_switch_of_a_stage_outlasts_what_the_rollback_returns(site: Site) -> None:
-    """What was on before the run is off after it, because the stage's rollback says so; the rest is as it was."""
+    """What was on before the run is off after it, because the stage's rollback says so; the rest is
+    as it was."""
     set_, kill = (
-        {"configMap": "web-flags", "set": {name: value}} for name, value in (("CRICO", "on"), ("VOICE", "off"))
+        {"configMap": "web-flags", "set": {name: value}}
+        for name, value in (("CRICO", "on"), ("VOICE", "off"))
     )
     site.apply(beta(site, set_, kill))
     site.until(lambda status: status.get("state") == "Baking")
@@ -71,7 +74,9 @@ def test_the_kill_switch_of_a_stage_outlasts_what_the_rollback_returns(site: Sit
     fails(site)
     status = site.ended("RolledBack")
     assert site.data("web-flags") == {"VOICE": "off", "CRICO": "off", "KEPT": "yes"}
-    undone = [(line["kind"], line["subject"], line["state"]) for line in status["run"]["rollback"]["undo"]]
+    undone = [
+        (line["kind"], line["subject"], line["state"]) for line in status["run"]["rollback"]["undo"]
+    ]
     assert undone == [
         ("Restore", "configmap/web-flags", "Succeeded"),
         ("Compensate", "step/kill", "Succeeded"),
@@ -82,7 +87,9 @@ def test_the_kill_switch_of_a_stage_outlasts_what_the_rollback_returns(site: Sit
 def test_a_vendors_kill_switch_is_thrown_and_its_flags_go_back(
     site: Site, served: Callable[[web.Application], str]
 ) -> None:
-    there = LaunchDarkly(world.TOKEN, flags={name: {"production": name == "voice"} for name in ("voice", "crico")})
+    there = LaunchDarkly(
+        world.TOKEN, flags={name: {"production": name == "voice"} for name in ("voice", "crico")}
+    )
     site.secret("keys", {"token": world.TOKEN})
     access = {"url": served(there.app()), "token": {"secretRef": {"name": "keys", "key": "token"}}}
     site.connection("launchdarkly", {"timeout": "2s", "launchdarkly": access})

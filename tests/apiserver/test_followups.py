@@ -1,4 +1,5 @@
-"""What is left to do after a run, on a real API server: it outlives the run, the operator's death and the next run."""
+"""What is left to do after a run, on a real API server: it outlives the run, the operator's death
+and the next run."""
 
 from __future__ import annotations
 
@@ -37,7 +38,12 @@ class Scene:
         action = more.pop("action", "Confirm")
         spec = {"release": "shop", "action": action, "by": "ana", "followUp": name, **more}
         meta = {"name": f"{action.lower()}-{name}"}
-        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": meta, "spec": spec}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Intervention",
+            "metadata": meta,
+            "spec": spec,
+        }
 
         def made() -> bool:
             try:
@@ -50,7 +56,9 @@ class Scene:
 
         lab.wait(made, 10, "the role binding to be known")
         found = lab.wait(
-            lambda: lab.api.get(f"{path}/{meta['name']}").get("status"), 10, f"an answer to {meta['name']}"
+            lambda: lab.api.get(f"{path}/{meta['name']}").get("status"),
+            10,
+            f"an answer to {meta['name']}",
         )
         return dict(found)
 
@@ -64,7 +72,9 @@ class Scene:
         return done.stdout
 
     def rows(self) -> dict[str, Any]:
-        return {f"{row['run']}/{row['name']}": row for row in self.site.status().get("followUps", ())}
+        return {
+            f"{row['run']}/{row['name']}": row for row in self.site.status().get("followUps", ())
+        }
 
     def states(self) -> dict[str, str]:
         return {name: row["state"] for name, row in self.rows().items()}
@@ -85,7 +95,9 @@ class Scene:
         return [identity.split("_")[2] for identity in dict.fromkeys(self.receiver.ids(self.site))]
 
     def reasons(self) -> list[str]:
-        return [item["reason"] for item in self.site.events() if item["reason"].startswith("FollowUp")]
+        return [
+            item["reason"] for item in self.site.events() if item["reason"].startswith("FollowUp")
+        ]
 
 
 @pytest.fixture
@@ -95,11 +107,18 @@ def scene(lab: Lab) -> Iterator[Scene]:
     receiver = Receiver(lab.background)
     ana = Api(lab.background, lab.server.kubeconfig_for("ana", []), "ana")
     subject = {"kind": "User", "name": "ana", "apiGroup": "rbac.authorization.k8s.io"}
-    reference = {"kind": "ClusterRole", "name": rbac.APPROVER_ROLE, "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {
+        "kind": "ClusterRole",
+        "name": rbac.APPROVER_ROLE,
+        "apiGroup": "rbac.authorization.k8s.io",
+    }
     binding = {"metadata": {"name": "ana"}, "subjects": [subject], "roleRef": reference}
     lab.api.create(f"{RBAC}/namespaces/{site.name}/rolebindings", binding)
     site.secret("hooks", {"key": "a signing key of some length"})
-    access = {"url": f"{receiver.url}/{site.name}", "secret": {"secretRef": {"name": "hooks", "key": "key"}}}
+    access = {
+        "url": f"{receiver.url}/{site.name}",
+        "secret": {"secretRef": {"name": "hooks", "key": "key"}},
+    }
     site.connection("hooks", {"timeout": "2s", "webhook": access})
     lab.standin.number(query("errors", site.name), 0.001)
     lab.standin.number(query("after", site.name), 0.001)
@@ -114,7 +133,12 @@ def spec(scene: Scene, *items: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def task(name: str, within: str = "1h", **more: Any) -> dict[str, Any]:
-    return {"name": name, "within": within, "confirm": {"instructions": f"Do {name} for $(version)."}, **more}
+    return {
+        "name": name,
+        "within": within,
+        "confirm": {"instructions": f"Do {name} for $(version)."},
+        **more,
+    }
 
 
 def watched(scene: Scene, name: str, within: str, asked: str = "after") -> dict[str, Any]:
@@ -137,12 +161,19 @@ def test_they_outlive_the_run_a_crash_and_the_next_run(scene: Scene) -> None:
     lab.operator.start()
     scene.until(log="Overdue")
     lab.wait(lambda: scene.told() == ["FollowUpDue"], 10, "the notice")
-    assert scene.receiver.bodies[0]["data"]["text"] == "follow-up log of 2.0.0 is overdue: Do log for 2.0.0."
+    assert (
+        scene.receiver.bodies[0]["data"]["text"]
+        == "follow-up log of 2.0.0 is overdue: Do log for 2.0.0."
+    )
     lab.wait(lambda: set(scene.reasons()) == {"FollowUpDue"}, 10, "the Event")
     ready = site.condition("Ready")
-    assert (ready["status"], ready["reason"]) == ("True", "Promoted") and "follow-up log of run 1" in ready["message"]
+    assert (ready["status"], ready["reason"]) == (
+        "True",
+        "Promoted",
+    ) and "follow-up log of run 1" in ready["message"]
 
-    # the next run begins, without any of them in its spec; what is measured after the first one stays pinned
+    # the next run begins, without any of them in its spec; what is measured after the first one
+    # stays pinned
     site.change({"version": "2.1.0", "followUps": [], **_bake("60s")})
     site.until(lambda status: status.get("state") == "Baking")
     names = {item["metadata"]["name"] for item in lab.api.get(REVISIONS.format(site.name))["items"]}
@@ -153,7 +184,10 @@ def test_they_outlive_the_run_a_crash_and_the_next_run(scene: Scene) -> None:
     assert "accepted: follow-up review of run 1 is confirmed" in said
     done = scene.until(review="Done")["1/review"]
     assert (done["by"], done["message"]) == ("ana", "confirmed by ana: they like it")
-    assert "confirmed by ana: they like it" in scene.plugin("status", "shop").partition("Follow-ups:")[2]
+    assert (
+        "confirmed by ana: they like it"
+        in scene.plugin("status", "shop").partition("Follow-ups:")[2]
+    )
     lab.standin.number(query("after", site.name), 0.5)
     failed = scene.until(errors_day="Failed")["1/errors-day"]
     assert failed["message"] == "50% > 1%" and "revision" not in failed
@@ -175,7 +209,8 @@ def _bake(length: str) -> dict[str, Any]:
 
 
 def test_what_is_measured_is_done_only_by_an_answer(scene: Scene) -> None:
-    """One passes to its end, one has no data; nothing is written in between, and nobody holds the Release."""
+    """One passes to its end, one has no data; nothing is written in between, and nobody holds the
+    Release."""
     site = scene.site
     site.lab.standin.empty(query("nothing", site.name))
     silent = watched(scene, "silent", "15s", "nothing")
@@ -184,19 +219,33 @@ def test_what_is_measured_is_done_only_by_an_answer(scene: Scene) -> None:
 
     def heard(status: Any) -> bool:
         """a first answer of each"""
-        found = {row["name"]: (row.get("gate") or {}).get("state") for row in status.get("followUps", ())}
+        found = {
+            row["name"]: (row.get("gate") or {}).get("state") for row in status.get("followUps", ())
+        }
         return found == {"calm": "Passing", "silent": "Holding", "review": None}
 
     site.until(heard)
     before = site.release()["metadata"]["resourceVersion"]
     asked = site.lab.standin.asked(query("after", site.name))
-    site.lab.wait(lambda: site.lab.standin.asked(query("after", site.name)) >= asked + 3, 10, "three more answers")
-    assert scene.states()["1/calm"] == "Pending" and site.release()["metadata"]["resourceVersion"] == before
+    site.lab.wait(
+        lambda: site.lab.standin.asked(query("after", site.name)) >= asked + 3,
+        10,
+        "three more answers",
+    )
+    assert (
+        scene.states()["1/calm"] == "Pending"
+        and site.release()["metadata"]["resourceVersion"] == before
+    )
     rows = scene.until(calm="Done", silent="Overdue")
-    assert "passed when its time was over" in rows["1/calm"]["message"] and "no data" in rows["1/silent"]["message"]
+    assert (
+        "passed when its time was over" in rows["1/calm"]["message"]
+        and "no data" in rows["1/silent"]["message"]
+    )
     site.lab.wait(lambda: scene.told() == ["FollowUpDue"], 10, "the notice")
     site.until(lambda status: not status.get("notices"))
     asked = site.lab.standin.asked(query("after", site.name))
     assert site.quiet(1.5) == [] and site.lab.standin.asked(query("after", site.name)) == asked
-    assert scene.states()["1/review"] == "Pending" and not site.release()["metadata"].get("finalizers")
+    assert scene.states()["1/review"] == "Pending" and not site.release()["metadata"].get(
+        "finalizers"
+    )
     site.clean()

@@ -1,7 +1,8 @@
-"""Argo CD's health of a Release in every state, by the generated script in a real Lua; no API server is needed.
+"""Argo CD's health of a Release in every state, by the generated script in a real Lua; no API
+server is needed.
 
-Argo CD runs scripts in a Lua 5.1 without the standard libraries but the base, table and package ones, with the object
-as the global `obj`; every Lua that is here runs them.
+Argo CD runs scripts in a Lua 5.1 without the standard libraries but the base, table and package
+ones, with the object as the global `obj`; every Lua that is here runs them.
 """
 
 from __future__ import annotations
@@ -107,18 +108,28 @@ def test_a_reason_of_a_newer_version_is_judged_as_kstatus_does(
     script: str, ready: str, stalled: str | None, expected: str
 ) -> None:
     conditions_ = [{"type": "Ready", "status": ready, "reason": "SomethingNew", "message": "new"}]
-    conditions_ += [{"type": "Stalled", "status": stalled, "reason": "SomethingNew"}] if stalled else []
-    assert judge(script, {"metadata": {}, "status": {"conditions": conditions_}}) == (expected, "new")
+    conditions_ += (
+        [{"type": "Stalled", "status": stalled, "reason": "SomethingNew"}] if stalled else []
+    )
+    assert judge(script, {"metadata": {}, "status": {"conditions": conditions_}}) == (
+        expected,
+        "new",
+    )
 
 
 @pytest.mark.parametrize(
     ("reason", "status", "expected"),
-    [("Ready", "True", "Healthy"), ("NotReady", "False", "Degraded"), ("InvalidSpec", "False", "Degraded")],
+    [
+        ("Ready", "True", "Healthy"),
+        ("NotReady", "False", "Degraded"),
+        ("InvalidSpec", "False", "Degraded"),
+    ],
 )
 def test_health_of_a_connection(reason: str, status: str, expected: str) -> None:
     condition = {"type": "Ready", "status": status, "reason": reason, "message": "401"}
     found = judge(
-        (ARGOCD / "health-connection.lua").read_text(), {"metadata": {}, "status": {"conditions": [condition]}}
+        (ARGOCD / "health-connection.lua").read_text(),
+        {"metadata": {}, "status": {"conditions": [condition]}},
     )
     assert found == (expected, "401")
 
@@ -127,7 +138,10 @@ def test_argo_cds_settings_hold_the_same_scripts(script: str) -> None:
     data = yaml.safe_load((ARGOCD / "argocd-cm.yaml").read_text())["data"]
     inner = data["resource.customizations.health.gatewright.dev_Release"]
     assert inner == script.partition("\n")[2]
-    assert set(data) == {f"resource.customizations.health.gatewright.dev_{kind}" for kind in ("Release", "Connection")}
+    assert set(data) == {
+        f"resource.customizations.health.gatewright.dev_{kind}"
+        for kind in ("Release", "Connection")
+    }
 
 
 def test_the_table_has_every_reason_that_the_core_gives_and_no_other() -> None:
@@ -137,10 +151,15 @@ def test_the_table_has_every_reason_that_the_core_gives_and_no_other() -> None:
 
 
 def _reasons() -> Iterator[str]:
-    """The third argument of each `_Summary(...)` in `core.conditions`, where it is a word; and the words of variables."""
+    """The third argument of each `_Summary(...)` in `core.conditions`, where it is a word; and the
+    words of variables."""
     tree = ast.parse(inspect.getsource(conditions))
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_Summary"):
+        if not (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "_Summary"
+        ):
             continue
         reason = node.args[2]
         if isinstance(reason, ast.Constant):

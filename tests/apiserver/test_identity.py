@@ -1,4 +1,5 @@
-"""Where the API server does not prove whose act an Intervention is, nobody acts: with a real policy that comes and goes."""
+"""Where the API server does not prove whose act an Intervention is, nobody acts: with a real policy
+that comes and goes."""
 
 from __future__ import annotations
 
@@ -36,7 +37,13 @@ def site(lab: Lab) -> Site:
         lab.operator.start()
     made = lab.namespace()
     made.deployment()
-    made.apply({"version": "2.0.0", "targets": [TARGET], "stages": [{"name": "ship", "steps": [CONFIRM, deploy()]}]})
+    made.apply(
+        {
+            "version": "2.0.0",
+            "targets": [TARGET],
+            "stages": [{"name": "ship", "steps": [CONFIRM, deploy()]}],
+        }
+    )
     made.until(lambda status: status.get("state") == "WaitingForPerson")
     return made
 
@@ -45,35 +52,50 @@ def made(site: Site, by: str) -> str:
     """Somebody, who is the administrator, makes an Intervention under this name."""
     name = f"confirm-{next(_numbers)}"
     spec = {"release": "shop", "action": "Confirm", "by": by}
-    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": {"name": name}, "spec": spec}
+    body = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Intervention",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
     site.lab.api.create(INTERVENTIONS.format(site.name), body)
     return name
 
 
 def answer(site: Site, name: str) -> dict[str, Any]:
     path = f"{INTERVENTIONS.format(site.name)}/{name}"
-    found = site.lab.wait(lambda: site.lab.api.get(path).get("status") or {}, 15, f"an answer to {name}")
+    found = site.lab.wait(
+        lambda: site.lab.api.get(path).get("status") or {}, 15, f"an answer to {name}"
+    )
     return dict(found)
 
 
 def test_without_the_policy_nobody_acts_and_with_it_who_asks(site: Site) -> None:
     lab = site.lab
     assert not lab.admits(site.name), "this laboratory begins without the policy"
-    lab.wait(lambda: "Interventions are refused: the admission policy" in lab.operator.tail(200), 10, "a word at start")
+    lab.wait(
+        lambda: "Interventions are refused: the admission policy" in lab.operator.tail(200),
+        10,
+        "a word at start",
+    )
     said = answer(site, made(site, "ana"))
     assert said["result"] == "Refused"
     assert f"gatewright-interventions is not in force in namespace {site.name}" in said["message"]
     assert "manifests/admission" in said["message"] and "--trust-interventions" in said["message"]
     assert site.status()["state"] == "WaitingForPerson" and "people" not in site.run()
     refused = lab.wait(
-        lambda: [item for item in site.events() if item["reason"] == "InterventionRefused"], 10, "an Event"
+        lambda: [item for item in site.events() if item["reason"] == "InterventionRefused"],
+        10,
+        "an Event",
     )
     assert "is not in force" in refused[0]["note"] and refused[0]["type"] == "Warning"
 
     lab.admit()
     assert answer(site, made(site, "gatewright-admin"))["result"] == "Accepted"
     status = site.ended("Promoted")
-    assert [line.partition(" (")[0] for line in status["run"]["people"]] == ["Confirm by gatewright-admin"]
+    assert [line.partition(" (")[0] for line in status["run"]["people"]] == [
+        "Confirm by gatewright-admin"
+    ]
     site.clean()
 
 
@@ -85,7 +107,9 @@ def test_without_the_policy_nobody_acts_and_with_it_who_asks(site: Site) -> None
     ],
     ids=["only-warns", "leaves-namespaces-out"],
 )
-def test_a_policy_that_is_there_and_refuses_nobody_proves_nothing(site: Site, weaker: dict[str, Any]) -> None:
+def test_a_policy_that_is_there_and_refuses_nobody_proves_nothing(
+    site: Site, weaker: dict[str, Any]
+) -> None:
     lab = site.lab
     if lab.api.find(BINDING, (404,)) is None:
         lab.admit()
@@ -119,18 +143,24 @@ def test_what_was_made_while_nobody_acted_is_judged_by_how_it_is_found(site: Sit
 
 
 def test_what_the_operator_may_make_for_the_trial_it_may_not_act_by(site: Site) -> None:
-    """It has `create` on Interventions, and no verb on Releases: who takes its token over still cannot act as a person."""
+    """It has `create` on Interventions, and no verb on Releases: who takes its token over still
+    cannot act as a person."""
     lab = site.lab
     if not lab.admits(site.name):
         lab.admit()
     api = Api(lab.background, lab.server.kubeconfig_for(OPERATOR, []), OPERATOR)
     try:
-        for by, words in ((OPERATOR, "may not confirm release shop"), ("ana", "nobody acts under another name")):
+        for by, words in (
+            (OPERATOR, "may not confirm release shop"),
+            ("ana", "nobody acts under another name"),
+        ):
             spec = {"release": "shop", "action": "Confirm", "by": by}
             body = {
-                "apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": {"name": "taken-over"},
+                "apiVersion": "gatewright.dev/v1alpha1",
+                "kind": "Intervention",
+                "metadata": {"name": "taken-over"},
                 "spec": spec,
-            }  # fmt: skip
+            }
             with pytest.raises(ApiError, match=words) as caught:
                 api.create(INTERVENTIONS.format(site.name), body)
             assert caught.value.status == 403

@@ -1,4 +1,5 @@
-"""Nobody acts under another's name: Interventions made and forged by several users on a real API server."""
+"""Nobody acts under another's name: Interventions made and forged by several users on a real API
+server."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class People:
 
 @pytest.fixture(scope="module")
 def people(server: ApiServer) -> Iterator[People]:
-    """ana releases in shop, ben approves there, cem may only press stop on web, dan may make Interventions and no more."""
+    """ana releases in shop, ben approves there, cem may only press stop on web, dan may make
+    Interventions and no more."""
     with Background() as background:
         found = People(server, background)
         try:
@@ -71,7 +73,11 @@ def people(server: ApiServer) -> Iterator[People]:
 
 def _documents(folder: str) -> Iterator[dict[str, Any]]:
     for path in sorted((CHECKOUT / folder).glob("*.yaml")):
-        yield from (item for item in yaml.safe_load_all(path.read_text()) if isinstance(item, dict) and "rules" in item)
+        yield from (
+            item
+            for item in yaml.safe_load_all(path.read_text())
+            if isinstance(item, dict) and "rules" in item
+        )
 
 
 def _install(api: Api) -> None:
@@ -82,14 +88,27 @@ def _install(api: Api) -> None:
             api.create(f"{RBAC}/clusterroles", role)
     for namespace in ("shop", "blog"):
         api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
-    make = {"apiGroups": ["gatewright.dev"], "resources": ["interventions"], "verbs": ["create", "get", "update"]}
-    stop = {"apiGroups": ["gatewright.dev"], "resources": ["releases"], "verbs": ["abort"], "resourceNames": ["web"]}
+    make = {
+        "apiGroups": ["gatewright.dev"],
+        "resources": ["interventions"],
+        "verbs": ["create", "get", "update"],
+    }
+    stop = {
+        "apiGroups": ["gatewright.dev"],
+        "resources": ["releases"],
+        "verbs": ["abort"],
+        "resourceNames": ["web"],
+    }
     for name, rules in (("makes", [make]), ("stops-web", [stop])):
         api.create(f"{RBAC}/namespaces/shop/roles", {"metadata": {"name": name}, "rules": rules})
     for user, kind, role in (
-        ("ana", "ClusterRole", rbac.RELEASER_ROLE), ("ben", "ClusterRole", rbac.APPROVER_ROLE), ("cem", "Role", "makes"),
-        ("cem", "Role", "stops-web"), ("dan", "Role", "makes"), ("ana", "Role", "makes"),
-    ):  # fmt: skip
+        ("ana", "ClusterRole", rbac.RELEASER_ROLE),
+        ("ben", "ClusterRole", rbac.APPROVER_ROLE),
+        ("cem", "Role", "makes"),
+        ("cem", "Role", "stops-web"),
+        ("dan", "Role", "makes"),
+        ("ana", "Role", "makes"),
+    ):
         subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
         reference = {"kind": kind, "name": role, "apiGroup": "rbac.authorization.k8s.io"}
         body = {"metadata": {"name": f"{user}-{role}"}, "subjects": [subject], "roleRef": reference}
@@ -108,7 +127,8 @@ def _eventually(condition: Callable[[], bool]) -> None:
 
 
 def _enforced(api: Api) -> bool:
-    """A policy counts a moment after it was made: until then a forged act comes through (as a dry run)."""
+    """A policy counts a moment after it was made: until then a forged act comes through (as a dry
+    run)."""
     try:
         api.create(MADE.format("shop") + "?dryRun=All", act("nobody", "Abort"))
     except ApiError as error:
@@ -123,8 +143,11 @@ def act(by: str, action: str, release: str = "web", **more: Any) -> dict[str, An
     name = f"{release}-{action.lower()}-{next(_numbers)}"
     spec = {"release": release, "action": action, "by": by, **more}
     return {
-        "apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": {"name": name}, "spec": spec,
-    }  # fmt: skip
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Intervention",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def refused(api: Api, body: dict[str, Any], namespace: str = "shop") -> str:
@@ -140,8 +163,11 @@ def test_the_policy_compiles_and_its_types_are_right(people: People) -> None:
         return "observedGeneration" in found.get("status", {})
 
     found = people.admin.get(f"{ADMISSION}/validatingadmissionpolicies/{admission.POLICY_NAME}")
-    # The check of types is the controller manager's; without one there is no status, and creation compiled it.
-    assert not checked() or found["status"].get("typeChecking", {}).get("expressionWarnings", []) == []
+    # The check of types is the controller manager's; without one there is no status, and creation
+    # compiled it.
+    assert (
+        not checked() or found["status"].get("typeChecking", {}).get("expressionWarnings", []) == []
+    )
     assert found["spec"]["failurePolicy"] == "Fail"
 
 
@@ -179,19 +205,25 @@ def test_a_verb_for_one_release_is_for_that_release_alone(people: People) -> Non
 
 def test_who_may_only_make_interventions_can_do_nothing_with_them(people: People) -> None:
     for verb in admission.VERBS:
-        assert "RBAC does not allow that verb" in refused(people.api("dan"), act("dan", verb.capitalize()))
+        assert "RBAC does not allow that verb" in refused(
+            people.api("dan"), act("dan", verb.capitalize())
+        )
 
 
 def test_a_right_in_one_namespace_is_none_in_another(people: People) -> None:
     assert "forbidden" in refused(people.api("ana"), act("ana", "Approve"), "blog").lower()
     # Even who may make Interventions there needs the verb there.
     role = {"apiGroups": ["gatewright.dev"], "resources": ["interventions"], "verbs": ["create"]}
-    people.admin.create(f"{RBAC}/namespaces/blog/roles", {"metadata": {"name": "makes"}, "rules": [role]})
+    people.admin.create(
+        f"{RBAC}/namespaces/blog/roles", {"metadata": {"name": "makes"}, "rules": [role]}
+    )
     subject = {"kind": "User", "name": "ana", "apiGroup": "rbac.authorization.k8s.io"}
     reference = {"kind": "Role", "name": "makes", "apiGroup": "rbac.authorization.k8s.io"}
     body = {"metadata": {"name": "ana"}, "subjects": [subject], "roleRef": reference}
     people.admin.create(f"{RBAC}/namespaces/blog/rolebindings", body)
-    _eventually(lambda: "may not approve" in refused(people.api("ana"), act("ana", "Approve"), "blog"))
+    _eventually(
+        lambda: "may not approve" in refused(people.api("ana"), act("ana", "Approve"), "blog")
+    )
 
 
 def test_groups_are_shown_only_by_their_members(people: People) -> None:
@@ -200,7 +232,9 @@ def test_groups_are_shown_only_by_their_members(people: People) -> None:
     assert "not in all of these groups: release-managers" in refused(
         people.api("ana"), act("ana", "Approve", groups=["release-managers"])
     )
-    assert "not in all of these groups" in refused(member, act("ana", "Approve", groups=["release-managers", "owners"]))
+    assert "not in all of these groups" in refused(
+        member, act("ana", "Approve", groups=["release-managers", "owners"])
+    )
 
 
 def test_who_is_impersonated_is_who_acts(people: People, server: ApiServer) -> None:
@@ -235,7 +269,9 @@ def test_its_status_is_not_the_makers_to_write(people: People) -> None:
     made = people.api("ana").create(MADE.format("shop"), body)
     assert "status" not in made
     with pytest.raises(ApiError) as caught:
-        people.api("ana").merge(f"{MADE.format('shop')}/{made['metadata']['name']}/status", {"status": body["status"]})
+        people.api("ana").merge(
+            f"{MADE.format('shop')}/{made['metadata']['name']}/status", {"status": body["status"]}
+        )
     assert caught.value.status == 403
 
 
@@ -254,7 +290,10 @@ def test_the_shipped_roles_cannot_delete_the_log(people: People) -> None:
         ({"action": "Confirm", "gate": "a"}, "gate goes with"),
         ({"action": "Abort", "specHash": "0" * 32}, "specHash goes with"),
         ({"action": "Approve", "specHash": "0" * 31}, "spec.specHash"),
-        ({"action": "Confirm", "followUp": "a", "specHash": "0" * 32}, "leave out stage, step, gate and specHash"),
+        (
+            {"action": "Confirm", "followUp": "a", "specHash": "0" * 32},
+            "leave out stage, step, gate and specHash",
+        ),
         ({"action": "Destroy"}, "spec.action"),
         ({"action": "Abort", "run": 0}, "spec.run"),
         ({"action": "Abort", "reason": "x" * 1025}, "spec.reason"),

@@ -1,7 +1,8 @@
-"""People act on real runs: an Intervention moves the run once, however often the operator dies, and says what came of it.
+"""People act on real runs: an Intervention moves the run once, however often the operator dies, and
+says what came of it.
 
-The operator is a real process behind the proxy; ana and ben have certificates of their own and the shipped roles, and
-the shipped admission policy is in force.
+The operator is a real process behind the proxy; ana and ben have certificates of their own and the
+shipped roles, and the shipped admission policy is in force.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ class Crew:
         self.lab.standin.number(query("errors", made.name), 0.001)
         for user, role in (("ana", rbac.RELEASER_ROLE), ("ben", rbac.RELEASER_ROLE)):
             subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
-            reference = {"kind": "ClusterRole", "name": role, "apiGroup": "rbac.authorization.k8s.io"}
+            reference = {
+                "kind": "ClusterRole",
+                "name": role,
+                "apiGroup": "rbac.authorization.k8s.io",
+            }
             body = {"metadata": {"name": user}, "subjects": [subject], "roleRef": reference}
             self.lab.api.create(f"{RBAC}/namespaces/{made.name}/rolebindings", body)
         return made
@@ -74,7 +79,9 @@ class Crew:
     def answer(self, site: Site, name: str, seconds: float = 10) -> dict[str, Any]:
         """What an Intervention's own status says, once it does."""
         path = f"{MADE.format(site.name)}/{name}"
-        found = self.lab.wait(lambda: self.lab.api.get(path).get("status") or {}, seconds, f"an answer to {name}")
+        found = self.lab.wait(
+            lambda: self.lab.api.get(path).get("status") or {}, seconds, f"an answer to {name}"
+        )
         return dict(found)
 
     def done(self, site: Site, by: str, action: str, **more: Any) -> dict[str, Any]:
@@ -108,7 +115,12 @@ def state_is(*states: str) -> Callable[[Any], Any]:
 
 
 def staged(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"version": "2.0.0", "targets": [TARGET], "stages": [{"name": "ship", "steps": list(steps)}], **more}
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "stages": [{"name": "ship", "steps": list(steps)}],
+        **more,
+    }
 
 
 def test_a_manual_step_waits_for_ana(crew: Crew) -> None:
@@ -120,7 +132,9 @@ def test_a_manual_step_waits_for_ana(crew: Crew) -> None:
     assert said["run"] == 1
     status = site.ended("Promoted")
     assert status["run"]["stages"][0]["steps"][0]["message"] == "confirmed by ana: both rotated"
-    assert status["history"][0]["people"] == ["Confirm by ana: both rotated (step keys of stage ship is confirmed)"]
+    assert status["history"][0]["people"] == [
+        "Confirm by ana: both rotated (step keys of stage ship is confirmed)"
+    ]
     site.clean()
     assert site.quiet(1.5) == [], "nothing is told twice"
 
@@ -162,7 +176,9 @@ def test_ana_takes_it_back(crew: Crew) -> None:
 def test_a_job_that_is_skipped_is_stopped_first(crew: Crew) -> None:
     site = crew.site()
     site.apply(staged(job("migrate", FAKE_SECONDS="60"), deploy()))
-    site.until(lambda status: [one for one in site.jobs("migrate") if one.get("status", {}).get("active")])
+    site.until(
+        lambda status: [one for one in site.jobs("migrate") if one.get("status", {}).get("active")]
+    )
     crew.done(site, "ana", "Skip", step="migrate")
     status = site.ended("Promoted")
     assert status["run"]["stages"][0]["steps"][0]["state"] == "Skipped"
@@ -202,7 +218,7 @@ def test_what_was_asked_while_nobody_acted_is_answered_in_order(crew: Crew) -> N
     site.clean()
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What was approved is what runs
 
 
@@ -224,7 +240,9 @@ def test_nobody_runs_another_body_under_what_ana_has_approved(crew: Crew, place:
         mallory = people.with_rights(*ACTS, *WRITES, also=("interventions",))
         crew.people["mallory"], user = mallory, people.name_of(mallory)
         asked, smoke = job("smoke", FAKE_EXIT="1"), [GO] if place == "stage" else []
-        spec = staged(*smoke, asked, deploy(), preflight=[GO] if place == "preflight" else [], guards=[GUARD])
+        spec = staged(
+            *smoke, asked, deploy(), preflight=[GO] if place == "preflight" else [], guards=[GUARD]
+        )
         spec["stages"][0]["onFailure"] = "Pause"
         if place == "before":
             spec["stages"].insert(0, {"name": "ask", "steps": [GO]})
@@ -237,10 +255,19 @@ def test_nobody_runs_another_body_under_what_ana_has_approved(crew: Crew, place:
         site.until(state_is("Paused"))
 
         evil = deepcopy(spec["stages"])
-        next(step for step in evil[-1]["steps"] if step["name"] == "smoke")["job"] = job("evil")["job"]
-        assert crew.lab.wait(lambda: _edited(site, mallory, {"stages": evil, "guards": []}), 10, "RBAC to know mallory")
+        next(step for step in evil[-1]["steps"] if step["name"] == "smoke")["job"] = job("evil")[
+            "job"
+        ]
+        assert crew.lab.wait(
+            lambda: _edited(site, mallory, {"stages": evil, "guards": []}),
+            10,
+            "RBAC to know mallory",
+        )
         said = crew.done(site, "mallory", "Retry", act_as=user)
-        assert "its edit counts now: step smoke of stage ship changed, guard guard removed" in said["message"]
+        assert (
+            "its edit counts now: step smoke of stage ship changed, guard guard removed"
+            in said["message"]
+        )
         status = site.until(state_is("WaitingForPerson"))
         words = "after an edit (step smoke of stage ship changed, guard guard removed)"
         assert words in status["waitingFor"]["message"]
@@ -271,12 +298,13 @@ def _edited(site: Site, api: Api, patch: dict[str, Any]) -> bool:
     return True
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Killed at each write that an Intervention causes
 
 
 def answers_in(site: Site, nth: int) -> Callable[[Call], bool]:
-    """The nth write of this namespace that answers somebody: in the Release's status, or in the Intervention's own."""
+    """The nth write of this namespace that answers somebody: in the Release's status, or in the
+    Intervention's own."""
     seen: set[int] = set()
 
     def when(call: Call) -> bool:
@@ -296,17 +324,25 @@ EVERY = [(number, position) for number in range(1, 9) for position in POSITIONS]
 
 
 @pytest.mark.parametrize(("number", "position"), EVERY if everything() else POINTS)
-def test_killed_while_people_are_answered_each_act_counts_once(crew: Crew, number: int, position: Position) -> None:
+def test_killed_while_people_are_answered_each_act_counts_once(
+    crew: Crew, number: int, position: Position
+) -> None:
     site = crew.site()
     go = {"name": "go", "approval": {"count": 2}}
     site.apply(staged(CONFIRM, deploy(), job("smoke"), preflight=[go]))
     site.until(state_is("WaitingForPerson"))
     fault = Fault(answers_in(site, number), "kill", position)
     with crew.lab.proxy.fault(fault):
-        names = [crew.act(site, "ana", "Approve"), crew.act(site, "ana", "Approve"), crew.act(site, "ben", "Approve")]
+        names = [
+            crew.act(site, "ana", "Approve"),
+            crew.act(site, "ana", "Approve"),
+            crew.act(site, "ben", "Approve"),
+        ]
         _until_restarted(crew, lambda: _waits_for(site, "step keys"))
         names.append(crew.act(site, "ben", "Confirm"))
-        _until_restarted(crew, lambda: site.run().get("outcome") and _all_answered(crew, site, names))
+        _until_restarted(
+            crew, lambda: site.run().get("outcome") and _all_answered(crew, site, names)
+        )
     assert fault.used == 1, "nothing was killed"
     status = site.ended("Promoted", 30)
     said = [crew.answer(site, name) for name in names]
@@ -319,15 +355,21 @@ def test_killed_while_people_are_answered_each_act_counts_once(crew: Crew, numbe
     site.clean()
 
 
-@pytest.mark.parametrize(("number", "position"), [(n, where) for n in (1, 2) for where in POSITIONS])
-def test_killed_in_the_middle_of_a_rollback_that_ana_asked_for(crew: Crew, number: int, position: Position) -> None:
+@pytest.mark.parametrize(
+    ("number", "position"), [(n, where) for n in (1, 2) for where in POSITIONS]
+)
+def test_killed_in_the_middle_of_a_rollback_that_ana_asked_for(
+    crew: Crew, number: int, position: Position
+) -> None:
     site = crew.site()
     site.apply(simple(site.name, bake="60s"))
     site.until(state_is("Baking"))
     fault = Fault(answers_in(site, number), "kill", position)
     with crew.lab.proxy.fault(fault):
         name = crew.act(site, "ana", "Rollback")
-        _until_restarted(crew, lambda: site.run().get("outcome") and _all_answered(crew, site, [name]))
+        _until_restarted(
+            crew, lambda: site.run().get("outcome") and _all_answered(crew, site, [name])
+        )
     assert fault.used == 1, "nothing was killed"
     status = site.ended("RolledBack", 30)
     assert site.image() == "shop/web:1.0.0"

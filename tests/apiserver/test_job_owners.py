@@ -1,4 +1,5 @@
-"""Nobody but the operator makes a Job that counts as a Release's: several users on a real API server, with the shipped policy."""
+"""Nobody but the operator makes a Job that counts as a Release's: several users on a real API
+server, with the shipped policy."""
 
 from __future__ import annotations
 
@@ -22,12 +23,22 @@ RIGHTS: tuple[Right, ...] = tuple(
     (verb, "batch", "jobs", "") for verb in ("create", "update", "patch", "get", "delete")
 )
 REFUSED = "the Jobs of a Release are made by the operator alone"
-OWNER = {"apiVersion": API_VERSION, "kind": "Release", "name": "shop", "uid": "0f-1", "controller": True}
+OWNER = {
+    "apiVersion": API_VERSION,
+    "kind": "Release",
+    "name": "shop",
+    "uid": "0f-1",
+    "controller": True,
+}
 
 
 def owned(name: str = "forged", *owners: dict[str, Any], **annotations: str) -> dict[str, Any]:
     pod = {"restartPolicy": "Never", "containers": [{"name": "app", "image": "shop/web:1"}]}
-    meta = {"name": name, "ownerReferences": list(owners), "annotations": {KEY: "1.ship.migrate.1", **annotations}}
+    meta = {
+        "name": name,
+        "ownerReferences": list(owners),
+        "annotations": {KEY: "1.ship.migrate.1", **annotations},
+    }
     spec = {"suspend": True, "template": {"spec": pod}}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
@@ -64,8 +75,13 @@ def _without(owner: dict[str, Any], field: str) -> dict[str, Any]:
     ],
     ids=["as-ours", "a-later-version", "another-kind", "the-second-owner"],
 )
-def test_a_job_that_claims_a_release_is_refused(people: People, editor: Api, owners: list[dict[str, Any]]) -> None:
-    words = f"{REFUSED}: {people.name_of(editor)} may not operate releases in namespace {people.namespace}"
+def test_a_job_that_claims_a_release_is_refused(
+    people: People, editor: Api, owners: list[dict[str, Any]]
+) -> None:
+    words = (
+        f"{REFUSED}: {people.name_of(editor)} may not operate releases in namespace "
+        f"{people.namespace}"
+    )
     assert people.policy in people.tells(editor, owned("forged", *owners), words)
 
 
@@ -78,13 +94,21 @@ def test_a_job_of_their_own_cannot_become_one(people: People, editor: Api) -> No
 
 
 def test_one_of_the_operators_keeps_its_key(people: People, editor: Api) -> None:
-    """Whoever may change Jobs may suspend, label and delete it; it does not become that of another step."""
+    """Whoever may change Jobs may suspend, label and delete it; it does not become that of another
+    step."""
     people.lab.api.create(people.path, owned("ours", OWNER))
-    assert REFUSED in people.changes(editor, "ours", {"metadata": {"annotations": {KEY: "1.ship.other.1"}}})
-    assert REFUSED in people.changes(editor, "ours", {"metadata": {"ownerReferences": [OWNER | {"uid": "0f-3"}]}})
+    assert REFUSED in people.changes(
+        editor, "ours", {"metadata": {"annotations": {KEY: "1.ship.other.1"}}}
+    )
+    assert REFUSED in people.changes(
+        editor, "ours", {"metadata": {"ownerReferences": [OWNER | {"uid": "0f-3"}]}}
+    )
     assert people.changes(editor, "ours", {"metadata": {"labels": {"team": "shop"}}}) == ""
     assert people.changes(editor, "ours", {"spec": {"suspend": False}}) == ""
-    assert people.changes(editor, "ours", {"metadata": {"ownerReferences": None, "annotations": None}}) == ""
+    assert (
+        people.changes(editor, "ours", {"metadata": {"ownerReferences": None, "annotations": None}})
+        == ""
+    )
 
 
 def test_jobs_that_claim_nothing_are_not_asked_about(people: People, editor: Api) -> None:
@@ -102,13 +126,19 @@ def test_a_service_account_has_to_show_its_pod(people: People) -> None:
     rules = [{"apiGroups": ["gatewright.dev"], "resources": ["releases"], "verbs": ["operate"]}]
     rules.append({"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]})
     people.bind(user, "Role", "operator", rules)
-    people.tells(people.user(user), owned("forged", OWNER), f"{REFUSED}: {user} shows no pod that it runs in")
+    people.tells(
+        people.user(user), owned("forged", OWNER), f"{REFUSED}: {user} shows no pod that it runs in"
+    )
 
 
 def test_a_forged_job_is_not_there_when_its_step_begins(site: Site) -> None:
-    """Its name and key can be computed from the status while people are asked: what counts is the result of the operator's."""
+    """Its name and key can be computed from the status while people are asked: what counts is the
+    result of the operator's."""
     sure = {"name": "sure", "confirm": {"instructions": "Look at it."}}
-    stages = [{"name": "ask", "steps": [sure]}, {"name": "ship", "steps": [job("migrate", FAKE_EXIT="3")]}]
+    stages = [
+        {"name": "ask", "steps": [sure]},
+        {"name": "ship", "steps": [job("migrate", FAKE_EXIT="3")]},
+    ]
     site.apply({"version": "2.0.0", "stages": stages})
     run = site.until(lambda status: status.get("state") == "WaitingForPerson")["run"]
     uid = site.release()["metadata"]["uid"]

@@ -1,4 +1,5 @@
-"""One tenant does everything it may: another one's Releases walk, hold on nothing, and roll back as they should."""
+"""One tenant does everything it may: another one's Releases walk, hold on nothing, and roll back as
+they should."""
 
 from __future__ import annotations
 
@@ -24,5 +25,7 @@ def test_a_noisy_tenant_is_in_nobodys_way() -> None:
         assert found.wrong == []
         assert found.held == []
         assert found.probes > 100
-        assert found.sick == 0, f"/healthz was not well {found.sick} of {found.probes} times\n{lab.operator.tail(20)}"
+        assert found.sick == 0, (
+            f"/healthz was not well {found.sick} of {found.probes} times\n{lab.operator.tail(20)}"
+        )
         assert found.peak < LIMIT, f"{found.peak / 2**20:.0f} MiB"

@@ -1,4 +1,5 @@
-"""What others do to what a run has changed, on a real API server: seen at once, said, never promoted, never looked for."""
+"""What others do to what a run has changed, on a real API server: seen at once, said, never
+promoted, never looked for."""
 
 from __future__ import annotations
 
@@ -37,13 +38,18 @@ def passes(site: Site) -> float:
     return site.lab.operator.metric("gatewright_passes_total")
 
 
-def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_promoted(site: Site) -> None:
+def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_promoted(
+    site: Site,
+) -> None:
     baking(site, bake="2s")
     set_image(site, "1.0.0")
     status = site.until(state_is("Holding"))
     assert "Deployment web runs shop/web:1.0.0 instead of shop/web:2.0.0" in status["message"]
     assert re.search(r"set by \S+ at \d{4}-", status["message"]), status["message"]
-    assert site.condition("Drifted")["status"] == "True" and site.condition("Ready")["status"] == "Unknown"
+    assert (
+        site.condition("Drifted")["status"] == "True"
+        and site.condition("Ready")["status"] == "Unknown"
+    )
     time.sleep(3)
     assert "outcome" not in site.run()
     set_image(site, "2.0.0")
@@ -52,7 +58,8 @@ def test_an_image_that_is_set_back_in_the_bake_is_said_with_who_did_it_and_not_p
 
 
 def test_an_image_that_is_set_right_again_is_not_what_runs_before_its_pods_are(site: Site) -> None:
-    """Somebody else's version has rolled out, the image is set right, and a paused rollout keeps its pods from following."""
+    """Somebody else's version has rolled out, the image is set right, and a paused rollout keeps
+    its pods from following."""
     baking(site, bake="3s")
     site.lab.api.request("PATCH", workload(site), {"spec": {"paused": True}}, STRATEGIC)
     set_image(site, "3.0.0")
@@ -87,7 +94,9 @@ def test_whoever_scales_a_promoted_workload_makes_nobody_write(site: Site) -> No
     assert site.quiet(2) == [] and site.condition("Ready")["status"] == "True"
 
 
-def test_a_deploy_that_never_began_is_not_promoted_before_somebody_has_brought_it(site: Site) -> None:
+def test_a_deploy_that_never_began_is_not_promoted_before_somebody_has_brought_it(
+    site: Site,
+) -> None:
     broken = job("check", ["check"], FAKE_EXIT="3")
     stages = [
         {"name": "first", "onFailure": "Continue", "steps": [broken, deploy()]},
@@ -106,7 +115,10 @@ def test_a_difference_that_lasts_fails_the_stage(site: Site) -> None:
     baking(site, targets=[TARGET | {"holdFor": "2s"}])
     set_image(site, "hotfix")
     status = site.ended("RolledBack")
-    assert "runs shop/web:hotfix instead of shop/web:2.0.0" in status["message"] and site.image() == "shop/web:1.0.0"
+    assert (
+        "runs shop/web:hotfix instead of shop/web:2.0.0" in status["message"]
+        and site.image() == "shop/web:1.0.0"
+    )
     site.clean()
 
 
@@ -127,7 +139,10 @@ def test_at_rest_a_change_is_drifted_by_the_watch_alone(site: Site) -> None:
     assert site.condition("Ready")["status"] == "True"
     set_image(site, "1.0.0")
     site.until(state_is("Drifted"))
-    assert (site.condition("Ready")["reason"], site.condition("Ready")["status"]) == ("Drifted", "False")
+    assert (site.condition("Ready")["reason"], site.condition("Ready")["status"]) == (
+        "Drifted",
+        "False",
+    )
     set_image(site, "2.0.0")
     site.until(state_is("Promoted"))
     assert site.quiet(3) == []
@@ -208,9 +223,18 @@ def test_a_connection_that_is_missing_is_found_before_anything_runs(site: Site) 
 
 
 def test_a_release_that_is_stuck_is_looked_at_once_a_second_at_most(site: Site) -> None:
-    baking(site, bake="1s", stages=[
-        {"name": "ship", "steps": [deploy()], "bake": "1s",
-         "gates": [gate("errors", query("errors", site.name), "1%", **{"for": "1h"})]}])  # fmt: skip
+    baking(
+        site,
+        bake="1s",
+        stages=[
+            {
+                "name": "ship",
+                "steps": [deploy()],
+                "bake": "1s",
+                "gates": [gate("errors", query("errors", site.name), "1%", **{"for": "1h"})],
+            }
+        ],
+    )
     errors(site, 0.5)
     site.until(state_is("Breaching"))
     time.sleep(1.5)  # the bake is over, and the gate breaches
@@ -242,11 +266,16 @@ def captured(site: Site, *entries: dict[str, str], **more: Any) -> dict[str, Any
 
 
 def test_captured_configuration_returns_to_the_last_promotion(site: Site) -> None:
-    """GitOps changes the ConfigMap together with the version, before the run can look; the Secret is rotated in the run."""
+    """GitOps changes the ConfigMap together with the version, before the run can look; the Secret
+    is rotated in the run."""
     site.secret("web-keys", {"token": "first"})
     site.secret("web-tls", {"key": "first"})
     site.secret("web-early", {"token": "first"})
-    secrets = ({"secret": "web-keys"}, {"secret": "web-early"}, {"secret": "web-tls", "restore": "Always"})
+    secrets = (
+        {"secret": "web-keys"},
+        {"secret": "web-early"},
+        {"secret": "web-tls", "restore": "Always"},
+    )
     spec = captured(site, {"configMap": "web-flags"}, *secrets)
     spec["stages"][0]["bake"] = "300ms"
     site.apply(spec)
@@ -255,7 +284,13 @@ def test_captured_configuration_returns_to_the_last_promotion(site: Site) -> Non
     site.lab.api.merge(f"{where}/configmaps/web-flags", {"data": {"VOICE": "on", "FRESH": "1"}})
     spec["stages"][0]["bake"] = "1h"
     site.lab.standin.number(query("calm", site.name), 0.5)
-    site.change({"version": "3.0.0", "stages": spec["stages"], "preflight": [gate("calm", query("calm", site.name))]})
+    site.change(
+        {
+            "version": "3.0.0",
+            "stages": spec["stages"],
+            "preflight": [gate("calm", query("calm", site.name))],
+        }
+    )
     site.until(state_is("Preflight"))
     site.lab.api.merge(f"{where}/secrets/web-early", {"stringData": {"token": "rotated"}})
     site.lab.standin.number(query("calm", site.name), 0.001)
@@ -265,8 +300,12 @@ def test_captured_configuration_returns_to_the_last_promotion(site: Site) -> Non
     errors(site, 0.5)
     site.ended("RolledBack", run=2)
     assert site.data("web-flags") == {"VOICE": "off", "KEPT": "yes"}
-    held = {name: site.lab.api.get(f"{where}/secrets/{name}")["data"] for name in ("web-keys", "web-early", "web-tls")}
-    assert held["web-keys"]["token"] == held["web-early"]["token"] == "cm90YXRlZA=="  # rotated, as base64 has it
+    held = {
+        name: site.lab.api.get(f"{where}/secrets/{name}")["data"]
+        for name in ("web-keys", "web-early", "web-tls")
+    }
+    # Rotated, as base64 has it.
+    assert held["web-keys"]["token"] == held["web-early"]["token"] == "cm90YXRlZA=="
     assert "token" not in held["web-tls"]
 
 
@@ -286,7 +325,9 @@ def test_a_key_that_was_rotated_in_a_run_does_not_come_back_in_a_later_one(site:
         errors(site, 0.5)
         site.ended("RolledBack", run=run)
         errors(site, 0.001)
-        assert site.lab.api.get(secret)["data"]["token"] == "cm90YXRlZA==", f"run {run} brings the old key back"
+        assert site.lab.api.get(secret)["data"]["token"] == "cm90YXRlZA==", (
+            f"run {run} brings the old key back"
+        )
 
 
 def test_a_captured_configmap_that_was_deleted_is_made_again(site: Site) -> None:
@@ -305,7 +346,11 @@ def test_a_restore_that_others_overwrite_is_made_once_more(site: Site) -> None:
     errors(site, 0.5)
     site.lab.wait(lambda: site.image() == "shop/web:1.0.0", 20, "the restore")
     undo = [
-        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "shop/web:2.0.0"},
+        {
+            "op": "replace",
+            "path": "/spec/template/spec/containers/0/image",
+            "value": "shop/web:2.0.0",
+        },
         {"op": "remove", "path": "/metadata/annotations/gatewright.dev~1key"},
     ]
     site.lab.api.request("PATCH", workload(site), undo, "application/json-patch+json")
@@ -334,7 +379,11 @@ def test_a_restore_that_a_webhook_refuses_for_a_while_gets_home(site: Site) -> N
     baking(site)
 
     def restores(call: Any) -> bool:
-        return call.method == "PATCH" and call.resource == "deployments" and f"/{site.name}/" in call.path
+        return (
+            call.method == "PATCH"
+            and call.resource == "deployments"
+            and f"/{site.name}/" in call.path
+        )
 
     with site.lab.proxy.fault(Fault(restores, "answer", code=403, times=4)):
         errors(site, 0.5)
@@ -346,7 +395,9 @@ def test_a_restore_that_a_webhook_refuses_for_a_while_gets_home(site: Site) -> N
     site.clean()
 
 
-def test_a_compensation_whose_configmap_was_deleted_is_tried_again_until_it_is_there(site: Site) -> None:
+def test_a_compensation_whose_configmap_was_deleted_is_tried_again_until_it_is_there(
+    site: Site,
+) -> None:
     where = f"/api/v1/namespaces/{site.name}/configmaps"
     site.configmap("extra", {"VOICE": "on"})
     spec = simple(site.name, bake="1h")
@@ -364,9 +415,14 @@ def test_a_compensation_whose_configmap_was_deleted_is_tried_again_until_it_is_t
 
 def test_what_a_compensation_has_set_in_a_target_is_no_change_by_others(site: Site) -> None:
     spec = simple(site.name, bake="1h")
-    safe = {"name": "safe", "flags": {"target": "web", "container": "app", "set": {"VERSION": "safe"}}}
+    safe = {
+        "name": "safe",
+        "flags": {"target": "web", "container": "app", "set": {"VERSION": "safe"}},
+    }
     spec["stages"][0]["rollback"] = {"reach": "Release", "steps": [safe]}
-    spec["targets"] = [TARGET | {"workload": TARGET["workload"] | {"env": {"app": {"VERSION": "$(version)"}}}}]
+    spec["targets"] = [
+        TARGET | {"workload": TARGET["workload"] | {"env": {"app": {"VERSION": "$(version)"}}}}
+    ]
     site.apply(spec)
     site.until(state_is("Baking"))
     errors(site, 0.5)
@@ -380,7 +436,8 @@ def test_what_a_compensation_has_set_in_a_target_is_no_change_by_others(site: Si
     assert "VERSION" not in site.status()["message"]
 
 
-# Where what others changed stays after a rollback, not all is as it was before the run: the oracle is not asked there.
+# Where what others changed stays after a rollback, not all is as it was before the run: the oracle
+# is not asked there.
 
 
 def _there(site: Site) -> bool:

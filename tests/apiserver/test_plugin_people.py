@@ -1,4 +1,5 @@
-"""`kubectl release` as ana and ben run it: against a real API server, a real operator, the shipped roles and policy."""
+"""`kubectl release` as ana and ben run it: against a real API server, a real operator, the shipped
+roles and policy."""
 
 from __future__ import annotations
 
@@ -45,7 +46,13 @@ class Desk:
     def run(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command, environment = self.command(user, *arguments)
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=90, check=False, cwd=CHECKOUT / "tests"
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+            cwd=CHECKOUT / "tests",
         )
 
     def ok(self, user: str, *arguments: str) -> str:
@@ -87,19 +94,28 @@ def test_people_take_a_release_through(desk: Desk) -> None:
             "preflight": [GO],
             "stages": [
                 {"name": "keys", "steps": [CONFIRM]},
-                {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", site.name))], "bake": "60s"},
+                {
+                    "name": "ship",
+                    "steps": [deploy()],
+                    "gates": [gate("errors", query("errors", site.name))],
+                    "bake": "60s",
+                },
             ],
         }
-    )  # fmt: skip
+    )
     state(desk, "WaitingForPerson")
     assert "approval by release-managers" in desk.ok("ben", "status", "shop")
     refused = desk.no("ben", "approve", "shop")
     assert "approve refused: approval check go asks for a member of release-managers" in refused
-    assert "approve accepted: approval check go is approved by ana" in desk.ok("ana", "approve", "shop")
+    assert "approve accepted: approval check go is approved by ana" in desk.ok(
+        "ana", "approve", "shop"
+    )
     site.until(lambda status: "keys" in (status.get("waitingFor") or {}).get("message", ""))
     assert "ben may not skip release shop" in desk.no("ben", "skip", "shop")
     assert "is answered by Confirm or Reject" in desk.no("ben", "approve", "shop")
-    assert "confirm accepted" in desk.ok("ben", "confirm", "shop", "--step", "keys", "--reason", "rotated")
+    assert "confirm accepted" in desk.ok(
+        "ben", "confirm", "shop", "--step", "keys", "--reason", "rotated"
+    )
     state(desk, "Baking")
     why = desk.ok("ana", "explain", "shop")
     why = " ".join(why.split())
@@ -133,7 +149,10 @@ def test_people_act_on_the_spec_that_they_have_looked_at(desk: Desk) -> None:
     assert "the Release was edited since it was looked at: its spec has specHash" in refused
     accepted = desk.ok("ana", "retry", "shop")
     second = site.run()["specHash"]
-    assert second != first and f"its edit counts now: step smoke of stage ship changed (specHash {second})" in accepted
+    assert (
+        second != first
+        and f"its edit counts now: step smoke of stage ship changed (specHash {second})" in accepted
+    )
     state(desk, "WaitingForPerson")
     assert "Edited:     step smoke of stage ship changed" in desk.ok("ana", "status", "shop")
     assert "edited since" in desk.no("ana", "approve", "shop", "--spec-hash", first)
@@ -147,12 +166,17 @@ def test_exit_codes_tell_scripts_how_it_went(desk: Desk) -> None:
     state(desk, "Baking")
     assert desk.no("ana", "status", "shop", "--wait", "--timeout", "1s", code=3) == ""
     assert "not over yet" in desk.no("ana", "pause", "shop", "--wait", "--timeout", "2s", code=3)
-    assert desk.no("ana", "resume", "shop", "--run", "9").endswith("it is meant for run 9; the latest is run 1\n")
+    assert desk.no("ana", "resume", "shop", "--run", "9").endswith(
+        "it is meant for run 9; the latest is run 1\n"
+    )
     desk.ok("ana", "resume", "shop")
     out = desk.ok("ana", "rollback", "shop", "--reason", "customers complain", "--wait")
     assert "RolledBack: Rollback by ana: customers complain" in out
     assert desk.run("ana", "status", "shop", "--wait").returncode == 1
-    assert json.loads(desk.ok("ana", "status", "shop", "-o", "json"))["status"]["state"] == "RolledBack"
+    assert (
+        json.loads(desk.ok("ana", "status", "shop", "-o", "json"))["status"]["state"]
+        == "RolledBack"
+    )
     assert desk.ok("ana", "status", "-o", "name") == "release.gatewright.dev/shop\n"
     retried = desk.run("ana", "retry", "shop", "--wait", "--timeout", "3s")
     assert retried.returncode == 3, retried
@@ -166,13 +190,20 @@ def test_what_is_not_there_and_who_may_not(desk: Desk) -> None:
     assert "No releases found in namespace" in desk.run("ana", "status").stderr
     assert "NotFound" in desk.no("ana", "status", "nothing", "--wait")
     assert "Forbidden" in desk.no("ana", "status", "-A")
-    assert "No releases found" in desk.run("admin", "status", "-A").stderr or desk.ok("admin", "status", "-A")
+    assert "No releases found" in desk.run("admin", "status", "-A").stderr or desk.ok(
+        "admin", "status", "-A"
+    )
 
 
 def test_an_administrator_acts_as_somebody_else_only_by_impersonation(desk: Desk) -> None:
     site = desk.site
     site.apply(
-        {"version": "2.0.0", "targets": [TARGET], "preflight": [GO], "stages": [{"name": "ship", "steps": [deploy()]}]}
+        {
+            "version": "2.0.0",
+            "targets": [TARGET],
+            "preflight": [GO],
+            "stages": [{"name": "ship", "steps": [deploy()]}],
+        }
     )
     state(desk, "WaitingForPerson")
     ben = ("--as", "ben", "--as-group", "release-managers", "--as-group", "system:authenticated")
@@ -189,12 +220,19 @@ def test_nobody_is_there_to_answer(desk: Desk) -> None:
     state(desk, "Baking")
     site.lab.operator.stop()
     try:
-        assert "is the operator there?" in desk.no("ana", "pause", "shop", "--timeout", "1s", code=3)
+        assert "is the operator there?" in desk.no(
+            "ana", "pause", "shop", "--timeout", "1s", code=3
+        )
         assert "created" in desk.ok("ana", "resume", "shop", "--no-wait")
     finally:
         site.lab.operator.start()
     site.lab.wait(
-        lambda: [line.partition(" by")[0] for line in site.run().get("people", ())] == ["Pause", "Resume"], 15, "both"
+        lambda: (
+            [line.partition(" by")[0] for line in site.run().get("people", ())]
+            == ["Pause", "Resume"]
+        ),
+        15,
+        "both",
     )
     desk.ok("ana", "abort", "shop")
     site.ended("Aborted")
@@ -202,8 +240,16 @@ def test_nobody_is_there_to_answer(desk: Desk) -> None:
 
 def test_watching_tells_each_change_once(desk: Desk) -> None:
     site = desk.site
-    command, environment = desk.command("ana", "status", "shop", "--watch", "--wait", "--timeout", "60s")
-    site.apply({"version": "2.0.0", "targets": [TARGET], "stages": [{"name": "ship", "steps": [CONFIRM, deploy()]}]})
+    command, environment = desk.command(
+        "ana", "status", "shop", "--watch", "--wait", "--timeout", "60s"
+    )
+    site.apply(
+        {
+            "version": "2.0.0",
+            "targets": [TARGET],
+            "stages": [{"name": "ship", "steps": [CONFIRM, deploy()]}],
+        }
+    )
     state(desk, "WaitingForPerson")
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT / "tests"

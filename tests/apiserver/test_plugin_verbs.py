@@ -1,4 +1,5 @@
-"""Every verb as people type it: `kubectl release VERB`, by the real kubectl, as three users with different rights."""
+"""Every verb as people type it: `kubectl release VERB`, by the real kubectl, as three users with
+different rights."""
 
 from __future__ import annotations
 
@@ -16,8 +17,24 @@ from tests.harness.scenarios import TARGET, deploy, gate, job, query, simple
 
 pytestmark = pytest.mark.apiserver
 ROLES = {"ana": rbac.RELEASER_ROLE, "ben": rbac.APPROVER_ROLE, "cem": f"{rbac.ROLE_NAME}-view"}
-MAY = {"ana": frozenset({"approve", "reject", "confirm", "retry", "skip", "promote", "pause", "resume", "abort", "rollback"}),
-       "ben": frozenset({"approve", "reject", "confirm"}), "cem": frozenset()}  # fmt: skip
+MAY = {
+    "ana": frozenset(
+        {
+            "approve",
+            "reject",
+            "confirm",
+            "retry",
+            "skip",
+            "promote",
+            "pause",
+            "resume",
+            "abort",
+            "rollback",
+        }
+    ),
+    "ben": frozenset({"approve", "reject", "confirm"}),
+    "cem": frozenset(),
+}
 
 
 class Terminal(Desk):
@@ -37,7 +54,11 @@ class Terminal(Desk):
             if verb not in allowed:
                 words = self.no(user, verb, "shop", *arguments)
                 assert "Forbidden" in words, words
-                wanted = 'cannot create resource "interventions"' if user == "cem" else f"{user} may not {verb} release"
+                wanted = (
+                    'cannot create resource "interventions"'
+                    if user == "cem"
+                    else f"{user} may not {verb} release"
+                )
                 assert wanted in words, words
         out = self.ok("ana", verb, "shop", *arguments)
         assert f"release.gatewright.dev/shop {verb} accepted: " in out, out
@@ -58,7 +79,9 @@ def terminal(lab: Lab, tmp_path: Path) -> Terminal:
         body = {"metadata": {"name": user}, "subjects": [subject], "roleRef": reference}
         lab.api.create(f"{RBAC}/namespaces/{site.name}/rolebindings", body)
     groups = {"ana": ["release-managers"]}
-    made = Terminal(site, {user: lab.server.kubeconfig_for(user, groups.get(user, [])) for user in ROLES})
+    made = Terminal(
+        site, {user: lab.server.kubeconfig_for(user, groups.get(user, [])) for user in ROLES}
+    )
     made.scripts = tmp_path
     return made
 
@@ -66,8 +89,17 @@ def terminal(lab: Lab, tmp_path: Path) -> Terminal:
 def test_every_verb_does_what_it_says_for_those_who_may(terminal: Terminal) -> None:
     site = terminal.site
     tested = job("tests", FAKE_EXIT="1")
-    bake = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", site.name))], "bake": "1h"}
-    stages = [{"name": "keys", "steps": [CONFIRM]}, {"name": "tests", "steps": [tested], "onFailure": "Pause"}, bake]
+    bake = {
+        "name": "ship",
+        "steps": [deploy()],
+        "gates": [gate("errors", query("errors", site.name))],
+        "bake": "1h",
+    }
+    stages = [
+        {"name": "keys", "steps": [CONFIRM]},
+        {"name": "tests", "steps": [tested], "onFailure": "Pause"},
+        bake,
+    ]
     site.apply({"version": "2.0.0", "targets": [TARGET], "preflight": [GO], "stages": stages})
     state(terminal, "WaitingForPerson")
     terminal.only_who_may("approve")
@@ -75,7 +107,9 @@ def test_every_verb_does_what_it_says_for_those_who_may(terminal: Terminal) -> N
     terminal.only_who_may("confirm", "--step", "keys", "--reason", "both rotated")
     state(terminal, "Paused")
     terminal.only_who_may("retry")
-    site.until(lambda status: status["run"]["stages"][1]["attempt"] == 2 and status["state"] == "Paused")
+    site.until(
+        lambda status: status["run"]["stages"][1]["attempt"] == 2 and status["state"] == "Paused"
+    )
     terminal.only_who_may("skip", "--stage", "tests")
     state(terminal, "Baking")
     terminal.only_who_may("pause", "--reason", "lunch")
@@ -94,11 +128,15 @@ def test_every_verb_does_what_it_says_for_those_who_may(terminal: Terminal) -> N
     assert site.image() == "shop/web:2.0.0"
 
     site.change({"version": "3.0.0"})
-    site.until(lambda status: status.get("state") == "WaitingForPerson" and status["run"]["id"] == 2)
+    site.until(
+        lambda status: status.get("state") == "WaitingForPerson" and status["run"]["id"] == 2
+    )
     assert "is rejected" in terminal.only_who_may("reject", "--gate", "go", "--reason", "not today")
     site.ended("Aborted", run=2)
     terminal.ok("ana", "retry", "shop")
-    site.until(lambda status: status.get("state") == "WaitingForPerson" and status["run"]["id"] == 3)
+    site.until(
+        lambda status: status.get("state") == "WaitingForPerson" and status["run"]["id"] == 3
+    )
     terminal.only_who_may("abort")
     site.ended("Aborted", run=3)
 
@@ -112,9 +150,17 @@ def test_every_verb_does_what_it_says_for_those_who_may(terminal: Terminal) -> N
 
 def test_watching_by_kubectl_ends_with_the_run(terminal: Terminal) -> None:
     site = terminal.site
-    site.apply({"version": "2.0.0", "targets": [TARGET], "stages": [{"name": "ship", "steps": [CONFIRM, deploy()]}]})
+    site.apply(
+        {
+            "version": "2.0.0",
+            "targets": [TARGET],
+            "stages": [{"name": "ship", "steps": [CONFIRM, deploy()]}],
+        }
+    )
     state(terminal, "WaitingForPerson")
-    command, environment = terminal.command("cem", "status", "shop", "--watch", "--wait", "--timeout", "60s")
+    command, environment = terminal.command(
+        "cem", "status", "shop", "--watch", "--wait", "--timeout", "60s"
+    )
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert "WaitingForPerson" in watching.stdout.readline()

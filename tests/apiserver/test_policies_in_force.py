@@ -1,7 +1,8 @@
-"""Each policy is broken in each of these ways, and each time the operator finds out: on a real API server.
+"""Each policy is broken in each of these ways, and each time the operator finds out: on a real API
+server.
 
-There is a namespace for each way, and a copy of each policy that is bound to it and broken: the API server takes a moment
-for any change of a policy, and so it takes one for all of them.
+There is a namespace for each way, and a copy of each policy that is bound to it and broken: the API
+server takes a moment for any change of a policy, and so it takes one for all of them.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def _bound_to(**changes: Any) -> Break:
 
 
 def _policy_selects(key: str) -> Break:
-    return lambda policy, binding: policy["matchConstraints"].update({key: {"matchLabels": {"nobody": "has-this"}}})
+    return lambda policy, binding: policy["matchConstraints"].update(
+        {key: {"matchLabels": {"nobody": "has-this"}}}
+    )
 
 
 def _no_parameter(policy: Spec, binding: Spec) -> None:
@@ -83,7 +86,9 @@ SHIPPED = "as-shipped"
 WAYS: dict[str, Break] = {
     "warns": _binding(validationActions=["Warn"]),
     "audits": _binding(validationActions=["Audit"]),
-    "another-namespace": _bound_to(namespaceSelector={"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}),
+    "another-namespace": _bound_to(
+        namespaceSelector={"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    ),
     "some-objects": _bound_to(objectSelector={"matchLabels": {"nobody": "has-this"}}),
     "named-objects": _rule(resourceNames=["only-this"]),
     "policy-for-some-namespaces": _policy_selects("namespaceSelector"),
@@ -102,17 +107,25 @@ WAYS: dict[str, Break] = {
     "without-UPDATE": _rule(operations=["CREATE"]),
     "without-policy": lambda policy, binding: policy.clear(),
     "without-binding": lambda policy, binding: binding.clear(),
-    SHIPPED: lambda policy, binding: None,  # the last one: where it is in force, the API server knows of the others
+    # The last one: where it is in force, the API server knows of the others.
+    SHIPPED: lambda policy, binding: None,
 }
 READ = ("without-CREATE", "without-UPDATE", SHIPPED)
-"""Ways in which the text of a policy is read; in the others one that refuses all stands for it, and is never asked."""
+"""Ways in which the text of a policy is read; in the others one that refuses all stands for it, and
+is never asked."""
 HARMLESS = {
     ("without-CREATE", statuses.POLICY_NAME): "what is created has no status",
-    ("without-UPDATE", admission.POLICY_NAME): "the CRD itself refuses every change of an Intervention",
+    (
+        "without-UPDATE",
+        admission.POLICY_NAME,
+    ): "the CRD itself refuses every change of an Intervention",
 }
 """Ways in which a policy goes on proving all that it has to."""
 UNTRIED = {
-    ("without-UPDATE", job_owners.POLICY_NAME): "there may be no Job in the namespace whose change could be tried",
+    (
+        "without-UPDATE",
+        job_owners.POLICY_NAME,
+    ): "there may be no Job in the namespace whose change could be tried",
 }
 """Ways that the operator does not find out; docs/security.md says so."""
 
@@ -127,7 +140,8 @@ class Bench:
             self._prepare(way)
             for trial in ALL_TRIALS:
                 policy, binding = (
-                    shipped[f"ValidatingAdmissionPolicy{part}", trial.policy] for part in ("", "Binding")
+                    shipped[f"ValidatingAdmissionPolicy{part}", trial.policy]
+                    for part in ("", "Binding")
                 )
                 self._break(way, copy.deepcopy(policy), copy.deepcopy(binding))
         self.kube = lab.background.run(connected(lab.server.kubeconfig_for(OPERATOR, [])))
@@ -165,7 +179,9 @@ class Bench:
         """What the operator finds, by policy."""
 
         async def ask() -> list[str]:
-            return await asyncio.gather(*(doubt_of(self.kube, way.lower(), trial) for trial in ALL_TRIALS))
+            return await asyncio.gather(
+                *(doubt_of(self.kube, way.lower(), trial) for trial in ALL_TRIALS)
+            )
 
         found = self.lab.background.run(ask())
         return {trial.policy: doubt for trial, doubt in zip(ALL_TRIALS, found, strict=True)}
@@ -173,7 +189,9 @@ class Bench:
 
 def _shipped() -> Iterator[Any]:
     for path in sorted(FOLDER.glob("*.yaml")):
-        yield from (item for item in yaml.safe_load_all(path.read_text()) if item["kind"] in PLURALS)
+        yield from (
+            item for item in yaml.safe_load_all(path.read_text()) if item["kind"] in PLURALS
+        )
 
 
 async def connected(kubeconfig: Path) -> Kube:
@@ -195,7 +213,9 @@ def bench() -> Iterator[Bench]:
     with Lab(policy=False, audit_level="Metadata") as lab:
         found = Bench(lab)
         try:
-            lab.wait(lambda: not any(found.doubts(SHIPPED).values()), 30, "the policies to be in force")
+            lab.wait(
+                lambda: not any(found.doubts(SHIPPED).values()), 30, "the policies to be in force"
+            )
             yield found
         finally:
             found.close()
@@ -207,7 +227,9 @@ def test_a_policy_that_is_broken_is_found_out(bench: Bench, way: str, policy: st
     found = bench.doubts(way)[policy]
     if (way, policy) in HARMLESS | UNTRIED:
         return
-    assert policy in found and ("cannot be found out" if way == "broken" else "not in force") in found
+    assert (
+        policy in found and ("cannot be found out" if way == "broken" else "not in force") in found
+    )
     assert "manifests/admission" in found and "--trust-" in found
 
 
@@ -221,7 +243,9 @@ def test_what_a_policy_allows_is_not_changed_by_the_trials(bench: Bench) -> None
     """They are dry runs, and leave nothing."""
     assert not any(bench.doubts(SHIPPED).values())
     for path in (RELEASES, CONNECTIONS):
-        names = [item["metadata"]["name"] for item in bench.lab.api.get(path.format(SHIPPED))["items"]]
+        names = [
+            item["metadata"]["name"] for item in bench.lab.api.get(path.format(SHIPPED))["items"]
+        ]
         assert names in (["shop"], ["prometheus"])
     assert "status" not in bench.lab.api.get(f"{RELEASES.format(SHIPPED)}/shop")
 

@@ -1,4 +1,5 @@
-"""Nobody does by a Release what they may not do: Releases of several users on a real API server, with the shipped policy."""
+"""Nobody does by a Release what they may not do: Releases of several users on a real API server,
+with the shipped policy."""
 
 from __future__ import annotations
 
@@ -52,7 +53,14 @@ def full() -> dict[str, Any]:
     captured = [{"configMap": "settings"}, {"secret": "keys"}]
     return release(
         targets=[
-            {"name": "web", "workload": {"name": "web", "images": {"app": "shop/web:$(version)"}, "config": captured}},
+            {
+                "name": "web",
+                "workload": {
+                    "name": "web",
+                    "images": {"app": "shop/web:$(version)"},
+                    "config": captured,
+                },
+            },
             {"name": "db", "workload": database},
         ],
         preflight=[{"name": "smoke", "job": {"image": "smoke"}}],
@@ -60,9 +68,15 @@ def full() -> dict[str, Any]:
             {
                 "name": "ship",
                 "steps": [
-                    {"name": "migrate", "job": {"image": "migrate", "serviceAccountName": "deployer"}},
+                    {
+                        "name": "migrate",
+                        "job": {"image": "migrate", "serviceAccountName": "deployer"},
+                    },
                     {"name": "switch", "flags": {"configMap": "switches", "set": {"NEW": "on"}}},
-                    {"name": "env", "flags": {"target": "web", "container": "app", "set": {"NEW": "on"}}},
+                    {
+                        "name": "env",
+                        "flags": {"target": "web", "container": "app", "set": {"NEW": "on"}},
+                    },
                 ],
             }
         ],
@@ -72,7 +86,12 @@ def full() -> dict[str, Any]:
 def release(name: str = "shop", **spec: Any) -> dict[str, Any]:
     waits = {"name": "ship", "steps": [{"name": "wait", "wait": "1s"}]}
     body = {"version": "2.0.0", "suspend": True, "stages": [waits], **spec}
-    return {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name}, "spec": body}
+    return {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": name},
+        "spec": body,
+    }
 
 
 def holding(path: str, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +123,9 @@ def people(laboratory: Lab) -> Iterator[People]:
     try:
         nobody = found.with_rights()
         laboratory.wait(
-            lambda: "may not create jobs.batch" in found.said(nobody, full()), 30, "the policy to be in force"
+            lambda: "may not create jobs.batch" in found.said(nobody, full()),
+            30,
+            "the policy to be in force",
         )
         yield found
     finally:
@@ -125,7 +146,7 @@ def nobody(people: People) -> Api:
     return people.with_rights(also=("releases/status",))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Each right
 
 
@@ -149,7 +170,9 @@ def test_each_right_is_asked_for(people: People, right: Right) -> None:
 @pytest.mark.parametrize("right", [right for right in EVERYTHING if right[3]], ids=spoken)
 def test_a_right_to_another_object_is_none(people: People, right: Right) -> None:
     other = (*right[:3], "other")
-    people.refuses(people.with_rights(*({*EVERYTHING} - {right}), other), full(), right, WHERE[right])
+    people.refuses(
+        people.with_rights(*({*EVERYTHING} - {right}), other), full(), right, WHERE[right]
+    )
 
 
 @pytest.mark.parametrize("right", [right for right in EVERYTHING if right[3]], ids=spoken)
@@ -158,7 +181,8 @@ def test_a_right_without_a_name_is_one_to_all(people: People, right: Right) -> N
 
 
 def test_kubernetes_own_role_edit_is_enough(people: People) -> None:
-    """Its rules, and ours that are added to it: what aggregates them in a cluster does not run here."""
+    """Its rules, and ours that are added to it: what aggregates them in a cluster does not run
+    here."""
     user = f"{people.namespace}-editor"
     for role in ("system:aggregate-to-edit", "gatewright-edit"):
         people.bind(user, "ClusterRole", role)
@@ -189,7 +213,7 @@ def test_who_is_impersonated_is_who_is_asked_about(people: People, nobody: Api) 
     assert people.lab.background.run(posted(release())) == 201
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Each place
 
 
@@ -207,8 +231,14 @@ def maker(people: People) -> Api:
 
 
 @pytest.mark.parametrize("path", JOBS)
-def test_a_job_is_asked_for_wherever_it_stands(people: People, maker: Api, nobody: Api, path: str) -> None:
-    for body in ({"image": "tools"}, {"fromCronJob": "nightly"}, {"template": {"spec": {"containers": []}}}):
+def test_a_job_is_asked_for_wherever_it_stands(
+    people: People, maker: Api, nobody: Api, path: str
+) -> None:
+    for body in (
+        {"image": "tools"},
+        {"fromCronJob": "nightly"},
+        {"template": {"spec": {"containers": []}}},
+    ):
         people.refuses(nobody, holding(path, body), MAKE, named(path))
         people.passes(maker, holding(path, body))
 
@@ -220,7 +250,11 @@ TOKENS: dict[str, tuple[dict[str, Any], str]] = {
     "known-later": ({"template": {"spec": {"serviceAccountName": "$(vars.account)"}}}, ""),
     "automounted": ({"template": {"spec": {"automountServiceAccountToken": True}}}, "default"),
     "projected": (
-        {"template": {"spec": {"volumes": [{"projected": {"sources": [{"serviceAccountToken": {}}]}}]}}},
+        {
+            "template": {
+                "spec": {"volumes": [{"projected": {"sources": [{"serviceAccountToken": {}}]}}]}
+            }
+        },
         "default",
     ),
 }
@@ -232,7 +266,9 @@ def test_another_service_account_is_asked_for_wherever_it_stands(
     people: People, maker: Api, path: str, kind: str
 ) -> None:
     value, account = TOKENS[kind]
-    people.refuses(maker, holding(path, value), ("impersonate", "", "serviceaccounts", account), named(path))
+    people.refuses(
+        maker, holding(path, value), ("impersonate", "", "serviceaccounts", account), named(path)
+    )
 
 
 def test_whoever_may_impersonate_it_may_name_it(people: People) -> None:
@@ -249,15 +285,29 @@ def test_whoever_may_impersonate_it_may_name_it(people: People) -> None:
     [
         {"image": "tools", "serviceAccountName": "default"},
         {"template": {"spec": {"serviceAccountName": "default", "serviceAccount": "default"}}},
-        {"template": {"spec": {"automountServiceAccountToken": False, "volumes": [{"emptyDir": {}}]}}},
+        {
+            "template": {
+                "spec": {"automountServiceAccountToken": False, "volumes": [{"emptyDir": {}}]}
+            }
+        },
         {"template": {"spec": {"serviceAccountName": "", "volumes": []}}},
-        {"template": {"spec": {"serviceAccountName": None, "serviceAccount": None, "volumes": None}}},
-        {"template": {"spec": {"volumes": [{"projected": {"sources": [{"configMap": {"name": "a"}}]}}]}}},
+        {
+            "template": {
+                "spec": {"serviceAccountName": None, "serviceAccount": None, "volumes": None}
+            }
+        },
+        {
+            "template": {
+                "spec": {"volumes": [{"projected": {"sources": [{"configMap": {"name": "a"}}]}}]}
+            }
+        },
         {"template": {"metadata": {"labels": {"a": "b"}}}},
     ],
     ids=json.dumps,
 )
-def test_what_every_pod_has_needs_no_more_than_the_job(people: People, maker: Api, body: dict[str, Any]) -> None:
+def test_what_every_pod_has_needs_no_more_than_the_job(
+    people: People, maker: Api, body: dict[str, Any]
+) -> None:
     people.passes(maker, holding(JOBS[0], body))
 
 
@@ -272,7 +322,7 @@ def test_what_changes_nothing_in_the_cluster_needs_no_right(people: People, nobo
     people.passes(nobody, release(preflight=[{"name": "go", "approval": {}}]))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Names
 
 
@@ -281,23 +331,34 @@ def workload(name: str, **more: Any) -> dict[str, Any]:
     return release(vars={"app": "web"}, targets=[target])
 
 
-@pytest.mark.parametrize("name", ["$(vars.app)", "web-$(version)", "$(vars.app)\npatch,,secrets,x, y"])
+@pytest.mark.parametrize(
+    "name", ["$(vars.app)", "web-$(version)", "$(vars.app)\npatch,,secrets,x, y"]
+)
 def test_a_name_that_is_known_only_later_may_be_any(people: People, author: Api, name: str) -> None:
-    people.refuses(author, workload(name), ("patch", "apps", "deployments", ""), "spec.targets[web].workload")
+    people.refuses(
+        author, workload(name), ("patch", "apps", "deployments", ""), "spec.targets[web].workload"
+    )
     people.passes(people.with_rights(("patch", "apps", "deployments", "")), workload(name))
 
 
 def test_ten_targets_are_asked_for_by_name(people: People) -> None:
     names = [f"web{number}" for number in range(10)]
     body = release(
-        targets=[{"name": name, "workload": workload(name)["spec"]["targets"][0]["workload"]} for name in names]
+        targets=[
+            {"name": name, "workload": workload(name)["spec"]["targets"][0]["workload"]}
+            for name in names
+        ]
     )
     rights: list[Right] = [("patch", "apps", "deployments", name) for name in names]
     people.passes(people.with_rights(*rights), body)
-    people.refuses(people.with_rights(*rights[:-1]), body, rights[-1], "spec.targets[web9].workload")
+    people.refuses(
+        people.with_rights(*rights[:-1]), body, rights[-1], "spec.targets[web9].workload"
+    )
 
 
-def test_with_more_names_than_can_be_asked_for_the_others_are_asked_for_together(people: People) -> None:
+def test_with_more_names_than_can_be_asked_for_the_others_are_asked_for_together(
+    people: People,
+) -> None:
     names = [f"part{number}" for number in range(authors.MAX_NAMES_ASKED + 3)]
     flags = [{"name": name, "flags": {"configMap": name, "set": {"NEW": "on"}}} for name in names]
     few = release(stages=[{"name": "ship", "steps": flags[: authors.MAX_NAMES_ASKED]}])
@@ -305,14 +366,18 @@ def test_with_more_names_than_can_be_asked_for_the_others_are_asked_for_together
     rights: list[Right] = [("patch", "", "configmaps", name) for name in names]
     limited = people.with_rights(*rights)
     people.passes(limited, few)
-    where = f"spec.stages[ship].steps[part{authors.MAX_NAMES_ASKED}].flags, after {authors.MAX_NAMES_ASKED} other names"
+    where = (
+        f"spec.stages[ship].steps[part{authors.MAX_NAMES_ASKED}].flags, after "
+        f"{authors.MAX_NAMES_ASKED} other names"
+    )
     people.refuses(limited, many, ("patch", "", "configmaps", ""), where)
     people.passes(people.with_rights(("patch", "", "configmaps", "")), many)
 
 
 def test_an_object_that_is_named_often_is_one(people: People) -> None:
     flags = [
-        {"name": f"n{number}", "flags": {"configMap": "switches", "set": {"A": str(number)}}} for number in range(20)
+        {"name": f"n{number}", "flags": {"configMap": "switches", "set": {"A": str(number)}}}
+        for number in range(20)
     ]
     stages = [{"name": f"s{number}", "steps": flags} for number in range(20)]
     body = release(stages=stages)
@@ -321,7 +386,7 @@ def test_an_object_that_is_named_often_is_one(people: People) -> None:
     people.refuses(people.with_rights(SETTINGS), body, SWITCHES, said)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is not a change of the spec
 
 
@@ -333,8 +398,14 @@ def made(people: People) -> str:
     return name
 
 
-def test_labels_annotations_and_finalizers_are_nobodys_business(people: People, nobody: Api, made: str) -> None:
-    for metadata in ({"labels": {"team": "shop"}}, {"annotations": {"a": "b"}}, {"finalizers": ["example.com/a"]}):
+def test_labels_annotations_and_finalizers_are_nobodys_business(
+    people: People, nobody: Api, made: str
+) -> None:
+    for metadata in (
+        {"labels": {"team": "shop"}},
+        {"annotations": {"a": "b"}},
+        {"finalizers": ["example.com/a"]},
+    ):
         assert people.changes(nobody, made, {"metadata": metadata}) == ""
 
 
@@ -347,13 +418,19 @@ def test_an_unchanged_apply_passes(people: People, nobody: Api, made: str) -> No
     assert "may not create jobs.batch" in told(lambda: nobody.request("PATCH", path, body, kind))
 
 
-def test_a_replaced_object_passes_with_the_same_spec_alone(people: People, nobody: Api, made: str) -> None:
+def test_a_replaced_object_passes_with_the_same_spec_alone(
+    people: People, nobody: Api, made: str
+) -> None:
     def replaced(**spec: Any) -> str:
         """The operator may write its status between the two requests; then once more."""
         while True:
             found = people.lab.api.get(f"{people.path}/{made}")
             try:
-                nobody.request("PUT", f"{people.path}/{made}?dryRun=All", found | {"spec": found["spec"] | spec})
+                nobody.request(
+                    "PUT",
+                    f"{people.path}/{made}?dryRun=All",
+                    found | {"spec": found["spec"] | spec},
+                )
             except ApiError as error:
                 if error.status != 409:
                     return str(error)
@@ -364,7 +441,9 @@ def test_a_replaced_object_passes_with_the_same_spec_alone(people: People, nobod
     assert "may not create jobs.batch" in replaced(guardFor="1m")
 
 
-@pytest.mark.parametrize("spec", [{"version": "3.0.0"}, {"suspend": False}, {"vars": {"a": "b"}}], ids=json.dumps)
+@pytest.mark.parametrize(
+    "spec", [{"version": "3.0.0"}, {"suspend": False}, {"vars": {"a": "b"}}], ids=json.dumps
+)
 def test_any_change_of_the_spec_is_asked_for_as_a_whole(
     people: People, author: Api, nobody: Api, made: str, spec: dict[str, Any]
 ) -> None:
@@ -374,15 +453,18 @@ def test_any_change_of_the_spec_is_asked_for_as_a_whole(
 
 def test_deleting_is_not_touched(people: People, nobody: Api, made: str) -> None:
     nobody.delete(f"{people.path}/{made}")
-    people.lab.wait(lambda: people.lab.api.find(f"{people.path}/{made}") is None, 10, "it to be gone")
+    people.lab.wait(
+        lambda: people.lab.api.find(f"{people.path}/{made}") is None, 10, "it to be gone"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The operator
 
 
 def test_the_operator_does_its_work_under_the_policy(laboratory: Lab, people: People) -> None:
-    """With the shipped rights: Jobs, a workload, flags, captured objects, and all of it back again."""
+    """With the shipped rights: Jobs, a workload, flags, captured objects, and all of it back
+    again."""
     lab = laboratory
     if not lab.operator.alive:
         lab.operator.start()
@@ -391,7 +473,13 @@ def test_the_operator_does_its_work_under_the_policy(laboratory: Lab, people: Pe
     site.configmap("settings", {"A": "1"})
     site.configmap("switches", {"NEW": "off"})
     site.secret("keys", {"token": "of-no-use"})
-    target = {**TARGET, "workload": {**TARGET["workload"], "config": [{"configMap": "settings"}, {"secret": "keys"}]}}
+    target = {
+        **TARGET,
+        "workload": {
+            **TARGET["workload"],
+            "config": [{"configMap": "settings"}, {"secret": "keys"}],
+        },
+    }
     switch = {"name": "switch", "flags": {"configMap": "switches", "set": {"NEW": "on"}}}
     stage = {"name": "ship", "steps": [job("migrate"), switch, deploy()]}
     spec = {"version": "2.0.0", "targets": [target], "stages": [stage]}
@@ -413,50 +501,70 @@ def test_the_operator_does_its_work_under_the_policy(laboratory: Lab, people: Pe
 
 
 @pytest.mark.parametrize("scope", ["cluster", "namespaced"])
-def test_the_operators_own_rights_write_finalizers_and_status_only(people: People, made: str, scope: str) -> None:
+def test_the_operators_own_rights_write_finalizers_and_status_only(
+    people: People, made: str, scope: str
+) -> None:
     user = OPERATOR
     if scope == "namespaced":
         user = f"{people.namespace}-operator"
-        parts = [CHECKOUT / "manifests" / part / "namespaced/role.yaml" for part in ("rbac", "capture")]
+        parts = [
+            CHECKOUT / "manifests" / part / "namespaced/role.yaml" for part in ("rbac", "capture")
+        ]
         found = [item for path in parts for item in yaml.safe_load_all(path.read_text())]
         people.bind(user, "Role", user, [rule for item in found for rule in item.get("rules", ())])
     api = people.user(user)
     finalizers = {"metadata": {"finalizers": ["gatewright.dev/run"], "annotations": {"a": "b"}}}
     people.lab.wait(lambda: not people.changes(api, made, finalizers), 10, "its rights to be known")
     assert people.changes(api, made, {"status": {"message": "hello"}}, "/status") == ""
-    # Its spec is not its own to change: the operator has these rights, but who takes its token over may not impersonate.
+    # Its spec is not its own to change: the operator has these rights, but who takes its token over
+    # may not impersonate.
     assert "may not impersonate" in people.changes(api, made, {"spec": {"version": "3.0.0"}})
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Limits
 
 
 def largest(account: Callable[[int], str], configmap: Callable[[int], str]) -> dict[str, Any]:
-    """As much as the language takes, each Job with an account of its own; names as long as they may be."""
+    """As much as the language takes, each Job with an account of its own; names as long as they may
+    be."""
     numbers = itertools.count()
 
     def long(text: str) -> str:
         return text.ljust(40, "n")
 
     def run() -> dict[str, Any]:
-        pod = {"serviceAccountName": account(next(numbers)), "volumes": [{"name": "a", "emptyDir": {}}]}
+        pod = {
+            "serviceAccountName": account(next(numbers)),
+            "volumes": [{"name": "a", "emptyDir": {}}],
+        }
         return {"template": {"spec": pod}}
 
     def steps(kind: str, count: int) -> list[dict[str, Any]]:
         return [{"name": long(f"{kind}{number}"), "job": run()} for number in range(count)]
 
     def captured(target: int) -> list[dict[str, str]]:
-        return [{("configMap", "secret")[item % 2]: configmap(20 * target + item)} for item in range(20)]
+        return [
+            {("configMap", "secret")[item % 2]: configmap(20 * target + item)} for item in range(20)
+        ]
 
     def target(number: int) -> dict[str, Any]:
         name = f"web{number}-".ljust(253, "w")
-        config = {"kind": ("Deployment", "StatefulSet")[number % 2], "name": name, "images": {"app": "a:1"}}
+        config = {
+            "kind": ("Deployment", "StatefulSet")[number % 2],
+            "name": name,
+            "images": {"app": "a:1"},
+        }
         return {"name": long(f"t{number}"), "workload": {**config, "config": captured(number)}}
 
     def stage(number: int) -> dict[str, Any]:
         back = {"steps": steps("r", 10)}
-        return {"name": long(f"s{number}"), "steps": steps("a", 20), "gates": steps("g", 20), "rollback": back}
+        return {
+            "name": long(f"s{number}"),
+            "steps": steps("a", 20),
+            "gates": steps("g", 20),
+            "rollback": back,
+        }
 
     by_hand = {"within": "1h", "confirm": {"instructions": "Look."}}
     return release(
@@ -470,7 +578,9 @@ def largest(account: Callable[[int], str], configmap: Callable[[int], str]) -> d
 
 LARGEST: dict[str, dict[str, Any]] = {
     "one-of-each": largest(lambda _: "deployer", lambda _: "settings"),
-    "all-different": largest(lambda number: f"a{number}-".ljust(240, "x"), lambda number: f"c{number}".ljust(253, "x")),
+    "all-different": largest(
+        lambda number: f"a{number}-".ljust(240, "x"), lambda number: f"c{number}".ljust(253, "x")
+    ),
 }
 
 
@@ -480,11 +590,15 @@ EVERY = [(*right[:3], "") for right in EVERYTHING]
 @pytest.mark.parametrize("size", LARGEST)
 def test_the_largest_release_is_answered(people: People, nobody: Api, size: str) -> None:
     """CEL's budget ends at run time: an answer that says so instead would lock out everybody."""
-    people.tells(nobody, LARGEST[size], f"{people.name_of(nobody)} may not create jobs.batch in namespace")
+    people.tells(
+        nobody, LARGEST[size], f"{people.name_of(nobody)} may not create jobs.batch in namespace"
+    )
     people.passes(people.with_rights(*EVERY), LARGEST[size])
 
 
 @pytest.mark.parametrize("right", sorted({*EVERY} - {EVERY[0]}), ids=spoken)
 def test_no_right_is_lost_in_the_largest_release(people: People, right: Right) -> None:
     lacking = people.with_rights(*({*EVERY} - {right}))
-    people.tells(lacking, LARGEST["one-of-each"], f"{people.name_of(lacking)} may not {right[0]} {right[2]}")
+    people.tells(
+        lacking, LARGEST["one-of-each"], f"{people.name_of(lacking)} may not {right[0]} {right[2]}"
+    )

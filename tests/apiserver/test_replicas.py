@@ -1,4 +1,5 @@
-"""Replicas that hand over, and one that stood still; and that the harness would notice what it is to notice."""
+"""Replicas that hand over, and one that stood still; and that the harness would notice what it is
+to notice."""
 
 from __future__ import annotations
 
@@ -54,9 +55,13 @@ def test_a_replica_that_stood_still_past_its_lease_writes_nothing_more(lab: Lab)
         report = site.clean()
         assert "I7" in report.checked
         assert taken > 10, "the other replica acted before the lease had run out"
-        writers = {one.instance for one in site.writes() if one.user == "gatewright-operator" and one.done}
+        writers = {
+            one.instance for one in site.writes() if one.user == "gatewright-operator" and one.done
+        }
         assert len(writers) == 2, writers
-        assert lab.operator.probe("/healthz") != 200, "a replica that lost its Lease must be restarted"
+        assert lab.operator.probe("/healthz") != 200, (
+            "a replica that lost its Lease must be restarted"
+        )
         assert other.stop() == 0
     lab.operator.kill()
     lab.operator.reap()
@@ -90,14 +95,18 @@ def _job(call: Call) -> bool:
     ids=["effect-before-intent", "effect-before-intent, killed", "job-by-chance", "empty-is-good",
          "rollback-forgets-flags", "no-bake"],
 )  # fmt: skip
-def test_a_planted_bug_is_caught(lab: Lab, bug: str, scenario: Scenario, fault: Fault | None, invariant: str) -> None:
+def test_a_planted_bug_is_caught(
+    lab: Lab, bug: str, scenario: Scenario, fault: Fault | None, invariant: str
+) -> None:
     lab.operator.kill()
     lab.operator.reap()
     lab.operator.planted = bug
     lab.standin.silent = bug == "empty-is-good"
     try:
         result = run(lab, scenario, fault)
-        assert any(problem.startswith(f"{invariant}: ") for problem in result.problems), result.problems
+        assert any(problem.startswith(f"{invariant}: ") for problem in result.problems), (
+            result.problems
+        )
     finally:
         lab.operator.planted, lab.standin.silent = None, False
         lab.operator.kill()

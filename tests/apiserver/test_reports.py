@@ -1,4 +1,5 @@
-"""Jobs and their reports on a real API server, which reads the log from the pod's node: with the shipped rights alone."""
+"""Jobs and their reports on a real API server, which reads the log from the pod's node: with the
+shipped rights alone."""
 
 from __future__ import annotations
 
@@ -32,7 +33,12 @@ def site(lab: Lab) -> Site:
 
 
 def release(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"version": "2.0.0", "targets": [TARGET], "stages": [{"name": "ship", "steps": list(steps)}], **more}
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "stages": [{"name": "ship", "steps": list(steps)}],
+        **more,
+    }
 
 
 def check(name: str, report: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +56,9 @@ def test_a_step_publishes_the_numbers_of_its_report(site: Site) -> None:
                         "$(steps.smoke.outputs.id)"])  # fmt: skip
     site.apply(release(smoke, tell, deploy()))
     site.ended("Promoted")
-    assert [one.command for one in site.lab.world.runs(site.name, "tell")] == [("tell", "2/2", "run-7")]
+    assert [one.command for one in site.lab.world.runs(site.name, "tell")] == [
+        ("tell", "2/2", "run-7")
+    ]
     assert site.lab.world.logs.asked.count(site.name) == 1, "the log is read once"
     site.clean()
 
@@ -61,7 +69,11 @@ def test_a_report_of_failure_fails_a_step_that_ended_with_0(site: Site) -> None:
     status = site.ended("RolledBack")
     assert f"1 of 10 tests failed, first: {FIRST}; the exit code was 0" in status["message"]
     assert site.image() == "shop/web:1.0.0"
-    assert not [one for one in site.writes() if one.user == "gatewright-operator" and one.resource == "deployments"]
+    assert not [
+        one
+        for one in site.writes()
+        if one.user == "gatewright-operator" and one.resource == "deployments"
+    ]
     site.clean()
 
 
@@ -78,7 +90,10 @@ def test_a_report_that_is_not_there_fails_the_step(site: Site) -> None:
     prints(site, "load", "nothing to see\n")
     site.apply(release(job("load", report={"k6": {}}), deploy()))
     status = site.ended("RolledBack")
-    assert "its k6 summary is missing: there is none in the termination message or the last 1 MiB" in status["message"]
+    assert (
+        "its k6 summary is missing: there is none in the termination message or the last 1 MiB"
+        in status["message"]
+    )
     site.clean()
 
 
@@ -97,7 +112,11 @@ def test_only_the_end_of_a_long_log_is_read(site: Site) -> None:
 
 
 def test_checks_before_the_change_at_the_gates_and_after_the_rollback(site: Site) -> None:
-    for name, text in (("audit", "npm-audit-low"), ("pages", "lighthouse-failed"), ("verify", "k6-handle-held")):
+    for name, text in (
+        ("audit", "npm-audit-low"),
+        ("pages", "lighthouse-failed"),
+        ("verify", "k6-handle-held"),
+    ):
         prints(site, name, sample(text))
     spec = release(deploy(), preflight=[check("audit", {"npmAudit": {"level": "high"}})])
     spec["stages"][0]["gates"] = [check("pages", {"lighthouse": {}})]
@@ -107,7 +126,10 @@ def test_checks_before_the_change_at_the_gates_and_after_the_rollback(site: Site
     (audit,) = status["run"]["preflight"]
     assert (audit["state"], audit["message"]) == (
         "Passing",
-        "npm audit report: no vulnerability of severity high or worse in 3 dependencies, 1 of lesser severity",
+        (
+            "npm audit report: no vulnerability of severity high or worse in 3 dependencies, 1 "
+            "of lesser severity"
+        ),
     )
     (pages,) = status["run"]["stages"][0]["gates"]
     assert pages["state"] == "Failed"

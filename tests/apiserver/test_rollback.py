@@ -28,8 +28,16 @@ def test_a_gate_in_breach_rolls_back_from_the_third_stage(site: Site) -> None:
     site.lab.standin.number(query("broken", site.name), 0.2)
     site.apply(crash_rollback(site.name))
     status = site.ended("RolledBack", 40)
-    assert (site.image(), site.data("web-flags")) == ("shop/web:1.0.0", {"VOICE": "off", "KEPT": "yes"})
-    assert [one.command[0] for one in site.lab.world.runs(site.name)] == ["backup", "migrate", "restore", "smoke"]
+    assert (site.image(), site.data("web-flags")) == (
+        "shop/web:1.0.0",
+        {"VOICE": "off", "KEPT": "yes"},
+    )
+    assert [one.command[0] for one in site.lab.world.runs(site.name)] == [
+        "backup",
+        "migrate",
+        "restore",
+        "smoke",
+    ]
     assert [stage["state"] for stage in status["run"]["stages"]] == [
         "RolledBack",
         "RolledBack",
@@ -51,17 +59,30 @@ def test_a_gate_in_breach_rolls_back_from_the_third_stage(site: Site) -> None:
 
 def test_a_failing_migration_is_compensated_and_nothing_is_deployed(site: Site) -> None:
     spec = five(site.name)
-    spec["stages"][0]["steps"][1] = job("migrate", ["migrate"], requires=["backup"], FAKE_EXIT="3",
-                                        FAKE_OUTPUT='{"failed": "relation users exists"}')  # fmt: skip
+    spec["stages"][0]["steps"][1] = job(
+        "migrate",
+        ["migrate"],
+        requires=["backup"],
+        FAKE_EXIT="3",
+        FAKE_OUTPUT='{"failed": "relation users exists"}',
+    )
     spec["stages"][0]["rollback"]["reach"] = "Stage"
     site.apply(spec)
     status = site.ended("RolledBack", 40)
-    assert [one.command[0] for one in site.lab.world.runs(site.name)] == ["backup", "migrate", "restore"]
+    assert [one.command[0] for one in site.lab.world.runs(site.name)] == [
+        "backup",
+        "migrate",
+        "restore",
+    ]
     assert site.lab.world.runs(site.name, "restore")[0].command == ("restore", "b-1")
     for words in ("migrate", "exit code 3", "relation users exists"):
         assert words in status["message"]
     assert site.image() == "shop/web:1.0.0"
-    assert not [one for one in site.writes() if one.user == "gatewright-operator" and one.resource == "deployments"]
+    assert not [
+        one
+        for one in site.writes()
+        if one.user == "gatewright-operator" and one.resource == "deployments"
+    ]
     site.clean()
 
 
@@ -71,15 +92,23 @@ def test_a_compensation_that_only_its_own_stage_needs_is_left_out(site: Site) ->
     spec["stages"][0]["rollback"]["reach"] = "Stage"
     site.apply(spec)
     site.ended("RolledBack", 40)
-    assert [one.command[0] for one in site.lab.world.runs(site.name)] == ["backup", "migrate", "smoke"]
+    assert [one.command[0] for one in site.lab.world.runs(site.name)] == [
+        "backup",
+        "migrate",
+        "smoke",
+    ]
     site.clean()
 
 
 def test_guards_are_asked_while_the_first_change_hangs(site: Site) -> None:
-    """What is not measured cannot be seen to break: guards begin with the first change, not after its answer."""
+    """What is not measured cannot be seen to break: guards begin with the first change, not after
+    its answer."""
 
     def first(call: Any) -> bool:
-        return (call.method, call.resource) == ("PATCH", "deployments") and f"/{site.name}/" in call.path
+        return (call.method, call.resource) == (
+            "PATCH",
+            "deployments",
+        ) and f"/{site.name}/" in call.path
 
     guard, held = query("errors", site.name), Fault(first, "delay", seconds=5)
     with site.lab.proxy.fault(held):
@@ -109,12 +138,18 @@ def test_a_breach_goes_on_where_a_restart_interrupted_it(site: Site) -> None:
     """The time that it has lasted is in Prometheus; it does not begin anew with every operator."""
     guard, operator = query("errors", site.name), site.lab.operator
     site.apply(
-        simple(site.name, guards=[gate("errors", guard, "5%") | {"for": "12s", "interval": "1s"}], guardFor="90s")
+        simple(
+            site.name,
+            guards=[gate("errors", guard, "5%") | {"for": "12s", "interval": "1s"}],
+            guardFor="90s",
+        )
     )
     site.until(state_is("Guarding"))
     errors(site, 0.3)
     site.lab.wait(
-        lambda: sum((one.value or 0) > 0.2 for one in site.lab.standin.of(guard)) >= 9, 30, "most of the time"
+        lambda: sum((one.value or 0) > 0.2 for one in site.lab.standin.of(guard)) >= 9,
+        30,
+        "most of the time",
     )
     operator.kill()
     operator.reap()
@@ -137,8 +172,12 @@ def test_a_guard_that_only_notifies_changes_nothing(site: Site) -> None:
 def test_a_rollback_whose_verification_fails_calls_somebody(site: Site) -> None:
     site.lab.standin.number(query("broken", site.name), 0.2)
     spec = crash_rollback(site.name)
-    spec["rollback"]["verify"] = [{"name": "smoke", "job": {"image": "shop/smoke:1", "command": ["smoke"],
-                                                            "env": env(FAKE_EXIT="1")}}]  # fmt: skip
+    spec["rollback"]["verify"] = [
+        {
+            "name": "smoke",
+            "job": {"image": "shop/smoke:1", "command": ["smoke"], "env": env(FAKE_EXIT="1")},
+        }
+    ]
     site.apply(spec)
     status = site.ended("RollbackFailed", 40)
     assert "smoke" in status["message"]
@@ -177,7 +216,11 @@ def test_an_edit_that_a_retry_takes_up_keeps_the_way_back(site: Site) -> None:
     edited = dict(spec["stages"][0], expectedDuration="9m")
     site.change({"stages": [edited, *spec["stages"][1:]]})
     retry(site)
-    site.until(lambda status: status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused")
+    site.until(
+        lambda status: (
+            status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused"
+        )
+    )
     site.change({"version": "1.0.0"})
     site.ended("Superseded")
     assert site.image() == "shop/web:1.0.0"
@@ -185,7 +228,8 @@ def test_an_edit_that_a_retry_takes_up_keeps_the_way_back(site: Site) -> None:
 
 
 def test_whoever_edits_metadata_leaves_the_content_of_a_revision_as_it_is(site: Site) -> None:
-    """`kubectl delete --cascade=orphan` takes the owner away from it: a patch of its metadata, and no other."""
+    """`kubectl delete --cascade=orphan` takes the owner away from it: a patch of its metadata, and
+    no other."""
     errors(site, 0.001)
     site.apply(simple(site.name) | {"vars": {"zeta": "<a> & <b>", "alpha": "\u00fc\u2028"}})
     status = site.ended("Promoted")

@@ -1,4 +1,5 @@
-"""No Connection leads to the control plane, nor where the operator's settings close the way: as its status says."""
+"""No Connection leads to the control plane, nor where the operator's settings close the way: as its
+status says."""
 
 from __future__ import annotations
 
@@ -19,11 +20,16 @@ def lab() -> Iterator[Lab]:
     require()
     with Lab(arguments=["--refuse-address", "10.20.0.0/16,closed=10.30.0.0/16"]) as started:
         slice_ = {
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "addressType": "IPv4",
+            "metadata": {
+                "name": "kubernetes",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
             "endpoints": [{"addresses": [address]} for address in PLANE],
             "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
-        }  # fmt: skip
+        }
         started.api.create(SLICES, slice_)
         started.operator.start()
         yield started
@@ -36,7 +42,9 @@ def said(site: Site, address: str) -> dict[str, Any]:
     site.connection(name, {"timeout": "1s", "http": {"url": f"http://{address}:1"}})
     path = f"{CONNECTIONS.format(site.name)}/{name}"
     found = site.lab.wait(
-        lambda: (site.lab.api.get(path).get("status") or {}).get("conditions"), 20, f"the status of {name}"
+        lambda: (site.lab.api.get(path).get("status") or {}).get("conditions"),
+        20,
+        f"the status of {name}",
     )
     return dict(found[0])
 
@@ -55,4 +63,6 @@ def test_what_is_closed_to_a_namespace_is_closed_to_it_alone(lab: Lab) -> None:
     for site in (closed, other):
         assert "--refuse-address 10.20.0.0/16" in said(site, "10.20.0.1")["message"]
     assert "closed to Connections of namespace closed" in said(closed, "10.30.0.1")["message"]
-    assert said(other, "10.30.0.1")["reason"] != "InvalidSpec", "it is not asked whether anybody answers there"
+    assert said(other, "10.30.0.1")["reason"] != "InvalidSpec", (
+        "it is not asked whether anybody answers there"
+    )

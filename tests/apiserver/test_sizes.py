@@ -1,4 +1,5 @@
-"""One tenant's huge objects cost the operator little memory, and nobody else anything: it starts and acts."""
+"""One tenant's huge objects cost the operator little memory, and nobody else anything: it starts
+and acts."""
 
 from __future__ import annotations
 
@@ -39,9 +40,12 @@ HEADROOM = 0.4
 
 def _limit() -> int:
     (deployment,) = [
-        item for item in yaml.safe_load_all((CHECKOUT / "manifests/operator/deployment.yaml").read_text())
+        item
+        for item in yaml.safe_load_all(
+            (CHECKOUT / "manifests/operator/deployment.yaml").read_text()
+        )
         if item["kind"] == "Deployment"
-    ]  # fmt: skip
+    ]
     text = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
     found = re.fullmatch(r"(\d+)Mi", text)
     assert found is not None, text
@@ -49,7 +53,8 @@ def _limit() -> int:
 
 
 class Etcd:
-    """Many copies of what the API server has once accepted: storing each through it takes a second of CPU."""
+    """Many copies of what the API server has once accepted: storing each through it takes a second
+    of CPU."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/v3/kv"
@@ -102,7 +107,9 @@ def ground() -> Iterator[Ground]:
             _served(api, where.format("default"))
         for namespace in (HOSTILE, OTHER):
             api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
-        operator = Operator(server.kubeconfig, server.directory, arguments=[*ARGUMENTS, "--trust-authors"])
+        operator = Operator(
+            server.kubeconfig, server.directory, arguments=[*ARGUMENTS, "--trust-authors"]
+        )
         stack.callback(operator.close)
         yield Ground(api, Etcd(server.etcd), operator, background)
         assert not background.failures
@@ -113,7 +120,10 @@ def _job(**more: Any) -> dict[str, Any]:
 
 
 def _spec(*steps: dict[str, Any], stages: int = 1) -> dict[str, Any]:
-    return {"version": "1", "stages": [{"name": f"s{index}", "steps": list(steps)} for index in range(stages)]}
+    return {
+        "version": "1",
+        "stages": [{"name": f"s{index}", "steps": list(steps)} for index in range(stages)],
+    }
 
 
 TEXT = {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x" * 250_000}}
@@ -122,11 +132,18 @@ FINALIZERS = {"finalizers": [f"a.io/{index}" for index in range(2_000)]}
 LISTS = _spec(*(_job(args=[""] * 64) | {"name": f"x{index}"} for index in range(20)), stages=20)
 FREE = _spec(_job(resources={"limits": [[] for _ in range(80_000)]}))
 FREE_TEXT = _spec({"name": "run", "job": {"template": {"spec": {"words": "x" * 900_000}}}})
-LONG_TEXT = _spec(*({"name": f"x{index}", "job": {"image": "a", "args": ["x" * 8192] * 4}} for index in range(20)))
+LONG_TEXT = _spec(
+    *({"name": f"x{index}", "job": {"image": "a", "args": ["x" * 8192] * 4}} for index in range(20))
+)
 CONNECTION = {"prometheus": {"url": "http://prometheus.monitoring.svc:9090"}}
 INTERVENTION = {"release": "nothing", "action": "Abort", "by": "somebody"}
 HUGE = {
-    "Release": ((TEXT | FINALIZERS, LONG_TEXT), (TEXT, FREE_TEXT), (TEXT | LABELS, LISTS), (TEXT | LABELS, FREE)),
+    "Release": (
+        (TEXT | FINALIZERS, LONG_TEXT),
+        (TEXT, FREE_TEXT),
+        (TEXT | LABELS, LISTS),
+        (TEXT | LABELS, FREE),
+    ),
     "Connection": ((TEXT | LABELS, CONNECTION), (TEXT | FINALIZERS, CONNECTION)),
     "Intervention": ((TEXT | LABELS, INTERVENTION), (TEXT | FINALIZERS, INTERVENTION)),
 }
@@ -146,13 +163,22 @@ def _create(ground: Ground) -> None:
             _make(ground, kind, HOSTILE, metadata | {"name": f"first-{number}"}, spec)
 
 
-def _make(ground: Ground, kind: str, namespace: str, metadata: dict[str, Any], spec: dict[str, Any]) -> None:
-    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+def _make(
+    ground: Ground, kind: str, namespace: str, metadata: dict[str, Any], spec: dict[str, Any]
+) -> None:
+    body = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec,
+    }
     ground.api.create(WHERE[kind].format(namespace), body)
 
 
 def _status(ground: Ground, kind: str, name: str, namespace: str = HOSTILE) -> dict[str, Any]:
-    found: dict[str, Any] = ground.api.get(f"{WHERE[kind].format(namespace)}/{name}").get("status") or {}
+    found: dict[str, Any] = (
+        ground.api.get(f"{WHERE[kind].format(namespace)}/{name}").get("status") or {}
+    )
     return found
 
 
@@ -170,7 +196,8 @@ def _promoted(ground: Ground, run: int, name: str = "shop") -> bool:
 
 
 def _copies(etcd: Etcd) -> Iterator[tuple[str, str, bytes]]:
-    """Kind, name and content of each copy; nothing is left to be said of it, so that what is measured is the operator."""
+    """Kind, name and content of each copy; nothing is left to be said of it, so that what is
+    measured is the operator."""
     for kind, shapes in HUGE.items():
         for number in range(len(shapes)):
             first = etcd.read(kind, f"first-{number}")
@@ -178,7 +205,8 @@ def _copies(etcd: Etcd) -> Iterator[tuple[str, str, bytes]]:
             for copy in range(MANY[kind] // len(shapes)):
                 name = f"big-{number}-{copy}"
                 own = first.replace(_named(meta["name"]), _named(name)).replace(
-                    meta["uid"].encode(), str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{name}")).encode()
+                    meta["uid"].encode(),
+                    str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind}/{name}")).encode(),
                 )
                 assert json.loads(own)["metadata"]["name"] == name
                 yield kind, name, own
@@ -195,7 +223,9 @@ def _most_memory(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def test_the_operator_starts_and_works_for_others_whatever_one_tenant_has_stored(ground: Ground) -> None:
+def test_the_operator_starts_and_works_for_others_whatever_one_tenant_has_stored(
+    ground: Ground,
+) -> None:
     _create(ground)
     ground.operator.start()
     for kind, shapes in HUGE.items():
@@ -223,7 +253,9 @@ def test_the_operator_starts_and_works_for_others_whatever_one_tenant_has_stored
 async def _raw(
     api: Api, method: str, path: str, text: str | None, accept: str = "application/json"
 ) -> tuple[int, bytes]:
-    headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
+    headers = {
+        "Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"
+    }
     headers["Accept"] = accept
     async with api._session.request(method, api.url + path, data=text, headers=headers) as answer:
         return answer.status, await answer.read()
@@ -232,20 +264,29 @@ async def _raw(
 def _deep(ground: Ground, name: str, levels: int) -> int:
     """Ask for a Release whose template has so many levels; the status of the answer."""
     spec = _spec({"name": "run", "job": {"template": {"spec": "DEEP"}}})
-    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name}, "spec": spec}
+    body = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
     text = json.dumps(body).replace('"DEEP"', '{"a":' * levels + "1" + "}" * levels)
     status, _ = ground.background.run(_raw(ground.api, "POST", RELEASES.format(HOSTILE), text))
     return status
 
 
 def _message(ground: Ground, name: str) -> str:
-    _, text = ground.background.run(_raw(ground.api, "GET", f"{RELEASES.format(HOSTILE)}/{name}", None))
+    _, text = ground.background.run(
+        _raw(ground.api, "GET", f"{RELEASES.format(HOSTILE)}/{name}", None)
+    )
     status = wire.decode_json(text).get("status") or {}
     return f"{status.get('state')}: {status.get('message')}"
 
 
 @pytest.mark.parametrize("levels", [300, 2000])
-def test_the_operator_starts_and_works_for_others_however_deeply_somebody_nests(ground: Ground, levels: int) -> None:
+def test_the_operator_starts_and_works_for_others_however_deeply_somebody_nests(
+    ground: Ground, levels: int
+) -> None:
     ground.operator.stop()
     other = f"beside-{levels}"
     assert _deep(ground, f"before-{levels}", levels) == 201, "the API server takes it"
@@ -256,7 +297,11 @@ def test_the_operator_starts_and_works_for_others_however_deeply_somebody_nests(
     ground.api.merge(f"{RELEASES.format(OTHER)}/{other}", {"spec": {"version": "2"}})
     _until(ground, lambda: _promoted(ground, 2, other), "another tenant's next version")
     for name in (f"before-{levels}", f"after-{levels}"):
-        _until(ground, lambda name=name: "nested more than 64 levels" in _message(ground, name), f"an answer to {name}")
+        _until(
+            ground,
+            lambda name=name: "nested more than 64 levels" in _message(ground, name),
+            f"an answer to {name}",
+        )
         assert _message(ground, name).startswith("Invalid: "), _message(ground, name)
 
 
@@ -269,7 +314,8 @@ def test_an_outline_fits_what_an_api_server_writes(ground: Ground, kind: str) ->
         ground,
         kind,
         HOSTILE,
-        FINALIZERS | {"name": name, "annotations": {"a": '},"'}, "labels": {"gatewright.dev/fits": kind}},
+        FINALIZERS
+        | {"name": name, "annotations": {"a": '},"'}, "labels": {"gatewright.dev/fits": kind}},
         spec,
     )
     _, text = ground.background.run(_raw(ground.api, "GET", f"{where}/{name}", None))
@@ -277,14 +323,20 @@ def test_an_outline_fits_what_an_api_server_writes(ground: Ground, kind: str) ->
     query = f"labelSelector=gatewright.dev/fits%3D{kind}&limit=1"
     _, page = ground.background.run(_raw(ground.api, "GET", f"{where}?{query}", None))
     (listed,) = outline.page_of_one(page)["items"]
-    _, stream = ground.background.run(_raw(ground.api, "GET", f"{where}?{query}&watch=1&timeoutSeconds=1", None))
+    _, stream = ground.background.run(
+        _raw(ground.api, "GET", f"{where}?{query}&watch=1&timeoutSeconds=1", None)
+    )
     told = outline.event(stream.splitlines()[-1])["object"]
     for part in (listed, told):
         assert part["metadata"]["uid"] == found["metadata"]["uid"] and part["spec"] == found["spec"]
     for accept in (METADATA_ONLY, JUST_METADATA):
         path = f"{where}?{query}" if accept == METADATA_ONLY else f"{where}/{name}"
         _, text = ground.background.run(_raw(ground.api, "GET", path, None, accept))
-        short = outline.page_of_metadata(text) if accept == METADATA_ONLY else outline.metadata_alone(text)
+        short = (
+            outline.page_of_metadata(text)
+            if accept == METADATA_ONLY
+            else outline.metadata_alone(text)
+        )
         alone = json.loads(short)
         (only,) = alone["items"] if accept == METADATA_ONLY else [alone]
         assert len(short) < len(text) and b"managedFields" not in short

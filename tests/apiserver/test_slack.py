@@ -1,4 +1,5 @@
-"""What people read of a run in Slack, through restarts in the middle of a message; and receivers that hang.
+"""What people read of a run in Slack, through restarts in the middle of a message; and receivers
+that hang.
 
 The operator is a real process on a real API server; Slack is emulate's.
 """
@@ -35,7 +36,8 @@ LONG = 30
 
 @dataclass
 class Door(Between):
-    """The way to the workspace; somebody may be told of each message that was carried, before the answer is."""
+    """The way to the workspace; somebody may be told of each message that was carried, before the
+    answer is."""
 
     carried: Callable[[int], None] = lambda count: None
 
@@ -103,7 +105,9 @@ def telling(site: Site, door: str) -> dict[str, Any]:
 def read(workspace: str, method: str, **options: str) -> list[dict[str, Any]]:
     """Messages of the channel, or of a thread, the oldest first."""
     headers = {"Authorization": f"Bearer {world.TOKEN}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"{workspace}/api/{method}", json.dumps(options).encode(), headers)
+    request = urllib.request.Request(
+        f"{workspace}/api/{method}", json.dumps(options).encode(), headers
+    )
     with urllib.request.urlopen(request, timeout=5) as answer:
         found = json.load(answer)
     assert found["ok"], found
@@ -117,7 +121,9 @@ def thread(site: Site, workspace: str) -> tuple[dict[str, Any], list[str]]:
     }  # emulate's own id of the channel
     uid = site.release()["metadata"]["uid"]
     shown = read(workspace, "conversations.history", channel=channel, limit="1000")
-    [main] = [item for item in shown if item["metadata"]["event_payload"]["thread"].endswith(f"/{uid}/1")]
+    [main] = [
+        item for item in shown if item["metadata"]["event_payload"]["thread"].endswith(f"/{uid}/1")
+    ]
     below = read(workspace, "conversations.replies", channel=channel, ts=main["ts"], limit="1000")
     return main, [item["text"] for item in below[1:]]
 
@@ -126,7 +132,9 @@ def read_channels(workspace: str) -> list[dict[str, str]]:
     headers = {"Authorization": f"Bearer {world.TOKEN}"}
     request = urllib.request.Request(f"{workspace}/api/conversations.list", b"", headers)
     with urllib.request.urlopen(request, timeout=5) as answer:
-        return [{"channel": item["id"], "name": item["name"]} for item in json.load(answer)["channels"]]
+        return [
+            {"channel": item["id"], "name": item["name"]} for item in json.load(answer)["channels"]
+        ]
 
 
 def told(status: Any) -> Any:
@@ -151,7 +159,10 @@ def test_the_test_that_failed_is_named_wherever_people_look(
     site.until(told, 30)
     main, replies = thread(site, workspace)
     assert FIRST in next(text for text in replies if "*StageFailed*" in text)
-    assert "✗ 1 ship" in json.dumps(main["blocks"], ensure_ascii=False) and "rolled back" in main["text"]
+    assert (
+        "✗ 1 ship" in json.dumps(main["blocks"], ensure_ascii=False)
+        and "rolled back" in main["text"]
+    )
     site.clean()
 
 
@@ -188,8 +199,11 @@ def test_killed_in_the_middle_of_a_message_everything_is_said_once(
     site.clean()
 
 
-def test_receivers_that_hang_hold_up_no_rollback(site: Site, served: Callable[[web.Application], str]) -> None:
-    """All four kinds take a request and never answer: what was changed is back while every one of them still waits."""
+def test_receivers_that_hang_hold_up_no_rollback(
+    site: Site, served: Callable[[web.Application], str]
+) -> None:
+    """All four kinds take a request and never answer: what was changed is back while every one of
+    them still waits."""
     silent = Silent()
     url = served(silent.app())
     providers: dict[str, Any] = {
@@ -210,16 +224,29 @@ def test_receivers_that_hang_hold_up_no_rollback(site: Site, served: Callable[[w
     site.apply({"version": "2.0.0", "targets": [TARGET], "stages": [stage], "notify": notify})
     site.until(lambda status: status.get("state") == "Baking")
     waiting = dict.fromkeys(providers, 0)
-    site.lab.wait(lambda: silent.open.keys() >= waiting.keys() and all(silent.open.values()), 20, "all to be asked")
+    site.lab.wait(
+        lambda: silent.open.keys() >= waiting.keys() and all(silent.open.values()),
+        20,
+        "all to be asked",
+    )
     began = time.time()
     site.lab.standin.number(errors, 0.5)
     site.until(lambda status: (status.get("run") or {}).get("outcome") == "RolledBack", LONG - 5)
-    assert all(silent.open[name] for name in providers), "one of them was given up meanwhile, or answered"
+    assert all(silent.open[name] for name in providers), (
+        "one of them was given up meanwhile, or answered"
+    )
     assert site.image() == "shop/web:1.0.0"
     site._settle()
-    restored = [one for one in site.writes() if one.resource == "deployments" and one.done and one.received > began]
+    restored = [
+        one
+        for one in site.writes()
+        if one.resource == "deployments" and one.done and one.received > began
+    ]
     took = restored[0].received - began
-    print(f"from the first bad answer to the write that restores, with four receivers that hang: {took:.2f}s")
+    print(
+        "from the first bad answer to the write that restores, with four receivers that "
+        f"hang: {took:.2f}s"
+    )
     assert took < LONG / 2
     assert len(site.status()["notices"]) >= len(EVENTS) - 1, "who was not told stands in the status"
     site.clean()

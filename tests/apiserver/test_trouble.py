@@ -39,10 +39,15 @@ def test_an_unknown_variable_is_refused_before_anything_runs(site: Site) -> None
 
 def test_a_missing_target_is_waited_for(site: Site) -> None:
     spec = simple(site.name)
-    spec["targets"] = [{"name": "web", "workload": {"name": "wbe", "images": {"app": "shop/web:$(version)"}}}]
+    spec["targets"] = [
+        {"name": "web", "workload": {"name": "wbe", "images": {"app": "shop/web:$(version)"}}}
+    ]
     site.apply(spec)
     site.until(message_has("there is no Deployment wbe"))
-    assert (site.condition("Ready")["reason"], site.condition("Reconciling")["status"]) == ("TargetNotFound", "True")
+    assert (site.condition("Ready")["reason"], site.condition("Reconciling")["status"]) == (
+        "TargetNotFound",
+        "True",
+    )
     site.change({"targets": [TARGET]})
     site.ended("Promoted")
     site.clean()
@@ -50,7 +55,9 @@ def test_a_missing_target_is_waited_for(site: Site) -> None:
 
 def test_a_missing_container_is_named(site: Site) -> None:
     spec = simple(site.name)
-    spec["targets"] = [{"name": "web", "workload": {"name": "web", "images": {"ap": "shop/web:$(version)"}}}]
+    spec["targets"] = [
+        {"name": "web", "workload": {"name": "web", "images": {"ap": "shop/web:$(version)"}}}
+    ]
     site.apply(spec)
     site.until(message_has("has no container ap (it has: app)"))
     site.clean()
@@ -68,7 +75,10 @@ def test_a_missing_captured_secret_is_named(site: Site) -> None:
 
 
 def test_a_gate_whose_secret_is_missing_holds_and_then_goes_on(site: Site) -> None:
-    access = {"url": site.lab.standin.url, "bearerToken": {"secretRef": {"name": "prom", "key": "token"}}}
+    access = {
+        "url": site.lab.standin.url,
+        "bearerToken": {"secretRef": {"name": "prom", "key": "token"}},
+    }
     site.connection("guarded", {"prometheus": access})
     asked = gate("errors", query("errors", site.name))
     asked["prometheus"]["connection"] = "guarded"
@@ -82,7 +92,9 @@ def test_a_gate_whose_secret_is_missing_holds_and_then_goes_on(site: Site) -> No
 
 def test_an_image_that_cannot_be_pulled(site: Site) -> None:
     site.lab.world.broken.add("9.9.9")
-    site.apply(simple(site.name, "9.9.9") | {"stages": [{"name": "ship", "steps": [deploy(timeout="8s")]}]})
+    site.apply(
+        simple(site.name, "9.9.9") | {"stages": [{"name": "ship", "steps": [deploy(timeout="8s")]}]}
+    )
     site.until(message_has("the image cannot be pulled"))
     status = site.ended("RolledBack", 30)
     assert "shop/web:9.9.9" in status["message"]
@@ -91,7 +103,9 @@ def test_an_image_that_cannot_be_pulled(site: Site) -> None:
 
 
 def test_a_job_whose_image_cannot_be_pulled(site: Site) -> None:
-    site.apply(staged(site, job("migrate", FAKE_WAITING="ImagePullBackOff", timeout="6s"), deploy()))
+    site.apply(
+        staged(site, job("migrate", FAKE_WAITING="ImagePullBackOff", timeout="6s"), deploy())
+    )
     site.until(message_has("the image cannot be pulled"))
     status = site.ended("RolledBack", 60)
     assert "migrate" in status["message"]
@@ -152,7 +166,9 @@ def test_a_job_that_was_deleted_while_nobody_watched_is_not_made_again(site: Sit
         f"/apis/batch/v1/namespaces/{site.name}/jobs/{made['metadata']['name']}?propagationPolicy=Background"
     )
     site.lab.wait(
-        lambda: all("deletionTimestamp" in made["metadata"] for made in site.jobs("migrate")), 10, "the Job to go"
+        lambda: all("deletionTimestamp" in made["metadata"] for made in site.jobs("migrate")),
+        10,
+        "the Job to go",
     )
     site.lab.operator.start()
     status = site.ended("RolledBack", 30)
@@ -163,7 +179,8 @@ def test_a_job_that_was_deleted_while_nobody_watched_is_not_made_again(site: Sit
 
 
 def test_late_writes_of_a_lost_connection_do_not_undo_a_rollback(site: Site) -> None:
-    """A patch and a Job that hang on the way until the rollback is done must not take effect any more."""
+    """A patch and a Job that hang on the way until the rollback is done must not take effect any
+    more."""
     lab, other = site.lab, site.lab.namespace()
     other.deployment()
     lab.standin.number(query("errors", other.name), 0.001)
@@ -180,13 +197,19 @@ def test_late_writes_of_a_lost_connection_do_not_undo_a_rollback(site: Site) -> 
     guard = gate("errors", query("errors", other.name), "5%")
     with lab.proxy.fault(Fault(first, "delay", seconds=25, times=2)):
         site.apply(staged(site, deploy(timeout="3s")))
-        other.apply(staged(other, {"name": "moment", "wait": "500ms"}, job("migrate")) | {"guards": [guard]})
+        other.apply(
+            staged(other, {"name": "moment", "wait": "500ms"}, job("migrate")) | {"guards": [guard]}
+        )
         lab.wait(lambda: other.name in held, 10, "the Job to be on its way")
         errors(other, 0.3)
         site.ended("RolledBack", 40)
         other.ended("RolledBack", 40)
         assert site.image() == "shop/web:1.0.0"
-        lab.wait(lambda: all(lab.proxy.calls[serial - 1].code for serial in held.values()), 40, "the late writes")
+        lab.wait(
+            lambda: all(lab.proxy.calls[serial - 1].code for serial in held.values()),
+            40,
+            "the late writes",
+        )
     time.sleep(1)
     assert site.image() == "shop/web:1.0.0"
     assert lab.world.runs(other.name) == []
@@ -223,8 +246,8 @@ def test_a_gate_without_data_holds_and_then_fails(site: Site, kind: str) -> None
 
 
 def test_a_hold_says_what_holds_it_now_and_not_with_every_answer(site: Site) -> None:
-    """First nobody answers with a number, then the provider is refused: people must mend the second. Words that alternate
-    are told once, and not again for a minute."""
+    """First nobody answers with a number, then the provider is refused: people must mend the
+    second. Words that alternate are told once, and not again for a minute."""
     asked, standin = query("errors", site.name), site.lab.standin
     standin.empty(asked)
     site.apply(staged(site, deploy(), gates=[gate("errors", asked)], bake=BAKE))
@@ -238,7 +261,9 @@ def test_a_hold_says_what_holds_it_now_and_not_with_every_answer(site: Site) -> 
         for code in (500, 403):
             standin.error(asked, code)
             before = standin.asked(asked)
-            site.lab.wait(lambda before=before: standin.asked(asked) > before + 1, 10, "two more answers")
+            site.lab.wait(
+                lambda before=before: standin.asked(asked) > before + 1, 10, "two more answers"
+            )
     assert len(_written(site)) == count + 1
     errors(site, 0.001)
     site.ended("Promoted")
@@ -252,7 +277,9 @@ def _written(site: Site) -> list[Any]:
     def found() -> list[Any]:
         return [one for one in site.writes() if one.resource == "releases/status" and one.done]
 
-    site.lab.wait(lambda: any(one.rv >= version for one in found()), 10, "the log of the last write")
+    site.lab.wait(
+        lambda: any(one.rv >= version for one in found()), 10, "the log of the last write"
+    )
     return found()
 
 
@@ -285,12 +312,18 @@ def test_a_breach_must_last_where_for_says_so(site: Site) -> None:
 
 
 def test_a_secret_shows_up_nowhere(site: Site) -> None:
-    """In DEBUG logs, statuses, Events, Jobs, messages: the oracle looks for the seed in the audit log and our log."""
+    """In DEBUG logs, statuses, Events, Jobs, messages: the oracle looks for the seed in the audit
+    log and our log."""
     site.secret("prom", {"token": SEED})
-    access = {"url": site.lab.standin.url, "bearerToken": {"secretRef": {"name": "prom", "key": "token"}}}
+    access = {
+        "url": site.lab.standin.url,
+        "bearerToken": {"secretRef": {"name": "prom", "key": "token"}},
+    }
     site.connection("guarded", {"prometheus": access})
     asked = query("echo", site.name)
-    site.lab.standin.error(asked, 500, f'{{"status":"error","errorType":"internal","error":"token {SEED} refused"}}')
+    site.lab.standin.error(
+        asked, 500, f'{{"status":"error","errorType":"internal","error":"token {SEED} refused"}}'
+    )
     echo = gate("errors", asked, holdFor="2s")
     echo["prometheus"]["connection"] = "guarded"
     migrate = job("migrate")

@@ -1,8 +1,9 @@
-"""Releases walked on a real API server: what must happen, what users then see, and the oracle's word on each.
+"""Releases walked on a real API server: what must happen, what users then see, and the oracle's
+word on each.
 
-The operator is a real process with the shipped rights; Deployments and Jobs are acted on by the real controllers, pods
-by the harness' kubelet, gates are answered by a scripted stand-in. Every test has a namespace of its own and ends with
-the oracle.
+The operator is a real process with the shipped rights; Deployments and Jobs are acted on by the
+real controllers, pods by the harness' kubelet, gates are answered by a scripted stand-in. Every
+test has a namespace of its own and ends with the oracle.
 """
 
 from __future__ import annotations
@@ -31,14 +32,19 @@ def test_five_stages_end_promoted(site: Site) -> None:
     site.apply(five(site.name))
     status = site.ended("Promoted", 40)
     assert [stage["state"] for stage in status["run"]["stages"]] == ["Passed"] * 5
-    assert (site.image(), site.data("web-flags")) == ("shop/web:2.0.0", {"VOICE": "true", "KEPT": "yes"})
+    assert (site.image(), site.data("web-flags")) == (
+        "shop/web:2.0.0",
+        {"VOICE": "true", "KEPT": "yes"},
+    )
     assert [one.command for one in site.lab.world.runs(site.name)] == [
         ("backup",),
         ("migrate", "2.0.0", "b-1"),  # the backup's id, from its termination message
         ("smoke",),
     ]
     assert status["live"]["version"] == status["lastGood"]["version"] == "2.0.0"
-    assert [(past["version"], past["outcome"]) for past in status["history"]] == [("2.0.0", "Promoted")]
+    assert [(past["version"], past["outcome"]) for past in status["history"]] == [
+        ("2.0.0", "Promoted")
+    ]
     assert site.condition("Ready")["status"] == site.condition("Succeeded")["status"] == "True"
     assert not site.condition("Reconciling")
     assert not site.condition("Stalled")
@@ -52,8 +58,15 @@ def test_each_transition_has_one_event(site: Site) -> None:
     site.ended("Promoted", 40)
     time.sleep(1)
     ours = [item for item in site.events() if item["reportingController"].startswith("gatewright")]
-    assert sorted(item["reason"] for item in ours) == ["Promoted", "StagePassed", "StagePassed", "StagePassed",
-                                                      "StagePassed", "StagePassed", "Started"]  # fmt: skip
+    assert sorted(item["reason"] for item in ours) == [
+        "Promoted",
+        "StagePassed",
+        "StagePassed",
+        "StagePassed",
+        "StagePassed",
+        "StagePassed",
+        "Started",
+    ]
 
 
 def test_the_second_version_starts_where_the_first_ended(site: Site) -> None:
@@ -74,17 +87,23 @@ def test_what_is_live_already_is_adopted_without_a_run(site: Site) -> None:
     assert site.condition("Ready")["status"] == "True"
     report = site.clean()
     assert "I5" in report.checked
-    assert not [one for one in site.writes() if one.user == "gatewright-operator" and one.resource == "deployments"]
+    assert not [
+        one
+        for one in site.writes()
+        if one.user == "gatewright-operator" and one.resource == "deployments"
+    ]
 
 
 def test_a_deployment_without_replicas_passes(site: Site) -> None:
-    site.lab.api.merge(f"/apis/apps/v1/namespaces/{site.name}/deployments/web", {"spec": {"replicas": 0}})
+    site.lab.api.merge(
+        f"/apis/apps/v1/namespaces/{site.name}/deployments/web", {"spec": {"replicas": 0}}
+    )
     site.apply(simple(site.name))
     site.ended("Promoted")
     site.clean()
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # People and other Releases
 
 
@@ -175,7 +194,9 @@ def test_two_releases_made_at_once_exclude_each_other(site: Site) -> None:
     spans = []
     for versions in site.lab.recording.of("releases", site.name).values():
         runs = [one for one in versions if (one.body.get("status") or {}).get("run")]
-        spans.append((runs[0].rv, next(one.rv for one in runs if one.body["status"]["run"].get("outcome"))))
+        spans.append(
+            (runs[0].rv, next(one.rv for one in runs if one.body["status"]["run"].get("outcome")))
+        )
     spans.sort()
     assert all(old[1] < new[0] for old, new in pairwise(spans)), f"runs overlapped: {spans}"
     site.clean()
@@ -237,7 +258,11 @@ def test_observing_acts_on_nothing(site: Site) -> None:
     assert site.data("web-flags")["VOICE"] == "off"
     assert site.jobs() == []
     effects = {"deployments", "configmaps", "jobs"}
-    assert not [one for one in site.writes() if one.user == "gatewright-operator" and one.resource in effects]
+    assert not [
+        one
+        for one in site.writes()
+        if one.user == "gatewright-operator" and one.resource in effects
+    ]
     site.clean()
 
 
@@ -256,7 +281,11 @@ def test_a_failed_stage_may_wait_for_a_person(site: Site) -> None:
     assert site.condition("Stalled")["status"] == "True"
     assert "exit code 1" in site.status()["message"]
     retry(site)
-    site.until(lambda status: status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused")
+    site.until(
+        lambda status: (
+            status["run"]["stages"][0].get("attempt") == 2 and status["state"] == "Paused"
+        )
+    )
     assert len(site.lab.world.runs(site.name, "smoke")) == 2
     site.clean(ended=False)
 

@@ -40,7 +40,9 @@ def server() -> Any:
 @pytest.fixture
 async def kube(server: ApiServer) -> AsyncIterator[Kube]:
     configuration = client.Configuration()
-    await config.load_kube_config(config_file=str(server.kubeconfig), client_configuration=configuration)
+    await config.load_kube_config(
+        config_file=str(server.kubeconfig), client_configuration=configuration
+    )
     found = Kube(client.ApiClient(configuration))
     yield found
     await found.close()
@@ -70,7 +72,9 @@ spec:
 
 def target(kind: str, name: str) -> WorkloadConfig:
     images = {"app": "shop/web:2.0", "init": "shop/init:2.0"}
-    return WorkloadConfig.model_validate({"kind": kind, "name": name, "images": images, "env": {"app": {"A": "9"}}})
+    return WorkloadConfig.model_validate(
+        {"kind": kind, "name": name, "images": images, "env": {"app": {"A": "9"}}}
+    )
 
 
 def object_path(kind: str, name: str) -> str:
@@ -78,7 +82,9 @@ def object_path(kind: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_back(kube: Kube, kind: str):
+async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_back(
+    kube: Kube, kind: str
+):
     name = f"web-{kind.lower()}"
     await kube.create(api_path("apps/v1", f"{kind.lower()}s", NAMESPACE), manifest(kind, name))
     wanted = target(kind, name)
@@ -90,7 +96,10 @@ async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_
     assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
     found = await kube.get(object_path(kind, name))
     containers = {item["name"]: item for item in found["spec"]["template"]["spec"]["containers"]}
-    assert containers["app"]["image"] == "shop/web:2.0" and containers["proxy"]["image"] == "shop/proxy:7"
+    assert (
+        containers["app"]["image"] == "shop/web:2.0"
+        and containers["proxy"]["image"] == "shop/proxy:7"
+    )
     assert containers["app"]["env"] == [{"name": "A", "value": "9"}, {"name": "B", "value": "2"}]
     assert found["metadata"]["annotations"][KEY] == deploy.key
     assert (await WORKLOAD.follow(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
@@ -104,7 +113,10 @@ async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_
 
     restore = Operation("1.rollback.0-x", "restore", "target/web", {}, changes=(deploy, flags))
     progress = await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot)
-    assert progress.message == "metadata.annotations[later] changed meanwhile; it stays" and progress.notable
+    assert (
+        progress.message == "metadata.annotations[later] changed meanwhile; it stays"
+        and progress.notable
+    )
     found = await kube.get(object_path(kind, name))
     assert before.snapshot is not None
     template = copy.deepcopy(before.snapshot["template"])
@@ -113,17 +125,25 @@ async def test_a_deploy_changes_what_it_names_and_a_restore_brings_the_template_
 
     whole = wanted.model_copy(update={"restore": "Template"})
     await WORKLOAD.perform(kube, NAMESPACE, whole, restore, before.snapshot)
-    assert (await kube.get(object_path(kind, name)))["spec"]["template"] == before.snapshot["template"]
+    assert (await kube.get(object_path(kind, name)))["spec"]["template"] == before.snapshot[
+        "template"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-async def test_a_variable_from_a_secret_is_set_and_the_template_returns_to_the_letter(kube: Kube, kind: str) -> None:
+async def test_a_variable_from_a_secret_is_set_and_the_template_returns_to_the_letter(
+    kube: Kube, kind: str
+) -> None:
     name = f"from-{kind.lower()}"
     body = manifest(kind, name)
     app = body["spec"]["template"]["spec"]["containers"][0]
-    app["env"].insert(0, {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}})
+    app["env"].insert(
+        0, {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}}
+    )
     await kube.create(api_path("apps/v1", f"{kind.lower()}s", NAMESPACE), body)
-    wanted = target(kind, name).model_copy(update={"env": {"app": {"KEY": "plain", "EMPTY": ""}, "proxy": {"D": "1"}}})
+    wanted = target(kind, name).model_copy(
+        update={"env": {"app": {"KEY": "plain", "EMPTY": ""}, "proxy": {"D": "1"}}}
+    )
     before = (await WORKLOAD.look(kube, NAMESPACE, wanted)).snapshot
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {}, restart=True)
     assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Succeeded"
@@ -138,14 +158,24 @@ async def test_a_variable_from_a_secret_is_set_and_the_template_returns_to_the_l
     assert (await kube.get(object_path(kind, name)))["spec"]["template"] == before["template"]
 
 
-async def test_who_set_another_image_is_known_from_managed_fields(kube: Kube, server: ApiServer) -> None:
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "drifts"))
+async def test_who_set_another_image_is_known_from_managed_fields(
+    kube: Kube, server: ApiServer
+) -> None:
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "drifts")
+    )
     wanted, full = target("Deployment", "drifts"), object_path("Deployment", "drifts")
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
     await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)
     assert (await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], None, None)).difference == ""
-    images = {"containers": [{"name": "app", "image": "shop/web:hotfix", "env": [{"name": "A", "value": "8"}]}]}
-    await kube.patch(f"{full}?fieldManager=by-hand", {"spec": {"template": {"spec": images}}}, "strategic")
+    images = {
+        "containers": [
+            {"name": "app", "image": "shop/web:hotfix", "env": [{"name": "A", "value": "8"}]}
+        ]
+    }
+    await kube.patch(
+        f"{full}?fieldManager=by-hand", {"spec": {"template": {"spec": images}}}, "strategic"
+    )
     said = (await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], None, None)).difference
     by = "container app; set by by-hand at "
     assert said.startswith(f"Deployment drifts runs shop/web:hotfix instead of shop/web:2.0 ({by}")
@@ -154,7 +184,8 @@ async def test_who_set_another_image_is_known_from_managed_fields(kube: Kube, se
     await kube.patch(f"{full}?fieldManager=other-hand", gone, "json")
     said = (await WORKLOAD.compare(kube, NAMESPACE, wanted, [deploy], None, None)).difference
     assert said.startswith("Deployment drifts has no container init")
-    assert "other-hand" not in said  # whoever takes something away owns nothing, and nobody says that it was another
+    # Whoever takes something away owns nothing, and nobody says that it was another.
+    assert "other-hand" not in said
 
 
 async def test_a_patch_for_an_older_object_is_refused(kube: Kube) -> None:
@@ -171,26 +202,38 @@ async def test_a_patch_for_an_older_object_is_refused(kube: Kube) -> None:
 async def test_what_is_not_there_is_said(kube: Kube):
     missing = await WORKLOAD.look(kube, NAMESPACE, target("Deployment", "nowhere"))
     assert "there is no Deployment nowhere in namespace default" in (missing.problem or "")
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "other"))
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "other")
+    )
     wrong = WorkloadConfig.model_validate({"name": "other", "images": {"main": "shop/web:2.0"}})
     seen = await WORKLOAD.look(kube, NAMESPACE, wrong)
     assert "has no container main (it has: app, init, proxy)" in (seen.problem or "")
 
 
 async def test_another_object_of_the_same_name_is_restored_as_wide_as_the_change(kube: Kube):
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again")
+    )
     wanted = target("Deployment", "again")
     before = await WORKLOAD.look(kube, NAMESPACE, wanted)
     await kube.delete(object_path("Deployment", "again"))
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again"))
-    await WORKLOAD.perform(kube, NAMESPACE, wanted, Operation("1.a.b.1-x", "apply", "target/web", {}), None)
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "again")
+    )
+    await WORKLOAD.perform(
+        kube, NAMESPACE, wanted, Operation("1.a.b.1-x", "apply", "target/web", {}), None
+    )
     restore = Operation("1.rollback.0-x", "restore", "target/web", {})
-    assert await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot) == Progress("Succeeded")
+    assert await WORKLOAD.perform(kube, NAMESPACE, wanted, restore, before.snapshot) == Progress(
+        "Succeeded"
+    )
     assert not (await WORKLOAD.look(kube, NAMESPACE, wanted)).matches
 
 
 async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "rolling", replicas=2))
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "rolling", replicas=2)
+    )
     wanted = target("Deployment", "rolling")
     deploy = Operation("1.a.b.1-x", "apply", "target/web", {})
     assert (await WORKLOAD.perform(kube, NAMESPACE, wanted, deploy, None)).state == "Running"
@@ -217,14 +260,28 @@ async def test_a_rollout_is_followed_as_kubectl_does(kube: Kube):
     ending["lastUpdateTime"] = now.isoformat(timespec="seconds")
     assert await status(conditions=[ending]) == f"Running {words}"
     assert await status(terminatingReplicas=0) == "Succeeded"
-    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
-    assert (await status(updatedReplicas=1, conditions=[late])).startswith("Running Deployment rolling: timed out")
+    late = {
+        "type": "Progressing",
+        "status": "False",
+        "reason": "ProgressDeadlineExceeded",
+        "message": "timed out",
+    }
+    assert (await status(updatedReplicas=1, conditions=[late])).startswith(
+        "Running Deployment rolling: timed out"
+    )
 
 
 async def test_a_workload_without_the_container_is_refused_before_it_is_changed(kube: Kube):
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "strict"))
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "strict")
+    )
     wrong = WorkloadConfig.model_validate({"name": "strict", "images": {"main": "shop/web:2.0"}})
     with pytest.raises(Permanent, match="there is no container main"):
-        await WORKLOAD.perform(kube, NAMESPACE, wrong, Operation("k", "apply", "target/web", {}), None)
+        await WORKLOAD.perform(
+            kube, NAMESPACE, wrong, Operation("k", "apply", "target/web", {}), None
+        )
     found = await kube.get(object_path("Deployment", "strict"))
-    assert [item["name"] for item in found["spec"]["template"]["spec"]["containers"]] == ["app", "proxy"]
+    assert [item["name"] for item in found["spec"]["template"]["spec"]["containers"]] == [
+        "app",
+        "proxy",
+    ]

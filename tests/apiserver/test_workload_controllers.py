@@ -1,6 +1,8 @@
-"""`workload:` beside the real controllers: which ReplicaSet comes back, how a StatefulSet comes home, what a quota says.
+"""`workload:` beside the real controllers: which ReplicaSet comes back, how a StatefulSet comes
+home, what a quota says.
 
-No node runs anything: pods are ready as soon as they are there, but those of the broken image never are.
+No node runs anything: pods are ready as soon as they are there, but those of the broken image never
+are.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def server() -> Iterator[ApiServer]:
 @pytest.fixture
 async def kube(server: ApiServer) -> AsyncIterator[Kube]:
     configuration = client.Configuration()
-    await config.load_kube_config(config_file=str(server.kubeconfig), client_configuration=configuration)
+    await config.load_kube_config(
+        config_file=str(server.kubeconfig), client_configuration=configuration
+    )
     found = Kube(client.ApiClient(configuration))
     yield found
     await found.close()
@@ -62,7 +66,12 @@ def manifest(kind: str, name: str, replicas: int, **more: Any) -> dict[str, Any]
     spec["template"] = {"metadata": {"labels": labels}, "spec": {"containers": containers}}
     if kind == "StatefulSet":
         spec["serviceName"] = name
-    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
 
 
 def plural(kind: str) -> str:
@@ -82,11 +91,19 @@ async def run_pods(kube: Kube, name: str) -> None:
             continue
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         condition = {"type": "Ready", "status": ready, "lastTransitionTime": now}
-        said = {"name": "app", "image": image, "imageID": "", "ready": ready == "True", "restartCount": 0}
+        said = {
+            "name": "app",
+            "image": image,
+            "imageID": "",
+            "ready": ready == "True",
+            "restartCount": 0,
+        }
         status = {"phase": "Running", "startTime": now, "conditions": [condition]}
         status["containerStatuses"] = [said | {"state": {"running": {"startedAt": now}}}]
         await kube.patch(
-            api_path("v1", "pods", NAMESPACE, pod["metadata"]["name"], "status"), {"status": status}, "merge"
+            api_path("v1", "pods", NAMESPACE, pod["metadata"]["name"], "status"),
+            {"status": status},
+            "merge",
         )
 
 
@@ -104,7 +121,9 @@ class Target:
     async def until(self, wanted: Callable[[], Awaitable[bool]], what: str) -> None:
         deadline = time.monotonic() + 40
         while not await wanted():
-            assert time.monotonic() < deadline, f"waited in vain for {what}: {await self.kube.get(self.path)}"
+            assert time.monotonic() < deadline, (
+                f"waited in vain for {what}: {await self.kube.get(self.path)}"
+            )
             await run_pods(self.kube, self.name)
             await asyncio.sleep(0.2)
 
@@ -113,7 +132,9 @@ class Target:
 
         async def seen() -> bool:
             found = await self.kube.get(self.path)
-            return bool(found["status"].get("observedGeneration") == found["metadata"]["generation"])
+            return bool(
+                found["status"].get("observedGeneration") == found["metadata"]["generation"]
+            )
 
         deadline = time.monotonic() + 20
         while not await seen():
@@ -122,7 +143,10 @@ class Target:
 
     async def complete(self) -> None:
         async def done() -> bool:
-            spec, status = (found := await self.kube.get(self.path))["spec"], found.get("status", {})
+            spec, status = (
+                (found := await self.kube.get(self.path))["spec"],
+                found.get("status", {}),
+            )
             return bool(
                 status.get("observedGeneration") == found["metadata"]["generation"]
                 and status.get("updatedReplicas") == status.get("readyReplicas") == spec["replicas"]
@@ -138,14 +162,18 @@ class Target:
 
         async def done() -> bool:
             try:
-                await WORKLOAD.perform(self.kube, NAMESPACE, self.checked(image), operation, snapshot)
+                await WORKLOAD.perform(
+                    self.kube, NAMESPACE, self.checked(image), operation, snapshot
+                )
             except Conflict:
                 return False
             return True
 
         await self.until(done, f"{operation.key} to be written")
 
-    async def succeeds(self, operation: Operation, image: str, snapshot: Any = None) -> list[Progress]:
+    async def succeeds(
+        self, operation: Operation, image: str, snapshot: Any = None
+    ) -> list[Progress]:
         seen: list[Progress] = []
 
         async def done() -> bool:
@@ -157,10 +185,14 @@ class Target:
         return seen
 
 
-async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_replica_set(kube: Kube) -> None:
+async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_replica_set(
+    kube: Kube,
+) -> None:
     web = Target(kube, "Deployment", "web")
     more = {"strategy": {"type": "Recreate"}, "progressDeadlineSeconds": 3}
-    await kube.create(api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "web", 1, **more))
+    await kube.create(
+        api_path("apps/v1", "deployments", NAMESPACE), manifest("Deployment", "web", 1, **more)
+    )
     await web.complete()
     snapshot = (await WORKLOAD.look(kube, NAMESPACE, web.checked("shop/web:1"))).snapshot
     sets = api_path("apps/v1", "replicasets", NAMESPACE)
@@ -178,7 +210,9 @@ async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_rep
     progress = await web.follow(again, "shop/web:2")
     assert (progress.state, progress.stuck) == ("Running", False), progress
     since = datetime.now(UTC).isoformat()
-    restore = Operation("1.rollback.0-x", "restore", "target/web", since=since, changes=(deploy, again))
+    restore = Operation(
+        "1.rollback.0-x", "restore", "target/web", since=since, changes=(deploy, again)
+    )
     await web.perform(restore, BROKEN, snapshot)
     await web.observed()
     assert not (await web.follow(restore, BROKEN, snapshot)).stuck
@@ -189,21 +223,27 @@ async def test_a_deployment_whose_deadline_has_passed_comes_back_to_the_very_rep
 
 async def test_a_statefulset_with_a_broken_pod_comes_home(kube: Kube) -> None:
     db = Target(kube, "StatefulSet", "db")
-    await kube.create(api_path("apps/v1", "statefulsets", NAMESPACE), manifest("StatefulSet", "db", 2))
+    await kube.create(
+        api_path("apps/v1", "statefulsets", NAMESPACE), manifest("StatefulSet", "db", 2)
+    )
     await db.complete()
     snapshot = (await WORKLOAD.look(kube, NAMESPACE, db.checked("shop/web:1"))).snapshot
     deploy = Operation("1.a.b.1-x", "apply", "target/db")
     await db.perform(deploy, BROKEN)
 
     async def broken() -> bool:
-        found = [pod for pod in await pods(kube, "db") if pod["spec"]["containers"][0]["image"] == BROKEN]
+        found = [
+            pod for pod in await pods(kube, "db") if pod["spec"]["containers"][0]["image"] == BROKEN
+        ]
         return bool(found) and found[0]["status"].get("phase") == "Running"
 
     await db.until(broken, "the broken pod")
     restore = Operation("1.rollback.0-x", "restore", "target/db", changes=(deploy,))
     await db.perform(restore, BROKEN, snapshot)
     seen = await db.succeeds(restore, BROKEN, snapshot)
-    assert "deleted pods of a withdrawn version that were not ready: db-1" in [progress.message for progress in seen]
+    assert "deleted pods of a withdrawn version that were not ready: db-1" in [
+        progress.message for progress in seen
+    ]
     images = {pod["spec"]["containers"][0]["image"] for pod in await pods(kube, "db")}
     assert images == {"shop/web:1"} and snapshot is not None
     assert (await kube.get(db.path))["spec"]["template"] == snapshot["template"]
@@ -213,7 +253,8 @@ async def test_a_statefulset_with_a_broken_pod_comes_home(kube: Kube) -> None:
 async def test_a_quota_is_said_in_its_own_words_within_seconds(kube: Kube, kind: str) -> None:
     name = f"small-{kind.lower()}"
     await kube.create(
-        api_path("v1", "resourcequotas", NAMESPACE), {"metadata": {"name": name}, "spec": {"hard": {"pods": "0"}}}
+        api_path("v1", "resourcequotas", NAMESPACE),
+        {"metadata": {"name": name}, "spec": {"hard": {"pods": "0"}}},
     )
     quota = api_path("v1", "resourcequotas", NAMESPACE, name)
     none = {"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}
@@ -224,7 +265,11 @@ async def test_a_quota_is_said_in_its_own_words_within_seconds(kube: Kube, kind:
 
         async def said() -> bool:
             found = await WORKLOAD.trouble(kube, NAMESPACE, target.checked("shop/web:1"))
-            return found is not None and f"exceeded quota: {name}" in found.message and not found.hopeless
+            return (
+                found is not None
+                and f"exceeded quota: {name}" in found.message
+                and not found.hopeless
+            )
 
         await target.until(said, "the words of the quota")
     finally:

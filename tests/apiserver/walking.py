@@ -25,7 +25,9 @@ def intervene(site: Site, action: str, **more: str) -> None:
     """Do something to the Release, as whoever owns the cluster."""
     api = site.lab.api
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-    user = api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)["status"]["userInfo"]["username"]
+    user = api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)["status"][
+        "userInfo"
+    ]["username"]
     body = {
         "apiVersion": "gatewright.dev/v1alpha1",
         "kind": "Intervention",
@@ -37,7 +39,9 @@ def intervene(site: Site, action: str, **more: str) -> None:
 
 def stage_is(index: int, *states: str) -> Callable[[Any], Any]:
     """A stage in one of some states."""
-    return lambda status: ((status.get("run") or {}).get("stages") or [{}] * 9)[index].get("state") in states
+    return lambda status: (
+        ((status.get("run") or {}).get("stages") or [{}] * 9)[index].get("state") in states
+    )
 
 
 def state_is(*states: str) -> Callable[[Any], Any]:
@@ -48,10 +52,15 @@ def state_is(*states: str) -> Callable[[Any], Any]:
 def message_has(words: str) -> Callable[[Any], Any]:
     """Words in what users read."""
     return lambda status: (
-        words in status.get("message", "") or words in (status.get("waitingFor") or {}).get("message", "")
+        words in status.get("message", "")
+        or words in (status.get("waitingFor") or {}).get("message", "")
     )
 
 
 def staged(site: Site, *steps: dict[str, Any], **stage: Any) -> dict[str, Any]:
     """A Release with one stage of these steps."""
-    return {"version": "2.0.0", "targets": [TARGET], "stages": [{"name": "ship", "steps": list(steps), **stage}]}
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "stages": [{"name": "ship", "steps": list(steps), **stage}],
+    }

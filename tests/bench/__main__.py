@@ -16,7 +16,8 @@ def main(names: list[str]) -> int:
         print(f"unknown: {', '.join(unknown)} (known: {', '.join(ALL)})", file=sys.stderr)
         return 2
     print(
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start: figures of a busy machine are not figures"
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start: figures of a "
+        "busy machine are not figures"
     )
     for name in names or ALL:
         ALL[name]()

@@ -1,9 +1,10 @@
 """B1: decision to write.
 
-A gate of a baking Release is answered with a breach. The clock runs from the stand-in having written that answer to the
-arrival of the operator's next write at the proxy, which is the rollback's intent; and to the first restore. Stand-in
-and proxy share one process and one monotonic clock, so nothing is compared across clocks. Other Releases bake
-meanwhile and are asked every second.
+A gate of a baking Release is answered with a breach. The clock runs from the stand-in having
+written that answer to the arrival of the operator's next write at the proxy, which is the
+rollback's intent; and to the first restore. Stand-in and proxy share one process and one monotonic
+clock, so nothing is compared across clocks. Other Releases bake meanwhile and are asked every
+second.
 """
 
 from __future__ import annotations
@@ -37,14 +38,29 @@ def main() -> None:
         sites = [_begin(lab) for _ in range(TRIALS)]
         for site in sites:
             site.until(
-                lambda status: ((status.get("run") or {}).get("stages") or [{}])[0].get("state") == "Baking", 120
+                lambda status: (
+                    ((status.get("run") or {}).get("stages") or [{}])[0].get("state") == "Baking"
+                ),
+                120,
             )
         time.sleep(2)
         trials = [_breach(lab, site) for site in sites]
-        print(f"\nB1 decision to write, {len(trials)} trials, {TRIALS} Releases baking at the start ({GOAL})")
-        print(f"  answer written -> rollback intent arrives  {spread([one.intent for one in trials], 'ms')}")
-        print(f"  answer written -> first restore arrives    {spread([one.restore for one in trials], 'ms')}")
-        print(f"  answer written -> RolledBack is in status  {spread([one.ended for one in trials], 'ms')}")
+        print(
+            f"\nB1 decision to write, {len(trials)} trials, {TRIALS} Releases baking at "
+            f"the start ({GOAL})"
+        )
+        print(
+            "  answer written -> rollback intent arrives  "
+            f"{spread([one.intent for one in trials], 'ms')}"
+        )
+        print(
+            "  answer written -> first restore arrives    "
+            f"{spread([one.restore for one in trials], 'ms')}"
+        )
+        print(
+            "  answer written -> RolledBack is in status  "
+            f"{spread([one.ended for one in trials], 'ms')}"
+        )
 
 
 def _begin(lab: Lab) -> Site:
@@ -62,13 +78,25 @@ def _breach(lab: Lab, site: Site) -> Trial:
     asked = query("errors", site.name)
     before = lab.standin.asked(asked)
     lab.standin.number(asked, 0.5)
-    lab.wait(lambda: lab.standin.asked(asked) > before and lab.standin.of(asked)[-1].value == 0.5, 20, "the breach")
+    lab.wait(
+        lambda: lab.standin.asked(asked) > before and lab.standin.of(asked)[-1].value == 0.5,
+        20,
+        "the breach",
+    )
     given = next(one for one in lab.standin.of(asked) if one.value == 0.5)
     site.ended("RolledBack", 30)
-    calls = [one for one in lab.proxy.calls if f"/namespaces/{site.name}/" in one.path and one.arrived >= given.mono]
-    intent = next(one for one in calls if one.resource == "releases/status" and _phase(one) == "RollingBack")
+    calls = [
+        one
+        for one in lab.proxy.calls
+        if f"/namespaces/{site.name}/" in one.path and one.arrived >= given.mono
+    ]
+    intent = next(
+        one for one in calls if one.resource == "releases/status" and _phase(one) == "RollingBack"
+    )
     restore = next(one for one in calls if one.resource == "deployments" and one.method == "PATCH")
-    ended = next(one for one in calls if one.resource == "releases/status" and _phase(one) == "Done")
+    ended = next(
+        one for one in calls if one.resource == "releases/status" and _phase(one) == "Done"
+    )
     return Trial(*((one.arrived - given.mono) * 1000 for one in (intent, restore, ended)))
 
 
@@ -78,6 +106,8 @@ def _phase(call: Call) -> str:
         return ""
     body = json.loads(call.body)
     status = (
-        next((op["value"] for op in body if op["path"] == "/status"), {}) if isinstance(body, list) else body["status"]
+        next((op["value"] for op in body if op["path"] == "/status"), {})
+        if isinstance(body, list)
+        else body["status"]
     )
     return str((status.get("run") or {}).get("phase", ""))

@@ -14,4 +14,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def spread(values: Sequence[float], unit: str) -> str:
     """Median, 90th and 99th percentile, largest."""
     p50, p90, p99 = (percentile(values, share) for share in (0.5, 0.9, 0.99))
-    return f"p50 {p50:.1f} {unit}, p90 {p90:.1f}, p99 {p99:.1f}, max {max(values):.1f} (n={len(values)})"
+    return (
+        f"p50 {p50:.1f} {unit}, p90 {p90:.1f}, p99 {p99:.1f}, max {max(values):.1f} "
+        f"(n={len(values)})"
+    )

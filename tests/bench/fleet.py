@@ -1,7 +1,8 @@
 """B2: many Releases at once, against the API server itself (no proxy in between).
 
-Requests are counted from the API server's audit log by user, Leases apart; CPU comes from /proc/PID/stat, memory is the
-proportional set size. The workloads have `replicas: 0`, so that what is measured is the operator and not a cluster.
+Requests are counted from the API server's audit log by user, Leases apart; CPU comes from
+/proc/PID/stat, memory is the proportional set size. The workloads have `replicas: 0`, so that what
+is measured is the operator and not a cluster.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def main() -> None:
         time.sleep(2)
         site = lab.namespace()
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda number: site.deployment(f"web-{number}", replicas=0), range(RELEASES)))
+            list(
+                pool.map(
+                    lambda number: site.deployment(f"web-{number}", replicas=0), range(RELEASES)
+                )
+            )
         time.sleep(3)  # the deployment controller's own first round
         _walk(lab, site)
         _bake(lab, site)
@@ -53,37 +58,60 @@ def _walk(lab: Lab, site: Site) -> None:
     print(f"\nB2 {RELEASES} Releases of five deploy stages at once: {dict(outcomes)}")
     print(f"  requests a Release     {len(plain) / RELEASES:.1f} without Events (goal <= 18), "
           f"{len(requests) / RELEASES:.1f} with them (goal <= 24)")  # fmt: skip
-    for (verb, resource), count in Counter((one["verb"], _resource(one)) for one in requests).most_common():
+    for (verb, resource), count in Counter(
+        (one["verb"], _resource(one)) for one in requests
+    ).most_common():
         print(f"      {verb:7} {resource:28} {count / RELEASES:6.2f}")
     print(f"  CPU a Release          {1000 * used / RELEASES:.1f} ms (goal <= 30 ms)")
     print(
-        f"  memory a Release       {memory / RELEASES / 1024:.1f} KiB (goal <= 40 KiB; {idle / 2**20:.0f} MiB before)"
+        f"  memory a Release       {memory / RELEASES / 1024:.1f} KiB (goal <= 40 KiB; "
+        f"{idle / 2**20:.0f} MiB before)"
     )
-    print(f"  makespan               {ended - began:.1f} s (of which {applied - began:.1f} s to apply)")
+    print(
+        f"  makespan               {ended - began:.1f} s (of which {applied - began:.1f} s "
+        "to apply)"
+    )
     print(f"  start to end each      {spread(list(_durations(site)), 's')}")
-    print(f"  last write             {late - ended:.1f} s after the last end (Events follow the writes they tell of)")
+    print(
+        f"  last write             {late - ended:.1f} s after the last end (Events follow "
+        "the writes they tell of)"
+    )
 
 
 def _bake(lab: Lab, site: Site) -> None:
     for number in range(QUERIES):
         lab.standin.number(query(f"errors{number}", site.name), 0.001)
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda number: site.change(_baking(site, number), f"r-{number}"), range(RELEASES)))
+        list(
+            pool.map(
+                lambda number: site.change(_baking(site, number), f"r-{number}"), range(RELEASES)
+            )
+        )
     lab.wait(lambda: _baking_now(site) == RELEASES, 300, "all to bake")
     _until_quiet(lab)
-    cpu, since, passes = lab.operator.cpu(), time.time(), lab.operator.metric("gatewright_passes_total")
+    cpu, since, passes = (
+        lab.operator.cpu(),
+        time.time(),
+        lab.operator.metric("gatewright_passes_total"),
+    )
     time.sleep(BAKING)
     used, passes = lab.operator.cpu() - cpu, lab.operator.metric("gatewright_passes_total") - passes
     requests = list(_requests(lab, since, time.time()))
     writes = [one for one in requests if one["verb"] in MUTATING]
     asked = sum(one.at >= since for one in lab.standin.given)
-    print(f"\nB2 {RELEASES} Releases baking for {BAKING:.0f} s, {QUERIES} distinct queries every {INTERVAL}")
+    print(
+        f"\nB2 {RELEASES} Releases baking for {BAKING:.0f} s, {QUERIES} distinct queries "
+        f"every {INTERVAL}"
+    )
     print(f"  writes but Leases      {len(writes)} (goal 0)")
     for one in writes[:20]:
         print(f"      {one['verb']} {_resource(one)} {one['objectRef'].get('name')}")
     print(f"  other requests         {len(requests) - len(writes)}")
     print(f"  passes a Release       {passes / BAKING / RELEASES:.2f}/s")
-    print(f"  questions to the metric provider {asked / BAKING:.1f}/s, CPU {100 * used / BAKING:.2f} % of a core")
+    print(
+        f"  questions to the metric provider {asked / BAKING:.1f}/s, CPU "
+        f"{100 * used / BAKING:.2f} % of a core"
+    )
 
 
 def _until_quiet(lab: Lab) -> float:
@@ -91,7 +119,11 @@ def _until_quiet(lab: Lab) -> float:
     began = time.time()
     while True:
         last = max(
-            (one.completed for one in lab.audit.read() if one.user == OPERATOR and one.resource != "leases"),
+            (
+                one.completed
+                for one in lab.audit.read()
+                if one.user == OPERATOR and one.resource != "leases"
+            ),
             default=began,
         )
         if time.time() - last > 3 or time.time() - began > 300:
@@ -100,10 +132,18 @@ def _until_quiet(lab: Lab) -> float:
 
 
 def _five(number: int) -> dict[str, Any]:
-    target = {"name": "web", "workload": {"name": f"web-{number}", "images": {"app": "shop/web:$(version)"}}}
+    target = {
+        "name": "web",
+        "workload": {"name": f"web-{number}", "images": {"app": "shop/web:$(version)"}},
+    }
     builds = [{"version": f"$(version)-rc{stage}"} for stage in range(1, 5)] + [{}]
-    stages = [{"name": f"s{index}", "steps": [{"name": "deploy", "deploy": {"targets": ["web"], **build}}]}
-              for index, build in enumerate(builds)]  # fmt: skip
+    stages = [
+        {
+            "name": f"s{index}",
+            "steps": [{"name": "deploy", "deploy": {"targets": ["web"], **build}}],
+        }
+        for index, build in enumerate(builds)
+    ]
     return {"version": "2.0.0", "targets": [target], "stages": stages}
 
 
@@ -148,7 +188,11 @@ def _requests(lab: Lab, since: float, until: float) -> Iterator[dict[str, Any]]:
     """The operator's answered requests in a span of time, Leases apart."""
     for line in lab.server.audit_log.read_text().splitlines():
         event = json.loads(line)
-        ours = user_of(event) == OPERATOR and "objectRef" in event and event["stage"] == "ResponseComplete"
+        ours = (
+            user_of(event) == OPERATOR
+            and "objectRef" in event
+            and event["stage"] == "ResponseComplete"
+        )
         if (
             ours
             and event["objectRef"]["resource"] != "leases"
@@ -159,4 +203,8 @@ def _requests(lab: Lab, since: float, until: float) -> Iterator[dict[str, Any]]:
 
 def _resource(event: dict[str, Any]) -> str:
     ref = event["objectRef"]
-    return f"{ref['resource']}/{ref['subresource']}" if ref.get("subresource") else str(ref["resource"])
+    return (
+        f"{ref['resource']}/{ref['subresource']}"
+        if ref.get("subresource")
+        else str(ref["resource"])
+    )

@@ -1,10 +1,11 @@
-"""The noisy tenant: everything that one namespace may do to an operator that it shares, all of it at once, until it is stopped.
+"""The noisy tenant: everything that one namespace may do to an operator that it shares, all of it
+at once, until it is stopped.
 
     python -m tests.bench.noise KUBECONFIG NAMESPACE LARGE PORT
 
 LARGE: how many Releases of a megabyte it has. PORT: where the operator shows its metrics. It is a
-process of its own, at the lowest priority once everything is there: what is measured is what it makes the operator do, not
-what it does itself.
+process of its own, at the lowest priority once everything is there: what is measured is what it
+makes the operator do, not what it does itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from tests.harness.api import MERGE, tls_of
 GROUP = "/apis/gatewright.dev/v1alpha1/namespaces"
 HOSTILE = "key" * 340
 """A termination message that is costly to look for secrets in."""
-LARGE = json.dumps({"status": "success", "data": [{"n": number, "text": "x" * 90} for number in range(9000)]}).encode()
+LARGE = json.dumps(
+    {"status": "success", "data": [{"n": number, "text": "x" * 90} for number in range(9000)]}
+).encode()
 SILENT, GATES, PATCHED = 16, 10, 20
 CHECKS = 30
 IDLE = 100
@@ -49,10 +52,15 @@ class Tenant:
         self._session: aiohttp.ClientSession | None = None
         self.refused = 0
 
-    async def send(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> int:
-        """One request and its status, 0 for none; what is refused is counted: a tenant tries what he may not as well."""
+    async def send(
+        self, method: str, path: str, body: Any = None, kind: str = "application/json"
+    ) -> int:
+        """One request and its status, 0 for none; what is refused is counted: a tenant tries what
+        he may not as well."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls, limit=16))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls, limit=16)
+            )
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         with contextlib.suppress(aiohttp.ClientError):
             async with self._session.request(
@@ -64,7 +72,12 @@ class Tenant:
         return 0
 
     async def make(self, kind: str, name: str, spec: Mapping[str, Any], **meta: Any) -> None:
-        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": kind, "metadata": {"name": name, **meta}, "spec": spec}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": kind,
+            "metadata": {"name": name, **meta},
+            "spec": spec,
+        }
         await self.send("POST", f"{GROUP}/{self.namespace}/{kind.lower()}s", body)
 
     async def change(self, name: str, spec: Mapping[str, Any]) -> None:
@@ -86,7 +99,9 @@ async def main(kubeconfig: Path, namespace: str, large: int, port: int) -> None:
     nobody = silent.sockets[0].getsockname()[1]
     async with server(scram(ITERATIONS, later=True)) as logins:
         with hostile("a row", after=0) as floods:
-            await _open(tenant, f"http://127.0.0.1:{nobody}", f"http://127.0.0.1:{runner.addresses[0][1]}")
+            await _open(
+                tenant, f"http://127.0.0.1:{nobody}", f"http://127.0.0.1:{runner.addresses[0][1]}"
+            )
             await _open_databases(tenant, logins, floods)
             await _fill(tenant, large)
             lists = await _make_hostile(tenant)
@@ -118,8 +133,11 @@ def _large() -> web.Application:
 
 
 async def _open(tenant: Tenant, silent: str, large: str) -> None:
-    await tenant.send("POST", f"/api/v1/namespaces/{tenant.namespace}/secrets",
-                      {"metadata": {"name": "token"}, "stringData": {"token": "t0k3n-of-a-tenant"}})  # fmt: skip
+    await tenant.send(
+        "POST",
+        f"/api/v1/namespaces/{tenant.namespace}/secrets",
+        {"metadata": {"name": "token"}, "stringData": {"token": "t0k3n-of-a-tenant"}},
+    )
     token = {"secretRef": {"name": "token", "key": "token"}}
     for name, spec in {
         "silent-http": {"http": {"url": silent}},
@@ -127,15 +145,20 @@ async def _open(tenant: Tenant, silent: str, large: str) -> None:
         "silent-flags": {"unleash": {"url": silent, "token": token}},
         "large-http": {"http": {"url": large}},
         "large-prometheus": {"prometheus": {"url": large}},
-        **{f"slow-{number}": {"http": {"url": f"http://slow-{number}.example"}} for number in range(16)},
+        **{
+            f"slow-{number}": {"http": {"url": f"http://slow-{number}.example"}}
+            for number in range(16)
+        },
     }.items():
         await tenant.make("Connection", name, {"timeout": "60s", **spec})
 
 
 async def _open_databases(tenant: Tenant, logins: int, floods: int) -> None:
-    """Databases whose login costs what it may, that ask for too much, and that send without an end."""
+    """Databases whose login costs what it may, that ask for too much, and that send without an
+    end."""
     urls = {
-        f"url-{number}": f"postgresql://u:p@127.0.0.1:{logins}/d{number}?sslmode=disable" for number in range(DATABASES)
+        f"url-{number}": f"postgresql://u:p@127.0.0.1:{logins}/d{number}?sslmode=disable"
+        for number in range(DATABASES)
     }
     urls[f"url-{DATABASES}"] = f"postgresql://u:p@127.0.0.1:{floods}/d?sslmode=disable"
     await tenant.send("POST", f"/api/v1/namespaces/{tenant.namespace}/secrets",
@@ -151,7 +174,9 @@ async def _fill(tenant: Tenant, large: int) -> None:
         made.append((f"silent-{number}", _silent(number)))
         made.append((f"deaf-{number}", _checked("silent-http", number, 2)))
         made.append((f"names-{number}", _checked(f"slow-{number}", number, 2)))
-    made += [(f"database-{number}", _queried(f"database-{number}")) for number in range(DATABASES + 1)]
+    made += [
+        (f"database-{number}", _queried(f"database-{number}")) for number in range(DATABASES + 1)
+    ]
     made += [(f"gates-{number}", _checked("large-http", number, CHECKS)) for number in range(GATES)]
     made += [(f"edited-{number}", _job("1")) for number in range(PATCHED)]
     await asyncio.gather(*(tenant.make("Release", name, spec) for name, spec in made))
@@ -161,19 +186,41 @@ async def _fill(tenant: Tenant, large: int) -> None:
 
 
 def _silent(number: int) -> dict[str, Any]:
-    flags = {"unleash": {"connection": "silent-flags", "project": f"p{number}", "environment": "production",
-                         "set": {"voice": "on"}}}  # fmt: skip
-    return {"version": "1", "stages": [{"name": "beta", "steps": [{"name": "flags", "flags": flags}]}]}
+    flags = {
+        "unleash": {
+            "connection": "silent-flags",
+            "project": f"p{number}",
+            "environment": "production",
+            "set": {"voice": "on"},
+        }
+    }
+    return {
+        "version": "1",
+        "stages": [{"name": "beta", "steps": [{"name": "flags", "flags": flags}]}],
+    }
 
 
 def _checked(connection: str, number: int, checks: int) -> dict[str, Any]:
     """Guards that are measured as often as may be, before anything is done."""
     found = [
-        {"name": f"c{check}", "interval": "1s", "holdFor": "1h",
-         "http": {"connection": connection, "path": f"/{number}/{check}", "jsonPath": "$..text", "equals": "y"}}
+        {
+            "name": f"c{check}",
+            "interval": "1s",
+            "holdFor": "1h",
+            "http": {
+                "connection": connection,
+                "path": f"/{number}/{check}",
+                "jsonPath": "$..text",
+                "equals": "y",
+            },
+        }
         for check in range(checks)
-    ]  # fmt: skip
-    return {"version": "1", "preflight": found, "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}]}
+    ]
+    return {
+        "version": "1",
+        "preflight": found,
+        "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}],
+    }
 
 
 def _queried(connection: str) -> dict[str, Any]:
@@ -182,7 +229,11 @@ def _queried(connection: str) -> dict[str, Any]:
          "sql": {"connection": connection, "query": f"select {check}"}}
         for check in range(CHECKS)
     ]  # fmt: skip
-    return {"version": "1", "preflight": found, "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}]}
+    return {
+        "version": "1",
+        "preflight": found,
+        "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}],
+    }
 
 
 def _job(version: str) -> dict[str, Any]:
@@ -194,17 +245,28 @@ def _job(version: str) -> dict[str, Any]:
 def _big() -> dict[str, Any]:
     """As much as the API server takes."""
     steps = [
-        {"name": f"s{number}", "job": {"image": "shop/x:1", "command": ["run", "y" * 4000], "args": ["z" * 4000] * 4}}
+        {
+            "name": f"s{number}",
+            "job": {"image": "shop/x:1", "command": ["run", "y" * 4000], "args": ["z" * 4000] * 4},
+        }
         for number in range(20)
     ]
-    return {"version": "1", "suspend": True, "stages": [{"name": f"a{number}", "steps": steps} for number in range(2)]}
+    return {
+        "version": "1",
+        "suspend": True,
+        "stages": [{"name": f"a{number}", "steps": steps} for number in range(2)],
+    }
 
 
 async def _make_hostile(tenant: Tenant) -> int:
-    """A Release that is as costly to read as the API server lets it be; how many lists that one takes."""
+    """A Release that is as costly to read as the API server lets it be; how many lists that one
+    takes."""
     lists = LISTS
     while lists > 1000:
-        if await tenant.send("POST", f"{GROUP}/{tenant.namespace}/releases", _hostile(lists)) == 201:
+        if (
+            await tenant.send("POST", f"{GROUP}/{tenant.namespace}/releases", _hostile(lists))
+            == 201
+        ):
             return lists
         lists //= 2
     raise RuntimeError("the API server takes no Release with many lists")
@@ -213,7 +275,12 @@ async def _make_hostile(tenant: Tenant) -> int:
 def _hostile(lists: int) -> bytes:
     job = {"template": {"x": "@"}}
     spec = {"version": "1", "stages": [{"name": "a", "steps": [{"name": "b", "job": job}]}]}
-    body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": "hostile"}, "spec": spec}
+    body = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": "hostile"},
+        "spec": spec,
+    }
     nested = b"[" * DEEP + b"]" * DEEP + b",[]" * lists
     return json.dumps(body).encode().replace(b'"@"', b"[" + nested + b"]")
 
@@ -248,7 +315,10 @@ async def _edit(tenant: Tenant) -> None:
 async def _ask_people(tenant: Tenant) -> None:
     """People who want everything."""
     for number in itertools.count():
-        spec = {"release": f"edited-{number % PATCHED}", "action": ("Rollback", "Retry", "Abort")[number % 3]}
+        spec = {
+            "release": f"edited-{number % PATCHED}",
+            "action": ("Rollback", "Retry", "Abort")[number % 3],
+        }
         await tenant.make("Intervention", f"i{number}", {**spec, "by": "admin"})
         await asyncio.sleep(0.1)
 

@@ -1,12 +1,15 @@
-"""B3: the noisy tenant. One namespace does everything it may to the operator that another one shares.
+"""B3: the noisy tenant. One namespace does everything it may to the operator that another one
+shares.
 
-The quiet namespace walks Releases of two stages, and some of them roll back: first alone; then beside noise that this
-operator does not serve, which keeps the API server and the machine as busy as it can; then beside noise that it serves. The
-last two differ by what a tenant does to the operator, and only these are compared.
+The quiet namespace walks Releases of two stages, and some of them roll back: first alone; then
+beside noise that this operator does not serve, which keeps the API server and the machine as busy
+as it can; then beside noise that it serves. The last two differ by what a tenant does to the
+operator, and only these are compared.
 
-A stage changes when the answer arrives that lets it pass, and a rollback is intended when the answer arrives that
-breaches: both are counted from the stand-in having written that answer until the watch delivers the status that says so.
-The largest gap of the operator's event loop is seen from outside: by the slowest answer of /healthz.
+A stage changes when the answer arrives that lets it pass, and a rollback is intended when the
+answer arrives that breaches: both are counted from the stand-in having written that answer until
+the watch delivers the status that says so. The largest gap of the operator's event loop is seen
+from outside: by the slowest answer of /healthz.
 """
 
 from __future__ import annotations
@@ -68,7 +71,12 @@ class Figures:
 def main() -> None:
     quiet = {"releases": "/apis/gatewright.dev/v1alpha1/namespaces/quiet/releases"}
     phases: dict[str, Figures] = {}
-    with Lab(audit_level="Metadata", direct=True, watched=quiet, arguments=["--measurements-per-second", "50"]) as lab:
+    with Lab(
+        audit_level="Metadata",
+        direct=True,
+        watched=quiet,
+        arguments=["--measurements-per-second", "50"],
+    ) as lab:
         site = lab.namespace("quiet")
         lab.operator.start()
         phases["alone"] = walk(lab, site, "alone", RELEASES, EVERY)
@@ -81,17 +89,26 @@ def main() -> None:
             phases["served"] = walk(lab, site, "served", RELEASES, EVERY)
             assert tenant.poll() is None, "the noise has ended by itself"
 
-    print(f"\nB3 {RELEASES} Releases, {RELEASES // BACK} of them rolled back, alone and beside a noisy tenant")
+    print(
+        f"\nB3 {RELEASES} Releases, {RELEASES // BACK} of them rolled back, alone and "
+        "beside a noisy tenant"
+    )
     for name, one in phases.items():
         print(f"  {name:8} stage changes    {spread(one.stages, 'ms')}")
         print(f"  {name:8} rollback intent  {spread(one.intents, 'ms')}")
-        print(f"  {name:8} held {len(one.held)}, wrong endings {len(one.wrong)}, unhealthy {one.sick} of {one.probes},"
-              f" memory {one.peak / 2**20:.0f} MiB at most (limit 512), CPU {one.cpu:.0f} s")  # fmt: skip
         print(
-            f"  {name:8} /healthz took    {spread(one.answers, 'ms')}: the largest gap of the loop, seen from outside"
+            f"  {name:8} held {len(one.held)}, wrong endings {len(one.wrong)}, unhealthy "
+            f"{one.sick} of {one.probes},"
+            f" memory {one.peak / 2**20:.0f} MiB at most (limit 512), CPU {one.cpu:.0f} s"
+        )
+        print(
+            f"  {name:8} /healthz took    {spread(one.answers, 'ms')}: the largest gap of "
+            "the loop, seen from outside"
         )
     for what in ("stages", "intents"):
-        unserved, served = (percentile(getattr(phases[name], what), 0.99) for name in ("unserved", "served"))
+        unserved, served = (
+            percentile(getattr(phases[name], what), 0.99) for name in ("unserved", "served")
+        )
         print(f"  p99 of {what}: served {served / unserved:.2f} times unserved (goal < 1.2)")
 
 
@@ -116,7 +133,10 @@ def _walk(lab: Lab, site: Site, word: str, releases: int, every: float, found: F
         site.apply(_spec(name), name)
         _watch(lab, found, every)
     deadline = time.monotonic() + 120
-    while not all((site.run(name) or {}).get("outcome") for name in names) and time.monotonic() < deadline:
+    while (
+        not all((site.run(name) or {}).get("outcome") for name in names)
+        and time.monotonic() < deadline
+    ):
         _watch(lab, found, 1.0)
     for name in names:
         _read(lab, site, name, found)
@@ -154,12 +174,17 @@ def _read(lab: Lab, site: Site, name: str, found: Figures) -> None:
     versions = lab.recording.of("releases", site.name)[name]
     found.outcomes[name] = str((site.run(name) or {}).get("outcome"))
     states = {(one.body.get("status") or {}).get("state") for one in versions}
-    found.held += [f"{name}: {state}" for state in states & {"Holding", "Breaching", "Paused", "RollbackFailed"}]
+    found.held += [
+        f"{name}: {state}"
+        for state in states & {"Holding", "Breaching", "Paused", "RollbackFailed"}
+    ]
     passed = _first(versions, lambda run: run["stages"][0]["state"] == "Passed")
     answers = [one.at for one in lab.standin.of(_asked(name, "one"))]
     if passed is not None:
         found.stages.append(1000 * (passed - max(at for at in answers if at <= passed)))
-    back = _first(versions, lambda run: run["phase"] in ("RollingBack", "Verifying") or run.get("rollback"))
+    back = _first(
+        versions, lambda run: run["phase"] in ("RollingBack", "Verifying") or run.get("rollback")
+    )
     answers = [one.at for one in lab.standin.of(_asked(name, "two"))]
     if back is not None:
         found.intents.append(1000 * (back - min(at for at in answers if at <= back)))
@@ -181,7 +206,14 @@ def _spec(name: str) -> dict[str, Any]:
     target = TARGET | {"workload": {"name": name, "images": {"app": "shop/web:$(version)"}}}
 
     def watched(stage: str) -> list[dict[str, Any]]:
-        return [{"name": stage, "prometheus": {"query": _asked(name, stage)}, "max": "1%", "interval": "1s"}]
+        return [
+            {
+                "name": stage,
+                "prometheus": {"query": _asked(name, stage)},
+                "max": "1%",
+                "interval": "1s",
+            }
+        ]
 
     first = {"name": "one", "steps": [deploy(version="$(version)-rc1")], "gates": watched("one")}
     second = {"name": "two", "steps": [deploy()], "gates": watched("two")}
@@ -193,11 +225,24 @@ def noise(lab: Lab, large: int = 80) -> Iterator[subprocess.Popen[str]]:
     """The noisy tenant, once it makes all of its noise; `large`: Releases of a megabyte."""
     lab.api.create("/api/v1/namespaces", {"metadata": {"name": "noisy"}})
     kubeconfig = lab.server.kubeconfig_for("admin", ["system:masters"])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator"), str(CHECKOUT)])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator"), str(CHECKOUT)])
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.noise", str(kubeconfig), "noisy", str(large), str(lab.operator.port)],
-        stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(kubeconfig).parent,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "tests.bench.noise",
+            str(kubeconfig),
+            "noisy",
+            str(large),
+            str(lab.operator.port),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=Path(kubeconfig).parent,
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

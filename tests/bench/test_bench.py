@@ -1,4 +1,5 @@
-"""The benchmarks under pytest: `pytest -m bench -s tests/bench`. They print; they fail only where they cannot measure."""
+"""The benchmarks under pytest: `pytest -m bench -s tests/bench`. They print; they fail only where
+they cannot measure."""
 
 from __future__ import annotations
 

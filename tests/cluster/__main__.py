@@ -24,18 +24,34 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument(
-        "--name", default=default_name(), help=f"which cluster (default: ${NAME_VARIABLE}, else default)"
+        "--name",
+        default=default_name(),
+        help=f"which cluster (default: ${NAME_VARIABLE}, else default)",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", parents=[named], help="make the cluster, or keep the one that is healthy and current")
-    commands.add_parser("down", parents=[named], help="remove it and everything it made on this machine")
-    commands.add_parser("status", parents=[named], help="say in one line how it is; exit 1 when it is not healthy")
-    commands.add_parser("kubeconfig", parents=[named], help="print the path of the administrator's kubeconfig")
-    load = commands.add_parser("load-image", parents=[named], help="give the node the images of a docker-archive file")
+    commands.add_parser(
+        "up", parents=[named], help="make the cluster, or keep the one that is healthy and current"
+    )
+    commands.add_parser(
+        "down", parents=[named], help="remove it and everything it made on this machine"
+    )
+    commands.add_parser(
+        "status", parents=[named], help="say in one line how it is; exit 1 when it is not healthy"
+    )
+    commands.add_parser(
+        "kubeconfig", parents=[named], help="print the path of the administrator's kubeconfig"
+    )
+    load = commands.add_parser(
+        "load-image", parents=[named], help="give the node the images of a docker-archive file"
+    )
     load.add_argument("archive", type=Path)
     kubectl = commands.add_parser("kubectl", parents=[named], help="run kubectl against it")
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
-    commands.add_parser("image-operator", parents=[named], help="build gatewright:dev from this checkout and load it")
+    commands.add_parser(
+        "image-operator",
+        parents=[named],
+        help="build gatewright:dev from this checkout and load it",
+    )
     commands.add_parser("deps", help="install the Debian packages that a native cluster needs")
     build = commands.add_parser("assets", help="build the programs and print where they are")
     build.add_argument("--tier", choices=sorted(assets.TIERS), default="api")
@@ -71,7 +87,9 @@ def _load_image(options: argparse.Namespace) -> int:
 def _kubectl(options: argparse.Namespace) -> int:
     cluster = _running(options)
     program = cluster.kubectl_program()
-    os.execve(program, [program, *options.arguments], os.environ | {"KUBECONFIG": str(cluster.kubeconfig)})
+    os.execve(
+        program, [program, *options.arguments], os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    )
 
 
 def _image_operator(options: argparse.Namespace) -> int:
@@ -96,7 +114,9 @@ def _assets(options: argparse.Namespace) -> int:
 def _running(options: argparse.Namespace) -> Cluster:
     cluster = Cluster.choose(options.name)
     if not cluster.is_running():
-        raise Unavailable(f"cluster {options.name} is not running; make it with: python -m tests.cluster up")
+        raise Unavailable(
+            f"cluster {options.name} is not running; make it with: python -m tests.cluster up"
+        )
     return cluster
 
 

@@ -7,10 +7,11 @@
         ...
         for event in server.audit_events(): ...
 
-Everything lives in one temporary directory and listens on 127.0.0.1 alone. Authorization is RBAC; the audit log
-has every request, Leases included, at Metadata level without the RequestReceived stage, and a line is in the file
-when, or a moment after, the answer is with the client. No node runs anything: Pods stay Pending, and
-without the controller manager nothing acts on Jobs or Deployments either.
+Everything lives in one temporary directory and listens on 127.0.0.1 alone. Authorization is RBAC;
+the audit log has every request, Leases included, at Metadata level without the RequestReceived
+stage, and a line is in the file when, or a moment after, the answer is with the client. No node
+runs anything: Pods stay Pending, and without the controller manager nothing acts on Jobs or
+Deployments either.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class StartFailed(RuntimeError):
 class ApiServer:
     """etcd + kube-apiserver, started by `start()` or `with`, gone with this process at the latest.
 
-    `audit_level` is the level of the whole audit log. `extra_args` go to kube-apiserver as they are and win over
-    ours. `service_account_admission` needs a controller manager that makes the ServiceAccounts; without one, every
-    Pod would be refused, hence off.
+    `audit_level` is the level of the whole audit log. `extra_args` go to kube-apiserver as they are
+    and win over ours. `service_account_admission` needs a controller manager that makes the
+    ServiceAccounts; without one, every Pod would be refused, hence off.
     """
 
     def __init__(
@@ -73,11 +74,14 @@ class ApiServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # What tests use
 
     @property
@@ -107,7 +111,8 @@ class ApiServer:
         return {name: recorded.pid for name, (_, recorded) in self._running.items()}
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """Kubeconfig with a client certificate for this user in these groups; what it may do, RBAC says."""
+        """Kubeconfig with a client certificate for this user in these groups; what it may do, RBAC
+        says."""
         digest = hashlib.sha256(json.dumps([user, sorted(groups)]).encode()).hexdigest()[:12]
         path = self.directory / f"kubeconfig-{digest}"
         if not path.exists():
@@ -119,10 +124,11 @@ class ApiServer:
         return audit.events(self.audit_log)
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
-        """One request as the administrator, parsed from JSON; for tests that want no client library."""
+        """One request as the administrator, parsed from JSON; for tests that want no client
+        library."""
         return self._client().request(method, path, body)
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Life
 
     def start(self) -> None:
@@ -150,7 +156,8 @@ class ApiServer:
         self._watchdog, self._directory, self._port = None, None, 0
 
     def add_controller_manager(self, controllers: str | Sequence[str] = "*") -> None:
-        """Run kube-controller-manager too: all controllers, or the named ones (as in its flag --controllers)."""
+        """Run kube-controller-manager too: all controllers, or the named ones (as in its flag
+        --controllers)."""
         listed = controllers if isinstance(controllers, str) else ",".join(controllers)
         program = str(assets.ensure(["kube-controller-manager"])["kube-controller-manager"])
         port = free_port()
@@ -183,7 +190,9 @@ class ApiServer:
         self.etcd = f"http://127.0.0.1:{etcd_port}"
         self._write_files()
         self._spawn("etcd", self._etcd_command(programs["etcd"], etcd_port))
-        self._spawn("kube-apiserver", self._apiserver_command(programs["kube-apiserver"], etcd_port))
+        self._spawn(
+            "kube-apiserver", self._apiserver_command(programs["kube-apiserver"], etcd_port)
+        )
         client = self._client()
         self._wait_for("kube-apiserver", lambda: client.ok("/readyz"))
         # Ready does not mean that the namespace everybody begins with is there yet.
@@ -198,11 +207,15 @@ class ApiServer:
         private, public = certs.service_account_key()
         certs.write_private(directory / "sa.key", private)
         (directory / "sa.pub").write_bytes(public)
-        (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit_policy(self._audit_level)))
+        (directory / "audit-policy.yaml").write_text(
+            yaml.safe_dump(audit_policy(self._audit_level))
+        )
         self.audit_log.touch()
         admin = authority.issue(_ADMIN, [certs.ADMIN_GROUP])
         admin.write(directory, "admin")
-        certs.write_kubeconfig(self.kubeconfig, certs.kubeconfig(self.url, authority.certificate, _ADMIN, admin))
+        certs.write_kubeconfig(
+            self.kubeconfig, certs.kubeconfig(self.url, authority.certificate, _ADMIN, admin)
+        )
 
     def _write_kubeconfig(self, path: Path, user: str, groups: Sequence[str]) -> None:
         authority = certs.Authority.load(self.directory)
@@ -230,7 +243,8 @@ class ApiServer:
             f"--etcd-servers=http://127.0.0.1:{etcd_port}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",  # an endpoint on the loopback address would be refused, again and again
+            # An endpoint on the loopback address would be refused, again and again.
+            "--endpoint-reconciler-type=none",
             f"--secure-port={self._port}",
             f"--tls-cert-file={directory}/apiserver.crt",
             f"--tls-private-key-file={directory}/apiserver.key",
@@ -246,7 +260,7 @@ class ApiServer:
             command.append("--disable-admission-plugins=ServiceAccount")
         return command + self._extra_args
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Programs
 
     def _spawn(self, name: str, command: list[str]) -> None:
@@ -269,7 +283,9 @@ class ApiServer:
                 if child.poll() is not None:
                     raise StartFailed(f"{other} ended with {child.returncode}:\n{self._log(other)}")
             if time.monotonic() > deadline:
-                raise StartFailed(f"{name} was not ready after {_START_SECONDS:.0f}s:\n{self._log(name)}")
+                raise StartFailed(
+                    f"{name} was not ready after {_START_SECONDS:.0f}s:\n{self._log(name)}"
+                )
             time.sleep(0.05)
 
     def _log(self, name: str) -> str:
@@ -277,7 +293,8 @@ class ApiServer:
 
 
 def _unchecked_ok(port: int, path: str) -> bool:
-    """Whether a program of ours answers 200 on its own health port, whose certificate is self-signed."""
+    """Whether a program of ours answers 200 on its own health port, whose certificate is
+    self-signed."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
@@ -290,12 +307,13 @@ def _unchecked_ok(port: int, path: str) -> bool:
         connection.close()
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Settings that a whole cluster shares
 
 
 def audit_policy(level: AuditLevel) -> dict[str, Any]:
-    """Every request of everybody at one level, once, when it is answered (a watch: also when it begins)."""
+    """Every request of everybody at one level, once, when it is answered (a watch: also when it
+    begins)."""
     return {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",

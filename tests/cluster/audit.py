@@ -20,5 +20,6 @@ def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def user_of(event: Mapping[str, Any]) -> str:
-    """Whose request it was; empty where that was never known: it was refused, or given up, before its user was told."""
+    """Whose request it was; empty where that was never known: it was refused, or given up, before
+    its user was told."""
     return str(event["user"].get("username", ""))

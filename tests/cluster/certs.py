@@ -1,4 +1,5 @@
-"""Certificates and kubeconfigs of a throwaway cluster: one authority, P-256 keys (cheap to make), a year at most."""
+"""Certificates and kubeconfigs of a throwaway cluster: one authority, P-256 keys (cheap to make), a
+year at most."""
 
 from __future__ import annotations
 
@@ -34,9 +35,12 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority in memory; `write` and `load` keep it beside the cluster it belongs to."""
+    """A certificate authority in memory; `write` and `load` keep it beside the cluster it belongs
+    to."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate: x509.Certificate
+    ) -> None:
         self._key = key
         self._certificate = certificate
 
@@ -53,7 +57,8 @@ class Authority:
     @classmethod
     def load(cls, directory: Path) -> Authority:
         key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)  # kubeadm makes the latter
+        # Kubeadm makes the latter.
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
         return cls(key, x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes()))
 
     def write(self, directory: Path) -> None:
@@ -64,33 +69,51 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()) -> Pair:
-        """A certificate for a user (common name and groups), and for a server too where `hosts` are given."""
+        """A certificate for a user (common name and groups), and for a server too where `hosts` are
+        given."""
         key = ec.generate_private_key(ec.SECP256R1())
-        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
+        purposes = [
+            ExtendedKeyUsageOID.CLIENT_AUTH,
+            *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else []),
+        ]
         builder = _builder(_subject(name, groups), self._certificate.subject, key.public_key())
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=False, path_length=None), critical=True
+        )
         builder = builder.add_extension(_usage(sign_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         if hosts:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False
             )
-        return Pair(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), _pem(key))
+        return Pair(
+            builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
+            _pem(key),
+        )
 
 
 def service_account_key() -> tuple[bytes, bytes]:
     """Private and public PEM of a key that signs service-account tokens."""
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return _pem(key), public
 
 
-def kubeconfig(server: str, authority: bytes, user: str, pair: Pair, *, name: str = "gatewright") -> dict[str, Any]:
+def kubeconfig(
+    server: str, authority: bytes, user: str, pair: Pair, *, name: str = "gatewright"
+) -> dict[str, Any]:
     """A kubeconfig with everything inline, so that the one file is enough anywhere."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": _base64(authority)}}],
+        "clusters": [
+            {
+                "name": name,
+                "cluster": {"server": server, "certificate-authority-data": _base64(authority)},
+            }
+        ],
         "users": [
             {
                 "name": user,
@@ -117,7 +140,9 @@ def write_private(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()

@@ -1,4 +1,5 @@
-"""The control group under which a native cluster's containers live, in the old hierarchies and in the new one."""
+"""The control group under which a native cluster's containers live, in the old hierarchies and in
+the new one."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def create(name: str) -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / name
         group.mkdir(exist_ok=True)
-        for file in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, and then nothing can run in it
+        # Empty in a new group, and then nothing can run in it.
+        for file in ("cpuset.cpus", "cpuset.mems"):
             if (group / file).exists() and not (group / file).read_text().strip():
                 (group / file).write_text((hierarchy / file).read_text())
 
@@ -36,7 +38,9 @@ def remove(name: str) -> None:
 
 
 def existing(name: str) -> list[Path]:
-    return [hierarchy / name for hierarchy in [_ROOT, *_hierarchies()] if (hierarchy / name).is_dir()]
+    return [
+        hierarchy / name for hierarchy in [_ROOT, *_hierarchies()] if (hierarchy / name).is_dir()
+    ]
 
 
 def _remove_one(directory: Path) -> None:
@@ -55,7 +59,8 @@ def _remove_one(directory: Path) -> None:
 
 
 def _hierarchies() -> list[Path]:
-    """Mounted hierarchies of the old kind (and the unified one beside them), each once: some are symbolic links."""
+    """Mounted hierarchies of the old kind (and the unified one beside them), each once: some are
+    symbolic links."""
     if (_ROOT / "cgroup.controllers").exists() or not _ROOT.is_dir():
         return []
     return sorted({path.resolve() for path in _ROOT.iterdir() if path.is_dir()})
@@ -65,6 +70,7 @@ def _delegate(group: Path) -> None:
     available = (group / "cgroup.controllers").read_text().split()
     for controller in _CONTROLLERS:
         if controller in available:
-            # One by one: a controller that the machine does not let go must not hold back the others.
+            # One by one: a controller that the machine does not let go must not hold back the
+            # others.
             with contextlib.suppress(OSError):
                 (group / "cgroup.subtree_control").write_text(f"+{controller}")

@@ -24,16 +24,21 @@ class Client:
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
         """Status and text of one answer; OSError or HTTPException where there is none."""
         content = None if body is None else json.dumps(body)
-        connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._timeout, context=self._context
+        )
         try:
-            connection.request(method, path, content, {"Content-Type": "application/json"} if content else {})
+            connection.request(
+                method, path, content, {"Content-Type": "application/json"} if content else {}
+            )
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
             connection.close()
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer parsed from JSON, or its text; RuntimeError with the server's words where it refuses."""
+        """The answer parsed from JSON, or its text; RuntimeError with the server's words where it
+        refuses."""
         status, text = self.ask(method, path, body)
         if status >= 400:
             raise RuntimeError(f"{method} {path}: {status} {text}")

@@ -1,4 +1,5 @@
-"""A whole throwaway cluster, whichever way it is made: what tests and the demonstration may rely on.
+"""A whole throwaway cluster, whichever way it is made: what tests and the demonstration may rely
+on.
 
     cluster = Cluster.ensure()                       # a healthy, current one: reused, or made
     cluster.build_image("gatewright:dev", ...)       # built and loaded, skipped when nothing changed
@@ -6,8 +7,8 @@
     with cluster.forward("default", "web", 80) as port: ...
     cluster.down()                                   # nothing stays
 
-A cluster belongs to one checkout and has a name in it, so two checkouts, or two names, do not meet. kind is used
-where a Docker engine answers, else a native cluster where the user is root on Linux.
+A cluster belongs to one checkout and has a name in it, so two checkouts, or two names, do not meet.
+kind is used where a Docker engine answers, else a native cluster where the user is root on Linux.
 """
 
 from __future__ import annotations
@@ -45,13 +46,16 @@ class Cluster(ABC):
 
     def __init__(self, name: str) -> None:
         if not name.replace("-", "").isalnum() or len(name) > 20:
-            raise ValueError(f"a cluster's name is at most 20 letters, digits and dashes, not {name!r}")
+            raise ValueError(
+                f"a cluster's name is at most 20 letters, digits and dashes, not {name!r}"
+            )
         self.name = name
         self.id = hashlib.sha256(f"{CHECKOUT}\n{name}".encode()).hexdigest()[:8]
 
     @staticmethod
     def choose(name: str | None = None) -> Cluster:
-        """The cluster of this name as this machine can have it, running or not; Unavailable where it cannot."""
+        """The cluster of this name as this machine can have it, running or not; Unavailable where
+        it cannot."""
         from tests.cluster.kind import KindCluster
         from tests.cluster.native import NativeCluster
 
@@ -73,7 +77,10 @@ class Cluster(ABC):
                 cluster.remove()
                 started = time.monotonic()
                 cluster.create()
-                assets.say(f"cluster {cluster.name} ({cluster.flavor}) is up after {time.monotonic() - started:.1f}s")
+                assets.say(
+                    f"cluster {cluster.name} ({cluster.flavor}) is up after "
+                    f"{time.monotonic() - started:.1f}s"
+                )
         return cluster
 
     def down(self) -> None:
@@ -81,7 +88,7 @@ class Cluster(ABC):
         with locked(f"cluster-{self.id}"):
             self.remove()
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # What each flavour does its own way
 
     @classmethod
@@ -95,7 +102,8 @@ class Cluster(ABC):
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove all traces, also of a cluster that crashed, or that was running when the machine stopped."""
+        """Remove all traces, also of a cluster that crashed, or that was running when the machine
+        stopped."""
 
     @abstractmethod
     def is_running(self) -> bool:
@@ -122,7 +130,8 @@ class Cluster(ABC):
 
     @abstractmethod
     def audit_events(self) -> Iterator[dict[str, Any]]:
-        """The API server's audit log so far (Metadata level, every request, without RequestReceived)."""
+        """The API server's audit log so far (Metadata level, every request, without
+        RequestReceived)."""
 
     @abstractmethod
     def load_archive(self, archive: Path) -> None:
@@ -130,11 +139,13 @@ class Cluster(ABC):
 
     @abstractmethod
     def base_image(self, packages: Sequence[str] = ()) -> str:
-        """Tag of a Debian 12 image with these packages, for `ARG BASE`; made where it is not there yet."""
+        """Tag of a Debian 12 image with these packages, for `ARG BASE`; made where it is not there
+        yet."""
 
     @abstractmethod
     def make_base(self, packages: Sequence[str] = ()) -> None:
-        """The part of `base_image` that needs no cluster, so that it can go beside the making of one."""
+        """The part of `base_image` that needs no cluster, so that it can go beside the making of
+        one."""
 
     @abstractmethod
     def build_image(
@@ -146,13 +157,14 @@ class Cluster(ABC):
         base: str | None = None,
         build_args: Mapping[str, str] | None = None,
     ) -> str:
-        """Build an image and load it; returns its content hash. Skipped where that very content is loaded."""
+        """Build an image and load it; returns its content hash. Skipped where that very content is
+        loaded."""
 
     @abstractmethod
     def authority(self) -> certs.Authority:
         """The authority that client certificates are issued by."""
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # What is the same for all
 
     def is_healthy(self) -> bool:
@@ -170,7 +182,10 @@ class Cluster(ABC):
             return f"cluster {self.name} ({self.flavor}): not running"
         health = "healthy" if self.is_healthy() else "not healthy"
         age = "" if self.is_current() else ", made by another version of this code"
-        return f"cluster {self.name} ({self.flavor}): running, {health}{age}, kubeconfig {self.kubeconfig}"
+        return (
+            f"cluster {self.name} ({self.flavor}): running, {health}{age}, kubeconfig "
+            f"{self.kubeconfig}"
+        )
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """Standard output of one kubectl command; RuntimeError with what it said where it fails."""
@@ -183,7 +198,9 @@ class Cluster(ABC):
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(args)} ended with {done.returncode}: {done.stderr.strip()}")
+            raise RuntimeError(
+                f"kubectl {' '.join(args)} ended with {done.returncode}: {done.stderr.strip()}"
+            )
         return done.stdout
 
     def kubectl_program(self) -> str:
@@ -194,25 +211,36 @@ class Cluster(ABC):
         return str(assets.ensure(["helm"], own=True)["helm"])
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """Kubeconfig with a client certificate for this user in these groups; what it may do, RBAC says."""
+        """Kubeconfig with a client certificate for this user in these groups; what it may do, RBAC
+        says."""
         digest = hashlib.sha256(json.dumps([user, sorted(groups)]).encode()).hexdigest()[:12]
         path = self.directory / f"kubeconfig-{digest}"
         if not path.exists():
             authority = self.authority()
-            server = self.kubectl("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}")
+            server = self.kubectl(
+                "config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}"
+            )
             pair = authority.issue(user, groups)
-            certs.write_kubeconfig(path, certs.kubeconfig(server, authority.certificate, user, pair))
+            certs.write_kubeconfig(
+                path, certs.kubeconfig(server, authority.certificate, user, pair)
+            )
         return path
 
     def forward(self, namespace: str, service: str, port: int) -> Forward:
-        """A port of 127.0.0.1 that leads to a Service (or `pod/name`) until closed; use it in a `with`."""
+        """A port of 127.0.0.1 that leads to a Service (or `pod/name`) until closed; use it in a
+        `with`."""
         target = service if "/" in service else f"service/{service}"
-        command = [self.kubectl_program(), f"--kubeconfig={self.kubeconfig}", f"--namespace={namespace}"]
+        command = [
+            self.kubectl_program(),
+            f"--kubeconfig={self.kubeconfig}",
+            f"--namespace={namespace}",
+        ]
         return Forward([*command, "port-forward", "--address=127.0.0.1", target], port)
 
 
 class Forward:
-    """`kubectl port-forward`, started again whenever it ends: it ends with the pod that it was led to."""
+    """`kubectl port-forward`, started again whenever it ends: it ends with the pod that it was led
+    to."""
 
     def __init__(self, command: list[str], port: int, seconds: float = 30.0) -> None:
         self.port = free_port()
@@ -227,14 +255,19 @@ class Forward:
             if time.monotonic() > deadline:
                 said = tail(self._directory / "log")
                 self.close()
-                raise RuntimeError(f"{' '.join(self._command)} did not listen within {seconds:.0f}s: {said}")
+                raise RuntimeError(
+                    f"{' '.join(self._command)} did not listen within {seconds:.0f}s: {said}"
+                )
             time.sleep(0.05)
 
     def __enter__(self) -> int:
         return self.port
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

@@ -1,6 +1,7 @@
 """Programs of the operating system that a native cluster needs, and their Debian packages.
 
-What is missing is found by file, so a machine that has a program from elsewhere needs no package for it.
+What is missing is found by file, so a machine that has a program from elsewhere needs no package
+for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from tests.cluster.assets import say
 from tests.cluster.paths import Unavailable, locked
 
-# What must be there (a program on the PATH of root, or an absolute path) -> the package that brings it.
+# What must be there (a program on the PATH of root, or an absolute path) -> the package that brings
+# it.
 PACKAGES: Mapping[str, str] = {
     "runc": "runc",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
@@ -30,7 +32,14 @@ PACKAGES: Mapping[str, str] = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 SYSTEM_PATH = os.pathsep.join(
-    [*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+    [
+        *os.environ.get("PATH", "").split(os.pathsep),
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/sbin",
+        "/usr/bin",
+        "/bin",
+    ]
 )
 
 
@@ -50,7 +59,8 @@ def missing() -> list[str]:
 
 
 def ensure() -> None:
-    """Install by apt-get what is missing, where that is possible; Unavailable, naming the packages, where not."""
+    """Install by apt-get what is missing, where that is possible; Unavailable, naming the packages,
+    where not."""
     if not sys.platform.startswith("linux"):
         raise Unavailable("a native cluster needs Linux")
     if not missing():
@@ -60,13 +70,20 @@ def ensure() -> None:
         if not packages:
             return
         if os.geteuid() != 0:
-            raise Unavailable(f"not root, and these Debian packages are missing: {' '.join(packages)}")
+            raise Unavailable(
+                f"not root, and these Debian packages are missing: {' '.join(packages)}"
+            )
         if which("apt-get") is None:
-            raise Unavailable(f"no apt-get here, and what these Debian packages bring is missing: {' '.join(packages)}")
+            raise Unavailable(
+                "no apt-get here, and what these Debian packages bring is missing: "
+                f"{' '.join(packages)}"
+            )
         say(f"installing Debian packages: {' '.join(packages)}")
         _apt_install(packages)
         if still := missing():
-            raise Unavailable(f"apt-get did not bring what these packages should: {' '.join(still)}")
+            raise Unavailable(
+                f"apt-get did not bring what these packages should: {' '.join(still)}"
+            )
 
 
 def _apt_install(packages: list[str]) -> None:
@@ -77,11 +94,18 @@ def _apt_install(packages: list[str]) -> None:
         _apt(["apt-get", "update"])
         first = _apt(install)
     if first.returncode:
-        raise Unavailable(f"apt-get could not install {' '.join(packages)}:\n{first.stdout[-1500:]}")
+        raise Unavailable(
+            f"apt-get could not install {' '.join(packages)}:\n{first.stdout[-1500:]}"
+        )
 
 
 def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     return subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )

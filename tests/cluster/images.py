@@ -1,11 +1,14 @@
 """Images for the native cluster, made without any registry.
 
-- A base is Debian 12 with the asked packages, made by mmdebstrap: it works from outside with the machine's own
-  apt, so proxies and certificates of the machine are used and do not end up in the image.
-- A Dockerfile is run by buildah in a chroot. It gets its base as `ARG BASE` and can fetch nothing.
+- A base is Debian 12 with the asked packages, made by mmdebstrap: it works from outside with the
+  machine's own apt, so proxies and certificates of the machine are used and do not end up in the
+  image.
+- A Dockerfile is run by buildah in a chroot. It gets its base as `ARG BASE` and can fetch
+  nothing.
 
-All results are in one OCI layout in the cache, named by a hash of everything they were made from; what has a name
-there is therefore never made again. From time to time all but the newest are removed.
+All results are in one OCI layout in the cache, named by a hash of everything they were made from;
+what has a name there is therefore never made again. From time to time all but the newest are
+removed.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ from tests.cluster.paths import Unavailable, cache_dir, locked
 SUITE = "bookworm"
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 _RECIPE = "3"  # raise it when the way images are made changes
-_MOST, _FEWEST = 48, 16  # images kept: when there are more than the one, the newest of the other number stay
+# Images kept: when there are more than the one, the newest of the other number stay.
+_MOST, _FEWEST = 48, 16
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
-_IGNORED = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+_IGNORED = shutil.ignore_patterns(
+    "__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache"
+)
 
 
 def layout() -> Layout:
@@ -42,14 +48,15 @@ def layout() -> Layout:
 
 
 def qualified(tag: str) -> str:
-    """The full name that a container runtime gives a short one: gatewright:dev is docker.io/library/gatewright:dev."""
+    """The full name that a container runtime gives a short one: gatewright:dev is
+    docker.io/library/gatewright:dev."""
     first, slash, _ = tag.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return tag
     return f"docker.io/{tag}" if slash else f"docker.io/library/{tag}"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Bases
 
 
@@ -68,11 +75,18 @@ def make_base(packages: Sequence[str] = ()) -> str:
     with locked("images"):
         if name not in layout().names():
             started = time.monotonic()
-            say(f"making a Debian {SUITE} base image with {' '.join(sorted({*BASE_PACKAGES, *packages}))}")
+            say(
+                f"making a Debian {SUITE} base image with "
+                f"{' '.join(sorted({*BASE_PACKAGES, *packages}))}"
+            )
             with _scratch() as scratch:
                 tar = scratch / "layer.tar"
                 _mmdebstrap(sorted({*BASE_PACKAGES, *packages}), tar)
-                layout().add(name, tar, {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"], "Cmd": ["sh"]})
+                layout().add(
+                    name,
+                    tar,
+                    {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"], "Cmd": ["sh"]},
+                )
             say(f"base image made in {time.monotonic() - started:.1f}s")
         _remember(name)
     return name
@@ -86,7 +100,8 @@ def _mmdebstrap(packages: Sequence[str], target: Path) -> None:
         "--mode=root",
         f"--keyring={_KEYRING}",
         f"--include={','.join(packages)}",
-        "--skip=output/dev",  # device files cannot be unpacked everywhere, and containers get their own
+        # Device files cannot be unpacked everywhere, and containers get their own.
+        "--skip=output/dev",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
         *(f"--aptopt={option}" for option in _apt_proxies()),
         SUITE,
@@ -101,7 +116,13 @@ def _sources() -> list[str]:
     mirror, security = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         done = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(CODENAME)|$(ORIGIN)", "Created-By: Packages"],
+            [
+                "apt-get",
+                "indextargets",
+                "--format",
+                "$(REPO_URI)|$(CODENAME)|$(ORIGIN)",
+                "Created-By: Packages",
+            ],
             capture_output=True,
             text=True,
             check=True,
@@ -115,44 +136,64 @@ def _sources() -> list[str]:
 
 
 def _apt_proxies() -> list[str]:
-    """Proxies that this machine's apt is told of; those in the environment are passed on by themselves."""
-    done = subprocess.run(["apt-config", "dump", "--format", "%f %v%n"], capture_output=True, text=True, check=False)
+    """Proxies that this machine's apt is told of; those in the environment are passed on by
+    themselves."""
+    done = subprocess.run(
+        ["apt-config", "dump", "--format", "%f %v%n"], capture_output=True, text=True, check=False
+    )
     wanted = ("Acquire::http::Proxy ", "Acquire::https::Proxy ", "Acquire::https::CaInfo ")
-    lines = (line for line in done.stdout.splitlines() if line.startswith(wanted) and line.split(" ", 1)[1])
+    lines = (
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith(wanted) and line.split(" ", 1)[1]
+    )
     return ['{} "{}"'.format(*line.split(" ", 1)) for line in lines]
 
 
 def make_busybox() -> str:
-    """Name of a tiny image with busybox alone: the pause image of pods, and enough for many a test."""
+    """Name of a tiny image with busybox alone: the pause image of pods, and enough for many a
+    test."""
     name = _hash(["busybox", SUITE, _RECIPE])
     with locked("images"):
         if name not in layout().names():
             with _scratch() as scratch:
-                # Unpacked, not installed: as a package it would take the place of the machine's own busybox.
+                # Unpacked, not installed: as a package it would take the place of the machine's own
+                # busybox.
                 _run(
-                    ["apt-get", "download", "-o", "APT::Sandbox::User=root", "busybox-static"], "fetch busybox", scratch
+                    ["apt-get", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
+                    "fetch busybox",
+                    scratch,
                 )
                 (package,) = scratch.glob("*.deb")
                 _run(["dpkg-deb", "-x", str(package), str(scratch / "root")], "unpack busybox")
                 (program,) = (
-                    path for path in (scratch / "root").rglob("busybox") if path.is_file() and os.access(path, os.X_OK)
+                    path
+                    for path in (scratch / "root").rglob("busybox")
+                    if path.is_file() and os.access(path, os.X_OK)
                 )
                 single_file_layer(program, "bin/busybox", ["bin", "tmp"], scratch / "layer.tar")
                 layout().add(
-                    name, scratch / "layer.tar", {"Entrypoint": ["/bin/busybox"], "Cmd": ["tail", "-f", "/dev/null"]}
+                    name,
+                    scratch / "layer.tar",
+                    {"Entrypoint": ["/bin/busybox"], "Cmd": ["tail", "-f", "/dev/null"]},
                 )
         _remember(name)
     return name
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Dockerfiles
 
 
-def content_hash(dockerfile: Path, context: Path, base: str | None, build_args: Mapping[str, str] | None = None) -> str:
-    """Hash of everything that decides what a build makes: recipe, files with their modes, base, arguments."""
+def content_hash(
+    dockerfile: Path, context: Path, base: str | None, build_args: Mapping[str, str] | None = None
+) -> str:
+    """Hash of everything that decides what a build makes: recipe, files with their modes, base,
+    arguments."""
     digest = hashlib.sha256(
-        json.dumps([_RECIPE, "arguments in ENV", base, dict(sorted((build_args or {}).items()))]).encode()
+        json.dumps(
+            [_RECIPE, "arguments in ENV", base, dict(sorted((build_args or {}).items()))]
+        ).encode()
     )
     digest.update(dockerfile.read_bytes())
     for path in _files(context):
@@ -163,8 +204,11 @@ def content_hash(dockerfile: Path, context: Path, base: str | None, build_args: 
     return digest.hexdigest()[:16]
 
 
-def build(dockerfile: Path, context: Path, base: str, build_args: Mapping[str, str] | None = None) -> str:
-    """Name of the image that this Dockerfile makes on this base (a name in the layout); built where it is not there."""
+def build(
+    dockerfile: Path, context: Path, base: str, build_args: Mapping[str, str] | None = None
+) -> str:
+    """Name of the image that this Dockerfile makes on this base (a name in the layout); built where
+    it is not there."""
     name = content_hash(dockerfile, context, base, build_args)
     with locked("images"):
         if name not in layout().names():
@@ -177,7 +221,9 @@ def build(dockerfile: Path, context: Path, base: str, build_args: Mapping[str, s
     return name
 
 
-def _bud(scratch: Path, dockerfile: Path, context: Path, base: str, build_args: dict[str, str], name: str) -> None:
+def _bud(
+    scratch: Path, dockerfile: Path, context: Path, base: str, build_args: dict[str, str], name: str
+) -> None:
     staged = scratch / "context"
     shutil.copytree(context, staged, symlinks=True, ignore=_IGNORED)
     (scratch / "Dockerfile").write_text(_with_arguments(dockerfile.read_text(), build_args))
@@ -209,7 +255,8 @@ def _bud(scratch: Path, dockerfile: Path, context: Path, base: str, build_args: 
 
 
 def _with_arguments(recipe: str, build_args: Mapping[str, str]) -> str:
-    """Write the arguments into ENV lines: buildah of Debian 12 takes the cached layer of `ENV A=${A}` whatever A is."""
+    """Write the arguments into ENV lines: buildah of Debian 12 takes the cached layer of `ENV
+    A=${A}` whatever A is."""
 
     def line(match: re.Match[str]) -> str:
         text = match[0]
@@ -221,7 +268,8 @@ def _with_arguments(recipe: str, build_args: Mapping[str, str]) -> str:
 
 
 class _Buildah:
-    """buildah with storage of its own, in a mount namespace of its own: it would leave mounts and files behind."""
+    """buildah with storage of its own, in a mount namespace of its own: it would leave mounts and
+    files behind."""
 
     _STORAGE = "buildah"
     _WRAPPER = 'mount -t tmpfs tmpfs /run && exec "$@"'
@@ -232,11 +280,21 @@ class _Buildah:
         self._policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
 
     def run(self, command: str, *arguments: str) -> str:
-        policy = [f"--signature-policy={self._policy}"] if command in ("bud", "pull", "push") else []
+        policy = (
+            [f"--signature-policy={self._policy}"] if command in ("bud", "pull", "push") else []
+        )
         with _no_traces():
             return _run(
                 [
-                    *("unshare", "--mount", "--propagation=private", "sh", "-c", self._WRAPPER, "sh"),
+                    *(
+                        "unshare",
+                        "--mount",
+                        "--propagation=private",
+                        "sh",
+                        "-c",
+                        self._WRAPPER,
+                        "sh",
+                    ),
                     which("buildah") or "buildah",
                     f"--root={cache_dir() / self._STORAGE}",
                     f"--runroot={self._scratch / 'run'}",
@@ -258,7 +316,8 @@ class _Buildah:
 
 @contextlib.contextmanager
 def _no_traces() -> Iterator[None]:
-    """Remove the file that buildah keeps outside of its storage, unless this machine had such things before."""
+    """Remove the file that buildah keeps outside of its storage, unless this machine had such
+    things before."""
     top = Path("/var/lib/containers")
     had = top.exists()
     yield
@@ -269,7 +328,7 @@ def _no_traces() -> Iterator[None]:
                 directory.rmdir()
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Shared
 
 
@@ -292,7 +351,8 @@ def _remember(name: str) -> None:
     record.write_text(json.dumps(used))
     if layout().names() - set(used):
         layout().keep_only(used)
-        shutil.rmtree(cache_dir() / "buildah", ignore_errors=True)  # its own cache of steps; made again as needed
+        # Its own cache of steps; made again as needed.
+        shutil.rmtree(cache_dir() / "buildah", ignore_errors=True)
 
 
 def _hash(parts: Sequence[Any]) -> str:

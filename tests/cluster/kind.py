@@ -1,4 +1,5 @@
-"""The same cluster by kind, where a Docker engine answers: one node in a container, images through `docker build`."""
+"""The same cluster by kind, where a Docker engine answers: one node in a container, images through
+`docker build`."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class KindCluster(Cluster):
             return f"{FLAVOR_VARIABLE} asks for another"
         return _docker_refusal()
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Where things are
 
     @property
@@ -46,7 +47,9 @@ class KindCluster(Cluster):
 
     @property
     def machine_address(self) -> str:
-        ranges = json.loads(_docker("network", "inspect", "kind", "--format", "{{json .IPAM.Config}}"))
+        ranges = json.loads(
+            _docker("network", "inspect", "kind", "--format", "{{json .IPAM.Config}}")
+        )
         return next(str(one["Gateway"]) for one in ranges if "." in one.get("Gateway", ""))
 
     @property
@@ -65,7 +68,7 @@ class KindCluster(Cluster):
     def _loaded_path(self) -> Path:
         return self.directory / "loaded.json"
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Life
 
     def is_running(self) -> bool:
@@ -76,11 +79,19 @@ class KindCluster(Cluster):
 
     def create(self) -> None:
         (self.directory / "etc").mkdir(parents=True)
-        (self.directory / "etc" / "audit-policy.yaml").write_text(yaml.safe_dump(audit_policy("Metadata")))
+        (self.directory / "etc" / "audit-policy.yaml").write_text(
+            yaml.safe_dump(audit_policy("Metadata"))
+        )
         config = self.directory / "kind.yaml"
         config.write_text(yaml.safe_dump(_config(self.directory / "etc")))
         try:
-            self._kind("create", "cluster", f"--config={config}", f"--kubeconfig={self.kubeconfig}", "--wait=180s")
+            self._kind(
+                "create",
+                "cluster",
+                f"--config={config}",
+                f"--kubeconfig={self.kubeconfig}",
+                "--wait=180s",
+            )
             self.kubeconfig.chmod(0o600)
             record = {"fingerprint": _fingerprint(), "node": self._running_node()}
             self._record_path.write_text(json.dumps(record))
@@ -89,7 +100,8 @@ class KindCluster(Cluster):
             raise
 
     def remove(self) -> None:
-        # kind is asked also where nothing is recorded: an interrupted creation leaves a container without a record.
+        # kind is asked also where nothing is recorded: an interrupted creation leaves a container
+        # without a record.
         if self.directory.exists() or self._node_exists():
             self._kind("delete", "cluster", f"--kubeconfig={self.kubeconfig}")
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -117,7 +129,7 @@ class KindCluster(Cluster):
         program = str(assets.ensure(["kind"])["kind"])
         _checked(subprocess.run([program, *arguments, f"--name={self._kind_name}"], **_CAPTURED))
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Images
 
     def make_base(self, packages: Sequence[str] = ()) -> None:
@@ -146,7 +158,16 @@ class KindCluster(Cluster):
             if loaded.get(tag) != name:
                 arguments = {**({"BASE": base} if base else {}), **(build_args or {})}
                 flags = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-                _docker("build", "--quiet", "--tag", tag, "--file", str(dockerfile), *flags, str(context))
+                _docker(
+                    "build",
+                    "--quiet",
+                    "--tag",
+                    tag,
+                    "--file",
+                    str(dockerfile),
+                    *flags,
+                    str(context),
+                )
                 self._load_built(tag)
                 self._loaded_path.write_text(json.dumps(loaded | {tag: name}))
         return name
@@ -160,12 +181,15 @@ class KindCluster(Cluster):
             _docker("save", "--output", str(archive), tag)
             self.load_archive(archive)
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # The rest
 
     def audit_events(self) -> Iterator[dict[str, Any]]:
-        # The log belongs to root in the node; reading it there works for every user of the Docker engine.
-        return audit.parsed(_docker("exec", self._node, "cat", f"{_LOG}/audit.log").splitlines(keepends=True))
+        # The log belongs to root in the node; reading it there works for every user of the Docker
+        # engine.
+        return audit.parsed(
+            _docker("exec", self._node, "cat", f"{_LOG}/audit.log").splitlines(keepends=True)
+        )
 
     def authority(self) -> certs.Authority:
         with tempfile.TemporaryDirectory(prefix="gatewright-ca-") as name:
@@ -175,13 +199,15 @@ class KindCluster(Cluster):
             return certs.Authority.load(Path(name))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Settings
 
 
 def _config(etc: Path) -> dict[str, Any]:
-    """kind's configuration: the audit log on, and mounted ConfigMaps followed as fast as on the native cluster."""
-    # Without an apiVersion and with extraArgs as a map, kind fits the patch to whichever kubeadm the node has.
+    """kind's configuration: the audit log on, and mounted ConfigMaps followed as fast as on the
+    native cluster."""
+    # Without an apiVersion and with extraArgs as a map, kind fits the patch to whichever kubeadm
+    # the node has.
     api_server = {
         "kind": "ClusterConfiguration",
         "apiServer": {
@@ -198,7 +224,12 @@ def _config(etc: Path) -> dict[str, Any]:
                     "readOnly": True,
                     "pathType": "Directory",
                 },
-                {"name": "audit-log", "hostPath": _LOG, "mountPath": _LOG, "pathType": "DirectoryOrCreate"},
+                {
+                    "name": "audit-log",
+                    "hostPath": _LOG,
+                    "mountPath": _LOG,
+                    "pathType": "DirectoryOrCreate",
+                },
             ],
         },
     }
@@ -230,7 +261,7 @@ def _fingerprint() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Docker
 
 _CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "check": False}

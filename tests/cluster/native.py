@@ -1,15 +1,19 @@
-"""A whole cluster of one node from plain programs, for a machine without Docker; needs root on Linux.
+"""A whole cluster of one node from plain programs, for a machine without Docker; needs root on
+Linux.
 
-The node is a set of kernel namespaces: mounts, network, processes, host name (see `node_init`). Everything it does
-happens inside, so one SIGKILL to its first process ends every program, container and shim, and with them all
-mounts, links, routes and nftables tables are gone, also after a crash. Outside there are only:
+The node is a set of kernel namespaces: mounts, network, processes, host name (see `node_init`).
+Everything it does happens inside, so one SIGKILL to its first process ends every program, container
+and shim, and with them all mounts, links, routes and nftables tables are gone, also after a crash.
+Outside there are only:
 
-- a directory under /var/lib/gatewright, with the files, logs, audit log and the record of the processes;
+- a directory under /var/lib/gatewright, with the files, logs, audit log and the record of the
+  processes;
 - one network interface and two routes (see `network`), gone with the namespace;
 - one control group per hierarchy, removed when its processes are gone.
 
-All three carry an id made from the checkout and the cluster's name. A node that fails to start is removed too;
-GATEWRIGHT_KEEP_FAILED=1 leaves it for a look at its logs, until the next `up` or `down`.
+All three carry an id made from the checkout and the cluster's name. A node that fails to start is
+removed too; GATEWRIGHT_KEEP_FAILED=1 leaves it for a look at its logs, until the next `up` or
+`down`.
 """
 
 from __future__ import annotations
@@ -51,7 +55,8 @@ class Record:
     fingerprint: str
     block: str
     snapshotter: str
-    guardian: Process | None = None  # the `unshare` that waits for the node's first process and dies with it
+    # The `unshare` that waits for the node's first process and dies with it.
+    guardian: Process | None = None
     first: Process | None = None  # the node's first process, as this machine sees it
 
     def write(self, path: Path) -> None:
@@ -84,7 +89,7 @@ class NativeCluster(Cluster):
             return "it needs root"
         return None
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Where things are
 
     @property
@@ -126,9 +131,11 @@ class NativeCluster(Cluster):
         record = self._record()
         if record is None:
             raise RuntimeError(f"cluster {self.name} is not running")
-        return Layout(self.directory, Block(IPv4Network(record.block)), self._cgroup, record.snapshotter)
+        return Layout(
+            self.directory, Block(IPv4Network(record.block)), self._cgroup, record.snapshotter
+        )
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Life
 
     def is_running(self) -> bool:
@@ -170,13 +177,17 @@ class NativeCluster(Cluster):
         self.directory.mkdir(parents=True, mode=0o755)
         with _machine_lock():  # until the link is there, others could choose the same addresses
             block = network.choose()
-            record = Record(_boot_id(), _fingerprint(), str(block.network), _snapshotter(self.directory))
+            record = Record(
+                _boot_id(), _fingerprint(), str(block.network), _snapshotter(self.directory)
+            )
             record.write(self._record_path)
             layout = self._layout()
             cgroups.create(self._cgroup)
             node = node_files.write(layout, programs, _visible(self.directory), _path(programs))
             guardian, first = self._start_node(node)
-            Record(**{**vars(record), "guardian": guardian, "first": first}).write(self._record_path)
+            Record(**{**vars(record), "guardian": guardian, "first": first}).write(
+                self._record_path
+            )
             network.join(self._interface, first.pid, block)
         self._wait("containerd", first, lambda: self._containerd_listens(first))
         self._import_image(busybox, node_files.PAUSE_IMAGE)
@@ -188,12 +199,27 @@ class NativeCluster(Cluster):
         self._wait("kube-controller-manager", first, lambda: client.ok(_DEFAULT_ACCOUNT))
 
     def _start_node(self, node: Path) -> tuple[Process, Process]:
-        """Start the first process of the node in new namespaces; it goes on when this command has ended."""
+        """Start the first process of the node in new namespaces; it goes on when this command has
+        ended."""
         shutil.copy(Path(__file__).with_name("node_init.py"), self.directory / "node_init.py")
-        command = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+        command = [
+            "unshare",
+            *_NAMESPACES,
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation=private",
+        ]
         with (self.directory / "logs" / "node.log").open("ab") as log:
             guardian = subprocess.Popen(
-                [*command, sys.executable, "-S", "-I", str(self.directory / "node_init.py"), str(node)],
+                [
+                    *command,
+                    sys.executable,
+                    "-S",
+                    "-I",
+                    str(self.directory / "node_init.py"),
+                    str(node),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -210,7 +236,9 @@ class NativeCluster(Cluster):
         if not wait_until(first_appears, 10) or not found:
             guardian.kill()
             guardian.wait()
-            raise StartFailed(f"the node did not start: {tail(self.directory / 'logs' / 'node.log')}")
+            raise StartFailed(
+                f"the node did not start: {tail(self.directory / 'logs' / 'node.log')}"
+            )
         guardian_process, first = Process.of(guardian.pid), Process.of(found[0])
         guardian.returncode = 0  # it is not ours to wait for: it stays when we end
         return guardian_process, first
@@ -221,10 +249,12 @@ class NativeCluster(Cluster):
             if not first.alive() or time.monotonic() > deadline:
                 logs = self.directory / "logs"
                 what = f"{name} was not ready in time" if first.alive() else "the node ended"
-                raise StartFailed(f"{what}:\n{tail(logs / 'node.log')}\n{tail(logs / f'{name}.log', 25)}")
+                raise StartFailed(
+                    f"{what}:\n{tail(logs / 'node.log')}\n{tail(logs / f'{name}.log', 25)}"
+                )
             time.sleep(0.05)
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Images
 
     def base_image(self, packages: Sequence[str] = ()) -> str:
@@ -264,7 +294,9 @@ class NativeCluster(Cluster):
 
     def _import_image(self, name: str, tag: str) -> None:
         command = self._ctr_command(["images", "import", "-"])
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as ctr:
             assert ctr.stdin is not None
             assert ctr.stdout is not None
             try:
@@ -278,7 +310,14 @@ class NativeCluster(Cluster):
             raise RuntimeError(f"the node did not take image {tag}: {said}")
 
     def _has_blob(self, digest: str) -> bool:
-        blobs = self.directory / "fs" / "var-lib" / "containerd" / "io.containerd.content.v1.content" / "blobs"
+        blobs = (
+            self.directory
+            / "fs"
+            / "var-lib"
+            / "containerd"
+            / "io.containerd.content.v1.content"
+            / "blobs"
+        )
         return (blobs / "sha256" / digest.removeprefix("sha256:")).exists()
 
     def _ctr(self, arguments: Sequence[str], stdin: int) -> str:
@@ -308,7 +347,7 @@ class NativeCluster(Cluster):
         done = subprocess.run(self._ctr_command(["version"]), capture_output=True, check=False)
         return done.returncode == 0
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # The rest
 
     def audit_events(self) -> Iterator[dict[str, Any]]:
@@ -319,7 +358,9 @@ class NativeCluster(Cluster):
 
     def traces(self) -> list[str]:
         """What of this cluster is still on the machine; empty after `down`."""
-        found = [str(path) for path in (self.directory, *cgroups.existing(self._cgroup)) if path.exists()]
+        found = [
+            str(path) for path in (self.directory, *cgroups.existing(self._cgroup)) if path.exists()
+        ]
         if network.exists(self._interface):
             found.append(f"interface {self._interface}")
         return found
@@ -335,12 +376,15 @@ def _node_is_ready(client: Client) -> bool:
         return False
     conditions = json.loads(text)["status"].get("conditions", []) if status == 200 else []
     taints = json.loads(text).get("spec", {}).get("taints") if status == 200 else None
-    return not taints and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return not taints and any(
+        one["type"] == "Ready" and one["status"] == "True" for one in conditions
+    )
 
 
 @contextlib.contextmanager
 def _machine_lock() -> Iterator[None]:
-    """One at a time on this machine, whichever cache they use; the lock is on a directory and leaves no file."""
+    """One at a time on this machine, whichever cache they use; the lock is on a directory and
+    leaves no file."""
     handle = os.open(_TOP.parent, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -364,7 +408,8 @@ def _fingerprint() -> str:
 
 
 def _visible(directory: Path) -> list[Path]:
-    """What the node must see at its own place even where that is inside a directory it has for itself."""
+    """What the node must see at its own place even where that is inside a directory it has for
+    itself."""
     return [directory, cache_dir(), CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)]
 
 
@@ -374,13 +419,16 @@ def _path(programs: Mapping[str, Path]) -> str:
 
 
 def _snapshotter(directory: Path) -> str:
-    """overlayfs where the kernel mounts one here; on top of another overlay it does not, then plain copies."""
+    """overlayfs where the kernel mounts one here; on top of another overlay it does not, then plain
+    copies."""
     probe = directory / "probe"
     for name in ("lower", "upper", "work", "merged"):
         (probe / name).mkdir(parents=True)
     options = f"lowerdir={probe}/lower,upperdir={probe}/upper,workdir={probe}/work"
     mount = f"mount -t overlay overlay -o {options} {probe}/merged"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", mount], capture_output=True, check=False)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount], capture_output=True, check=False
+    )
     shutil.rmtree(probe)
     return "overlayfs" if done.returncode == 0 else "native"
 

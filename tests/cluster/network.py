@@ -1,8 +1,8 @@
 """Addresses of a native cluster, and the one link that joins it to this machine.
 
-The node has a network namespace of its own, joined to the machine by one pair of virtual links. Everything else
-(pod links, routes, sysctls, nftables) is inside and dies with the namespace. The machine gets one interface and two
-routes, which let it reach pods and Services by their addresses:
+The node has a network namespace of its own, joined to the machine by one pair of virtual links.
+Everything else (pod links, routes, sysctls, nftables) is inside and dies with the namespace. The
+machine gets one interface and two routes, which let it reach pods and Services by their addresses:
 
     machine  gw-<id> .1 ---- .2 eth0  node  ---- pods       10.213.<n>.0/21
                                             ---- Services   10.213.<n+8>.0/22
@@ -56,16 +56,21 @@ class Block:
 
 
 def choose(used: Iterable[IPv4Network] | None = None) -> Block:
-    """A block that overlaps no address or route of this machine (a default route does not count)."""
+    """A block that overlaps no address or route of this machine (a default route does not
+    count)."""
     taken = list(used if used is not None else _in_use())
     for candidate in _POOL.subnets(new_prefix=_BLOCK):
         if not any(candidate.overlaps(network) for network in taken):
             return Block(candidate)
-    raise Unavailable(f"no free block of addresses in {_POOL}: too many clusters, or the range is routed elsewhere")
+    raise Unavailable(
+        f"no free block of addresses in {_POOL}: too many clusters, or the range is routed "
+        "elsewhere"
+    )
 
 
 def join(interface: str, pid: int, block: Block) -> None:
-    """Make the pair of links, one end in the namespace of the process, and the routes to what is behind it."""
+    """Make the pair of links, one end in the namespace of the process, and the routes to what is
+    behind it."""
     ip("link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     ip("address", "add", f"{block.machine}/{block.link.prefixlen}", "dev", interface)
     ip("link", "set", interface, "up")
@@ -74,7 +79,8 @@ def join(interface: str, pid: int, block: Block) -> None:
 
 
 def part(interface: str) -> None:
-    """Wait until the link has gone with its namespace; remove it where that does not happen by itself."""
+    """Wait until the link has gone with its namespace; remove it where that does not happen by
+    itself."""
     if not wait_until(lambda: not exists(interface), 5):
         ip("link", "delete", interface)
 

@@ -1,7 +1,8 @@
 """What the programs of a native node are told: command lines and configuration files, as data.
 
-Each setting that is not obvious has its reason beside it; most were learned by running without it. The node has
-namespaces of its own (see `node_init`), so programs use their usual ports and directories.
+Each setting that is not obvious has its reason beside it; most were learned by running without it.
+The node has namespaces of its own (see `node_init`), so programs use their usual ports and
+directories.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ADMIN = "gatewright-admin"
 _DOMAIN = "cluster.local"
 _CNI_PLUGINS = "/usr/lib/cni"
 _CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-# Directories that programs use by habit. The node gets its own, so that the machine's stay as they are.
+# Directories that programs use by habit. The node gets its own, so that the machine's stay as they
+# are.
 HIDDEN = ["/run", "/var/lib", "/var/log"]
 # A kubelet sets these for the whole machine where they differ; it is shown its values instead.
 SYSCTL_MASKS = {
@@ -125,12 +127,19 @@ def _write_certificates(layout: Layout) -> None:
     authority = certs.Authority.create()
     authority.write(pki)
     node = str(layout.block.node)
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{_DOMAIN}"]
+    names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        f"kubernetes.default.svc.{_DOMAIN}",
+    ]
     hosts = [*names, "localhost", "127.0.0.1", node, str(layout.block.services[1])]
     authority.issue("kube-apiserver", hosts=hosts).write(pki, "apiserver")
     authority.issue("kubelet", hosts=[NODE, node]).write(pki, "kubelet")
     # Without a client certificate that kubelets accept, logs and exec fail.
-    authority.issue("kube-apiserver-kubelet-client", [certs.ADMIN_GROUP]).write(pki, "apiserver-kubelet")
+    authority.issue("kube-apiserver-kubelet-client", [certs.ADMIN_GROUP]).write(
+        pki, "apiserver-kubelet"
+    )
     private, public = certs.service_account_key()
     certs.write_private(pki / "sa.key", private)
     (pki / "sa.pub").write_bytes(public)
@@ -149,12 +158,19 @@ def _programs(layout: Layout, programs: Mapping[str, Path]) -> list[dict[str, An
         ("kube-apiserver", _apiserver_flags(layout), []),
         ("containerd", [f"--config={layout.etc}/containerd.toml"], []),
         ("kube-controller-manager", _controller_manager_flags(layout), [api]),
-        ("kube-scheduler", [f"--kubeconfig={layout.kubeconfig('scheduler')}", "--leader-elect=false"], [api]),
+        (
+            "kube-scheduler",
+            [f"--kubeconfig={layout.kubeconfig('scheduler')}", "--leader-elect=false"],
+            [api],
+        ),
         ("coredns", [f"-conf={layout.etc}/Corefile"], [api]),
         ("kube-proxy", [f"--config={layout.etc}/proxy.yaml", f"--hostname-override={NODE}"], [api]),
         ("kubelet", _kubelet_flags(layout), [api, runtime]),
     ]
-    return [{"name": name, "command": [str(programs[name]), *flags], "after": after} for name, flags, after in table]
+    return [
+        {"name": name, "command": [str(programs[name]), *flags], "after": after}
+        for name, flags, after in table
+    ]
 
 
 def _etcd_flags(layout: Layout) -> list[str]:
@@ -188,7 +204,8 @@ def _controller_manager_flags(layout: Layout) -> list[str]:
         f"--kubeconfig={layout.kubeconfig('controller-manager')}",
         "--leader-elect=false",
         "--use-service-account-credentials=true",
-        f"--root-ca-file={layout.pki}/ca.crt",  # or pods get no authority to check the API server with
+        # Or pods get no authority to check the API server with.
+        f"--root-ca-file={layout.pki}/ca.crt",
         f"--service-account-private-key-file={layout.pki}/sa.key",
         f"--cluster-signing-cert-file={layout.pki}/ca.crt",
         f"--cluster-signing-key-file={layout.pki}/ca.key",
@@ -226,15 +243,19 @@ def _kubelet(layout: Layout) -> dict[str, Any]:
         "failSwapOn": False,
         "clusterDomain": _DOMAIN,
         "clusterDNS": [str(layout.block.node)],
-        "resolvConf": f"{layout.etc}/resolv.conf",  # an empty one: pods do not inherit this machine's search domains
+        # An empty one: pods do not inherit this machine's search domains.
+        "resolvConf": f"{layout.etc}/resolv.conf",
         "makeIPTablesUtilChains": False,
-        "evictionHard": {"memory.available": "50Mi"},  # a developer's disk may be fuller than a node's should be
-        "imageGCHighThresholdPercent": 100,  # images come from nowhere but here: never throw one away
+        # A developer's disk may be fuller than a node's should be.
+        "evictionHard": {"memory.available": "50Mi"},
+        # Images come from nowhere but here: never throw one away.
+        "imageGCHighThresholdPercent": 100,
         "imageMinimumGCAge": "24h",
         "serializeImagePulls": False,
         "syncFrequency": "10s",  # mounted ConfigMaps follow within seconds
         "maxPods": 200,
-        "volumePluginDir": "/var/lib/kubelet/plugins-exec",  # its default is in /usr, which is the machine's
+        # Its default is in /usr, which is the machine's.
+        "volumePluginDir": "/var/lib/kubelet/plugins-exec",
     }
 
 
@@ -246,14 +267,19 @@ def _proxy(layout: Layout) -> dict[str, Any]:
         "clusterCIDR": str(layout.block.pods),
         "clientConnection": {"kubeconfig": str(layout.kubeconfig("proxy"))},
         # Connection tracking belongs to the machine: left as it is.
-        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
         "nodePortAddresses": [f"{layout.block.node}/32"],
     }
 
 
 def _cni(layout: Layout) -> dict[str, Any]:
-    # One routed link per pod, no bridge: traffic between pods then passes kube-proxy's rules without the kernel
-    # module that shows bridged packets to them.
+    # One routed link per pod, no bridge: traffic between pods then passes kube-proxy's rules
+    # without the kernel module that shows bridged packets to them.
     addresses = {
         "type": "host-local",
         "ranges": [[{"subnet": str(layout.block.pods)}]],
@@ -302,7 +328,8 @@ SystemdCgroup = false
 
 
 def _corefile(layout: Layout) -> str:
-    # Two blocks: within one, `template` would answer before `kubernetes`, whatever their order in the file.
+    # Two blocks: within one, `template` would answer before `kubernetes`, whatever their order in
+    # the file.
     return f"""\
 {_DOMAIN}:53 in-addr.arpa:53 {{
     bind {layout.block.node}

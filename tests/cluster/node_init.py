@@ -1,12 +1,15 @@
-"""Process 1 of a native cluster: runs inside the node's own namespaces and keeps its programs running.
+"""Process 1 of a native cluster: runs inside the node's own namespaces and keeps its programs
+running.
 
-The node is a set of kernel namespaces (mounts, network, processes, host name), made by `unshare`. This program is
-the first in it, so it adopts and reaps what its descendants leave behind, and when it dies the kernel kills every
-process of the node, and with the last of them all mounts, links, routes and nftables tables of the node are gone.
+The node is a set of kernel namespaces (mounts, network, processes, host name), made by `unshare`.
+This program is the first in it, so it adopts and reaps what its descendants leave behind, and when
+it dies the kernel kills every process of the node, and with the last of them all mounts, links,
+routes and nftables tables of the node are gone.
 
     python node_init.py <node.json>
 
-It uses the standard library alone and is run as a file: nothing of the checkout is imported inside the node.
+It uses the standard library alone and is run as a file: nothing of the checkout is imported inside
+the node.
 """
 
 from __future__ import annotations
@@ -35,13 +38,20 @@ def main(path: Path) -> None:
     Supervisor(node["programs"], Path(node["logs"]), node["environment"]).run()
 
 
-def isolate_files(hidden: list[str], visible: list[str], sysctl_masks: dict[str, str], directory: Path) -> None:
-    """Give the node directories of its own over the machine's, so that programs can use their usual paths.
+def isolate_files(
+    hidden: list[str], visible: list[str], sysctl_masks: dict[str, str], directory: Path
+) -> None:
+    """Give the node directories of its own over the machine's, so that programs can use their usual
+    paths.
 
-    `visible` paths that would be hidden stay reachable at their own names. `sysctl_masks` shows the kubelet the
-    values it insists on, instead of letting it change them for the whole machine.
+    `visible` paths that would be hidden stay reachable at their own names. `sysctl_masks` shows the
+    kubelet the values it insists on, instead of letting it change them for the whole machine.
     """
-    handles = [(path, os.open(path, os.O_PATH)) for path in visible if any(_inside(path, top) for top in hidden)]
+    handles = [
+        (path, os.open(path, os.O_PATH))
+        for path in visible
+        if any(_inside(path, top) for top in hidden)
+    ]
     for top in hidden:
         if top == "/run":  # sockets and mount points: nothing worth a disk
             _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", top)
@@ -51,7 +61,14 @@ def isolate_files(hidden: list[str], visible: list[str], sysctl_masks: dict[str,
         _run("mount", "--bind", str(private), top)
     for path, handle in handles:
         Path(path).mkdir(parents=True, exist_ok=True)
-        _run("mount", "--no-canonicalize", "--rbind", f"/proc/self/fd/{handle}", path, pass_fds=(handle,))
+        _run(
+            "mount",
+            "--no-canonicalize",
+            "--rbind",
+            f"/proc/self/fd/{handle}",
+            path,
+            pass_fds=(handle,),
+        )
         os.close(handle)
     for number, (key, value) in enumerate(sysctl_masks.items()):
         target = Path("/proc/sys") / key.replace(".", "/")
@@ -62,10 +79,13 @@ def isolate_files(hidden: list[str], visible: list[str], sysctl_masks: dict[str,
 
 
 def bring_up_network(address: str, routes: list[list[str]], sysctls: dict[str, str]) -> None:
-    """Configure the link that is put into this namespace from outside; the sysctls are of this namespace alone."""
+    """Configure the link that is put into this namespace from outside; the sysctls are of this
+    namespace alone."""
     _run("ip", "link", "set", "lo", "up")
     deadline = time.monotonic() + _WAIT_SECONDS
-    while subprocess.run(["ip", "link", "show", "eth0"], capture_output=True, check=False).returncode:
+    while subprocess.run(
+        ["ip", "link", "show", "eth0"], capture_output=True, check=False
+    ).returncode:
         if time.monotonic() > deadline:
             raise SystemExit("no link eth0 arrived")
         time.sleep(0.02)
@@ -80,7 +100,9 @@ def bring_up_network(address: str, routes: list[list[str]], sysctls: dict[str, s
 class Supervisor:
     """Starts the programs, restarts those that end, reaps everything else."""
 
-    def __init__(self, programs: list[dict[str, Any]], logs: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, programs: list[dict[str, Any]], logs: Path, environment: dict[str, str]
+    ) -> None:
         self._waiting = list(programs)
         self._running: dict[int, dict[str, Any]] = {}
         self._due: list[tuple[float, dict[str, Any]]] = []
@@ -95,7 +117,9 @@ class Supervisor:
             self._reap()
 
     def _start_due(self) -> None:
-        for program in [one for one in self._waiting if all(Path(path).exists() for path in one["after"])]:
+        for program in [
+            one for one in self._waiting if all(Path(path).exists() for path in one["after"])
+        ]:
             self._waiting.remove(program)
             self._start(program)
         now = time.monotonic()
@@ -127,7 +151,9 @@ class Supervisor:
             if pid == 0:
                 return
             if program := self._running.pop(pid, None):
-                print(f"{program['name']} ended with {os.waitstatus_to_exitcode(status)}", flush=True)
+                print(
+                    f"{program['name']} ended with {os.waitstatus_to_exitcode(status)}", flush=True
+                )
                 self._due.append((time.monotonic() + _RESTART_SECONDS, program))
 
 

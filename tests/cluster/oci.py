@@ -1,8 +1,8 @@
 """Images as files: an OCI layout in the cache that shares layers, and thin archives cut from it.
 
-A layout is a directory of blobs named by their digest, and an index of named images. Layers are kept as plain tar,
-not compressed: nothing here goes over a slow line. An archive for a node leaves out the layers that the node has
-already, so that the fourth image on one base costs kilobytes.
+A layout is a directory of blobs named by their digest, and an index of named images. Layers are
+kept as plain tar, not compressed: nothing here goes over a slow line. An archive for a node leaves
+out the layers that the node has already, so that the fourth image on one base costs kilobytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Layout:
-    """An OCI image layout; images are named as the caller likes (here: by a hash of what they were made from)."""
+    """An OCI image layout; images are named as the caller likes (here: by a hash of what they were
+    made from)."""
 
     directory: Path
 
@@ -57,7 +58,9 @@ class Layout:
         }
         descriptor = self._put(manifest, _MANIFEST) | {"annotations": {_NAME: name}}
         index = self._index()
-        index["manifests"] = [one for one in index["manifests"] if one["annotations"][_NAME] != name] + [descriptor]
+        index["manifests"] = [
+            one for one in index["manifests"] if one["annotations"][_NAME] != name
+        ] + [descriptor]
         (self.directory / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
         self._write_index(index)
 
@@ -65,16 +68,23 @@ class Layout:
         """Forget all other images, and delete the blobs that no image needs any more."""
         wanted = set(names)
         index = self._index()
-        index["manifests"] = [one for one in index["manifests"] if one["annotations"][_NAME] in wanted]
+        index["manifests"] = [
+            one for one in index["manifests"] if one["annotations"][_NAME] in wanted
+        ]
         needed = {digest for one in index["manifests"] for digest in self._digests(one)}
         self._write_index(index)
         for blob in (self.directory / "blobs" / "sha256").iterdir():
             if f"sha256:{blob.name}" not in needed:
                 blob.unlink()
 
-    def write_archive(self, name: str, tag: str, target: IO[bytes], has: Callable[[str], bool]) -> None:
-        """Write an OCI archive of one image, under this tag, without the layers that `has(digest)` says are there."""
-        descriptor = next(one for one in self._index()["manifests"] if one["annotations"][_NAME] == name)
+    def write_archive(
+        self, name: str, tag: str, target: IO[bytes], has: Callable[[str], bool]
+    ) -> None:
+        """Write an OCI archive of one image, under this tag, without the layers that `has(digest)`
+        says are there."""
+        descriptor = next(
+            one for one in self._index()["manifests"] if one["annotations"][_NAME] == name
+        )
         named = {**descriptor, "annotations": {_CONTAINERD_NAME: tag, _NAME: tag}}
         index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [named]}
         with tarfile.open(fileobj=target, mode="w|") as archive:
@@ -82,7 +92,9 @@ class Layout:
             _add(archive, "index.json", json.dumps(index).encode())
             for digest in self._digests(descriptor):
                 if not has(digest):
-                    archive.add(self._blob(digest), arcname=f"blobs/sha256/{digest.removeprefix('sha256:')}")
+                    archive.add(
+                        self._blob(digest), arcname=f"blobs/sha256/{digest.removeprefix('sha256:')}"
+                    )
 
     def _digests(self, descriptor: dict[str, Any]) -> list[str]:
         manifest = json.loads(self._blob(descriptor["digest"]).read_text())

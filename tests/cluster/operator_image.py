@@ -1,8 +1,9 @@
 """The operator's image, from the shipped Dockerfile and this checkout: gatewright:dev.
 
-The wheelhouse is made outside of the build, with this machine's pip and its settings: the dependencies once for
-each state of requirements/operator.txt, kept in the cache; Gatewright's own wheel each time, from a copy of its
-sources and the same for the same sources, so that an unchanged checkout builds no new image.
+The wheelhouse is made outside of the build, with this machine's pip and its settings: the
+dependencies once for each state of requirements/operator.txt, kept in the cache; Gatewright's own
+wheel each time, from a copy of its sources and the same for the same sources, so that an unchanged
+checkout builds no new image.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ _IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
 
 
 def build(cluster: Cluster, tag: str = TAG) -> str:
-    """Build and load the image, where the checkout has changed since; returns the hash of its content."""
+    """Build and load the image, where the checkout has changed since; returns the hash of its
+    content."""
     with tempfile.TemporaryDirectory(prefix="gatewright-image-") as name:
         context = Path(name)
         shutil.copytree(
-            dependencies(), context / "wheels", copy_function=os.link if _same_disk(context) else shutil.copy2
+            dependencies(),
+            context / "wheels",
+            copy_function=os.link if _same_disk(context) else shutil.copy2,
         )
         _own_wheel(context / "dist")
         (context / _REQUIREMENTS).parent.mkdir()
@@ -43,7 +47,8 @@ def build(cluster: Cluster, tag: str = TAG) -> str:
 
 
 def dependencies() -> Path:
-    """Directory with the wheels of all dependencies, checked against the hashes of the lock file."""
+    """Directory with the wheels of all dependencies, checked against the hashes of the lock
+    file."""
     requirements = CHECKOUT / _REQUIREMENTS
     digest = hashlib.sha256(requirements.read_bytes() + PYTHON.encode()).hexdigest()[:12]
     target = cache_dir() / f"wheels-{digest}"
@@ -71,17 +76,25 @@ def _own_wheel(target: Path) -> None:
 
 def _isolation() -> list[str]:
     """Build with the hatchling that is installed, where one is; it saves fetching it each time."""
-    done = subprocess.run([sys.executable, "-c", "import hatchling.build"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import hatchling.build"], capture_output=True, check=False
+    )
     return ["--no-build-isolation"] if done.returncode == 0 else []
 
 
 def _platform() -> Sequence[str]:
     """Nothing where this Python is like the image's; else what tells pip about the image's."""
-    if platform.system() == "Linux" and platform.python_version_tuple()[:2] == tuple(PYTHON.split(".")):
+    if platform.system() == "Linux" and platform.python_version_tuple()[:2] == tuple(
+        PYTHON.split(".")
+    ):
         return ()
     machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
     tags = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)]
-    return (f"--python-version={PYTHON}", "--implementation=cp", *(f"--platform={tag}" for tag in tags))
+    return (
+        f"--python-version={PYTHON}",
+        "--implementation=cp",
+        *(f"--platform={tag}" for tag in tags),
+    )
 
 
 def _same_disk(directory: Path) -> bool:
@@ -93,4 +106,6 @@ def _pip(arguments: Sequence[str]) -> None:
     environment = os.environ | {"SOURCE_DATE_EPOCH": _EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Unavailable(f"pip {arguments[0]} failed: {(done.stdout + done.stderr).strip()[-2000:]}")
+        raise Unavailable(
+            f"pip {arguments[0]} failed: {(done.stdout + done.stderr).strip()[-2000:]}"
+        )

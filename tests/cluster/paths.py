@@ -1,4 +1,5 @@
-"""Where the throwaway cluster keeps what it may keep: a cache outside the checkout, and the checkout itself."""
+"""Where the throwaway cluster keeps what it may keep: a cache outside the checkout, and the
+checkout itself."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ class Unavailable(Exception):
 
 
 def cache_dir() -> Path:
-    """Directory of everything that is slow to make and safe to delete; never inside the checkout."""
+    """Directory of everything that is slow to make and safe to delete; never inside the
+    checkout."""
     if explicit := os.environ.get("GATEWRIGHT_CACHE"):
         return Path(explicit).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -25,7 +27,8 @@ def cache_dir() -> Path:
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the named lock between processes; the kernel drops it when the holder dies, so no lock is ever stale."""
+    """Hold the named lock between processes; the kernel drops it when the holder dies, so no lock
+    is ever stale."""
     directory = cache_dir() / "locks"
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f"{name}.lock").open("w") as handle:

@@ -1,12 +1,12 @@
 """Starting, recognising and stopping the programs of a throwaway cluster.
 
-A pid alone does not name a process: it is reused. So a process is recorded as pid and start time (both from
-/proc), and is only ever signalled while both still match. Nothing is found by name.
+A pid alone does not name a process: it is reused. So a process is recorded as pid and start time
+(both from /proc), and is only ever signalled while both still match. Nothing is found by name.
 
 Two ways to die with grace:
-- processes of a test die with the test: a watchdog holds the reading end of a pipe and stops them when the
-  writing end closes, whatever ended the test (a return, an exception, SIGKILL). A parent-death signal would not
-  do: it fires when the starting *thread* ends.
+- processes of a test die with the test: a watchdog holds the reading end of a pipe and stops them
+  when the writing end closes, whatever ended the test (a return, an exception, SIGKILL). A
+  parent-death signal would not do: it fires when the starting *thread* ends.
 - processes of a cluster outlive the command that started them, and are stopped by their record.
 """
 
@@ -27,8 +27,8 @@ from pathlib import Path
 _POLL = 0.02
 _END = "end"
 PORTS = range(10_000, 30_000)
-"""Below those that Linux gives to outgoing connections (32768 and up), of which one may be gone before it is listened on,
-and below Kubernetes' NodePorts."""
+"""Below those that Linux gives to outgoing connections (32768 and up), of which one may be gone
+before it is listened on, and below Kubernetes' NodePorts."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ class Process:
                 return
 
 
-def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own (a Ctrl-C in the terminal is not for it), its output in `log`."""
+def spawn(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own (a Ctrl-C in the terminal is not for it), its output
+    in `log`."""
     with log.open("ab") as output:
         return subprocess.Popen(
             list(command),
@@ -77,14 +80,17 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
 
 
 def stop(processes: Iterable[Process], grace: float = 5.0) -> None:
-    """Ask the processes to end, wait up to `grace` seconds, then kill what is left; returns when all are gone."""
+    """Ask the processes to end, wait up to `grace` seconds, then kill what is left; returns when
+    all are gone."""
     listed = list(processes)
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
         for process in listed:
             process.send(number)
         if wait_until(lambda: not any(process.alive() for process in listed), patience):
             return
-    raise RuntimeError(f"still running after SIGKILL: {[process.pid for process in listed if process.alive()]}")
+    raise RuntimeError(
+        f"still running after SIGKILL: {[process.pid for process in listed if process.alive()]}"
+    )
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -126,7 +132,8 @@ def tail(path: Path, lines: int = 15) -> str:
 
 
 def _start_time(pid: int) -> int | None:
-    """Field 22 of /proc/<pid>/stat, in clock ticks since boot; None for a process that is gone or a zombie."""
+    """Field 22 of /proc/<pid>/stat, in clock ticks since boot; None for a process that is gone or a
+    zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

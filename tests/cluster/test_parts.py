@@ -1,4 +1,5 @@
-"""The parts of the throwaway cluster that need no cluster: addresses, images as files, builds, processes, kind's commands."""
+"""The parts of the throwaway cluster that need no cluster: addresses, images as files, builds,
+processes, kind's commands."""
 
 from __future__ import annotations
 
@@ -42,9 +43,12 @@ def program(directory: Path, name: str, script: str) -> Path:
     return path
 
 
-# -- addresses --------------------------------------------------------------------------------------------------
+# -- addresses
+# --------------------------------------------------------------------------------------------------
 def test_a_block_avoids_what_is_routed_and_its_parts_do_not_overlap() -> None:
-    block = network.choose([IPv4Network("10.213.0.0/20"), IPv4Network("10.213.17.4/32"), IPv4Network("192.168.0.0/16")])
+    block = network.choose(
+        [IPv4Network("10.213.0.0/20"), IPv4Network("10.213.17.4/32"), IPv4Network("192.168.0.0/16")]
+    )
     assert block.network == IPv4Network("10.213.32.0/20")
     parts = [block.pods, block.services, block.link]
     assert all(part.subnet_of(block.network) for part in parts)
@@ -58,7 +62,8 @@ def test_when_every_block_is_taken_it_says_so() -> None:
         network.choose([IPv4Network("10.0.0.0/8")])
 
 
-# -- images as files --------------------------------------------------------------------------------------------
+# -- images as files
+# --------------------------------------------------------------------------------------------
 def layer(path: Path, **files: str) -> Path:
     with tarfile.open(path, "w") as archive:
         for name, text in files.items():
@@ -116,7 +121,9 @@ def test_short_tags_get_the_name_that_the_runtime_gives_them(tag: str, full: str
     assert images.qualified(tag) == full
 
 
-def test_the_hash_of_a_build_follows_everything_that_goes_in_and_nothing_else(tmp_path: Path) -> None:
+def test_the_hash_of_a_build_follows_everything_that_goes_in_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     context = tmp_path / "context"
     (context / "sub").mkdir(parents=True)
     (context / "sub" / "script").write_text("echo")
@@ -147,7 +154,8 @@ def test_a_base_is_named_by_its_packages_whatever_their_order() -> None:
     assert images.base_name(["a"]) != images.base_name(["b"])
 
 
-# -- builds -----------------------------------------------------------------------------------------------------
+# -- builds
+# -----------------------------------------------------------------------------------------------------
 _FAKE_GO = """
 import os, pathlib, sys
 if sys.argv[1] == "version":
@@ -179,7 +187,10 @@ def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_programs_are_built_once_together_and_with_a_version(fake_go: Path) -> None:
     first = assets.ensure(["kubelet", "kube-proxy"], own=True)
-    assert {name: path.read_text() for name, path in first.items()} == {"kubelet": "built", "kube-proxy": "built"}
+    assert {name: path.read_text() for name, path in first.items()} == {
+        "kubelet": "built",
+        "kube-proxy": "built",
+    }
     assert assets.ensure(["kubelet", "kube-proxy"], own=True) == first
     (call,) = fake_go.read_text().splitlines()
     assert f"gitVersion={assets.KUBERNETES}" in call
@@ -197,7 +208,9 @@ def test_a_failed_build_says_why_and_leaves_nothing_that_looks_finished(
     assert assets.ensure(["etcd"], own=True)["etcd"].exists()
 
 
-def test_the_users_own_server_is_used_when_it_is_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_server_is_used_when_it_is_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for version, used in (("v1.36.0", True), ("v1.30.2", True), ("v1.29.9", False)):
         directory = tmp_path / version
         own = program(directory, "kube-apiserver", f"print('Kubernetes {version}')")
@@ -215,9 +228,12 @@ def test_every_program_belongs_to_a_pinned_module() -> None:
         assert (assets.TOOLS / tool.module / "go.sum").exists()
 
 
-# -- the system's programs --------------------------------------------------------------------------------------
+# -- the system's programs
+# --------------------------------------------------------------------------------------
 def test_missing_programs_are_named_by_their_package_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deps, "which", lambda program: None if program in ("unshare", "nsenter", "runc") else "/x")
+    monkeypatch.setattr(
+        deps, "which", lambda program: None if program in ("unshare", "nsenter", "runc") else "/x"
+    )
     monkeypatch.setattr(Path, "exists", lambda _: True)
     assert deps.missing() == ["runc", "util-linux"]
 
@@ -229,10 +245,12 @@ def test_without_root_the_missing_packages_are_named(monkeypatch: pytest.MonkeyP
         deps.ensure()
 
 
-# -- processes --------------------------------------------------------------------------------------------------
+# -- processes
+# --------------------------------------------------------------------------------------------------
 def test_stop_kills_what_ignores_the_polite_signal(tmp_path: Path) -> None:
     script = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', "
+        "flush=True); time.sleep(60)"
     )
     child = spawn([sys.executable, "-c", script], tmp_path / "log")
     try:
@@ -280,7 +298,8 @@ def test_free_ports_are_distinct() -> None:
     assert len(set(free_ports(20))) == 20
 
 
-# -- kind -------------------------------------------------------------------------------------------------------
+# -- kind
+# -------------------------------------------------------------------------------------------------------
 _FAKE_DOCKER = """
 import json, os, pathlib, sys
 state = pathlib.Path(os.environ["STATE"])
@@ -341,7 +360,9 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         cached.cache_clear()
 
 
-def test_kind_is_chosen_where_an_engine_answers_and_made_with_the_audit_log_on(engine: Path) -> None:
+def test_kind_is_chosen_where_an_engine_answers_and_made_with_the_audit_log_on(
+    engine: Path,
+) -> None:
     cluster = kind.KindCluster.choose("parts")
     assert isinstance(cluster, kind.KindCluster)
     assert not cluster.is_current()
@@ -354,7 +375,9 @@ def test_kind_is_chosen_where_an_engine_answers_and_made_with_the_audit_log_on(e
     patch = yaml.safe_load(node["kubeadmConfigPatches"][0])
     arguments = patch["apiServer"]["extraArgs"]
     mounted = {volume["mountPath"] for volume in patch["apiServer"]["extraVolumes"]}
-    assert {str(Path(arguments[key]).parent) for key in ("audit-policy-file", "audit-log-path")} == mounted
+    assert {
+        str(Path(arguments[key]).parent) for key in ("audit-policy-file", "audit-log-path")
+    } == mounted
     assert (Path(node["extraMounts"][0]["hostPath"]) / "audit-policy.yaml").exists()
 
     (engine / "audit.log").write_text('{"verb": "get"}\n{"verb": "lis')
@@ -386,7 +409,13 @@ def test_images_are_built_by_docker_and_loaded_once(engine: Path, tmp_path: Path
 
     base = cluster.base_image(["postgresql"])
     for _ in range(2):
-        cluster.build_image("foco:1", tmp_path / "Dockerfile", tmp_path / "context", base=base, build_args={"V": "1"})
+        cluster.build_image(
+            "foco:1",
+            tmp_path / "Dockerfile",
+            tmp_path / "context",
+            base=base,
+            build_args={"V": "1"},
+        )
     calls = [json.loads(line) for line in (engine / "docker").read_text().splitlines()]
     builds = [call for call in calls if call[0][0] == "build"]
     assert [call[0][call[0].index("--tag") + 1] for call in builds] == [base, "foco:1"]
@@ -401,7 +430,9 @@ def test_client_certificates_are_issued_by_an_authority_as_kubeadm_makes_it(engi
     certificate = x509.load_pem_x509_certificate(own.certificate)
     # The certificate of another key will do: what is tested is that such a key signs.
     pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
     )
     (engine / "ca.key").write_bytes(pem)
     (engine / "ca.crt").write_bytes(own.certificate)
@@ -411,12 +442,17 @@ def test_client_certificates_are_issued_by_an_authority_as_kubeadm_makes_it(engi
     assert issued.issuer == certificate.subject
     assert issued.signature_hash_algorithm is not None
     key.public_key().verify(
-        issued.signature, issued.tbs_certificate_bytes, padding.PKCS1v15(), issued.signature_hash_algorithm
+        issued.signature,
+        issued.tbs_certificate_bytes,
+        padding.PKCS1v15(),
+        issued.signature_hash_algorithm,
     )
 
 
 def test_without_an_engine_kind_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path / "bin", "docker", "import sys; sys.exit('Cannot connect to the Docker daemon')")
+    program(
+        tmp_path / "bin", "docker", "import sys; sys.exit('Cannot connect to the Docker daemon')"
+    )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     kind._docker_refusal.cache_clear()
     try:
@@ -432,8 +468,20 @@ def test_cluster_names_are_checked() -> None:
 
 def test_the_command_line_explains_itself_and_fails_in_words() -> None:
     command = [sys.executable, "-m", "tests.cluster"]
-    helped = subprocess.run([*command, "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    for word in ("up", "down", "status", "kubeconfig", "load-image", "kubectl", "image-operator", "deps", "assets"):
+    helped = subprocess.run(
+        [*command, "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    for word in (
+        "up",
+        "down",
+        "status",
+        "kubeconfig",
+        "load-image",
+        "kubectl",
+        "image-operator",
+        "deps",
+        "assets",
+    ):
         assert f"    {word}" in helped.stdout
     refused = subprocess.run(
         [*command, "status"],

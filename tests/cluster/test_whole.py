@@ -1,4 +1,5 @@
-"""The whole throwaway cluster, on whichever flavour this machine has: what the end-to-end tests rely on, and its end."""
+"""The whole throwaway cluster, on whichever flavour this machine has: what the end-to-end tests
+rely on, and its end."""
 
 from __future__ import annotations
 
@@ -101,19 +102,31 @@ def processes_in(namespace: str) -> list[int]:
 
 
 def machine() -> dict[str, list[str]]:
-    """What a cluster could leave behind, but for what other clusters on this machine come and go with."""
+    """What a cluster could leave behind, but for what other clusters on this machine come and go
+    with."""
 
     def lines(*command: str) -> list[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False
+        ).stdout.splitlines()
 
     own = NativeCluster(NAME).id
     return {
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": sorted(
+            line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        ),
         "links": [line for line in lines("ip", "-oneline", "link") if own in line or "cni" in line],
         "tables": lines("nft", "list", "tables"),
         "directories": sorted(
             str(path)
-            for top in ("/var/lib", "/var/lib/gatewright", "/var/log", "/opt", "/run/netns", "/var/lib/cni")
+            for top in (
+                "/var/lib",
+                "/var/lib/gatewright",
+                "/var/log",
+                "/opt",
+                "/run/netns",
+                "/var/lib/cni",
+            )
             if Path(top).is_dir()
             for path in Path(top).iterdir()
             if path.parent.name != "gatewright" or own in path.name
@@ -122,7 +135,12 @@ def machine() -> dict[str, list[str]]:
         "control groups": sorted(str(path) for path in Path("/sys/fs/cgroup").rglob(f"*{own}*")),
         "settings": [
             Path("/proc/sys", name).read_text()
-            for name in ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward")
+            for name in (
+                "vm/overcommit_memory",
+                "kernel/panic",
+                "kernel/panic_on_oops",
+                "net/ipv4/ip_forward",
+            )
             if Path("/proc/sys", name).exists()
         ],
     }
@@ -190,17 +208,25 @@ def web(cluster: Cluster, image: str) -> str:
     return "web"
 
 
-def test_a_job_finds_names_services_its_token_and_its_volumes(cluster: Cluster, image: str, web: str) -> None:
+def test_a_job_finds_names_services_its_token_and_its_volumes(
+    cluster: Cluster, image: str, web: str
+) -> None:
     container = {
         "name": "inside",
         "image": image,
         "command": ["python3", "-c", _INSIDE],
-        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}, {"name": "config", "mountPath": "/config"}],
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/scratch"},
+            {"name": "config", "mountPath": "/config"},
+        ],
     }
     pod = {
         "restartPolicy": "Never",
         "containers": [container],
-        "volumes": [{"name": "scratch", "emptyDir": {}}, {"name": "config", "configMap": {"name": "inside"}}],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "config", "configMap": {"name": "inside"}},
+        ],
     }
     job = {
         "apiVersion": "batch/v1",
@@ -210,7 +236,12 @@ def test_a_job_finds_names_services_its_token_and_its_volumes(cluster: Cluster, 
     }
     apply(
         cluster,
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inside"}, "data": {"key": "value"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "inside"},
+            "data": {"key": "value"},
+        },
         job,
     )
 
@@ -228,7 +259,9 @@ def test_a_job_finds_names_services_its_token_and_its_volumes(cluster: Cluster, 
         "rbac 403",
         "config value",
     ]
-    (pod_status,) = json.loads(cluster.kubectl("get", "pods", "--selector=job-name=inside", "--output=json"))["items"]
+    (pod_status,) = json.loads(
+        cluster.kubectl("get", "pods", "--selector=job-name=inside", "--output=json")
+    )["items"]
     ended = pod_status["status"]["containerStatuses"][0]["state"]["terminated"]
     assert json.loads(ended["message"]) == {"ok": True}
 
@@ -257,7 +290,11 @@ def test_another_user_is_known_and_audited_under_their_name(cluster: Cluster) ->
     assert who["username"] == "jane"
     assert "release-managers" in who["groups"]
     assert wait_until(lambda: any(user_of(e) == "jane" for e in cluster.audit_events()), 10)
-    assert {event["stage"] for event in cluster.audit_events()} <= {"ResponseComplete", "ResponseStarted", "Panic"}
+    assert {event["stage"] for event in cluster.audit_events()} <= {
+        "ResponseComplete",
+        "ResponseStarted",
+        "Panic",
+    }
 
 
 def test_a_server_of_the_test_is_reached_from_a_pod(cluster: Cluster, web: str) -> None:
@@ -272,7 +309,10 @@ def test_a_server_of_the_test_is_reached_from_a_pod(cluster: Cluster, web: str) 
         assert server.stdout is not None
         address = f"http://{cluster.machine_address}:{server.stdout.readline().strip()}/"
         ask = f"import urllib.request as u; print(u.urlopen('{address}', timeout=10).status)"
-        assert cluster.kubectl("exec", f"deployment/{web}", "--", "python3", "-c", ask).strip() == "200"
+        assert (
+            cluster.kubectl("exec", f"deployment/{web}", "--", "python3", "-c", ask).strip()
+            == "200"
+        )
     finally:
         server.kill()
         server.communicate()
@@ -322,7 +362,14 @@ def test_an_archive_of_docker_is_loaded(cluster: Cluster, tmp_path: Path) -> Non
     for name in ("archived", "absent"):
         image = f"--image=registry.invalid/{name}:1"
         cluster.kubectl(
-            "run", name, image, "--image-pull-policy=Never", "--restart=Never", "--command", "--", "/absent"
+            "run",
+            name,
+            image,
+            "--image-pull-policy=Never",
+            "--restart=Never",
+            "--command",
+            "--",
+            "/absent",
         )
 
     def reason(name: str) -> str:
@@ -340,11 +387,19 @@ def test_ensure_keeps_a_healthy_cluster_and_the_command_line_sees_it(cluster: Cl
     assert identity(Cluster.ensure(NAME)) == before
     command = [sys.executable, "-m", "tests.cluster"]
     told = subprocess.run(
-        [*command, "status", "--name", NAME], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        [*command, "status", "--name", NAME],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "running, healthy" in told.stdout
     told = subprocess.run(
-        [*command, "kubeconfig", "--name", NAME], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        [*command, "kubeconfig", "--name", NAME],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert told.stdout.strip() == str(cluster.kubeconfig)
 

@@ -1,7 +1,8 @@
 """One case of every provider in the registry, for the table in `test_table.py`.
 
-A gate's says how its system looks where all is well, where it is not, and where it has nothing to say; the others name a
-configuration. Who adds a provider adds its case here; `test_table.py` fails until then.
+A gate's says how its system looks where all is well, where it is not, and where it has nothing to
+say; the others name a configuration. Who adds a provider adds its case here; `test_table.py` fails
+until then.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class GateCase:
 
     config: Config
     stands: Callable[[str, Servers], AbstractAsyncContextManager[tuple[OpenConnection, Config]]]
-    """The system in one of these states: a way to it, and what the question has to say otherwise."""
+    """The system in one of these states: a way to it, and what the question has to say
+    otherwise."""
     limits: Mapping[str, str] = field(default_factory=dict)
     absent: str = "NoData"
     """What comes of `no data`."""
@@ -109,14 +111,22 @@ async def _sql(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection
 @asynccontextmanager
 async def _github(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
     fake = Github(world.TOKEN)
-    {"ok": test_github.green, "breach": test_github.lint("failure"), "no data": test_github.nothing}[row](fake)
+    {
+        "ok": test_github.green,
+        "breach": test_github.lint("failure"),
+        "no data": test_github.nothing,
+    }[row](fake)
     async with serving(fake.app()) as url:
         yield link("github", url, 5.0), {}
 
 
 @asynccontextmanager
 async def _sentry(row: str, servers: Servers) -> AsyncIterator[tuple[OpenConnection, Config]]:
-    states: dict[str, dict[str, Any]] = {"ok": {}, "breach": {"errors": lambda ago: 3}, "no data": {"transactions": 0}}
+    states: dict[str, dict[str, Any]] = {
+        "ok": {},
+        "breach": {"errors": lambda ago: 3},
+        "no data": {"transactions": 0},
+    }
     async with test_sentry.sentry(**states[row]) as (_, connection):
         yield connection, {}
 
@@ -200,7 +210,9 @@ GATES: Mapping[str, GateCase] = {
     "openai": GateCase({}, _openai),
     "ofrep": GateCase({"flag": "voice", **test_ofrep.LIST}, _ofrep),
     "unleash": GateCase(
-        test_unleash.TABLE[0][0], lambda row, _: _switch("unleash", _unleash(), row), absent="NotFound"
+        test_unleash.TABLE[0][0],
+        lambda row, _: _switch("unleash", _unleash(), row),
+        absent="NotFound",
     ),
     "launchdarkly": GateCase(
         test_launchdarkly.TABLE[0][0],
@@ -240,7 +252,10 @@ NOTIFIERS: Mapping[str, tuple[Config, Any]] = {
     "webhook": ({}, message("StageFailed", "error")),
 }
 EXTERNALS = {
-    **{f"hosts/{key}": (registry.EXTERNAL_TARGETS[key], config) for key, config in EXTERNAL_TARGETS.items()},
+    **{
+        f"hosts/{key}": (registry.EXTERNAL_TARGETS[key], config)
+        for key, config in EXTERNAL_TARGETS.items()
+    },
     **{f"flags/{key}": (registry.FLAGS[key], config) for key, config in FLAGS.items()},
     **{f"actions/{key}": (registry.ACTIONS[key], config) for key, config in ACTIONS.items()},
 }

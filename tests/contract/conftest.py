@@ -71,7 +71,10 @@ def monitoring() -> Iterator[str]:
 
     class Exporter(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = b'requests_total 1000\nerrors_total 5\nlatency_seconds{pod="a"} 0.1\nlatency_seconds{pod="b"} 0.2\n'
+            body = (
+                b'requests_total 1000\nerrors_total 5\nlatency_seconds{pod="a"} '
+                b'0.1\nlatency_seconds{pod="b"} 0.2\n'
+            )
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -1,5 +1,5 @@
-"""What a provider over HTTP makes of a server that does everything wrong (`world.FAULTS`), where it has nothing special
-to say of it."""
+"""What a provider over HTTP makes of a server that does everything wrong (`world.FAULTS`), where it
+has nothing special to say of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Requests to Vercel, checked against its own SDK.
 
-Vercel's OpenAPI file is in no package; its SDK is generated from it, a file for each operation. Method, path and query of
-an operation are read from there; bodies are for the SDK's own schemas to judge (`vercel_bodies.mjs`).
+Vercel's OpenAPI file is in no package; its SDK is generated from it, a file for each operation.
+Method, path and query of an operation are read from there; bodies are for the SDK's own schemas to
+judge (`vercel_bodies.mjs`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Operation:
     module: str
     """Module of that schema, relative to `esm/funcs`."""
     body: str
-    """What of a request is its body: `payload.RequestBody`, or all of it; empty where the operation has none."""
+    """What of a request is its body: `payload.RequestBody`, or all of it; empty where the operation
+    has none."""
 
 
 class Sent(Protocol):
@@ -54,13 +56,18 @@ class Sdk:
 
     def __init__(self) -> None:
         self.folder = npm.installed(PACKAGE) / "@vercel" / "sdk" / "esm"
-        self._operations = [_operation(path) for path in sorted((self.folder / "funcs").glob("*.js"))]
+        self._operations = [
+            _operation(path) for path in sorted((self.folder / "funcs").glob("*.js"))
+        ]
         assert len(self._operations) > 300, "the files of the SDK are not what they were"
 
     def find(self, request: client.Request, base: str) -> list[Operation]:
         """The operations that a request may be; the CLI's among them."""
         path = request.url.raw_path.removeprefix(URL(base).raw_path.rstrip("/"))
-        cli = [Operation(method, template, names, "", "", "") for (method, template), names in BY_THE_CLI.items()]
+        cli = [
+            Operation(method, template, names, "", "", "")
+            for (method, template), names in BY_THE_CLI.items()
+        ]
         return [
             item
             for item in (*self._operations, *cli)
@@ -74,7 +81,9 @@ class Sdk:
         if not found:
             return [f"{what}: no such operation"]
         known = frozenset({"teamId", "slug"}).union(*(item.query for item in found))
-        known |= frozenset().union(*(BY_THE_CLI.get((item.method, item.template), ()) for item in found))
+        known |= frozenset().union(
+            *(BY_THE_CLI.get((item.method, item.template), ()) for item in found)
+        )
         names = (name for name in request.url.query if name not in known)
         return [
             f"{what}: no such query parameter: {name}"
@@ -87,20 +96,33 @@ class Sdk:
         found: list[str] = []
         asked: list[dict[str, Any]] = []
         for request in requests:
-            what, body = f"vercel: {request.method} {request.url.path}", json.loads(request.content or b"null")
+            what, body = (
+                f"vercel: {request.method} {request.url.path}",
+                json.loads(request.content or b"null"),
+            )
             (operation,) = self.find(request, base)
             if operation.body:
                 names = re.findall(r"\{(\w+)\}", operation.template)
                 module = (self.folder / "funcs" / operation.module).resolve().as_uri()
                 asked.append(
-                    {"name": what, "module": module, "schema": operation.request, "path": dict.fromkeys(names, "x")}
+                    {
+                        "name": what,
+                        "module": module,
+                        "schema": operation.request,
+                        "path": dict.fromkeys(names, "x"),
+                    }
                     | {"body": body, "whole": operation.body == "payload"}
                 )
             elif body:
                 found.append(f"{what}: the operation has no body")
         script = Path(npm.__file__).with_name("vercel_bodies.mjs")
         done = subprocess.run(
-            ["node", str(script)], input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=120
+            ["node", str(script)],
+            input=json.dumps(asked),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr
         return found + done.stdout.splitlines()
@@ -112,14 +134,19 @@ def _pattern(operation: Operation) -> re.Pattern[str]:
 
 def _operation(path: Path) -> Operation:
     text = path.read_text(encoding="utf-8")
-    template, method = re.search(r'pathToFunc\("([^"]+)"', text), re.search(r'method: "([A-Z]+)"', text)
+    template, method = (
+        re.search(r'pathToFunc\("([^"]+)"', text),
+        re.search(r'method: "([A-Z]+)"', text),
+    )
     assert template is not None, path
     assert method is not None, path
     query = re.search(r"encodeFormQuery\(\{(.*?)\}\)", text, re.DOTALL)
     names = re.findall(r'^\s*"?([\w.-]+)"?:', query[1], re.MULTILINE) if query else []
     schema = re.search(r"safeParse\(request, \(value\) => (\w+)\$outboundSchema", text)
     module = (
-        re.search(rf'import \{{[^}}]*\b{schema[1]}\$outboundSchema\b[^}}]*\}} from "([^"]+)"', text) if schema else None
+        re.search(rf'import \{{[^}}]*\b{schema[1]}\$outboundSchema\b[^}}]*\}} from "([^"]+)"', text)
+        if schema
+        else None
     )
     body = re.search(r'encodeJSON\("body", ([\w.]+)', text)
     parts = (schema[1] if schema else "", module[1] if module else "", body[1] if body else "")

@@ -1,4 +1,5 @@
-"""Answers of the right status in a wrong shape: whatever a vendor puts where, nothing may break but with words."""
+"""Answers of the right status in a wrong shape: whatever a vendor puts where, nothing may break but
+with words."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ STRANGE: tuple[Any, ...] = (None, "strange", -7, [], {}, [None])
 
 
 async def bent(fake: Any, act: Callable[[str], Awaitable[Any]]) -> AsyncIterator[str]:
-    """Do something against a fake once, and once more for every strange value at every place of every answer it got.
+    """Do something against a fake once, and once more for every strange value at every place of
+    every answer it got.
 
     Yields what was changed, after each. The fake is each time what it was before.
     """
@@ -35,7 +37,8 @@ async def bent(fake: Any, act: Callable[[str], Awaitable[Any]]) -> AsyncIterator
 
 
 class _Bend:
-    """Puts one strange value into the answer to one kind of request; at first it notes what answers there are."""
+    """Puts one strange value into the answer to one kind of request; at first it notes what answers
+    there are."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -59,13 +62,21 @@ class _Bend:
         if self.name != name:
             return reply
         link = {"Link": reply.headers["Link"]} if "Link" in reply.headers else {}
-        return web.json_response(_put(body, self.path, self.value), status=reply.status, headers=link)
+        return web.json_response(
+            _put(body, self.path, self.value), status=reply.status, headers=link
+        )
 
 
 def _paths(shape: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     # the first entry of a list stands for the others
-    inner = shape.items() if isinstance(shape, dict) else enumerate(shape[:1]) if isinstance(shape, list) else ()
+    inner = (
+        shape.items()
+        if isinstance(shape, dict)
+        else enumerate(shape[:1])
+        if isinstance(shape, list)
+        else ()
+    )
     for key, value in inner:
         yield from _paths(value, (*path, key))
 
@@ -74,6 +85,8 @@ def _put(body: Any, path: tuple[Any, ...], value: Any) -> Any:
     if not path:
         return value
     changed = copy.copy(body)
-    if (isinstance(changed, dict) and path[0] in changed) or (isinstance(changed, list) and path[0] < len(changed)):
+    if (isinstance(changed, dict) and path[0] in changed) or (
+        isinstance(changed, list) and path[0] < len(changed)
+    ):
         changed[path[0]] = _put(changed[path[0]], path[1:], value)
     return changed

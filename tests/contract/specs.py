@@ -1,10 +1,12 @@
 """Requests to vendors, checked against the vendors' own OpenAPI files.
 
-The files are the vendors' and no part of this repository. `load` looks for them where `GATEWRIGHT_SPECS` points to,
-else in `../shared/specs` beside the checkout; GitHub's comes from its npm package, once, into the cache.
+The files are the vendors' and no part of this repository. `load` looks for them where
+`GATEWRIGHT_SPECS` points to, else in `../shared/specs` beside the checkout; GitHub's comes from its
+npm package, once, into the cache.
 
 Every request that any contract test makes is checked (`vendors`), where the file is to be had:
-nobody lists requests, so none can be forgotten. Tests that look at answers too, or at what a file tells, need the file:
+nobody lists requests, so none can be forgotten. Tests that look at answers too, or at what a file
+tells, need the file:
 
     async def test_requests_are_the_vendors() -> None:
         with specs.recorded() as calls:
@@ -65,7 +67,9 @@ class Call:
     """The Connection it went through."""
 
 
-def request(method: str, url: str | URL, json: Any = None, headers: Mapping[str, str] | None = None) -> client.Request:
+def request(
+    method: str, url: str | URL, json: Any = None, headers: Mapping[str, str] | None = None
+) -> client.Request:
     """A request that nobody sends."""
     content = None if json is None else dumps(json).encode()
     kind = {} if content is None else {"Content-Type": "application/json"}
@@ -114,7 +118,9 @@ def read(name: str) -> Any:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     if name in PACKAGES:
         return json.loads(_from_npm(*PACKAGES[name]).read_text(encoding="utf-8"))
-    missing(f"the OpenAPI file of {name} is not here: point GATEWRIGHT_SPECS to a folder that has it")
+    missing(
+        f"the OpenAPI file of {name} is not here: point GATEWRIGHT_SPECS to a folder that has it"
+    )
     raise AssertionError("unreachable")
 
 
@@ -131,10 +137,13 @@ class Spec:
         self._openapi = OpenAPI.from_dict(document, config=Config(spec_validator_cls=None))
 
     def require(self, calls: Iterable[Call], base: str, *, replies: bool = False) -> None:
-        """Fail unless there were requests, and each is one that the file describes; with `replies`, the answers too."""
+        """Fail unless there were requests, and each is one that the file describes; with `replies`,
+        the answers too."""
         calls = list(calls)
         assert calls, "no request was recorded"
-        found = [problem for call in calls for problem in self.problems(call, base, replies=replies)]
+        found = [
+            problem for call in calls for problem in self.problems(call, base, replies=replies)
+        ]
         assert not found, "\n".join(found)
 
     def problems(self, call: Call, base: str, *, replies: bool = False) -> list[str]:
@@ -142,14 +151,24 @@ class Spec:
         request = _Request(call.request, base)
         what = f"{self.name}: {call.request.method} {request.path}"
         try:
-            operation = APICallPathFinder(self._openapi.spec).find(request.method, f"{HOST}{request.path}").operation
+            operation = (
+                APICallPathFinder(self._openapi.spec)
+                .find(request.method, f"{HOST}{request.path}")
+                .operation
+            )
         except PathError as error:
             return [f"{what}: {error}"]
         found = [f"{what}: {_words(error)}" for error in self._openapi.iter_request_errors(request)]
         known = {item["name"] for item in _parameters(operation) if item["in"] == "query"}
-        found += [f"{what}: no such query parameter: {name}" for name in request.parameters.query if name not in known]
+        found += [
+            f"{what}: no such query parameter: {name}"
+            for name in request.parameters.query
+            if name not in known
+        ]
         strange = (
-            name for name in _strange(operation, request) if name.rpartition(".")[0] not in MAPS.get(self.name, ())
+            name
+            for name in _strange(operation, request)
+            if name.rpartition(".")[0] not in MAPS.get(self.name, ())
         )
         found += [f"{what}: no such field in the body: {name}" for name in strange]
         if replies and call.reply is not None:
@@ -171,7 +190,8 @@ class _Request:
         self.content_type = request.headers.get("content-type", "").lower()
         self.body = request.content or None
         self.parameters = RequestParameters(
-            query=ImmutableMultiDict(list(request.url.query.items())), header=Headers(list(request.headers.items()))
+            query=ImmutableMultiDict(list(request.url.query.items())),
+            header=Headers(list(request.headers.items())),
         )
 
 
@@ -195,9 +215,14 @@ def _plain(item: Any) -> dict[str, Any]:
 
 
 def _strange(operation: Any, request: _Request) -> list[str]:
-    """Fields of a body that its schema does not name, where it names any: vendors ignore what they do not know."""
+    """Fields of a body that its schema does not name, where it names any: vendors ignore what they
+    do not know."""
     kind = request.content_type.partition(";")[0]
-    if not request.body or "requestBody" not in operation or kind not in operation / "requestBody" / "content":
+    if (
+        not request.body
+        or "requestBody" not in operation
+        or kind not in operation / "requestBody" / "content"
+    ):
         return []
     form = kind == "application/x-www-form-urlencoded"
     sent = dict(parse_qsl(request.body.decode())) if form else json.loads(request.body)
@@ -208,7 +233,11 @@ def _unnamed(sent: Any, schema: Any, where: str = "") -> Iterator[str]:
     if isinstance(sent, list) and "items" in schema:
         for item in sent:
             yield from _unnamed(item, schema / "items", where)
-    if not isinstance(sent, dict) or "properties" not in schema or schema.get("additionalProperties") is not None:
+    if (
+        not isinstance(sent, dict)
+        or "properties" not in schema
+        or schema.get("additionalProperties") is not None
+    ):
         return
     for name, value in sent.items():
         if name in schema / "properties":
@@ -223,7 +252,9 @@ def _words(error: BaseException) -> str:
     cause = error.__cause__
     while cause is not None:
         parts.append(str(cause))
-        parts += [str(getattr(item, "message", item)) for item in getattr(cause, "schema_errors", ())]
+        parts += [
+            str(getattr(item, "message", item)) for item in getattr(cause, "schema_errors", ())
+        ]
         cause = cause.__cause__
     return unquote("; ".join(dict.fromkeys(parts)))[:1000]
 

@@ -10,7 +10,11 @@ from gatewright.providers.registry import NOTIFIERS
 from tests.contract import world
 
 UID = "0f8e6d7c-1111-4222-8333-944445555666"
-LINES = ("✓ 1 database-migration  Passed in 12m4s", "▸ 2 security-fixes  Baking", "  3 bug-fixes  Pending")
+LINES = (
+    "✓ 1 database-migration  Passed in 12m4s",
+    "▸ 2 security-fixes  Baking",
+    "  3 bug-fixes  Pending",
+)
 STARTED = Message(
     key=f"{UID}/3.Started",
     thread=f"shop/orders/{UID}/3",
@@ -26,12 +30,21 @@ STARTED = Message(
 def message(event: str, severity: Any = "info", **changes: Any) -> Message:
     """Another message of the same run."""
     return replace(
-        STARTED, key=f"{UID}/3.{event}", event=event, severity=severity, title=f"orders 2.4.0 {event}", **changes
+        STARTED,
+        key=f"{UID}/3.{event}",
+        event=event,
+        severity=severity,
+        title=f"orders 2.4.0 {event}",
+        **changes,
     )
 
 
 async def told(
-    kind: str, config: dict[str, Any], link: OpenConnection, wanted: Message, handle: str | None = None
+    kind: str,
+    config: dict[str, Any],
+    link: OpenConnection,
+    wanted: Message,
+    handle: str | None = None,
 ) -> str | None:
     """Send one message."""
     notifier = NOTIFIERS[kind]
@@ -39,7 +52,11 @@ async def told(
 
 
 async def outcome(
-    kind: str, config: dict[str, Any], link: OpenConnection, wanted: Message = STARTED, handle: str | None = None
+    kind: str,
+    config: dict[str, Any],
+    link: OpenConnection,
+    wanted: Message = STARTED,
+    handle: str | None = None,
 ) -> tuple[str, str, float]:
     """What sending comes to, in what words, and when to come back; no secret is in any of it."""
     async with world.logs() as lines:

@@ -238,9 +238,14 @@ NODE = "172.18.0.2"
 
 
 @pytest.mark.parametrize("port", [2379, 2380, 6443, 9345, 10250, 10255, 10257, 10259])
-async def test_ports_of_the_cluster_are_refused_on_every_address(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ports_of_the_cluster_are_refused_on_every_address(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the URL is written, as its name resolves, and before a socket is made."""
-    with pytest.raises(Permanent, match=rf"asked at port {port}, that of .* on a node.*--allow-address may except it"):
+    with pytest.raises(
+        Permanent,
+        match=rf"asked at port {port}, that of .* on a node.*--allow-address may except it",
+    ):
         check_url(f"https://{NODE}:{port}/pods", "shop")
     with pytest.raises(Permanent, match=f"port {port}"):
         check_url(f"https://[::ffff:{NODE}]:{port}/pods", "shop")
@@ -260,16 +265,21 @@ async def test_a_redis_is_asked_at_no_port_of_the_cluster(monkeypatch: pytest.Mo
         await redis.run_command(link, "PING")
 
 
-@pytest.mark.parametrize("url", [f"https://{NODE}", f"http://{NODE}", f"http://{NODE}:30080", f"http://{NODE}:9100"])
+@pytest.mark.parametrize(
+    "url", [f"https://{NODE}", f"http://{NODE}", f"http://{NODE}:30080", f"http://{NODE}:9100"]
+)
 async def test_what_is_honest_on_a_node_is_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ingress, a NodePort, what listens in the network of the host; also on the operator's own node."""
+    """An ingress, a NodePort, what listens in the network of the host; also on the operator's own
+    node."""
     set_api_server(ApiServerPlaces.of([], {443, 8443}, [NODE]))
     check_url(url)
     _answering(monkeypatch, [NODE])
     assert await resolve_host("node.shop.example", "shop", check_url(url).port) == [NODE]
 
 
-async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     set_api_server(ApiServerPlaces.of([], {443, 8443}, [NODE, "fd00::2", "nothing"]))
     for host in (NODE, "[fd00::2]"):
         with pytest.raises(Permanent, match="own node, asked at port 8443 of the API server"):
@@ -329,7 +339,8 @@ async def test_names_that_stand_for_what_is_refused(
 
 
 async def test_the_connection_goes_to_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that says another address the second time gains nothing: there is no second time."""
+    """A name server that says another address the second time gains nothing: there is no second
+    time."""
     asked = _answering(monkeypatch, ["10.1.2.3"], ["127.0.0.1"])
     connected: list[str] = []
 
@@ -350,8 +361,11 @@ async def test_a_literal_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatc
     assert asked == []
 
 
-async def test_an_address_is_judged_again_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is looked up where the URL has an address; what is known of it may have changed since it was first used."""
+async def test_an_address_is_judged_again_for_each_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is looked up where the URL has an address; what is known of it may have changed since
+    it was first used."""
     link = world.http_link("http://10.1.2.3", timeout=5.0)
 
     async def connect(self: object, sock: socket.socket, place: tuple[Any, ...]) -> None:
@@ -424,13 +438,17 @@ async def test_an_excepted_name_may_stand_for_anything(monkeypatch: pytest.Monke
         await resolve_host("other.example", "shop")
 
 
-async def test_an_excepted_network_opens_names_that_stand_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_excepted_network_opens_names_that_stand_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
     set_allowed(AddressSetting.parse("127.0.0.0/8"))
     assert await resolve_host("dev.example", "shop") == ["127.0.0.1"]
 
 
-@pytest.mark.parametrize("setting", ["http://x", "10.0.0.0/33", "a b", "10.0.0.1/8", "*", "256.1.1.1"])
+@pytest.mark.parametrize(
+    "setting", ["http://x", "10.0.0.0/33", "a b", "10.0.0.1/8", "*", "256.1.1.1"]
+)
 def test_settings_that_are_not_understood(setting: str) -> None:
     with pytest.raises(ValueError, match="is neither a host name nor an address nor a network"):
         AddressSetting.parse(setting)
@@ -451,7 +469,14 @@ SETTINGS = [
     ("", "shop=0.0.0.0/0", "web.example", "93.184.215.14", "shop=0.0.0.0/0", None),
     ("shop=web.example", "shop=0.0.0.0/0", "web.example", "93.184.215.14", None, None),
     ("web.example", "shop=0.0.0.0/0", "web.example", "93.184.215.14", "shop=0.0.0.0/0", None),
-    ("shop=93.184.215.14", "web.example", "web.example", "93.184.215.14", "web.example", "web.example"),
+    (
+        "shop=93.184.215.14",
+        "web.example",
+        "web.example",
+        "93.184.215.14",
+        "web.example",
+        "web.example",
+    ),
     ("", "web.example", "web.example", "93.184.215.14", "web.example", "web.example"),
     ("", "shop=WEB.example.", "web.example", "93.184.215.14", "shop=web.example", None),
     ("shop=web.example", "web.example", "web.example", "93.184.215.14", None, "web.example"),
@@ -500,7 +525,9 @@ async def test_the_client_asks_for_its_own_namespace(server: world.Server) -> No
             await client.ask(link, "GET", "/")
 
 
-@pytest.mark.parametrize("setting", ["Shop_1=10.0.0.0/8", "=10.0.0.0/8", "a.b=x.example", "shop==x", "-a=10.0.0.1"])
+@pytest.mark.parametrize(
+    "setting", ["Shop_1=10.0.0.0/8", "=10.0.0.0/8", "a.b=x.example", "shop==x", "-a=10.0.0.1"]
+)
 def test_a_namespace_that_cannot_be_one(setting: str) -> None:
     with pytest.raises(ValueError, match=r"is no name of a namespace \(try shop=10"):
         AddressSetting.parse(setting)
@@ -516,12 +543,17 @@ def test_what_two_settings_name_alike_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["10.9.8.7", "::ffff:10.9.8.7", "fd00::7", "api.cluster.example", "API.cluster.example."]
+    "place",
+    ["10.9.8.7", "::ffff:10.9.8.7", "fd00::7", "api.cluster.example", "API.cluster.example."],
 )
-async def test_the_control_planes_own_addresses_are_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_control_planes_own_addresses_are_refused(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _answering(monkeypatch, ["10.9.8.7"])
     check_host(place)
-    set_api_server(ApiServerPlaces.of(["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"]))
+    set_api_server(
+        ApiServerPlaces.of(["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"])
+    )
     with pytest.raises(Permanent, match="is the API server"):
         check_host(place)
     with pytest.raises(Permanent, match=r"any\.example \(10\.9\.8\.7\) is the API server"):
@@ -562,12 +594,19 @@ def test_any_text_is_judged_in_linear_time(start: str, pieces: list[str], size: 
         assert min(_spent(functools.partial(judge, text)) for _ in range(2)) < limit
 
 
-async def test_of_a_name_that_stands_for_thousands_a_few_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes a Connection may run the name server: what it tells of costs no more than what is connected to."""
+async def test_of_a_name_that_stands_for_thousands_a_few_are_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever writes a Connection may run the name server: what it tells of costs no more than what
+    is connected to."""
     judged: list[str] = []
     really = addresses.check_address
-    monkeypatch.setattr(addresses, "_look_up", _of([f"192.0.2.{number % 250}" for number in range(6000)]))
-    monkeypatch.setattr(addresses, "check_address", lambda *given: judged.append(str(given[0])) or really(*given))
+    monkeypatch.setattr(
+        addresses, "_look_up", _of([f"192.0.2.{number % 250}" for number in range(6000)])
+    )
+    monkeypatch.setattr(
+        addresses, "check_address", lambda *given: judged.append(str(given[0])) or really(*given)
+    )
     assert len(await addresses.resolve_host("many.example.com", "shop")) == addresses.MAX_ADDRESSES
     assert len(judged) == addresses.MAX_ADDRESSES
 

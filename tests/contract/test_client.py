@@ -114,7 +114,8 @@ async def test_nothing_is_sent_by_a_process_that_may_not_act_any_more(server: wo
 
 
 async def test_a_dead_kept_connection_is_no_error(server: world.Server) -> None:
-    """The other side closes an idle connection: the next question opens another, and nobody hears of it."""
+    """The other side closes an idle connection: the next question opens another, and nobody hears
+    of it."""
     closing = 0
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +155,8 @@ async def test_a_new_connection_that_dies_is_not_asked_again() -> None:
     "method, sent", [("GET", 2), ("HEAD", 2), ("POST", 1), ("PUT", 1), ("PATCH", 1), ("DELETE", 1)]
 )
 async def test_what_may_do_something_twice_is_sent_once(method: str, sent: int) -> None:
-    """The kept connection dies after it has taken the second request, and nobody knows what became of that."""
+    """The kept connection dies after it has taken the second request, and nobody knows what became
+    of that."""
     taken: list[str] = []
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,7 +168,9 @@ async def test_what_may_do_something_twice_is_sent_once(method: str, sent: int) 
         writer.transport.abort()
 
     async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        link = world.http_link(
+            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0
+        )
         await client.ask(link, "GET", "/")
         if sent == 2:
             assert (await client.ask(link, method, "/")).status == 200
@@ -178,7 +182,8 @@ async def test_what_may_do_something_twice_is_sent_once(method: str, sent: int) 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
 async def test_a_body_where_there_may_be_none_is_no_answer(late: bool) -> None:
-    """HEAD that is answered as GET would be: what comes after the head is neither an error nor the next answer."""
+    """HEAD that is answered as GET would be: what comes after the head is neither an error nor the
+    next answer."""
     opened = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -195,11 +200,16 @@ async def test_a_body_where_there_may_be_none_is_no_answer(late: bool) -> None:
             writer.write(body)
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        link = world.http_link(
+            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0
+        )
         assert (await client.ask(link, "HEAD", "/")).status in (200, 401)
         await asyncio.sleep(0.2)
         for _ in range(2):
-            assert b"wrong" in (reply := await client.ask(link, "POST", "/", body={})).body[-5:] and len(reply.body) > 5
+            assert (
+                b"wrong" in (reply := await client.ask(link, "POST", "/", body={})).body[-5:]
+                and len(reply.body) > 5
+            )
         await client.aclose()
     assert opened == 2, "the connection that was out of order was used again"
 
@@ -215,7 +225,9 @@ async def test_what_nobody_asked_for_is_no_answer() -> None:
         await reader.read()
 
     async with await asyncio.start_server(talkative, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        link = world.http_link(
+            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0
+        )
         for method in ("GET", "POST", "PUT"):
             assert (await client.ask(link, method, "/")).body == b"right"
             await asyncio.sleep(0.2)
@@ -233,7 +245,9 @@ async def test_a_form_is_a_question_and_asked_again(server: world.Server) -> Non
         writer.transport.abort()
 
     async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        link = world.http_link(
+            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0
+        )
         for _ in range(2):
             assert (await client.ask(link, "POST", "/", form={"a": "1 &"})).status == 200
     assert len(taken) == 2 and b"Content-Type: application/x-www-form-urlencoded\r\n" in taken[0]
@@ -264,20 +278,28 @@ async def test_a_path_goes_as_it_is_written(base: str, path: str, target: str) -
 
     async with await asyncio.start_server(note, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        await client.ask(world.http_link(f"http://127.0.0.1:{port}{base}", timeout=10.0), "GET", path)
+        await client.ask(
+            world.http_link(f"http://127.0.0.1:{port}{base}", timeout=10.0), "GET", path
+        )
     line, *headers = first[0].decode().split("\r\n")
     assert line == f"GET {target} HTTP/1.1"
-    assert [name for name in headers if name.lower().startswith("host:")] == [f"Host: 127.0.0.1:{port}"]
+    assert [name for name in headers if name.lower().startswith("host:")] == [
+        f"Host: 127.0.0.1:{port}"
+    ]
 
 
 @pytest.mark.parametrize("path", ["@evil.example/", ":81/", ".evil.example/", "x"])
-async def test_a_path_that_would_be_part_of_the_host_is_refused(server: world.Server, path: str) -> None:
+async def test_a_path_that_would_be_part_of_the_host_is_refused(
+    server: world.Server, path: str
+) -> None:
     with pytest.raises(Permanent, match="a path begins with /"):
         await client.ask(world.http_link(f"http://127.0.0.1:{server.port}"), "GET", path)
 
 
 @pytest.mark.parametrize("headers", [{"X-A": "a\r\nX-B: b"}, {"X-A\r\nX-B": "b"}, {"X-A": "a\x00"}])
-async def test_a_header_that_would_be_two_is_not_sent(server: world.Server, headers: dict[str, str]) -> None:
+async def test_a_header_that_would_be_two_is_not_sent(
+    server: world.Server, headers: dict[str, str]
+) -> None:
     server.requests.clear()
     with pytest.raises(Permanent, match="cannot be sent by HTTP"):
         await client.ask(world.http_link(server.url("ok")), "GET", "/", headers=headers)
@@ -291,7 +313,9 @@ async def test_proxies_and_passwords_of_the_environment_are_not_used(
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login ana password word\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    link = dataclasses.replace(_one("value"), config=HttpAccess(url=server.url("ok")), identity="plain")
+    link = dataclasses.replace(
+        _one("value"), config=HttpAccess(url=server.url("ok")), identity="plain"
+    )
     assert (await client.ask(link, "GET", "/")).status == 200
     assert "authorization" not in server.requests[-1][1]
 
@@ -303,7 +327,9 @@ async def test_bytes_of_a_header_that_are_no_text_can_be_written_on() -> None:
         await writer.drain()
 
     async with await asyncio.start_server(odd, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        link = world.http_link(
+            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0
+        )
         reply = await client.ask(link, "GET", "/")
     assert reply.headers["location"] == "/\ufffd\ufffd?x"
     assert reply.location == "another path of the same host"
@@ -314,11 +340,15 @@ async def test_bytes_of_a_header_that_are_no_text_can_be_written_on() -> None:
 async def test_headers_are_bounded(size: int, good: bool) -> None:
     async def wide(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nX-Policy: %b\r\nContent-Length: 0\r\n\r\n" % (b"x" * size))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nX-Policy: %b\r\nContent-Length: 0\r\n\r\n" % (b"x" * size)
+        )
         await writer.drain()
 
     async with await asyncio.start_server(wide, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0)
+        link = world.http_link(
+            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=10.0
+        )
         if good:
             assert len((await client.ask(link, "GET", "/")).headers["x-policy"]) == size
             return
@@ -367,7 +397,9 @@ async def test_the_time_is_a_total(server: world.Server, name: str) -> None:
 async def test_waiting_for_a_connection_counts(server: world.Server) -> None:
     link = world.http_link(server.url("time-out"), timeout=0.3)
     started = time.monotonic()
-    found = await asyncio.gather(*(client.ask(link, "GET", "/") for _ in range(30)), return_exceptions=True)
+    found = await asyncio.gather(
+        *(client.ask(link, "GET", "/") for _ in range(30)), return_exceptions=True
+    )
     assert all(isinstance(error, Retryable) for error in found)
     assert time.monotonic() - started < 5, "one after the other they would take nine seconds"
 
@@ -450,8 +482,12 @@ async def test_a_silent_address_does_not_use_up_the_time_of_the_next(
 # --- what is missing
 
 
-@pytest.mark.parametrize("ci, outcome", [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
-def test_nothing_is_skipped_in_ci(ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "ci, outcome", [("true", pytest.fail.Exception), ("", pytest.skip.Exception)]
+)
+def test_nothing_is_skipped_in_ci(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="PostgreSQL is not installed"):
         world.missing("PostgreSQL is not installed")
@@ -463,7 +499,9 @@ def test_nothing_is_skipped_in_ci(ci: str, outcome: type[BaseException], monkeyp
 def _one(value: str, **access: object) -> OpenConnection:
     ref = SecretSource(secretRef=SecretKeyRef(name="access", key="token"))
     config = HttpAccess(url="http://127.0.0.1:1", **{"bearerToken": ref, **access})
-    return OpenConnection("system", f"one {value!r} {access}", config, 1.0, {("access", "token"): value})
+    return OpenConnection(
+        "system", f"one {value!r} {access}", config, 1.0, {("access", "token"): value}
+    )
 
 
 @pytest.mark.parametrize(
@@ -495,7 +533,9 @@ async def test_headers_that_frame_a_request_are_refused(name: str) -> None:
 
 
 def test_a_link_shows_no_secret() -> None:
-    world.assert_silent(world.http_link("http://a"), world.sql_link(f"postgresql://u:{world.PASSWORD_QUOTED}@h/d"))
+    world.assert_silent(
+        world.http_link("http://a"), world.sql_link(f"postgresql://u:{world.PASSWORD_QUOTED}@h/d")
+    )
 
 
 @pytest.mark.parametrize(
@@ -510,7 +550,10 @@ def test_a_link_shows_no_secret() -> None:
     ],
 )
 def test_hiding(text: str, shown: str) -> None:
-    secrets = {("a", "b"): f"{world.TOKEN}\n", ("c", "d"): f"postgresql://u:{world.PASSWORD_QUOTED}@h:5432/d"}
+    secrets = {
+        ("a", "b"): f"{world.TOKEN}\n",
+        ("c", "d"): f"postgresql://u:{world.PASSWORD_QUOTED}@h:5432/d",
+    }
     assert hide_secrets(text, OpenConnection("n", "i", None, 1.0, secrets)) == shown
 
 
@@ -523,7 +566,10 @@ async def test_a_secret_in_the_url_is_not_said() -> None:
 
 
 def test_a_short_value_does_not_turn_messages_into_dots() -> None:
-    assert hide_secrets("answered 503", OpenConnection("n", "i", None, 1.0, {("a", "b"): "5"})) == "answered 503"
+    assert (
+        hide_secrets("answered 503", OpenConnection("n", "i", None, 1.0, {("a", "b"): "5"}))
+        == "answered 503"
+    )
 
 
 def test_trimming() -> None:
@@ -598,7 +644,9 @@ def test_clients_do_not_outlive_their_loop(server: world.Server) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.sampled_from([*'[]{}:,"\\0e-.tn aé', "://", "@", "%", "://a@", "\r\n", world.TOKEN]), min_size=1, max_size=4
+        st.sampled_from([*'[]{}:,"\\0e-.tn aé', "://", "@", "%", "://a@", "\r\n", world.TOKEN]),
+        min_size=1,
+        max_size=4,
     ),
     st.sampled_from([16 * 1024, 1024 * 1024]),
 )
@@ -609,7 +657,11 @@ def test_any_text_is_read_in_linear_time(pieces: list[str], size: int) -> None:
     limit = 0.1 if size == 16 * 1024 else 5.0
     link = world.http_link("http://a")
     reply = client.Reply("http://a", 200, CIMultiDictProxy(CIMultiDict()), "", text.encode(), 0.0)
-    readers = [lambda: client.json_of(reply), lambda: hide_secrets(text, link), lambda: client._quote_url(text)]
+    readers = [
+        lambda: client.json_of(reply),
+        lambda: hide_secrets(text, link),
+        lambda: client._quote_url(text),
+    ]
     for read in readers:
         assert min(_spent(read) for _ in range(2)) < limit
 

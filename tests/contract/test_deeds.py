@@ -1,4 +1,5 @@
-"""What is done is done: an action is no state that somebody could move away, and cannot be anything but done."""
+"""What is done is done: an action is no state that somebody could move away, and cannot be anything
+but done."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ def operation(kind: Any) -> Operation:
 
 @pytest.mark.parametrize("name", sorted(ACTIONS))
 async def test_nothing_is_compared(name: str) -> None:
-    assert await ACTIONS[name].compare(None, NOWHERE, [operation("act"), operation("act")], None) == Standing()
+    assert (
+        await ACTIONS[name].compare(None, NOWHERE, [operation("act"), operation("act")], None)
+        == Standing()
+    )
 
 
 @pytest.mark.parametrize("kind", ["apply", "set", "restore", "job", "stop", "ask"])

@@ -1,4 +1,5 @@
-"""github: checks, issues, deployment records and workflows, against a stand-in, and against one that others wrote."""
+"""github: checks, issues, deployment records and workflows, against a stand-in, and against one
+that others wrote."""
 
 from __future__ import annotations
 
@@ -60,7 +61,11 @@ def lint(*conclusions: str | None, **more: Any) -> Callable[[Github], None]:
     def prepare(fake: Github) -> None:
         fake.check("unit", "success")
         for conclusion in conclusions:
-            fake.check("lint", conclusion, **{"status": "completed" if conclusion else "in_progress", **more})
+            fake.check(
+                "lint",
+                conclusion,
+                **{"status": "completed" if conclusion else "in_progress", **more},
+            )
 
     return prepare
 
@@ -77,7 +82,9 @@ def of_statuses(state: str) -> Callable[[Github], None]:
     return prepare
 
 
-def as_workflow(conclusion: str | None, status: str = "completed", **more: Any) -> Callable[[Github], None]:
+def as_workflow(
+    conclusion: str | None, status: str = "completed", **more: Any
+) -> Callable[[Github], None]:
     def prepare(fake: Github) -> None:
         fake.check("unit", "success")
         fake.run("lint", "failure", workflow=5, suite=50)
@@ -91,7 +98,9 @@ def started_twice(first: str, second: str, workflows: tuple[int, int]) -> Callab
 
     def prepare(fake: Github) -> None:
         fake.check("unit", "success")
-        for suite, (workflow, conclusion) in enumerate(zip(workflows, (first, second), strict=True), 60):
+        for suite, (workflow, conclusion) in enumerate(
+            zip(workflows, (first, second), strict=True), 60
+        ):
             fake.run("CI", "success", workflow=workflow, suite=suite)
             fake.check("lint", conclusion, suite=suite)
 
@@ -123,47 +132,49 @@ def nothing(fake: Github) -> None:
 
 TABLE = [
     # what GitHub has                                     verdict      words
-    (green,                                               "Good",      "all green"),
-    (many,                                                "Good",      ""),
-    (nothing,                                             "NoData",    "lint is not there yet, unit is not there yet"),
-    (lint(),                                              "NoData",    "lint is not there yet"),
-    (lint("failure"),                                     "Breach",    "lint: failure"),
-    (lint("failure", "success"),                          "Good",      ""),
-    (lint("success", "failure"),                          "Breach",    "lint: failure"),
-    (lint("success", None),                               "NoData",    "lint: in_progress"),
-    (lint("failure", None),                               "NoData",    "lint: in_progress"),
-    (lint("cancelled"),                                   "Breach",    "lint: cancelled"),
-    (lint("timed_out"),                                   "Breach",    "lint: timed_out"),
-    (lint("action_required"),                             "Breach",    "lint: action_required"),
-    (lint("stale"),                                       "Breach",    "lint: stale"),
-    (lint("neutral"),                                     "Breach",    "lint: neutral"),
-    (lint("skipped"),                                     "Breach",    "lint: skipped"),
-    (lint("splendid"),                                    "NoData",    'lint: "splendid", which is not known'),
-    (lint("success", status="odd"),                       "NoData",    'lint: "odd", which is not known'),
-    (waiting("queued"),                                   "NoData",    "lint: queued"),
-    (waiting("waiting"),                                  "NoData",    "lint: waiting"),
-    (waiting("requested"),                                "NoData",    "lint: requested"),
-    (waiting("pending"),                                  "NoData",    "lint: pending"),
-    (waiting("completed"),                                "NoData",    "without a conclusion"),
-    (of_statuses("success"),                              "Good",      ""),
-    (of_statuses("pending"),                              "NoData",    "lint: pending"),
-    (of_statuses("failure"),                              "Breach",    "lint: failure"),
-    (of_statuses("error"),                                "Breach",    "lint: error"),
-    (of_statuses("odd"),                                  "NoData",    "not known"),
-    (as_workflow("success"),                              "Good",      ""),
-    (as_workflow("startup_failure"),                      "Breach",    "lint: startup_failure"),
-    (as_workflow(None, "in_progress"),                    "NoData",    "lint: in_progress"),
-    (as_workflow("success", run_attempt=2, run_number=1), "Breach",    "lint: failure"),
-    (started_twice("failure", "success", (1, 1)),         "Good",      ""),
-    (started_twice("success", "failure", (1, 1)),         "Breach",    "lint: failure"),
-    (started_twice("failure", "success", (1, 2)),         "Breach",    "lint: failure"),
-    (of_another_commit,                                   "NoData",    "lint is not there yet"),
-    (both("success", "failure"),                          "Breach",    "lint: failure"),
-    (both("success", "pending"),                          "NoData",    "lint: pending"),
-]  # fmt: skip
+    (green, "Good", "all green"),
+    (many, "Good", ""),
+    (nothing, "NoData", "lint is not there yet, unit is not there yet"),
+    (lint(), "NoData", "lint is not there yet"),
+    (lint("failure"), "Breach", "lint: failure"),
+    (lint("failure", "success"), "Good", ""),
+    (lint("success", "failure"), "Breach", "lint: failure"),
+    (lint("success", None), "NoData", "lint: in_progress"),
+    (lint("failure", None), "NoData", "lint: in_progress"),
+    (lint("cancelled"), "Breach", "lint: cancelled"),
+    (lint("timed_out"), "Breach", "lint: timed_out"),
+    (lint("action_required"), "Breach", "lint: action_required"),
+    (lint("stale"), "Breach", "lint: stale"),
+    (lint("neutral"), "Breach", "lint: neutral"),
+    (lint("skipped"), "Breach", "lint: skipped"),
+    (lint("splendid"), "NoData", 'lint: "splendid", which is not known'),
+    (lint("success", status="odd"), "NoData", 'lint: "odd", which is not known'),
+    (waiting("queued"), "NoData", "lint: queued"),
+    (waiting("waiting"), "NoData", "lint: waiting"),
+    (waiting("requested"), "NoData", "lint: requested"),
+    (waiting("pending"), "NoData", "lint: pending"),
+    (waiting("completed"), "NoData", "without a conclusion"),
+    (of_statuses("success"), "Good", ""),
+    (of_statuses("pending"), "NoData", "lint: pending"),
+    (of_statuses("failure"), "Breach", "lint: failure"),
+    (of_statuses("error"), "Breach", "lint: error"),
+    (of_statuses("odd"), "NoData", "not known"),
+    (as_workflow("success"), "Good", ""),
+    (as_workflow("startup_failure"), "Breach", "lint: startup_failure"),
+    (as_workflow(None, "in_progress"), "NoData", "lint: in_progress"),
+    (as_workflow("success", run_attempt=2, run_number=1), "Breach", "lint: failure"),
+    (started_twice("failure", "success", (1, 1)), "Good", ""),
+    (started_twice("success", "failure", (1, 1)), "Breach", "lint: failure"),
+    (started_twice("failure", "success", (1, 2)), "Breach", "lint: failure"),
+    (of_another_commit, "NoData", "lint is not there yet"),
+    (both("success", "failure"), "Breach", "lint: failure"),
+    (both("success", "pending"), "NoData", "lint: pending"),
+]
 
 
-@pytest.mark.parametrize("row", TABLE, ids=[f"{index} {row[1]} {row[2]}" for index, row in enumerate(TABLE)])
+@pytest.mark.parametrize(
+    "row", TABLE, ids=[f"{index} {row[1]} {row[2]}" for index, row in enumerate(TABLE)]
+)
 async def test_checks(row: tuple[Callable[[Github], None], str, str]) -> None:
     async with github() as (fake, connection):
         row[0](fake)
@@ -180,7 +191,9 @@ async def test_checks(row: tuple[Callable[[Github], None], str, str]) -> None:
         ("failure", ["neutral", "skipped"], "Breach"),
     ],
 )
-async def test_what_counts_as_green_is_said(conclusion: str, accept: list[str], expected: str) -> None:
+async def test_what_counts_as_green_is_said(
+    conclusion: str, accept: list[str], expected: str
+) -> None:
     async with github() as (fake, connection):
         lint(conclusion)(fake)
         kind, message = await world.verdict("github", {**CHECKS, "accept": accept}, connection, {})
@@ -189,15 +202,21 @@ async def test_what_counts_as_green_is_said(conclusion: str, accept: list[str], 
 
 async def test_a_commit_that_is_not_there() -> None:
     async with github() as (_, connection):
-        kind, message = await world.verdict("github", {**CHECKS, "commit": "1234567"}, connection, {})
+        kind, message = await world.verdict(
+            "github", {**CHECKS, "commit": "1234567"}, connection, {}
+        )
     assert (kind, "No commit found for SHA: 1234567" in message) == ("Permanent", True), message
 
 
 async def test_a_branch_stands_for_its_commit() -> None:
     async with github() as (fake, connection):
         green(fake)
-        assert (await world.verdict("github", {**CHECKS, "commit": "main"}, connection, {}))[0] == "Good"
-    assert f"GET /repos/{REPOSITORY}/commits/{SHA}/check-runs" in fake.seen, "a branch may move between two questions"
+        assert (await world.verdict("github", {**CHECKS, "commit": "main"}, connection, {}))[
+            0
+        ] == "Good"
+    assert f"GET /repos/{REPOSITORY}/commits/{SHA}/check-runs" in fake.seen, (
+        "a branch may move between two questions"
+    )
 
 
 async def test_runs_of_other_commits_do_not_count() -> None:
@@ -231,7 +250,9 @@ async def test_more_checks_than_are_read_are_unknown() -> None:
         ([["P0"]] * 301, ["P0"], "NoData", "more than 300 entries"),
     ],
 )
-async def test_open_issues(issues: list[list[str]], labels: list[str], expected: str, words: str) -> None:
+async def test_open_issues(
+    issues: list[list[str]], labels: list[str], expected: str, words: str
+) -> None:
     async with github() as (fake, connection):
         for each in issues:
             fake.issue(*each)
@@ -260,7 +281,9 @@ async def test_faults(server: world.Server, fault: str) -> None:
     async with world.logs() as lines:
         found = [await world.verdict("github", CHECKS, connection, {})]
         found.append(
-            await world.verdict("github", ISSUES, link(server.url(fault), timeout=world.patience(fault)), NONE)
+            await world.verdict(
+                "github", ISSUES, link(server.url(fault), timeout=world.patience(fault)), NONE
+            )
         )
     assert {kind for kind, _ in found} == {VERDICTS[fault]}, found
     world.assert_silent(*lines)
@@ -276,7 +299,8 @@ async def test_faults_of_steps(server: world.Server, fault: str, step: str) -> N
     world.assert_silent(caught.value)
     with pytest.raises(expected):
         await follow(
-            DEPLOYMENT if step == "deployment" else SMOKE, link(server.url(fault), timeout=world.patience(fault))
+            DEPLOYMENT if step == "deployment" else SMOKE,
+            link(server.url(fault), timeout=world.patience(fault)),
         )
 
 
@@ -303,15 +327,35 @@ async def test_credential_check() -> None:
     [
         (429, {"Retry-After": "40"}, "", 39, 41),
         (403, {"Retry-After": "40"}, "You have exceeded a secondary rate limit", 39, 41),
-        (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "+90"}, "API rate limit exceeded", 80, 91),
-        (429, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "+90"}, "API rate limit exceeded", 80, 91),
+        (
+            403,
+            {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "+90"},
+            "API rate limit exceeded",
+            80,
+            91,
+        ),
+        (
+            429,
+            {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "+90"},
+            "API rate limit exceeded",
+            80,
+            91,
+        ),
         (429, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "+999999"}, "", 3599, 3601),
         (429, {"x-ratelimit-remaining": "4000", "x-ratelimit-reset": "+3000"}, "secondary", 59, 61),
         (429, {}, "", 59, 61),
-        (403, {"x-ratelimit-remaining": "4000"}, "You have exceeded a secondary rate limit.", 59, 61),
+        (
+            403,
+            {"x-ratelimit-remaining": "4000"},
+            "You have exceeded a secondary rate limit.",
+            59,
+            61,
+        ),
     ],
 )
-async def test_limits(status: int, headers: dict[str, str], text: str, least: float, most: float) -> None:
+async def test_limits(
+    status: int, headers: dict[str, str], text: str, least: float, most: float
+) -> None:
     async with github() as (fake, connection):
         headers = {name: _at(value) for name, value in headers.items()}
         fake.refuse = limited(status, headers, text)
@@ -337,9 +381,14 @@ async def test_a_limit_keeps_the_connection_back() -> None:
 
 async def test_a_refusal_is_no_limit() -> None:
     async with github() as (fake, connection):
-        fake.refuse = limited(403, {"x-ratelimit-remaining": "4000"}, "Resource not accessible by integration")
+        fake.refuse = limited(
+            403, {"x-ratelimit-remaining": "4000"}, "Resource not accessible by integration"
+        )
         kind, message = await world.verdict("github", ISSUES, connection, NONE)
-    assert (kind, "may not do this (403): Resource not accessible" in message) == ("Permanent", True), message
+    assert (kind, "may not do this (403): Resource not accessible" in message) == (
+        "Permanent",
+        True,
+    ), message
 
 
 async def _measure(config: dict[str, Any], connection: OpenConnection) -> None:
@@ -387,13 +436,17 @@ def operation(key: str = RUN) -> Operation:
 async def do(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """Start a step."""
     external = ACTIONS["github"]
-    return await external.perform(external.config.model_validate(config), connection, operation(key), None)
+    return await external.perform(
+        external.config.model_validate(config), connection, operation(key), None
+    )
 
 
 async def follow(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """How far it is."""
     external = ACTIONS["github"]
-    return await external.follow(external.config.model_validate(config), connection, operation(key), None)
+    return await external.follow(
+        external.config.model_validate(config), connection, operation(key), None
+    )
 
 
 async def look(config: dict[str, Any], connection: OpenConnection) -> Any:
@@ -411,7 +464,10 @@ async def test_a_run_has_one_deployment_and_its_states_in_order() -> None:
         assert (first, first.state) == (again, "Succeeded")
         assert (await follow(DEPLOYMENT, connection)) == first
         last = of(
-            DEPLOYMENT, state="success", environmentUrl="https://shop.example.com", logUrl="https://logs.example.com"
+            DEPLOYMENT,
+            state="success",
+            environmentUrl="https://shop.example.com",
+            logUrl="https://logs.example.com",
         )
         assert (await follow(last, connection, "3.end.mark.1-abc123")).state == "Absent"
         assert (await do(last, connection, "3.end.mark.1-abc123")).outputs == first.outputs
@@ -451,15 +507,21 @@ async def test_a_long_key_fits() -> None:
     key = f"3.{'s' * 40}.{'t' * 40}.1-abc123"
     async with github() as (_, connection):
         await do(of(DEPLOYMENT, description="x" * 70), connection, key)
-        assert (await follow(of(DEPLOYMENT, description="x" * 70), connection, key)).state == "Succeeded"
+        assert (
+            await follow(of(DEPLOYMENT, description="x" * 70), connection, key)
+        ).state == "Succeeded"
         other = f"3.{'s' * 40}.{'t' * 39}u.1-abc123"
         assert (await follow(DEPLOYMENT, connection, other)).state == "Absent"
 
 
 async def test_a_payload_that_is_text_or_nobodys() -> None:
     async with github() as (fake, connection):
-        for number, payload in enumerate(("", "{", "[1]", json.dumps({"gatewright": "3-abc123"})), 1):
-            fake.deployments.append({"id": number, "environment": "production", "ref": SHA, "payload": payload})
+        for number, payload in enumerate(
+            ("", "{", "[1]", json.dumps({"gatewright": "3-abc123"})), 1
+        ):
+            fake.deployments.append(
+                {"id": number, "environment": "production", "ref": SHA, "payload": payload}
+            )
         assert (await do(DEPLOYMENT, connection)).outputs == {"deployment": "4"}
 
 
@@ -472,18 +534,32 @@ async def test_a_ref_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize(
     "config, prepare, words",
     [
-        ({**DEPLOYMENT, "repository": "acme/elsewhere"}, {}, "there is no repository acme/elsewhere"),
+        (
+            {**DEPLOYMENT, "repository": "acme/elsewhere"},
+            {},
+            "there is no repository acme/elsewhere",
+        ),
         (of(SMOKE, file="other.yml"), {}, "there is no workflow other.yml"),
         (of(SMOKE, ref="v9"), {}, "is not in acme/shop at v9"),
         (SMOKE, {"state": "disabled_manually"}, "is disabled_manually; enable it"),
         (SMOKE, {"workflows": {"smoke.yml": "name: smoke\n"}}, "run-name: ${{ inputs.operation }}"),
-        (SMOKE, {"workflows": {"smoke.yml": "run-name: smoke ${{ inputs.other }}\n"}}, "could not be found again"),
+        (
+            SMOKE,
+            {"workflows": {"smoke.yml": "run-name: smoke ${{ inputs.other }}\n"}},
+            "could not be found again",
+        ),
         (SMOKE, {"workflows": {"smoke.yml": "run-name: ${{ inputs['operation'] }}\n"}}, None),
-        (SMOKE, {"workflows": {"smoke.yml": "run-name: ${{ github.event.inputs.operation }}\n"}}, None),
+        (
+            SMOKE,
+            {"workflows": {"smoke.yml": "run-name: ${{ github.event.inputs.operation }}\n"}},
+            None,
+        ),
         (SMOKE, {}, None),
     ],
 )
-async def test_what_keeps_a_step_from_being_used(config: dict[str, Any], prepare: dict[str, Any], words: str) -> None:
+async def test_what_keeps_a_step_from_being_used(
+    config: dict[str, Any], prepare: dict[str, Any], words: str
+) -> None:
     async with github(**prepare) as (fake, connection):
         problem = (await look(config, connection)).problem
         assert problem is None if words is None else words in problem
@@ -536,7 +612,12 @@ async def test_a_workflow_is_started_once() -> None:
         assert (await follow(SMOKE, connection)).state == "Running"
         assert (await do(SMOKE, connection)).state == "Running"
         for _ in range(40):  # the list has more pages by now
-            fake.run("smoke", "success", event="workflow_dispatch", display_title="smoke of somebody else")
+            fake.run(
+                "smoke",
+                "success",
+                event="workflow_dispatch",
+                display_title="smoke of somebody else",
+            )
         assert (await do(SMOKE, connection)).state == "Running"
     assert sum("dispatches" in line for line in fake.seen) == 1
 
@@ -564,11 +645,16 @@ async def test_too_many_runs_to_tell_start_nothing() -> None:
         with pytest.raises(Permanent, match="nobody can tell"):
             await do(SMOKE, connection)
         fake.runs[150]["created_at"] = "2020-01-01T00:00:00Z"
-        assert (await do(SMOKE, connection)).state == "Running", "what is older than any operation is not looked at"
+        assert (await do(SMOKE, connection)).state == "Running", (
+            "what is older than any operation is not looked at"
+        )
 
 
 async def test_inputs_that_the_workflow_does_not_have() -> None:
-    async with github(workflows={"smoke.yml": "run-name: ${{ inputs.operation }}"}) as (fake, connection):
+    async with github(workflows={"smoke.yml": "run-name: ${{ inputs.operation }}"}) as (
+        fake,
+        connection,
+    ):
         with pytest.raises(Permanent, match="Unexpected inputs provided"):
             await do(of(SMOKE, inputs={"url": "x"}), connection)
     assert not fake.runs
@@ -582,8 +668,15 @@ async def test_trouble_names_the_job_and_the_step() -> None:
         await do(SMOKE, connection)
         fake.runs[0] |= {"status": "completed", "conclusion": "failure"}
         said = await external.trouble(config, connection, operation())
-        assert said is not None and said.startswith("job e2e, step Run smoke: failure (https://github.com/")
-        assert await external.trouble(external.config.model_validate(DEPLOYMENT), connection, operation()) is None
+        assert said is not None and said.startswith(
+            "job e2e, step Run smoke: failure (https://github.com/"
+        )
+        assert (
+            await external.trouble(
+                external.config.model_validate(DEPLOYMENT), connection, operation()
+            )
+            is None
+        )
     assert external.identity(config) == ""
 
 
@@ -613,8 +706,17 @@ def emulated() -> Iterator[str]:
     """emulate's GitHub, with one repository, its label, issues and a pull request; its base URL."""
     folder = npm.installed(EMULATE)
     port = free_port()
-    command = ["node", str(folder / "emulate/dist/index.js"), "--service", "github", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = [
+        "node",
+        str(folder / "emulate/dist/index.js"),
+        "--service",
+        "github",
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         _until_answers(process, f"{url}/rate_limit")
@@ -645,7 +747,10 @@ def _send(method: str, url: str, body: Any = None) -> Any:
 
 async def test_emulate_counts_issues_as_we_do(emulated: str) -> None:
     _send("POST", f"{emulated}/user/repos", {"name": "issues", "auto_init": True})
-    at, connection = f"{emulated}/repos/admin/issues", linked("github", {"url": emulated}, {"token": TOKEN}, 5.0)
+    at, connection = (
+        f"{emulated}/repos/admin/issues",
+        linked("github", {"url": emulated}, {"token": TOKEN}, 5.0),
+    )
     await CONNECTIONS["github"].check(connection)
     config = {**ISSUES, "repository": "admin/issues"}
     kind, message = await world.verdict("github", config, connection, NONE)
@@ -663,7 +768,10 @@ async def test_emulate_counts_issues_as_we_do(emulated: str) -> None:
 async def test_emulate_has_checks_as_we_read_them(emulated: str) -> None:
     """emulate has no commit statuses: those come from our stand-in before it."""
     _send("POST", f"{emulated}/user/repos", {"name": "shop", "auto_init": True})
-    at, config = f"{emulated}/repos/admin/shop", {**CHECKS, "repository": "admin/shop", "commit": "main"}
+    at, config = (
+        f"{emulated}/repos/admin/shop",
+        {**CHECKS, "repository": "admin/shop", "commit": "main"},
+    )
     head = _send("GET", f"{at}/branches/main")["commit"]["sha"]
     for name, conclusion in (("lint", "failure"), ("unit", "success")):
         _send(
@@ -678,8 +786,13 @@ async def test_emulate_has_checks_as_we_read_them(emulated: str) -> None:
         connection = linked("github", {"url": url}, {"token": TOKEN}, 5.0)
         found = await world.verdict("github", config, connection, {})
         assert found == ("Breach", "lint: failure")
-        _send("POST", f"{at}/check-runs", {"name": "lint", "head_sha": head, "status": "in_progress"})
-        assert await world.verdict("github", config, connection, {}) == ("NoData", "lint: in_progress")
+        _send(
+            "POST", f"{at}/check-runs", {"name": "lint", "head_sha": head, "status": "in_progress"}
+        )
+        assert await world.verdict("github", config, connection, {}) == (
+            "NoData",
+            "lint: in_progress",
+        )
         body = {"name": "lint", "head_sha": head, "status": "completed", "conclusion": "success"}
         _send("POST", f"{at}/check-runs", body)
         assert (await world.verdict("github", config, connection, {}))[0] == "Good"
@@ -719,7 +832,8 @@ def _steps(config: dict[str, Any], *acts: Any) -> Any:
     ids=["checks", "issues", "deployment", "workflow"],
 )
 async def test_answers_in_a_wrong_shape_break_nothing_and_pass_nothing(act: Any) -> None:
-    """All is bad, so no strange answer makes it good; and there is no exception but the two that are allowed."""
+    """All is bad, so no strange answer makes it good; and there is no exception but the two that
+    are allowed."""
     fake = Github(world.TOKEN)
     fake.run("CI", "failure")
     fake.check("lint", "failure")

@@ -1,7 +1,9 @@
-"""A vendor that is hostile: whatever it answers, a provider says so in few words, keeps little, and asks few times.
+"""A vendor that is hostile: whatever it answers, a provider says so in few words, keeps little, and
+asks few times.
 
-Every provider goes its whole way against the stand-in of its vendor, while somebody in between puts something hostile at
-some place of some of the answers. What comes of it is a result that can be kept, or an error of ours.
+Every provider goes its whole way against the stand-in of its vendor, while somebody in between puts
+something hostile at some place of some of the answers. What comes of it is a result that can be
+kept, or an error of ours.
 """
 
 from __future__ import annotations
@@ -43,10 +45,29 @@ MOST_KEPT = 128 * 1024
 ESCAPE = "../../../v1/teams/other?canary=1#"
 """An id that would lead a request elsewhere."""
 HOSTILE: tuple[Any, ...] = (
-    "x" * 200_000, ESCAPE, "a,incident=b", "\x00\r\n\u2028", "\ud800", "", True, -7, 10**400, 1e308, math.nan, math.inf,
-    None, [], {}, [[]], "9999-99-99T99:99:99Z", ["y" * 50] * 3000, {f"k{number}": number for number in range(3000)},
-    json.loads("[" * 60 + "]" * 60), "prj_of_somebody_else", 2**63,
-)  # fmt: skip
+    "x" * 200_000,
+    ESCAPE,
+    "a,incident=b",
+    "\x00\r\n\u2028",
+    "\ud800",
+    "",
+    True,
+    -7,
+    10**400,
+    1e308,
+    math.nan,
+    math.inf,
+    None,
+    [],
+    {},
+    [[]],
+    "9999-99-99T99:99:99Z",
+    ["y" * 50] * 3000,
+    {f"k{number}": number for number in range(3000)},
+    json.loads("[" * 60 + "]" * 60),
+    "prj_of_somebody_else",
+    2**63,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +121,10 @@ class Between:
         if self.chance.random() < self.often:
             body = _bent(body, self.chance)
         return web.Response(
-            text=json.dumps(body), status=reply.status, headers=headers, content_type="application/json"
+            text=json.dumps(body),
+            status=reply.status,
+            headers=headers,
+            content_type="application/json",
         )
 
 
@@ -110,7 +134,11 @@ def _endless(body: Any) -> Any:
         return (body * 100)[:100] or [{}] * 100
     if isinstance(body, dict):
         more = {"pagination": {"next": 1234}, "response_metadata": {"next_cursor": "more"}}
-        return {**body, **more, **{name: _endless(value) for name, value in body.items() if isinstance(value, list)}}
+        return {
+            **body,
+            **more,
+            **{name: _endless(value) for name, value in body.items() if isinstance(value, list)},
+        }
     return body
 
 
@@ -125,7 +153,7 @@ def _bent(body: Any, chance: random.Random) -> Any:
     return chance.choice(HOSTILE)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Who is asked
 
 
@@ -141,7 +169,11 @@ async def _vercel() -> Vercel:
 
 async def _sentry() -> Sentry:
     fake = Sentry(world.TOKEN)
-    fake.releases["1.0.0"] = {"version": "1.0.0", "projects": [{"slug": "web"}], "dateReleased": None}
+    fake.releases["1.0.0"] = {
+        "version": "1.0.0",
+        "projects": [{"slug": "web"}],
+        "dateReleased": None,
+    }
     return fake
 
 
@@ -189,7 +221,13 @@ def _upstash() -> web.Application:
 
 
 def _slack() -> web.Application:
-    posted = {"ok": True, "channel": "C012", "ts": "1700000000.000100", "messages": [], "channels": []}
+    posted = {
+        "ok": True,
+        "channel": "C012",
+        "ts": "1700000000.000100",
+        "messages": [],
+        "channels": [],
+    }
 
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({**posted, "response_metadata": {"next_cursor": ""}})
@@ -202,7 +240,9 @@ def _slack() -> web.Application:
 def _prometheus() -> web.Application:
     async def answer(request: web.Request) -> web.Response:
         value = {"metric": {}, "value": [1700000000.0, "0.5"]}
-        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": [value]}})
+        return web.json_response(
+            {"status": "success", "data": {"resultType": "vector", "result": [value]}}
+        )
 
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
@@ -211,7 +251,8 @@ def _prometheus() -> web.Application:
 
 @asynccontextmanager
 async def hostile(kind: str, seed: int) -> AsyncIterator[tuple[Between, OpenConnection]]:
-    """A Connection to a stand-in, and whoever stands in between; at first he leaves everything as it is."""
+    """A Connection to a stand-in, and whoever stands in between; at first he leaves everything as
+    it is."""
     fake, between = await FAKES[kind](), Between(random.Random(seed))
     app = fake.app()
     app.middlewares.insert(0, between.middleware)
@@ -226,12 +267,13 @@ def test_every_provider_is_tried() -> None:
     assert connections == FAKES.keys() | ELSEWHERE
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is demanded
 
 
 async def _bounded(between: Between, ask: Awaitable[Any]) -> Any:
-    """What comes of it, if it keeps within all bounds; anything but an error of ours fails the test."""
+    """What comes of it, if it keeps within all bounds; anything but an error of ours fails the
+    test."""
     before = between.asked
     found: Any = None
     try:
@@ -252,10 +294,13 @@ def _check(found: Any) -> None:
     match found:
         case Progress():
             assert len(found.message) <= LONGEST_MESSAGE
-            assert all(len(name) + len(value) <= LONGEST_OUTPUT for name, value in found.outputs.items()), found.outputs
+            assert all(
+                len(name) + len(value) <= LONGEST_OUTPUT for name, value in found.outputs.items()
+            ), found.outputs
         case LiveState():
             assert (
-                len(found.problem or "") + len(found.unready or "") + len(found.restore_hint or "") <= LONGEST_MESSAGE
+                len(found.problem or "") + len(found.unready or "") + len(found.restore_hint or "")
+                <= LONGEST_MESSAGE
             )
             assert len(found.version or "") <= LONGEST_OUTPUT
             if found.snapshot is not None:
@@ -300,16 +345,25 @@ def _asked(key: str) -> Any:
     return registry.GATES[key].config.model_validate({**cases.GATES[key].config, **own})
 
 
-OVER_HTTP = [name for name, (provider, _) in cases.EXTERNALS.items() if provider.connection not in ELSEWHERE]
+OVER_HTTP = [
+    name for name, (provider, _) in cases.EXTERNALS.items() if provider.connection not in ELSEWHERE
+]
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["a stranger", "the vendor"])
 @pytest.mark.parametrize("name", OVER_HTTP)
-async def test_no_answer_breaks_an_external(name: str, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_answer_breaks_an_external(
+    name: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rest, "is_vendor_host", lambda link: own)
     for seed in SEEDS:
         async with hostile(cases.EXTERNALS[name][0].connection, seed) as (between, link):
-            await _whole_way(name, between, replace(link, identity=f"{name}-{own}-{seed}"), (0.1, 0.3, 0.6)[seed % 3])
+            await _whole_way(
+                name,
+                between,
+                replace(link, identity=f"{name}-{own}-{seed}"),
+                (0.1, 0.3, 0.6)[seed % 3],
+            )
 
 
 @pytest.mark.parametrize("name", OVER_HTTP)
@@ -323,20 +377,26 @@ async def test_what_is_left_as_it_is_is_no_error(name: str) -> None:
         assert begun.state in ("Running", "Succeeded"), begun
 
 
-@pytest.mark.parametrize("key", [key for key in registry.GATES if registry.GATES[key].connection not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "key", [key for key in registry.GATES if registry.GATES[key].connection not in ELSEWHERE]
+)
 async def test_what_is_left_as_it_is_is_an_answer(key: str) -> None:
     async with hostile(registry.GATES[key].connection, 0) as (_, link):
         assert isinstance(await registry.GATES[key].measure(_asked(key), link), Answer)
 
 
-@pytest.mark.parametrize("key", [key for key in registry.NOTIFIERS if registry.NOTIFIERS[key].connection in FAKES])
+@pytest.mark.parametrize(
+    "key", [key for key in registry.NOTIFIERS if registry.NOTIFIERS[key].connection in FAKES]
+)
 async def test_what_is_left_as_it_is_is_told(key: str) -> None:
     config, wanted = cases.NOTIFIERS[key]
     async with hostile(key, 0) as (_, link):
         assert await told(key, dict(config), link, wanted)
 
 
-@pytest.mark.parametrize("value", ["x" * 129, ESCAPE, "a,incident=b", "", True, None, 1.5, ["a"], 2**63])
+@pytest.mark.parametrize(
+    "value", ["x" * 129, ESCAPE, "a,incident=b", "", True, None, 1.5, ["a"], 2**63]
+)
 def test_what_is_no_id_is_not_kept(value: Any) -> None:
     with pytest.raises(Permanent, match="an id that is none"):
         rest.require_identifier(value, "http://127.0.0.1")
@@ -361,7 +421,8 @@ def test_what_is_no_place_in_a_list_is_not_sent_back(value: Any) -> None:
 
 
 async def test_a_deployment_of_another_project_is_not_touched() -> None:
-    """It carries the mark of our operation, as somebody has copied it; nothing is promoted, and nothing said to be done."""
+    """It carries the mark of our operation, as somebody has copied it; nothing is promoted, and
+    nothing said to be done."""
     provider, raw = cases.EXTERNALS["hosts/vercel"]
     config: Any = provider.config.model_validate(raw)
     for field_, value, words in (
@@ -385,7 +446,9 @@ async def test_no_list_without_an_end_is_read_without_an_end(name: str) -> None:
         await _whole_way(name, between, link, 0.0)
 
 
-@pytest.mark.parametrize("key", [key for key in registry.GATES if registry.GATES[key].connection not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "key", [key for key in registry.GATES if registry.GATES[key].connection not in ELSEWHERE]
+)
 async def test_no_answer_breaks_a_gate(key: str) -> None:
     gate = registry.GATES[key]
     config = _asked(key)
@@ -396,7 +459,8 @@ async def test_no_answer_breaks_a_gate(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [key for key in registry.NOTIFIERS if registry.NOTIFIERS[key].connection not in ELSEWHERE]
+    "key",
+    [key for key in registry.NOTIFIERS if registry.NOTIFIERS[key].connection not in ELSEWHERE],
 )
 async def test_no_answer_breaks_a_notifier(key: str) -> None:
     config, wanted = cases.NOTIFIERS[key]

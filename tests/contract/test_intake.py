@@ -1,4 +1,5 @@
-"""What a server sends is counted as it comes, head and framing included, and cut off where it is too much."""
+"""What a server sends is counted as it comes, head and framing included, and cut off where it is
+too much."""
 
 from __future__ import annotations
 
@@ -53,13 +54,22 @@ def piece(head: bytes, part: bytes = b"", most: int = 16 * MIB) -> Say:
 
 FLOODS = {
     "100 Continue": (piece(b"", CONTINUE), "more than 8 answers"),
-    "103 Early Hints": (piece(b"", b"HTTP/1.1 103 E\r\n" + b"a: 1\r\n" * 200 + b"\r\n"), "more than 8 answers"),
+    "103 Early Hints": (
+        piece(b"", b"HTTP/1.1 103 E\r\n" + b"a: 1\r\n" * 200 + b"\r\n"),
+        "more than 8 answers",
+    ),
     "long headers": (
-        piece(b"HTTP/1.1 200 OK\r\n" + b"".join(b"h%d: %b\r\n" % (n, b"x" * 5000) for n in range(250)) + OK[17:]),
+        piece(
+            b"HTTP/1.1 200 OK\r\n"
+            + b"".join(b"h%d: %b\r\n" % (n, b"x" * 5000) for n in range(250))
+            + OK[17:]
+        ),
         "headers are longer than 64 KiB",
     ),
     "a long head in interim answers": (
-        piece(b"".join(b"HTTP/1.1 103 E\r\na: %b\r\n\r\n" % (b"x" * 20_000) for _ in range(4)) + OK),
+        piece(
+            b"".join(b"HTTP/1.1 103 E\r\na: %b\r\n\r\n" % (b"x" * 20_000) for _ in range(4)) + OK
+        ),
         "headers are longer than 64 KiB",
     ),
     "small chunks": (piece(CHUNKED, b"1\r\na\r\n"), "too many pieces"),
@@ -90,7 +100,9 @@ async def test_what_is_within_measure_is_an_answer(answer: bytes, body: bytes) -
     async with saying(piece(answer)) as url:
         for _ in range(2):
             with meter.count_received() as received:
-                assert (await client.ask(world.http_link(url, timeout=20.0), "GET", "/")).body == body
+                assert (
+                    await client.ask(world.http_link(url, timeout=20.0), "GET", "/")
+                ).body == body
             assert received.size >= len(answer)
             await client.aclose()
 
@@ -102,7 +114,9 @@ async def test_what_came_before_the_time_was_over_is_counted() -> None:
     assert received.size > 10_000
 
 
-async def test_a_body_without_a_length_that_was_cut_off_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_without_a_length_that_was_cut_off_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its end is that of the connection, whoever has ended it."""
     monkeypatch.setattr("gatewright.providers.connections.intake.READ_COST", MIB)
 
@@ -140,7 +154,9 @@ async def test_a_connection_ends_that_speaks_without_being_asked() -> None:
 async def test_objects_and_lists_of_a_body_cost_more_than_text() -> None:
     sizes = []
     for body in (b'"' + b"x" * 19_998 + b'"', b"[" + b",".join([b"{}"] * 6_666) + b"]"):
-        async with saying(piece(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)) as url:
+        async with saying(
+            piece(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        ) as url:
             with meter.count_received() as received:
                 client.json_of(await client.ask(world.http_link(url, timeout=20.0), "GET", "/"))
         sizes.append(received.size)

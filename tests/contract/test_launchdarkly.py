@@ -39,7 +39,9 @@ def link(url: str, token: str = TOKEN, timeout: float = 2.0) -> OpenConnection:
 
 def config(**flags: str) -> Any:
     """What a flags step says."""
-    return FLAGS["launchdarkly"].config.model_validate({"project": "shop", "environment": "production", "set": flags})
+    return FLAGS["launchdarkly"].config.model_validate(
+        {"project": "shop", "environment": "production", "set": flags}
+    )
 
 
 def operation(kind: Any = "set") -> Operation:
@@ -50,16 +52,20 @@ def operation(kind: Any = "set") -> Operation:
 SHOP = {"project": "shop", "environment": "production"}
 TABLE = [
     # fields                                                verdict      words
-    ({**SHOP, "flag": "voice"},                             "Good",      "voice is on in production"),
-    ({**SHOP, "flag": "voice", "state": "off"},             "Breach",    "voice is on in production"),
-    ({**SHOP, "flag": "crico"},                             "Breach",    "crico is off in production"),
-    ({**SHOP, "flag": "crico", "state": "off"},             "Good",      "crico is off in production"),
-    ({**SHOP, "environment": "test", "flag": "crico"},      "Good",      ""),
-    ({**SHOP, "environment": "nowhere", "flag": "voice", "state": "off"}, "NotFound", "no environment nowhere"),
-    ({**SHOP, "flag": "missing", "state": "off"},           "NotFound",  "there is no flag missing"),
-    ({**SHOP, "project": "other", "flag": "voice"},         "NotFound",  "in the project other"),
-    ({**SHOP, "flag": "old"},                               "Permanent", "is archived"),
-]  # fmt: skip
+    ({**SHOP, "flag": "voice"}, "Good", "voice is on in production"),
+    ({**SHOP, "flag": "voice", "state": "off"}, "Breach", "voice is on in production"),
+    ({**SHOP, "flag": "crico"}, "Breach", "crico is off in production"),
+    ({**SHOP, "flag": "crico", "state": "off"}, "Good", "crico is off in production"),
+    ({**SHOP, "environment": "test", "flag": "crico"}, "Good", ""),
+    (
+        {**SHOP, "environment": "nowhere", "flag": "voice", "state": "off"},
+        "NotFound",
+        "no environment nowhere",
+    ),
+    ({**SHOP, "flag": "missing", "state": "off"}, "NotFound", "there is no flag missing"),
+    ({**SHOP, "project": "other", "flag": "voice"}, "NotFound", "in the project other"),
+    ({**SHOP, "flag": "old"}, "Permanent", "is archived"),
+]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[str(row[0]) for row in TABLE])
@@ -85,7 +91,9 @@ ODD: list[tuple[dict[str, Any], str]] = [
 async def test_odd_answers(body: dict[str, Any], words: str) -> None:
     async with serving(always({**VOICE, **body})) as url:
         kind, message = await world.verdict("launchdarkly", TABLE[0][0], link(url), {})
-    assert (kind in ("Permanent", "NotFound"), words in message) == (bool(words), True), f"{kind}: {message}"
+    assert (kind in ("Permanent", "NotFound"), words in message) == (bool(words), True), (
+        f"{kind}: {message}"
+    )
 
 
 async def test_credentials() -> None:
@@ -93,7 +101,9 @@ async def test_credentials() -> None:
         await CONNECTIONS["launchdarkly"].check(link(url))
         with pytest.raises(Permanent, match="credentials are refused"):
             await CONNECTIONS["launchdarkly"].check(link(url, "wrong"))
-        assert (await world.verdict("launchdarkly", TABLE[0][0], link(url, "wrong"), {}))[0] == "Permanent"
+        assert (await world.verdict("launchdarkly", TABLE[0][0], link(url, "wrong"), {}))[
+            0
+        ] == "Permanent"
 
 
 async def test_set_and_back_again() -> None:
@@ -102,8 +112,13 @@ async def test_set_and_back_again() -> None:
     async with serving(server.app()) as url:
         connection = link(url)
         before = await flags.look(wanted, connection)
-        assert (before.snapshot, before.matches) == ({"flags": {"crico": "off", "voice": "on"}}, False)
-        assert (await flags.follow(wanted, connection, operation(), before.snapshot)).state == "Absent"
+        assert (before.snapshot, before.matches) == (
+            {"flags": {"crico": "off", "voice": "on"}},
+            False,
+        )
+        assert (
+            await flags.follow(wanted, connection, operation(), before.snapshot)
+        ).state == "Absent"
         done = await flags.perform(wanted, connection, operation(), before.snapshot)
         assert (done.state, done.message) == ("Succeeded", "crico is on, voice is on")
         assert server.patches == [
@@ -117,7 +132,10 @@ async def test_set_and_back_again() -> None:
         assert (await flags.perform(wanted, connection, operation(), None)).state == "Succeeded"
         assert len(server.patches) == 1, "twice is once"
         back = await flags.perform(wanted, connection, operation("restore"), before.snapshot)
-        assert (back.state, server.flags["crico"]) == ("Succeeded", {"production": False, "test": True})
+        assert (back.state, server.flags["crico"]) == (
+            "Succeeded",
+            {"production": False, "test": True},
+        )
 
 
 async def test_flags_that_somebody_switches() -> None:
@@ -131,8 +149,14 @@ async def test_flags_that_somebody_switches() -> None:
         assert await flags.compare(wanted, connection, [operation()], before) == Standing()
         server.by_hand("crico", "production", False, f"ana {TOKEN}")
         found = await flags.compare(wanted, connection, [operation()], before)
-        assert found.difference == "crico is off instead of on (changed at 2026-11-22T08:30:00.000Z by ana ***)"
-        assert await flags.compare(wanted, connection, [operation(), operation("restore")], before) == Standing()
+        assert (
+            found.difference
+            == "crico is off instead of on (changed at 2026-11-22T08:30:00.000Z by ana ***)"
+        )
+        assert (
+            await flags.compare(wanted, connection, [operation(), operation("restore")], before)
+            == Standing()
+        )
         server.log.clear()
         found = await flags.compare(wanted, connection, [operation()], before)
     assert found.difference == "crico is off instead of on"
@@ -158,7 +182,9 @@ async def test_rollbacks_and_kill_switches_ignore_what_somebody_has_scheduled() 
         with pytest.raises(Permanent, match="conflicts with a change"):
             await flags.perform(config(crico="on"), connection, operation(), None)
         server.flags["crico"]["production"] = True
-        back = await flags.perform(config(crico="on"), connection, operation("restore"), {"flags": {"crico": "off"}})
+        back = await flags.perform(
+            config(crico="on"), connection, operation("restore"), {"flags": {"crico": "off"}}
+        )
         assert (back.state, server.flags["crico"]["production"]) == ("Succeeded", False)
         server.scheduled.add("voice")
         killed = await flags.perform(config(voice="off"), connection, operation(), None)
@@ -172,7 +198,9 @@ async def test_two_who_change_a_flag_at_once() -> None:
         connection = link(url)
         with pytest.raises(Conflict, match="at the same time"):
             await flags.perform(config(crico="on"), connection, operation(), None)
-        assert (await flags.perform(config(crico="on"), connection, operation(), None)).state == "Succeeded"
+        assert (
+            await flags.perform(config(crico="on"), connection, operation(), None)
+        ).state == "Succeeded"
 
 
 async def test_the_limits_window_ends_at_a_time_in_milliseconds() -> None:
@@ -192,7 +220,10 @@ async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> 
     server, flags = fake(), FLAGS["launchdarkly"]
     async with serving(server.app()) as url:
         sight = await flags.look(config(crico="on", missing="on"), link(url))
-        assert (sight.snapshot, sight.problem) == (None, "there is no flag missing in the project shop")
+        assert (sight.snapshot, sight.problem) == (
+            None,
+            "there is no flag missing in the project shop",
+        )
         with pytest.raises(Permanent):
             await flags.perform(config(crico="on", missing="on"), link(url), operation(), None)
     assert server.patches == []
@@ -200,13 +231,18 @@ async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> 
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection, flags = link(server.url(fault), timeout=world.patience(fault)), FLAGS["launchdarkly"]
+    connection, flags = (
+        link(server.url(fault), timeout=world.patience(fault)),
+        FLAGS["launchdarkly"],
+    )
     error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     async with world.logs() as lines:
         kind, message = await world.verdict("launchdarkly", TABLE[3][0], connection, {})
         assert kind == VERDICTS[fault], message
         for ask in (
-            lambda: CONNECTIONS["launchdarkly"].check(link(server.url(fault), timeout=world.patience(fault))),
+            lambda: CONNECTIONS["launchdarkly"].check(
+                link(server.url(fault), timeout=world.patience(fault))
+            ),
             lambda: flags.look(config(crico="off"), connection),
             lambda: flags.perform(config(crico="off"), connection, operation(), None),
             lambda: flags.follow(config(crico="off"), connection, operation(), None),
@@ -218,7 +254,20 @@ async def test_faults(server: world.Server, fault: str) -> None:
     world.assert_silent(*lines)
 
 
-NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-out", "oversized", "redirect", "broken")
+NO_ANSWER = (
+    "400",
+    "401",
+    "403",
+    "404",
+    "422",
+    "429",
+    "500",
+    "502-html",
+    "time-out",
+    "oversized",
+    "redirect",
+    "broken",
+)
 
 
 @pytest.mark.parametrize("fault", NO_ANSWER)
@@ -226,7 +275,13 @@ async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
     """Where the answer is a good one, whatever is in it, the flag is read back."""
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
         await launchdarkly.switch_flag(
-            link(server.url(fault), timeout=world.patience(fault)), "shop", "a", "b", True, "c", False
+            link(server.url(fault), timeout=world.patience(fault)),
+            "shop",
+            "a",
+            "b",
+            True,
+            "c",
+            False,
         )
     world.assert_silent(caught.value)
 

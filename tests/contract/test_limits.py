@@ -1,4 +1,5 @@
-"""429, and when to come back: the vendors' headers tell it in different units, and every provider keeps to it."""
+"""429, and when to come back: the vendors' headers tell it in different units, and every provider
+keeps to it."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ def _epoch() -> str:
 LIMITED: Mapping[str, Callable[[], dict[str, str]]] = {
     "github": lambda: {"x-ratelimit-reset": _epoch(), "x-ratelimit-remaining": "0"},
     "launchdarkly": lambda: {"X-Ratelimit-Reset": f"{_epoch()}000"},
-    "ofrep": lambda: {"Retry-After": format_datetime(datetime.fromtimestamp(time.time() + LATER, UTC), usegmt=True)},
+    "ofrep": lambda: {
+        "Retry-After": format_datetime(
+            datetime.fromtimestamp(time.time() + LATER, UTC), usegmt=True
+        )
+    },
     "pagerduty": lambda: {"Retry-After": str(LATER)},
     "sentry": lambda: {"X-Sentry-Rate-Limit-Reset": _epoch()},
     "slack": lambda: {"Retry-After": str(LATER)},
@@ -66,7 +71,9 @@ async def test_a_limit_is_kept(key: str) -> None:
     async def limited(request: web.Request) -> web.Response:
         nonlocal asked
         asked += 1
-        return web.json_response({"error": {"message": "slow down"}}, status=429, headers=LIMITED[key]())
+        return web.json_response(
+            {"error": {"message": "slow down"}}, status=429, headers=LIMITED[key]()
+        )
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", limited)
@@ -85,11 +92,19 @@ async def test_a_limit_is_kept(key: str) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "Mon, 32 Jan 2020 00:00:00 GMT", "Wed, 01 Jan 2020 25:61:61 GMT", "Wed, 01 Jan 2020 00:00:00 +9999", "+9999",
-        "Wed, 01 Jan 0001 00:00:00", "Fri, 31 Dec 9999 23:59:59 -2359", "soon", "1e300",
+        "Mon, 32 Jan 2020 00:00:00 GMT",
+        "Wed, 01 Jan 2020 25:61:61 GMT",
+        "Wed, 01 Jan 2020 00:00:00 +9999",
+        "+9999",
+        "Wed, 01 Jan 0001 00:00:00",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "soon",
+        "1e300",
     ],
-)  # fmt: skip
-async def test_a_time_that_is_none_is_as_if_nothing_were_said(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+)
+async def test_a_time_that_is_none_is_as_if_nothing_were_said(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": said}))
@@ -101,7 +116,8 @@ async def test_a_time_that_is_none_is_as_if_nothing_were_said(said: str, monkeyp
 
 
 async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of_others() -> None:
-    """A Connection whose Secret is rotated has another identity each time, and is never asked for by the old one."""
+    """A Connection whose Secret is rotated has another identity each time, and is never asked for
+    by the old one."""
     rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": "3000"}))
@@ -111,7 +127,10 @@ async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of
     for number in range(rest.MAX_LIMITS_REMEMBERED + 10):
         rest._error_of_limit(replace(link, identity=f"i{number}"), reply, rest.RateLimits())
     assert len(rest._closed_until) == rest.MAX_LIMITS_REMEMBERED
-    assert "i0" not in rest._closed_until and f"i{rest.MAX_LIMITS_REMEMBERED + 9}" in rest._closed_until
+    assert (
+        "i0" not in rest._closed_until
+        and f"i{rest.MAX_LIMITS_REMEMBERED + 9}" in rest._closed_until
+    )
     with pytest.raises(Retryable):
         rest.require_open(other)
     rest._closed_until.clear()
@@ -130,7 +149,9 @@ def ways(connection: str) -> Iterator[Callable[[OpenConnection], Awaitable[Any]]
             yield partial(_tell, key)
 
 
-async def _begin(provider: External, config: Any, operation: Operation, link: OpenConnection) -> Progress:
+async def _begin(
+    provider: External, config: Any, operation: Operation, link: OpenConnection
+) -> Progress:
     return await provider.perform(config, link, operation, None)
 
 

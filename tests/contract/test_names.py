@@ -45,7 +45,9 @@ async def _all(tasks: list[asyncio.Task[Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("many", [16, 200])
-async def test_silent_names_of_one_namespace_hold_nobody_else(zone: Zone, asking: NameResolver, many: int) -> None:
+async def test_silent_names_of_one_namespace_hold_nobody_else(
+    zone: Zone, asking: NameResolver, many: int
+) -> None:
     slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(many)]
     await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     assert await asking.find("good.test", "b") == ["192.0.2.1"]
@@ -66,7 +68,9 @@ async def test_a_gate_of_another_tenant_does_not_notice(
 ) -> None:
     monkeypatch.setattr(addresses, "RESOLVER", asking)
     slow = [
-        asyncio.create_task(client.ask(world.http_link(f"http://silent{number}.test", 30.0, "a"), "GET", "/"))
+        asyncio.create_task(
+            client.ask(world.http_link(f"http://silent{number}.test", 30.0, "a"), "GET", "/")
+        )
         for number in range(16)
     ]
     await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
@@ -81,7 +85,9 @@ async def test_a_gate_of_another_tenant_does_not_notice(
 
 
 async def test_one_look_up_a_name_whoever_asks(zone: Zone, asking: NameResolver) -> None:
-    tasks = [asyncio.create_task(asking.find("good.test", f"n{number % 7}")) for number in range(50)]
+    tasks = [
+        asyncio.create_task(asking.find("good.test", f"n{number % 7}")) for number in range(50)
+    ]
     await asyncio.sleep(0)
     for task in tasks[:10]:
         task.cancel()
@@ -103,10 +109,16 @@ async def test_who_leaves_takes_nobodys_answer_along(zone: Zone, asking: NameRes
     assert first.cancelled()
 
 
-async def test_a_look_up_ends_and_makes_room(zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for it any more, and it still counts until it ends: leaving early buys no further look-up."""
+async def test_a_look_up_ends_and_makes_room(
+    zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it any more, and it still counts until it ends: leaving early buys no
+    further look-up."""
     monkeypatch.setattr(names, "LOOKUP_TIMEOUT_S", 0.5)
-    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(LOOKUPS_AT_ONCE)]
+    slow = [
+        asyncio.create_task(asking.find(f"silent{number}.test", "a"))
+        for number in range(LOOKUPS_AT_ONCE)
+    ]
     await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     for task in slow:
         task.cancel()
@@ -128,7 +140,8 @@ async def test_waiting_is_bounded_by_who_waits(
 async def test_a_look_up_that_cannot_begin_takes_nothing_along(
     zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it fails with: its place is given back once, and the name is not left as if it were being asked."""
+    """Whatever it fails with: its place is given back once, and the name is not left as if it were
+    being asked."""
 
     def broken(*_: Any, **__: Any) -> None:
         raise MemoryError
@@ -143,10 +156,15 @@ async def test_a_look_up_that_cannot_begin_takes_nothing_along(
     await asyncio.sleep(0.01)
     with pytest.raises(Retryable, match=r"good\.test: .*the resolver cannot ask for it"):
         await asking.find("good.test", "a")
-    slow = [asyncio.create_task(asking.find(f"silent{number}.test", "a")) for number in range(2 * LOOKUPS_AT_ONCE)]
+    slow = [
+        asyncio.create_task(asking.find(f"silent{number}.test", "a"))
+        for number in range(2 * LOOKUPS_AT_ONCE)
+    ]
     await _soon(lambda: len(set(zone.names())) == LOOKUPS_AT_ONCE)
     await asyncio.sleep(0.05)
-    assert len(set(zone.names())) == LOOKUPS_AT_ONCE, "more look-ups are under way than a namespace may have"
+    assert len(set(zone.names())) == LOOKUPS_AT_ONCE, (
+        "more look-ups are under way than a namespace may have"
+    )
     for task in slow:
         task.cancel()
     await _all(slow)
@@ -157,7 +175,9 @@ async def test_a_failure_is_remembered_and_forgotten(
 ) -> None:
     monkeypatch.setattr(names, "FAILURE_MAX_AGE_S", 0.3)
     for namespace in ("a", "a", "b"):
-        with pytest.raises(Retryable, match=r"^new\.test: the name cannot be resolved \(there is no such name\)$"):
+        with pytest.raises(
+            Retryable, match=r"^new\.test: the name cannot be resolved \(there is no such name\)$"
+        ):
             await asking.find("new.test", namespace)
     assert zone.names().count("new.test") == 2, "asked again although it had just failed"
     zone.addresses["new.test"] = ["192.0.2.9"]
@@ -172,9 +192,13 @@ async def test_a_name_that_moves_is_followed_at_once(zone: Zone, asking: NameRes
     assert await asking.find("good.test", "a") == ["192.0.2.2"]
 
 
-async def test_what_is_remembered_is_bounded(zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_remembered_is_bounded(
+    zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(asking._failed, "room", 5)
-    tasks = [asyncio.create_task(asking.find(f"no{number}.test", f"n{number}")) for number in range(40)]
+    tasks = [
+        asyncio.create_task(asking.find(f"no{number}.test", f"n{number}")) for number in range(40)
+    ]
     assert all(isinstance(error, Retryable) for error in await _all(tasks))
     assert len(asking._failed) <= 5
     assert len(asking._shares) == len(asking._flights) == 0
@@ -189,7 +213,9 @@ async def test_what_is_remembered_is_bounded(zone: Zone, asking: NameResolver, m
         ("long.test", [f"192.0.2.{number}" for number in range(1, 100)]),
     ],
 )
-async def test_kinds_of_answers(zone: Zone, asking: NameResolver, host: str, found: list[str]) -> None:
+async def test_kinds_of_answers(
+    zone: Zone, asking: NameResolver, host: str, found: list[str]
+) -> None:
     zone.addresses |= {"six.test": ["2001:db8::6"], "both.test": ["192.0.2.4", "2001:db8::4"]}
     zone.addresses["long.test"] = [f"192.0.2.{number}" for number in range(1, 100)]
     zone.aliases = {"alias.test": "second.test", "second.test": "both.test"}
@@ -206,7 +232,9 @@ async def test_kinds_of_answers(zone: Zone, asking: NameResolver, host: str, fou
         ("broken.test", "the name server failed"),
     ],
 )
-async def test_why_a_name_has_no_address(zone: Zone, asking: NameResolver, host: str, words: str) -> None:
+async def test_why_a_name_has_no_address(
+    zone: Zone, asking: NameResolver, host: str, words: str
+) -> None:
     zone.failing = {"broken.test"}
     with pytest.raises(Retryable, match=words):
         await asking.find(host, "a")
@@ -241,7 +269,9 @@ async def test_the_hosts_file_comes_first(zone: Zone, asking: NameResolver) -> N
 def test_the_name_servers_are_those_of_the_machine() -> None:
     lines = [line.split() for line in Path("/etc/resolv.conf").read_text().splitlines()]
     servers = [words[1] for words in lines if words[:1] == ["nameserver"] and ":" not in words[1]]
-    assert [server.removesuffix(":53") for server in pycares.Channel().servers if "[" not in server] == servers
+    assert [
+        server.removesuffix(":53") for server in pycares.Channel().servers if "[" not in server
+    ] == servers
 
 
 def test_another_loop_starts_afresh() -> None:

@@ -30,12 +30,22 @@ def flags() -> Ofrep:
             "broken": {"*": {"value": True, "reason": "ERROR"}},
             "stale": {"ada": True, "*": {"value": False, "reason": "STALE"}},
             "half": {"ada": True, "*": web.json_response({"errorDetails": "oops"}, status=500)},
-            "invalid": {"*": web.json_response({"key": "invalid", "errorCode": "INVALID_CONTEXT"}, status=400)},
-            "starting": {"*": web.json_response({"key": "a", "errorCode": "PROVIDER_NOT_READY"}, status=400)},
+            "invalid": {
+                "*": web.json_response(
+                    {"key": "invalid", "errorCode": "INVALID_CONTEXT"}, status=400
+                )
+            },
+            "starting": {
+                "*": web.json_response({"key": "a", "errorCode": "PROVIDER_NOT_READY"}, status=400)
+            },
             "strange": {"*": web.json_response({"flag": "strange", "enabled": True})},
             "both": {"*": {"value": True, "errorCode": "GENERAL"}},
             "limited": {"*": web.json_response({}, status=429, headers={"Retry-After": "40"})},
-            "until": {"*": web.json_response({}, status=429, headers={"Retry-After": "2024-02-07T12:00:00Z"})},
+            "until": {
+                "*": web.json_response(
+                    {}, status=429, headers={"Retry-After": "2024-02-07T12:00:00Z"}
+                )
+            },
         },
     )
 
@@ -44,34 +54,36 @@ ADA: dict[str, Any] = {"users": ["ada"]}
 LIST: dict[str, Any] = {"users": ["ada", "grace"], "others": ["alan", "tim"]}
 TABLE = [
     # flag            fields                                          verdict      words
-    ("voice",         LIST,                                           "Good",      "2 users get it, 2 others do not"),
-    ("voice",         {"users": ["ada", "alan"]},                     "Breach",    "1 do not get it (alan)"),
-    ("voice",         {"others": ["ada", "alan"]},                    "Breach",    "1 get it and must not (ada)"),
-    ("voice",         {"others": ["alan"]},                           "Good",      ""),
-    ("everyone",      LIST,                                           "Breach",    "2 get it and must not (alan, tim)"),
-    ("nobody",        LIST,                                           "Breach",    "2 do not get it (ada, grace)"),
-    ("everyone",      {"others": list("abcde")},                      "Breach",    "(a, b, c and 2 more)"),
-    ("theme",         {"value": "dark", "users": ["ada"], "others": ["alan"]},  "Good", "theme = dark"),
-    ("theme",         ADA,                                            "Breach",    "ada"),
-    ("percent",       {"value": "20", "users": ["ada", "grace"]},     "Good",      ""),
-    ("percent",       {"value": "0.5", "users": ["alan"]},            "Good",      ""),
-    ("settings",      ADA,                                            "Permanent", "is an object"),
-    ("code-default",  LIST,                                           "NoData",    "DEFAULT"),
-    ("code-default",  ADA,                                            "Good",      ""),
-    ("broken",        ADA,                                            "NoData",    "ERROR"),
-    ("stale",         {"users": ["ada"], "others": ["alan"]},         "NoData",    "STALE"),
-    ("missing",       ADA,                                            "NotFound",  "there is no flag missing"),
-    ("half",          LIST,                                           "Retryable", "answered 500"),
-    ("invalid",       ADA,                                            "Permanent", "INVALID_CONTEXT"),
-    ("starting",      ADA,                                            "Retryable", "PROVIDER_NOT_READY"),
-    ("strange",       ADA,                                            "Permanent", "not OFREP"),
-    ("both",          ADA,                                            "Permanent", "not OFREP"),
-    ("limited",       ADA,                                            "Retryable", "asked again in 40s"),
-    ("until",         ADA,                                            "Retryable", "asked again in"),
-]  # fmt: skip
+    ("voice", LIST, "Good", "2 users get it, 2 others do not"),
+    ("voice", {"users": ["ada", "alan"]}, "Breach", "1 do not get it (alan)"),
+    ("voice", {"others": ["ada", "alan"]}, "Breach", "1 get it and must not (ada)"),
+    ("voice", {"others": ["alan"]}, "Good", ""),
+    ("everyone", LIST, "Breach", "2 get it and must not (alan, tim)"),
+    ("nobody", LIST, "Breach", "2 do not get it (ada, grace)"),
+    ("everyone", {"others": list("abcde")}, "Breach", "(a, b, c and 2 more)"),
+    ("theme", {"value": "dark", "users": ["ada"], "others": ["alan"]}, "Good", "theme = dark"),
+    ("theme", ADA, "Breach", "ada"),
+    ("percent", {"value": "20", "users": ["ada", "grace"]}, "Good", ""),
+    ("percent", {"value": "0.5", "users": ["alan"]}, "Good", ""),
+    ("settings", ADA, "Permanent", "is an object"),
+    ("code-default", LIST, "NoData", "DEFAULT"),
+    ("code-default", ADA, "Good", ""),
+    ("broken", ADA, "NoData", "ERROR"),
+    ("stale", {"users": ["ada"], "others": ["alan"]}, "NoData", "STALE"),
+    ("missing", ADA, "NotFound", "there is no flag missing"),
+    ("half", LIST, "Retryable", "answered 500"),
+    ("invalid", ADA, "Permanent", "INVALID_CONTEXT"),
+    ("starting", ADA, "Retryable", "PROVIDER_NOT_READY"),
+    ("strange", ADA, "Permanent", "not OFREP"),
+    ("both", ADA, "Permanent", "not OFREP"),
+    ("limited", ADA, "Retryable", "asked again in 40s"),
+    ("until", ADA, "Retryable", "asked again in"),
+]
 
 
-def link(url: str, token: str = world.TOKEN, field: str = "bearerToken", timeout: float = 2.0) -> OpenConnection:
+def link(
+    url: str, token: str = world.TOKEN, field: str = "bearerToken", timeout: float = 2.0
+) -> OpenConnection:
     """A Connection with a token."""
     return linked("ofrep", {"url": url}, {field: token}, timeout)
 
@@ -88,7 +100,11 @@ async def test_the_context_is_the_users_and_the_keys_are_escaped() -> None:
     fake = flags()
     fake.flags["beta/voice?"] = {"*": True}
     async with serving(fake.app()) as url:
-        config = {"flag": "beta/voice?", "users": ["ada"], "context": {"country": "MX", "plan": "pro"}}
+        config = {
+            "flag": "beta/voice?",
+            "users": ["ada"],
+            "context": {"country": "MX", "plan": "pro"},
+        }
         assert (await world.verdict("ofrep", config, link(url), {}))[0] == "Good"
     assert fake.contexts == [{"targetingKey": "ada", "country": "MX", "plan": "pro"}]
 
@@ -101,7 +117,9 @@ async def test_credentials(field: str) -> None:
             await CONNECTIONS["ofrep"].check(link(url, "wrong", field))
         with pytest.raises(Permanent, match="not as OFREP does"):
             await CONNECTIONS["ofrep"].check(link(f"{url}/elsewhere", field=field))
-        assert (await world.verdict("ofrep", {"flag": "voice", **ADA}, link(url, "wrong", field), {}))[0] == "Permanent"
+        assert (
+            await world.verdict("ofrep", {"flag": "voice", **ADA}, link(url, "wrong", field), {})
+        )[0] == "Permanent"
 
 
 @pytest.mark.parametrize("fault", VERDICTS)
@@ -133,4 +151,6 @@ def test_what_cannot_be_asked(fields: dict[str, Any], words: str) -> None:
 def test_two_ways_in_are_one_too_many() -> None:
     ref = {"secretRef": {"name": "a", "key": "b"}}
     with pytest.raises(ValueError, match="keep one"):
-        CONNECTIONS["ofrep"].config.model_validate({"url": "http://flagd:8016", "bearerToken": ref, "apiKey": ref})
+        CONNECTIONS["ofrep"].config.model_validate(
+            {"url": "http://flagd:8016", "bearerToken": ref, "apiKey": ref}
+        )

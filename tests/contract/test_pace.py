@@ -41,7 +41,9 @@ async def test_what_came_in_is_paid_for_before_the_next_request() -> None:
     for _ in range(100):
         await pacing.ready("loud")
         pacing.spend("loud", MIB)
-    assert clock.now == pytest.approx(100.0 + 97.0), "a hundred mebibytes, a burst of two before, one still to be paid"
+    assert clock.now == pytest.approx(100.0 + 97.0), (
+        "a hundred mebibytes, a burst of two before, one still to be paid"
+    )
 
 
 async def test_nobody_else_waits_and_no_way_back_does() -> None:
@@ -76,7 +78,9 @@ async def test_namespaces_that_owe_nothing_are_forgotten() -> None:
     assert len(pacing._debts) <= 256
 
 
-async def test_the_size_of_answers_is_what_requests_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_size_of_answers_is_what_requests_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whoever asks, and whether or not the answer is of use."""
     clock = Clock()
     monkeypatch.setattr(pace, "PACE", paced(clock, 100_000.0, 0.0))
@@ -141,7 +145,9 @@ async def test_an_account_is_that_of_whoever_opened_it() -> None:
 
 
 @pytest.mark.parametrize("provider", ["http", "redis"])
-async def test_every_way_out_waits_until_it_is_paid_for(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_way_out_waits_until_it_is_paid_for(
+    provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock()
     monkeypatch.setattr(pace, "PACE", paced(clock, 1000.0, 0))
     pace.PACE.spend("", 5_000)

@@ -38,8 +38,14 @@ async def test_a_fault_opens_one_alert_however_often_it_is_told() -> None:
         again = await told("pagerduty", {}, connection, replace(failed, again=True), handle)
     assert handle == again == "RollbackFailed"
     [alert] = there.alerts
-    assert alert["open"] and alert["times"] == 2 and alert["dedup_key"] == f"{THREAD}/RollbackFailed"
-    assert alert["severity"] == "critical" and alert["source"] == "shop/orders" and alert["timestamp"] == failed.at
+    assert (
+        alert["open"] and alert["times"] == 2 and alert["dedup_key"] == f"{THREAD}/RollbackFailed"
+    )
+    assert (
+        alert["severity"] == "critical"
+        and alert["source"] == "shop/orders"
+        and alert["timestamp"] == failed.at
+    )
     assert alert["summary"] == "orders 2.4.0 RollbackFailed: target web: no such image"
     assert alert["custom_details"]["stages"] == list(LINES)
 
@@ -48,7 +54,9 @@ async def test_what_is_no_fault_is_a_change_event_and_pages_nobody() -> None:
     there = service()
     async with serving(there.app()) as url:
         assert await told("pagerduty", {"severity": "critical"}, link(url), STARTED) is None
-    assert there.alerts == [] and [item["summary"].partition(":")[0] for item in there.changes] == [STARTED.title]
+    assert there.alerts == [] and [item["summary"].partition(":")[0] for item in there.changes] == [
+        STARTED.title
+    ]
 
 
 async def test_the_configured_severity_goes_before_the_events_own() -> None:
@@ -65,7 +73,9 @@ async def test_a_good_end_resolves_what_the_run_has_opened() -> None:
         for event in ("StageFailed", "RollingBack"):
             handle = await told("pagerduty", {}, connection, message(event, "error"), handle)
         assert handle == "StageFailed,RollingBack" and len(there.open()) == 2
-        handle = await told("pagerduty", {}, connection, message("RolledBack", "warning", over=True), handle)
+        handle = await told(
+            "pagerduty", {}, connection, message("RolledBack", "warning", over=True), handle
+        )
     assert handle is None and there.open() == [] and len(there.alerts) == 2
     assert len(there.changes) == 1
 
@@ -82,7 +92,9 @@ async def test_a_rollback_that_failed_stays_open() -> None:
     async with serving(there.app()) as url:
         connection = link(url)
         handle = await told("pagerduty", {}, connection, message("RollingBack", "error"))
-        handle = await told("pagerduty", {}, connection, message("RollbackFailed", "critical", over=True), handle)
+        handle = await told(
+            "pagerduty", {}, connection, message("RollbackFailed", "critical", over=True), handle
+        )
     assert handle == "RollingBack,RollbackFailed" and len(there.open()) == 2
 
 
@@ -91,7 +103,9 @@ async def test_a_downtime_ends_by_its_own_end_alone() -> None:
     async with serving(there.app()) as url:
         connection = link(url)
         handle = await told("pagerduty", {}, connection, message("Downtime", "critical"))
-        handle = await told("pagerduty", {}, connection, message("RolledBack", "warning", over=True), handle)
+        handle = await told(
+            "pagerduty", {}, connection, message("RolledBack", "warning", over=True), handle
+        )
         assert f"{THREAD}/Downtime" in there.open()
         handle = await told("pagerduty", {}, connection, message("Restored"), handle)
     assert there.open() == [f"{THREAD}/RolledBack"] and handle == "RolledBack"
@@ -99,7 +113,9 @@ async def test_a_downtime_ends_by_its_own_end_alone() -> None:
 
 async def test_what_is_too_long_is_cut() -> None:
     there = service()
-    long = message("StageFailed", "error", text="x" * 5000, thread=f"{'n' * 63}/{'r' * 253}/{UID}/3")
+    long = message(
+        "StageFailed", "error", text="x" * 5000, thread=f"{'n' * 63}/{'r' * 253}/{UID}/3"
+    )
     async with serving(there.app()) as url:
         await told("pagerduty", {}, link(url), long)
     [alert] = there.alerts
@@ -117,7 +133,9 @@ async def test_a_refused_key_is_said_and_not_shown() -> None:
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
     for wanted in (STARTED, message("StageFailed", "error")):
-        kind, text, _ = await outcome("pagerduty", {}, link(server.url(fault), timeout=world.patience(fault)), wanted)
+        kind, text, _ = await outcome(
+            "pagerduty", {}, link(server.url(fault), timeout=world.patience(fault)), wanted
+        )
         assert kind == VERDICTS[fault], text
 
 
@@ -143,8 +161,12 @@ async def test_credential_check_opens_nothing() -> None:
     assert there.requests == 2 and there.alerts == [] and there.changes == []
 
 
-@pytest.mark.parametrize("fault, wanted", [("500", Retryable), ("html", Permanent), ("ok", Permanent)])
-async def test_credential_check_of_something_else(server: world.Server, fault: str, wanted: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    "fault, wanted", [("500", Retryable), ("html", Permanent), ("ok", Permanent)]
+)
+async def test_credential_check_of_something_else(
+    server: world.Server, fault: str, wanted: type[Exception]
+) -> None:
     with pytest.raises(wanted):
         await CONNECTIONS["pagerduty"].check(link(server.url(fault)))
 

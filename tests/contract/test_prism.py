@@ -1,7 +1,7 @@
 """Every provider whose vendor has an OpenAPI file, against the server that Prism makes of it.
 
-What is asked is judged by code that others wrote; what comes back are the file's examples, a limit, a fault, or random
-data of the right shape.
+What is asked is judged by code that others wrote; what comes back are the file's examples, a limit,
+a fault, or random data of the right shape.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def _refused(reply: client.Reply) -> bool:
     """Whether Prism had something against the request; it may also find its own answer wrong."""
     if reply.status < 300:
         return False
-    return any(item["location"][0] == "request" for item in json.loads(reply.body).get("validation", [REQUEST]))
+    return any(
+        item["location"][0] == "request"
+        for item in json.loads(reply.body).get("validation", [REQUEST])
+    )
 
 
 async def test_a_wrong_request_is_refused(mocked: Mocked) -> None:
@@ -87,7 +90,8 @@ async def test_a_wrong_request_is_refused(mocked: Mocked) -> None:
 async def test_a_limit_and_a_fault_are_no_answers(mocked: Mocked, code: str) -> None:
     with prism.preferring(f"code={code}"):
         for ask in ways(mocked.kind):
-            if mocked.kind == "openai" and code == "429":  # whose limits say that the key is good, if it is OpenAI
+            # Whose limits say that the key is good, if it is OpenAI.
+            if mocked.kind == "openai" and code == "429":
                 answer = await ask(mocked.link())
                 assert isinstance(answer, Answer) and answer.value is None
                 continue

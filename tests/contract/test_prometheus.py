@@ -12,26 +12,31 @@ from tests.contract import world
 
 TABLE = [
     # query                                             limits              verdict      words
-    ("errors_total / requests_total",                   {"max": "1%"},      "Good",      ""),
-    ("errors_total / requests_total",                   {"max": "0.1%"},    "Breach",    "0.5% > 0.1%"),
-    ("max(latency_seconds)",                            {"max": "100ms"},   "Breach",    "200ms > 100ms"),
-    ("min(latency_seconds)",                            {"max": "100ms"},   "Good",      ""),
-    ("scalar(requests_total)",                          {"min": "1000"},    "Good",      ""),
-    ("1e3",                                             {"max": "1000"},    "Good",      ""),
-    ("requests_total > 5000",                           {"max": "1"},       "NoData",    "empty vector"),
-    ("nothing_total",                                   {"max": "1"},       "NoData",    "empty vector"),
-    ("sum(nothing_total)",                              {"max": "1"},       "NoData",    "empty vector"),
-    ("0 / 0",                                           {"max": "1"},       "NoData",    "NaN"),
-    ("vector(1) / 0",                                   {"min": "1"},       "NoData",    "+Inf"),
-    ("vector(-1) / 0",                                  {"max": "1"},       "NoData",    "-Inf"),
-    ("errors_total offset 1d / requests_total",         {"max": "1"},       "NoData",    "empty vector"),
-    ("latency_seconds",                                 {"max": "1"},       "Permanent", "2 series; aggregate"),
-    ("latency_seconds[1m]",                             {"max": "1"},       "Permanent", "range vector"),
-    ('"up"',                                            {"max": "1"},       "Permanent", "string"),
-    ("sum(rate(requests_total[1m])",                    {"max": "1"},       "Permanent", "line 1, character 29: unclosed left"),
-    ("nofunction(up)",                                  {"max": "1"},       "Permanent", 'unknown function'),
-    ("latency_seconds * on() latency_seconds",          {"max": "1"},       "Retryable", "execution"),
-]  # fmt: skip
+    ("errors_total / requests_total", {"max": "1%"}, "Good", ""),
+    ("errors_total / requests_total", {"max": "0.1%"}, "Breach", "0.5% > 0.1%"),
+    ("max(latency_seconds)", {"max": "100ms"}, "Breach", "200ms > 100ms"),
+    ("min(latency_seconds)", {"max": "100ms"}, "Good", ""),
+    ("scalar(requests_total)", {"min": "1000"}, "Good", ""),
+    ("1e3", {"max": "1000"}, "Good", ""),
+    ("requests_total > 5000", {"max": "1"}, "NoData", "empty vector"),
+    ("nothing_total", {"max": "1"}, "NoData", "empty vector"),
+    ("sum(nothing_total)", {"max": "1"}, "NoData", "empty vector"),
+    ("0 / 0", {"max": "1"}, "NoData", "NaN"),
+    ("vector(1) / 0", {"min": "1"}, "NoData", "+Inf"),
+    ("vector(-1) / 0", {"max": "1"}, "NoData", "-Inf"),
+    ("errors_total offset 1d / requests_total", {"max": "1"}, "NoData", "empty vector"),
+    ("latency_seconds", {"max": "1"}, "Permanent", "2 series; aggregate"),
+    ("latency_seconds[1m]", {"max": "1"}, "Permanent", "range vector"),
+    ('"up"', {"max": "1"}, "Permanent", "string"),
+    (
+        "sum(rate(requests_total[1m])",
+        {"max": "1"},
+        "Permanent",
+        "line 1, character 29: unclosed left",
+    ),
+    ("nofunction(up)", {"max": "1"}, "Permanent", "unknown function"),
+    ("latency_seconds * on() latency_seconds", {"max": "1"}, "Retryable", "execution"),
+]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row[0] for row in TABLE])
@@ -46,7 +51,9 @@ async def test_history_is_what_measuring_would_have_said(monitoring: str) -> Non
     config = gate.config(query="max(latency_seconds)")
     found = await gate.history(config, link, now - 600, now, 1.0)
     assert len(found) == 601
-    assert [at for at, _ in found] == pytest.approx([now - 600 + step for step in range(601)], abs=0.002)
+    assert [at for at, _ in found] == pytest.approx(
+        [now - 600 + step for step in range(601)], abs=0.002
+    )
     assert found[0][1] == Answer(None, "empty vector"), "ten minutes ago nothing was scraped"
     assert found[-1][1] == Answer(0.2)
     values = [answer.value for _, answer in found]
@@ -77,7 +84,12 @@ async def test_history_is_refused_as_measuring_is(monitoring: str) -> None:
 
 async def test_history_with_warnings_is_not_used(server: world.Server) -> None:
     gate = GATES["prometheus"]
-    assert await gate.history(gate.config(query="up"), world.http_link(server.url("warnings")), 0.0, 60.0, 1.0) == []
+    assert (
+        await gate.history(
+            gate.config(query="up"), world.http_link(server.url("warnings")), 0.0, 60.0, 1.0
+        )
+        == []
+    )
 
 
 async def test_other_kinds_have_no_history(server: world.Server) -> None:

@@ -1,4 +1,5 @@
-"""redis gates and flushes against a real redis-server, and against what only answers on its port."""
+"""redis gates and flushes against a real redis-server, and against what only answers on its
+port."""
 
 from __future__ import annotations
 
@@ -33,14 +34,16 @@ def link(url: str, timeout: float = 2.0) -> OpenConnection:
     return linked("redis", {}, {"url": url}, timeout)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Memory, and the way in
 
 
 async def test_memory_is_a_ratio_of_maxmemory(cache: RedisServer) -> None:
     found = await world.verdict("redis", {"memory": {}}, link(cache.url()), {"max": "90%"})
     assert found[0] == "Good", found
-    assert (await world.verdict("redis", {"memory": {}}, link(cache.url()), {"max": "0.1%"}))[0] == "Breach"
+    assert (await world.verdict("redis", {"memory": {}}, link(cache.url()), {"max": "0.1%"}))[
+        0
+    ] == "Breach"
     info = redis.info_of(await redis.run_command(link(cache.url()), "INFO"))
     assert info["maxmemory"] == str(MEMORY)
 
@@ -76,7 +79,9 @@ WAYS: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize("row", WAYS, ids=[str(row[0]) for row in WAYS])
 async def test_ways_in(cache: RedisServer, row: tuple[dict[str, Any], str, str]) -> None:
     async with world.logs() as lines:
-        kind, message = await world.verdict("redis", {"memory": {}}, link(cache.url(**row[0])), NEVER)
+        kind, message = await world.verdict(
+            "redis", {"memory": {}}, link(cache.url(**row[0])), NEVER
+        )
     assert (kind, row[2] in message) == (row[1], True), f"{kind}: {message}"
     world.assert_silent(*lines)
 
@@ -90,7 +95,9 @@ async def test_credential_check(cache: RedisServer) -> None:
         world.assert_silent(caught.value)
 
 
-async def test_tls_with_a_certificate_that_is_trusted(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_with_a_certificate_that_is_trusted(
+    cache: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = ssl.create_default_context(cafile=cache.authority)
     monkeypatch.setattr(tls, "client_context", lambda: context)
     await CONNECTIONS["redis"].check(link(cache.url(tls=True)))
@@ -121,8 +128,11 @@ async def test_urls_that_are_none(url: str, words: str) -> None:
     world.assert_silent(caught.value)
 
 
-async def test_a_name_is_judged_by_what_it_is_connected_to(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads to this machine is refused at the moment of connecting, and is never looked up twice."""
+async def test_a_name_is_judged_by_what_it_is_connected_to(
+    cache: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that leads to this machine is refused at the moment of connecting, and is never looked
+    up twice."""
     asked: list[str] = []
 
     async def lookup(host: str, namespace: str) -> list[str]:
@@ -140,7 +150,9 @@ async def test_a_name_is_judged_by_what_it_is_connected_to(cache: RedisServer, m
 async def test_one_connection_is_kept_and_shared(cache: RedisServer) -> None:
     connection = link(cache.url())
     before = int(fields_of(cache.do("INFO", "stats"))["total_connections_received"])
-    found = await asyncio.gather(*(world.verdict("redis", {"memory": {}}, connection, NEVER) for _ in range(10)))
+    found = await asyncio.gather(
+        *(world.verdict("redis", {"memory": {}}, connection, NEVER) for _ in range(10))
+    )
     assert {kind for kind, _ in found} == {"Good"}
     after = int(fields_of(cache.do("INFO", "stats"))["total_connections_received"])
     assert after - before == 2, "one of ours, and one of the administrator's"
@@ -167,7 +179,7 @@ async def test_a_server_that_hangs_for_a_while(cache: RedisServer) -> None:
     assert await redis.run_command(connection, "PING") == b"PONG"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is no Redis, or has an answer of its own
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -236,39 +248,89 @@ async def talking(talk: Talk) -> AsyncIterator[str]:
 
 
 ANSWERS = [
-    # name               talk                                                              verdict      words
-    ("time-out",         silence,                                                          "Retryable", "no answer within 0.4s"),
-    ("drip",             drip,                                                             "Retryable", "no answer within 0.4s"),
-    ("closes",           says(b"", close=True),                                            "Retryable", "broke off"),
-    ("ends in between",  says(b"$100\r\nused_mem", close=True),                            "Retryable", "broke off"),
-    ("HTML",             says(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>", close=True),      "Permanent", "not a Redis"),
-    ("SSH",              says(b"SSH-2.0-OpenSSH_9.2\r\n"),                                 "Permanent", "not a Redis"),
-    ("long line",        says(b"+" + b"a" * 200_000),                                      "Permanent", "not a Redis"),
-    ("oversized",        says(b"$104857600\r\n"),                                          "Permanent", "larger than 1 MiB"),
-    ("many elements",    says(b"*1000000000\r\n"),                                         "Permanent", "larger than 1 MiB"),
-    ("small elements",   says(b"*20000\r\n" + b":1\r\n" * 20_000),                         "Permanent", "larger than 1 MiB"),
-    ("lists of lists",   says(b"*200\r\n" + (b"*200\r\n" + b"*0\r\n" * 200) * 200),       "Permanent", "larger than 1 MiB"),
-    ("long INFO",        says(b"$70000\r\n" + b"a:b\r\n" * 14_000 + b"\r\n"),            "Permanent", "longer than 64 KiB"),
-    ("flood",            flood,                                                            "Permanent", "larger than 1 MiB"),
-    ("deep",             says(b"*1\r\n" * 1000),                                           "Permanent", "not a Redis"),
-    ("no number",        says(b"$12a\r\n"),                                                "Permanent", "not a Redis"),
-    ("nothing",          says(b"$-1\r\n"),                                                 "Permanent", "something else"),
-    ("a number",         says(b":5\r\n"),                                                  "Permanent", "something else"),
-    ("empty",            says(b"$0\r\n\r\n"),                                              "Permanent", "something else"),
-    ("other fields",     says(b"$5\r\na:b\r\n\r\n"),                                       "NoData",    "says nothing of"),
-    ("no numbers",       says(b"$26\r\nused_memory:x\nmaxmemory:-1\r\n"),                  "NoData",    "says nothing of"),
-    ("a cluster",        says(b"$17\r\ncluster_enabled:1\r\n"),                            "Permanent", "Redis Cluster"),
-    ("loading",          says(b"-LOADING Redis is loading the dataset in memory\r\n"),     "Retryable", "data (LOADING)"),
-    ("busy",             says(b"-BUSY Redis is busy running a script\r\n"),                "Retryable", "(BUSY)"),
-    ("too many",         says(b"-ERR max number of clients reached\r\n", close=True),      "Retryable", "too many clients"),
-    ("plan",             says(b"-ERR max requests limit exceeded. Limit: 10000\r\n"),      "Retryable", "limit of its plan"),
-    ("protected",        says(b"-DENIED Redis is running in protected mode\r\n"),          "Permanent", "protected mode"),
-    ("unknown command",  says(b"-ERR unknown command 'INFO', with args " + world.PASSWORD.encode() + b"\r\n"),
-                                                                                           "Permanent", "not know the command"),
-    ("other error",      says(b"-ERR " + world.PASSWORD.encode() + b"\r\n"),               "Permanent", "the command is refused"),
-    ("new error",        says(b"-WHATEVER " + world.PASSWORD.encode() + b"\r\n"),          "Retryable", "(WHATEVER)"),
-    ("no code",          says(b"-" + world.PASSWORD.encode() + b"\r\n"),                   "Retryable", "without a code"),
-]  # fmt: skip
+    # name               talk                                                              verdict
+    # words
+    ("time-out", silence, "Retryable", "no answer within 0.4s"),
+    ("drip", drip, "Retryable", "no answer within 0.4s"),
+    ("closes", says(b"", close=True), "Retryable", "broke off"),
+    ("ends in between", says(b"$100\r\nused_mem", close=True), "Retryable", "broke off"),
+    (
+        "HTML",
+        says(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>", close=True),
+        "Permanent",
+        "not a Redis",
+    ),
+    ("SSH", says(b"SSH-2.0-OpenSSH_9.2\r\n"), "Permanent", "not a Redis"),
+    ("long line", says(b"+" + b"a" * 200_000), "Permanent", "not a Redis"),
+    ("oversized", says(b"$104857600\r\n"), "Permanent", "larger than 1 MiB"),
+    ("many elements", says(b"*1000000000\r\n"), "Permanent", "larger than 1 MiB"),
+    ("small elements", says(b"*20000\r\n" + b":1\r\n" * 20_000), "Permanent", "larger than 1 MiB"),
+    (
+        "lists of lists",
+        says(b"*200\r\n" + (b"*200\r\n" + b"*0\r\n" * 200) * 200),
+        "Permanent",
+        "larger than 1 MiB",
+    ),
+    (
+        "long INFO",
+        says(b"$70000\r\n" + b"a:b\r\n" * 14_000 + b"\r\n"),
+        "Permanent",
+        "longer than 64 KiB",
+    ),
+    ("flood", flood, "Permanent", "larger than 1 MiB"),
+    ("deep", says(b"*1\r\n" * 1000), "Permanent", "not a Redis"),
+    ("no number", says(b"$12a\r\n"), "Permanent", "not a Redis"),
+    ("nothing", says(b"$-1\r\n"), "Permanent", "something else"),
+    ("a number", says(b":5\r\n"), "Permanent", "something else"),
+    ("empty", says(b"$0\r\n\r\n"), "Permanent", "something else"),
+    ("other fields", says(b"$5\r\na:b\r\n\r\n"), "NoData", "says nothing of"),
+    ("no numbers", says(b"$26\r\nused_memory:x\nmaxmemory:-1\r\n"), "NoData", "says nothing of"),
+    ("a cluster", says(b"$17\r\ncluster_enabled:1\r\n"), "Permanent", "Redis Cluster"),
+    (
+        "loading",
+        says(b"-LOADING Redis is loading the dataset in memory\r\n"),
+        "Retryable",
+        "data (LOADING)",
+    ),
+    ("busy", says(b"-BUSY Redis is busy running a script\r\n"), "Retryable", "(BUSY)"),
+    (
+        "too many",
+        says(b"-ERR max number of clients reached\r\n", close=True),
+        "Retryable",
+        "too many clients",
+    ),
+    (
+        "plan",
+        says(b"-ERR max requests limit exceeded. Limit: 10000\r\n"),
+        "Retryable",
+        "limit of its plan",
+    ),
+    (
+        "protected",
+        says(b"-DENIED Redis is running in protected mode\r\n"),
+        "Permanent",
+        "protected mode",
+    ),
+    (
+        "unknown command",
+        says(b"-ERR unknown command 'INFO', with args " + world.PASSWORD.encode() + b"\r\n"),
+        "Permanent",
+        "not know the command",
+    ),
+    (
+        "other error",
+        says(b"-ERR " + world.PASSWORD.encode() + b"\r\n"),
+        "Permanent",
+        "the command is refused",
+    ),
+    (
+        "new error",
+        says(b"-WHATEVER " + world.PASSWORD.encode() + b"\r\n"),
+        "Retryable",
+        "(WHATEVER)",
+    ),
+    ("no code", says(b"-" + world.PASSWORD.encode() + b"\r\n"), "Retryable", "without a code"),
+]
 
 
 @pytest.mark.parametrize("row", ANSWERS, ids=[row[0] for row in ANSWERS])
@@ -283,7 +345,9 @@ async def test_answers(row: tuple[str, Talk, str, str]) -> None:
 
 
 async def test_nobody_listens() -> None:
-    found = await world.verdict("redis", {"memory": {}}, link(f"redis://127.0.0.1:{free_port()}"), NEVER)
+    found = await world.verdict(
+        "redis", {"memory": {}}, link(f"redis://127.0.0.1:{free_port()}"), NEVER
+    )
     assert (found[0], "refused" in found[1]) == ("Retryable", True), found
 
 
@@ -293,76 +357,135 @@ async def test_plain_redis_where_tls_is_spoken(cache: RedisServer) -> None:
     assert found[0] == "Retryable", found
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Hit ratio
 
-_links = (OpenConnection("cache", f"cache-{number}", None, 1.0, {}, "shop") for number in itertools.count())
+_links = (
+    OpenConnection("cache", f"cache-{number}", None, 1.0, {}, "shop")
+    for number in itertools.count()
+)
 
 
 def sample(hits: int, misses: int, uptime: int, run_id: str = "a") -> dict[str, str]:
     """The part of an INFO that counts."""
     counts = {"keyspace_hits": hits, "keyspace_misses": misses, "uptime_in_seconds": uptime}
-    return {name: str(value) for name, value in counts.items()} | ({"run_id": run_id} if run_id else {})
+    return {name: str(value) for name, value in counts.items()} | (
+        {"run_id": run_id} if run_id else {}
+    )
 
 
 Step = tuple[float, dict[str, str], float | None, str]
 AGES: list[tuple[str, HitRatio, list[Step]]] = [
     # each step: time, INFO, ratio, words
-    ("two samples", HitRatio(over="1m"), [
-        (0.0, sample(1000, 0, 500), None, "watched for 0s of 1m"),
-        (60.0, sample(1080, 20, 560), 0.8, "80 hits, 20 misses in 60s"),
-    ]),
-    ("growth and not the total", HitRatio(over="1m"), [
-        (0.0, sample(1_000_000, 0, 500), None, ""),
-        (60.0, sample(1_000_000, 50, 560), 0.0, "0 hits, 50 misses"),
-    ]),
-    ("the window moves on", HitRatio(over="1m"), [
-        (0.0, sample(0, 0, 500), None, ""),
-        (30.0, sample(0, 100, 530), None, "watched for 30s of 1m"),
-        (60.0, sample(100, 100, 560), 0.5, ""),
-        (90.0, sample(200, 100, 590), 1.0, "200 hits, 0 misses in 60s"),
-    ]),
-    ("no traffic is not a good cache", HitRatio(over="1m"), [
-        (0.0, sample(900, 100, 500), None, ""),
-        (60.0, sample(900, 100, 560), None, "0 reads in 60s"),
-    ]),
-    ("too little traffic", HitRatio(over="1m", minReads=100), [
-        (0.0, sample(900, 100, 500), None, ""),
-        (60.0, sample(999, 100, 560), None, "99 reads in 60s (at least 100"),
-        (120.0, sample(1099, 100, 620), 1.0, ""),
-    ]),
-    ("a restart", HitRatio(over="1m"), [
-        (0.0, sample(100, 100, 500), None, ""),
-        (60.0, sample(500, 100, 30, "b"), None, "restarted"),
-        (90.0, sample(600, 100, 60, "b"), None, "watched for 30s"),
-        (120.0, sample(700, 100, 90, "b"), 1.0, ""),
-    ]),
-    ("a restart that is told by the uptime alone", HitRatio(over="1m"), [
-        (0.0, sample(100, 100, 20, ""), None, ""),
-        (60.0, sample(500, 100, 30, ""), None, "restarted"),
-    ]),
-    ("counters reset", HitRatio(over="1m"), [
-        (0.0, sample(100, 100, 500), None, ""),
-        (60.0, sample(50, 200, 560), None, "counters reset"),
-        (120.0, sample(60, 150, 620), None, "counters reset"),
-        (180.0, sample(60, 200, 680), 0.0, ""),
-    ]),
-    ("a gap", HitRatio(over="1m"), [
-        (0.0, sample(0, 0, 500), None, ""),
-        (300.0, sample(500, 0, 800), None, "the sample before is 300s old; ask at least once in 1m"),
-        (360.0, sample(500, 100, 860), 0.0, ""),
-    ]),
-    ("asked seldom, but often enough", HitRatio(over="1m"), [
-        (0.0, sample(0, 0, 500), None, ""),
-        (45.0, sample(50, 50, 545), None, ""),
-        (90.0, sample(150, 50, 590), 0.75, "in 90s"),
-    ]),
-    ("fields that are missing", HitRatio(over="1m"), [
-        (0.0, {"keyspace_hits": "1", "uptime_in_seconds": "1"}, None, "INFO says nothing of keyspace_hits"),
-        (60.0, sample(1, 0, 61) | {"keyspace_misses": "-5"}, None, "INFO says nothing"),
-        (120.0, sample(1, 0, 121) | {"keyspace_hits": "1e9"}, None, "INFO says nothing"),
-    ]),
-]  # fmt: skip
+    (
+        "two samples",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(1000, 0, 500), None, "watched for 0s of 1m"),
+            (60.0, sample(1080, 20, 560), 0.8, "80 hits, 20 misses in 60s"),
+        ],
+    ),
+    (
+        "growth and not the total",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(1_000_000, 0, 500), None, ""),
+            (60.0, sample(1_000_000, 50, 560), 0.0, "0 hits, 50 misses"),
+        ],
+    ),
+    (
+        "the window moves on",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(0, 0, 500), None, ""),
+            (30.0, sample(0, 100, 530), None, "watched for 30s of 1m"),
+            (60.0, sample(100, 100, 560), 0.5, ""),
+            (90.0, sample(200, 100, 590), 1.0, "200 hits, 0 misses in 60s"),
+        ],
+    ),
+    (
+        "no traffic is not a good cache",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(900, 100, 500), None, ""),
+            (60.0, sample(900, 100, 560), None, "0 reads in 60s"),
+        ],
+    ),
+    (
+        "too little traffic",
+        HitRatio(over="1m", minReads=100),
+        [
+            (0.0, sample(900, 100, 500), None, ""),
+            (60.0, sample(999, 100, 560), None, "99 reads in 60s (at least 100"),
+            (120.0, sample(1099, 100, 620), 1.0, ""),
+        ],
+    ),
+    (
+        "a restart",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(100, 100, 500), None, ""),
+            (60.0, sample(500, 100, 30, "b"), None, "restarted"),
+            (90.0, sample(600, 100, 60, "b"), None, "watched for 30s"),
+            (120.0, sample(700, 100, 90, "b"), 1.0, ""),
+        ],
+    ),
+    (
+        "a restart that is told by the uptime alone",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(100, 100, 20, ""), None, ""),
+            (60.0, sample(500, 100, 30, ""), None, "restarted"),
+        ],
+    ),
+    (
+        "counters reset",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(100, 100, 500), None, ""),
+            (60.0, sample(50, 200, 560), None, "counters reset"),
+            (120.0, sample(60, 150, 620), None, "counters reset"),
+            (180.0, sample(60, 200, 680), 0.0, ""),
+        ],
+    ),
+    (
+        "a gap",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(0, 0, 500), None, ""),
+            (
+                300.0,
+                sample(500, 0, 800),
+                None,
+                "the sample before is 300s old; ask at least once in 1m",
+            ),
+            (360.0, sample(500, 100, 860), 0.0, ""),
+        ],
+    ),
+    (
+        "asked seldom, but often enough",
+        HitRatio(over="1m"),
+        [
+            (0.0, sample(0, 0, 500), None, ""),
+            (45.0, sample(50, 50, 545), None, ""),
+            (90.0, sample(150, 50, 590), 0.75, "in 90s"),
+        ],
+    ),
+    (
+        "fields that are missing",
+        HitRatio(over="1m"),
+        [
+            (
+                0.0,
+                {"keyspace_hits": "1", "uptime_in_seconds": "1"},
+                None,
+                "INFO says nothing of keyspace_hits",
+            ),
+            (60.0, sample(1, 0, 61) | {"keyspace_misses": "-5"}, None, "INFO says nothing"),
+            (120.0, sample(1, 0, 121) | {"keyspace_hits": "1e9"}, None, "INFO says nothing"),
+        ],
+    ),
+]
 
 
 @pytest.mark.parametrize("name, config, steps", AGES, ids=[row[0] for row in AGES])
@@ -394,7 +517,9 @@ def test_samples_of_different_connections_and_windows_do_not_mix() -> None:
     assert hit_ratio_of(sample(50, 50, 560), config, one, 60.0).value == 0.5
 
 
-async def test_hit_ratio_of_a_real_cache(cache: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hit_ratio_of_a_real_cache(
+    cache: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = itertools.count(1000.0, 6.0)
     monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: next(now)))
     connection, config = link(cache.url()), {"hitRatio": {"over": "5s"}}
@@ -429,7 +554,7 @@ def test_what_cannot_be_asked(kind: str, fields: dict[str, Any], words: str) -> 
         GATES[kind].config.model_validate(fields)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Flush
 
 
@@ -449,8 +574,13 @@ def filled(cache: RedisServer) -> RedisServer:
     with cache.session() as session:
         session.do("FLUSHALL")
         for index in range(0, 2500, 500):
-            session.do("MSET", *(part for number in range(index, index + 500) for part in (f"a*c:{number}", "1")))
-        session.do("MSET", "abc:1", "1", "a*", "1", "xa*c:1", "1", "A*C:1", "1", b"a*c:\xff\xfe", "1")
+            session.do(
+                "MSET",
+                *(part for number in range(index, index + 500) for part in (f"a*c:{number}", "1")),
+            )
+        session.do(
+            "MSET", "abc:1", "1", "a*", "1", "xa*c:1", "1", "A*C:1", "1", b"a*c:\xff\xfe", "1"
+        )
         session.do("RPUSH", "a*c:list", *map(str, range(1000)))
     return cache
 
@@ -468,16 +598,38 @@ async def test_a_flush_removes_a_prefix_and_nothing_else(filled: RedisServer) ->
     assert (await flush.look(config("a*c:"), connection)).problem is None
     assert (await flush.follow(config("a*c:"), connection, operation(), None)).state == "Absent"
     done = await flush.perform(config("a*c:"), connection, operation(), None)
-    assert (done.state, done.message, done.outputs) == ("Succeeded", "2502 keys removed", {"removed": "2502"})
+    assert (done.state, done.message, done.outputs) == (
+        "Succeeded",
+        "2502 keys removed",
+        {"removed": "2502"},
+    )
     assert keys(filled) == LEFT
-    assert (await flush.follow(config("a*c:"), connection, operation(), None)).outputs == {"removed": "2502"}
+    assert (await flush.follow(config("a*c:"), connection, operation(), None)).outputs == {
+        "removed": "2502"
+    }
     assert 0 < filled.do("TTL", filled.do("KEYS", "gatewright:flush:*")[0]) <= 86_400
 
 
-@pytest.mark.parametrize("prefix", ["a[b]:", "a?b:", "a\\b:", "a^b:", "[^a]:", "a-b:", "ñ:", "a b:", "a\r\nb:"])
+@pytest.mark.parametrize(
+    "prefix", ["a[b]:", "a?b:", "a\\b:", "a^b:", "[^a]:", "a-b:", "ñ:", "a b:", "a\r\nb:"]
+)
 async def test_a_prefix_is_taken_literally(cache: RedisServer, prefix: str) -> None:
     cache.do("FLUSHALL")
-    cache.do("MSET", f"{prefix}1", "1", f"{prefix}*", "1", "ab:1", "1", "axb:1", "1", "b:1", "1", "axxb:1", "1")
+    cache.do(
+        "MSET",
+        f"{prefix}1",
+        "1",
+        f"{prefix}*",
+        "1",
+        "ab:1",
+        "1",
+        "axb:1",
+        "1",
+        "b:1",
+        "1",
+        "axxb:1",
+        "1",
+    )
     done = await ACTIONS["redis"].perform(config(prefix), link(cache.url()), operation(), None)
     assert (done.state, done.outputs) == ("Succeeded", {"removed": "2"})
     assert keys(cache) == {b"ab:1", b"axb:1", b"b:1", b"axxb:1"}
@@ -490,12 +642,17 @@ async def test_done_is_done(filled: RedisServer) -> None:
     again = await flush.perform(config("a*c:"), connection, operation(), None)
     assert (again.state, again.outputs) == ("Succeeded", {"removed": "2502"})
     assert b"a*c:new" in keys(filled), "what was cached since is not thrown away by a repetition"
-    other = await flush.perform(config("a*c:"), connection, operation("8.mitigate.flush.1-abc123"), None)
+    other = await flush.perform(
+        config("a*c:"), connection, operation("8.mitigate.flush.1-abc123"), None
+    )
     assert other.outputs == {"removed": "1"}, "another operation is another flush"
 
 
-async def test_a_flush_goes_on_from_its_mark(filled: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look does a bounded piece of work; a new process goes on where the old one was killed."""
+async def test_a_flush_goes_on_from_its_mark(
+    filled: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look does a bounded piece of work; a new process goes on where the old one was
+    killed."""
     monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 0.0)
     flush = ACTIONS["redis"]
     first = await flush.perform(config("a*c:"), link(filled.url()), operation(), None)
@@ -513,7 +670,9 @@ async def test_a_flush_goes_on_from_its_mark(filled: RedisServer, monkeypatch: p
     assert looks >= 4
 
 
-async def test_a_lost_mark_begins_again(filled: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_mark_begins_again(
+    filled: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 0.0)
     flush, connection = ACTIONS["redis"], link(filled.url())
     await flush.perform(config("a*c:"), connection, operation(), None)
@@ -549,15 +708,17 @@ async def test_only_what_a_flush_needs_is_sent(filled: RedisServer) -> None:
     filled.do("CONFIG", "RESETSTAT")
     await ACTIONS["redis"].perform(config("a*c:"), link(filled.url()), operation(), None)
     sent = set(fields_of(filled.do("INFO", "commandstats")))
-    assert sent <= {f"cmdstat_{name}" for name in ("auth", "info", "get", "set", "scan", "unlink")} | {
-        "cmdstat_config|resetstat"
-    }
+    assert sent <= {
+        f"cmdstat_{name}" for name in ("auth", "info", "get", "set", "scan", "unlink")
+    } | {"cmdstat_config|resetstat"}
 
 
 async def test_who_may_not_remove_removes_nothing(filled: RedisServer) -> None:
     for user in ("reader", "blind"):
         with pytest.raises(Permanent, match="may not run the command") as caught:
-            await ACTIONS["redis"].perform(config("a*c:"), link(filled.url(user=user)), operation(), None)
+            await ACTIONS["redis"].perform(
+                config("a*c:"), link(filled.url(user=user)), operation(), None
+            )
         world.assert_silent(caught.value)
     assert len(keys(filled)) == 2502 + len(LEFT)
 

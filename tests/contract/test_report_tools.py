@@ -1,4 +1,5 @@
-"""Reports that programs of others write while the test runs: Playwright without a browser, npm without a registry, k6."""
+"""Reports that programs of others write while the test runs: Playwright without a browser, npm
+without a registry, k6."""
 
 from __future__ import annotations
 
@@ -64,10 +65,22 @@ def played(folder: Path, site: str, *arguments: str) -> tuple[int, str]:
     modules = npm.installed(npm.PLAYWRIGHT)
     (folder / "node_modules").symlink_to(modules)
     (folder / "login.spec.ts").write_text(SPEC)
-    command = ["node", str(modules / "@playwright/test/cli.js"), "test", "--reporter=json", *arguments]
+    command = [
+        "node",
+        str(modules / "@playwright/test/cli.js"),
+        "test",
+        "--reporter=json",
+        *arguments,
+    ]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "SITE": site}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return done.returncode, f"> shop@1.0.0 test\n{done.stdout}"
 
@@ -75,7 +88,9 @@ def played(folder: Path, site: str, *arguments: str) -> tuple[int, str]:
 def test_playwright_passes(tmp_path: Path, site: str) -> None:
     code, text = played(tmp_path, site, "--grep", "@P0")
     found = read("playwright", text)
-    assert code == 0 and found is not None and (found.good, found.words) == (True, "1 test passed"), text
+    assert (
+        code == 0 and found is not None and (found.good, found.words) == (True, "1 test passed")
+    ), text
     assert found.outputs["passed"] == "1"
 
 
@@ -108,21 +123,32 @@ def audited(folder: Path, registry: str) -> tuple[int, str]:
     command = ["npm", "audit", "--json", "--registry", registry, "--fetch-retries", "0"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "NO_UPDATE_NOTIFIER": "1"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return done.returncode, done.stdout
 
 
 @pytest.mark.parametrize("registry", ["refuses", "is away"])
-def test_an_audit_that_could_not_ask_is_never_good(tmp_path: Path, site: str, registry: str) -> None:
-    code, text = audited(tmp_path, site if registry == "refuses" else f"http://127.0.0.1:{free_port()}")
+def test_an_audit_that_could_not_ask_is_never_good(
+    tmp_path: Path, site: str, registry: str
+) -> None:
+    code, text = audited(
+        tmp_path, site if registry == "refuses" else f"http://127.0.0.1:{free_port()}"
+    )
     found = read("npmAudit", text)
     assert code == 1 and found is not None and not found.good, text
     assert found.words.startswith("npm audit could not run"), found.words
 
 
 def loaded(folder: Path, site: str, options: str, body: str = "") -> tuple[int, str]:
-    """Exit code and summary of a run of k6, whose script asks for the front page after what `body` does."""
+    """Exit code and summary of a run of k6, whose script asks for the front page after what `body`
+    does."""
     (folder / "load.js").write_text(
         f"""
         import http from "k6/http";
@@ -134,7 +160,13 @@ def loaded(folder: Path, site: str, options: str, body: str = "") -> tuple[int, 
     command = [str(programs.k6()), "run", "--quiet", "--summary-export=/dev/stdout", "load.js"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **programs.SETTINGS}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return done.returncode, done.stdout
 
@@ -143,19 +175,25 @@ def test_k6_holds(tmp_path: Path, site: str) -> None:
     thresholds = 'http_req_duration: ["p(95)<60000"], http_req_failed: ["rate<0.01"]'
     code, text = loaded(tmp_path, site, f"vus: 1, iterations: 5, thresholds: {{ {thresholds} }}")
     found = read("k6", text)
-    assert code == 0 and found is not None and (found.good, found.words) == (True, "2 thresholds held"), text
+    assert (
+        code == 0 and found is not None and (found.good, found.words) == (True, "2 thresholds held")
+    ), text
     assert (found.outputs["requests"], found.outputs["errorRate"]) == ("5", "0%")
 
 
 def test_k6_names_the_threshold_that_was_crossed(tmp_path: Path, site: str) -> None:
     thresholds = 'http_req_duration: ["p(95)<60000"], http_req_failed: ["rate<0.01"]'
-    code, text = loaded(tmp_path, f"{site}/lock", f"vus: 1, iterations: 5, thresholds: {{ {thresholds} }}")
+    code, text = loaded(
+        tmp_path, f"{site}/lock", f"vus: 1, iterations: 5, thresholds: {{ {thresholds} }}"
+    )
     found = read("k6", text)
     assert code == 99 and found is not None and not found.good
     assert found.words == "1 of 2 thresholds crossed, first: http_req_failed rate<0.01 (1)"
 
 
-def test_k6_that_asks_for_nothing_keeps_its_thresholds_and_is_never_good(tmp_path: Path, site: str) -> None:
+def test_k6_that_asks_for_nothing_keeps_its_thresholds_and_is_never_good(
+    tmp_path: Path, site: str
+) -> None:
     one = '{ executor: "constant-vus", vus: 1, duration: "1s", gracefulStop: "0s" }'
     options = f'scenarios: {{ one: {one} }}, thresholds: {{ http_req_duration: ["p(95)<60000"] }}'
     code, text = loaded(tmp_path, site, options, "sleep(3600);")

@@ -1,4 +1,5 @@
-"""sentry: how a release does, and marking it, against a stand-in that Sentry's own command-line program has driven."""
+"""sentry: how a release does, and marking it, against a stand-in that Sentry's own command-line
+program has driven."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ async def sentry(known: bool = True, **given: Any) -> AsyncIterator[tuple[Sentry
     """The stand-in, which knows the release, and a Connection to it."""
     fake = Sentry(world.TOKEN, **given)
     if known:
-        fake.releases[VERSION] = {"version": VERSION, "projects": [{"slug": "web"}], "dateReleased": None}
+        fake.releases[VERSION] = {
+            "version": VERSION,
+            "projects": [{"slug": "web"}],
+            "dateReleased": None,
+        }
     async with serving(fake.app()) as url, world.logs() as lines:
         yield fake, link(url)
     world.assert_silent(*lines)
@@ -84,65 +89,142 @@ def partial(body: dict[str, Any]) -> dict[str, Any]:
 
 
 TABLE = [
-    # question  what Sentry has                                         limits          verdict      words
-    (ERRORS,    {},                                                     FEW,            "Good",      ""),
-    (ERRORS,    {"errors": lambda ago: 2},                              FEW,            "Good",      ""),
-    (ERRORS,    {"errors": lambda ago: 3},                              FEW,            "Breach",    "15 > 10"),
-    (ERRORS,    {"errors": lambda ago: 900 if ago < 1 else 0},          FEW,            "Good",      ""),
-    (ERRORS,    {"errors": lambda ago: 11 if ago == 1 else 0},          FEW,            "Breach",    "11 > 10"),
-    (ERRORS,    {"errors": lambda ago: 11 if ago == 5 else 0},          FEW,            "Breach",    "11 > 10"),
-    (ERRORS,    {"errors": lambda ago: 11 if ago == 6 else 0},          FEW,            "Good",      ""),
-    (ERRORS,    {"errors": lambda ago: 3, "incomplete": 3},             FEW,            "Breach",    "15 > 10"),
-    (ERRORS,    {"errors": lambda ago: 3, "incomplete": 4},             FEW,            "NoData",    "4 of 5 buckets"),
-    (ERRORS,    {"incomplete": 99},                                     FEW,            "NoData",    "0 of 5 buckets"),
-    (ERRORS,    {"transactions": 0},                                    FEW,            "NoData",    "but no transaction"),
-    (ERRORS,    {"known": False},                                       FEW,            "NoData",    "does not know the release"),
-    (ERRORS,    {"series": series(dataScanned="partial")},              FEW,            "NoData",    "a part of the data"),
-    (ERRORS,    {"series": series(interval=3600_000)},                  FEW,            "NoData",    "another interval"),
-    (ERRORS,    {"series": lambda body: {**body, "timeSeries": []}},    FEW,            "NoData",    "0 time series"),
-    (ERRORS,    {"series": lambda body: {"timeSeries": [{}]}},          FEW,            "Permanent", "no values"),
-    (ERRORS,    {"series": lambda body: {"data": []}},                  FEW,            "Permanent", "no time series"),
-    (ERRORS,    {"table": row(count="many"), "errors": lambda ago: 0},  FEW,            "Permanent", "no number"),
-    ({**ERRORS, "errors": {"evidence": "Release"}}, {"transactions": 0},                     FEW, "Good",   ""),
-    ({**ERRORS, "errors": {"evidence": "Release"}}, {"transactions": 0, "known": False},     FEW, "NoData", "does not know"),
-    ({**ERRORS, "errors": {"window": "1m"}},        {"errors": lambda ago: 11 if ago == 1 else 0}, FEW, "Breach", "11 > 10"),
-    ({**ERRORS, "errors": {"window": "1m"}},        {"errors": lambda ago: 11 if ago == 2 else 0}, FEW, "Good",   ""),
-    ({**ERRORS, "errors": {"window": "1h"}},        {"errors": lambda ago: 1},               FEW, "Breach", "60 > 10"),
-    (FAILURES,  {"failures": 0},                                        {"max": "1%"},  "Good",      ""),
-    (FAILURES,  {"failures": 1},                                        {"max": "1%"},  "Good",      ""),
-    (FAILURES,  {"failures": 2},                                        {"max": "1%"},  "Breach",    "2% > 1%"),
-    (FAILURES,  {"transactions": 0},                                    {"max": "1%"},  "NoData",    "no transaction of"),
-    (FAILURES,  {"table": lambda body: {**body, "data": []}},           {"max": "1%"},  "NoData",    "no transaction"),
-    (FAILURES,  {"table": lambda body: {"data": [{}], "meta": {}}},     {"max": "1%"},  "NoData",    "not counted all"),
-    (FAILURES,  {"table": row(failure_rate=None)},                      {"max": "1%"},  "NoData",    "no failure rate"),
-    (FAILURES,  {"table": row(failure_rate=1.5)},                       {"max": "200%"}, "NoData",   "1.5, which is no ratio"),
-    (FAILURES,  {"table": row(failure_rate="NaN")},                     {"max": "1%"},  "Permanent", "no number"),
-    (FAILURES,  {"table": meta("fields", "failure_rate()", "number")},  {"max": "1%"},  "NoData",    'type "number"'),
-    (FAILURES,  {"table": partial},                                     {"max": "1%"},  "NoData",    "not counted all"),
-    (FAILURES,  {"table": lambda body: {"rows": []}},                   {"max": "1%"},  "Permanent", "no data"),
-    (FAILURES,  {"no_failure_rate": True, "failures": 1},               {"max": "1%"},  "Good",      ""),
-    (FAILURES,  {"no_failure_rate": True, "failures": 2},               {"max": "1%"},  "Breach",    "2% > 1%"),
-    (FAILURES,  {"no_failure_rate": True, "transactions": 0},           {"max": "1%"},  "NoData",    "no transaction"),
-    ({**FAILURES, "failureRatio": {"minimum": 101}}, {},                {"max": "1%"},  "NoData",    "100 transactions, fewer"),
-    (P95,       {},                                                     {"max": "1s"},  "Good",      ""),
-    (P95,       {"p95": 1200.0},                                        {"max": "1s"},  "Breach",    "1.2s > 1s"),
-    (P95,       {"p95": None},                                          {"max": "1s"},  "NoData",    "no p95"),
-    (P95,       {"p95": -1.0},                                          {"max": "1s"},  "NoData",    "-1"),
-    (P95,       {"transactions": 0, "p95": 0.0},                        {"max": "1s"},  "NoData",    "no transaction"),
-    (P95,       {"p95": 2.0, "table": meta("units", "p95(span.duration)", "second")}, {"max": "1s"}, "Breach", "2s > 1s"),
-    (P95,       {"table": meta("units", "p95(span.duration)", "byte")}, {"max": "1s"},  "NoData",    'in "byte"'),
-    (P95,       {"table": meta("units", "p95(span.duration)", None)},   {"max": "1s"},  "NoData",    "no time"),
-    (P95,       {"table": meta("fields", "p95(span.duration)", "size")}, {"max": "1s"}, "NoData",    "no time"),
-    (P95,       {"table": partial},                                     {"max": "1s"},  "NoData",    "not counted all"),
-    (NEW,       {},                                                     {"max": "0"},   "Good",      ""),
-    (NEW,       {"transactions": 0},                                    {"max": "0"},   "NoData",    "but no transaction"),
-    (NEW,       {"known": False},                                       {"max": "0"},   "NoData",    "does not know the release"),
-    ({**NEW, "newIssues": {"evidence": "Release"}}, {"transactions": 0}, {"max": "0"},  "Good",      ""),
-]  # fmt: skip
+    # question  what Sentry has                                         limits          verdict
+    # words
+    (ERRORS, {}, FEW, "Good", ""),
+    (ERRORS, {"errors": lambda ago: 2}, FEW, "Good", ""),
+    (ERRORS, {"errors": lambda ago: 3}, FEW, "Breach", "15 > 10"),
+    (ERRORS, {"errors": lambda ago: 900 if ago < 1 else 0}, FEW, "Good", ""),
+    (ERRORS, {"errors": lambda ago: 11 if ago == 1 else 0}, FEW, "Breach", "11 > 10"),
+    (ERRORS, {"errors": lambda ago: 11 if ago == 5 else 0}, FEW, "Breach", "11 > 10"),
+    (ERRORS, {"errors": lambda ago: 11 if ago == 6 else 0}, FEW, "Good", ""),
+    (ERRORS, {"errors": lambda ago: 3, "incomplete": 3}, FEW, "Breach", "15 > 10"),
+    (ERRORS, {"errors": lambda ago: 3, "incomplete": 4}, FEW, "NoData", "4 of 5 buckets"),
+    (ERRORS, {"incomplete": 99}, FEW, "NoData", "0 of 5 buckets"),
+    (ERRORS, {"transactions": 0}, FEW, "NoData", "but no transaction"),
+    (ERRORS, {"known": False}, FEW, "NoData", "does not know the release"),
+    (ERRORS, {"series": series(dataScanned="partial")}, FEW, "NoData", "a part of the data"),
+    (ERRORS, {"series": series(interval=3600_000)}, FEW, "NoData", "another interval"),
+    (ERRORS, {"series": lambda body: {**body, "timeSeries": []}}, FEW, "NoData", "0 time series"),
+    (ERRORS, {"series": lambda body: {"timeSeries": [{}]}}, FEW, "Permanent", "no values"),
+    (ERRORS, {"series": lambda body: {"data": []}}, FEW, "Permanent", "no time series"),
+    (ERRORS, {"table": row(count="many"), "errors": lambda ago: 0}, FEW, "Permanent", "no number"),
+    ({**ERRORS, "errors": {"evidence": "Release"}}, {"transactions": 0}, FEW, "Good", ""),
+    (
+        {**ERRORS, "errors": {"evidence": "Release"}},
+        {"transactions": 0, "known": False},
+        FEW,
+        "NoData",
+        "does not know",
+    ),
+    (
+        {**ERRORS, "errors": {"window": "1m"}},
+        {"errors": lambda ago: 11 if ago == 1 else 0},
+        FEW,
+        "Breach",
+        "11 > 10",
+    ),
+    (
+        {**ERRORS, "errors": {"window": "1m"}},
+        {"errors": lambda ago: 11 if ago == 2 else 0},
+        FEW,
+        "Good",
+        "",
+    ),
+    ({**ERRORS, "errors": {"window": "1h"}}, {"errors": lambda ago: 1}, FEW, "Breach", "60 > 10"),
+    (FAILURES, {"failures": 0}, {"max": "1%"}, "Good", ""),
+    (FAILURES, {"failures": 1}, {"max": "1%"}, "Good", ""),
+    (FAILURES, {"failures": 2}, {"max": "1%"}, "Breach", "2% > 1%"),
+    (FAILURES, {"transactions": 0}, {"max": "1%"}, "NoData", "no transaction of"),
+    (
+        FAILURES,
+        {"table": lambda body: {**body, "data": []}},
+        {"max": "1%"},
+        "NoData",
+        "no transaction",
+    ),
+    (
+        FAILURES,
+        {"table": lambda body: {"data": [{}], "meta": {}}},
+        {"max": "1%"},
+        "NoData",
+        "not counted all",
+    ),
+    (FAILURES, {"table": row(failure_rate=None)}, {"max": "1%"}, "NoData", "no failure rate"),
+    (
+        FAILURES,
+        {"table": row(failure_rate=1.5)},
+        {"max": "200%"},
+        "NoData",
+        "1.5, which is no ratio",
+    ),
+    (FAILURES, {"table": row(failure_rate="NaN")}, {"max": "1%"}, "Permanent", "no number"),
+    (
+        FAILURES,
+        {"table": meta("fields", "failure_rate()", "number")},
+        {"max": "1%"},
+        "NoData",
+        'type "number"',
+    ),
+    (FAILURES, {"table": partial}, {"max": "1%"}, "NoData", "not counted all"),
+    (FAILURES, {"table": lambda body: {"rows": []}}, {"max": "1%"}, "Permanent", "no data"),
+    (FAILURES, {"no_failure_rate": True, "failures": 1}, {"max": "1%"}, "Good", ""),
+    (FAILURES, {"no_failure_rate": True, "failures": 2}, {"max": "1%"}, "Breach", "2% > 1%"),
+    (
+        FAILURES,
+        {"no_failure_rate": True, "transactions": 0},
+        {"max": "1%"},
+        "NoData",
+        "no transaction",
+    ),
+    (
+        {**FAILURES, "failureRatio": {"minimum": 101}},
+        {},
+        {"max": "1%"},
+        "NoData",
+        "100 transactions, fewer",
+    ),
+    (P95, {}, {"max": "1s"}, "Good", ""),
+    (P95, {"p95": 1200.0}, {"max": "1s"}, "Breach", "1.2s > 1s"),
+    (P95, {"p95": None}, {"max": "1s"}, "NoData", "no p95"),
+    (P95, {"p95": -1.0}, {"max": "1s"}, "NoData", "-1"),
+    (P95, {"transactions": 0, "p95": 0.0}, {"max": "1s"}, "NoData", "no transaction"),
+    (
+        P95,
+        {"p95": 2.0, "table": meta("units", "p95(span.duration)", "second")},
+        {"max": "1s"},
+        "Breach",
+        "2s > 1s",
+    ),
+    (
+        P95,
+        {"table": meta("units", "p95(span.duration)", "byte")},
+        {"max": "1s"},
+        "NoData",
+        'in "byte"',
+    ),
+    (P95, {"table": meta("units", "p95(span.duration)", None)}, {"max": "1s"}, "NoData", "no time"),
+    (
+        P95,
+        {"table": meta("fields", "p95(span.duration)", "size")},
+        {"max": "1s"},
+        "NoData",
+        "no time",
+    ),
+    (P95, {"table": partial}, {"max": "1s"}, "NoData", "not counted all"),
+    (NEW, {}, {"max": "0"}, "Good", ""),
+    (NEW, {"transactions": 0}, {"max": "0"}, "NoData", "but no transaction"),
+    (NEW, {"known": False}, {"max": "0"}, "NoData", "does not know the release"),
+    ({**NEW, "newIssues": {"evidence": "Release"}}, {"transactions": 0}, {"max": "0"}, "Good", ""),
+]
 
 
-@pytest.mark.parametrize("case", TABLE, ids=[f"{index} {case[3]} {case[4]}" for index, case in enumerate(TABLE)])
-async def test_questions(case: tuple[dict[str, Any], dict[str, Any], dict[str, str], str, str]) -> None:
+@pytest.mark.parametrize(
+    "case", TABLE, ids=[f"{index} {case[3]} {case[4]}" for index, case in enumerate(TABLE)]
+)
+async def test_questions(
+    case: tuple[dict[str, Any], dict[str, Any], dict[str, str], str, str],
+) -> None:
     question, given, limits, expected, words = case
     async with sentry(**given) as (_, connection):
         kind, message = await world.verdict("sentry", question, connection, limits)
@@ -171,9 +253,16 @@ async def test_the_scope_of_a_question() -> None:
         errors = {**ERRORS, **scope, "errors": {"query": "level:fatal"}}
         await world.verdict("sentry", errors, connection, FEW)
         await world.verdict("sentry", {**NEW, **scope}, connection, FEW)
-    asked = [query for _, path, query in fake.seen if not path.startswith("/api/0/organizations/acme/releases/")]
+    asked = [
+        query
+        for _, path, query in fake.seen
+        if not path.startswith("/api/0/organizations/acme/releases/")
+    ]
     assert len(asked) == 4
-    assert all(query["project"] == ["web", "api"] and query["environment"] == ["production"] for query in asked)
+    assert all(
+        query["project"] == ["web", "api"] and query["environment"] == ["production"]
+        for query in asked
+    )
     assert asked[0]["query"] == [f'release:"{VERSION}" level:fatal']
     assert asked[1]["statsPeriod"] == ["300s"]
 
@@ -185,7 +274,9 @@ async def test_the_scope_of_a_question() -> None:
 async def test_faults(server: world.Server, fault: str) -> None:
     async with world.logs() as lines:
         found = [
-            await world.verdict("sentry", question, link(server.url(fault), timeout=world.patience(fault)), FEW)
+            await world.verdict(
+                "sentry", question, link(server.url(fault), timeout=world.patience(fault)), FEW
+            )
             for question in (ERRORS, FAILURES, P95, NEW)
         ]
     assert {kind for kind, _ in found} == {VERDICTS[fault]}, found
@@ -196,10 +287,14 @@ async def test_faults(server: world.Server, fault: str) -> None:
 async def test_faults_of_steps(server: world.Server, fault: str) -> None:
     expected = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     with pytest.raises(expected) as caught:
-        await do({"release": MARK["release"]}, link(server.url(fault), timeout=world.patience(fault)))
+        await do(
+            {"release": MARK["release"]}, link(server.url(fault), timeout=world.patience(fault))
+        )
     world.assert_silent(caught.value)
     if fault == "404":  # there is no such release, so it has yet to be made
-        assert (await follow(MARK, link(server.url(fault), timeout=world.patience(fault)))).state == "Absent"
+        assert (
+            await follow(MARK, link(server.url(fault), timeout=world.patience(fault)))
+        ).state == "Absent"
         return
     with pytest.raises(expected):
         await follow(MARK, link(server.url(fault), timeout=world.patience(fault)))
@@ -236,9 +331,14 @@ async def test_credential_check() -> None:
 async def test_limits(headers: dict[str, str], least: float, most: float) -> None:
     gate = GATES["sentry"]
     async with sentry() as (fake, connection):
-        at = {name: str(int(time.time()) + int(value)) if value[0] == "+" else value for name, value in headers.items()}
+        at = {
+            name: str(int(time.time()) + int(value)) if value[0] == "+" else value
+            for name, value in headers.items()
+        }
         fake.refuse = web.json_response(
-            {"detail": "You are attempting to use this endpoint too frequently."}, status=429, headers=at
+            {"detail": "You are attempting to use this endpoint too frequently."},
+            status=429,
+            headers=at,
         )
         with pytest.raises(Retryable) as caught:
             await gate.measure(gate.config.model_validate(P95), connection)
@@ -270,7 +370,10 @@ def test_refused_configurations(config: dict[str, Any], words: str) -> None:
 
 # --- steps
 
-MARK = {"release": {"version": VERSION, "projects": ["web", "api"]}, "deploy": {"environment": "production"}}
+MARK = {
+    "release": {"version": VERSION, "projects": ["web", "api"]},
+    "deploy": {"environment": "production"},
+}
 RUN = "3.deploy.mark.1-abc123"
 
 
@@ -281,13 +384,17 @@ def operation(key: str = RUN) -> Operation:
 async def do(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """Start a step."""
     external = ACTIONS["sentry"]
-    return await external.perform(external.config.model_validate(config), connection, operation(key), None)
+    return await external.perform(
+        external.config.model_validate(config), connection, operation(key), None
+    )
 
 
 async def follow(config: dict[str, Any], connection: OpenConnection, key: str = RUN) -> Any:
     """How far it is."""
     external = ACTIONS["sentry"]
-    return await external.follow(external.config.model_validate(config), connection, operation(key), None)
+    return await external.follow(
+        external.config.model_validate(config), connection, operation(key), None
+    )
 
 
 async def look(config: dict[str, Any], connection: OpenConnection) -> Any:
@@ -361,7 +468,9 @@ async def test_a_release_of_others_gets_what_it_lacks() -> None:
 async def test_a_deploy_among_many_and_one_too_many() -> None:
     async with sentry() as (fake, connection):
         await do({"release": MARK["release"]}, connection)
-        fake.deploys[VERSION] = [{"id": str(number), "name": f"ci {number}"} for number in range(60)]
+        fake.deploys[VERSION] = [
+            {"id": str(number), "name": f"ci {number}"} for number in range(60)
+        ]
         await do(MARK, connection)
         assert (await do(MARK, connection)).outputs["deploy"] == "61"
         fake.page = 3
@@ -375,7 +484,9 @@ async def test_a_long_key_fits() -> None:
     async with sentry() as (fake, connection):
         await do(MARK, connection, key)
         assert (await follow(MARK, connection, key)).state == "Succeeded"
-        assert (await follow(MARK, connection, f"3.{'s' * 40}.{'t' * 39}u.1-abc123")).state == "Absent"
+        assert (
+            await follow(MARK, connection, f"3.{'s' * 40}.{'t' * 39}u.1-abc123")
+        ).state == "Absent"
     assert len(fake.deploys[VERSION][0]["name"]) == 64
 
 
@@ -386,7 +497,9 @@ async def test_a_project_that_is_not_there() -> None:
         with pytest.raises(Permanent, match="400"):
             await do(strange, connection)
         fake.scopes = {"project:releases"}
-        assert (await look(strange, connection)).problem is None, "a token that may not look is not in the way"
+        assert (await look(strange, connection)).problem is None, (
+            "a token that may not look is not in the way"
+        )
 
 
 def test_a_mark_owns_nothing() -> None:
@@ -419,7 +532,11 @@ async def run(program: str, url: str, *arguments: str) -> str:
         "HOME": "/nonexistent",
     }
     process = await asyncio.create_subprocess_exec(
-        program, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        program,
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, output.decode()
@@ -487,7 +604,8 @@ ACTS = {
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 async def test_answers_in_a_wrong_shape_break_nothing_and_pass_nothing(act: Any) -> None:
-    """All is bad, so no strange answer makes it good; and there is no exception but the two that are allowed."""
+    """All is bad, so no strange answer makes it good; and there is no exception but the two that
+    are allowed."""
     fake = Sentry(world.TOKEN, errors=lambda ago: 30, failures=50, p95=5000.0)
     fake.issue(VERSION)
     assert len([changed async for changed in bent(fake, act)]) > 20

@@ -40,13 +40,17 @@ def link(url: str, token: str = world.TOKEN, timeout: float = 5.0) -> OpenConnec
 
 def of_run(wanted: Any, number: int) -> Any:
     """The same message of another run: each test has one of its own."""
-    return replace(wanted, thread=f"shop/orders/{UID}/{number}", key=wanted.key.replace("/3.", f"/{number}."))
+    return replace(
+        wanted, thread=f"shop/orders/{UID}/{number}", key=wanted.key.replace("/3.", f"/{number}.")
+    )
 
 
 def history(workspace: str, method: str, **options: str) -> list[dict[str, Any]]:
     """Messages of a channel or thread, the oldest first."""
     headers = {"Authorization": f"Bearer {world.TOKEN}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"{workspace}/api/{method}", json.dumps(options).encode(), headers)
+    request = urllib.request.Request(
+        f"{workspace}/api/{method}", json.dumps(options).encode(), headers
+    )
     with urllib.request.urlopen(request, timeout=5) as answer:
         found = json.load(answer)
     assert found["ok"], found
@@ -55,14 +59,21 @@ def history(workspace: str, method: str, **options: str) -> list[dict[str, Any]]
 
 def messages(workspace: str, handle: str, run: int) -> list[dict[str, Any]]:
     """Main messages of a run in the handle's channel."""
-    found = history(workspace, "conversations.history", channel=handle.partition("/")[0], limit="1000")
-    return [item for item in found if item["metadata"]["event_payload"]["thread"].endswith(f"/{run}")]
+    found = history(
+        workspace, "conversations.history", channel=handle.partition("/")[0], limit="1000"
+    )
+    return [
+        item for item in found if item["metadata"]["event_payload"]["thread"].endswith(f"/{run}")
+    ]
 
 
 def replies(workspace: str, handle: str) -> list[str]:
     """Texts in the thread, without its first message."""
     channel, _, ts = handle.partition("/")
-    return [item["text"] for item in history(workspace, "conversations.replies", channel=channel, ts=ts)[1:]]
+    return [
+        item["text"]
+        for item in history(workspace, "conversations.replies", channel=channel, ts=ts)[1:]
+    ]
 
 
 async def test_one_message_a_run_edited_in_place_with_a_thread(workspace: str) -> None:
@@ -101,8 +112,13 @@ async def test_a_reply_whose_answer_was_lost_is_not_repeated(workspace: str) -> 
         connection = link(url)
         handle = await told("slack", CONFIG, connection, of_run(STARTED, 14))
         there.lose = ["chat.postMessage"]
-        assert (await outcome("slack", CONFIG, connection, of_run(FAILED, 14), handle))[0] == "Retryable"
-        assert await told("slack", CONFIG, connection, of_run(replace(FAILED, again=True), 14), handle) == handle
+        assert (await outcome("slack", CONFIG, connection, of_run(FAILED, 14), handle))[
+            0
+        ] == "Retryable"
+        assert (
+            await told("slack", CONFIG, connection, of_run(replace(FAILED, again=True), 14), handle)
+            == handle
+        )
     assert handle is not None and len(replies(workspace, handle)) == 2
 
 
@@ -111,7 +127,10 @@ async def test_who_may_not_read_the_channel_accepts_a_second_message(workspace: 
     first = await told("slack", CONFIG, connection, wanted)
     second = await told("slack", CONFIG, connection, replace(wanted, again=True))
     assert first is not None and second is not None and first != second
-    assert await told("slack", CONFIG, connection, of_run(replace(FAILED, again=True), 15), second) == second
+    assert (
+        await told("slack", CONFIG, connection, of_run(replace(FAILED, again=True), 15), second)
+        == second
+    )
 
 
 async def test_what_was_posted_before_the_thread_failed_is_not_posted_again(workspace: str) -> None:
@@ -121,9 +140,15 @@ async def test_what_was_posted_before_the_thread_failed_is_not_posted_again(work
     async with serving(there.app()) as url:
         with pytest.raises(Retryable) as caught:
             await told("slack", CONFIG, link(url, POOR), wanted)
-        handle = await told("slack", CONFIG, link(url, POOR), replace(wanted, again=True), caught.value.handle)
+        handle = await told(
+            "slack", CONFIG, link(url, POOR), replace(wanted, again=True), caught.value.handle
+        )
     assert caught.value.after == 7.0
-    assert handle == caught.value.handle and handle is not None and len(messages(workspace, handle, 16)) == 1
+    assert (
+        handle == caught.value.handle
+        and handle is not None
+        and len(messages(workspace, handle, 16)) == 1
+    )
     assert there.methods()[:2] == ["chat.postMessage", "chat.postMessage"]
 
 
@@ -143,7 +168,9 @@ async def test_a_channel_may_be_given_by_its_id(workspace: str) -> None:
     channel = handle.partition("/")[0]
     there = Between(workspace)
     async with serving(there.app()) as url:
-        found = await told("slack", {"channel": channel}, link(url), of_run(replace(STARTED, again=True), 18))
+        found = await told(
+            "slack", {"channel": channel}, link(url), of_run(replace(STARTED, again=True), 18)
+        )
     assert found == handle and "conversations.list" not in there.methods()
 
 
@@ -185,8 +212,12 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("error, wanted, words", REFUSALS)
-async def test_ok_false_is_an_error_although_the_status_is_200(error: str, wanted: str, words: str) -> None:
-    async with serving(workspace_that_says(web.json_response({"ok": False, "error": error}))) as url:
+async def test_ok_false_is_an_error_although_the_status_is_200(
+    error: str, wanted: str, words: str
+) -> None:
+    async with serving(
+        workspace_that_says(web.json_response({"ok": False, "error": error}))
+    ) as url:
         kind, text, _ = await outcome("slack", CONFIG, link(url))
         assert (kind, words in text) == (wanted, True), text
         with pytest.raises(
@@ -234,7 +265,12 @@ async def test_credential_check(workspace: str) -> None:
 
 def test_what_block_kit_takes_is_never_exceeded() -> None:
     """slack_sdk's own models refuse what is too long when they are made into JSON."""
-    long = replace(STARTED, title="t" * 500, text="<&>" * 5000, lines=tuple(f"{n} {'s' * 300}" for n in range(20)))
+    long = replace(
+        STARTED,
+        title="t" * 500,
+        text="<&>" * 5000,
+        lines=tuple(f"{n} {'s' * 300}" for n in range(20)),
+    )
     made = [block.to_dict() for block in message_blocks(long)]
     assert len(made[0]["text"]["text"]) == HeaderBlock.text_max_length
     assert all(len(block["text"]["text"]) <= MAX_TEXT_LENGTH for block in made[1:3])

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from gatewright.providers.registry import ACTIONS, CONNECTIONS
 from tests.contract import specs, world
-from tests.contract.test_github import CHECKS, DEPLOYMENT, ISSUES, SMOKE, do, follow, link, look, of, operation
+from tests.contract.test_github import (
+    CHECKS,
+    DEPLOYMENT,
+    ISSUES,
+    SMOKE,
+    do,
+    follow,
+    link,
+    look,
+    of,
+    operation,
+)
 from tests.fakes.github import Github
 from tests.fakes.serving import serving
 
@@ -29,7 +40,12 @@ async def _everything(fake: Github, url: str) -> None:
     await world.verdict("github", ISSUES, connection, {"max": "0"})
     for config in (
         DEPLOYMENT,
-        of(DEPLOYMENT, state="success", environmentUrl="https://a.example", logUrl="https://b.example"),
+        of(
+            DEPLOYMENT,
+            state="success",
+            environmentUrl="https://a.example",
+            logUrl="https://b.example",
+        ),
     ):
         assert (await look(config, connection)).problem is None
         key = f"3.{config['deployment'].get('state', 'begin')}.mark.1-abc123"
@@ -65,7 +81,9 @@ async def test_a_request_that_is_not_githubs_is_noticed() -> None:
             await _everything(fake, url)
     spec = specs.load("github")
     post = next(
-        call for call in calls if call.request.url.path.endswith("/deployments") and call.request.method == "POST"
+        call
+        for call in calls
+        if call.request.url.path.endswith("/deployments") and call.request.method == "POST"
     )
     base = str(post.request.url.with_path("/"))
     for wrong in (
@@ -75,6 +93,8 @@ async def test_a_request_that_is_not_githubs_is_noticed() -> None:
         {"json": {"ref": "main", "environement": "production"}},
         {"json": {"ref": "main", "required_contexts": "none"}},
     ):
-        request = specs.request("POST", **{"url": post.request.url, "json": {"ref": "main"}, **wrong})
+        request = specs.request(
+            "POST", **{"url": post.request.url, "json": {"ref": "main"}, **wrong}
+        )
         assert spec.problems(specs.Call(request, None), base), wrong
     assert not spec.problems(post, base)

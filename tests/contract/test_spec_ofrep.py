@@ -14,6 +14,9 @@ async def test_requests_are_those_of_ofrep() -> None:
         with specs.recorded() as calls:
             await CONNECTIONS["ofrep"].check(connection)
             for flag in ("voice", "theme", "missing", "invalid", "settings"):
-                await world.verdict("ofrep", {"flag": flag, "users": ["ada"], "others": ["alan"]}, connection, {})
-    # not the answers: in the file every value is also that of a flag without one, and exactly one is demanded
+                await world.verdict(
+                    "ofrep", {"flag": flag, "users": ["ada"], "others": ["alan"]}, connection, {}
+                )
+    # not the answers: in the file every value is also that of a flag without one, and exactly one
+    # is demanded
     specs.load("ofrep").require(calls, base=connection.config.url)

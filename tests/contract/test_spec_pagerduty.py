@@ -16,7 +16,9 @@ async def test_requests_are_those_of_pagerduty() -> None:
             await CONNECTIONS["pagerduty"].check(connection)
             await told("pagerduty", {}, connection, STARTED)
             handle = await told("pagerduty", {}, connection, message("StageFailed", "error"))
-            await told("pagerduty", {}, connection, message("RolledBack", "warning", over=True), handle)
+            await told(
+                "pagerduty", {}, connection, message("RolledBack", "warning", over=True), handle
+            )
     assert len(calls) == 5
     # the file leaves `/v2` to its server
     specs.load("pd_events").require(calls, base=f"{connection.config.url}/v2")

@@ -1,4 +1,5 @@
-"""Every request to Supabase is one that its own OpenAPI file describes, and so is every answer of the fake."""
+"""Every request to Supabase is one that its own OpenAPI file describes, and so is every answer of
+the fake."""
 
 from __future__ import annotations
 
@@ -35,9 +36,16 @@ def filled() -> Supabase:
             "earliest_physical_backup_date_unix": 1_690_000_000,
             "latest_physical_backup_date_unix": int(time.time()),
         },
-        backups=[{"id": 1, "is_physical_backup": True, "status": "COMPLETED", "inserted_at": stamp(NOW)}],
-        services=[{"name": name, "healthy": True, "status": "ACTIVE_HEALTHY"} for name in ("db", "auth", "pooler")],
-        keys=[{"name": "web", "type": "secret", "inserted_at": stamp(NOW), "updated_at": stamp(NOW)}],
+        backups=[
+            {"id": 1, "is_physical_backup": True, "status": "COMPLETED", "inserted_at": stamp(NOW)}
+        ],
+        services=[
+            {"name": name, "healthy": True, "status": "ACTIVE_HEALTHY"}
+            for name in ("db", "auth", "pooler")
+        ],
+        keys=[
+            {"name": "web", "type": "secret", "inserted_at": stamp(NOW), "updated_at": stamp(NOW)}
+        ],
         points={"kept": "AVAILABLE"},
         sql=lambda text, parameters: [{"value": 1}],
     )
@@ -51,7 +59,9 @@ async def test_requests_are_the_vendors() -> None:
             await CONNECTIONS["supabase"].check(link)
             gate = GATES["supabase"]
             for question in QUESTIONS:
-                await gate.measure(gate.config.model_validate({"project": PROJECT, **question}), link)
+                await gate.measure(
+                    gate.config.model_validate({"project": PROJECT, **question}), link
+                )
             action = ACTIONS["supabase"]
             for number, raw in enumerate(ACTS):
                 config = action.config.model_validate({"project": PROJECT, **raw})
@@ -60,10 +70,18 @@ async def test_requests_are_the_vendors() -> None:
                 while (await action.perform(config, link, operation, None)).state != "Succeeded":
                     await action.follow(config, link, operation, None)
             await actions._database_started_at(PROJECT, link)
-        assert {(call.request.method, call.request.url.path.rpartition("/")[2]) for call in calls} >= {
-            ("POST", "undo"), ("POST", "restore-pitr"), ("POST", "restore-point"), ("GET", "restore-point"),
-            ("POST", "secrets"), ("DELETE", "secrets"), ("GET", "secrets"), ("POST", "read-only"),
-        }  # fmt: skip
+        assert {
+            (call.request.method, call.request.url.path.rpartition("/")[2]) for call in calls
+        } >= {
+            ("POST", "undo"),
+            ("POST", "restore-pitr"),
+            ("POST", "restore-point"),
+            ("GET", "restore-point"),
+            ("POST", "secrets"),
+            ("DELETE", "secrets"),
+            ("GET", "secrets"),
+            ("POST", "read-only"),
+        }
         spec.require(calls, base=url)
         # what an unknown restore point is answered is the one thing that the file does not tell
         known = [call for call in calls if call.reply is not None and call.reply.status != 404]

@@ -71,24 +71,64 @@ TABLE = [
     ("explain select 1", {"max": "9"}, "Permanent", "(42601) at character 1: explain"),
     ("select 1; select 2", {"max": "9"}, "Permanent", "one statement only"),
     ("select 1; drop table tasks", {"max": "9"}, "Permanent", "one statement only"),
-    ("commit; insert into tasks values (999)", {"max": "9"}, "Permanent", "(42601) at character 1: commit"),
+    (
+        "commit; insert into tasks values (999)",
+        {"max": "9"},
+        "Permanent",
+        "(42601) at character 1: commit",
+    ),
     ("commit", {"max": "9"}, "Permanent", "(42601)"),
     ("set transaction read write", {"max": "9"}, "Permanent", "(42601)"),
     ("-- nothing", {"max": "9"}, "Permanent", "(42601)"),
     ("copy tasks to stdout", {"max": "9"}, "Permanent", "(42601) at character 1: copy"),
-    ("copy (select 1) to program 'true'", {"max": "9"}, "Permanent", "(42601) at character 1: copy"),
+    (
+        "copy (select 1) to program 'true'",
+        {"max": "9"},
+        "Permanent",
+        "(42601) at character 1: copy",
+    ),
     ("do $x$ begin end $x$", {"max": "9"}, "Permanent", "(42601) at character 1: do"),
-    ("insert into tasks values (999) returning id", {"max": "9"}, "Permanent", "(42601) at character 1: insert"),
-    ("with a as (insert into tasks values (999) returning id) select id from a", {"max": "9"}, "Permanent", "only reads (0A000)"),
+    (
+        "insert into tasks values (999) returning id",
+        {"max": "9"},
+        "Permanent",
+        "(42601) at character 1: insert",
+    ),
+    (
+        "with a as (insert into tasks values (999) returning id) select id from a",
+        {"max": "9"},
+        "Permanent",
+        "only reads (0A000)",
+    ),
     ("select id into mine from tasks", {"max": "9"}, "Permanent", "(42601)"),
     ("select id from tasks for update", {"max": "9"}, "Permanent", "(25006)"),
     ("create table mine (id int)", {"max": "9"}, "Permanent", "(42601) at character 1: create"),
-    ("select set_config('transaction_read_only', 'off', true) = 'off'", {"max": "9"}, "Permanent", "(25001)"),
-    ("select nextval('counter')", {"max": "9"}, "Permanent", "writes; checks run in a read-only transaction (25006)"),
+    (
+        "select set_config('transaction_read_only', 'off', true) = 'off'",
+        {"max": "9"},
+        "Permanent",
+        "(25001)",
+    ),
+    (
+        "select nextval('counter')",
+        {"max": "9"},
+        "Permanent",
+        "writes; checks run in a read-only transaction (25006)",
+    ),
     ("select id from salaries", {"max": "9"}, "Permanent", "may not read or call"),
     ("select pg_read_file('/etc/passwd') = ''", {"max": "9"}, "Permanent", "42501"),
-    ("select id from nowhere", {"max": "9"}, "Permanent", "no such table (42P01) at character 16: nowhere"),
-    ("select nothing from tasks", {"max": "9"}, "Permanent", "no such column (42703) at character 8: nothing"),
+    (
+        "select id from nowhere",
+        {"max": "9"},
+        "Permanent",
+        "no such table (42P01) at character 16: nowhere",
+    ),
+    (
+        "select nothing from tasks",
+        {"max": "9"},
+        "Permanent",
+        "no such column (42703) at character 8: nothing",
+    ),
     ('select "No Such" from tasks', {"max": "9"}, "Permanent", 'at character 8: "No Such"'),
     ("select 'ñ' = 'ñ' and nothing", {"max": "9"}, "Permanent", "at character 22: nothing"),
     ("select nothing() from tasks", {"max": "9"}, "Permanent", "(42883) at character 8: nothing"),
@@ -96,7 +136,12 @@ TABLE = [
     ("selct 1", {"max": "9"}, "Permanent", "(42601) at character 1: selct"),
     ("select $1::int", {"max": "9"}, "Permanent", "does not fill"),
     ("select id / 0 from tasks", {"max": "9"}, "Retryable", "division by zero"),
-    ("select (id || 'secret-of-row')::int from tasks", {"max": "9"}, "Retryable", "cast to (22P02)"),
+    (
+        "select (id || 'secret-of-row')::int from tasks",
+        {"max": "9"},
+        "Retryable",
+        "cast to (22P02)",
+    ),
     ("select 'x'::int", {"max": "9"}, "Retryable", "(22P02) at character 8: 'x'"),
     ("select leak('P0001')", {"max": "9"}, "Retryable", "raises an error (P0001)"),
     ("select leak('42P01')", {"max": "9"}, "Permanent", "no such table (42P01)"),
@@ -104,17 +149,21 @@ TABLE = [
     ("select length(pg_sleep(9)::text)", {"max": "9"}, "Retryable", "too long"),
     ("select count(pg_sleep(0.2)) from tasks", {"max": "9"}, "Retryable", "too long"),
     ("select pg_terminate_backend(pg_backend_pid())", {"max": "9"}, "Retryable", "57P01"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row[0] for row in TABLE])
-async def test_statements(database: world.Postgres, row: tuple[str, dict[str, str], str, str]) -> None:
+async def test_statements(
+    database: world.Postgres, row: tuple[str, dict[str, str], str, str]
+) -> None:
     statement, limits, expected, words = row
     link = world.sql_link(database.url(), timeout=1.5)
     async with world.logs() as lines:
         kind, message = await world.verdict("sql", {"query": statement}, link, limits)
         # the kept connection is as good as new
-        after = await world.verdict("sql", {"query": "select count(*) from tasks"}, link, {"max": "100"})
+        after = await world.verdict(
+            "sql", {"query": "select count(*) from tasks"}, link, {"max": "100"}
+        )
     assert (kind, words in message) == (expected, True), f"{kind}: {message}"
     assert after[0] == "Good", after
     assert "secret-of-row" not in message and "R0W13" not in message
@@ -123,7 +172,10 @@ async def test_statements(database: world.Postgres, row: tuple[str, dict[str, st
 
 async def test_parameters_are_values_and_never_sql(database: world.Postgres) -> None:
     link = world.sql_link(database.url())
-    statement = "select count(*) from tasks where id = any (string_to_array($1, ',')::int[]) and $2 = '''; drop--'"
+    statement = (
+        "select count(*) from tasks where id = any (string_to_array($1, ',')::int[]) and "
+        "$2 = '''; drop--'"
+    )
     config = {"query": statement, "parameters": ["1,2,3", "'; drop--"]}
     assert (await world.verdict("sql", config, link, {"max": "3", "min": "3"}))[0] == "Good"
     percent = {"query": "select 'a%b' like 'a%' and 100 % 7 = 2"}
@@ -139,18 +191,20 @@ async def test_a_gigantic_result_is_not_fetched(database: world.Postgres) -> Non
 
 POWERS = [
     # attributes and memberships                                          words
-    ("superuser",                                                         "is a superuser or may become one"),
-    ("in role root noinherit",                                            "is a superuser or may become one"),
-    ("replication",                                                       "may replicate"),
-    ("in role pg_execute_server_program",                                 "may use files or programs of the server"),
-    ("in role pg_read_server_files noinherit",                            "may use files or programs of the server"),
-    ("in role pg_write_server_files",                                     "may use files or programs of the server"),
-    ("in role pg_signal_backend",                                         "may end the sessions of others"),
-]  # fmt: skip
+    ("superuser", "is a superuser or may become one"),
+    ("in role root noinherit", "is a superuser or may become one"),
+    ("replication", "may replicate"),
+    ("in role pg_execute_server_program", "may use files or programs of the server"),
+    ("in role pg_read_server_files noinherit", "may use files or programs of the server"),
+    ("in role pg_write_server_files", "may use files or programs of the server"),
+    ("in role pg_signal_backend", "may end the sessions of others"),
+]
 
 
 @pytest.mark.parametrize("row", POWERS, ids=[row[0] for row in POWERS])
-async def test_a_role_that_may_do_more_than_read_is_refused(database: world.Postgres, row: tuple[str, str]) -> None:
+async def test_a_role_that_may_do_more_than_read_is_refused(
+    database: world.Postgres, row: tuple[str, str]
+) -> None:
     """A function that a query calls does what the role may do, and no rollback undoes it."""
     with role(database, row[0]) as url:
         question = {"query": "select count(*) = 0 from tasks where false"}
@@ -166,10 +220,14 @@ async def test_a_program_runs_only_where_the_connection_says_so(database: world.
     with role(database, "superuser") as url, database.admin("shop") as admin:
         program = f"copy (select 1) to program ''touch {mark}''"
         body = f"begin execute '{program}'; return 1; end"
-        admin.execute(f"create function run() returns int language plpgsql as $x$ {body} $x$".encode())
+        admin.execute(
+            f"create function run() returns int language plpgsql as $x$ {body} $x$".encode()
+        )
         try:
             question = {"query": "select run()"}
-            assert (await world.verdict("sql", question, world.sql_link(url), {"max": "1"}))[0] == "Permanent"
+            assert (await world.verdict("sql", question, world.sql_link(url), {"max": "1"}))[
+                0
+            ] == "Permanent"
             assert not mark.exists()
             trusted = world.sql_link(url, superuser="Allowed")
             assert (await world.verdict("sql", question, trusted, {"max": "1"}))[0] == "Good"
@@ -179,15 +237,20 @@ async def test_a_program_runs_only_where_the_connection_says_so(database: world.
             admin.execute("drop function run()")
 
 
-@pytest.mark.parametrize("held", ["nocreaterole", "createrole createdb bypassrls", "in role pg_monitor"])
+@pytest.mark.parametrize(
+    "held", ["nocreaterole", "createrole createdb bypassrls", "in role pg_monitor"]
+)
 async def test_a_role_that_a_rollback_undoes_is_good(database: world.Postgres, held: str) -> None:
     with role(database, held) as url:
-        assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[0] == "Good"
+        assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[
+            0
+        ] == "Good"
 
 
 @contextlib.contextmanager
 def role(database: world.Postgres, held: str) -> Iterator[str]:
-    """A role with these attributes, and one that is as strong as any, for as long as it is needed; its URL."""
+    """A role with these attributes, and one that is as strong as any, for as long as it is needed;
+    its URL."""
     with database.admin() as admin:
         admin.execute("create role root superuser")
         admin.execute(f"create role guest login password '{world.PASSWORD}' {held}".encode())
@@ -205,7 +268,9 @@ async def test_the_first_of_several_hosts_that_answers(database: world.Postgres)
         hosts = ",".join(f"127.0.0.1:{port}" for port in (1, database.port, 2))
         return world.sql_link(f"postgresql://reader:{password}@{hosts}/shop")
 
-    assert (await world.verdict("sql", {"query": "select true"}, link(world.PASSWORD_QUOTED), {}))[0] == "Good"
+    assert (await world.verdict("sql", {"query": "select true"}, link(world.PASSWORD_QUOTED), {}))[
+        0
+    ] == "Good"
     found = await world.verdict("sql", {"query": "select true"}, link("wrong"), {})
     assert found == ("Permanent", "cannot connect to the database: the password is refused (28P01)")
 
@@ -230,7 +295,9 @@ async def test_a_question_costs_two_round_trips(database: world.Postgres) -> Non
             await asyncio.gather(pipe(reader, there, "there"), pipe(back, writer, "back"))
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
-        url = database.url().replace(f":{database.port}", f":{listening.sockets[0].getsockname()[1]}")
+        url = database.url().replace(
+            f":{database.port}", f":{listening.sockets[0].getsockname()[1]}"
+        )
         link = world.sql_link(url)
         question = {"query": "select count(*) = $1::int from tasks", "parameters": ["100"]}
         for most in (8, 2, 2):
@@ -251,23 +318,36 @@ async def test_nothing_of_a_session_outlives_its_question(database: world.Postgr
     with database.admin("shop") as admin:
         held = admin.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone()
     assert held == (0,)
-    assert (await world.verdict("sql", {"query": "select count(*) = 100 from tasks"}, link, {}))[0] == "Good"
+    assert (await world.verdict("sql", {"query": "select count(*) = 100 from tasks"}, link, {}))[
+        0
+    ] == "Good"
 
 
 async def test_connections_are_kept_and_few(database: world.Postgres) -> None:
     link = world.sql_link(database.url(), timeout=5.0)
     found = await asyncio.gather(
-        *(world.verdict("sql", {"query": "select pg_backend_pid() + 0 * sum(length(pg_sleep(0.02)::text))"}, link, {"max": "1"})
-          for _ in range(20))
-    )  # fmt: skip
+        *(
+            world.verdict(
+                "sql",
+                {"query": "select pg_backend_pid() + 0 * sum(length(pg_sleep(0.02)::text))"},
+                link,
+                {"max": "1"},
+            )
+            for _ in range(20)
+        )
+    )
     assert len({message for _, message in found}) <= postgres.MAX_SESSIONS
     with database.admin() as admin:
-        count = admin.execute("select count(*) from pg_stat_activity where application_name = 'gatewright'").fetchone()
+        count = admin.execute(
+            "select count(*) from pg_stat_activity where application_name = 'gatewright'"
+        ).fetchone()
     assert count is not None and count[0] <= postgres.MAX_SESSIONS
     await CONNECTIONS["postgres"].close()
     await asyncio.sleep(0.2)
     with database.admin() as admin:
-        left = admin.execute("select count(*) from pg_stat_activity where application_name = 'gatewright'").fetchone()
+        left = admin.execute(
+            "select count(*) from pg_stat_activity where application_name = 'gatewright'"
+        ).fetchone()
     assert left == (0,)
 
 
@@ -276,7 +356,10 @@ async def test_a_connection_that_broke_while_idle_is_no_error(database: world.Po
     question = {"query": "select count(*) = 100 from tasks"}
     assert (await world.verdict("sql", question, link, {}))[0] == "Good"
     with database.admin() as admin:
-        admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gatewright'")
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name "
+            "= 'gatewright'"
+        )
     assert (await world.verdict("sql", question, link, {}))[0] == "Good"
 
 
@@ -288,16 +371,26 @@ async def test_a_connection_that_broke_while_idle_is_no_error(database: world.Po
         ({"database": "nowhere"}, "Permanent", "no such database"),
         ({"query": "?sslmode=require"}, "Permanent", "does not speak TLS"),
         ({"query": "?options=-c%20statement_timeout%3D0"}, "Permanent", "may not set options"),
-        ({"query": "?sslkey=/etc/shadow&passfile=/etc/shadow"}, "Permanent", "may not set passfile, sslkey"),
+        (
+            {"query": "?sslkey=/etc/shadow&passfile=/etc/shadow"},
+            "Permanent",
+            "may not set passfile, sslkey",
+        ),
         ({"query": "?service=x"}, "Permanent", "may not set service"),
         ({"query": "?hostaddr=127.0.0.1"}, "Permanent", "may not set hostaddr"),
         ({"query": "?host=/var/run/postgresql"}, "Permanent", "is not a host name"),
-        ({"query": "?sslmode=disable&connect_timeout=3"}, "Permanent", "may not set connect_timeout"),
+        (
+            {"query": "?sslmode=disable&connect_timeout=3"},
+            "Permanent",
+            "may not set connect_timeout",
+        ),
         ({"query": "?nonsense=1"}, "Permanent", "cannot be read"),
         ({"query": "?application_name=a%0d%0ab"}, "Permanent", "no control characters"),
     ],
 )
-async def test_logins(database: world.Postgres, change: dict[str, str], expected: str, words: str) -> None:
+async def test_logins(
+    database: world.Postgres, change: dict[str, str], expected: str, words: str
+) -> None:
     link = world.sql_link(database.url(**change), timeout=3.0)
     async with world.logs() as lines:
         kind, message = await world.verdict("sql", {"query": "select 1"}, link, {"max": "1"})
@@ -314,7 +407,11 @@ async def test_logins(database: world.Postgres, change: dict[str, str], expected
         ("postgresql:///shop", "Permanent", "names no host"),
         ("postgresql://127.0.0.1/shop", "Permanent", "names no user"),
         ("postgresql://reader@127.0.0.1,/shop", "Permanent", "names no host"),
-        ("postgresql://reader@127.0.0.1:1,127.0.0.1:2,127.0.0.1/shop?port=1,2", "Permanent", "one port"),
+        (
+            "postgresql://reader@127.0.0.1:1,127.0.0.1:2,127.0.0.1/shop?port=1,2",
+            "Permanent",
+            "one port",
+        ),
         ("postgresql://reader@localhost/shop", "Permanent", "loopback"),
         ("postgresql://reader@169.254.169.254/shop", "Permanent", "link-local"),
         ("postgresql://reader@[::1]:5432/shop", "Permanent", "loopback"),
@@ -325,7 +422,9 @@ async def test_logins(database: world.Postgres, change: dict[str, str], expected
     ],
 )
 async def test_urls(url: str, expected: str, words: str) -> None:
-    kind, message = await world.verdict("sql", {"query": "select 1"}, world.sql_link(url, timeout=5.0), {"max": "1"})
+    kind, message = await world.verdict(
+        "sql", {"query": "select 1"}, world.sql_link(url, timeout=5.0), {"max": "1"}
+    )
     assert (kind, words in message) == (expected, True), f"{kind}: {message}"
 
 
@@ -346,14 +445,19 @@ async def _server(answer: bytes | None) -> AsyncIterator[int]:
             client.abort()
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["http", "closes", "silent"])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["http", "closes", "silent"]
+)
 async def test_what_is_no_database(answer: bytes | None) -> None:
     async with asyncio.TaskGroup() as group:
         found: list[Any] = []
 
         async def ask() -> None:
             async with _server(answer) as port:
-                link = world.sql_link(f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop", timeout=0.5)
+                link = world.sql_link(
+                    f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop",
+                    timeout=0.5,
+                )
                 found.extend(await world.verdict("sql", {"query": "select 1"}, link, {"max": "1"}))
                 await CONNECTIONS["postgres"].close()
 
@@ -368,12 +472,15 @@ async def test_no_connection_left(database: world.Postgres) -> None:
         with contextlib.suppress(Exception):
             for _ in range(40):
                 stack.enter_context(contextlib.closing(database.admin()))
-        kind, message = await world.verdict("sql", {"query": "select 1"}, world.sql_link(database.url()), {"max": "1"})
+        kind, message = await world.verdict(
+            "sql", {"query": "select 1"}, world.sql_link(database.url()), {"max": "1"}
+        )
     assert (kind, "cannot connect" in message) == ("Retryable", True), message
 
 
 async def test_a_server_that_stops_answering_does_not_hold_us(database: world.Postgres) -> None:
-    """In the middle of a statement nothing comes any more: the question ends in its time, and is cleaned up behind."""
+    """In the middle of a statement nothing comes any more: the question ends in its time, and is
+    cleaned up behind."""
     goes_on = asyncio.Event()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -391,10 +498,14 @@ async def test_a_server_that_stops_answering_does_not_hold_us(database: world.Po
         writer.close()
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
-        url = database.url().replace(f":{database.port}", f":{listening.sockets[0].getsockname()[1]}")
+        url = database.url().replace(
+            f":{database.port}", f":{listening.sockets[0].getsockname()[1]}"
+        )
         link = world.sql_link(url, timeout=0.5)
         assert (await world.verdict("sql", {"query": "select true"}, link, {}))[0] == "Good"
-        asked = world.verdict("sql", {"query": "select true or length(pg_sleep(0)::text) > 0"}, link, {})
+        asked = world.verdict(
+            "sql", {"query": "select true or length(pg_sleep(0)::text) > 0"}, link, {}
+        )
         kind, message = await asyncio.wait_for(asked, 20)
         assert (kind, "no answer within 0.5s" in message) == ("Retryable", True), message
         goes_on.set()
@@ -422,22 +533,28 @@ async def test_the_address_is_checked_when_connecting(
 
     monkeypatch.setattr(addresses, "_look_up", lookup)
     url = database.url().replace("127.0.0.1", "db.example.com")
-    assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[0] == "Good"
+    assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[
+        0
+    ] == "Good"
     await CONNECTIONS["postgres"].close()
     addresses.set_allowed(networks.AddressSetting())
     kind, message = await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {})
-    assert (kind, "db.example.com (127.0.0.1) is loopback" in message) == ("Permanent", True), message
+    assert (kind, "db.example.com (127.0.0.1) is loopback" in message) == ("Permanent", True), (
+        message
+    )
     assert asked == ["db.example.com", "db.example.com"]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Named questions
 
 
 @pytest.fixture(scope="module")
 def counted() -> Iterator[world.Postgres]:
     """A PostgreSQL with pg_stat_statements, and a role that may see all of it."""
-    with world.postgres("shared_preload_libraries=pg_stat_statements", "pg_stat_statements.max=100") as running:
+    with world.postgres(
+        "shared_preload_libraries=pg_stat_statements", "pg_stat_statements.max=100"
+    ) as running:
         with running.admin("shop") as admin:
             admin.execute("create schema extensions")
             admin.execute("create extension pg_stat_statements schema extensions")
@@ -467,7 +584,10 @@ def schema(database: world.Postgres, *statements: str) -> Iterator[None]:
             admin.execute("drop schema app cascade")
 
 
-SECURED = ["alter table {0} enable row level security", 'create policy "read {0}" on {0} using (true)']
+SECURED = [
+    "alter table {0} enable row level security",
+    'create policy "read {0}" on {0} using (true)',
+]
 GOOD = ["create table notes (id int)", *(text.format("notes") for text in SECURED)]
 MANY = [f"create table t{n} (id int)" for n in range(5)]
 PARTS = [
@@ -477,8 +597,18 @@ PARTS = [
 ]
 RLS: list[tuple[list[str], dict[str, Any], str, str]] = [
     (GOOD, {}, "Good", "1 tables, each"),
-    ([*GOOD, "create view v as select 1", "create materialized view m as select 1"], {}, "Good", "1 tables, each"),
-    ([*GOOD, "create table bare (id int)"], {}, "Breach", "1 > 0 (1 without row level security: app.bare)"),
+    (
+        [*GOOD, "create view v as select 1", "create materialized view m as select 1"],
+        {},
+        "Good",
+        "1 tables, each",
+    ),
+    (
+        [*GOOD, "create table bare (id int)"],
+        {},
+        "Breach",
+        "1 > 0 (1 without row level security: app.bare)",
+    ),
     ([*GOOD, 'create table "Odd Name" (id int)'], {}, "Breach", "app.Odd Name"),
     (MANY, {}, "Breach", "5 > 0 (5 without row level security: app.t0, app.t1, app.t2 and 2 more)"),
     (
@@ -502,7 +632,12 @@ RLS: list[tuple[list[str], dict[str, Any], str, str]] = [
         "Breach",
         "1 missing policies: write notes on app.notes",
     ),
-    (GOOD, {"policies": [{"table": "app.gone", "name": "x"}]}, "Breach", "missing policies: x on app.gone"),
+    (
+        GOOD,
+        {"policies": [{"table": "app.gone", "name": "x"}]},
+        "Breach",
+        "missing policies: x on app.gone",
+    ),
     (
         GOOD,
         {"policies": [{"table": "tasks", "name": "x"}]},
@@ -517,12 +652,18 @@ RLS: list[tuple[list[str], dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize("statements, question, expected, words", RLS)
 async def test_row_level_security(
-    database: world.Postgres, statements: list[str], question: dict[str, Any], expected: str, words: str
+    database: world.Postgres,
+    statements: list[str],
+    question: dict[str, Any],
+    expected: str,
+    words: str,
 ) -> None:
     """A role that may read nothing of the tables sees all of it."""
     with schema(database, *statements):
         link = world.sql_link(database.url())
-        kind, message = await world.verdict("sql", {"rls": {"schemas": ["app"], **question}}, link, {"max": "0"})
+        kind, message = await world.verdict(
+            "sql", {"rls": {"schemas": ["app"], **question}}, link, {"max": "0"}
+        )
     assert (kind, words in message) == (expected, True), f"{kind}: {message}"
 
 
@@ -531,21 +672,36 @@ async def test_a_database_of_many_tables_is_told_in_few_words(database: world.Po
     create = "execute format('create table %s%s (id int)', repeat('t', 55), n)"
     with schema(database, f"do $x$ begin for n in 1..1200 loop {create}; end loop; end $x$"):
         link = world.sql_link(database.url(), timeout=10.0)
-        kind, message = await world.verdict("sql", {"rls": {"schemas": ["app"]}}, link, {"max": "0"})
-    assert (kind, "1200 > 0 (1200 without" in message, "and 1197 more" in message) == ("Breach", True, True), message
+        kind, message = await world.verdict(
+            "sql", {"rls": {"schemas": ["app"]}}, link, {"max": "0"}
+        )
+    assert (kind, "1200 > 0 (1200 without" in message, "and 1197 more" in message) == (
+        "Breach",
+        True,
+        True,
+    ), message
 
 
-async def test_connections_of_others_must_be_seen(database: world.Postgres, counted: world.Postgres) -> None:
-    """Without the right to see them, sessions of other roles are counted by nobody: a full server would look idle."""
+async def test_connections_of_others_must_be_seen(
+    database: world.Postgres, counted: world.Postgres
+) -> None:
+    """Without the right to see them, sessions of other roles are counted by nobody: a full server
+    would look idle."""
     with contextlib.ExitStack() as stack:
         for server in (database, counted):
             for _ in range(9):
                 stack.enter_context(contextlib.closing(server.admin()))
-        blind = await world.verdict("sql", {"connections": {}}, world.sql_link(database.url()), {"max": "80%"})
+        blind = await world.verdict(
+            "sql", {"connections": {}}, world.sql_link(database.url()), {"max": "80%"}
+        )
         link = world.sql_link(counted.url())
         seeing = await world.verdict("sql", {"connections": {}}, link, {"max": "80%"})
         strict = await world.verdict("sql", {"connections": {}}, link, {"max": "50%"})
-    assert (blind[0], "may not see" in blind[1], "pg_read_all_stats" in blind[1]) == ("NoData", True, True), blind
+    assert (blind[0], "may not see" in blind[1], "pg_read_all_stats" in blind[1]) == (
+        "NoData",
+        True,
+        True,
+    ), blind
     # 20, less 3 for superusers; 9 of them, and our own
     assert seeing == ("Good", "10 of 17 connections")
     assert strict == ("Breach", "58.82% > 50% (10 of 17 connections)")
@@ -553,7 +709,10 @@ async def test_connections_of_others_must_be_seen(database: world.Postgres, coun
 
 async def test_blocked_sessions(database: world.Postgres) -> None:
     link = world.sql_link(database.url())
-    assert await world.verdict("sql", {"blocked": {}}, link, {"max": "0"}) == ("Good", "nobody waits for a lock")
+    assert await world.verdict("sql", {"blocked": {}}, link, {"max": "0"}) == (
+        "Good",
+        "nobody waits for a lock",
+    )
     with contextlib.closing(database.admin("shop")) as holder, ThreadPoolExecutor(2) as pool:
         holder.execute("begin; lock table tasks in access exclusive mode")
         waiting = [pool.submit(_lock, database) for _ in range(2)]
@@ -580,7 +739,9 @@ def _lock(database: world.Postgres) -> None:
 
 def _waiting(database: world.Postgres) -> int:
     with database.admin() as admin:
-        found = admin.execute("select count(distinct pid) from pg_locks where not granted").fetchone()
+        found = admin.execute(
+            "select count(distinct pid) from pg_locks where not granted"
+        ).fetchone()
     return found[0] if found else 0
 
 
@@ -593,8 +754,12 @@ async def _until(ready: Callable[[], bool]) -> None:
 SLOW = {"slowQueries": {"over": "100ms"}}
 
 
-async def _slow(database: world.Postgres, question: dict[str, Any] = SLOW, **limits: str) -> tuple[str, str]:
-    return await world.verdict("sql", question, world.sql_link(database.url(), timeout=3.0), limits or {"max": "0"})
+async def _slow(
+    database: world.Postgres, question: dict[str, Any] = SLOW, **limits: str
+) -> tuple[str, str]:
+    return await world.verdict(
+        "sql", question, world.sql_link(database.url(), timeout=3.0), limits or {"max": "0"}
+    )
 
 
 def _run(database: world.Postgres, *statements: str) -> None:
@@ -635,19 +800,26 @@ async def test_nothing_ran_since_the_last_look(counted: world.Postgres) -> None:
     """Looking must not be the traffic that is found."""
     await _slow(counted)
     for _ in range(2):
-        assert await _slow(counted) == ("NoData", "no statement of another role has ended since the last look")
+        assert await _slow(counted) == (
+            "NoData",
+            "no statement of another role has ended since the last look",
+        )
 
 
 @pytest.mark.parametrize(
     "statement",
-    ["select extensions.pg_stat_statements_reset()", "select extensions.pg_stat_statements_reset(queryid => {0})"],
+    [
+        "select extensions.pg_stat_statements_reset()",
+        "select extensions.pg_stat_statements_reset(queryid => {0})",
+    ],
 )
 async def test_counters_that_began_anew(counted: world.Postgres, statement: str) -> None:
     _run(counted, "select count(*) from tasks")
     await _slow(counted)
     with counted.admin("shop") as admin:
         found = admin.execute(
-            "select queryid from extensions.pg_stat_statements where query = 'select count(*) from tasks'"
+            "select queryid from extensions.pg_stat_statements where query = 'select "
+            "count(*) from tasks'"
         ).fetchone()
     assert found is not None
     _run(counted, statement.format(found[0]), "select count(*) from tasks", "select pg_sleep(0.15)")
@@ -662,7 +834,9 @@ async def test_statements_that_were_dropped(counted: world.Postgres) -> None:
     assert (kind, "pg_stat_statements.max" in message) == ("NoData", True), message
 
 
-async def test_a_look_long_ago_is_none(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_long_ago_is_none(
+    counted: world.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _slow(counted)
     monkeypatch.setattr(catalogs, "MAX_LOOK_AGE_S", -1.0)
     assert await _slow(counted) == ("NoData", "the first look; the next one can tell")
@@ -681,16 +855,22 @@ async def test_looks_in_quick_succession_are_compared_with_the_one_before(
     assert (await _slow(counted))[0] == "Breach", "seen from the look before, it is still there"
 
 
-async def test_too_many_statements_to_compare(counted: world.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_statements_to_compare(
+    counted: world.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(catalogs, "_STATEMENTS", catalogs._STATEMENTS.replace("10000", "1"))
     monkeypatch.setattr(catalogs, "MAX_STATEMENTS", 1)
     _run(counted, "select count(*) from tasks", "select 1, 2, 3")
     kind, message = await _slow(counted)
-    assert (kind, "too many to compare; lower pg_stat_statements.max" in message) == ("NoData", True), message
+    assert (kind, "too many to compare; lower pg_stat_statements.max" in message) == (
+        "NoData",
+        True,
+    ), message
 
 
 def test_what_is_kept_of_looks_is_bounded_and_no_namespace_drives_out_another() -> None:
-    """However many questions there are; the one that asked last is kept, and so is that of another namespace."""
+    """However many questions there are; the one that asked last is kept, and so is that of another
+    namespace."""
     counters = {f"1/{number}": (1, 1.0) for number in range(catalogs.MAX_STATEMENTS)}
     look = catalogs._Look(0.0, (0.0, 0.0), 0, counters)
     catalogs._previous_look(_linked("quiet", "quiet"), "1s", look)
@@ -704,8 +884,13 @@ def _linked(identity: str, namespace: str) -> OpenConnection:
     return OpenConnection("db", identity, None, 1.0, {}, namespace)
 
 
-async def test_slow_queries_without_what_they_need(database: world.Postgres, counted: world.Postgres) -> None:
-    assert await _slow(database) == ("NoData", "pg_stat_statements is not there; create extension pg_stat_statements")
+async def test_slow_queries_without_what_they_need(
+    database: world.Postgres, counted: world.Postgres
+) -> None:
+    assert await _slow(database) == (
+        "NoData",
+        "pg_stat_statements is not there; create extension pg_stat_statements",
+    )
     with database.admin("shop") as admin:
         admin.execute("create extension pg_stat_statements")
         try:
@@ -722,13 +907,19 @@ async def test_slow_queries_without_what_they_need(database: world.Postgres, cou
             kind, message = await _slow(counted)
         finally:
             admin.execute("grant pg_read_all_stats to reader")
-    assert (kind, "may not see" in message, "grant it" in message) == ("NoData", True, True), message
+    assert (kind, "may not see" in message, "grant it" in message) == ("NoData", True, True), (
+        message
+    )
 
 
 @pytest.mark.parametrize(
-    "question", [{"rls": {}}, {"connections": {}}, SLOW, {"blocked": {}}], ids=lambda q: next(iter(q))
+    "question",
+    [{"rls": {}}, {"connections": {}}, SLOW, {"blocked": {}}],
+    ids=lambda q: next(iter(q)),
 )
-async def test_named_questions_say_no_secret_and_never_pass_where_nothing_answers(question: dict[str, Any]) -> None:
+async def test_named_questions_say_no_secret_and_never_pass_where_nothing_answers(
+    question: dict[str, Any],
+) -> None:
     url = f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:1/shop"
     kind, message = await world.verdict("sql", question, world.sql_link(url), {"max": "0"})
     assert (kind, "refused" in message) == ("Retryable", True), message
@@ -758,7 +949,7 @@ def test_a_named_question_means_nothing_without_a_limit(name: str) -> None:
     assert GATES["sql"].config.model_validate({"query": "select 1"}).limits == "optional"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The backup script of the documentation
 
 
@@ -774,10 +965,15 @@ def _backup(database: world.Postgres, name: str, folder: Path) -> dict[str, str]
         "TERMINATION_LOG": str(folder / "message"),
         "PATH": f"{programs[-1].parent}:{os.environ['PATH']}" if programs else os.environ["PATH"],
     }
-    subprocess.run(["sh", "-c", script], env=environment, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        ["sh", "-c", script], env=environment, check=True, capture_output=True, timeout=60
+    )
     message = (folder / "message").read_text()
     assert len(message) < 4096
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(message).items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in json.loads(message).items()
+    }
 
 
 def test_the_backup_script_proves_a_backup(database: world.Postgres, tmp_path: Path) -> None:
@@ -800,7 +996,9 @@ def test_the_backup_script_does_not_prove_a_backup_of_the_wrong_database(
     assert "its tables are not told" in found
 
 
-def test_the_backup_script_fails_where_there_is_no_database(database: world.Postgres, tmp_path: Path) -> None:
+def test_the_backup_script_fails_where_there_is_no_database(
+    database: world.Postgres, tmp_path: Path
+) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         _backup(database, "nowhere", tmp_path)
     assert not (tmp_path / "message").exists()

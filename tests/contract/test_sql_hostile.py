@@ -1,7 +1,8 @@
-"""sql gates against a server that sends without an end, in every part of the protocol: it is cut off, and costs little.
+"""sql gates against a server that sends without an end, in every part of the protocol: it is cut
+off, and costs little.
 
-Below the driver, so what is tested is the memory of the process: libpq reads a message whole, and makes room for what the
-message says of itself.
+Below the driver, so what is tested is the memory of the process: libpq reads a message whole, and
+makes room for what the message says of itself.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def _memory(name: str) -> int:
 
 def link(port: int, query: str = "", timeout: float = 2.0) -> OpenConnection:
     """A Connection to a port of this machine."""
-    return world.sql_link(f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop{query}", timeout)
+    return world.sql_link(
+        f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop{query}", timeout
+    )
 
 
 async def test_the_server_is_honest_until_it_floods() -> None:
@@ -73,7 +76,9 @@ async def test_a_flood_is_cut_off(part: str, flood: str) -> None:
     world.assert_silent(*lines)
 
 
-@pytest.mark.parametrize("query", ["?sslmode=require", "?sslmode=prefer", "?sslmode=require&sslnegotiation=direct"])
+@pytest.mark.parametrize(
+    "query", ["?sslmode=require", "?sslmode=prefer", "?sslmode=require&sslnegotiation=direct"]
+)
 @pytest.mark.parametrize("flood", ["an error", "nonsense", "errors", "settings"])
 async def test_a_flood_in_place_of_tls_is_cut_off(flood: str, query: str) -> None:
     with hostile(flood, after=0, tls=True) as port, growth(8 * MIB):
@@ -108,7 +113,10 @@ async def test_sixteen_floods_at_once(flood: str) -> None:
         ports = [stack.enter_context(hostile(flood, PARTS["rows"])) for _ in range(16)]
         with growth(24 * MIB):
             found = await asyncio.gather(
-                *(world.verdict("sql", QUESTION, link(port, timeout=10.0), {"max": "1"}) for port in ports)
+                *(
+                    world.verdict("sql", QUESTION, link(port, timeout=10.0), {"max": "1"})
+                    for port in ports
+                )
             )
             await CONNECTIONS["postgres"].close()
     assert all(any(words in message for words in ENDINGS) for _, message in found), found
@@ -121,18 +129,26 @@ async def test_a_text_of_two_hundred_megabytes_is_never_sent(database: world.Pos
     for statement, words in (
         ("select repeat('x', 200000000)", "of type text"),
         ("select repeat('9', 130000)::numeric", ENDINGS[0]),
-        ("select (select array_agg(repeat('x', 1000)) from generate_series(1, 50000))", "of type text[]"),
+        (
+            "select (select array_agg(repeat('x', 1000)) from generate_series(1, 50000))",
+            "of type text[]",
+        ),
     ):
         with growth(4 * MIB):
-            kind, message = await world.verdict("sql", {"query": statement}, connection, {"max": "1"})
+            kind, message = await world.verdict(
+                "sql", {"query": statement}, connection, {"max": "1"}
+            )
         assert (kind, words in message) == ("Permanent", True), message
 
 
 async def test_a_connection_ends_after_what_a_driver_may_remember(database: world.Postgres) -> None:
-    """What is kept of a server is bounded over the connection's life, and not only for each question."""
+    """What is kept of a server is bounded over the connection's life, and not only for each
+    question."""
     connection = world.sql_link(database.url(), timeout=10.0)
     question = {"query": "select pg_backend_pid() + ('0.' || repeat('0', 16000))::numeric"}
     fits = postgres.MAX_SESSION_BYTES // 17_000
-    found = [(await world.verdict("sql", question, connection, {"max": "1"}))[1] for _ in range(2 * fits)]
+    found = [
+        (await world.verdict("sql", question, connection, {"max": "1"}))[1] for _ in range(2 * fits)
+    ]
     assert found[1:fits] == found[: fits - 1], "it is kept"
     assert len(set(found)) == 2, "and not for ever"

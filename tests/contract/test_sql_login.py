@@ -1,4 +1,5 @@
-"""The login of sql gates: TLS, certificates, passwords, and servers that ask for more than a login may cost."""
+"""The login of sql gates: TLS, certificates, passwords, and servers that ask for more than a login
+may cost."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ from tests.fakes.postgres_server import LOGGED_IN, POWERLESS, message
 QUESTION = {"query": "select 1"}
 
 
-def link(port: int, query: str = "", password: str = world.PASSWORD_QUOTED, timeout: float = 5.0) -> OpenConnection:
+def link(
+    port: int, query: str = "", password: str = world.PASSWORD_QUOTED, timeout: float = 5.0
+) -> OpenConnection:
     """A Connection to a port of this machine."""
     credentials = f"reader:{password}" if password else "reader"
     return world.sql_link(f"postgresql://{credentials}@127.0.0.1:{port}/shop{query}", timeout)
@@ -39,7 +42,7 @@ async def ask(port: int, query: str = "?sslmode=disable", **options: str) -> tup
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Iterations
 
 
@@ -55,7 +58,9 @@ async def ask(port: int, query: str = "?sslmode=disable", **options: str) -> tup
         (-4096, "cannot be used"),
     ],
 )
-async def test_iterations_have_a_limit(iterations: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_iterations_have_a_limit(
+    iterations: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key is derived for no more of them than a login may cost: none is, here."""
     derived: list[int] = []
     monkeypatch.setattr(hashlib, "pbkdf2_hmac", lambda *arguments: derived.append(arguments[3]))
@@ -65,7 +70,9 @@ async def test_iterations_have_a_limit(iterations: int, words: str, monkeypatch:
     assert derived == []
 
 
-async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """And what it costs is counted as if it had been read."""
     under_way = most = 0
     really = postgres_login.ScramClient.get_client_final
@@ -89,7 +96,12 @@ async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(mo
         with meter.count_received() as received:
             found = await asyncio.gather(
                 *(
-                    world.verdict("sql", QUESTION, link(port, f"?sslmode=disable&application_name=a{n}"), {"max": "1"})
+                    world.verdict(
+                        "sql",
+                        QUESTION,
+                        link(port, f"?sslmode=disable&application_name=a{n}"),
+                        {"max": "1"},
+                    )
                     for n in range(4)
                 )
             )
@@ -99,11 +111,13 @@ async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(mo
     assert received.size >= 4 * 100_000 * postgres_login.BYTES_PER_ITERATION
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Who lets the role in
 
 
-@pytest.mark.parametrize("final", [b"v=" + b"A" * 43 + b"=", b"e=other-error", b"e=\xff", b"", b"v=", None], ids=repr)
+@pytest.mark.parametrize(
+    "final", [b"v=" + b"A" * 43 + b"=", b"e=other-error", b"e=\xff", b"", b"v=", None], ids=repr
+)
 async def test_a_server_that_does_not_know_the_password(final: bytes | None) -> None:
     """It would have let anybody in; what it answers says nothing about the database."""
     async with server(scram(4096, final=final)) as port:
@@ -182,7 +196,9 @@ async def test_what_servers_say(said: bytes, expected: str, words: str) -> None:
 async def test_a_password_is_needed_and_there_is_none() -> None:
     for request in (wants(3), wants(5, b"salt"), wants(10, b"SCRAM-SHA-256\0\0")):
 
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes = request) -> None:
+        async def talk(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes = request
+        ) -> None:
             writer.write(said)
             await reader.read(1)
 
@@ -198,7 +214,8 @@ async def test_a_role_whose_password_scram_does_not_take() -> None:
 
 
 async def test_nobody_else_gets_in_by_the_loopback_port() -> None:
-    """The relay's login is the role's: whoever finds its port before the driver does is sent away, and hears nothing."""
+    """The relay's login is the role's: whoever finds its port before the driver does is sent away,
+    and hears nothing."""
     asked = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -210,7 +227,9 @@ async def test_nobody_else_gets_in_by_the_loopback_port() -> None:
         body = struct.pack("!i", protocol) + b"user\0" + user + b"\0database\0shop\0\0"
         return struct.pack("!i", len(body) + 4) + body
 
-    login = postgres_login.Login("reader", "x", "disable", False, "prefer", "shop", lambda size: None)
+    login = postgres_login.Login(
+        "reader", "x", "disable", False, "prefer", "shop", lambda size: None
+    )
     for said in (
         startup(b"reader"),
         startup(b""),
@@ -222,7 +241,9 @@ async def test_nobody_else_gets_in_by_the_loopback_port() -> None:
     ):
         async with server(talk) as port:
             relay = Relay(1 << 20)
-            host, leads = await relay.lead_to(RelayRoute("127.0.0.1", port, 0.5, lambda d, s: login.open("x", d, s)))
+            host, leads = await relay.lead_to(
+                RelayRoute("127.0.0.1", port, 0.5, lambda d, s: login.open("x", d, s))
+            )
             reader, writer = await asyncio.open_connection(host, leads)
             writer.write(said)
             with contextlib.suppress(ConnectionError):
@@ -232,7 +253,7 @@ async def test_nobody_else_gets_in_by_the_loopback_port() -> None:
     assert asked == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # TLS
 
 
@@ -256,19 +277,26 @@ async def test_settings(query: str, words: str) -> None:
 
 @contextlib.contextmanager
 def tls_database(*hosts: str) -> Iterator[tuple[world.Postgres, str]]:
-    """A PostgreSQL with a certificate for these hosts; and the path of the certificate that vouches for it."""
+    """A PostgreSQL with a certificate for these hosts; and the path of the certificate that vouches
+    for it."""
     authority = Authority.create()
     pair = authority.issue("postgres", hosts=list(hosts))
     with tempfile.TemporaryDirectory(prefix="gatewright-tls-") as directory:
         Path(directory).chmod(0o755)
-        for name, content in (("cert", pair.certificate), ("key", pair.key), ("ca", authority.certificate)):
+        for name, content in (
+            ("cert", pair.certificate),
+            ("key", pair.key),
+            ("ca", authority.certificate),
+        ):
             path = Path(directory, name)
             path.write_bytes(content)
             path.chmod(0o600 if name == "key" else 0o644)
             if name == "key":
                 with contextlib.suppress(PermissionError, LookupError):
                     shutil.chown(path, "postgres", "postgres")
-        with world.postgres("ssl=on", f"ssl_cert_file={directory}/cert", f"ssl_key_file={directory}/key") as running:
+        with world.postgres(
+            "ssl=on", f"ssl_cert_file={directory}/cert", f"ssl_key_file={directory}/key"
+        ) as running:
             yield running, f"{directory}/ca"
 
 
@@ -305,7 +333,9 @@ async def secured(port: int, host: str, query: str) -> tuple[str, str]:
     return found
 
 
-async def test_certificates_are_checked_by_the_name_of_the_url(names: None, trust: Callable[[str], None]) -> None:
+async def test_certificates_are_checked_by_the_name_of_the_url(
+    names: None, trust: Callable[[str], None]
+) -> None:
     table = [
         # who is trusted, host, settings, what comes of it
         ("ca", "db.example.com", "?sslmode=verify-full&channel_binding=require", "Good"),
@@ -329,7 +359,13 @@ async def test_certificates_are_checked_by_the_name_of_the_url(names: None, trus
         for trusted, host, query, expected in table:
             trust(str(Path(authority).with_name(trusted)))
             kind, text = await secured(running.port, host, query)
-            assert expected == kind or (kind == "Permanent" and expected in text), (trusted, host, query, kind, text)
+            assert expected == kind or (kind == "Permanent" and expected in text), (
+                trusted,
+                host,
+                query,
+                kind,
+                text,
+            )
 
 
 @contextlib.asynccontextmanager
@@ -372,14 +408,17 @@ async def test_a_login_is_bound_to_the_certificate(names: None, tmp_path: Path) 
     """So that nobody in between gets in, also where certificates are not checked."""
     with tls_database("db.example.com") as (running, _):
         async with middle(running.port, tmp_path) as port:
-            found = await secured(port, "db.example.com", "?sslmode=require&channel_binding=disable")
+            found = await secured(
+                port, "db.example.com", "?sslmode=require&channel_binding=disable"
+            )
             assert found[0] == "Good", "the one in between passes everything on"
             kind, text = await secured(port, "db.example.com", "?sslmode=require")
     assert (kind, "cannot connect" in text) == ("Permanent", True), text
 
 
 async def test_what_is_said_before_tls_is_not_heard() -> None:
-    """Somebody in between could have put an answer there, which would pass for one that came by TLS."""
+    """Somebody in between could have put an answer there, which would pass for one that came by
+    TLS."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"S" + LOGGED_IN + POWERLESS)
@@ -390,12 +429,15 @@ async def test_what_is_said_before_tls_is_not_heard() -> None:
     assert (kind, "cannot connect" in text) == ("Retryable", True), text
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Hosts
 
 
-async def test_few_hosts_and_addresses_are_tried_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name may stand for thousands of addresses, and a URL name hundreds of hosts: no port is opened for each."""
+async def test_few_hosts_and_addresses_are_tried_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name may stand for thousands of addresses, and a URL name hundreds of hosts: no port is
+    opened for each."""
     tried = open_now = most = 0
     really = Relay.lead_to
 
@@ -423,7 +465,7 @@ async def test_few_hosts_and_addresses_are_tried_one_after_the_other(monkeypatch
     assert tried == postgres_url.MOST_PLACES
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What a handshake may cost
 
 
@@ -437,9 +479,12 @@ def hello(context: ssl.SSLContext) -> bytes:
 
 @pytest.mark.parametrize("checks", ["certificate and name", "certificate", "nothing"])
 def test_no_server_chooses_numbers_that_are_dear(checks: tls.Checks) -> None:
-    """Neither a prime of its own (TLS 1.2) nor one of the large groups (TLS 1.3), nor a handshake once more."""
+    """Neither a prime of its own (TLS 1.2) nor one of the large groups (TLS 1.3), nor a handshake
+    once more."""
     context = tls.client_context("postgresql", checks=checks)
     groups = bytes.fromhex("000a 0004 0002 0017")  # supported_groups: P-256 and nothing else
     assert groups in hello(context)
-    assert not [cipher["name"] for cipher in context.get_ciphers() if cipher["name"].startswith("DHE")]
+    assert not [
+        cipher["name"] for cipher in context.get_ciphers() if cipher["name"].startswith("DHE")
+    ]
     assert context.options & ssl.OP_NO_RENEGOTIATION

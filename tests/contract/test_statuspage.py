@@ -22,7 +22,12 @@ from tests.fakes.statuspage import Statuspage
 
 PAGE = Statuspage.page
 CONFIG: dict[str, Any] = {"page": PAGE, "components": ["c1", "c2"], "maintenance": {"lasts": "90m"}}
-DOWN = message("Downtime", "critical", text="health: GET http://10.0.0.7/api/health: answered 500", downtime=300.0)
+DOWN = message(
+    "Downtime",
+    "critical",
+    text="health: GET http://10.0.0.7/api/health: answered 500",
+    downtime=300.0,
+)
 ROLLING = message("RollingBack", "error", text="guard health")
 RESTORED = message("Restored")
 ENDED = message("Promoted", over=True)
@@ -59,10 +64,16 @@ async def test_a_maintenance_goes_with_the_run() -> None:
             begun["scheduled_for"] == "2026-01-13T10:00:00+00:00"
             and begun["scheduled_until"] == "2026-01-13T11:30:00+00:00"
         )
-        assert await told("statuspage", CONFIG, connection, message("StagePassed"), handle) == handle
+        assert (
+            await told("statuspage", CONFIG, connection, message("StagePassed"), handle) == handle
+        )
         assert await told("statuspage", CONFIG, connection, ENDED, handle) is None
-    assert [item["id"] for item in there.of("completed")] == [begun["id"]] and len(there.incidents) == 1
-    assert set(there.components.values()) == {"operational"} and there.told == [], "subscribers are not woken for it"
+    assert [item["id"] for item in there.of("completed")] == [begun["id"]] and len(
+        there.incidents
+    ) == 1
+    assert set(there.components.values()) == {"operational"} and there.told == [], (
+        "subscribers are not woken for it"
+    )
 
 
 async def test_without_maintenance_a_run_is_nobodys_business() -> None:
@@ -86,10 +97,18 @@ async def test_a_downtime_is_an_incident_until_users_are_served_again() -> None:
         assert there.of("identified") == [opened]
         handle = await told("statuspage", config, connection, message("Verifying"), handle)
         assert there.of("monitoring") == [opened]
-        handle = await told("statuspage", config, connection, message("RolledBack", "warning", over=True), handle)
-        assert handle == f"incident={opened['id']}", "the end of the run is not the end of the downtime"
+        handle = await told(
+            "statuspage", config, connection, message("RolledBack", "warning", over=True), handle
+        )
+        assert handle == f"incident={opened['id']}", (
+            "the end of the run is not the end of the downtime"
+        )
         assert await told("statuspage", config, connection, RESTORED, handle) is None
-    assert there.of("resolved") == [opened] and there.components == {"c1": "operational"} and len(there.told) == 4
+    assert (
+        there.of("resolved") == [opened]
+        and there.components == {"c1": "operational"}
+        and len(there.told) == 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +124,9 @@ async def test_a_downtime_that_outlasts_the_beginning_of_a_rollback_says_how_far
 ) -> None:
     there = Statuspage(world.TOKEN)
     async with serving(there.app()) as url:
-        await told("statuspage", {"page": PAGE}, link(f"{url}/v1"), replace(DOWN, returning=returning))
+        await told(
+            "statuspage", {"page": PAGE}, link(f"{url}/v1"), replace(DOWN, returning=returning)
+        )
     [opened] = there.of(status)
     assert opened["updates"][0]["body"].endswith(text)
 
@@ -119,7 +140,9 @@ async def test_customers_read_what_was_written_for_them() -> None:
     text = json.dumps([{**item, "metadata": None} for item in there.incidents.values()])
     for own in ("orders", "10.0.0.7", "health", "guard", "database-migration", "2.4.0"):
         assert own not in text
-    assert all(item["metadata"]["gatewright"]["release"] == UID for item in there.incidents.values())
+    assert all(
+        item["metadata"]["gatewright"]["release"] == UID for item in there.incidents.values()
+    )
 
 
 async def test_what_was_opened_by_a_try_whose_answer_was_lost_is_found_again() -> None:
@@ -182,7 +205,12 @@ async def test_what_somebody_has_deleted_is_let_be() -> None:
 async def test_observing_tells_customers_nothing() -> None:
     there = Statuspage(world.TOKEN)
     async with serving(there.app()) as url:
-        assert await told("statuspage", {"page": PAGE}, link(f"{url}/v1"), message("Observed", over=True)) is None
+        assert (
+            await told(
+                "statuspage", {"page": PAGE}, link(f"{url}/v1"), message("Observed", over=True)
+            )
+            is None
+        )
     assert there.asked == []
 
 
@@ -191,11 +219,21 @@ async def test_faults(server: world.Server, fault: str) -> None:
     wanted = dict(VERDICTS)
     for told_, handle in ((DOWN, None), (RESTORED, "incident=inc1")):
         if handle is not None:
-            # an incident that is not there has nothing to be closed; an object is what an update answers
-            wanted |= {"404": "Delivered", "ok": "Delivered", "empty": "Delivered", "null": "Delivered"}
+            # an incident that is not there has nothing to be closed; an object is what an update
+            # answers
+            wanted |= {
+                "404": "Delivered",
+                "ok": "Delivered",
+                "empty": "Delivered",
+                "null": "Delivered",
+            }
             wanted |= {"200-error": "Delivered", "echo": "Delivered"}
         kind, text, _ = await outcome(
-            "statuspage", {"page": PAGE}, link(server.url(fault), timeout=world.patience(fault)), told_, handle
+            "statuspage",
+            {"page": PAGE},
+            link(server.url(fault), timeout=world.patience(fault)),
+            told_,
+            handle,
         )
         assert kind == wanted[fault], text
 
@@ -223,10 +261,14 @@ async def test_requests_of_a_key_are_a_second_apart(spaced: None) -> None:
         handle = await told("statuspage", {"page": PAGE}, connection, DOWN)
         await told("statuspage", {"page": PAGE}, connection, ROLLING, handle)
     assert len(there.asked) == 3
-    assert all(at - begun >= number for number, (at, _) in enumerate(there.asked)), "never sooner, however slow we are"
+    assert all(at - begun >= number for number, (at, _) in enumerate(there.asked)), (
+        "never sooner, however slow we are"
+    )
 
 
-async def test_who_would_have_to_wait_too_long_comes_back_later(spaced: None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_would_have_to_wait_too_long_comes_back_later(
+    spaced: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection_module, "REQUEST_SPACING_S", 20.0)
     there = Statuspage(world.TOKEN)
     async with serving(there.app()) as url:

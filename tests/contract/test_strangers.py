@@ -1,4 +1,5 @@
-"""Systems at a URL of a tenant's choice: what they answer is shown as numbers and short words, whatever they are."""
+"""Systems at a URL of a tenant's choice: what they answer is shown as numbers and short words,
+whatever they are."""
 
 from __future__ import annotations
 
@@ -69,7 +70,9 @@ def _as_the_vendors_describe_it() -> None:
 
 
 def assert_silent(message: str) -> None:
-    assert not any(word in message for word in ("internal:", "root", "4711", "DE89", "db-1")), message
+    assert not any(word in message for word in ("internal:", "root", "4711", "DE89", "db-1")), (
+        message
+    )
 
 
 def test_every_connection_over_http_is_tried() -> None:
@@ -115,7 +118,9 @@ async def messages(url: str) -> list[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gatewright.providers.connections.statuspage.REQUEST_SPACING_S", 0.0)
             try:
-                await CONNECTIONS[kind].check(linked(kind, {"url": url, **fields}, {key: world.TOKEN}))
+                await CONNECTIONS[kind].check(
+                    linked(kind, {"url": url, **fields}, {key: world.TOKEN})
+                )
             except (Permanent, Retryable) as error:
                 shown.append(str(error))
     for kind, config in CHECKS:
@@ -123,7 +128,8 @@ async def messages(url: str) -> list[str]:
         gate = GATES[kind]
         try:
             answer = await gate.measure(
-                gate.config.model_validate(config), linked(kind, {"url": url, **fields}, {key: world.TOKEN})
+                gate.config.model_validate(config),
+                linked(kind, {"url": url, **fields}, {key: world.TOKEN}),
             )
         except (Permanent, Retryable) as error:
             shown.append(str(error))

@@ -1,4 +1,5 @@
-"""supabase: what each answer means, what goes wrong, and restores that are never begun twice nor believed too early."""
+"""supabase: what each answer means, what goes wrong, and restores that are never begun twice nor
+believed too early."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ async def asked(link: OpenConnection, question: dict[str, Any], **limits: str) -
     return await world.verdict("supabase", {"project": PROJECT, **question}, link, limits)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Answers
 
 
@@ -73,22 +74,27 @@ EXEMPT = {
 }
 ADVISORS = [
     # question                     lints     verdict      words
-    ({},                           [],       "Good",      "no finding"),
-    ({},                           LINTS,    "Breach",    "3 > 0 (brand_new public.x, rls_disabled_in_public public.tasks"),
-    ({"level": "WARN"},            LINTS,    "Breach",    "4 > 0"),
-    ({"level": "INFO"},            LINTS,    "Breach",    "and 2 more)"),
-    (NO_POLICY,                    LINTS,    "Breach",    "1 > 0 (rls_enabled_no_policy public.notes)"),
-    (NO_POLICY,                    LINTS[:2], "Good",     "no finding"),
-    (EXEMPT,                       LINTS,    "Good",      "no finding"),
-    ({},                           None,     "Permanent", "not the Supabase API"),
-    ({},                           [1],      "Permanent", "not the Supabase API"),
-    ({},                           [{}],     "Permanent", "not the Supabase API"),
-]  # fmt: skip
+    ({}, [], "Good", "no finding"),
+    ({}, LINTS, "Breach", "3 > 0 (brand_new public.x, rls_disabled_in_public public.tasks"),
+    ({"level": "WARN"}, LINTS, "Breach", "4 > 0"),
+    ({"level": "INFO"}, LINTS, "Breach", "and 2 more)"),
+    (NO_POLICY, LINTS, "Breach", "1 > 0 (rls_enabled_no_policy public.notes)"),
+    (NO_POLICY, LINTS[:2], "Good", "no finding"),
+    (EXEMPT, LINTS, "Good", "no finding"),
+    ({}, None, "Permanent", "not the Supabase API"),
+    ({}, [1], "Permanent", "not the Supabase API"),
+    ({}, [{}], "Permanent", "not the Supabase API"),
+]
 
 
 @pytest.mark.parametrize("question, lints, expected, words", ADVISORS)
 async def test_advisors(
-    project: Supabase, link: OpenConnection, question: dict[str, Any], lints: Any, expected: str, words: str
+    project: Supabase,
+    link: OpenConnection,
+    question: dict[str, Any],
+    lints: Any,
+    expected: str,
+    words: str,
 ) -> None:
     project.lints = lints
     kind, message = await asked(link, {"advisors": question}, max="0")
@@ -102,24 +108,34 @@ def backup(age: float | None, status: str = "COMPLETED") -> dict[str, Any]:
 
 BACKUPS = [
     # backups: hours, status                            pitr, hours  verdict   words
-    ([(1, "COMPLETED"), (30, "COMPLETED")],             None,        "Good",    "newest completed backup is 60min old"),
-    ([(25.9, "COMPLETED")],                             None,        "Good",    "26h old"),
-    ([(31, "COMPLETED"), (1, "FAILED")],                None,        "Breach",  "31h old"),
-    ([(31, "COMPLETED"), (1, "PENDING")],               None,        "Breach",  "31h old"),
-    ([(1, "PENDING"), (2, "REMOVED"), (3, "WHATEVER")], None,        "Breach",  "no completed backup (PENDING, REMOVED, "),
-    ([],                                                None,        "Breach",  "no completed backup"),
-    ([(-2, "COMPLETED")],                               None,        "NoData",  "from the future"),
-    ([(None, "COMPLETED"), (1, "COMPLETED")],           None,        "NoData",  "cannot be read"),
-    ([(31, "COMPLETED")],                               0.05,        "Good",    "can be recovered is 3min old"),
-    ([(1, "COMPLETED")],                                31,          "Good",    "60min old"),
-    ([],                                                31,          "Breach",  "can be recovered is 31h old"),
-    ([],                                                "unknown",   "NoData",  "not told"),
-]  # fmt: skip
+    ([(1, "COMPLETED"), (30, "COMPLETED")], None, "Good", "newest completed backup is 60min old"),
+    ([(25.9, "COMPLETED")], None, "Good", "26h old"),
+    ([(31, "COMPLETED"), (1, "FAILED")], None, "Breach", "31h old"),
+    ([(31, "COMPLETED"), (1, "PENDING")], None, "Breach", "31h old"),
+    (
+        [(1, "PENDING"), (2, "REMOVED"), (3, "WHATEVER")],
+        None,
+        "Breach",
+        "no completed backup (PENDING, REMOVED, ",
+    ),
+    ([], None, "Breach", "no completed backup"),
+    ([(-2, "COMPLETED")], None, "NoData", "from the future"),
+    ([(None, "COMPLETED"), (1, "COMPLETED")], None, "NoData", "cannot be read"),
+    ([(31, "COMPLETED")], 0.05, "Good", "can be recovered is 3min old"),
+    ([(1, "COMPLETED")], 31, "Good", "60min old"),
+    ([], 31, "Breach", "can be recovered is 31h old"),
+    ([], "unknown", "NoData", "not told"),
+]
 
 
 @pytest.mark.parametrize("backups, latest, expected, words", BACKUPS)
 async def test_backups(
-    project: Supabase, link: OpenConnection, backups: list[Any], latest: Any, expected: str, words: str
+    project: Supabase,
+    link: OpenConnection,
+    backups: list[Any],
+    latest: Any,
+    expected: str,
+    words: str,
 ) -> None:
     project.backups = [backup(age, status) for age, status in backups]
     project.pitr = latest is not None
@@ -139,29 +155,50 @@ async def test_backups(
     ],
 )
 async def test_recovery_to_a_point_in_time_is_asked_for(
-    project: Supabase, link: OpenConnection, on: bool, latest: float | None, expected: str, words: str
+    project: Supabase,
+    link: OpenConnection,
+    on: bool,
+    latest: float | None,
+    expected: str,
+    words: str,
 ) -> None:
     """A daily backup is none for somebody who asked for PITR."""
     project.pitr, project.backups = on, [backup(0)]
-    project.window = {} if latest is None else {"latest_physical_backup_date_unix": int(time.time() - latest)}
+    project.window = (
+        {} if latest is None else {"latest_physical_backup_date_unix": int(time.time() - latest)}
+    )
     kind, message = await asked(link, {"backups": {"maxAge": "1h", "pitr": True}})
     assert (kind, words in message) == (expected, True), message
 
 
 HEALTH = [
     # services: name, status, healthy                                   verdict    words
-    ([("db", "ACTIVE_HEALTHY", True), ("auth", "ACTIVE_HEALTHY", True)], "Good",    "all services are healthy"),
-    ([("db", "ACTIVE_HEALTHY", True), ("auth", "UNHEALTHY", False)],     "Breach",  "auth is UNHEALTHY (no route"),
-    ([("db", "COMING_UP", False), ("auth", "ACTIVE_HEALTHY", True)],     "Breach",  "db is COMING_UP"),
-    ([("db", "ACTIVE_HEALTHY", True)],                                   "NoData",  "auth (no answer)"),
-    ([],                                                                 "NoData",  "auth (no answer), db (no answer)"),
-    ([("db", "ACTIVE_HEALTHY", True), ("auth", "DREAMING", True)],       "NoData",  "auth (DREAMING)"),
-    ([("db", "ACTIVE_HEALTHY", True), ("auth", "ACTIVE_HEALTHY", False)], "NoData", "not known: auth"),
-]  # fmt: skip
+    (
+        [("db", "ACTIVE_HEALTHY", True), ("auth", "ACTIVE_HEALTHY", True)],
+        "Good",
+        "all services are healthy",
+    ),
+    (
+        [("db", "ACTIVE_HEALTHY", True), ("auth", "UNHEALTHY", False)],
+        "Breach",
+        "auth is UNHEALTHY (no route",
+    ),
+    ([("db", "COMING_UP", False), ("auth", "ACTIVE_HEALTHY", True)], "Breach", "db is COMING_UP"),
+    ([("db", "ACTIVE_HEALTHY", True)], "NoData", "auth (no answer)"),
+    ([], "NoData", "auth (no answer), db (no answer)"),
+    ([("db", "ACTIVE_HEALTHY", True), ("auth", "DREAMING", True)], "NoData", "auth (DREAMING)"),
+    (
+        [("db", "ACTIVE_HEALTHY", True), ("auth", "ACTIVE_HEALTHY", False)],
+        "NoData",
+        "not known: auth",
+    ),
+]
 
 
 @pytest.mark.parametrize("services, expected, words", HEALTH)
-async def test_health(project: Supabase, link: OpenConnection, services: list[Any], expected: str, words: str) -> None:
+async def test_health(
+    project: Supabase, link: OpenConnection, services: list[Any], expected: str, words: str
+) -> None:
     project.services = [
         {
             "name": name,
@@ -177,26 +214,26 @@ async def test_health(project: Supabase, link: OpenConnection, services: list[An
 
 QUERIES = [
     # statement                                                  limits           verdict      words
-    ("select count(*) from public.tasks where done",              {"max": "60"},   "Good",      ""),
-    ("select count(*) from public.tasks where done",              {"max": "10"},   "Breach",    "50 > 10"),
-    ("select avg(cost) from public.tasks",                        {"max": "50%"},  "Breach",    "> 50%"),
-    ("select count(*) = 100 from public.tasks",                   {},              "Good",      ""),
-    ("select false",                                              {},              "Breach",    ""),
-    ("select 'NaN'::numeric",                                     {"max": "1"},    "NoData",    "NaN"),
-    ("select null",                                               {"max": "1"},    "NoData",    "NULL"),
-    ("select 1 where false",                                      {"max": "1"},    "NoData",    "no row"),
-    ("select generate_series(1, 9)",                              {"max": "1"},    "Permanent", "several rows"),
-    ("select 1 as a, 2 as b",                                     {"max": "1"},    "Permanent", "2 columns"),
-    ("select 'up'",                                               {"max": "1"},    "Permanent", "neither a number nor"),
-    ("select interval '9s'",                                      {"max": "1"},    "Permanent", "extract(epoch"),
-    ("select 1",                                                  {},              "Error",     "without limits"),
-    ("select 1 from public.nowhere",                              {"max": "1"},    "Permanent", "no such table (42P01)"),
-    ("select ('secret-of-row')::int",                             {"max": "1"},    "Retryable", "cast to (22P02)"),
-    ("select public.leak('42P01')",                               {"max": "1"},    "Permanent", "no such table (42P01)"),
-    ("select public.leak('R0W13')",                               {"max": "1"},    "Retryable", "not PostgreSQL's own"),
-    ("delete from public.tasks",                                  {"max": "1"},    "Permanent", "(25006)"),
-    ("select 1 as a, pg_sleep(3)",                                {"max": "1"},    "Retryable", "57014"),
-]  # fmt: skip
+    ("select count(*) from public.tasks where done", {"max": "60"}, "Good", ""),
+    ("select count(*) from public.tasks where done", {"max": "10"}, "Breach", "50 > 10"),
+    ("select avg(cost) from public.tasks", {"max": "50%"}, "Breach", "> 50%"),
+    ("select count(*) = 100 from public.tasks", {}, "Good", ""),
+    ("select false", {}, "Breach", ""),
+    ("select 'NaN'::numeric", {"max": "1"}, "NoData", "NaN"),
+    ("select null", {"max": "1"}, "NoData", "NULL"),
+    ("select 1 where false", {"max": "1"}, "NoData", "no row"),
+    ("select generate_series(1, 9)", {"max": "1"}, "Permanent", "several rows"),
+    ("select 1 as a, 2 as b", {"max": "1"}, "Permanent", "2 columns"),
+    ("select 'up'", {"max": "1"}, "Permanent", "neither a number nor"),
+    ("select interval '9s'", {"max": "1"}, "Permanent", "extract(epoch"),
+    ("select 1", {}, "Error", "without limits"),
+    ("select 1 from public.nowhere", {"max": "1"}, "Permanent", "no such table (42P01)"),
+    ("select ('secret-of-row')::int", {"max": "1"}, "Retryable", "cast to (22P02)"),
+    ("select public.leak('42P01')", {"max": "1"}, "Permanent", "no such table (42P01)"),
+    ("select public.leak('R0W13')", {"max": "1"}, "Retryable", "not PostgreSQL's own"),
+    ("delete from public.tasks", {"max": "1"}, "Permanent", "(25006)"),
+    ("select 1 as a, pg_sleep(3)", {"max": "1"}, "Retryable", "57014"),
+]
 
 
 @pytest.mark.parametrize("statement, limits, expected, words", QUERIES)
@@ -209,7 +246,8 @@ async def test_queries(
     expected: str,
     words: str,
 ) -> None:
-    """The statements run in a real PostgreSQL; its answers and errors take the form that the API gives them."""
+    """The statements run in a real PostgreSQL; its answers and errors take the form that the API
+    gives them."""
     project.sql = lambda text, parameters: answered(database, text, parameters)
     kind, message = await asked(link, {"query": {"sql": statement}}, **limits)
     assert (kind, words in message) == (expected, True), message
@@ -218,7 +256,9 @@ async def test_queries(
         assert admin.execute("select count(*) from tasks").fetchone() == (100,)
 
 
-async def test_parameters_of_a_query(project: Supabase, link: OpenConnection, database: world.Postgres) -> None:
+async def test_parameters_of_a_query(
+    project: Supabase, link: OpenConnection, database: world.Postgres
+) -> None:
     project.sql = lambda text, parameters: answered(database, text, parameters)
     question = {"sql": "select count(*) from public.tasks where id = $1::int", "parameters": ["7"]}
     assert (await asked(link, {"query": question}, max="1", min="1"))[0] == "Good"
@@ -232,26 +272,36 @@ def answered(database: world.Postgres, text: str, parameters: list[Any]) -> list
         try:
             found = cursor.execute(text, parameters).fetchall()
         except psycopg.Error as error:
-            raise ValueError(f"ERROR:  {error.sqlstate}: {error.diag.message_primary}\nLINE 1") from None
+            raise ValueError(
+                f"ERROR:  {error.sqlstate}: {error.diag.message_primary}\nLINE 1"
+            ) from None
     plain = (int, float, bool, type(None))
-    return [{key: value if isinstance(value, plain) else str(value) for key, value in row.items()} for row in found]
+    return [
+        {key: value if isinstance(value, plain) else str(value) for key, value in row.items()}
+        for row in found
+    ]
 
 
 KEYS = [
     # keys: name, type, hours                          question              verdict    words
-    ([("web", "secret", 0.5)],                          {},                   "Good",    'the key "web" was changed 30min ago'),
-    ([("web", "secret", 5)],                            {},                   "Breach",  "5h ago"),
-    ([("web", "secret", 0.5), ("web", "legacy", 99)],   {},                   "Breach",  "99h ago"),
-    ([("web", "secret", 0.5), ("web", "legacy", 99)],   {"type": "secret"},   "Good",    ""),
-    ([("other", "secret", 0.5)],                        {},                   "Breach",  'there is no API key "web"'),
-    ([("web", "legacy", None)],                         {},                   "NoData",  "is not told"),
-    ([("web", "secret", -2)],                           {},                   "NoData",  "from the future"),
-]  # fmt: skip
+    ([("web", "secret", 0.5)], {}, "Good", 'the key "web" was changed 30min ago'),
+    ([("web", "secret", 5)], {}, "Breach", "5h ago"),
+    ([("web", "secret", 0.5), ("web", "legacy", 99)], {}, "Breach", "99h ago"),
+    ([("web", "secret", 0.5), ("web", "legacy", 99)], {"type": "secret"}, "Good", ""),
+    ([("other", "secret", 0.5)], {}, "Breach", 'there is no API key "web"'),
+    ([("web", "legacy", None)], {}, "NoData", "is not told"),
+    ([("web", "secret", -2)], {}, "NoData", "from the future"),
+]
 
 
 @pytest.mark.parametrize("keys, question, expected, words", KEYS)
 async def test_api_keys(
-    project: Supabase, link: OpenConnection, keys: list[Any], question: dict[str, Any], expected: str, words: str
+    project: Supabase,
+    link: OpenConnection,
+    keys: list[Any],
+    question: dict[str, Any],
+    expected: str,
+    words: str,
 ) -> None:
     project.keys = [
         {
@@ -264,13 +314,15 @@ async def test_api_keys(
         for name, kind, age in keys
     ]
     async with world.logs() as lines:
-        kind, message = await asked(link, {"apiKeys": {"name": "web", "newerThan": "1h", **question}})
+        kind, message = await asked(
+            link, {"apiKeys": {"name": "web", "newerThan": "1h", **question}}
+        )
     assert (kind, words in message) == (expected, True), message
     assert VALUE not in message
     assert not [line for line in lines if VALUE in line]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Faults
 
 QUESTIONS: list[tuple[dict[str, Any], dict[str, str]]] = [
@@ -312,7 +364,9 @@ FAULTS = [
 
 @pytest.mark.parametrize("name, expected, words", FAULTS, ids=[row[0] for row in FAULTS])
 async def test_faults(server: world.Server, name: str, expected: str, words: str) -> None:
-    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
+    link = linked(
+        "supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name)
+    )
     async with world.logs() as lines:
         for question, limits in QUESTIONS:
             rest._closed_until.clear()
@@ -325,8 +379,14 @@ async def test_faults(server: world.Server, name: str, expected: str, words: str
 async def test_actions_of_a_faulty_vendor_never_succeed(
     server: world.Server, name: str, expected: str, words: str
 ) -> None:
-    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
-    for raw in ({"restorePoint": {"name": "pre"}}, {"undo": {"name": "pre"}}, {"restorePitr": {"to": "1"}}):
+    link = linked(
+        "supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name)
+    )
+    for raw in (
+        {"restorePoint": {"name": "pre"}},
+        {"undo": {"name": "pre"}},
+        {"restorePitr": {"to": "1"}},
+    ):
         for act in ("perform", "follow"):
             rest._closed_until.clear()
             try:
@@ -340,18 +400,26 @@ async def test_actions_of_a_faulty_vendor_never_succeed(
 
 
 @pytest.mark.parametrize("name, expected, words", FAULTS, ids=[row[0] for row in FAULTS])
-async def test_credential_checks_of_a_faulty_vendor(server: world.Server, name: str, expected: str, words: str) -> None:
-    link = linked("supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name))
+async def test_credential_checks_of_a_faulty_vendor(
+    server: world.Server, name: str, expected: str, words: str
+) -> None:
+    link = linked(
+        "supabase", {"url": server.url(name)}, {"token": world.TOKEN}, timeout=world.patience(name)
+    )
     with pytest.raises((Retryable, Permanent)) as caught:
         await CONNECTIONS["supabase"].check(link)
     assert type(caught.value).__name__ == expected
     world.assert_silent(caught.value)
 
 
-async def test_the_limit_tells_the_seconds_that_are_left(project: Supabase, link: OpenConnection) -> None:
+async def test_the_limit_tells_the_seconds_that_are_left(
+    project: Supabase, link: OpenConnection
+) -> None:
     """Not a point in time: read as one, 41 would be 1970, and we would be back at once."""
     headers = {"X-RateLimit-Limit": "120", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "41"}
-    project.faults["GET", "security"] = [web.json_response({"message": "slow down"}, status=429, headers=headers)]
+    project.faults["GET", "security"] = [
+        web.json_response({"message": "slow down"}, status=429, headers=headers)
+    ]
     gate = GATES["supabase"]
     config = gate.config.model_validate({"project": PROJECT, "advisors": {}})
     with pytest.raises(Retryable) as caught:
@@ -375,17 +443,22 @@ async def test_credential_check(project: Supabase, link: OpenConnection) -> None
         await CONNECTIONS["supabase"].check(link)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Actions
 
 OPERATION = Operation("1.database.point.1-abcdef", "act", "supabase/point")
 UNDO = {"undo": {"name": "pre-0123abcd"}}
 AT = 1_700_000_000
-WINDOW = {"earliest_physical_backup_date_unix": AT - 86_400, "latest_physical_backup_date_unix": AT + 60}
+WINDOW = {
+    "earliest_physical_backup_date_unix": AT - 86_400,
+    "latest_physical_backup_date_unix": AT + 60,
+}
 PITR = {"restorePitr": {"to": str(AT)}}
 
 
-async def stepped(act: str, link: OpenConnection, raw: dict[str, Any], operation: Operation = OPERATION) -> Progress:
+async def stepped(
+    act: str, link: OpenConnection, raw: dict[str, Any], operation: Operation = OPERATION
+) -> Progress:
     action = ACTIONS["supabase"]
     config = action.config.model_validate({"project": PROJECT, **raw})
     found: Progress = await getattr(action, act)(config, link, operation, None)
@@ -393,7 +466,9 @@ async def stepped(act: str, link: OpenConnection, raw: dict[str, Any], operation
     return found
 
 
-async def test_a_restore_point_is_made_once_and_awaited(project: Supabase, link: OpenConnection) -> None:
+async def test_a_restore_point_is_made_once_and_awaited(
+    project: Supabase, link: OpenConnection
+) -> None:
     point = {"restorePoint": {"name": "pre"}}
     assert (await stepped("follow", link, point)).state == "Absent"
     begun = await stepped("perform", link, point)
@@ -411,7 +486,9 @@ async def test_a_restore_point_is_made_once_and_awaited(project: Supabase, link:
     ]
 
 
-async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(project: Supabase, link: OpenConnection) -> None:
+async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(
+    project: Supabase, link: OpenConnection
+) -> None:
     """Going back to yesterday's point would lose a day."""
     point = {"restorePoint": {"name": "pre"}}
     await stepped("perform", link, point)
@@ -421,14 +498,18 @@ async def test_a_restore_point_of_an_earlier_run_is_none_of_ours(project: Supaba
     assert len(project.points) == 2
 
 
-async def test_a_restore_point_of_another_name_is_none_of_ours(project: Supabase, link: OpenConnection) -> None:
+async def test_a_restore_point_of_another_name_is_none_of_ours(
+    project: Supabase, link: OpenConnection
+) -> None:
     other = {"name": "nightly", "status": "AVAILABLE", "completed_on": stamp(0)}
     project.faults["GET", "restore-point"] = [web.json_response(other), web.json_response(None)]
     for _ in range(2):
         assert (await stepped("follow", link, {"restorePoint": {"name": "pre"}})).state == "Absent"
 
 
-@pytest.mark.parametrize("status, expected", [("FAILED", "Failed"), ("REMOVED", "Failed"), ("ODD", "Running")])
+@pytest.mark.parametrize(
+    "status, expected", [("FAILED", "Failed"), ("REMOVED", "Failed"), ("ODD", "Running")]
+)
 async def test_a_restore_point_that_is_not_available(
     project: Supabase, link: OpenConnection, status: str, expected: str
 ) -> None:
@@ -457,7 +538,9 @@ def ready(project: Supabase) -> None:
 
 
 RESTORES = pytest.mark.parametrize(
-    "raw, body", [(UNDO, {"name": "pre-0123abcd"}), (PITR, {"recovery_time_target_unix": AT})], ids=["undo", "pitr"]
+    "raw, body",
+    [(UNDO, {"name": "pre-0123abcd"}), (PITR, {"recovery_time_target_unix": AT})],
+    ids=["undo", "pitr"],
 )
 
 
@@ -467,7 +550,14 @@ async def test_a_restore_is_over_when_the_project_was_down_and_is_healthy(
 ) -> None:
     ready(project)
     project.left = ["ACTIVE_HEALTHY"]
-    project.course = ("ACTIVE_HEALTHY", "ACTIVE_HEALTHY", "RESTORING", "RESTORING", "COMING_UP", "ACTIVE_HEALTHY")
+    project.course = (
+        "ACTIVE_HEALTHY",
+        "ACTIVE_HEALTHY",
+        "RESTORING",
+        "RESTORING",
+        "COMING_UP",
+        "ACTIVE_HEALTHY",
+    )
     assert await restored(link, raw, act="follow") == ["Absent", *["Running"] * 6, "Succeeded"]
     assert project.restores == [body]
     # asked once more, as after a crash before the result was written
@@ -478,7 +568,11 @@ async def test_a_restore_is_over_when_the_project_was_down_and_is_healthy(
 
 @RESTORES
 async def test_health_from_before_a_restore_is_no_success(
-    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ready(project)
     project.course = ()
@@ -488,9 +582,15 @@ async def test_health_from_before_a_restore_is_no_success(
 
 
 @RESTORES
-@pytest.mark.parametrize("course", [("RESTORING", "RESTORE_FAILED"), ("RESTORE_FAILED",), ("RESTORING", "REMOVED")])
+@pytest.mark.parametrize(
+    "course", [("RESTORING", "RESTORE_FAILED"), ("RESTORE_FAILED",), ("RESTORING", "REMOVED")]
+)
 async def test_a_restore_that_fails(
-    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], course: tuple[str, ...]
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    course: tuple[str, ...],
 ) -> None:
     ready(project)
     project.course = course
@@ -524,7 +624,11 @@ async def test_a_crash_at_any_time_restores_once(
 
 @RESTORES
 async def test_a_restore_that_ended_while_nobody_watched(
-    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The start of the database tells it; within the first minutes nobody can say."""
     ready(project)
@@ -539,11 +643,17 @@ async def test_a_restore_that_ended_while_nobody_watched(
 
 @RESTORES
 async def test_a_crash_between_the_mark_and_the_request(
-    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ready(project)
     await actions._put_mark(PROJECT, link, actions._mark_name(OPERATION))
-    assert (await stepped("follow", link, raw)).state == "Running", "it may have been asked for a moment ago"
+    assert (await stepped("follow", link, raw)).state == "Running", (
+        "it may have been asked for a moment ago"
+    )
     assert (await stepped("perform", link, raw)).state == "Running"
     assert project.restores == []
     monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
@@ -574,9 +684,12 @@ async def test_a_request_that_is_refused(
     status: int,
     outcome: type[Exception],
 ) -> None:
-    """What was surely refused is asked for again at once; after a 500 nobody knows, and nothing is asked twice."""
+    """What was surely refused is asked for again at once; after a 500 nobody knows, and nothing is
+    asked twice."""
     ready(project)
-    refused = web.json_response({"message": "no"}, status=status, headers={"X-RateLimit-Reset": "7"})
+    refused = web.json_response(
+        {"message": "no"}, status=status, headers={"X-RateLimit-Reset": "7"}
+    )
     project.faults = {("POST", name): [refused] for name in ("undo", "restore-pitr")}
     with pytest.raises(outcome):
         await stepped("perform", link, raw)
@@ -591,7 +704,11 @@ async def test_a_request_that_is_refused(
 
 @RESTORES
 async def test_a_project_that_is_unwell_by_itself_is_not_being_restored(
-    project: Supabase, link: OpenConnection, raw: dict[str, Any], body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    body: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A compensation may begin while the database is unwell, and its recovery proves nothing."""
     ready(project)
@@ -603,7 +720,12 @@ async def test_a_project_that_is_unwell_by_itself_is_not_being_restored(
 
 @pytest.mark.parametrize(
     "status, outcome",
-    [("RESTORING", Retryable), ("INACTIVE", Retryable), ("WHATEVER", Retryable), ("REMOVED", Permanent)],
+    [
+        ("RESTORING", Retryable),
+        ("INACTIVE", Retryable),
+        ("WHATEVER", Retryable),
+        ("REMOVED", Permanent),
+    ],
 )
 async def test_a_project_in_which_no_restore_can_begin(
     project: Supabase, link: OpenConnection, status: str, outcome: type[Exception]
@@ -626,7 +748,11 @@ async def test_a_project_in_which_no_restore_can_begin(
     ],
 )
 async def test_there_must_be_something_to_go_back_to(
-    project: Supabase, link: OpenConnection, raw: dict[str, Any], outcome: type[Exception], words: str
+    project: Supabase,
+    link: OpenConnection,
+    raw: dict[str, Any],
+    outcome: type[Exception],
+    words: str,
 ) -> None:
     ready(project)
     project.points["half"] = "PENDING"
@@ -650,9 +776,16 @@ async def test_a_time_can_be_written_as_people_do(project: Supabase, link: OpenC
 
 @pytest.mark.parametrize(
     "status, problem",
-    [("ACTIVE_HEALTHY", None), ("ACTIVE_UNHEALTHY", None), ("REMOVED", "is REMOVED"), ("ODD", "is ODD")],
+    [
+        ("ACTIVE_HEALTHY", None),
+        ("ACTIVE_UNHEALTHY", None),
+        ("REMOVED", "is REMOVED"),
+        ("ODD", "is ODD"),
+    ],
 )
-async def test_look(project: Supabase, link: OpenConnection, status: str, problem: str | None) -> None:
+async def test_look(
+    project: Supabase, link: OpenConnection, status: str, problem: str | None
+) -> None:
     project.status = status
     action = ACTIONS["supabase"]
     sight = await action.look(action.config.model_validate({"project": PROJECT, **UNDO}), link)
@@ -661,7 +794,7 @@ async def test_look(project: Supabase, link: OpenConnection, status: str, proble
     assert (sight.problem is None) == (problem is None)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The language
 
 
@@ -700,7 +833,11 @@ def test_actions_that_are_none(raw: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize(
     "raw, limits",
-    [({"advisors": {}}, "required"), ({"health": {}}, "useless"), ({"query": {"sql": "select 1"}}, "optional")],
+    [
+        ({"advisors": {}}, "required"),
+        ({"health": {}}, "useless"),
+        ({"query": {"sql": "select 1"}}, "optional"),
+    ],
 )
 def test_which_questions_have_limits(raw: dict[str, Any], limits: str) -> None:
     assert GATES["supabase"].config.model_validate({"project": PROJECT, **raw}).limits == limits

@@ -1,9 +1,11 @@
-"""The same table for every provider that is registered: what can go wrong, and that none of it is a pass.
+"""The same table for every provider that is registered: what can go wrong, and that none of it is a
+pass.
 
     ok, breach, no data                     gates, each against its own stand-in
     401 403 404 429 500 time-out HTML oversized redirect    every provider, by every way it has of asking
 
-When a provider that met a limit asks again is in `test_limits.py`; the tables of single providers say more, and in what words.
+When a provider that met a limit asks again is in `test_limits.py`; the tables of single providers
+say more, and in what words.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_every_provider_has_its_case() -> None:
     for name in ("GATES", "EXTERNAL_TARGETS", "FLAGS", "ACTIONS", "NOTIFIERS"):
-        assert getattr(cases, name).keys() == getattr(registry, name).keys(), f"write its case into cases.{name}"
+        assert getattr(cases, name).keys() == getattr(registry, name).keys(), (
+            f"write its case into cases.{name}"
+        )
     assert {*cases.PLAIN, *cases.OPENED, *cases.WIRED} == registry.CONNECTIONS.keys()
 
 
@@ -62,7 +66,11 @@ def test_every_provider_has_its_case() -> None:
 @pytest.fixture
 def servers(server: world.Server, request: pytest.FixtureRequest) -> cases.Servers:
     """What a gate may need."""
-    return cases.Servers(server, lambda: request.getfixturevalue("database"), lambda: request.getfixturevalue("cache"))
+    return cases.Servers(
+        server,
+        lambda: request.getfixturevalue("database"),
+        lambda: request.getfixturevalue("cache"),
+    )
 
 
 @pytest.mark.parametrize("row", ["ok", "breach", "no data"])
@@ -100,7 +108,9 @@ def _links(server: world.Server, connection: str) -> Iterator[tuple[str, OpenCon
 
 def _gates(*connections: str) -> list[str]:
     return [
-        key for key, gate in registry.GATES.items() if gate.connection not in cases.WIRED and key not in connections
+        key
+        for key, gate in registry.GATES.items()
+        if gate.connection not in cases.WIRED and key not in connections
     ]
 
 
@@ -140,7 +150,10 @@ async def test_no_failure_is_progress(server: world.Server, name: str, method: s
 @pytest.mark.parametrize("key", registry.NOTIFIERS)
 async def test_no_failure_is_delivery(server: world.Server, key: str) -> None:
     config, wanted = cases.NOTIFIERS[key]
-    found = {row: (await outcome(key, dict(config), link, wanted))[0] for row, link in _links(server, key)}
+    found = {
+        row: (await outcome(key, dict(config), link, wanted))[0]
+        for row, link in _links(server, key)
+    }
     assert found == {row: VERDICTS[row] for row in ROWS}
 
 
@@ -172,7 +185,10 @@ TALKS: list[tuple[str, Talk, str]] = [
 async def test_redis(row: tuple[str, Talk, str]) -> None:
     name, talk, expected = row
     provider, raw = cases.EXTERNALS["actions/redis"]
-    config, operation = provider.config.model_validate(raw), Operation("7.deploy.act.1-3f2a1c", "act", "step/redis")
+    config, operation = (
+        provider.config.model_validate(raw),
+        Operation("7.deploy.act.1-3f2a1c", "act", "step/redis"),
+    )
     async with talking(talk) as url:
         link = redis_link(url, world.patience(name))
         asked: list[Callable[[], Awaitable[Any]]] = [
@@ -181,21 +197,24 @@ async def test_redis(row: tuple[str, Talk, str]) -> None:
             lambda: provider.follow(config, link, operation, None),
             lambda: registry.CONNECTIONS["redis"].check(link),
         ]
-        kind, message = await world.verdict("redis", cases.GATES["redis"].config, link, {"max": "90%"})
+        kind, message = await world.verdict(
+            "redis", cases.GATES["redis"].config, link, {"max": "90%"}
+        )
         assert kind == expected, message
         assert {await _come_of(ask) for ask in asked} == {expected}
 
 
 STATEMENTS = [
-    # row         what of the URL is other           statement                                   verdict
-    ("401",       {"password": "wrong"},             "select 1",                                 "Permanent"),
-    ("403",       {},                                "select id from salaries",                  "Permanent"),
-    ("404",       {"database": "nowhere"},           "select 1",                                 "Permanent"),
-    ("429",       {"user": "crowd"},                 "select 1",                                 "Retryable"),
-    ("500",       {},                                "select pg_terminate_backend(pg_backend_pid())", "Retryable"),
-    ("time-out",  {},                                "select length(pg_sleep(9)::text)",         "Retryable"),
-    ("oversized", {},                                "select generate_series(1, 50000000)",      "Permanent"),
-]  # fmt: skip
+    # row         what of the URL is other           statement
+    # verdict
+    ("401", {"password": "wrong"}, "select 1", "Permanent"),
+    ("403", {}, "select id from salaries", "Permanent"),
+    ("404", {"database": "nowhere"}, "select 1", "Permanent"),
+    ("429", {"user": "crowd"}, "select 1", "Retryable"),
+    ("500", {}, "select pg_terminate_backend(pg_backend_pid())", "Retryable"),
+    ("time-out", {}, "select length(pg_sleep(9)::text)", "Retryable"),
+    ("oversized", {}, "select generate_series(1, 50000000)", "Permanent"),
+]
 
 
 def test_every_row_is_there_for_what_speaks_no_http() -> None:
@@ -205,7 +224,9 @@ def test_every_row_is_there_for_what_speaks_no_http() -> None:
 
 
 @pytest.mark.parametrize("row", STATEMENTS, ids=[row[0] for row in STATEMENTS])
-async def test_postgres(database: world.Postgres, row: tuple[str, dict[str, str], str, str]) -> None:
+async def test_postgres(
+    database: world.Postgres, row: tuple[str, dict[str, str], str, str]
+) -> None:
     name, change, statement, expected = row
     async with world.logs() as lines:
         link = world.sql_link(database.url(**change), world.patience(name))
@@ -220,6 +241,8 @@ async def test_postgres(database: world.Postgres, row: tuple[str, dict[str, str]
 async def test_postgres_that_is_a_web_server() -> None:
     async with talking(says(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>", close=True)) as url:
         port = url.rpartition(":")[2]
-        link = world.sql_link(f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop", 5.0)
+        link = world.sql_link(
+            f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop", 5.0
+        )
         kind, message = await world.verdict("sql", {"query": "select 1"}, link, {"max": "9"})
     assert kind == "Retryable", message

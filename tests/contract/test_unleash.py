@@ -1,5 +1,5 @@
-"""unleash gates and flags against a stand-in that answers as unleash-server 6.10 does, and where one is installed
-(`tests.fakes.unleash_server`) against that one too."""
+"""unleash gates and flags against a stand-in that answers as unleash-server 6.10 does, and where
+one is installed (`tests.fakes.unleash_server`) against that one too."""
 
 from __future__ import annotations
 
@@ -77,16 +77,36 @@ def operation(kind: Any = "set") -> Operation:
 
 TABLE = [
     # fields                                                              verdict      words
-    ({"environment": "production", "flag": "voice"},                      "Good",      "voice is on in production"),
-    ({"environment": "production", "flag": "voice", "state": "off"},      "Breach",    "voice is on in production"),
-    ({"environment": "production", "flag": "crico"},                      "Breach",    "crico is off in production"),
-    ({"environment": "production", "flag": "crico", "state": "off"},      "Good",      "crico is off in production"),
-    ({"environment": "development", "flag": "crico"},                     "Good",      ""),
-    ({"environment": "nowhere", "flag": "voice"},                         "NotFound",  "no environment nowhere"),
-    ({"environment": "nowhere", "flag": "voice", "state": "off"},         "NotFound",  "no environment nowhere"),
-    ({"environment": "production", "flag": "missing", "state": "off"},    "NotFound",  "there is no flag missing"),
-    ({"environment": "production", "flag": "voice", "project": "other"},  "NotFound",  "in the project other"),
-]  # fmt: skip
+    ({"environment": "production", "flag": "voice"}, "Good", "voice is on in production"),
+    (
+        {"environment": "production", "flag": "voice", "state": "off"},
+        "Breach",
+        "voice is on in production",
+    ),
+    ({"environment": "production", "flag": "crico"}, "Breach", "crico is off in production"),
+    (
+        {"environment": "production", "flag": "crico", "state": "off"},
+        "Good",
+        "crico is off in production",
+    ),
+    ({"environment": "development", "flag": "crico"}, "Good", ""),
+    ({"environment": "nowhere", "flag": "voice"}, "NotFound", "no environment nowhere"),
+    (
+        {"environment": "nowhere", "flag": "voice", "state": "off"},
+        "NotFound",
+        "no environment nowhere",
+    ),
+    (
+        {"environment": "production", "flag": "missing", "state": "off"},
+        "NotFound",
+        "there is no flag missing",
+    ),
+    (
+        {"environment": "production", "flag": "voice", "project": "other"},
+        "NotFound",
+        "in the project other",
+    ),
+]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[str(row[0]) for row in TABLE])
@@ -106,8 +126,14 @@ async def test_credentials(standing: str) -> None:
 VOICE = {"name": "voice", "project": "default", "archived": False}
 ODD: list[tuple[dict[str, Any], str]] = [
     ({"environments": [{"name": "production", "enabled": True}]}, ""),
-    ({"environments": [{"name": "production", "enabled": True}], "project": "other"}, "not the admin API"),
-    ({"environments": [{"name": "production", "enabled": True}], "name": "other"}, "not the admin API"),
+    (
+        {"environments": [{"name": "production", "enabled": True}], "project": "other"},
+        "not the admin API",
+    ),
+    (
+        {"environments": [{"name": "production", "enabled": True}], "name": "other"},
+        "not the admin API",
+    ),
     ({"environments": [{"name": "production", "enabled": True}], "archived": True}, "is archived"),
     ({"environments": [{"name": "production", "enabled": True}], "archived": None}, "is archived"),
     ({"environments": [{"name": "production", "enabled": 1}]}, "not the admin API"),
@@ -122,7 +148,9 @@ ODD: list[tuple[dict[str, Any], str]] = [
 async def test_odd_answers(body: dict[str, Any], words: str) -> None:
     async with serving(always({**VOICE, **body})) as url:
         kind, message = await world.verdict("unleash", TABLE[0][0], link(url), {})
-    assert (kind in ("Permanent", "NotFound"), words in message) == (bool(words), True), f"{kind}: {message}"
+    assert (kind in ("Permanent", "NotFound"), words in message) == (bool(words), True), (
+        f"{kind}: {message}"
+    )
 
 
 async def test_client_tokens() -> None:
@@ -136,7 +164,9 @@ async def test_there_and_back(standing: str) -> None:
     before = await flags.look(wanted, connection)
     assert (before.snapshot, before.matches) == ({"flags": {"crico": "off", "voice": "on"}}, False)
     assert (await flags.follow(wanted, connection, operation(), before.snapshot)).state == "Absent"
-    assert (await flags.perform(wanted, connection, operation(), before.snapshot)).state == "Succeeded"
+    assert (
+        await flags.perform(wanted, connection, operation(), before.snapshot)
+    ).state == "Succeeded"
     assert (await flags.look(wanted, connection)).matches
     back = await flags.perform(wanted, connection, operation("restore"), before.snapshot)
     assert (back.state, back.message) == ("Succeeded", "crico is off, voice is on")
@@ -149,11 +179,18 @@ async def test_set_and_back_again() -> None:
     async with serving(server.app()) as url:
         connection = link(url)
         before = await flags.look(wanted, connection)
-        assert (before.snapshot, before.matches) == ({"flags": {"bare": "off", "crico": "off", "voice": "on"}}, False)
-        assert (await flags.follow(wanted, connection, operation(), before.snapshot)).state == "Absent"
+        assert (before.snapshot, before.matches) == (
+            {"flags": {"bare": "off", "crico": "off", "voice": "on"}},
+            False,
+        )
+        assert (
+            await flags.follow(wanted, connection, operation(), before.snapshot)
+        ).state == "Absent"
         done = await flags.perform(wanted, connection, operation(), before.snapshot)
         assert (done.state, done.message) == ("Succeeded", "bare is on, crico is on, voice is on")
-        assert sorted(server.switched) == ["bare on", "crico on"], "what is on already is left alone"
+        assert sorted(server.switched) == ["bare on", "crico on"], (
+            "what is on already is left alone"
+        )
         assert (await flags.look(wanted, connection)).matches
         again = await flags.perform(wanted, connection, operation(), before.snapshot)
         assert (again.state, len(server.switched)) == ("Succeeded", 2), "twice is once"
@@ -161,7 +198,9 @@ async def test_set_and_back_again() -> None:
         back = await flags.perform(wanted, connection, operation("restore"), before.snapshot)
         assert back.state == "Succeeded"
         assert (await flags.look(wanted, connection)).snapshot == before.snapshot
-        assert (await flags.follow(wanted, connection, operation("restore"), before.snapshot)).state == "Succeeded"
+        assert (
+            await flags.follow(wanted, connection, operation("restore"), before.snapshot)
+        ).state == "Succeeded"
         assert await flags.trouble(wanted, connection, operation()) is None
 
 
@@ -186,7 +225,9 @@ async def test_a_switch_that_did_nothing_is_no_success() -> None:
     async with serving(server.app()) as url:
         found = await flags.perform(config(crico="on"), link(url), operation(), None)
         assert (found.state, found.message) == ("Running", "not yet as wanted: crico")
-        assert (await flags.follow(config(crico="on"), link(url), operation(), None)).state == "Absent"
+        assert (
+            await flags.follow(config(crico="on"), link(url), operation(), None)
+        ).state == "Absent"
     assert server.switched == ["crico on"]
 
 
@@ -204,8 +245,19 @@ async def test_a_flag_that_is_not_there_is_told_before_anything_is_touched() -> 
 
 
 REFUSALS = [
-    (400, {"name": "ArchivedFeatureError", "message": "Cannot perform this operation on archived features"}, Permanent),
-    (403, {"name": "PermissionError", "message": f"You need UPDATE_FEATURE_ENVIRONMENT, {ADMIN}"}, Permanent),
+    (
+        400,
+        {
+            "name": "ArchivedFeatureError",
+            "message": "Cannot perform this operation on archived features",
+        },
+        Permanent,
+    ),
+    (
+        403,
+        {"name": "PermissionError", "message": f"You need UPDATE_FEATURE_ENVIRONMENT, {ADMIN}"},
+        Permanent,
+    ),
     (409, {"name": "OperationDeniedError", "message": "no"}, Permanent),
     (503, {}, Retryable),
 ]
@@ -221,12 +273,16 @@ async def test_refusals(refusal: tuple[int, dict[str, str], type[Exception]]) ->
     world.assert_silent(caught.value, *lines)
 
 
-@pytest.mark.parametrize("snapshot", [None, {}, {"flags": {}}, {"flags": {"crico": "maybe"}}, {"flags": "off"}])
+@pytest.mark.parametrize(
+    "snapshot", [None, {}, {"flags": {}}, {"flags": {"crico": "maybe"}}, {"flags": "off"}]
+)
 async def test_without_a_snapshot_nothing_is_restored(snapshot: Any) -> None:
     server = fake()
     async with serving(server.app()) as url:
         with pytest.raises(Permanent, match="no snapshot"):
-            await FLAGS["unleash"].perform(config(crico="on"), link(url), operation("restore"), snapshot)
+            await FLAGS["unleash"].perform(
+                config(crico="on"), link(url), operation("restore"), snapshot
+            )
     assert server.switched == []
 
 
@@ -266,9 +322,14 @@ async def test_who_switched_a_flag_is_told_where_unleash_tells() -> None:
         server.by_hand("crico", "production", False, "ana")
         server.by_hand("crico", "development", True, "ben")
         found = await flags.compare(wanted, connection, [operation()], None)
-        assert found.difference == "crico is off instead of on (switched at 2026-11-22T08:30:02.000Z by ana)"
+        assert (
+            found.difference
+            == "crico is off instead of on (switched at 2026-11-22T08:30:02.000Z by ana)"
+        )
         server.events.clear()
-        assert (await flags.compare(wanted, connection, [operation()], None)).difference == "crico is off instead of on"
+        assert (
+            await flags.compare(wanted, connection, [operation()], None)
+        ).difference == "crico is off instead of on"
 
 
 async def test_a_flag_that_is_archived_meanwhile() -> None:
@@ -290,11 +351,16 @@ async def test_only_flags_that_the_run_has_set_go_back() -> None:
         change = replace(operation(), config=narrow)
         server.flags["crico"]["production"] = server.flags["bare"]["production"] = (True, 1)
         back = replace(operation("restore"), changes=(change,))
-        assert (await flags.follow(wanted, connection, back, before)).message == "not yet as wanted: crico"
+        assert (
+            await flags.follow(wanted, connection, back, before)
+        ).message == "not yet as wanted: crico"
         found = await flags.perform(wanted, connection, back, before)
         assert (found.state, found.message) == ("Succeeded", "crico is off")
         assert await flags.compare(wanted, connection, [change, back], before) == Standing()
-    assert (server.flags["crico"]["production"][0], server.flags["bare"]["production"][0]) == (False, True)
+    assert (server.flags["crico"]["production"][0], server.flags["bare"]["production"][0]) == (
+        False,
+        True,
+    )
 
 
 async def test_a_flag_of_which_nothing_was_recorded() -> None:
@@ -302,7 +368,9 @@ async def test_a_flag_of_which_nothing_was_recorded() -> None:
     async with serving(server.app()) as url:
         connection = link(url)
         await flags.perform(wanted, connection, operation(), None)
-        found = await flags.perform(wanted, connection, operation("restore"), {"flags": {"crico": "off"}})
+        found = await flags.perform(
+            wanted, connection, operation("restore"), {"flags": {"crico": "off"}}
+        )
     assert (found.state, "nothing was recorded of bare" in found.message) == ("Failed", True), found
     assert server.flags["crico"]["production"][0] is False, "what is known goes back"
 
@@ -312,7 +380,9 @@ async def test_a_change_that_does_not_say_what_it_set(config_of: Any) -> None:
     async with serving(fake().app()) as url:
         back = replace(operation("restore"), changes=(replace(operation(), config=config_of),))
         with pytest.raises(Permanent, match="does not say which flags it set"):
-            await FLAGS["unleash"].perform(config(crico="on"), link(url), back, {"flags": {"crico": "off"}})
+            await FLAGS["unleash"].perform(
+                config(crico="on"), link(url), back, {"flags": {"crico": "off"}}
+            )
 
 
 async def test_nothing_wanted_is_nothing_compared() -> None:
@@ -323,13 +393,18 @@ async def test_nothing_wanted_is_nothing_compared() -> None:
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection, flags = link(server.url(fault), world.TOKEN, timeout=world.patience(fault)), FLAGS["unleash"]
+    connection, flags = (
+        link(server.url(fault), world.TOKEN, timeout=world.patience(fault)),
+        FLAGS["unleash"],
+    )
     error = Retryable if VERDICTS[fault] == "Retryable" else Permanent
     async with world.logs() as lines:
         kind, message = await world.verdict("unleash", TABLE[3][0], connection, {})
         assert kind == VERDICTS[fault], message
         for ask in (
-            lambda: CONNECTIONS["unleash"].check(link(server.url(fault), world.TOKEN, timeout=world.patience(fault))),
+            lambda: CONNECTIONS["unleash"].check(
+                link(server.url(fault), world.TOKEN, timeout=world.patience(fault))
+            ),
             lambda: flags.look(config(crico="off"), connection),
             lambda: flags.perform(config(crico="off"), connection, operation(), None),
             lambda: flags.follow(config(crico="off"), connection, operation(), None),
@@ -341,7 +416,20 @@ async def test_faults(server: world.Server, fault: str) -> None:
     world.assert_silent(*lines)
 
 
-NO_ANSWER = ("400", "401", "403", "404", "422", "429", "500", "502-html", "time-out", "oversized", "redirect", "broken")
+NO_ANSWER = (
+    "400",
+    "401",
+    "403",
+    "404",
+    "422",
+    "429",
+    "500",
+    "502-html",
+    "time-out",
+    "oversized",
+    "redirect",
+    "broken",
+)
 
 
 @pytest.mark.parametrize("fault", NO_ANSWER)
@@ -349,7 +437,11 @@ async def test_faults_of_a_switch(server: world.Server, fault: str) -> None:
     """Where the answer is a good one, whatever is in it, the flag is read back."""
     with pytest.raises(Retryable if VERDICTS[fault] == "Retryable" else Permanent) as caught:
         await unleash.switch_flag(
-            link(server.url(fault), world.TOKEN, timeout=world.patience(fault)), "default", "production", "crico", True
+            link(server.url(fault), world.TOKEN, timeout=world.patience(fault)),
+            "default",
+            "production",
+            "crico",
+            True,
         )
     world.assert_silent(caught.value)
 
@@ -371,5 +463,8 @@ def test_what_cannot_be_set(fields: dict[str, Any], words: str) -> None:
 
 def test_what_it_owns() -> None:
     flags = FLAGS["unleash"]
-    assert flags.identity(config(voice="on", crico="off")) == "default/production/crico\ndefault/production/voice"
+    assert (
+        flags.identity(config(voice="on", crico="off"))
+        == "default/production/crico\ndefault/production/voice"
+    )
     assert GATES["unleash"].config.model_validate(TABLE[0][0]).limits == "useless"  # type: ignore[attr-defined]

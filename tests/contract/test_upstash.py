@@ -35,7 +35,12 @@ def fake(cache: RedisServer) -> Upstash:
     """A database with some keys."""
     with cache.session() as session:
         session.do("FLUSHALL")
-        session.do("MSET", *(part for number in range(1200) for part in (f"foco:{number}", "1")), "other", "1")
+        session.do(
+            "MSET",
+            *(part for number in range(1200) for part in (f"foco:{number}", "1")),
+            "other",
+            "1",
+        )
     return Upstash(cache, TOKEN)
 
 
@@ -50,13 +55,22 @@ def config(prefix: str = "foco:") -> Any:
 
 
 async def test_upstashs_own_client_takes_the_stand_in_for_the_real_thing(fake: Upstash) -> None:
-    """What the stand-in answers is what Upstash's client understands: text, nothing, lists, numbers and errors."""
+    """What the stand-in answers is what Upstash's client understands: text, nothing, lists, numbers
+    and errors."""
     async with (
         serving(fake.app()) as url,
-        upstash_redis.asyncio.Redis(url=url, token=TOKEN, allow_telemetry=False, rest_retries=0) as theirs,
-        upstash_redis.asyncio.Redis(url=url, token="wrong", allow_telemetry=False, rest_retries=0) as stranger,
+        upstash_redis.asyncio.Redis(
+            url=url, token=TOKEN, allow_telemetry=False, rest_retries=0
+        ) as theirs,
+        upstash_redis.asyncio.Redis(
+            url=url, token="wrong", allow_telemetry=False, rest_retries=0
+        ) as stranger,
     ):
-        assert (await theirs.ping(), await theirs.set("a", "é", ex=50), await theirs.get("a")) == ("PONG", True, "é")
+        assert (await theirs.ping(), await theirs.set("a", "é", ex=50), await theirs.get("a")) == (
+            "PONG",
+            True,
+            "é",
+        )
         assert await theirs.get("nothing") is None
         cursor, seen = 0, set()
         while True:
@@ -76,7 +90,9 @@ async def test_memory(fake: Upstash) -> None:
     async with serving(fake.app()) as url:
         found = await world.verdict("upstash", {"memory": {}}, link(url), {"max": "90%"})
         assert found[0] == "Good", found
-        assert (await world.verdict("upstash", {"memory": {}}, link(url), {"max": "0.1%"}))[0] == "Breach"
+        assert (await world.verdict("upstash", {"memory": {}}, link(url), {"max": "0.1%"}))[
+            0
+        ] == "Breach"
     assert fake.commands == [["INFO"], ["INFO"]]
 
 
@@ -97,24 +113,28 @@ async def test_hit_ratio(fake: Upstash, monkeypatch: pytest.MonkeyPatch) -> None
 
 INFOS: list[tuple[Any, str, str]] = [
     # body                                                verdict      words
-    ({"result": "# Stats\r\n"},                           "Permanent", "something else"),
-    ({"result": "# Memory\r\nused_memory:10\r\n"},        "NoData",    "says nothing of"),
-    ({"result": None},                                    "Permanent", "something else"),
-    ({"result": 5},                                       "Permanent", "something else"),
-    ({"result": ["a:b"]},                                 "Permanent", "something else"),
-    ({"value": "used_memory:1"},                          "Permanent", "not the REST API of Upstash"),
-    ({"error": "ERR max daily request limit exceeded"},   "Retryable", "limit of its plan"),
-    ({"error": f"NOPERM {TOKEN}"},                        "Permanent", "may not run"),
-    ({"error": f"{TOKEN}"},                               "Retryable", "without a code"),
-    ({"error": {"message": "no"}},                        "Permanent", "not the REST API of Upstash"),
-]  # fmt: skip
+    ({"result": "# Stats\r\n"}, "Permanent", "something else"),
+    ({"result": "# Memory\r\nused_memory:10\r\n"}, "NoData", "says nothing of"),
+    ({"result": None}, "Permanent", "something else"),
+    ({"result": 5}, "Permanent", "something else"),
+    ({"result": ["a:b"]}, "Permanent", "something else"),
+    ({"value": "used_memory:1"}, "Permanent", "not the REST API of Upstash"),
+    ({"error": "ERR max daily request limit exceeded"}, "Retryable", "limit of its plan"),
+    ({"error": f"NOPERM {TOKEN}"}, "Permanent", "may not run"),
+    ({"error": f"{TOKEN}"}, "Retryable", "without a code"),
+    ({"error": {"message": "no"}}, "Permanent", "not the REST API of Upstash"),
+]
 
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("row", INFOS, ids=[str(row[0])[:40] for row in INFOS])
 async def test_answers(fake: Upstash, status: int, row: tuple[Any, str, str]) -> None:
     fake.answers["INFO"] = (status, row[0])
-    expected = row[1:] if status == 200 or "error" in row[0] else ("Permanent", "not the REST API of Upstash")
+    expected = (
+        row[1:]
+        if status == 200 or "error" in row[0]
+        else ("Permanent", "not the REST API of Upstash")
+    )
     async with serving(fake.app()) as url, world.logs() as lines:
         kind, message = await world.verdict("upstash", {"memory": {}}, link(url), NEVER)
     assert (kind, expected[1] in message) == (expected[0], True), f"{kind}: {message}"
@@ -146,7 +166,9 @@ async def test_a_flush_removes_a_prefix_and_nothing_else(fake: Upstash) -> None:
         assert (done.state, done.outputs) == ("Succeeded", {"removed": "1200"})
         assert fake.redis.do("EXISTS", "other") == 1
         fake.redis.do("SET", "foco:new", "1")
-        assert (await flush.perform(config(), connection, operation(), None)).outputs == {"removed": "1200"}
+        assert (await flush.perform(config(), connection, operation(), None)).outputs == {
+            "removed": "1200"
+        }
         assert (await flush.follow(config(), connection, operation(), None)).state == "Succeeded"
         with pytest.raises(Permanent, match="cannot be undone"):
             await flush.perform(config(), connection, operation("restore"), None)
@@ -155,7 +177,9 @@ async def test_a_flush_removes_a_prefix_and_nothing_else(fake: Upstash) -> None:
     assert fake.redis.do("EXISTS", "foco:new") == 1
 
 
-async def test_a_flush_goes_on_from_its_mark(fake: Upstash, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flush_goes_on_from_its_mark(
+    fake: Upstash, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(flushing, "SLICE_BUDGET_S", 0.0)
     flush, looks = ACTIONS["upstash"], 0
     async with serving(fake.app()) as url:
@@ -180,7 +204,9 @@ async def test_a_server_that_takes_patterns_otherwise_loses_nothing_else(fake: U
     async with serving(fake.app()) as url:
         found = await ACTIONS["upstash"].perform(config(), link(url), operation(), None)
     assert (found.state, found.outputs) == ("Succeeded", {"removed": "1"})
-    assert [command for command in fake.commands if command[0] == "UNLINK"] == [["UNLINK", "foco:1"]]
+    assert [command for command in fake.commands if command[0] == "UNLINK"] == [
+        ["UNLINK", "foco:1"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,12 +216,18 @@ async def test_a_server_that_takes_patterns_otherwise_loses_nothing_else(fake: U
         ("SCAN", {"result": ["a", []]}, Permanent),
         ("SCAN", {"result": ["0", [1]]}, Permanent),
         ("UNLINK", {"result": "2"}, Permanent),
-        ("UNLINK", {"error": "NOPERM this user has no permissions to run the 'unlink' command"}, Permanent),
+        (
+            "UNLINK",
+            {"error": "NOPERM this user has no permissions to run the 'unlink' command"},
+            Permanent,
+        ),
         ("UNLINK", {"error": "ERR max daily request limit exceeded"}, Retryable),
         ("GET", {"error": "ERR max requests limit exceeded"}, Retryable),
     ],
 )
-async def test_a_flush_that_is_refused(fake: Upstash, command: str, body: Any, outcome: type[Exception]) -> None:
+async def test_a_flush_that_is_refused(
+    fake: Upstash, command: str, body: Any, outcome: type[Exception]
+) -> None:
     fake.answers[command] = (400 if "error" in body else 200, body)
     async with serving(fake.app()) as url:
         with pytest.raises(outcome):
@@ -214,7 +246,9 @@ async def test_faults(server: world.Server, fault: str) -> None:
         kind, message = await world.verdict("upstash", {"memory": {}}, connection, NEVER)
         assert kind == expected, message
         for ask in (
-            lambda: CONNECTIONS["upstash"].check(link(server.url(fault), timeout=world.patience(fault))),
+            lambda: CONNECTIONS["upstash"].check(
+                link(server.url(fault), timeout=world.patience(fault))
+            ),
             lambda: flush.look(config(), connection),
             lambda: flush.perform(config(), connection, operation(), None),
             lambda: flush.follow(config(), connection, operation(), None),

@@ -31,7 +31,11 @@ def told(raw: Mapping[str, Any]) -> list[str]:
 
 def release(**fields: Any) -> dict[str, Any]:
     """A spec in order, with some fields of one's own."""
-    return {"version": "2.4.0", "stages": [{"name": "a", "steps": [{"name": "x", "wait": "1s"}]}], **fields}
+    return {
+        "version": "2.4.0",
+        "stages": [{"name": "a", "steps": [{"name": "x", "wait": "1s"}]}],
+        **fields,
+    }
 
 
 def gated(check: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
@@ -51,43 +55,102 @@ CHECKS: list[tuple[dict[str, Any], list[str]]] = [
     ({"job": {"image": "k6"}}, []),
     ({"approval": {"count": 2}}, []),
     ({}, [f"{GATE}: has no provider; it needs exactly one of {ALL}"]),
-    ({"promethus": QUERY}, [f'{GATE}: unknown provider "promethus" {KNOWN}; did you mean prometheus?)']),
+    (
+        {"promethus": QUERY},
+        [f'{GATE}: unknown provider "promethus" {KNOWN}; did you mean prometheus?)'],
+    ),
     ({"prom": QUERY}, [f'{GATE}: unknown provider "prom" {KNOWN}; did you mean prometheus?)']),
     ({"datadog": QUERY}, [f'{GATE}: unknown provider "datadog" {KNOWN})']),
     (
         {"prometheus": QUERY, "http": {"path": "/"}, "max": "1"},
         [f"{GATE}: has 2 providers (http, prometheus); keep exactly one"],
     ),
-    ({"prometheus": QUERY, "max": "1", "fro": "5m"}, [f'{GATE}: unknown field "fro" (did you mean for?)']),
-    ({"failureTreshold": 3}, [f'{GATE}: unknown field "failureTreshold" (did you mean failureThreshold?)']),
+    (
+        {"prometheus": QUERY, "max": "1", "fro": "5m"},
+        [f'{GATE}: unknown field "fro" (did you mean for?)'],
+    ),
+    (
+        {"failureTreshold": 3},
+        [f'{GATE}: unknown field "failureTreshold" (did you mean failureThreshold?)'],
+    ),
     # limits
-    ({"prometheus": QUERY, "max": "1 percent"}, [f'{GATE}.max: "1 percent" is not a quantity (try 1%)']),
-    ({"prometheus": QUERY, "max": "100 ms"}, [f'{GATE}.max: "100 ms" is not a quantity (try 100ms)']),
-    ({"prometheus": QUERY, "max": "a lot"}, [f'{GATE}.max: "a lot" is not a quantity (try 1%, 100ms, 2s or 80)']),
-    ({"prometheus": QUERY, "max": 0.01}, [f'{GATE}.max: 0.01 is not text; write it in quotes: "0.01"']),
+    (
+        {"prometheus": QUERY, "max": "1 percent"},
+        [f'{GATE}.max: "1 percent" is not a quantity (try 1%)'],
+    ),
+    (
+        {"prometheus": QUERY, "max": "100 ms"},
+        [f'{GATE}.max: "100 ms" is not a quantity (try 100ms)'],
+    ),
+    (
+        {"prometheus": QUERY, "max": "a lot"},
+        [f'{GATE}.max: "a lot" is not a quantity (try 1%, 100ms, 2s or 80)'],
+    ),
+    (
+        {"prometheus": QUERY, "max": 0.01},
+        [f'{GATE}.max: 0.01 is not text; write it in quotes: "0.01"'],
+    ),
     ({"prometheus": QUERY, "max": 0}, [f'{GATE}.max: 0 is not text; write it in quotes: "0"']),
-    ({"prometheus": QUERY, "max": "1", "for": "5 minutes"}, [f'{GATE}.for: "5 minutes" is not a duration (try 5m)']),
-    ({"prometheus": QUERY, "max": "1", "for": "5%"}, [f'{GATE}.for: "5%" is not a duration (try 30s, 15m or 1h30m)']),
-    ({"prometheus": QUERY, "max": "1", "failureThreshold": 0}, [f"{GATE}.failureThreshold: 0 is too small (at least 1)"]),
+    (
+        {"prometheus": QUERY, "max": "1", "for": "5 minutes"},
+        [f'{GATE}.for: "5 minutes" is not a duration (try 5m)'],
+    ),
+    (
+        {"prometheus": QUERY, "max": "1", "for": "5%"},
+        [f'{GATE}.for: "5%" is not a duration (try 30s, 15m or 1h30m)'],
+    ),
+    (
+        {"prometheus": QUERY, "max": "1", "failureThreshold": 0},
+        [f"{GATE}.failureThreshold: 0 is too small (at least 1)"],
+    ),
     (
         {"prometheus": QUERY, "max": "1", "onNoData": "pass"},
         [f"{GATE}.onNoData: \"pass\" is not one of 'Hold' or 'Fail'"],
     ),
     (
         {"prometheus": QUERY},
-        [f'{GATE}: prometheus measures a number, which means nothing without a limit; add max or min (max: "1%")'],
+        [
+            (
+                f"{GATE}: prometheus measures a number, which means nothing without a limit; "
+                'add max or min (max: "1%")'
+            )
+        ],
     ),
-    ({"prometheus": QUERY, "max": "1", "min": "2"}, [f"{GATE}: min 2 is above max 1; no value could pass"]),
+    (
+        {"prometheus": QUERY, "max": "1", "min": "2"},
+        [f"{GATE}: min 2 is above max 1; no value could pass"],
+    ),
     ({"prometheus": QUERY, "max": "1s", "min": "100ms"}, []),
-    ({"job": {"image": "k6"}, "max": "1"}, [f"{GATE}.max: means nothing beside job, which is not measured"]),
-    ({"approval": {}, "for": "5m"}, [f"{GATE}.for: means nothing beside approval, which is not measured"]),
+    (
+        {"job": {"image": "k6"}, "max": "1"},
+        [f"{GATE}.max: means nothing beside job, which is not measured"],
+    ),
+    (
+        {"approval": {}, "for": "5m"},
+        [f"{GATE}.for: means nothing beside approval, which is not measured"],
+    ),
     # prometheus
     ({"prometheus": {"query": ""}, "max": "1"}, [f"{GATE}.prometheus.query: is empty"]),
-    ({"prometheus": {"query": " \n"}, "max": "1"}, [f"{GATE}.prometheus.query: is empty; write a query"]),
-    ({"prometheus": {"query": "x" * 9000}, "max": "1"}, [f"{GATE}.prometheus.query: is longer than 8192 characters"]),
-    ({"prometheus": {"query": 1}, "max": "1"}, [f'{GATE}.prometheus.query: 1 is not text; write it in quotes: "1"']),
-    ({"prometheus": {"query": None}, "max": "1"}, [f"{GATE}.prometheus.query: is empty; it must be text"]),
-    ({"prometheus": "up", "max": "1"}, [f"{GATE}.prometheus: is plain text; it must be an object with connection, query"]),
+    (
+        {"prometheus": {"query": " \n"}, "max": "1"},
+        [f"{GATE}.prometheus.query: is empty; write a query"],
+    ),
+    (
+        {"prometheus": {"query": "x" * 9000}, "max": "1"},
+        [f"{GATE}.prometheus.query: is longer than 8192 characters"],
+    ),
+    (
+        {"prometheus": {"query": 1}, "max": "1"},
+        [f'{GATE}.prometheus.query: 1 is not text; write it in quotes: "1"'],
+    ),
+    (
+        {"prometheus": {"query": None}, "max": "1"},
+        [f"{GATE}.prometheus.query: is empty; it must be text"],
+    ),
+    (
+        {"prometheus": "up", "max": "1"},
+        [f"{GATE}.prometheus: is plain text; it must be an object with connection, query"],
+    ),
     ({"prometheus": None, "max": "1"}, [f"{GATE}.prometheus: is empty; it must be an object"]),
     (
         {"prometheus": {"query": "up", "conection": "x"}, "max": "1"},
@@ -95,57 +158,131 @@ CHECKS: list[tuple[dict[str, Any], list[str]]] = [
     ),
     (
         {"prometheus": {"query": "up", "connection": "A B"}, "max": "1"},
-        [f'{GATE}.prometheus.connection: "A B" is not a name (lower-case letters, digits and -, as in error-rate)'],
+        [
+            (
+                f'{GATE}.prometheus.connection: "A B" is not a name (lower-case letters, '
+                "digits and -, as in error-rate)"
+            )
+        ],
     ),
     # sql
-    ({"sql": {"query": "select 1", "parameters": [1]}}, [f'{GATE}.sql.parameters[0]: 1 is not text; write it in quotes: "1"']),
-    ({"sql": {"query": "select 1", "parameters": "x"}}, [f'{GATE}.sql.parameters: "x" is not a list']),
-    ({"sql": {"query": "select 1", "parameters": ["x"] * 21}}, [f"{GATE}.sql.parameters: has 21 items; at most 20 are allowed"]),
+    (
+        {"sql": {"query": "select 1", "parameters": [1]}},
+        [f'{GATE}.sql.parameters[0]: 1 is not text; write it in quotes: "1"'],
+    ),
+    (
+        {"sql": {"query": "select 1", "parameters": "x"}},
+        [f'{GATE}.sql.parameters: "x" is not a list'],
+    ),
+    (
+        {"sql": {"query": "select 1", "parameters": ["x"] * 21}},
+        [f"{GATE}.sql.parameters: has 21 items; at most 20 are allowed"],
+    ),
     # http
-    ({"http": {"path": "health"}}, [f'{GATE}.http.path: "health" is not a path below the Connection\'s URL (try /health)']),
-    ({"http": {"path": "/a/../b"}}, [f'{GATE}.http.path: "/a/../b" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/..;/admin"}}, [f'{GATE}.http.path: "/..;/admin" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/a/..;v=1/b"}}, [f'{GATE}.http.path: "/a/..;v=1/b" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/%2e%2e;a=b/x"}}, [f'{GATE}.http.path: "/%2e%2e;a=b/x" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/..%3b/x"}}, [f'{GATE}.http.path: "/..%3b/x" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/%252e%252e/x"}}, [f'{GATE}.http.path: "/%252e%252e/x" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/a%5c..%5cb"}}, [f'{GATE}.http.path: "/a%5c..%5cb" climbs by ".."; write the path in full']),
-    ({"http": {"path": "/..%20/x"}}, [f'{GATE}.http.path: "/..%20/x" climbs by ".."; write the path in full']),
+    (
+        {"http": {"path": "health"}},
+        [f'{GATE}.http.path: "health" is not a path below the Connection\'s URL (try /health)'],
+    ),
+    (
+        {"http": {"path": "/a/../b"}},
+        [f'{GATE}.http.path: "/a/../b" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/..;/admin"}},
+        [f'{GATE}.http.path: "/..;/admin" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/a/..;v=1/b"}},
+        [f'{GATE}.http.path: "/a/..;v=1/b" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/%2e%2e;a=b/x"}},
+        [f'{GATE}.http.path: "/%2e%2e;a=b/x" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/..%3b/x"}},
+        [f'{GATE}.http.path: "/..%3b/x" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/%252e%252e/x"}},
+        [f'{GATE}.http.path: "/%252e%252e/x" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/a%5c..%5cb"}},
+        [f'{GATE}.http.path: "/a%5c..%5cb" climbs by ".."; write the path in full'],
+    ),
+    (
+        {"http": {"path": "/..%20/x"}},
+        [f'{GATE}.http.path: "/..%20/x" climbs by ".."; write the path in full'],
+    ),
     (
         {"http": {"path": "/..%00/x"}},
-        [f'{GATE}.http.path: "/..%00/x" hides characters behind escapes; write each of them as it is, or once as %XX'],
+        [
+            (
+                f'{GATE}.http.path: "/..%00/x" hides characters behind escapes; write each of '
+                "them as it is, or once as %XX"
+            )
+        ],
     ),
     (
         {"http": {"path": "/%25252525252e/x"}},
-        [f'{GATE}.http.path: "/%25252525252e/x" hides characters behind escapes; write each of them as it is, or once as %XX'],
+        [
+            (
+                f'{GATE}.http.path: "/%25252525252e/x" hides characters behind escapes; write '
+                "each of them as it is, or once as %XX"
+            )
+        ],
     ),
     (
         {"http": {"path": "/", "method": "get"}},
         [f"{GATE}.http.method: \"get\" is not one of 'GET' or 'HEAD' (did you mean GET?)"],
     ),
-    ({"http": {"path": "/", "status": [600]}}, [f"{GATE}.http.status[0]: 600 is too large (at most 599)"]),
-    ({"http": {"path": "/", "status": ["ok"]}}, [f'{GATE}.http.status[0]: "ok" is not a whole number']),
-    ({"http": {"path": "/", "status": []}}, [f"{GATE}.http.status: is empty; it needs at least one item"]),
-    ({"http": {"path": "/", "equals": "ok"}}, [f"{GATE}.http: equals needs jsonPath, which says what must be equal"]),
-    ({"http": {"path": "/", "jsonPath": "{.a}", "equals": "1"}}, [f'{GATE}.http.jsonPath: "{{.a}}" is not a JSONPath (try $.a)']),
+    (
+        {"http": {"path": "/", "status": [600]}},
+        [f"{GATE}.http.status[0]: 600 is too large (at most 599)"],
+    ),
+    (
+        {"http": {"path": "/", "status": ["ok"]}},
+        [f'{GATE}.http.status[0]: "ok" is not a whole number'],
+    ),
+    (
+        {"http": {"path": "/", "status": []}},
+        [f"{GATE}.http.status: is empty; it needs at least one item"],
+    ),
+    (
+        {"http": {"path": "/", "equals": "ok"}},
+        [f"{GATE}.http: equals needs jsonPath, which says what must be equal"],
+    ),
+    (
+        {"http": {"path": "/", "jsonPath": "{.a}", "equals": "1"}},
+        [f'{GATE}.http.jsonPath: "{{.a}}" is not a JSONPath (try $.a)'],
+    ),
     (
         {"http": {"path": "/", "jsonPath": "status", "equals": "1"}},
         [f'{GATE}.http.jsonPath: "status" is not a JSONPath (try $.status)'],
     ),
     ({"http": {"path": "/"}, "max": "1s"}, [f"{GATE}.max: {USELESS}"]),
-    ({"http": {"path": "/", "jsonPath": "$.a", "equals": "1"}, "min": "1"}, [f"{GATE}.min: {USELESS}"]),
+    (
+        {"http": {"path": "/", "jsonPath": "$.a", "equals": "1"}, "min": "1"},
+        [f"{GATE}.min: {USELESS}"],
+    ),
     ({"http": {"path": "/", "jsonPath": "$.a"}, "min": "1"}, []),
     ({"http": {"path": "/", "jsonPath": "$.a"}}, []),
     ({"http": {"path": "/", "measure": "Latency"}, "max": "1s"}, []),
     (
         {"http": {"path": "/", "measure": "Latency"}},
-        [f'{GATE}: http measures a number, which means nothing without a limit; add max or min (max: "1%")'],
+        [
+            (
+                f"{GATE}: http measures a number, which means nothing without a limit; add max "
+                'or min (max: "1%")'
+            )
+        ],
     ),
     # job and approval, which core handles
     ({"job": {"imag": "k6"}}, [f'{GATE}.job: unknown field "imag" (did you mean image?)']),
     ({"job": {}}, [f"{GATE}.job: needs exactly one of image, fromCronJob, template; has none"]),
     ({"approval": {"count": 0}}, [f"{GATE}.approval.count: 0 is too small (at least 1)"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("check, sentences", CHECKS, ids=[str(check)[:70] for check, _ in CHECKS])
@@ -155,16 +292,25 @@ def test_checks(check: dict[str, Any], sentences: list[str]) -> None:
 
 YES = {"name": "yes", "approval": {"groups": ["on-call"]}}
 FLUSH = {"name": "flush", "upstash": {"flush": {"prefix": "a:"}}}
-UNAPPROVED = "upstash: there is no way back from it, so somebody has to approve it; put an approval step before it"
+UNAPPROVED = (
+    "upstash: there is no way back from it, so somebody has to approve it; put an "
+    "approval step before it"
+)
 SPECS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stges": []}, ['spec: unknown field "stges" (did you mean stages?)']),
     ({"version": 2}, ['spec.version: 2 is not text; write it in quotes: "2"']),
-    ({"version": ".x"}, ['spec.version: ".x" is not a version (letters, digits and . _ + -, as in 2.4.0)']),
+    (
+        {"version": ".x"},
+        ['spec.version: ".x" is not a version (letters, digits and . _ + -, as in 2.4.0)'],
+    ),
     ({"suspend": "perhaps"}, ['spec.suspend: "perhaps" is not true or false']),
     ({"mode": "Dry"}, ["spec.mode: \"Dry\" is not one of 'Enforce' or 'Observe'"]),
     ({"stages": []}, ["spec.stages: is empty; it needs at least one item"]),
     ({"stages": {}}, ["spec.stages: is an object; it must be a list"]),
-    ({"stages": [{"name": f"s{index}"} for index in range(21)]}, ["spec.stages: has 21 items; at most 20 are allowed"]),
+    (
+        {"stages": [{"name": f"s{index}"} for index in range(21)]},
+        ["spec.stages: has 21 items; at most 20 are allowed"],
+    ),
     ({"stages": [{"steps": []}]}, ["spec.stages[0].name: is missing (Unique within the Release)"]),
     (
         {"stages": [{"name": "a", "bake": "15 minutes"}]},
@@ -173,39 +319,72 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
     (
         {"stages": [{"name": "a", "onFailure": "rollback"}]},
         [
-            "spec.stages[0].onFailure: \"rollback\" is not one of 'Rollback', 'Pause' or 'Continue' (did you mean Rollback?)"
+            (
+                "spec.stages[0].onFailure: \"rollback\" is not one of 'Rollback', 'Pause' or "
+                "'Continue' (did you mean Rollback?)"
+            )
         ],
     ),
     (
         {"stages": [{"name": "a", "steps": [{"name": "x"}]}]},
         [
-            "spec.stages[0].steps[0]: needs exactly one of deploy, job, flags, wait, confirm, approval or a provider; has none"
+            (
+                "spec.stages[0].steps[0]: needs exactly one of deploy, job, flags, wait, "
+                "confirm, approval or a provider; has none"
+            )
         ],
     ),
     (
         {"stages": [{"name": "a", "steps": [{"name": "x", "deploy": {"target": ["web"]}}]}]},
         [
-            "spec.stages[0].steps[0].deploy.targets: is missing (Names of targets, all changed at once)",
+            (
+                "spec.stages[0].steps[0].deploy.targets: is missing (Names of targets, all "
+                "changed at once)"
+            ),
             'spec.stages[0].steps[0].deploy: unknown field "target" (did you mean targets?)',
         ],
     ),
     (
-        {"stages": [{"name": "a", "steps": [{"name": "x", "job": {"image": "x", "env": [{"nam": "A"}]}}]}]},
+        {
+            "stages": [
+                {
+                    "name": "a",
+                    "steps": [{"name": "x", "job": {"image": "x", "env": [{"nam": "A"}]}}],
+                }
+            ]
+        },
         [
             "spec.stages[0].steps[0].job.env[0].name: is missing (Name of the variable)",
             'spec.stages[0].steps[0].job.env[0]: unknown field "nam" (did you mean name?)',
         ],
     ),
-    ({"targets": [{"name": "web"}]}, [f"spec.targets[0]: has no provider; it needs exactly one of {TARGETS}"]),
+    (
+        {"targets": [{"name": "web"}]},
+        [f"spec.targets[0]: has no provider; it needs exactly one of {TARGETS}"],
+    ),
     (
         {"targets": [{"name": "web", "wrkload": {}}]},
         [f'spec.targets[0]: unknown provider "wrkload" (known: {TARGETS}; did you mean workload?)'],
     ),
     (
-        {"targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}, "replicas": 2}}]},
+        {
+            "targets": [
+                {
+                    "name": "web",
+                    "workload": {"name": "web", "images": {"app": "web:$(version)"}, "replicas": 2},
+                }
+            ]
+        },
         ['spec.targets[0].workload: unknown field "replicas"'],
     ),
-    ({"targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}}}]}, []),
+    (
+        {
+            "targets": [
+                {"name": "web", "workload": {"name": "web", "images": {"app": "web:$(version)"}}}
+            ]
+        },
+        [],
+    ),
     ({"stages": [{"name": "a", "steps": [YES, FLUSH]}]}, []),
     ({"stages": [{"name": "a", "steps": [YES, {"name": "w", "wait": "1m"}, FLUSH]}]}, []),
     ({"stages": [{"name": "a", "steps": [FLUSH]}]}, [f"spec.stages[0].steps[0].{UNAPPROVED}"]),
@@ -238,11 +417,17 @@ def test_specs(fields: dict[str, Any], sentences: list[str]) -> None:
 def test_every_place_is_looked_at(place: str, fields: dict[str, Any] | None) -> None:
     good = {"name": "h", "http": {"path": "/"}}
     stages = [{"name": "a"}, {"name": "b", "gates": [good, good, {"name": "g", "datadog": {}}]}]
-    assert told(release(**(fields or {"stages": stages}))) == [f'{place}: unknown provider "datadog" {KNOWN})']
+    assert told(release(**(fields or {"stages": stages}))) == [
+        f'{place}: unknown provider "datadog" {KNOWN})'
+    ]
 
 
 def test_everything_is_said_at_once() -> None:
-    checks = [{"name": "a", "datadog": {}}, {"name": "b", "prometheus": {"query": " "}, "max": "1"}, {"name": "c"}]
+    checks = [
+        {"name": "a", "datadog": {}},
+        {"name": "b", "prometheus": {"query": " "}, "max": "1"},
+        {"name": "c"},
+    ]
     assert len(told(release(guards=checks, targets=[{"name": "web"}]))) == 4
 
 
@@ -259,7 +444,9 @@ WEB = {"name": "web", "workload": {"name": "web", "images": {"app": "web:$(versi
 
 def stepped(step: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     """A spec with one step."""
-    return release(stages=[{"name": "a", "steps": [{"name": "x", **step}]}], targets=[WEB], **fields)
+    return release(
+        stages=[{"name": "a", "steps": [{"name": "x", **step}]}], targets=[WEB], **fields
+    )
 
 
 @pytest.mark.parametrize("timeout", ["20s", "10m"], ids=["its own", "as long as the default"])
@@ -278,7 +465,9 @@ def stepped(step: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
         ({"approval": {}}, "has no effect beside approval, which waits for people; leave it out"),
     ],
 )
-def test_a_time_that_nobody_keeps_is_refused(step: dict[str, Any], words: str, timeout: str) -> None:
+def test_a_time_that_nobody_keeps_is_refused(
+    step: dict[str, Any], words: str, timeout: str
+) -> None:
     assert told(stepped({**step, "timeout": timeout})) == [f"{STEP}.timeout: {words}"]
     assert told(stepped(step)) == []
 
@@ -286,10 +475,23 @@ def test_a_time_that_nobody_keeps_is_refused(step: dict[str, Any], words: str, t
 def test_a_provider_s_action_and_a_compensation_have_a_time_of_their_own() -> None:
     mark = {"sentry": {"release": {"version": "1", "projects": ["web"]}}}
     assert told(stepped({**mark, "timeout": "20s"})) == []
-    stages = [{"name": "a", "gates": [], "steps": [{"name": "x", "wait": "1s"}], "rollback": {"steps": [
-        {"name": "y", **mark, "timeout": "20s"}, {"name": "z", "job": {"image": "x"}, "timeout": "20s"}]}}]  # fmt: skip
+    stages = [
+        {
+            "name": "a",
+            "gates": [],
+            "steps": [{"name": "x", "wait": "1s"}],
+            "rollback": {
+                "steps": [
+                    {"name": "y", **mark, "timeout": "20s"},
+                    {"name": "z", "job": {"image": "x"}, "timeout": "20s"},
+                ]
+            },
+        }
+    ]
     where = "spec.stages[0].rollback.steps[1].timeout"
-    assert told(release(stages=stages)) == [f"{where}: has no effect beside job; move it there (job.timeout)"]
+    assert told(release(stages=stages)) == [
+        f"{where}: has no effect beside job; move it there (job.timeout)"
+    ]
 
 
 def test_what_was_left_out_does_not_look_as_if_it_were_given() -> None:
@@ -311,40 +513,83 @@ LIMITS: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"sentry": {**SENTRY, "p95": {}}}, "2", ['"2" needs a unit (try 500ms or 2s)']),
     ({"vercel": {**PROJECT, "duration": {}}}, "2", ['"2" needs a unit (try 500ms or 2s)']),
     ({"vercel": {**PROJECT, "lcp": {}}}, "2500", ['"2500" needs a unit (try 500ms or 2s)']),
-    ({"vercel": {**PROJECT, "errorRatio": {}}}, "100ms", ['"100ms" is a time, and a ratio is measured (try 1%)']),
-    ({"vercel": {**PROJECT, "errorRatio": {}}}, "5", ['"5" is more than all there is, and a ratio is measured (try 5%)']),
+    (
+        {"vercel": {**PROJECT, "errorRatio": {}}},
+        "100ms",
+        ['"100ms" is a time, and a ratio is measured (try 1%)'],
+    ),
+    (
+        {"vercel": {**PROJECT, "errorRatio": {}}},
+        "5",
+        ['"5" is more than all there is, and a ratio is measured (try 5%)'],
+    ),
     (
         {"vercel": {**PROJECT, "errorRatio": {}}},
         "150%",
         ['"150%" is more than all there is, and a ratio is measured (try 100% or less)'],
     ),
     ({"vercel": {**PROJECT, "errorRatio": {}}}, "0.01", []),
-    ({"sentry": {**SENTRY, "failureRatio": {}}}, "1s", ['"1s" is a time, and a ratio is measured (try 1%)']),
-    ({"sentry": {**SENTRY, "errors": {}}}, "1%", ['"1%" is a ratio, and a number is measured (try 0 or 10)']),
-    ({"sentry": {**SENTRY, "newIssues": {}}}, "1m", ['"1m" is a time, and a number is measured (try 0 or 10)']),
-    ({"redis": {"memory": {}}}, "80", ['"80" is more than all there is, and a ratio is measured (try 80%)']),
+    (
+        {"sentry": {**SENTRY, "failureRatio": {}}},
+        "1s",
+        ['"1s" is a time, and a ratio is measured (try 1%)'],
+    ),
+    (
+        {"sentry": {**SENTRY, "errors": {}}},
+        "1%",
+        ['"1%" is a ratio, and a number is measured (try 0 or 10)'],
+    ),
+    (
+        {"sentry": {**SENTRY, "newIssues": {}}},
+        "1m",
+        ['"1m" is a time, and a number is measured (try 0 or 10)'],
+    ),
+    (
+        {"redis": {"memory": {}}},
+        "80",
+        ['"80" is more than all there is, and a ratio is measured (try 80%)'],
+    ),
     ({"upstash": {"hitRatio": {}}}, "1s", ['"1s" is a time, and a ratio is measured (try 1%)']),
-    ({"sql": {"connections": {}}}, "80", ['"80" is more than all there is, and a ratio is measured (try 80%)']),
+    (
+        {"sql": {"connections": {}}},
+        "80",
+        ['"80" is more than all there is, and a ratio is measured (try 80%)'],
+    ),
     ({"sql": {"connections": {}}}, "80%", []),
     ({"sql": {"rls": {}}}, "1%", ['"1%" is a ratio, and a number is measured (try 0 or 10)']),
     ({"sql": {"blocked": {}}}, "0s", ['"0s" is a time, and a number is measured (try 0 or 10)']),
     ({"sql": {"query": "select now() - now()"}}, "1s", []),
-    ({"github": {"repository": "a/b", "openIssues": {"labels": ["P0"]}}}, "0s",
-     ['"0s" is a time, and a number is measured (try 0 or 10)']),
-    ({"supabase": {"project": "a" * 20, "advisors": {}}}, "1%",
-     ['"1%" is a ratio, and a number is measured (try 0 or 10)']),
+    (
+        {"github": {"repository": "a/b", "openIssues": {"labels": ["P0"]}}},
+        "0s",
+        ['"0s" is a time, and a number is measured (try 0 or 10)'],
+    ),
+    (
+        {"supabase": {"project": "a" * 20, "advisors": {}}},
+        "1%",
+        ['"1%" is a ratio, and a number is measured (try 0 or 10)'],
+    ),
     ({"prometheus": QUERY}, "1s", []),
     ({"prometheus": QUERY}, "80", []),
     ({"http": {"path": "/", "jsonPath": "$.a"}}, "1s", []),
-    ({"http": {"path": "$(steps.a.outputs.path)", "measure": "Latency"}}, "500",
-     ['"500" needs a unit (try 500ms or 2s)']),
-]  # fmt: skip
+    (
+        {"http": {"path": "$(steps.a.outputs.path)", "measure": "Latency"}},
+        "500",
+        ['"500" needs a unit (try 500ms or 2s)'],
+    ),
+]
 
 
-@pytest.mark.parametrize("check, limit, sentences", LIMITS, ids=[f"{check} {limit}"[:70] for check, limit, _ in LIMITS])
-def test_limits_fit_what_is_measured(check: dict[str, Any], limit: str, sentences: list[str]) -> None:
+@pytest.mark.parametrize(
+    "check, limit, sentences", LIMITS, ids=[f"{check} {limit}"[:70] for check, limit, _ in LIMITS]
+)
+def test_limits_fit_what_is_measured(
+    check: dict[str, Any], limit: str, sentences: list[str]
+) -> None:
     for name in ("max", "min"):
-        assert told(gated({**check, name: limit})) == [f"{GATE}.{name}: {words}" for words in sentences]
+        assert told(gated({**check, name: limit})) == [
+            f"{GATE}.{name}: {words}" for words in sentences
+        ]
 
 
 @pytest.mark.parametrize(
@@ -375,14 +620,22 @@ def test_every_gate_says_what_it_measures() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["interval", "for", "onNoData", "onError", "holdFor", "onHoldExpired", "failureThreshold"]
+    "name",
+    ["interval", "for", "onNoData", "onError", "holdFor", "onHoldExpired", "failureThreshold"],
 )
 @pytest.mark.parametrize("kind", ["job", "approval", "confirm"])
 def test_nothing_is_said_of_measuring_what_is_not_measured(kind: str, name: str) -> None:
-    value: Any = {"onNoData": "Hold", "onError": "Fail", "onHoldExpired": "Pause", "failureThreshold": 2}.get(
-        name, "10s"
-    )
-    check = {"name": "g", {"job": "job", "approval": "approval"}.get(kind, "confirm"): {}, name: value}
+    value: Any = {
+        "onNoData": "Hold",
+        "onError": "Fail",
+        "onHoldExpired": "Pause",
+        "failureThreshold": 2,
+    }.get(name, "10s")
+    check = {
+        "name": "g",
+        {"job": "job", "approval": "approval"}.get(kind, "confirm"): {},
+        name: value,
+    }
     check |= {"job": {"image": "x"}} if kind == "job" else {}
     place = "preflight"
     if kind == "confirm":
@@ -392,14 +645,22 @@ def test_nothing_is_said_of_measuring_what_is_not_measured(kind: str, name: str)
 
 
 JOBS = {
-    "command": ["a"], "args": ["a"], "env": [{"name": "A", "value": "b"}], "serviceAccountName": "a",
-    "envFrom": [{"secretRef": {"name": "a"}}], "resources": {"limits": {"cpu": "1"}},
-}  # fmt: skip
+    "command": ["a"],
+    "args": ["a"],
+    "env": [{"name": "A", "value": "b"}],
+    "serviceAccountName": "a",
+    "envFrom": [{"secretRef": {"name": "a"}}],
+    "resources": {"limits": {"cpu": "1"}},
+}
 
 
 @pytest.mark.parametrize("field", JOBS)
-@pytest.mark.parametrize("owner", [{"fromCronJob": "nightly"}, {"template": {"spec": {}}}], ids=["CronJob", "template"])
-def test_a_job_that_lives_elsewhere_takes_nothing_of_the_short_form(owner: dict[str, Any], field: str) -> None:
+@pytest.mark.parametrize(
+    "owner", [{"fromCronJob": "nightly"}, {"template": {"spec": {}}}], ids=["CronJob", "template"]
+)
+def test_a_job_that_lives_elsewhere_takes_nothing_of_the_short_form(
+    owner: dict[str, Any], field: str
+) -> None:
     (key,) = owner
     words = f"{field}: has no effect beside {key}, which says all of it; put it there"
     job = {**owner, field: JOBS[field]}
@@ -410,46 +671,102 @@ def test_a_job_that_lives_elsewhere_takes_nothing_of_the_short_form(owner: dict[
 
 OTHERS: list[tuple[dict[str, Any], list[str]]] = [
     (
-        {"targets": [{"name": "db", "workload": {**WEB["workload"], "kind": "StatefulSet", "drainTimeout": "5s"}}]},
-        ["spec.targets[0].workload.drainTimeout: has no effect on a StatefulSet: its pods end before new ones are made; "
-         "leave it out"],
+        {
+            "targets": [
+                {
+                    "name": "db",
+                    "workload": {**WEB["workload"], "kind": "StatefulSet", "drainTimeout": "5s"},
+                }
+            ]
+        },
+        [
+            "spec.targets[0].workload.drainTimeout: has no effect on a StatefulSet: its "
+            "pods end before new ones are made; "
+            "leave it out"
+        ],
     ),
     ({"targets": [{"name": "db", "workload": {**WEB["workload"], "drainTimeout": "5s"}}]}, []),
     ({"targets": [{"name": "db", "workload": {**WEB["workload"], "kind": "StatefulSet"}}]}, []),
     (
-        {"notify": [{"events": ["Started"], "slack": {"channel": "#a"}, "after": "1m", "health": ["up"]}],
-         "guards": [{"name": "up", "http": {"path": "/"}}]},
-        ["spec.notify[0].after: has no effect without Downtime; add it to events",
-         "spec.notify[0].health: has no effect without Downtime; add it to events"],
+        {
+            "notify": [
+                {"events": ["Started"], "slack": {"channel": "#a"}, "after": "1m", "health": ["up"]}
+            ],
+            "guards": [{"name": "up", "http": {"path": "/"}}],
+        },
+        [
+            "spec.notify[0].after: has no effect without Downtime; add it to events",
+            "spec.notify[0].health: has no effect without Downtime; add it to events",
+        ],
     ),
     (
-        {"notify": [{"events": ["Downtime"], "slack": {"channel": "#a"}, "after": "1m", "health": ["up"]}],
-         "guards": [{"name": "up", "http": {"path": "/"}}]},
+        {
+            "notify": [
+                {
+                    "events": ["Downtime"],
+                    "slack": {"channel": "#a"},
+                    "after": "1m",
+                    "health": ["up"],
+                }
+            ],
+            "guards": [{"name": "up", "http": {"path": "/"}}],
+        },
         [],
     ),
     (
-        {"notify": [{"events": ["Downtime"], "slack": {"channel": "#a"}, "health": ["heatlh"]}],
-         "guards": [{"name": "health", "http": {"path": "/"}}]},
-        ['spec.notify[0].health[0]: "heatlh" is no guard, gate or verification (did you mean health?)'],
+        {
+            "notify": [{"events": ["Downtime"], "slack": {"channel": "#a"}, "health": ["heatlh"]}],
+            "guards": [{"name": "health", "http": {"path": "/"}}],
+        },
+        [
+            (
+                'spec.notify[0].health[0]: "heatlh" is no guard, gate or verification (did you '
+                "mean health?)"
+            )
+        ],
     ),
     (
-        {"preflight": [{"name": "g", "github": {"repository": "a/b", "openIssues": {"labels": ["P0"]},
-                                                "accept": ["skipped"]}, "max": "0"}]},
+        {
+            "preflight": [
+                {
+                    "name": "g",
+                    "github": {
+                        "repository": "a/b",
+                        "openIssues": {"labels": ["P0"]},
+                        "accept": ["skipped"],
+                    },
+                    "max": "0",
+                }
+            ]
+        },
         ["spec.preflight[0].github: accept belongs to checks: issues have no conclusion"],
     ),
     (
-        {"guards": [{"name": "g", "vercel": {"project": "p", "errorRatio": {}, "target": "preview"}, "max": "1%"}]},
+        {
+            "guards": [
+                {
+                    "name": "g",
+                    "vercel": {"project": "p", "errorRatio": {}, "target": "preview"},
+                    "max": "1%",
+                }
+            ]
+        },
         ["spec.guards[0].vercel: target belongs to env: everything else is measured in production"],
     ),
     (
         {"guards": [{"name": "g", "http": {"path": "/", "connection": "$(steps.x.outputs.y)"}}]},
-        ["spec.guards[0].http.connection: $(steps.x.outputs.y) is not known when a run finds its Connections, before its "
-         "first change; use a variable"],
+        [
+            "spec.guards[0].http.connection: $(steps.x.outputs.y) is not known when a run "
+            "finds its Connections, before its "
+            "first change; use a variable"
+        ],
     ),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("fields, sentences", OTHERS, ids=[str(fields)[:70] for fields, _ in OTHERS])
+@pytest.mark.parametrize(
+    "fields, sentences", OTHERS, ids=[str(fields)[:70] for fields, _ in OTHERS]
+)
 def test_what_has_no_effect_is_refused(fields: dict[str, Any], sentences: list[str]) -> None:
     assert told(release(**fields)) == sentences
 
@@ -460,7 +777,10 @@ def test_what_has_no_effect_is_refused(fields: dict[str, Any], sentences: list[s
 REFERENCES: list[tuple[dict[str, Any], list[str]]] = [
     ({"http": {"path": "/api/$(version)/health"}}, []),
     ({"http": {"path": "$(vars.path)"}}, []),
-    ({"http": {"path": "$(vars.wrong)"}}, ["is not a path below the Connection's URL (try /health)"]),
+    (
+        {"http": {"path": "$(vars.wrong)"}},
+        ["is not a path below the Connection's URL (try /health)"],
+    ),
     ({"http": {"path": "$(steps.migrate.outputs.path)"}}, []),
     ({"http": {"path": "/$(stage)", "jsonPath": "$.v", "equals": "$(version)"}}, []),
     (
@@ -471,26 +791,55 @@ REFERENCES: list[tuple[dict[str, Any], list[str]]] = [
     ({"sql": {"query": "select $(nothing.of.this)"}}, ["put it into `parameters`"]),
     ({"sql": {"query": "select $$(vars.key)"}}, ["put it into `parameters`"]),
     ({"sql": {"query": "select $x$(a)$x$ = '$( b'"}}, ["put it into `parameters`"]),
-    ({"sql": {"query": "select $1 + count(*) from a", "parameters": ["$(vars.key)"]}, "max": "1"}, []),
     (
-        {"supabase": {"project": "abcdefghijklmnopqrst", "query": {"sql": "select '$(version)' = $1"}}},
+        {
+            "sql": {"query": "select $1 + count(*) from a", "parameters": ["$(vars.key)"]},
+            "max": "1",
+        },
+        [],
+    ),
+    (
+        {
+            "supabase": {
+                "project": "abcdefghijklmnopqrst",
+                "query": {"sql": "select '$(version)' = $1"},
+            }
+        },
         [".query.sql: may hold no $(...)"],
     ),
     (
-        {"supabase": {"project": "abcdefghijklmnopqrst", "query": {"sql": "select $1", "parameters": ["$(version)"]}}},
+        {
+            "supabase": {
+                "project": "abcdefghijklmnopqrst",
+                "query": {"sql": "select $1", "parameters": ["$(version)"]},
+            }
+        },
         [],
     ),
     ({"http": {"path": "/", "jsonPath": "$.$(vars.key)", "equals": "1"}}, []),
-    ({"http": {"path": "/", "jsonPath": "$.$(vars.bad)", "equals": "1"}}, ['"$.a[" is not a JSONPath']),
+    (
+        {"http": {"path": "/", "jsonPath": "$.$(vars.bad)", "equals": "1"}},
+        ['"$.a[" is not a JSONPath'],
+    ),
     ({"prometheus": {"query": "sum(up{version='$(version)'})"}, "max": "1"}, []),
     ({"prometheus": {"query": "$(vars.empty)"}, "max": "1"}, [".prometheus.query: is empty"]),
-    ({"sql": {"query": "select $1 = $2", "parameters": ["$(lastGood.version)", "$(steps.a.outputs.id)"]}}, []),
+    (
+        {
+            "sql": {
+                "query": "select $1 = $2",
+                "parameters": ["$(lastGood.version)", "$(steps.a.outputs.id)"],
+            }
+        },
+        [],
+    ),
     ({"http": {"path": "$(steps.a.outputs.path)", "status": [1]}}, ["status[0]: 1 is too small"]),
     ({"http": {"path": "$$(notaname)"}}, ["is not a path"]),
 ]
 
 
-@pytest.mark.parametrize("check, words", REFERENCES, ids=[str(check)[:70] for check, _ in REFERENCES])
+@pytest.mark.parametrize(
+    "check, words", REFERENCES, ids=[str(check)[:70] for check, _ in REFERENCES]
+)
 def test_references(check: dict[str, Any], words: list[str]) -> None:
     names = {"path": "/health", "wrong": "health", "key": "a", "bad": "a[", "empty": ""}
     found = told(gated(check, vars=names))
@@ -504,30 +853,62 @@ def test_references(check: dict[str, Any], words: list[str]) -> None:
 SECRET = {"secretRef": {"name": "access", "key": "token"}}
 CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"prometheus": {"url": "http://prometheus.monitoring.svc:9090"}}, []),
-    ({"http": {"url": "https://foco.mx", "bearerToken": SECRET, "headers": {"X-Key": SECRET}}, "timeout": "2s"}, []),
+    (
+        {
+            "http": {"url": "https://foco.mx", "bearerToken": SECRET, "headers": {"X-Key": SECRET}},
+            "timeout": "2s",
+        },
+        [],
+    ),
     ({"postgres": {"url": SECRET}}, []),
     ({}, [f"spec: has no provider; it needs exactly one of {CONNECTED}"]),
-    ({"prom": {}}, [f'spec: unknown provider "prom" (known: {CONNECTED}; did you mean prometheus?)']),
+    (
+        {"prom": {}},
+        [f'spec: unknown provider "prom" (known: {CONNECTED}; did you mean prometheus?)'],
+    ),
     (
         {"http": {"url": "http://a"}, "prometheus": {"url": "http://b"}},
         ["spec: has 2 providers (http, prometheus); keep exactly one"],
     ),
-    ({"http": {"url": "http://a"}, "timout": "5s"}, ['spec: unknown field "timout" (did you mean timeout?)']),
-    ({"http": {"url": "http://a"}, "timeout": "5 s"}, ['spec.timeout: "5 s" is not a duration (try 5s)']),
-    ({"http": {}}, ["spec.http.url: is missing (Base URL without credentials; paths of checks are appended to it)"]),
+    (
+        {"http": {"url": "http://a"}, "timout": "5s"},
+        ['spec: unknown field "timout" (did you mean timeout?)'],
+    ),
+    (
+        {"http": {"url": "http://a"}, "timeout": "5 s"},
+        ['spec.timeout: "5 s" is not a duration (try 5s)'],
+    ),
+    (
+        {"http": {}},
+        [
+            (
+                "spec.http.url: is missing (Base URL without credentials; paths of checks are "
+                "appended to it)"
+            )
+        ],
+    ),
     (
         {"http": {"url": "http://169.254.169.254/"}},
-        ["spec.http.url: 169.254.169.254 is link-local, which Connections may not reach "
-         "(the operator's setting --allow-address may except it)"],
+        [
+            "spec.http.url: 169.254.169.254 is link-local, which Connections may not reach "
+            "(the operator's setting --allow-address may except it)"
+        ],
     ),
     (
         {"http": {"url": "http://a?b=c"}},
-        ["spec.http.url: the URL is a base: put queries into the paths of checks, secrets into headers"],
+        [
+            (
+                "spec.http.url: the URL is a base: put queries into the paths of checks, "
+                "secrets into headers"
+            )
+        ],
     ),
     (
         {"http": {"url": f"http://user:{world.TOKEN}@a"}},
-        ['spec.http.url: "http://***@a" is not an http(s) URL without credentials '
-         "(try http://prometheus.monitoring.svc:9090)"],
+        [
+            'spec.http.url: "http://***@a" is not an http(s) URL without credentials '
+            "(try http://prometheus.monitoring.svc:9090)"
+        ],
     ),
     (
         {"http": {"url": "http://a", "bearerToken": world.TOKEN}},
@@ -544,14 +925,19 @@ CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
     (
         {"http": {"url": "http://a", "bearerToken": {"secretKeyRef": {}}}},
         [
-            "spec.http.bearerToken.secretRef: is missing (The Secret and the key that hold the value)",
+            (
+                "spec.http.bearerToken.secretRef: is missing (The Secret and the key that hold "
+                "the value)"
+            ),
             'spec.http.bearerToken: unknown field "secretKeyRef" (did you mean secretRef?)',
         ],
     ),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("spec, sentences", CONNECTIONS, ids=[str(spec)[:60] for spec, _ in CONNECTIONS])
+@pytest.mark.parametrize(
+    "spec, sentences", CONNECTIONS, ids=[str(spec)[:60] for spec, _ in CONNECTIONS]
+)
 def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
     addresses.set_allowed(networks.AddressSetting())
     found = connection_problems(spec)
@@ -571,8 +957,12 @@ def test_the_registry_is_whole() -> None:
     for key, gate in registry.GATES.items():
         assert gate.connection in registry.CONNECTIONS, key
         assert "connection" in gate.config.model_fields, key
-        assert docstrings(gate.config).keys() == gate.config.model_fields.keys(), f"{key}: a field is not described"
-    flushes = {key for key, action in registry.ACTIONS.items() if "flush" in action.config.model_fields}
+        assert docstrings(gate.config).keys() == gate.config.model_fields.keys(), (
+            f"{key}: a field is not described"
+        )
+    flushes = {
+        key for key, action in registry.ACTIONS.items() if "flush" in action.config.model_fields
+    }
     assert flushes and flushes <= registry.NEEDS_APPROVAL <= registry.ACTIONS.keys()
     for key, connector in registry.CONNECTIONS.items():
         assert docstrings(connector.config).keys() == connector.config.model_fields.keys(), key

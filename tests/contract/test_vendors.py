@@ -28,17 +28,23 @@ def test_the_fixture_is_there_for_all() -> None:
 
 WRONG = [
     # Connection   secret         method    path                                             words
-    ("github",     "token",        "GET",    "/repos/acme/shop/isues",                                   "Path not found"),
-    ("github",     "token",        "GET",    "/repos/acme/shop/issues?label=P0",                         "parameter: label"),
-    ("ofrep",      "bearerToken",  "GET",    "/ofrep/v1/evaluate/flags/voice",                           "not found"),
-    ("openai",     "apiKey",       "GET",    "/model",                                                   "Path not found"),
-    ("pagerduty",  "routingKey",   "POST",   "/v2/enqueues",                                             "Path not found"),
-    ("prometheus", "bearerToken",  "POST",   "/api/v1/querys",                                           "Path not found"),
-    ("sentry",     "token",        "GET",    "/api/0/organizations/acme/events/?dataset=mistakes&field=a", "dataset"),
-    ("statuspage", "apiKey",       "DELETE", "/pages",                                                   "not found"),
-    ("supabase",   "token",        "GET",    "/v1/projects/abcdefghijklmnopqrst/healthy",                 "Path not found"),
-    ("vercel",     "token",        "POST",   "/v9/projects/foco/rollback/dpl_1",                         "no such operation"),
-]  # fmt: skip
+    ("github", "token", "GET", "/repos/acme/shop/isues", "Path not found"),
+    ("github", "token", "GET", "/repos/acme/shop/issues?label=P0", "parameter: label"),
+    ("ofrep", "bearerToken", "GET", "/ofrep/v1/evaluate/flags/voice", "not found"),
+    ("openai", "apiKey", "GET", "/model", "Path not found"),
+    ("pagerduty", "routingKey", "POST", "/v2/enqueues", "Path not found"),
+    ("prometheus", "bearerToken", "POST", "/api/v1/querys", "Path not found"),
+    (
+        "sentry",
+        "token",
+        "GET",
+        "/api/0/organizations/acme/events/?dataset=mistakes&field=a",
+        "dataset",
+    ),
+    ("statuspage", "apiKey", "DELETE", "/pages", "not found"),
+    ("supabase", "token", "GET", "/v1/projects/abcdefghijklmnopqrst/healthy", "Path not found"),
+    ("vercel", "token", "POST", "/v9/projects/foco/rollback/dpl_1", "no such operation"),
+]
 
 
 def test_every_file_is_tried() -> None:
@@ -46,7 +52,9 @@ def test_every_file_is_tried() -> None:
 
 
 @pytest.mark.parametrize("row", WRONG, ids=[f"{row[0]} {row[4]}" for row in WRONG])
-async def test_a_request_that_is_none_of_the_vendors_fails_its_test(row: tuple[str, str, str, str, str]) -> None:
+async def test_a_request_that_is_none_of_the_vendors_fails_its_test(
+    row: tuple[str, str, str, str, str],
+) -> None:
     kind, secret, method, path, words = row
     assert vendors.at_hand(vendors.VENDORS[kind].file) is not None
     async with serving(always({})) as url:

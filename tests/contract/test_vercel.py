@@ -1,4 +1,5 @@
-"""vercel gates and the Connection's check: required variables, numbers from observability, and everything that goes wrong."""
+"""vercel gates and the Connection's check: required variables, numbers from observability, and
+everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ RATIO = {"project": "foco", "errorRatio": {"window": "5m"}}
 P95 = {"project": "foco", "duration": {"aggregation": "p95"}}
 LCP = {"project": "prj_foco", "lcp": {"aggregation": "p95", "window": "1h"}}
 COUNT = "vercel.request.count"
-DURATION, INVOCATIONS = "vercel.function_invocation.function_duration_ms", "vercel.function_invocation.count"
+DURATION, INVOCATIONS = (
+    "vercel.function_invocation.function_duration_ms",
+    "vercel.function_invocation.count",
+)
 PAINT, VIEWS = "vercel.speed_insights.lcp_ms", "vercel.speed_insights.lcp_count"
 
 
@@ -48,23 +52,29 @@ async def fake() -> AsyncIterator[tuple[vercel.Vercel, OpenConnection]]:
 
 TABLE = [
     # metrics that are other                              config  limit          verdict      words
-    ({},                                                  RATIO,  {"max": "1%"}, "Good",      "100 of 20000 requests"),
-    ({},                                                  RATIO,  {"max": "0.1%"}, "Breach",  "0.5% > 0.1%"),
-    ({(COUNT, "sum|http_status ge 500"): None},           RATIO,  {"max": "1%"}, "Good",      "0 of 20000 requests"),
-    ({(COUNT, "sum"): 0},                                 RATIO,  {"max": "1%"}, "NoData",    "no requests over 5m"),
-    ({(COUNT, "sum"): None},                              RATIO,  {"max": "1%"}, "NoData",    "no requests over 5m"),
-    ({(COUNT, "sum"): "many"},                            RATIO,  {"max": "1%"}, "Permanent", "is no number"),
-    ({(COUNT, "sum"): True},                              RATIO,  {"max": "1%"}, "Permanent", "is no number"),
-    ({(COUNT, "sum"): -5},                                RATIO,  {"max": "1%"}, "Permanent", "is -5"),
-    ({(COUNT, "sum"): 1e999},                             RATIO,  {"max": "1%"}, "Permanent", "is inf"),
-    ({},                                                  P95,    {"max": "1s"}, "Good",      "p95 of 900 function invocations"),
-    ({},                                                  P95,    {"max": "400ms"}, "Breach", "420.5ms > 400ms"),
-    ({(INVOCATIONS, "sum"): 0},                           P95,    {"max": "1s"}, "NoData",    "no function invocations"),
-    ({(DURATION, "p95"): None},                           P95,    {"max": "1s"}, "NoData",    "no value over 5m"),
-    ({},                                                  LCP,    {"max": "2s"}, "Good",      "p95 of 44 page views"),
-    ({(PAINT, "p95"): 2500},                              LCP,    {"max": "2s"}, "Breach",    "2.5s > 2s"),
-    ({(VIEWS, "sum"): None},                              LCP,    {"max": "2s"}, "NoData",    "no page views over 1h"),
-]  # fmt: skip
+    ({}, RATIO, {"max": "1%"}, "Good", "100 of 20000 requests"),
+    ({}, RATIO, {"max": "0.1%"}, "Breach", "0.5% > 0.1%"),
+    (
+        {(COUNT, "sum|http_status ge 500"): None},
+        RATIO,
+        {"max": "1%"},
+        "Good",
+        "0 of 20000 requests",
+    ),
+    ({(COUNT, "sum"): 0}, RATIO, {"max": "1%"}, "NoData", "no requests over 5m"),
+    ({(COUNT, "sum"): None}, RATIO, {"max": "1%"}, "NoData", "no requests over 5m"),
+    ({(COUNT, "sum"): "many"}, RATIO, {"max": "1%"}, "Permanent", "is no number"),
+    ({(COUNT, "sum"): True}, RATIO, {"max": "1%"}, "Permanent", "is no number"),
+    ({(COUNT, "sum"): -5}, RATIO, {"max": "1%"}, "Permanent", "is -5"),
+    ({(COUNT, "sum"): 1e999}, RATIO, {"max": "1%"}, "Permanent", "is inf"),
+    ({}, P95, {"max": "1s"}, "Good", "p95 of 900 function invocations"),
+    ({}, P95, {"max": "400ms"}, "Breach", "420.5ms > 400ms"),
+    ({(INVOCATIONS, "sum"): 0}, P95, {"max": "1s"}, "NoData", "no function invocations"),
+    ({(DURATION, "p95"): None}, P95, {"max": "1s"}, "NoData", "no value over 5m"),
+    ({}, LCP, {"max": "2s"}, "Good", "p95 of 44 page views"),
+    ({(PAINT, "p95"): 2500}, LCP, {"max": "2s"}, "Breach", "2.5s > 2s"),
+    ({(VIEWS, "sum"): None}, LCP, {"max": "2s"}, "NoData", "no page views over 1h"),
+]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=range(len(TABLE)))
@@ -89,7 +99,9 @@ async def test_few_samples_are_no_data(fake: tuple[vercel.Vercel, OpenConnection
     _, link = fake
     config = {"project": "foco", "errorRatio": {"minSamples": 20_001}}
     kind, message = await world.verdict("vercel", config, link, {"max": "1%"})
-    assert (kind, "only 20000 requests over 5m; 20001 are needed" in message) == ("NoData", True), message
+    assert (kind, "only 20000 requests over 5m; 20001 are needed" in message) == ("NoData", True), (
+        message
+    )
 
 
 async def test_what_is_asked_for(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
@@ -103,23 +115,39 @@ async def test_what_is_asked_for(fake: tuple[vercel.Vercel, OpenConnection]) -> 
         "(environment eq 'production') and (route eq '/api/tasks') and (http_status ge 500)",
     }
     for body in bodies:
-        assert body["scope"] == {"type": "project", "ownerId": "team_foco", "projectIds": ["prj_foco"]}
+        assert body["scope"] == {
+            "type": "project",
+            "ownerId": "team_foco",
+            "projectIds": ["prj_foco"],
+        }
         assert (body["metric"], body["aggregation"]) == (COUNT, "sum")
         start, end = (_seconds(body[name]) for name in ("startTime", "endTime"))
-        assert (end - start, end % 60, end <= time.time(), before - end < 120) == (600, 0, True, True)
+        assert (end - start, end % 60, end <= time.time(), before - end < 120) == (
+            600,
+            0,
+            True,
+            True,
+        )
 
 
 def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def test_an_answer_of_another_shape_is_refused(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
+async def test_an_answer_of_another_shape_is_refused(
+    fake: tuple[vercel.Vercel, OpenConnection],
+) -> None:
     running, link = fake
     shapes: list[tuple[Any, str]] = [
         ({}, "has no summary"),
         ([], "has no summary"),
         (
-            {"summary": [{"vercel_request_count_sum": 1, "route": "/a"}, {"vercel_request_count_sum": 2}]},
+            {
+                "summary": [
+                    {"vercel_request_count_sum": 1, "route": "/a"},
+                    {"vercel_request_count_sum": 2},
+                ]
+            },
             "not one value",
         ),
         ({"summary": [{"count": 5}]}, "not one value of vercel_request_count_sum"),
@@ -143,24 +171,44 @@ async def test_required_variables(fake: tuple[vercel.Vercel, OpenConnection]) ->
     kind, message = await world.verdict("vercel", ENV, link, {})
     assert (kind, message) == ("Breach", "production has no SUPABASE_SERVICE_ROLE_KEY")
     running.set("SUPABASE_SERVICE_ROLE_KEY", "5eCr3t-service-role", "encrypted", target=["preview"])
-    assert (await world.verdict("vercel", ENV, link, {}))[0] == "Breach", "preview has it, production has not"
+    assert (await world.verdict("vercel", ENV, link, {}))[0] == "Breach", (
+        "preview has it, production has not"
+    )
     assert (await world.verdict("vercel", {**ENV, "target": "preview"}, link, {}))[0] == "Breach"
-    running.set("SUPABASE_SERVICE_ROLE_KEY", "5eCr3t-service-role", "encrypted", gitBranch="develop")
+    running.set(
+        "SUPABASE_SERVICE_ROLE_KEY", "5eCr3t-service-role", "encrypted", gitBranch="develop"
+    )
     assert (await world.verdict("vercel", ENV, link, {}))[0] == "Breach", "one branch has it"
-    running.set("SUPABASE_SERVICE_ROLE_KEY", "5eCr3t-service-role", "encrypted", target=["production", "preview"])
+    running.set(
+        "SUPABASE_SERVICE_ROLE_KEY",
+        "5eCr3t-service-role",
+        "encrypted",
+        target=["production", "preview"],
+    )
     assert (await world.verdict("vercel", ENV, link, {}))[0] == "Good"
     assert not any("decrypt" in path for path in running.asked)
     assert all("teamId=team_foco" in path for path in running.asked)
 
 
-async def test_a_shared_variable_of_the_team_counts(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
+async def test_a_shared_variable_of_the_team_counts(
+    fake: tuple[vercel.Vercel, OpenConnection],
+) -> None:
     running, link = fake
     running.set("OPENAI_API_KEY", "x", "sensitive")
-    running.shared = [{"id": "env_s", "key": "SUPABASE_SERVICE_ROLE_KEY", "target": ["production"], "updatedAt": 1}]
+    running.shared = [
+        {
+            "id": "env_s",
+            "key": "SUPABASE_SERVICE_ROLE_KEY",
+            "target": ["production"],
+            "updatedAt": 1,
+        }
+    ]
     assert (await world.verdict("vercel", ENV, link, {}))[0] == "Good"
 
 
-async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
+async def test_a_rotation_that_has_not_happened_is_seen(
+    fake: tuple[vercel.Vercel, OpenConnection],
+) -> None:
     running, link = fake
     rotated = {**ENV, "newerThan": "1h"}
     for key in ENV["env"]:
@@ -169,7 +217,11 @@ async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Verce
     assert kind == "Breach" and "OPENAI_API_KEY was changed " in message, message
     running.set("OPENAI_API_KEY", "5eCr3t-new", "sensitive", age=60_000)
     kind, message = await world.verdict("vercel", rotated, link, {})
-    assert kind == "Breach" and "OPENAI_API_KEY" not in message and "SUPABASE_SERVICE_ROLE_KEY" in message, message
+    assert (
+        kind == "Breach"
+        and "OPENAI_API_KEY" not in message
+        and "SUPABASE_SERVICE_ROLE_KEY" in message
+    ), message
     item = running.set("SUPABASE_SERVICE_ROLE_KEY", "5eCr3t-new", "sensitive", age=60_000)
     assert (await world.verdict("vercel", rotated, link, {}))[0] == "Good"
     item["updatedAt"] = None
@@ -177,16 +229,27 @@ async def test_a_rotation_that_has_not_happened_is_seen(fake: tuple[vercel.Verce
     assert (kind, message) == ("NoData", "when SUPABASE_SERVICE_ROLE_KEY was changed is not told")
 
 
-async def test_a_variable_of_the_project_goes_before_the_teams(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
+async def test_a_variable_of_the_project_goes_before_the_teams(
+    fake: tuple[vercel.Vercel, OpenConnection],
+) -> None:
     running, link = fake
     asked = {"project": "foco", "env": ["OPENAI_API_KEY"], "newerThan": "1h"}
-    running.shared = [{"id": "env_s", "key": "OPENAI_API_KEY", "target": ["production"], "updatedAt": running.now()}]
+    running.shared = [
+        {
+            "id": "env_s",
+            "key": "OPENAI_API_KEY",
+            "target": ["production"],
+            "updatedAt": running.now(),
+        }
+    ]
     assert (await world.verdict("vercel", asked, link, {}))[0] == "Good"
     running.set("OPENAI_API_KEY", "5eCr3t-old", "sensitive", age=7_200_000)
     assert (await world.verdict("vercel", asked, link, {}))[0] == "Breach"
 
 
-async def test_what_a_token_cannot_see_is_unknown(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
+async def test_what_a_token_cannot_see_is_unknown(
+    fake: tuple[vercel.Vercel, OpenConnection],
+) -> None:
     running, link = fake
     running.hidden = 3
     kind, message = await world.verdict("vercel", ENV, link, {})
@@ -260,9 +323,15 @@ async def test_faults(server: world.Server, row: tuple[str, str, str]) -> None:
         {"token": world.TOKEN},
         timeout=world.patience(row[0]),
     )
-    limits: list[tuple[dict[str, Any], dict[str, str]]] = [(ENV, {}), (RATIO, {"max": "1%"}), (LCP, {"max": "2s"})]
+    limits: list[tuple[dict[str, Any], dict[str, str]]] = [
+        (ENV, {}),
+        (RATIO, {"max": "1%"}),
+        (LCP, {"max": "2s"}),
+    ]
     async with world.logs() as lines:
-        found = [await world.verdict("vercel", config, _fresh(link), limit) for config, limit in limits]
+        found = [
+            await world.verdict("vercel", config, _fresh(link), limit) for config, limit in limits
+        ]
         with pytest.raises((Retryable, Permanent)) as caught:
             await CONNECTIONS["vercel"].check(_fresh(link))
     assert {kind for kind, _ in found} == {row[1]}, found
@@ -283,15 +352,16 @@ async def test_nobody_listens() -> None:
 
 
 LIMITED = [
-    # header                                 body                                   seconds until asked again
-    ({"Retry-After": "17"},                  {},                                    (17, 17)),
-    ({"X-RateLimit-Reset": "+42"},           {},                                    (40, 43)),
-    ({},                                     {"limit": {"reset": "+30"}},           (28, 31)),
-    ({"Retry-After": "5"},                   {"limit": {"reset": "+900"}},          (5, 5)),
-    ({},                                     {},                                    (60, 60)),
-    ({"X-RateLimit-Reset": "soon"},          {"limit": {"reset": None}},            (60, 60)),
-    ({"Retry-After": "1e300"},               {},                                    (60, 60)),
-]  # fmt: skip
+    # header                                 body                                   seconds until
+    # asked again
+    ({"Retry-After": "17"}, {}, (17, 17)),
+    ({"X-RateLimit-Reset": "+42"}, {}, (40, 43)),
+    ({}, {"limit": {"reset": "+30"}}, (28, 31)),
+    ({"Retry-After": "5"}, {"limit": {"reset": "+900"}}, (5, 5)),
+    ({}, {}, (60, 60)),
+    ({"X-RateLimit-Reset": "soon"}, {"limit": {"reset": None}}, (60, 60)),
+    ({"Retry-After": "1e300"}, {}, (60, 60)),
+]
 
 
 @pytest.mark.parametrize("row", LIMITED, ids=range(len(LIMITED)))
@@ -336,7 +406,9 @@ async def test_credentials(fake: tuple[vercel.Vercel, OpenConnection]) -> None:
     slug = linked("vercel", {"url": link.config.url, "slug": "foco-inc"}, {"token": world.TOKEN})
     await CONNECTIONS["vercel"].check(slug)
     wrong = linked("vercel", {"url": link.config.url}, {"token": world.HEADER})
-    with pytest.raises(Permanent, match=r"the token is not valid, or has expired \(403\)") as caught:
+    with pytest.raises(
+        Permanent, match=r"the token is not valid, or has expired \(403\)"
+    ) as caught:
         await CONNECTIONS["vercel"].check(wrong)
     world.assert_silent(caught.value)
     running.team, running.slug = "team_other", "other"

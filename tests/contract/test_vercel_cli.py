@@ -1,4 +1,5 @@
-"""The fake is right where the vendor's own CLI gets through with it; and emulate, which others wrote, knows our requests."""
+"""The fake is right where the vendor's own CLI gets through with it; and emulate, which others
+wrote, knows our requests."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ CLI = "vercel@54.21.1"
 SDK = "@vercel/sdk@1.28.35"
 EMULATE = "emulate@0.8.0"
 KEY = "7.security-fixes.deploy.1-3f2a1c"
-CONFIG: dict[str, Any] = {"project": "foco", "git": {"ref": "v2.4.0"}, "smoke": {"path": "/api/health"}}
+CONFIG: dict[str, Any] = {
+    "project": "foco",
+    "git": {"ref": "v2.4.0"},
+    "smoke": {"path": "/api/health"},
+}
 
 
 @dataclass
@@ -71,7 +76,10 @@ class Terminal:
     async def release(self) -> None:
         """2.4.0 by the provider, to its end."""
         host = EXTERNAL_TARGETS["vercel"]
-        config, operation = host.config.model_validate(CONFIG), Operation(KEY, "apply", "target/site")
+        config, operation = (
+            host.config.model_validate(CONFIG),
+            Operation(KEY, "apply", "target/site"),
+        )
         found = await host.perform(config, self.link, operation, None)
         while found.state == "Running":
             found = await host.follow(config, self.link, operation, None)
@@ -84,10 +92,16 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
     fake = vercel.Vercel(token="tokenForTheCliOfVercel24")
     fake.set("OPENAI_API_KEY", "sk-5eCr3t", "sensitive")
     (tmp_path / ".vercel").mkdir()
-    (tmp_path / ".vercel" / "project.json").write_text(json.dumps({"orgId": "team_foco", "projectId": "prj_foco"}))
+    (tmp_path / ".vercel" / "project.json").write_text(
+        json.dumps({"orgId": "team_foco", "projectId": "prj_foco"})
+    )
     async with serving(fake.app()) as url:
         await fake.add("2.3.1")
-        yield Terminal(fake, linked("vercel", {"url": url, "teamId": "team_foco"}, {"token": fake.token}), tmp_path)
+        yield Terminal(
+            fake,
+            linked("vercel", {"url": url, "teamId": "team_foco"}, {"token": fake.token}),
+            tmp_path,
+        )
 
 
 async def test_rollback_and_promote(terminal: Terminal) -> None:
@@ -109,7 +123,11 @@ async def test_a_rollback_whose_aliases_fail(terminal: Terminal) -> None:
     await terminal.release()
     terminal.fake.jobs = ["pending", "in-progress", "failed"]
     code, output = await terminal.vercel("rollback", "dpl_1", "--yes")
-    assert (code, "Failed to remap all aliases" in output, "foco.mx" in output) == (1, True, True), output
+    assert (code, "Failed to remap all aliases" in output, "foco.mx" in output) == (
+        1,
+        True,
+        True,
+    ), output
 
 
 async def test_a_promotion_behind_a_rolling_release(terminal: Terminal) -> None:
@@ -122,7 +140,9 @@ async def test_a_promotion_behind_a_rolling_release(terminal: Terminal) -> None:
 
 async def test_variables_and_what_we_wrote_into_them(terminal: Terminal) -> None:
     flags = FLAGS["vercel"]
-    config = flags.config.model_validate({"project": "foco", "set": {"NEXT_PUBLIC_ENABLE_CRICO": "true"}})
+    config = flags.config.model_validate(
+        {"project": "foco", "set": {"NEXT_PUBLIC_ENABLE_CRICO": "true"}}
+    )
     await flags.perform(config, terminal.link, Operation(KEY, "set", "flags/beta"), None)
     code, output = await terminal.vercel("env", "ls", "production")
     assert code == 0, output
@@ -134,7 +154,10 @@ async def test_variables_and_what_we_wrote_into_them(terminal: Terminal) -> None
 
 async def test_our_deployments_are_found_by_their_meta(terminal: Terminal) -> None:
     await terminal.release()
-    terminal.fake.deployments["dpl_2"].log = ["Cloning github.com/foco/foco", "Build Completed in /vercel/output [1m]"]
+    terminal.fake.deployments["dpl_2"].log = [
+        "Cloning github.com/foco/foco",
+        "Build Completed in /vercel/output [1m]",
+    ]
     code, output = await terminal.vercel("list", "foco", "--meta", f"gatewrightKey={KEY}", "--yes")
     urls = [line for line in output.splitlines() if line.startswith("https://")]
     assert (code, urls) == (0, [f"https://{terminal.fake.deployments['dpl_2'].url}"]), output
@@ -145,7 +168,17 @@ async def test_our_deployments_are_found_by_their_meta(terminal: Terminal) -> No
 async def test_metrics(terminal: Terminal) -> None:
     terminal.fake.metrics = {("vercel.request.count", "sum"): 20_000}
     code, output = await terminal.vercel(
-        *("metrics", "vercel.request.count", "--project", "foco", "--since", "1h", "--prod", "--format", "json")
+        *(
+            "metrics",
+            "vercel.request.count",
+            "--project",
+            "foco",
+            "--since",
+            "1h",
+            "--prod",
+            "--format",
+            "json",
+        )
     )
     assert code == 0, output
     found = json.loads(output[output.index("{") :])
@@ -154,7 +187,9 @@ async def test_metrics(terminal: Terminal) -> None:
 
 async def test_a_token_that_is_refused(terminal: Terminal) -> None:
     terminal.fake.token = "anotherTokenThanTheirs24"
-    link = linked("vercel", {"url": terminal.link.config.url}, {"token": "tokenForTheCliOfVercel24"})
+    link = linked(
+        "vercel", {"url": terminal.link.config.url}, {"token": "tokenForTheCliOfVercel24"}
+    )
     with pytest.raises(Permanent, match="the token is not valid"):
         await CONNECTIONS["vercel"].check(link)
 
@@ -162,7 +197,9 @@ async def test_a_token_that_is_refused(terminal: Terminal) -> None:
 async def test_the_sdk_finds_nothing_strange(terminal: Terminal) -> None:
     """It checks requests and answers against the vendor's schema, from which it is generated."""
     fake = terminal.fake
-    fake.shared = [{"id": "env_s", "key": "SENTRY_DSN", "value": "a", "target": ["production"], "updatedAt": 1}]
+    fake.shared = [
+        {"id": "env_s", "key": "SENTRY_DSN", "value": "a", "target": ["production"], "updatedAt": 1}
+    ]
     fake.phases = ["READY"]
     sdk = npm.installed(SDK) / "@vercel" / "sdk" / "esm" / "index.js"
     script = Path(vercel.__file__).with_name("vercel_sdk.mjs")
@@ -192,8 +229,18 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenConnectio
     folder = tmp_path_factory.mktemp("emulate")
     program = str(npm.installed(EMULATE) / "emulate" / "dist" / "index.js")
     variables = [
-        {"key": "OPENAI_API_KEY", "value": "sk-5eCr3t", "type": "sensitive", "target": ["production"]},
-        {"key": "NEXT_PUBLIC_ENABLE_VOICE", "value": "false", "type": "plain", "target": ["production"]},
+        {
+            "key": "OPENAI_API_KEY",
+            "value": "sk-5eCr3t",
+            "type": "sensitive",
+            "target": ["production"],
+        },
+        {
+            "key": "NEXT_PUBLIC_ENABLE_VOICE",
+            "value": "false",
+            "type": "plain",
+            "target": ["production"],
+        },
         {"key": "ONLY_PREVIEW", "value": "x", "type": "plain", "target": ["preview"]},
     ]
     seed = {
@@ -213,12 +260,16 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenConnectio
         deadline = time.monotonic() + 30
         while True:
             try:
-                request = urllib.request.Request(f"{url}/v2/user", headers={"Authorization": "Bearer test_token_admin"})
+                request = urllib.request.Request(
+                    f"{url}/v2/user", headers={"Authorization": "Bearer test_token_admin"}
+                )
                 urllib.request.urlopen(request, timeout=1).close()
                 break
             except (OSError, urllib.error.URLError) as error:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"emulate did not start: {error}\n{(folder / 'log').read_text()}") from error
+                    raise RuntimeError(
+                        f"emulate did not start: {error}\n{(folder / 'log').read_text()}"
+                    ) from error
             time.sleep(0.1)
         yield linked("vercel", {"url": url}, {"token": "test_token_admin"}, timeout=5.0)
     finally:
@@ -248,7 +299,10 @@ async def test_emulate_takes_our_variables_and_deployments(emulated: OpenConnect
     assert live.get("production"), "emulate knows what production is"
     flags = FLAGS["vercel"]
     config = flags.config.model_validate(
-        {"project": "foco", "set": {"NEXT_PUBLIC_ENABLE_VOICE": "true", "NEXT_PUBLIC_ENABLE_CRICO": "true"}}
+        {
+            "project": "foco",
+            "set": {"NEXT_PUBLIC_ENABLE_VOICE": "true", "NEXT_PUBLIC_ENABLE_CRICO": "true"},
+        }
     )
     sight = await flags.look(config, emulated)
     assert sight.snapshot is not None, sight.problem
@@ -262,7 +316,8 @@ async def test_emulate_takes_our_variables_and_deployments(emulated: OpenConnect
 
 
 async def test_emulate_puts_flags_back(emulated: OpenConnection) -> None:
-    """What was there has its value again, what was not is gone; it cannot roll back, which is then no success."""
+    """What was there has its value again, what was not is gone; it cannot roll back, which is then
+    no success."""
     project = await api.fetch_project(emulated, "foco")
     flags = FLAGS["vercel"]
     wanted = {"NEXT_PUBLIC_ENABLE_VOICE": "on", "NEXT_PUBLIC_ENABLE_BETA": "on"}
@@ -272,7 +327,9 @@ async def test_emulate_puts_flags_back(emulated: OpenConnection) -> None:
     await api.call(emulated, "POST", "/v13/deployments", body=made)
     before = await flags.look(config, emulated)
     kept = before.snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"]["value"]
-    await flags.perform(config, emulated, Operation("8.beta.flags.1-3f2a1c", "set", "flags/beta"), before.snapshot)
+    await flags.perform(
+        config, emulated, Operation("8.beta.flags.1-3f2a1c", "set", "flags/beta"), before.snapshot
+    )
     assert (await flags.look(config, emulated)).matches
     try:
         back = Operation("8.rollback.beta.beta.flags.0-3f2a1c", "restore", "flags/beta")
@@ -284,7 +341,9 @@ async def test_emulate_puts_flags_back(emulated: OpenConnection) -> None:
     left = {item["key"]: item for item in (await api.fetch_variables(emulated, project["id"])).own}
     assert "NEXT_PUBLIC_ENABLE_BETA" not in left
     assert "NEXT_PUBLIC_ENABLE_VOICE" in left
-    assert (await flags.look(config, emulated)).snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"]["value"] == kept
+    assert (await flags.look(config, emulated)).snapshot["flags"]["NEXT_PUBLIC_ENABLE_VOICE"][
+        "value"
+    ] == kept
 
 
 async def test_emulate_has_logs_and_lets_deployments_go(emulated: OpenConnection) -> None:
@@ -293,7 +352,9 @@ async def test_emulate_has_logs_and_lets_deployments_go(emulated: OpenConnection
     git = {"type": "github", "repoId": 4711, "ref": "v2.4.0", "sha": "b" * 40}
     reply = await api.call(emulated, "POST", "/v13/deployments", body={**made, "gitSource": git})
     identity = json.loads(reply.body)["id"]
-    assert await api.fetch_build_log(emulated, identity) == "", "its events are states, and no lines of a log"
+    assert await api.fetch_build_log(emulated, identity) == "", (
+        "its events are states, and no lines of a log"
+    )
     found = await api.fetch_deployment(emulated, identity)
     assert found is not None and found["readyState"] == "READY"
     assert await vercel_return._withdraw_deployment(emulated, found) == ""

@@ -1,4 +1,5 @@
-"""Flags as variables of production on Vercel: written, built in, and put back together with production."""
+"""Flags as variables of production on Vercel: written, built in, and put back together with
+production."""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ from tests.fakes.serving import linked, serving
 VOICE, CRICO = "NEXT_PUBLIC_ENABLE_VOICE_SYSTEM", "NEXT_PUBLIC_ENABLE_CRICO"
 SET = "7.beta.flags.1-3f2a1c"
 BACK = "7.rollback.beta.flags.0-3f2a1c"
-CONFIG: dict[str, Any] = {"project": "foco", "set": {VOICE: "true", CRICO: "true"}, "smoke": {"path": "/api/health"}}
+CONFIG: dict[str, Any] = {
+    "project": "foco",
+    "set": {VOICE: "true", CRICO: "true"},
+    "smoke": {"path": "/api/health"},
+}
 
 
 @dataclass
@@ -41,13 +46,21 @@ class Stage:
     def _operation(self, kind: Any, key: str | None) -> Operation:
         return Operation(key or (SET if kind == "set" else BACK), kind, "flags/beta.flags")
 
-    async def perform(self, kind: str, snapshot: Mapping[str, Any] | None, key: str | None = None) -> Progress:
-        found = await self.flags.perform(self.config, self.link, self._operation(kind, key), snapshot)
+    async def perform(
+        self, kind: str, snapshot: Mapping[str, Any] | None, key: str | None = None
+    ) -> Progress:
+        found = await self.flags.perform(
+            self.config, self.link, self._operation(kind, key), snapshot
+        )
         world.assert_silent(found)
         return found
 
-    async def follow(self, kind: str, snapshot: Mapping[str, Any] | None, key: str | None = None) -> Progress:
-        found = await self.flags.follow(self.config, self.link, self._operation(kind, key), snapshot)
+    async def follow(
+        self, kind: str, snapshot: Mapping[str, Any] | None, key: str | None = None
+    ) -> Progress:
+        found = await self.flags.follow(
+            self.config, self.link, self._operation(kind, key), snapshot
+        )
         world.assert_silent(found)
         return found
 
@@ -57,7 +70,9 @@ class Stage:
         said = [await self.perform(kind, snapshot, key)]
         while said[-1].state == "Running" and len(said) < 20:
             found = await self.follow(kind, snapshot, key)
-            said.append(await self.perform(kind, snapshot, key) if found.state == "Absent" else found)
+            said.append(
+                await self.perform(kind, snapshot, key) if found.state == "Absent" else found
+            )
         return said
 
 
@@ -84,9 +99,14 @@ async def test_set_builds_what_is_live_anew(stage: Stage) -> None:
     live = stage.fake.live
     assert live is not None
     assert {key: live.baked[key] for key in (VOICE, CRICO)} == {VOICE: "true", CRICO: "true"}
-    assert (live.git, live.meta["gatewrightVersion"]) == (stage.fake.deployments["dpl_1"].git, "2.4.0")
+    assert (live.git, live.meta["gatewrightVersion"]) == (
+        stage.fake.deployments["dpl_1"].git,
+        "2.4.0",
+    )
     assert said[-1].outputs["deployment"] == live.id
-    assert stage.fake.variable(VOICE)["comment"].startswith("ask the voice team [gatewright set 7-3f2a1c was ")
+    assert stage.fake.variable(VOICE)["comment"].startswith(
+        "ask the voice team [gatewright set 7-3f2a1c was "
+    )
     assert (await stage.look()).matches
 
 
@@ -107,7 +127,9 @@ async def test_set_again_after_a_crash_at_any_point(stage: Stage) -> None:
         said.append(await stage.perform("set", snapshot))
     assert said[-1].state == "Succeeded"
     assert len(stage.fake.made(SET)) == 1
-    assert mark_of(stage.fake.variable(VOICE)) == was, "what it was before the first try stays known"
+    assert mark_of(stage.fake.variable(VOICE)) == was, (
+        "what it was before the first try stays known"
+    )
 
 
 async def test_restore_puts_flags_and_production_back(stage: Stage) -> None:
@@ -120,7 +142,9 @@ async def test_restore_puts_flags_and_production_back(stage: Stage) -> None:
     assert stage.fake.live.id == "dpl_1"
     assert stage.fake.variable(VOICE)["value"] == "false"
     assert all(item["key"] != CRICO for item in stage.fake.env.values()), "it was not there before"
-    assert stage.fake.variable(VOICE)["comment"].startswith("ask the voice team [gatewright restored 7-3f2a1c was ")
+    assert stage.fake.variable(VOICE)["comment"].startswith(
+        "ask the voice team [gatewright restored 7-3f2a1c was "
+    )
     assert (await stage.follow("restore", snapshot)).state == "Succeeded"
 
 
@@ -133,7 +157,11 @@ async def test_restore_after_a_rotation_builds_anew(stage: Stage) -> None:
     assert said[-1].state == "Succeeded", said
     live = stage.fake.live
     assert live is not None
-    assert (live.baked["OPENAI_API_KEY"], live.baked[VOICE], CRICO in live.baked) == ("sk-5eCr3t-new", "false", False)
+    assert (live.baked["OPENAI_API_KEY"], live.baked[VOICE], CRICO in live.baked) == (
+        "sk-5eCr3t-new",
+        "false",
+        False,
+    )
     assert "OPENAI_API_KEY changed" in said[-1].message
     assert VOICE not in said[-1].message
 
@@ -143,9 +171,15 @@ TARGET: dict[str, Any] = {"project": "foco", "git": {"ref": "v2.5.0"}}
 
 @pytest.mark.parametrize("first", ["flags", "target"])
 @pytest.mark.parametrize("rotated", [False, True])
-async def test_a_target_and_flags_go_back_side_by_side(stage: Stage, first: str, rotated: bool) -> None:
-    """Restores do not wait for each other; whichever begins, production ends as it was, with valid keys and old flags."""
-    host, site = EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET)
+async def test_a_target_and_flags_go_back_side_by_side(
+    stage: Stage, first: str, rotated: bool
+) -> None:
+    """Restores do not wait for each other; whichever begins, production ends as it was, with valid
+    keys and old flags."""
+    host, site = (
+        EXTERNAL_TARGETS["vercel"],
+        EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET),
+    )
     before, flags = (await host.look(site, stage.link)).snapshot, (await stage.look()).snapshot
     made = Operation("7.bugs.deploy.1-3f2a1c", "apply", "target/site")
     found = await host.perform(site, stage.link, made, before)
@@ -172,7 +206,10 @@ async def test_a_target_and_flags_go_back_side_by_side(stage: Stage, first: str,
                 said[which] = await step(which, False)
             if said[which].state == "Absent":
                 said[which] = await step(which, True)
-    assert {which: item.state for which, item in said.items()} == {"flags": "Succeeded", "target": "Succeeded"}, said
+    assert {which: item.state for which, item in said.items()} == {
+        "flags": "Succeeded",
+        "target": "Succeeded",
+    }, said
     live = stage.fake.live
     assert live is not None
     assert (live.baked[VOICE], CRICO in live.baked) == ("false", False)
@@ -197,15 +234,27 @@ async def test_a_flag_that_somebody_changed_after_it_was_set_back_counts(stage: 
     await stage.walk("set", snapshot)
     await stage.walk("restore", snapshot)
     item = stage.fake.variable(VOICE)
-    item |= {"value": "maybe", "updatedAt": item["updatedAt"] + 3_600_000}  # its comment still says "set back"
-    host, site = EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET)
+    # Its comment still says "set back".
+    item |= {"value": "maybe", "updatedAt": item["updatedAt"] + 3_600_000}
+    host, site = (
+        EXTERNAL_TARGETS["vercel"],
+        EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET),
+    )
     live = (await host.look(site, stage.link)).snapshot
     assert live is not None
-    await host.perform(site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live)
-    found = await host.follow(site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live)
+    await host.perform(
+        site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live
+    )
+    found = await host.follow(
+        site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live
+    )
     while found.state == "Running":
-        found = await host.follow(site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live)
-    said = await host.perform(site, stage.link, Operation("9.rollback.a.site.0-3f2a1c", "restore", "target/site"), live)
+        found = await host.follow(
+            site, stage.link, Operation("9.a.deploy.1-3f2a1c", "apply", "target/site"), live
+        )
+    said = await host.perform(
+        site, stage.link, Operation("9.rollback.a.site.0-3f2a1c", "restore", "target/site"), live
+    )
     assert f"{VOICE} changed" in said.message
 
 
@@ -214,14 +263,20 @@ async def test_a_flag_of_another_run_that_was_never_set_back_counts(stage: Stage
     first = stage.fake.deployments["dpl_1"]
     stage.fake._serve(first)
     stage.fake.project["lastAliasRequest"] = None
-    host, site = EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET)
+    host, site = (
+        EXTERNAL_TARGETS["vercel"],
+        EXTERNAL_TARGETS["vercel"].config.model_validate(TARGET),
+    )
     snapshot = (await host.look(site, stage.link)).snapshot
     operation = Operation("7.a.deploy.1-3f2a1c", "apply", "target/site")
     found = await host.perform(site, stage.link, operation, snapshot)
     while found.state == "Running":
         found = await host.follow(site, stage.link, operation, snapshot)
     said = await host.perform(
-        site, stage.link, Operation("7.rollback.a.site.0-3f2a1c", "restore", "target/site"), snapshot
+        site,
+        stage.link,
+        Operation("7.rollback.a.site.0-3f2a1c", "restore", "target/site"),
+        snapshot,
     )
     assert f"{CRICO}, {VOICE} changed" in said.message
 
@@ -237,7 +292,9 @@ async def test_a_flag_of_another_run_that_was_never_set_back_counts(stage: Stage
         ("ENABLE_VOICE", "false", "secret", "is of type secret"),
     ],
 )
-async def test_what_may_be_recorded(stage: Stage, key: str, value: str, kind: str, problem: str | None) -> None:
+async def test_what_may_be_recorded(
+    stage: Stage, key: str, value: str, kind: str, problem: str | None
+) -> None:
     stage.fake.set(key, value, kind)
     stage.config = stage.flags.config.model_validate({"project": "foco", "set": {key: "true"}})
     found = await stage.look()
@@ -249,11 +306,16 @@ async def test_what_may_be_recorded(stage: Stage, key: str, value: str, kind: st
 
 async def test_an_encrypted_flag_is_read_written_and_put_back(stage: Stage) -> None:
     stage.fake.set("ENABLE_VOICE", "false", "encrypted")
-    stage.config = stage.flags.config.model_validate({"project": "foco", "set": {"ENABLE_VOICE": "true"}})
+    stage.config = stage.flags.config.model_validate(
+        {"project": "foco", "set": {"ENABLE_VOICE": "true"}}
+    )
     snapshot = (await stage.look()).snapshot
     assert (await stage.walk("set", snapshot))[-1].state == "Succeeded"
     assert (await stage.walk("restore", snapshot))[-1].state == "Succeeded"
-    assert (stage.fake.variable("ENABLE_VOICE")["value"], stage.fake.variable("ENABLE_VOICE")["type"]) == (
+    assert (
+        stage.fake.variable("ENABLE_VOICE")["value"],
+        stage.fake.variable("ENABLE_VOICE")["type"],
+    ) == (
         "false",
         "encrypted",
     )
@@ -270,7 +332,15 @@ async def test_a_flag_that_somebody_deleted_meanwhile_is_made_again(stage: Stage
 
 async def test_a_variable_that_is_refused_is_no_success(stage: Stage) -> None:
     async def half(request: web.Request) -> web.StreamResponse:
-        failed = [{"error": {"code": "ENV_CONFLICT", "message": f"conflict with {world.TOKEN}", "key": CRICO}}]
+        failed = [
+            {
+                "error": {
+                    "code": "ENV_CONFLICT",
+                    "message": f"conflict with {world.TOKEN}",
+                    "key": CRICO,
+                }
+            }
+        ]
         return web.json_response({"created": [], "failed": failed}, status=201)
 
     stage.fake.faults = [("POST", "/env$", half)]
@@ -294,13 +364,17 @@ async def test_no_snapshot_no_restore(stage: Stage) -> None:
         await stage.perform("act", None)
 
 
-@pytest.mark.parametrize("fields, words", [({"set": {}}, "set"), ({"set": {"A B": "x"}}, "set"), ({"env": {}}, "env")])
+@pytest.mark.parametrize(
+    "fields, words", [({"set": {}}, "set"), ({"set": {"A B": "x"}}, "set"), ({"env": {}}, "env")]
+)
 def test_what_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         FLAGS["vercel"].config.model_validate({**CONFIG, **fields})
 
 
-@pytest.mark.parametrize("status, outcome", [(401, Permanent), (403, Permanent), (429, Retryable), (500, Retryable)])
+@pytest.mark.parametrize(
+    "status, outcome", [(401, Permanent), (403, Permanent), (429, Retryable), (500, Retryable)]
+)
 async def test_faults(stage: Stage, status: int, outcome: type[Exception]) -> None:
     snapshot = (await stage.look()).snapshot
 

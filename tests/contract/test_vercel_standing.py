@@ -1,7 +1,8 @@
-"""Production that somebody moves elsewhere: what a run has made of it is compared with what it is, and who has moved it.
+"""Production that somebody moves elsewhere: what a run has made of it is compared with what it is,
+and who has moved it.
 
-One fake, one project, a target and flags on it, as a Release has them. Snapshots are taken right before the first change of
-each, as the operator takes them.
+One fake, one project, a target and flags on it, as a Release has them. Snapshots are taken right
+before the first change of each, as the operator takes them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SITE = {"project": "foco", "git": {"ref": "v2.4.0"}}
 BETA = {"project": "foco", "set": {VOICE: "true", CRICO: "true"}}
 APPLY = Operation("7.security-fixes.deploy.1-3f2a1c", "apply", "target/site", {"vercel": SITE})
 AGAIN = Operation("7.security-fixes.redeploy.1-3f2a1c", "apply", "target/site", {"vercel": SITE})
-BACK = Operation("7.rollback.security-fixes.site.0-3f2a1c", "restore", "target/site", changes=(APPLY,))
+BACK = Operation(
+    "7.rollback.security-fixes.site.0-3f2a1c", "restore", "target/site", changes=(APPLY,)
+)
 SET = Operation("7.beta.flags.1-3f2a1c", "set", "flags/beta.flags", {"vercel": BETA})
 UNSET = Operation("7.rollback.beta.flags.1-3f2a1c", "restore", "flags/beta.flags", changes=(SET,))
 
@@ -48,17 +51,23 @@ class Part:
         assert found.snapshot is not None, found
         return dict(found.snapshot)
 
-    async def perform(self, operation: Operation, snapshot: Mapping[str, Any] | None = None) -> Progress:
+    async def perform(
+        self, operation: Operation, snapshot: Mapping[str, Any] | None = None
+    ) -> Progress:
         found: Progress = await self.provider.perform(self.config, self.link, operation, snapshot)
         world.assert_silent(found)
         return found
 
-    async def follow(self, operation: Operation, snapshot: Mapping[str, Any] | None = None) -> Progress:
+    async def follow(
+        self, operation: Operation, snapshot: Mapping[str, Any] | None = None
+    ) -> Progress:
         found: Progress = await self.provider.follow(self.config, self.link, operation, snapshot)
         world.assert_silent(found)
         return found
 
-    async def step(self, operation: Operation, snapshot: Mapping[str, Any] | None = None) -> Progress:
+    async def step(
+        self, operation: Operation, snapshot: Mapping[str, Any] | None = None
+    ) -> Progress:
         """What the operator does at one look: follow, and perform what was never started."""
         try:
             found = await self.follow(operation, snapshot)
@@ -66,7 +75,9 @@ class Part:
         except Retryable as error:
             return Progress("Running", f"refused for a moment: {error}")
 
-    async def walk(self, operation: Operation, snapshot: Mapping[str, Any] | None = None) -> Progress:
+    async def walk(
+        self, operation: Operation, snapshot: Mapping[str, Any] | None = None
+    ) -> Progress:
         """To its end, or to where nothing goes on."""
         found = await self.perform(operation, snapshot)
         for _ in range(20):
@@ -75,7 +86,9 @@ class Part:
             found = await self.step(operation, snapshot)
         return found
 
-    async def compare(self, *operations: Operation, snapshot: Mapping[str, Any] | None = None) -> Standing:
+    async def compare(
+        self, *operations: Operation, snapshot: Mapping[str, Any] | None = None
+    ) -> Standing:
         found: Standing = await self.provider.compare(self.config, self.link, operations, snapshot)
         world.assert_silent(found)
         assert "sk-5eCr3t" not in repr(found)
@@ -106,7 +119,12 @@ async def project() -> AsyncIterator[Project]:
     async with serving(fake.app()) as url:
         await fake.add("2.3.1")
         link = linked("vercel", {"url": url, "teamId": "team_foco"}, {"token": world.TOKEN})
-        site = Part(fake, link, EXTERNAL_TARGETS["vercel"], EXTERNAL_TARGETS["vercel"].config.model_validate(SITE))
+        site = Part(
+            fake,
+            link,
+            EXTERNAL_TARGETS["vercel"],
+            EXTERNAL_TARGETS["vercel"].config.model_validate(SITE),
+        )
         beta = Part(fake, link, FLAGS["vercel"], FLAGS["vercel"].config.model_validate(BETA))
         yield Project(fake, site, beta)
 
@@ -127,7 +145,10 @@ async def test_what_was_promoted_is_live(project: Project) -> None:
     asked = len(project.fake.requests)
     assert await project.site.compare(APPLY, snapshot=before) == Standing(version="2.4.0")
     assert len(project.fake.requests) - asked == 2, "two requests at each look while all is well"
-    assert project.fake.posts() == ["POST /v13/deployments", "POST /v10/projects/prj_foco/promote/dpl_2"]
+    assert project.fake.posts() == [
+        "POST /v13/deployments",
+        "POST /v10/projects/prj_foco/promote/dpl_2",
+    ]
 
 
 async def test_a_push_to_the_production_branch(project: Project) -> None:
@@ -145,7 +166,9 @@ async def test_a_push_to_the_production_branch(project: Project) -> None:
 
 async def test_an_instant_rollback_in_the_dashboard(project: Project) -> None:
     before = await released(project)
-    project.fake.move("rollback", project.fake.deployments["dpl_1"], "ana", f"checkout is slow {world.TOKEN}")
+    project.fake.move(
+        "rollback", project.fake.deployments["dpl_1"], "ana", f"checkout is slow {world.TOKEN}"
+    )
     found = await project.site.compare(APPLY, snapshot=before)
     assert "production is dpl_1 (2.3.1, commit " in found.difference
     assert ' by ana ("checkout is slow ***")' in found.difference
@@ -155,14 +178,17 @@ async def test_an_instant_rollback_in_the_dashboard(project: Project) -> None:
 async def test_a_promotion_in_the_dashboard(project: Project) -> None:
     before = await released(project)
     other = await project.fake.push("main", "ana", promoted=False)
-    assert (await project.site.compare(APPLY, snapshot=before)).difference == "", "it is built, and not production"
+    assert (await project.site.compare(APPLY, snapshot=before)).difference == "", (
+        "it is built, and not production"
+    )
     project.fake.move("promote", other)
     found = await project.site.compare(APPLY, snapshot=before)
     assert "instead of dpl_2 (2.4.0): promoted at 20" in found.difference
 
 
 async def test_a_copy_of_what_was_promoted_is_not_it(project: Project) -> None:
-    """Redeploy in the dashboard makes another deployment that carries the same marks: with other variables, at least."""
+    """Redeploy in the dashboard makes another deployment that carries the same marks: with other
+    variables, at least."""
     before = await released(project)
     await project.fake.redeploy(project.live, "ana")
     found = await project.site.compare(APPLY, snapshot=before)
@@ -178,7 +204,10 @@ async def test_no_production_is_a_difference(project: Project) -> None:
     before = await released(project)
     project.fake.project |= {"targets": {}, "lastAliasRequest": None}
     found = await project.site.compare(APPLY, snapshot=before)
-    assert (found.difference, found.version) == ("the project foco has no production deployment", None)
+    assert (found.difference, found.version) == (
+        "the project foco has no production deployment",
+        None,
+    )
 
 
 async def test_what_was_promoted_is_deleted(project: Project) -> None:
@@ -246,7 +275,10 @@ async def test_another_run_is_somebody_else(project: Project) -> None:
     before = await released(project)
     other = replace(APPLY, key="3.other.deploy.1-ffffff")
     assert (await project.site.walk(other, before)).state == "Succeeded"
-    assert "production is dpl_3 (2.4.0, commit " in (await project.site.compare(APPLY, snapshot=before)).difference
+    assert (
+        "production is dpl_3 (2.4.0, commit "
+        in (await project.site.compare(APPLY, snapshot=before)).difference
+    )
 
 
 @pytest.mark.parametrize("kind", ["set", "act", "job", "stop", "ask"])
@@ -273,9 +305,13 @@ async def test_without_operations_nothing_is_said(project: Project) -> None:
             await part.compare()
 
 
-@pytest.mark.parametrize("path", ["/v9/projects/", "/v6/deployments", "/v10/projects/prj_foco/env", "/v13/deployments"])
+@pytest.mark.parametrize(
+    "path", ["/v9/projects/", "/v6/deployments", "/v10/projects/prj_foco/env", "/v13/deployments"]
+)
 @pytest.mark.parametrize("status, outcome", [(401, Permanent), (429, Retryable), (500, Retryable)])
-async def test_no_answer_is_no_standing(project: Project, path: str, status: int, outcome: type[Exception]) -> None:
+async def test_no_answer_is_no_standing(
+    project: Project, path: str, status: int, outcome: type[Exception]
+) -> None:
     before = await released(project)
     flags = await project.beta.look()
     assert (await project.beta.walk(SET, flags)).state == "Succeeded"
@@ -296,7 +332,8 @@ async def test_no_answer_is_no_standing(project: Project, path: str, status: int
 
 
 async def test_moved_elsewhere_right_after_the_promotion(project: Project) -> None:
-    """Between two looks: it was promoted once, which is not what was wanted; and it is not promoted again."""
+    """Between two looks: it was promoted once, which is not what was wanted; and it is not promoted
+    again."""
     before = await project.site.look()
     found = await project.site.perform(APPLY, before)
     while "moving to" not in found.message:
@@ -339,9 +376,9 @@ async def test_moved_elsewhere_right_after_the_rollback(project: Project) -> Non
         assert "rolled back to dpl_1, but production is dpl_3 (2.4.1, commit " in found.message
         assert "made by a pipeline" in found.message
     assert project.fake.posts() == posts
-    assert (await project.site.walk(replace(BACK, key=BACK.key.replace(".0-", ".5-")), before)).state == "Succeeded", (
-        "a person who asks for another rollback gets one"
-    )
+    assert (
+        await project.site.walk(replace(BACK, key=BACK.key.replace(".0-", ".5-")), before)
+    ).state == "Succeeded", "a person who asks for another rollback gets one"
 
 
 async def test_moved_elsewhere_after_the_source_was_built_again(project: Project) -> None:
@@ -374,7 +411,9 @@ async def test_flags_are_as_wanted(project: Project) -> None:
 
 async def test_a_flag_that_somebody_changed(project: Project) -> None:
     before = await flagged(project)
-    project.fake.variable(VOICE).update(value="maybe", updatedAt=project.fake.now(), updatedBy="user_2")
+    project.fake.variable(VOICE).update(
+        value="maybe", updatedAt=project.fake.now(), updatedBy="user_2"
+    )
     project.fake.env.pop(project.fake.variable(CRICO)["id"])
     found = await project.beta.compare(SET, snapshot=before)
     gone, changed = found.difference.split("; ")
@@ -386,7 +425,10 @@ async def test_a_flag_that_somebody_changed(project: Project) -> None:
 async def test_a_flag_that_nobody_can_read_any_more(project: Project) -> None:
     before = await flagged(project)
     project.fake.variable(VOICE).update(type="sensitive")
-    assert f"{VOICE} is of type sensitive" in (await project.beta.compare(SET, snapshot=before)).difference
+    assert (
+        f"{VOICE} is of type sensitive"
+        in (await project.beta.compare(SET, snapshot=before)).difference
+    )
 
 
 async def test_a_value_that_may_be_a_secret_is_not_shown(project: Project) -> None:
@@ -403,7 +445,8 @@ async def test_a_value_that_may_be_a_secret_is_not_shown(project: Project) -> No
 
 
 async def test_production_without_the_flags(project: Project) -> None:
-    """The variables are as wanted, and nobody has them: a deployment keeps those it was built with."""
+    """The variables are as wanted, and nobody has them: a deployment keeps those it was built
+    with."""
     before = await flagged(project)
     project.fake.move("rollback", project.fake.deployments["dpl_1"], "ana")
     found = await project.beta.compare(SET, snapshot=before)
@@ -440,8 +483,12 @@ async def test_flags_on_top_of_what_was_promoted_are_no_difference(project: Proj
     assert (await project.site.compare(APPLY, snapshot=before)).difference == ""
     assert (await project.beta.compare(SET, snapshot=flags)).difference == ""
     project.fake.move("rollback", project.fake.deployments["dpl_2"], "ana")
-    assert (await project.site.compare(APPLY, snapshot=before)).difference == "", "it is what the target promoted"
-    assert "built before these flags" in (await project.beta.compare(SET, snapshot=flags)).difference
+    assert (await project.site.compare(APPLY, snapshot=before)).difference == "", (
+        "it is what the target promoted"
+    )
+    assert (
+        "built before these flags" in (await project.beta.compare(SET, snapshot=flags)).difference
+    )
     await project.fake.redeploy(project.fake.deployments["dpl_3"], "ana")
     assert "a copy of dpl_3" in (await project.site.compare(APPLY, snapshot=before)).difference
 
@@ -456,28 +503,42 @@ async def test_only_the_flags_go_back(project: Project) -> None:
 
 
 async def test_only_the_target_goes_back(project: Project) -> None:
-    """Flags were set by an earlier stage: the recorded deployment has them, and what is built anew has them too."""
+    """Flags were set by an earlier stage: the recorded deployment has them, and what is built anew
+    has them too."""
     flags = await flagged(project)
     before = await project.site.look()
     assert (await project.site.walk(APPLY, before)).state == "Succeeded"
     project.fake.set("OPENAI_API_KEY", "sk-5eCr3t-new", "sensitive", age=0)
     found = await project.site.walk(BACK, before)
     assert found.state == "Succeeded", found
-    assert (project.live.baked[VOICE], project.live.baked["OPENAI_API_KEY"]) == ("true", "sk-5eCr3t-new")
+    assert (project.live.baked[VOICE], project.live.baked["OPENAI_API_KEY"]) == (
+        "true",
+        "sk-5eCr3t-new",
+    )
     assert (await project.site.compare(APPLY, BACK, snapshot=before)).difference == ""
     assert (await project.beta.compare(SET, snapshot=flags)).difference == ""
 
 
 @pytest.mark.parametrize("rotated", [False, True], ids=["", "rotated"])
-@pytest.mark.parametrize("order", [["flags", "target"], ["target", "flags"]], ids=["flags first", "target first"])
+@pytest.mark.parametrize(
+    "order", [["flags", "target"], ["target", "flags"]], ids=["flags first", "target first"]
+)
 @pytest.mark.parametrize("forward", ["target then flags", "flags then target"])
-@pytest.mark.parametrize("names", [[VOICE, CRICO], [VOICE]], ids=["and one that was not there", "one flag"])
+@pytest.mark.parametrize(
+    "names", [[VOICE, CRICO], [VOICE]], ids=["and one that was not there", "one flag"]
+)
 @pytest.mark.parametrize("together", [True, False], ids=["side by side", "one by one"])
 async def test_both_go_back(
-    project: Project, together: bool, names: list[str], forward: str, order: list[str], rotated: bool
+    project: Project,
+    together: bool,
+    names: list[str],
+    forward: str,
+    order: list[str],
+    rotated: bool,
 ) -> None:
-    """Each was recorded right before its first change, so one of the two recorded what the other had made. Whichever begins,
-    production ends as the old version with valid keys and old flags, and both say so afterwards."""
+    """Each was recorded right before its first change, so one of the two recorded what the other
+    had made. Whichever begins, production ends as the old version with valid keys and old flags,
+    and both say so afterwards."""
     source = project.live.git
     raw = {"project": "foco", "set": dict.fromkeys(names, "true")}
     beta = replace(project.beta, config=project.beta.provider.config.model_validate(raw))
@@ -495,11 +556,15 @@ async def test_both_go_back(
     parts = {"flags": (beta, unset, flags), "target": (project.site, BACK, before)}
     said: dict[str, Progress] = {}
     first, second = order
-    for which in order * 30 if together else [first] * 30 + [second] * 30 + [first] * 30:  # who waits goes on then
+    # Who waits goes on then.
+    for which in order * 30 if together else [first] * 30 + [second] * 30 + [first] * 30:
         part, operation, snapshot = parts[which]
         if which not in said or said[which].state not in ("Succeeded", "Failed"):
             said[which] = await part.step(operation, snapshot)
-    assert {which: item.state for which, item in said.items()} == {"flags": "Succeeded", "target": "Succeeded"}, said
+    assert {which: item.state for which, item in said.items()} == {
+        "flags": "Succeeded",
+        "target": "Succeeded",
+    }, said
     assert project.live.git == source, said
     assert (project.live.baked[VOICE], CRICO in project.live.baked) == ("false", False), said
     assert project.live.baked["OPENAI_API_KEY"] == ("sk-5eCr3t-new" if rotated else "sk-5eCr3t-old")
@@ -508,7 +573,8 @@ async def test_both_go_back(
 
 
 async def test_restores_take_turns(project: Project) -> None:
-    """What flags have read of production still holds when they act, although the target goes back at the same time."""
+    """What flags have read of production still holds when they act, although the target goes back
+    at the same time."""
     before = await released(project)
     flags = await flagged(project)
     slow = [0.5]
@@ -540,7 +606,9 @@ async def test_restores_take_turns(project: Project) -> None:
 async def test_only_flags_that_the_run_has_set_go_back(project: Project) -> None:
     before = await project.beta.look()
     narrow = replace(SET, config={"vercel": {"project": "foco", "set": {VOICE: "true"}}})
-    part = replace(project.beta, config=project.beta.provider.config.model_validate(narrow.config["vercel"]))
+    part = replace(
+        project.beta, config=project.beta.provider.config.model_validate(narrow.config["vercel"])
+    )
     assert (await part.walk(narrow, before)).state == "Succeeded"
     project.fake.set(CRICO, "by-ana", age=0)
     found = await project.beta.walk(replace(UNSET, changes=(narrow,)), before)
@@ -549,7 +617,9 @@ async def test_only_flags_that_the_run_has_set_go_back(project: Project) -> None
     assert project.fake.variable(CRICO)["value"] == "by-ana", "the run has not touched it"
 
 
-async def test_a_flag_that_somebody_set_to_a_third_value_goes_back_all_the_same(project: Project) -> None:
+async def test_a_flag_that_somebody_set_to_a_third_value_goes_back_all_the_same(
+    project: Project,
+) -> None:
     before = await flagged(project)
     project.fake.variable(VOICE).update(value="maybe", updatedAt=project.fake.now())
     assert (await project.beta.walk(UNSET, before)).state == "Succeeded"
@@ -561,7 +631,9 @@ async def test_a_flag_of_which_nothing_was_recorded(project: Project) -> None:
     before = await flagged(project)
     del before["flags"][CRICO]
     found = await project.beta.walk(UNSET, before)
-    assert (found.state, f"nothing was recorded of {CRICO}" in found.message) == ("Failed", True), found
+    assert (found.state, f"nothing was recorded of {CRICO}" in found.message) == ("Failed", True), (
+        found
+    )
     assert (project.fake.variable(VOICE)["value"], project.live.id) == ("false", "dpl_1")
 
 
@@ -569,7 +641,9 @@ async def test_a_change_that_does_not_say_what_it_set(project: Project) -> None:
     before = await flagged(project)
     for config in ({}, {"vercel": {}}, ["x"]):
         with pytest.raises(Permanent, match="does not say which flags it set"):
-            await project.beta.perform(replace(UNSET, changes=(replace(SET, config=config),)), before)
+            await project.beta.perform(
+                replace(UNSET, changes=(replace(SET, config=config),)), before
+            )
     with pytest.raises(Permanent, match="nothing else"):
         await project.beta.perform(replace(UNSET, changes=(APPLY,)), before)
     assert project.fake.variable(VOICE)["value"] == "true"

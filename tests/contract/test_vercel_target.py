@@ -1,6 +1,8 @@
-"""A project on Vercel as a target: two phases forward, and back by the way that its variables ask for.
+"""A project on Vercel as a target: two phases forward, and back by the way that its variables ask
+for.
 
-The fake moves only when it is looked at, so a test walks as the operator does: `perform`, then `follow` until it ends.
+The fake moves only when it is looked at, so a test walks as the operator does: `perform`, then
+`follow` until it ends.
 """
 
 from __future__ import annotations
@@ -53,13 +55,17 @@ class Stage:
         _silent(found)
         return found
 
-    async def perform(self, kind: Any = "apply", snapshot: Mapping[str, Any] | None = None, key: str = KEY) -> Progress:
+    async def perform(
+        self, kind: Any = "apply", snapshot: Mapping[str, Any] | None = None, key: str = KEY
+    ) -> Progress:
         operation = Operation(key if kind == "apply" or key != KEY else BACK, kind, "target/site")
         found = await self.host.perform(self.config, self.link, operation, snapshot)
         _silent(found)
         return found
 
-    async def follow(self, kind: Any = "apply", snapshot: Mapping[str, Any] | None = None, key: str = KEY) -> Progress:
+    async def follow(
+        self, kind: Any = "apply", snapshot: Mapping[str, Any] | None = None, key: str = KEY
+    ) -> Progress:
         operation = Operation(key if kind == "apply" or key != KEY else BACK, kind, "target/site")
         found = await self.host.follow(self.config, self.link, operation, snapshot)
         _silent(found)
@@ -107,11 +113,20 @@ async def test_look_records_production_and_no_value(stage: Stage) -> None:
     assert snapshot is not None
     live = stage.fake.live
     assert live is not None
-    assert (snapshot["deployment"], snapshot["createdAt"], snapshot["version"]) == (live.id, live.created, "2.3.1")
-    assert snapshot["git"] == {"type": "github", "repoId": 4711, "ref": "v2.3.1", "sha": live.git["sha"]}  # type: ignore[index]
-    assert snapshot["env"] == [[item["key"], item["id"], item["updatedAt"]] for item in stage.fake.env.values()], (
-        "keys, ids and times only"
+    assert (snapshot["deployment"], snapshot["createdAt"], snapshot["version"]) == (
+        live.id,
+        live.created,
+        "2.3.1",
     )
+    assert snapshot["git"] == {
+        "type": "github",
+        "repoId": 4711,
+        "ref": "v2.3.1",
+        "sha": live.git["sha"],
+    }  # type: ignore[index]
+    assert snapshot["env"] == [
+        [item["key"], item["id"], item["updatedAt"]] for item in stage.fake.env.values()
+    ], "keys, ids and times only"
 
 
 @pytest.mark.parametrize(
@@ -123,14 +138,36 @@ async def test_look_records_production_and_no_value(stage: Stage) -> None:
         ({"git": {"ref": "2.3.1"}}, {}, "aa11bb2", True),
         ({"git": {"ref": "main"}}, {"githubCommitRef": "main"}, "aa11bb2", False),
         ({"git": {"ref": "main"}}, {"gatewrightVersion": "main"}, "aa11bb2", False),
-        ({"git": {"ref": "main", "sha": "aa11bb2"}}, {"gatewrightVersion": "main"}, "aa11bb2", True),
-        ({"git": {"ref": "main", "sha": "aa11bb2"}}, {"githubCommitRef": "main"}, "aa11bb2cc", True),
-        ({"git": {"ref": "main", "sha": "aa11bb3"}}, {"githubCommitRef": "main"}, "aa11bb2cc", False),
-        ({"git": {"ref": "main", "sha": "aa11bb3"}, "version": "9"}, {"gatewrightVersion": "9"}, "aa11bb2", False),
+        (
+            {"git": {"ref": "main", "sha": "aa11bb2"}},
+            {"gatewrightVersion": "main"},
+            "aa11bb2",
+            True,
+        ),
+        (
+            {"git": {"ref": "main", "sha": "aa11bb2"}},
+            {"githubCommitRef": "main"},
+            "aa11bb2cc",
+            True,
+        ),
+        (
+            {"git": {"ref": "main", "sha": "aa11bb3"}},
+            {"githubCommitRef": "main"},
+            "aa11bb2cc",
+            False,
+        ),
+        (
+            {"git": {"ref": "main", "sha": "aa11bb3"}, "version": "9"},
+            {"gatewrightVersion": "9"},
+            "aa11bb2",
+            False,
+        ),
         ({"git": {"ref": "main"}, "version": "9"}, {"gatewrightVersion": "9"}, "aa11bb2", True),
     ],
 )
-async def test_versions(stage: Stage, fields: dict[str, Any], meta: dict[str, str], sha: str, matches: bool) -> None:
+async def test_versions(
+    stage: Stage, fields: dict[str, Any], meta: dict[str, str], sha: str, matches: bool
+) -> None:
     live = stage.fake.live
     assert live is not None
     ref = meta.get("githubCommitRef", "v2.3.1")
@@ -167,10 +204,21 @@ async def test_two_phases(stage: Stage) -> None:
     assert (live.meta["gatewrightKey"], live.meta["gatewrightVersion"]) == (KEY, "2.4.0")
     assert (live.assign, live.target, live.git["ref"]) == (False, "production", "v2.4.0")  # type: ignore[index]
     words = " | ".join(item.message for item in said)
-    for step in ("is made", "is building", "is being promoted", "the domains are moving to", "is production"):
+    for step in (
+        "is made",
+        "is building",
+        "is being promoted",
+        "the domains are moving to",
+        "is production",
+    ):
         assert step in words, words
-    assert stage.fake.posts() == ["POST /v13/deployments", f"POST /v10/projects/prj_foco/promote/{live.id}"]
-    assert "forceNew=1" in next(path for path in stage.fake.asked if "skipAutoDetectionConfirmation" in path)
+    assert stage.fake.posts() == [
+        "POST /v13/deployments",
+        f"POST /v10/projects/prj_foco/promote/{live.id}",
+    ]
+    assert "forceNew=1" in next(
+        path for path in stage.fake.asked if "skipAutoDetectionConfirmation" in path
+    )
     assert (await stage.look()).matches
 
 
@@ -178,14 +226,17 @@ async def test_the_smoke_request_goes_before_and_carries_no_token(stage: Stage) 
     said = await stage.walk()
     assert said[-1].state == DONE
     made = stage.fake.made(KEY)[0]
-    assert [(identity, path) for identity, path, _ in stage.fake.served] == [(made.id, "/api/health")]
+    assert [(identity, path) for identity, path, _ in stage.fake.served] == [
+        (made.id, "/api/health")
+    ]
     headers = stage.fake.served[0][2]
     assert headers["x-vercel-protection-bypass"] == BYPASS
     assert "Authorization" not in headers
 
 
 async def test_again_after_a_crash_at_any_point(stage: Stage) -> None:
-    """`perform` in place of every `follow`: as if the operator had forgotten everything before each look."""
+    """`perform` in place of every `follow`: as if the operator had forgotten everything before each
+    look."""
     said = [await stage.perform()]
     while said[-1].state == RUNNING and len(said) < 20:
         said.append(await stage.perform())
@@ -201,7 +252,10 @@ async def test_a_creation_whose_answer_was_lost_is_found(stage: Stage) -> None:
         raise AssertionError("unreachable")
 
     stage.link = linked(
-        "vercel", {"url": stage.link.config.url, "teamId": "team_foco"}, {"token": world.TOKEN}, timeout=0.3
+        "vercel",
+        {"url": stage.link.config.url, "teamId": "team_foco"},
+        {"token": world.TOKEN},
+        timeout=0.3,
     )
     stage.fake.bypass = ""
     stage.fake.faults = [("POST", "/v13/deployments", lost)]
@@ -233,7 +287,8 @@ async def test_no_trace_is_absent(stage: Stage) -> None:
 
 
 async def test_a_list_that_ignores_meta_is_looked_through(stage: Stage) -> None:
-    """Sixty deployments since, and a server that does not filter: found on the second page, and not made again."""
+    """Sixty deployments since, and a server that does not filter: found on the second page, and not
+    made again."""
     await stage.perform()
     made = stage.fake.made(KEY)[0]
     for _ in range(60):
@@ -241,7 +296,9 @@ async def test_a_list_that_ignores_meta_is_looked_through(stage: Stage) -> None:
     whole = stage.fake._list
 
     async def deaf(request: web.Request) -> web.StreamResponse:
-        query = {name: value for name, value in request.query.items() if not name.startswith("meta-")}
+        query = {
+            name: value for name, value in request.query.items() if not name.startswith("meta-")
+        }
         return await whole(request.clone(rel_url=request.rel_url.with_query(query)))
 
     stage.fake.faults = [("GET", "/v6/deployments", deaf)]
@@ -253,17 +310,25 @@ async def test_a_list_that_ignores_meta_is_looked_through(stage: Stage) -> None:
 BUILD = 'Command "next build" exited with 1'
 BROKEN = [
     # phases                   more of the answer                                             words
-    (["BUILDING", "ERROR"],    {"errorMessage": BUILD},                                       f"is ERROR: {BUILD}"),
-    (["QUEUED", "CANCELED"],   {"readyStateReason": "superseded by a newer build"},           "is CANCELED: superseded"),
-    (["BLOCKED"],              {"seatBlock": {"blockCode": "TEAM_ACCESS_REQUIRED"}},          "is BLOCKED: TEAM_ACCESS"),
-    (["READY", "DELETED"],     {},                                                            "is DELETED"),
-    (["READY"],                {"checksState": "completed", "checksConclusion": "failed"},    "dpl_2 have failed"),
-    (["READY"],                {"checksState": "completed", "checksConclusion": "canceled"},  "have canceled"),
-]  # fmt: skip
+    (["BUILDING", "ERROR"], {"errorMessage": BUILD}, f"is ERROR: {BUILD}"),
+    (
+        ["QUEUED", "CANCELED"],
+        {"readyStateReason": "superseded by a newer build"},
+        "is CANCELED: superseded",
+    ),
+    (["BLOCKED"], {"seatBlock": {"blockCode": "TEAM_ACCESS_REQUIRED"}}, "is BLOCKED: TEAM_ACCESS"),
+    (["READY", "DELETED"], {}, "is DELETED"),
+    (["READY"], {"checksState": "completed", "checksConclusion": "failed"}, "dpl_2 have failed"),
+    (["READY"], {"checksState": "completed", "checksConclusion": "canceled"}, "have canceled"),
+]
 
 
-@pytest.mark.parametrize("row", BROKEN, ids=[row[0][-1] + str(index) for index, row in enumerate(BROKEN)])
-async def test_a_deployment_that_fails(stage: Stage, row: tuple[list[str], dict[str, Any], str]) -> None:
+@pytest.mark.parametrize(
+    "row", BROKEN, ids=[row[0][-1] + str(index) for index, row in enumerate(BROKEN)]
+)
+async def test_a_deployment_that_fails(
+    stage: Stage, row: tuple[list[str], dict[str, Any], str]
+) -> None:
     stage.fake.phases = list(row[0])
     await stage.perform()
     made = stage.fake.made(KEY)[0]
@@ -282,19 +347,25 @@ async def test_a_deployment_that_fails(stage: Stage, row: tuple[list[str], dict[
     assert stage.fake.live.id == "dpl_1"
     if said[-1].message.partition(":")[0].endswith(("ERROR", "CANCELED", "BLOCKED")):
         assert (
-            "its log ends: Installing dependencies... / Type error: 'x' is not a number / OPENAI_API_KEY=***"
-            in said[-1].message
-        )
+            "its log ends: Installing dependencies... / Type error: 'x' is not a number / "
+            "OPENAI_API_KEY=***"
+        ) in said[-1].message
 
 
 @pytest.mark.parametrize("state", ["ANALYZING", "", "ready", None])
-async def test_a_state_that_is_not_known_is_stuck_and_never_success(stage: Stage, state: str | None) -> None:
+async def test_a_state_that_is_not_known_is_stuck_and_never_success(
+    stage: Stage, state: str | None
+) -> None:
     stage.fake.phases = ["READY"]
     await stage.perform()
     made = stage.fake.made(KEY)[0]
     made.extra = {"readyState": state or "?", "status": state or "?"}
     found = await stage.follow()
-    assert (found.state, found.stuck, "no state that is known" in found.message) == (RUNNING, True, True)
+    assert (found.state, found.stuck, "no state that is known" in found.message) == (
+        RUNNING,
+        True,
+        True,
+    )
     made.extra = {"checksState": "completed", "checksConclusion": "maybe"}
     found = await stage.follow()
     assert (found.state, found.stuck, "not known here" in found.message) == (RUNNING, True, True)
@@ -339,9 +410,9 @@ async def test_a_protected_deployment_without_the_secret(stage: Stage) -> None:
     await stage.perform()
     found = await stage.follow()
     assert (
-        "answered 401, expected 200 (is the deployment protected? give the Connection its protectionBypass)"
-        in found.message
-    )
+        "answered 401, expected 200 (is the deployment protected? give the Connection its "
+        "protectionBypass)"
+    ) in found.message
 
 
 async def test_domains_that_vercel_assigned_by_itself_are_no_free_pass(stage: Stage) -> None:
@@ -360,11 +431,16 @@ async def test_domains_that_vercel_assigned_by_itself_are_no_free_pass(stage: St
 
 JOBS = [
     # phases of the alias job                  ends       stuck  words
-    (["pending", "failed"],                    FAILED,    False, "the domains could not be moved to dpl_2: foco.mx"),
-    (["pending", "skipped"],                   FAILED,    False, "Vercel skipped the promote of dpl_2; production is dpl_1"),
-    (["pending", "paused"],                    RUNNING,   True,  "the promote of dpl_2 is paused: not known here"),
-    (["pending", "pending", "pending"],        RUNNING,   False, "the domains are moving to dpl_2"),
-]  # fmt: skip
+    (["pending", "failed"], FAILED, False, "the domains could not be moved to dpl_2: foco.mx"),
+    (
+        ["pending", "skipped"],
+        FAILED,
+        False,
+        "Vercel skipped the promote of dpl_2; production is dpl_1",
+    ),
+    (["pending", "paused"], RUNNING, True, "the promote of dpl_2 is paused: not known here"),
+    (["pending", "pending", "pending"], RUNNING, False, "the domains are moving to dpl_2"),
+]
 
 
 @pytest.mark.parametrize("row", JOBS, ids=[row[0][-1] for row in JOBS])
@@ -374,7 +450,9 @@ async def test_alias_jobs(stage: Stage, row: tuple[list[str], Any, bool, str]) -
     assert (said[-1].state, said[-1].stuck) == (row[1], row[2]), said[-1]
     assert row[3] in said[-1].message
     assert len([post for post in stage.fake.posts() if "promote" in post]) == 1, "asked once"
-    trouble = await stage.host.trouble(stage.config, stage.link, Operation(KEY, "apply", "target/site"))
+    trouble = await stage.host.trouble(
+        stage.config, stage.link, Operation(KEY, "apply", "target/site")
+    )
     assert trouble is None or "log of dpl_2" in trouble
 
 
@@ -387,7 +465,10 @@ async def test_a_promotion_that_is_refused_for_now(stage: Stage) -> None:
     await stage.perform()
     found = await stage.follow()
     assert (found.state, found.stuck) == (RUNNING, True)
-    assert "the promotion of dpl_2 is refused for now (409): Another request is in progress ***" in found.message
+    assert (
+        "the promotion of dpl_2 is refused for now (409): Another request is in progress ***"
+        in found.message
+    )
     stage.fake.faults = []
     assert (await stage.walk())[-1].state == DONE
 
@@ -396,7 +477,9 @@ async def test_a_promotion_that_is_refused_for_now(stage: Stage) -> None:
 
 
 async def test_a_rolling_release_is_followed_to_its_end(stage: Stage) -> None:
-    stage.fake.project["rollingRelease"] = {"stages": [{"targetPercentage": 10}, {"targetPercentage": 100}]}
+    stage.fake.project["rollingRelease"] = {
+        "stages": [{"targetPercentage": 10}, {"targetPercentage": 100}]
+    }
     said = await stage.walk(looks=6)
     assert (said[-1].state, said[-1].message) == (RUNNING, "the rolling release of dpl_2 is at 10%")
     assert stage.fake.rolling is not None
@@ -441,9 +524,14 @@ async def test_a_promotion_that_was_queued_behind_a_rolling_release(stage: Stage
     stage.fake.faults = []
     found = await stage.follow()
     assert found.notable
-    assert (found.stuck, "its promotion is queued: waits for the rolling release" in found.message) == (False, True)
+    assert (
+        found.stuck,
+        "its promotion is queued: waits for the rolling release" in found.message,
+    ) == (False, True)
     stage.fake.roll_out()
-    assert (await stage.follow()).message == "the rolling release of dpl_2 is at 10%" or stage.fake.rolling
+    assert (
+        await stage.follow()
+    ).message == "the rolling release of dpl_2 is at 10%" or stage.fake.rolling
     stage.fake.roll_out()
     assert (await stage.follow()).state == DONE
 
@@ -470,15 +558,24 @@ async def test_an_instant_rollback(stage: Stage) -> None:
     assert stage.fake.live is not None
     assert stage.fake.live.id == "dpl_1"
     assert (
-        "rolled back to dpl_1 instantly (no variable of production has changed since it was built)" in said[-1].message
+        "rolled back to dpl_1 instantly (no variable of production has changed since it was built)"
+        in said[-1].message
     )
-    assert "Vercel assigns no domains to new deployments by itself until one is promoted" in said[-1].message
+    assert (
+        "Vercel assigns no domains to new deployments by itself until one is promoted"
+        in said[-1].message
+    )
     assert all(item.notable for item in said)
-    assert f"description=Gatewright+{BACK}" in next(path for path in stage.fake.asked if "/rollback/" in path)
+    assert f"description=Gatewright+{BACK}" in next(
+        path for path in stage.fake.asked if "/rollback/" in path
+    )
     assert len(stage.fake.deployments) == 2, "nothing was built"
     # and the next promotion says what it ends
     said = [await stage.perform(key="8.a.deploy.1-3f2a1c")]
-    assert "since the rollback to dpl_1 Vercel assigns no domains by itself" in said[0].message and said[0].notable
+    assert (
+        "since the rollback to dpl_1 Vercel assigns no domains by itself" in said[0].message
+        and said[0].notable
+    )
 
 
 async def test_rolling_back_again_after_a_crash_at_any_point(stage: Stage) -> None:
@@ -526,7 +623,8 @@ async def test_a_promotion_under_way_is_rolled_back_after_it(stage: Stage) -> No
 
 
 async def test_a_promotion_on_its_way_does_not_overtake_the_rollback(stage: Stage) -> None:
-    """An operator hangs in its smoke request while another one, or a later pass, rolls back: nothing was promoted yet."""
+    """An operator hangs in its smoke request while another one, or a later pass, rolls back:
+    nothing was promoted yet."""
     snapshot = (await stage.look()).snapshot
     stage.fake.phases = ["READY"]
     stage.fake.hold = asyncio.Event()
@@ -534,7 +632,9 @@ async def test_a_promotion_on_its_way_does_not_overtake_the_rollback(stage: Stag
     late = asyncio.create_task(stage.follow())
     while not stage.fake.served:
         await asyncio.sleep(0.01)
-    assert (await stage.follow("restore", snapshot)).state == "Absent", "not done: something could be promoted still"
+    assert (await stage.follow("restore", snapshot)).state == "Absent", (
+        "not done: something could be promoted still"
+    )
     found = await stage.perform("restore", snapshot)
     assert (found.state, found.message) == (DONE, "production is dpl_1, as recorded")
     stage.fake.hold.set()
@@ -555,7 +655,8 @@ async def test_a_build_under_way_is_cancelled_by_the_rollback(stage: Stage) -> N
 
 
 async def test_what_was_production_is_not_withdrawn(stage: Stage) -> None:
-    """Two stages were deployed and promoted; both deployments stay, and so does another run's that is staged."""
+    """Two stages were deployed and promoted; both deployments stay, and so does another run's that
+    is staged."""
     snapshot = (await stage.look()).snapshot
     await stage.walk()
     again = KEY.replace("deploy", "redeploy")
@@ -582,7 +683,8 @@ async def test_a_token_that_may_not_delete(stage: Stage) -> None:
 
 
 async def test_the_trap_a_rotated_key(stage: Stage) -> None:
-    """An instant rollback would serve the revoked key: the old source is built again, with the new one."""
+    """An instant rollback would serve the revoked key: the old source is built again, with the new
+    one."""
     sight = await stage.look()
     snapshot = sight.snapshot
     assert sight.restore_hint.startswith(
@@ -601,9 +703,9 @@ async def test_the_trap_a_rotated_key(stage: Stage) -> None:
     assert not [post for post in stage.fake.posts() if "rollback" in post]
     for item in said:
         assert (
-            "redeploying 2.3.1 (dpl_1) with the current variables, because since it was built: OPENAI_API_KEY changed"
-            in item.message
-        )
+            "redeploying 2.3.1 (dpl_1) with the current variables, because since it was "
+            "built: OPENAI_API_KEY changed"
+        ) in item.message
         assert item.notable, "people are told which way is taken, also while it goes well"
     assert (await stage.look()).version == "2.3.1"
     assert len(stage.fake.made(BACK)) == 1
@@ -611,7 +713,9 @@ async def test_the_trap_a_rotated_key(stage: Stage) -> None:
 
 @pytest.mark.parametrize("how", ["removed", "shared", "hidden", "added"])
 async def test_every_other_change_of_a_variable_counts_too(stage: Stage, how: str) -> None:
-    stage.fake.shared = [{"id": "env_s", "key": "SENTRY_DSN", "value": "a", "target": ["production"], "updatedAt": 1}]
+    stage.fake.shared = [
+        {"id": "env_s", "key": "SENTRY_DSN", "value": "a", "target": ["production"], "updatedAt": 1}
+    ]
     snapshot = (await stage.look()).snapshot
     await stage.walk()
     if how == "removed":
@@ -685,7 +789,9 @@ BACK_JOBS = [
 
 
 @pytest.mark.parametrize("row", BACK_JOBS, ids=[row[0][-1] for row in BACK_JOBS])
-async def test_a_rollback_that_does_not_succeed(stage: Stage, row: tuple[list[str], Any, str]) -> None:
+async def test_a_rollback_that_does_not_succeed(
+    stage: Stage, row: tuple[list[str], Any, str]
+) -> None:
     snapshot = (await stage.look()).snapshot
     await stage.walk()
     stage.fake.jobs = row[0]
@@ -721,7 +827,10 @@ def test_marks() -> None:
     assert text == "who may see the voice system [gatewright set 7-3f2a1c was 1234]"
     assert mark_of({"comment": text}) == mark
     restored = Mark("restored", "7-3f2a1c", 1234.0, 5678.0)
-    assert restored.text(text) == "who may see the voice system [gatewright restored 7-3f2a1c was 1234 at 5678]"
+    assert (
+        restored.text(text)
+        == "who may see the voice system [gatewright restored 7-3f2a1c was 1234 at 5678]"
+    )
     assert mark_of({"comment": restored.text("x" * 600)}) == restored
     assert len(restored.text("x" * 600)) == 500
     assert mark_of({"comment": "somebody wrote [gatewright] here"}) is None
@@ -753,20 +862,43 @@ async def test_trouble(stage: Stage) -> None:
 # --- everything that goes wrong
 
 FAULTS = [
-    ("400", Permanent), ("401", Permanent), ("403", Permanent), ("429", Retryable), ("500", Retryable),
-    ("502-html", Retryable), ("time-out", Retryable), ("drip", Retryable), ("html", Permanent), ("not-json", Permanent),
-    ("no-body", Permanent), ("ok", Permanent), ("null", Permanent), ("other-json", Permanent), ("deep", Permanent),
-    ("oversized", Permanent), ("redirect", Permanent), ("broken", Retryable), ("garbage", Retryable), ("echo", Permanent),
-]  # fmt: skip
+    ("400", Permanent),
+    ("401", Permanent),
+    ("403", Permanent),
+    ("429", Retryable),
+    ("500", Retryable),
+    ("502-html", Retryable),
+    ("time-out", Retryable),
+    ("drip", Retryable),
+    ("html", Permanent),
+    ("not-json", Permanent),
+    ("no-body", Permanent),
+    ("ok", Permanent),
+    ("null", Permanent),
+    ("other-json", Permanent),
+    ("deep", Permanent),
+    ("oversized", Permanent),
+    ("redirect", Permanent),
+    ("broken", Retryable),
+    ("garbage", Retryable),
+    ("echo", Permanent),
+]
 
 
 @pytest.mark.parametrize("name, outcome", FAULTS, ids=[name for name, _ in FAULTS])
-async def test_faults(server: world.Server, stage: Stage, name: str, outcome: type[Exception]) -> None:
+async def test_faults(
+    server: world.Server, stage: Stage, name: str, outcome: type[Exception]
+) -> None:
     snapshot = (await stage.look()).snapshot
     async with world.logs() as lines:
         for method in ("look", "perform", "follow", "restore"):
             url = server.url(name)
-            stage.link = linked("vercel", {"url": url}, {"token": world.TOKEN, "protectionBypass": BYPASS}, timeout=0.5)
+            stage.link = linked(
+                "vercel",
+                {"url": url},
+                {"token": world.TOKEN, "protectionBypass": BYPASS},
+                timeout=0.5,
+            )
             with pytest.raises(outcome) as caught:
                 if method == "look":
                     await stage.look()
@@ -779,9 +911,13 @@ async def test_faults(server: world.Server, stage: Stage, name: str, outcome: ty
     world.assert_silent(*lines)
 
 
-@pytest.mark.parametrize("path", ["/v13/deployments/dpl", "/v6/deployments", "/v10/projects/prj_foco/env", "/v1/env"])
+@pytest.mark.parametrize(
+    "path", ["/v13/deployments/dpl", "/v6/deployments", "/v10/projects/prj_foco/env", "/v1/env"]
+)
 @pytest.mark.parametrize("status", [401, 500, 429])
-async def test_one_endpoint_that_does_not_answer_is_never_a_pass(stage: Stage, path: str, status: int) -> None:
+async def test_one_endpoint_that_does_not_answer_is_never_a_pass(
+    stage: Stage, path: str, status: int
+) -> None:
     snapshot = (await stage.look()).snapshot
     await stage.walk()
 

@@ -34,11 +34,15 @@ def link(url: str, secret: str = SECRET, timeout: float = 2.0, **more: str) -> O
     return linked("webhook", {"url": url}, {"secret": secret, **more}, timeout)
 
 
-def receiver(received: list[tuple[dict[str, str], bytes]], status: int = 200, kind: str = "") -> web.Application:
+def receiver(
+    received: list[tuple[dict[str, str], bytes]], status: int = 200, kind: str = ""
+) -> web.Application:
     """Keeps what it gets."""
 
     async def receive(request: web.Request) -> web.Response:
-        received.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        received.append(
+            ({name.lower(): value for name, value in request.headers.items()}, await request.read())
+        )
         return web.Response(status=status, content_type=kind or "application/octet-stream")
 
     found = web.Application()
@@ -79,7 +83,9 @@ def by_the_library(headers: dict[str, str], body: bytes, secret: str) -> str:
     said = json.dumps({"secret": secret, "headers": headers, "body": body.decode()})
     environment = {"PATH": os.environ["PATH"], "NODE_PATH": str(modules)}
     command = ["node", "--eval", VERIFY]
-    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    done = subprocess.run(
+        command, input=said, capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
     return done.stdout.strip()
 
 
@@ -129,7 +135,9 @@ async def test_a_repetition_has_the_same_id_and_another_message_has_not() -> Non
             await told("webhook", {}, connection, wanted)
     ids = [headers["webhook-id"] for headers, _ in received]
     assert ids[0] == ids[1] != ids[2]
-    assert not any("." in identity for identity in ids), "the full stop parts id, time and body in what is signed"
+    assert not any("." in identity for identity in ids), (
+        "the full stop parts id, time and body in what is signed"
+    )
 
 
 async def test_changing_a_byte_breaks_the_signature() -> None:
@@ -145,15 +153,23 @@ async def test_changing_a_byte_breaks_the_signature() -> None:
 async def test_a_rotation_signs_with_both_keys() -> None:
     received: list[tuple[dict[str, str], bytes]] = []
     async with serving(receiver(received)) as url:
-        connection = link(f"{url}/hooks/deployments", "a new key in plain text", previousSecret=SECRET)
+        connection = link(
+            f"{url}/hooks/deployments", "a new key in plain text", previousSecret=SECRET
+        )
         await told("webhook", {}, connection, STARTED)
     [(headers, body)] = received
-    assert verified(headers, body, b"a new key in plain text") and verified(headers, body, world.TOKEN.encode())
+    assert verified(headers, body, b"a new key in plain text") and verified(
+        headers, body, world.TOKEN.encode()
+    )
 
 
 @pytest.mark.parametrize(
     "secret, words",
-    [("whsec_no base64!", "is not base64"), ("tiny-key", "shorter than 16 bytes"), ("whsec_c2hvcnQ=", "shorter")],
+    [
+        ("whsec_no base64!", "is not base64"),
+        ("tiny-key", "shorter than 16 bytes"),
+        ("whsec_c2hvcnQ=", "shorter"),
+    ],
 )
 async def test_a_key_that_is_none_signs_nothing(secret: str, words: str) -> None:
     received: list[tuple[dict[str, str], bytes]] = []
@@ -168,19 +184,33 @@ async def test_a_key_that_is_none_signs_nothing(secret: str, words: str) -> None
     assert received == []
 
 
-RECEIVED = {"ok", "empty", "null", "other-json", "200-error", "deep", "not-json", "no-body", "no-content", "echo"}
+RECEIVED = {
+    "ok",
+    "empty",
+    "null",
+    "other-json",
+    "200-error",
+    "deep",
+    "not-json",
+    "no-body",
+    "no-content",
+    "echo",
+}
 """Any 2xx is the standard's word for received, whatever it says."""
 TABLE = {**VERDICTS, **dict.fromkeys(RECEIVED, "Delivered")}
 
 
 @pytest.mark.parametrize("fault", TABLE)
 async def test_faults(server: world.Server, fault: str) -> None:
-    found = await outcome("webhook", {}, link(server.url(fault), world.TOKEN, timeout=world.patience(fault)))
+    found = await outcome(
+        "webhook", {}, link(server.url(fault), world.TOKEN, timeout=world.patience(fault))
+    )
     assert found[0] == TABLE[fault], found
 
 
 @pytest.mark.parametrize(
-    "header, after", [({"Retry-After": "7"}, 7.0), ({}, 10.0), ({"Retry-After": "99999999"}, 3600.0)]
+    "header, after",
+    [({"Retry-After": "7"}, 7.0), ({}, 10.0), ({"Retry-After": "99999999"}, 3600.0)],
 )
 async def test_a_limit_says_when_to_come_back(header: dict[str, str], after: float) -> None:
     asked: list[str] = []
@@ -218,7 +248,10 @@ async def test_credential_check(status: int, wanted: type[Exception] | None) -> 
 
     async def answer(request: web.Request) -> web.Response:
         asked.append(request.method)
-        return web.Response(status=status, headers={"Location": "https://login.example.com"} if status == 302 else {})
+        return web.Response(
+            status=status,
+            headers={"Location": "https://login.example.com"} if status == 302 else {},
+        )
 
     app = web.Application()
     app.router.add_route("*", "/hooks", answer)

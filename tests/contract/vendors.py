@@ -1,7 +1,7 @@
 """Every request that any contract test makes to a vendor is one that the vendor describes.
 
-Nobody lists requests, so none can be forgotten: `checked` is in use for all tests in this folder. Where a description is
-not to be had, nothing is checked.
+Nobody lists requests, so none can be forgotten: `checked` is in use for all tests in this folder.
+Where a description is not to be had, nothing is checked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ VENDORS: Mapping[str, Vendor] = {
     "supabase": Vendor("supabase"),
     "vercel": Vendor("vercel"),
 }
-"""By the kind of Connection. The others speak to users' own systems, to no HTTP, or to who has no such file."""
+"""By the kind of Connection. The others speak to users' own systems, to no HTTP, or to who has no
+such file."""
 WITHOUT: Mapping[str, str] = {
     "http": "a user's own",
     "webhook": "a user's own",
@@ -78,7 +79,14 @@ def _against_file(call: Call) -> list[str]:
     path = sent.url.raw_path_qs.removeprefix(URL(base).raw_path)
     if kind == "prometheus" and not str(sent.url).startswith(base):
         return []
-    same = (kind, sent.method, path, sent.content, sent.headers.get("content-type"), sent.headers.get("accept"))
+    same = (
+        kind,
+        sent.method,
+        path,
+        sent.content,
+        sent.headers.get("content-type"),
+        sent.headers.get("accept"),
+    )
     found = [] if same in _passed else spec.problems(call, base)
     if not found:
         _passed.add(same)

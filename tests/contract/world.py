@@ -1,6 +1,8 @@
-"""What contract tests stand on: a server that does everything wrong, a real PostgreSQL, a real Prometheus, and links to them.
+"""What contract tests stand on: a server that does everything wrong, a real PostgreSQL, a real
+Prometheus, and links to them.
 
-Each is a process or thread of this machine, on a free port of 127.0.0.1, and gone with the test session.
+Each is a process or thread of this machine, on a free port of 127.0.0.1, and gone with the test
+session.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ from tests.cluster.processes import free_port
 TOKEN = "tok-5eCr3t-b34rer-0123456789"
 HEADER = "hdr-5eCr3t-header-987654"
 PASSWORD = "pa/ss:5eCr3t@word%42"
-"""Seeded as secrets; they must not turn up in anything that is said. The password needs escaping in a URL."""
+"""Seeded as secrets; they must not turn up in anything that is said. The password needs escaping in
+a URL."""
 PASSWORD_QUOTED = "pa%2Fss%3A5eCr3t%40word%2542"
 TIMEOUT = 1.0
 
@@ -69,23 +72,32 @@ def http_link(url: str, timeout: float = TIMEOUT, namespace: str = "") -> OpenCo
     header = SecretSource(secretRef=SecretKeyRef(name="access", key="header"))
     config = HttpAccess(url=url, bearerToken=token, headers={"X-Scope-OrgID": header})
     secrets = {("access", "token"): f"{TOKEN}\n", ("access", "header"): HEADER}
-    return OpenConnection("system", short_fingerprint(["http", url, namespace]), config, timeout, secrets, namespace)
+    return OpenConnection(
+        "system", short_fingerprint(["http", url, namespace]), config, timeout, secrets, namespace
+    )
 
 
 def sql_link(
     url: str, timeout: float = TIMEOUT, superuser: Literal["Refused", "Allowed"] = "Refused"
 ) -> OpenConnection:
     """A Connection to a PostgreSQL database."""
-    config = PostgresAccess(url=SecretSource(secretRef=SecretKeyRef(name="db", key="url")), superuser=superuser)
+    config = PostgresAccess(
+        url=SecretSource(secretRef=SecretKeyRef(name="db", key="url")), superuser=superuser
+    )
     return OpenConnection(
-        "database", short_fingerprint(["postgres", url, superuser]), config, timeout, {("db", "url"): url}
+        "database",
+        short_fingerprint(["postgres", url, superuser]),
+        config,
+        timeout,
+        {("db", "url"): url},
     )
 
 
 async def verdict(
     provider: str, config: Mapping[str, Any], link: OpenConnection, limits: Mapping[str, str]
 ) -> tuple[str, str]:
-    """What an operator would make of one question: a sample's kind or an error's, and its message."""
+    """What an operator would make of one question: a sample's kind or an error's, and its
+    message."""
     gate = GATES[provider]
     check = Check.model_validate({"name": "check", provider: dict(config), **limits})
     try:
@@ -115,15 +127,23 @@ Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def reply(
-    body: str | bytes | Callable[[], str], status: str = "200 OK", kind: str = "application/json", head: str = ""
+    body: str | bytes | Callable[[], str],
+    status: str = "200 OK",
+    kind: str = "application/json",
+    head: str = "",
 ) -> Respond:
-    """An answer in one piece. A function is asked each time: what carries a time must not grow old before it is sent."""
+    """An answer in one piece. A function is asked each time: what carries a time must not grow old
+    before it is sent."""
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         text = body() if callable(body) else body
         data = text.encode() if isinstance(text, str) else text
         writer.write(
-            f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n{head}\r\n".encode() + data
+            (
+                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: "
+                f"{len(data)}\r\n{head}\r\n"
+            ).encode()
+            + data
         )
 
     return respond
@@ -134,7 +154,10 @@ def vector(*values: str, age: float = 0.0, extra: str = "") -> Respond:
 
     def body() -> str:
         now = time.time() - age
-        result = [{"metric": {"pod": str(index)}, "value": [now, text]} for index, text in enumerate(values)]
+        result = [
+            {"metric": {"pod": str(index)}, "value": [now, text]}
+            for index, text in enumerate(values)
+        ]
         data = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
         return data[:-1] + (f", {extra}" if extra else "") + "}"
 
@@ -144,7 +167,9 @@ def vector(*values: str, age: float = 0.0, extra: str = "") -> Respond:
 def scalar(value: str) -> Respond:
     """A scalar as Prometheus has it."""
     return reply(
-        lambda: json.dumps({"status": "success", "data": {"resultType": "scalar", "result": [time.time(), value]}})
+        lambda: json.dumps(
+            {"status": "success", "data": {"resultType": "scalar", "result": [time.time(), value]}}
+        )
     )
 
 
@@ -160,7 +185,9 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A byte now and then: no single read ever times out."""
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
     for _ in range(100):
         writer.write(b" ")
         await writer.drain()
@@ -186,7 +213,10 @@ async def oversized(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Ends in the middle."""
-    writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"value": 0')
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+        b'1000\r\n\r\n{"value": 0'
+    )
     await writer.drain()
     writer.close()
 
@@ -199,8 +229,13 @@ async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def patience(fault: str) -> float:
-    """Seconds to wait for an answer: few only where none will come, so that a busy machine is no fault."""
-    return 0.5 if any(word in fault for word in ("time-out", "timeout", "drip", "silent", "hang")) else 10.0
+    """Seconds to wait for an answer: few only where none will come, so that a busy machine is no
+    fault."""
+    return (
+        0.5
+        if any(word in fault for word in ("time-out", "timeout", "drip", "silent", "hang"))
+        else 10.0
+    )
 
 
 HTML = "<!doctype html><title>Sign in</title>"
@@ -218,7 +253,10 @@ FAULTS: Mapping[str, tuple[Respond, Respond]] = {
     "many": (vector("0.1", "0.2", "0.3"), reply('{"value": [0.001, 0.002]}')),
     "stale": (vector("0.005", age=900), reply('{"stale": 1}')),
     "future": (vector("0.005", age=-900), reply('{"other": 1}')),
-    "warnings": (vector("0.005", extra='"warnings": ["store 10.0.0.7 is away"]'), reply('{"warnings": []}')),
+    "warnings": (
+        vector("0.005", extra='"warnings": ["store 10.0.0.7 is away"]'),
+        reply('{"warnings": []}'),
+    ),
     "string": (
         reply('{"status": "success", "data": {"resultType": "string", "result": [1, "up"]}}'),
         reply('{"value": "up"}'),
@@ -226,7 +264,8 @@ FAULTS: Mapping[str, tuple[Respond, Respond]] = {
     "word": (vector("fast"), reply('{"value": "0.005"}')),
     "histogram": (
         reply(
-            '{"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "histogram": [1, {}]}]}}'
+            '{"status": "success", "data": {"resultType": "vector", "result": [{"metric": '
+            '{}, "histogram": [1, {}]}]}}'
         ),
         reply('{"value": {}}'),
     ),
@@ -241,16 +280,25 @@ FAULTS: Mapping[str, tuple[Respond, Respond]] = {
     "401": (reply("no", "401 Unauthorized"), reply("no", "401 Unauthorized")),
     "403": (reply("no", "403 Forbidden"), reply("no", "403 Forbidden")),
     "404": (reply("no", "404 Not Found"), reply("no", "404 Not Found")),
-    "422": (fault("execution", "too many samples", "422 Unprocessable"), reply("no", "422 Unprocessable")),
+    "422": (
+        fault("execution", "too many samples", "422 Unprocessable"),
+        reply("no", "422 Unprocessable"),
+    ),
     "429": (reply("no", "429 Too Many"), reply("no", "429 Too Many")),
     "500": (reply("no", "500 Oops"), reply("no", "500 Oops")),
-    "502-html": (reply(HTML, "502 Bad Gateway", "text/html"), reply(HTML, "502 Bad Gateway", "text/html")),
+    "502-html": (
+        reply(HTML, "502 Bad Gateway", "text/html"),
+        reply(HTML, "502 Bad Gateway", "text/html"),
+    ),
     "503": (fault("timeout", "query timed out", "503 Unavailable"), reply("no", "503 Unavailable")),
     "200-error": (fault("internal", "odd", "200 OK"), reply('{"error": "odd"}')),
     "time-out": (silent, silent),
     "drip": (drip, drip),
     "drip-head": (drip_head, drip_head),
-    "html": (reply(HTML, kind="text/html; charset=utf-8"), reply(HTML, kind="text/html; charset=utf-8")),
+    "html": (
+        reply(HTML, kind="text/html; charset=utf-8"),
+        reply(HTML, kind="text/html; charset=utf-8"),
+    ),
     "not-json": (reply("pong", kind="text/plain"), reply("pong", kind="text/plain")),
     "no-body": (reply(""), reply("")),
     "other-json": (reply('["pong"]'), reply('["pong"]')),
@@ -261,13 +309,27 @@ FAULTS: Mapping[str, tuple[Respond, Respond]] = {
         reply(b"\x1f\x8b" + b"\0" * 30, head="Content-Encoding: gzip\r\n"),
     ),
     "redirect": (
-        reply("", "302 Found", head=f"Location: https://login.example.com/in/{TOKEN}?token={TOKEN}\r\n"),
-        reply("", "302 Found", head=f"Location: https://login.example.com/in/{TOKEN}?token={TOKEN}\r\n"),
+        reply(
+            "",
+            "302 Found",
+            head=f"Location: https://login.example.com/in/{TOKEN}?token={TOKEN}\r\n",
+        ),
+        reply(
+            "",
+            "302 Found",
+            head=f"Location: https://login.example.com/in/{TOKEN}?token={TOKEN}\r\n",
+        ),
     ),
-    "redirect-loop": (reply("", "301 Moved", head="Location: /\r\n"), reply("", "308 Moved", head="Location: /\r\n")),
+    "redirect-loop": (
+        reply("", "301 Moved", head="Location: /\r\n"),
+        reply("", "308 Moved", head="Location: /\r\n"),
+    ),
     "broken": (broken, broken),
     "garbage": (garbage, garbage),
-    "echo": (fault("bad_data", f"no tenant {HEADER} for {TOKEN}", "400 Bad"), reply(f'{{"value": "{TOKEN}"}}')),
+    "echo": (
+        fault("bad_data", f"no tenant {HEADER} for {TOKEN}", "400 Bad"),
+        reply(f'{{"value": "{TOKEN}"}}'),
+    ),
     "no-content": (reply("", "204 No Content"), reply("", "204 No Content")),
 }
 
@@ -336,7 +398,9 @@ async def _one(server: Server, reader: asyncio.StreamReader, writer: asyncio.Str
         return
     head = (opening + await reader.readuntil(b"\r\n\r\n")).decode()
     first, *lines = head.splitlines()
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+    headers = {
+        name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)
+    }
     if "content-length" in headers:
         await reader.readexactly(int(headers["content-length"]))
     server.requests.append((first, headers))
@@ -359,7 +423,11 @@ class Postgres:
     port: int
 
     def url(
-        self, user: str = "reader", password: str = PASSWORD_QUOTED, database: str = "shop", query: str = ""
+        self,
+        user: str = "reader",
+        password: str = PASSWORD_QUOTED,
+        database: str = "shop",
+        query: str = "",
     ) -> str:
         """A libpq URL."""
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}{query}"
@@ -367,7 +435,12 @@ class Postgres:
     def admin(self, database: str = "postgres") -> psycopg.Connection[Any]:
         """A superuser's connection."""
         return psycopg.connect(
-            host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, dbname=database, autocommit=True
+            host="127.0.0.1",
+            port=self.port,
+            user="postgres",
+            password=PASSWORD,
+            dbname=database,
+            autocommit=True,
         )
 
     @contextmanager
@@ -379,7 +452,8 @@ class Postgres:
 
 @contextmanager
 def postgres(*more: str) -> Iterator[Postgres]:
-    """Start PostgreSQL in a directory of its own, as its own user where we are root (it refuses to run as root).
+    """Start PostgreSQL in a directory of its own, as its own user where we are root (it refuses to
+    run as root).
 
     `more` are further settings, as `shared_preload_libraries=pg_stat_statements`.
     """
@@ -389,20 +463,45 @@ def postgres(*more: str) -> Iterator[Postgres]:
     if not found:
         missing("PostgreSQL is not installed: apt-get install postgresql")
     binaries = found[-1].parent
-    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="gatewright-pg-", ignore_cleanup_errors=True) as directory:
+    as_user = (
+        ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        if os.geteuid() == 0
+        else []
+    )
+    with tempfile.TemporaryDirectory(
+        prefix="gatewright-pg-", ignore_cleanup_errors=True
+    ) as directory:
         if as_user:
             shutil.chown(directory, "postgres", "postgres")
         secret = Path(directory, "password")
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
         data, port = f"{directory}/data", free_port()
-        initdb = [f"{binaries}/initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", str(secret)]
-        subprocess.run([*as_user, *initdb, "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True)
-        settings = f"port={port} listen_addresses=127.0.0.1 unix_socket_directories= fsync=off max_connections=20"
+        initdb = [
+            f"{binaries}/initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "scram-sha-256",
+            "--pwfile",
+            str(secret),
+        ]
+        subprocess.run(
+            [*as_user, *initdb, "--no-sync", "-E", "UTF8", "--locale=C"],
+            check=True,
+            capture_output=True,
+        )
+        settings = (
+            f"port={port} listen_addresses=127.0.0.1 unix_socket_directories= fsync=off "
+            "max_connections=20"
+        )
         flags = [part for setting in (*settings.split(), *more) for part in ("-c", setting)]
         with Path(directory, "log").open("wb") as log:
-            process = subprocess.Popen([*as_user, f"{binaries}/postgres", "-D", data, *flags], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*as_user, f"{binaries}/postgres", "-D", data, *flags], stdout=log, stderr=log
+            )
         try:
             server = Postgres(port)
             _until("PostgreSQL", process, Path(directory, "log"), lambda: server.admin().close())
@@ -426,8 +525,10 @@ def _fill(server: Postgres) -> None:
         admin.execute("GRANT USAGE ON SEQUENCE counter TO reader")
         # words and codes of an error may be data, whatever they look like
         admin.execute(
-            "CREATE FUNCTION leak(code text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING"
-            " ERRCODE = code, MESSAGE = 'secret-of-row', HINT = 'secret-of-row', TABLE = 'secret-of-row'; END $$"
+            "CREATE FUNCTION leak(code text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION USING"
+            " ERRCODE = code, MESSAGE = 'secret-of-row', HINT = 'secret-of-row', TABLE = "
+            "'secret-of-row'; END $$"
         )
 
 
@@ -441,7 +542,9 @@ def prometheus(exporter: str) -> Iterator[str]:
     if program is None:
         missing("Prometheus is not installed: apt-get install prometheus")
     assert program is not None
-    with tempfile.TemporaryDirectory(prefix="gatewright-prom-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="gatewright-prom-", ignore_cleanup_errors=True
+    ) as directory:
         config = {
             "global": {"scrape_interval": "500ms", "scrape_timeout": "400ms"},
             "scrape_configs": [{"job_name": "shop", "static_configs": [{"targets": [exporter]}]}],
@@ -464,7 +567,9 @@ def prometheus(exporter: str) -> Iterator[str]:
 
 
 def _scraped(url: str) -> None:
-    with urllib.request.urlopen(f"{url}/api/v1/query?query=count_over_time(requests_total[1m])>3", timeout=1) as answer:
+    with urllib.request.urlopen(
+        f"{url}/api/v1/query?query=count_over_time(requests_total[1m])>3", timeout=1
+    ) as answer:
         if not json.load(answer)["data"]["result"]:
             raise OSError("not scraped yet")
 
@@ -478,7 +583,9 @@ def _end(process: subprocess.Popen[bytes], politely: signal.Signals) -> None:
         process.wait(10)
 
 
-def _until(name: str, process: subprocess.Popen[bytes], log: Path, ready: Callable[[], object]) -> None:
+def _until(
+    name: str, process: subprocess.Popen[bytes], log: Path, ready: Callable[[], object]
+) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:

@@ -1,4 +1,5 @@
-"""One whole cluster for all end-to-end tests; without root and Docker they are skipped, and say so."""
+"""One whole cluster for all end-to-end tests; without root and Docker they are skipped, and say
+so."""
 
 from __future__ import annotations
 

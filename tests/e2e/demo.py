@@ -1,4 +1,5 @@
-"""`make demo`: set up everything, run the main job, say how it ended. Exit 0 only if every ending is the expected one."""
+"""`make demo`: set up everything, run the main job, say how it ended. Exit 0 only if every ending
+is the expected one."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ def main() -> int:
         print(f"[{time.monotonic() - started:6.1f}s] {text}", flush=True)
 
     try:
-        say("a throwaway cluster (the first one on a machine is built from source: about a quarter of an hour)")
+        say(
+            "a throwaway cluster (the first one on a machine is built from source: about a "
+            "quarter of an hour)"
+        )
         cluster = main_job.make_cluster()
     except Unavailable as reason:
         print(f"no cluster can be had here: {reason}", file=sys.stderr)
@@ -34,12 +38,18 @@ def main() -> int:
     print(cluster.kubectl("get", "releases", "--namespace", main_job.NAMESPACE))
     for ending in endings:
         mark = "as expected" if not ending.wrong else "NOT AS EXPECTED"
-        print(f"{ending.version}: {ending.outcome} after {ending.seconds:.0f}s, {mark}; served then: {ending.served}")
+        print(
+            f"{ending.version}: {ending.outcome} after {ending.seconds:.0f}s, {mark}; "
+            f"served then: {ending.served}"
+        )
         print(f"       {ending.reason}")
         for wrong in ending.wrong:
             print(f"       wrong: {wrong}")
     print(f"served now: {foco.served_version(cluster, main_job.NAMESPACE)}")
-    print(f"the cluster stays for another look (make cluster-down ends it); {time.monotonic() - started:.0f}s in all")
+    print(
+        "the cluster stays for another look (make cluster-down ends it); "
+        f"{time.monotonic() - started:.0f}s in all"
+    )
     return 1 if any(ending.wrong for ending in endings) else 0
 
 

@@ -1,4 +1,5 @@
-"""The operator on a cluster, as users install it: from its own image, with the shipped RBAC and ServiceAccount."""
+"""The operator on a cluster, as users install it: from its own image, with the shipped RBAC and
+ServiceAccount."""
 
 from __future__ import annotations
 
@@ -23,21 +24,30 @@ def image(cluster: Cluster) -> str:
 
 
 def by_kustomize(cluster: Cluster, arguments: Sequence[str] = ()) -> None:
-    """`kubectl apply -k manifests/setup/`, then `manifests/`, and pods of the image that was just built, where Releases may
-    capture Secrets; further arguments by an overlay."""
+    """`kubectl apply -k manifests/setup/`, then `manifests/`, and pods of the image that was just
+    built, where Releases may capture Secrets; further arguments by an overlay."""
     cluster.kubectl("apply", "--server-side", "--kustomize", str(ROOT / "manifests/setup"))
     with tempfile.TemporaryDirectory(prefix="gatewright-overlay-") as directory:
         base = os.path.relpath(ROOT / "manifests", Path(directory).resolve())
         Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(_overlay(base, arguments)))
         cluster.kubectl("apply", "--server-side", "--kustomize", directory)
     cluster.kubectl("rollout", "restart", "deployment/gatewright", "--namespace", NAMESPACE)
-    cluster.kubectl("rollout", "status", "deployment/gatewright", "--namespace", NAMESPACE, "--timeout", "180s")
+    cluster.kubectl(
+        "rollout", "status", "deployment/gatewright", "--namespace", NAMESPACE, "--timeout", "180s"
+    )
 
 
 def _overlay(base: str, arguments: Sequence[str]) -> dict[str, object]:
-    added = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": item} for item in arguments]
+    added = [
+        {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": item}
+        for item in arguments
+    ]
     patch = {"target": {"kind": "Deployment", "name": "gatewright"}, "patch": yaml.safe_dump(added)}
-    return {"resources": [base], "components": [f"{base}/capture/cluster"], **({"patches": [patch]} if added else {})}
+    return {
+        "resources": [base],
+        "components": [f"{base}/capture/cluster"],
+        **({"patches": [patch]} if added else {}),
+    }
 
 
 def remove(cluster: Cluster) -> None:

@@ -1,7 +1,9 @@
-"""The main job: three releases of foco on a real cluster, each proved by asking what is served, not the operator.
+"""The main job: three releases of foco on a real cluster, each proved by asking what is served, not
+the operator.
 
-2.4.0 goes through all five stages. 2.5.0 breaks in the bug-fix stage and is rolled back. 2.6.0 fails half way in its
-migration, and the database comes back from the backup that the same run has made minutes before.
+2.4.0 goes through all five stages. 2.5.0 breaks in the bug-fix stage and is rolled back. 2.6.0
+fails half way in its migration, and the database comes back from the backup that the same run has
+made minutes before.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Ending:
 
 
 def make_cluster() -> Cluster:
-    """The cluster; on a machine that has none, what images are made of is fetched while its programs are compiled."""
+    """The cluster; on a machine that has none, what images are made of is fetched while its
+    programs are compiled."""
     chosen = Cluster.choose()
     with ThreadPoolExecutor(1) as beside:
         fetched = beside.submit(_fetch, chosen)
@@ -58,7 +61,10 @@ def set_up(cluster: Cluster, say: Callable[[str], None]) -> None:
     for what, act in (
         ("the operator's image", lambda: installing.image(cluster)),
         ("foco's images", lambda: foco.images(cluster)),
-        ("the operator, as kubectl apply -k manifests/ installs it", lambda: installing.by_kustomize(cluster)),
+        (
+            "the operator, as kubectl apply -k manifests/ installs it",
+            lambda: installing.by_kustomize(cluster),
+        ),
         ("foco 2.3.1 with its database, Prometheus and traffic", lambda: _foco(cluster)),
     ):
         started = time.monotonic()
@@ -67,7 +73,9 @@ def set_up(cluster: Cluster, say: Callable[[str], None]) -> None:
 
 
 def _foco(cluster: Cluster) -> None:
-    cluster.kubectl("delete", "release", "foco", "--namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
+    cluster.kubectl(
+        "delete", "release", "foco", "--namespace", NAMESPACE, "--ignore-not-found", "--wait=true"
+    )
     foco.uninstall(cluster, NAMESPACE)
     foco.install(cluster, NAMESPACE)
     cluster.kubectl("apply", "--filename", str(RELEASES / "connections.yaml"))
@@ -92,7 +100,8 @@ def good(cluster: Cluster, screen: Screen) -> Ending:
 
 
 def bad(cluster: Cluster, screen: Screen) -> Ending:
-    """2.5.0: over 1 % errors in the bug-fix stage; pods, flags and configuration return to 2.4.0."""
+    """2.5.0: over 1 % errors in the bug-fix stage; pods, flags and configuration return to
+    2.4.0."""
     before = _configuration(cluster)
     ending = _release(cluster, screen, "2.5.0", "RolledBack")
     _expect(ending, "served version", ending.served, "2.4.0")
@@ -111,7 +120,9 @@ def half(cluster: Cluster, screen: Screen) -> Ending:
     _expect(ending, "served version", ending.served, "2.4.0")
     _expect(ending, "archived tasks, columns of tasks, applied migrations", _rows(cluster), before)
     undone = _status(cluster)["run"]["rollback"]["undo"]
-    restore = [(item["subject"], item["state"]) for item in undone if item["subject"] == "step/restore"]
+    restore = [
+        (item["subject"], item["state"]) for item in undone if item["subject"] == "step/restore"
+    ]
     _expect(ending, "restore", restore, [("step/restore", "Succeeded")])
     return ending
 
@@ -119,7 +130,9 @@ def half(cluster: Cluster, screen: Screen) -> Ending:
 def _release(cluster: Cluster, screen: Screen, version: str, expected: str) -> Ending:
     started = time.monotonic()
     cluster.kubectl("apply", "--filename", str(RELEASES / f"release-{version}.yaml"))
-    release = follow(cluster, NAMESPACE, "foco", lambda found: _over(found, version), screen, LONGEST)
+    release = follow(
+        cluster, NAMESPACE, "foco", lambda found: _over(found, version), screen, LONGEST
+    )
     run = release["status"]["run"]
     ending = Ending(
         version,
@@ -151,8 +164,14 @@ def _status(cluster: Cluster) -> dict[str, Any]:
 
 def _configuration(cluster: Cluster) -> dict[str, Any]:
     """What a rollback has to bring back: the flags, and the pod template."""
-    flags = json.loads(cluster.kubectl("get", "configmap", "web-flags", "--namespace", NAMESPACE, "--output", "json"))
-    web = json.loads(cluster.kubectl("get", "deployment", "web", "--namespace", NAMESPACE, "--output", "json"))
+    flags = json.loads(
+        cluster.kubectl(
+            "get", "configmap", "web-flags", "--namespace", NAMESPACE, "--output", "json"
+        )
+    )
+    web = json.loads(
+        cluster.kubectl("get", "deployment", "web", "--namespace", NAMESPACE, "--output", "json")
+    )
     return {"flags": flags.get("data"), "template": web["spec"]["template"]}
 
 
@@ -162,7 +181,8 @@ def _rows(cluster: Cluster) -> str:
         foco.sql(cluster, query, NAMESPACE, role="owner")
         for query in (
             "select count(*) from foco.tasks where status = 'archived'",
-            "select string_agg(column_name, ',' order by column_name) from information_schema.columns"
+            "select string_agg(column_name, ',' order by column_name) from "
+            "information_schema.columns"
             " where table_schema = 'foco' and table_name = 'tasks'",
             "select count(*) from foco.schema_migrations",
         )

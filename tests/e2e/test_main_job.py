@@ -1,4 +1,5 @@
-"""The main job, as `make demo` runs it, judged from outside; and the same operator installed by Helm."""
+"""The main job, as `make demo` runs it, judged from outside; and the same operator installed by
+Helm."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def _nothing_secret(cluster: Cluster) -> None:
     """The passwords that foco was installed with stand in no log, status, Event or revision."""
     import base64
 
-    found = json.loads(cluster.kubectl("get", "secrets", "--namespace", main_job.NAMESPACE, "--output", "json"))
+    found = json.loads(
+        cluster.kubectl("get", "secrets", "--namespace", main_job.NAMESPACE, "--output", "json")
+    )
     secrets = [
         base64.b64decode(value).decode()
         for item in found["items"]
@@ -61,10 +64,14 @@ def _nothing_secret(cluster: Cluster) -> None:
 
 
 def _connections_are_ready(cluster: Cluster) -> None:
-    text = cluster.kubectl("get", "connections", "--namespace", main_job.NAMESPACE, "--output", "json")
+    text = cluster.kubectl(
+        "get", "connections", "--namespace", main_job.NAMESPACE, "--output", "json"
+    )
     states = {
         item["metadata"]["name"]: [
-            c["status"] for c in item.get("status", {}).get("conditions", []) if c["type"] == "Ready"
+            c["status"]
+            for c in item.get("status", {}).get("conditions", [])
+            if c["type"] == "Ready"
         ]
         for item in json.loads(text)["items"]
     }
@@ -72,7 +79,8 @@ def _connections_are_ready(cluster: Cluster) -> None:
 
 
 def test_helm_installs_what_kustomize_does(ready: Cluster, tmp_path: Path):
-    """Installed by the real Helm, for one namespace and without rights on others, the operator runs a small release."""
+    """Installed by the real Helm, for one namespace and without rights on others, the operator runs
+    a small release."""
     installing.remove(ready)
     namespace, own = "helm-shop", "helm-system"
     for name in (namespace, own):
@@ -86,7 +94,9 @@ def test_helm_installs_what_kustomize_does(ready: Cluster, tmp_path: Path):
         f"watchNamespaces={{{namespace}}}",
     ]
     chart = [str(ROOT / "charts" / "gatewright"), *values, "--wait", "--timeout", "180s"]
-    done = subprocess.run([*helm, "install", "gatewright", *chart], capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [*helm, "install", "gatewright", *chart], capture_output=True, text=True, timeout=240
+    )
     try:
         assert done.returncode == 0, done.stderr
         deployment = json.dumps(_deployment(namespace))
@@ -102,7 +112,12 @@ def test_helm_installs_what_kustomize_does(ready: Cluster, tmp_path: Path):
         )
         assert found["status"]["run"]["outcome"] == "Promoted"
     finally:
-        subprocess.run([*helm, "uninstall", "gatewright", "--wait"], capture_output=True, text=True, timeout=120)
+        subprocess.run(
+            [*helm, "uninstall", "gatewright", "--wait"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         for name in (namespace, own):
             ready.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true")
 

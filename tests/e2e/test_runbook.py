@@ -1,8 +1,9 @@
-"""The whole runbook, on a real cluster and against stand-ins of all its systems: once to Promoted, and once rolled back
-from each of the five stages by what goes wrong there.
+"""The whole runbook, on a real cluster and against stand-ins of all its systems: once to Promoted,
+and once rolled back from each of the five stages by what goes wrong there.
 
-The operator runs from its own image as `kubectl apply -k manifests/` installs it, the runbook's Jobs are pods, and the
-stand-ins are in this process. The runs are under way at the same time, each in a namespace and a world of its own.
+The operator runs from its own image as `kubectl apply -k manifests/` installs it, the runbook's
+Jobs are pods, and the stand-ins are in this process. The runs are under way at the same time, each
+in a namespace and a world of its own.
 """
 
 from __future__ import annotations
@@ -57,11 +58,14 @@ def everybody_gets_the_beta(scene: Scene) -> None:
 
 
 def the_site_is_down(scene: Scene) -> None:
-    """Nobody is served any more once the bug fixes are live and tested: a test that runs meanwhile would fail, too."""
+    """Nobody is served any more once the bug fixes are live and tested: a test that runs meanwhile
+    would fail, too."""
     stages = scene.place.status["run"].get("stages") or [{}] * len(STAGES)
     tested = [step["state"] for step in stages[2].get("steps", ())] == ["Succeeded"] * 3
     site = scene.foco.site
-    site.down = site.version() != OLD and (site.down or (tested and site.version().endswith("-fixes")))
+    site.down = site.version() != OLD and (
+        site.down or (tested and site.version().endswith("-fixes"))
+    )
 
 
 WORLDS: dict[str, tuple[Callable[[Scene], None], dict[str, Any]]] = {
@@ -103,12 +107,18 @@ def played(ground: Ground, request: pytest.FixtureRequest) -> Iterator[dict[str,
     chosen = " ".join(item.name for item in request.session.items)
     address = ground.cluster.machine_address
     with contextlib.ExitStack() as stack:
-        ana = Api(ground.background, ground.cluster.kubeconfig_for(scenes.ANA, [scenes.MANAGERS]), scenes.ANA)
+        ana = Api(
+            ground.background,
+            ground.cluster.kubeconfig_for(scenes.ANA, [scenes.MANAGERS]),
+            scenes.ANA,
+        )
         stack.callback(ana.close)
         server, workspace = stack.enter_context(postgres(address)), stack.enter_context(emulated())
         found: dict[str, Scene] = {}
         for name in (name for name in WORLDS if f"_{name}" in chosen):
-            foco = stack.enter_context(standins(ground.background, address, server, workspace, name))
+            foco = stack.enter_context(
+                standins(ground.background, address, server, workspace, name)
+            )
             world, more = WORLDS[name]
             found[name] = Scene(ground.place(name), foco, ana, world=world, **more)
         for scene in found.values():
@@ -120,17 +130,25 @@ def played(ground: Ground, request: pytest.FixtureRequest) -> Iterator[dict[str,
 
 
 def rolled_back(scene: Scene, stage: str, gate: str) -> None:
-    """What is true after every rollback: 2.3.1 is served and verified, 2.4.0 is rejected, and everybody was told so."""
+    """What is true after every rollback: 2.3.1 is served and verified, 2.4.0 is rejected, and
+    everybody was told so."""
     status = scene.wait("RolledBack", 3 * SECONDS)
     index = STAGES.index(stage)
     told = scene.stages()
     assert [told[name] for name in STAGES[index + 1 :]] == ["Pending"] * (4 - index)
     rejected = status["rejected"][0]
     assert (rejected["version"], rejected.get("gate")) == (NEW, gate), rejected
-    assert status["live"]["version"] == status["lastGood"]["version"] == scene.foco.site.version() == OLD
+    assert (
+        status["live"]["version"]
+        == status["lastGood"]["version"]
+        == scene.foco.site.version()
+        == OLD
+    )
     verified = {item["name"]: item["state"] for item in status["run"]["rollback"]["verify"]}
     assert verified == {"health": "Passing", "smoke": "Passing", "error-rate": "Passing"}
-    assert [item["state"] for item in status["run"]["rollback"]["undo"] if item["state"] != "Succeeded"] == []
+    assert [
+        item["state"] for item in status["run"]["rollback"]["undo"] if item["state"] != "Succeeded"
+    ] == []
     ready = scene.place.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "RolledBack")
     assert scene.slack("deployments")[-2:] == ["RollingBack", "RolledBack"]
@@ -141,14 +159,25 @@ def rolled_back(scene: Scene, stage: str, gate: str) -> None:
 
 
 def built_again_with_new_keys(scene: Scene, *between: str) -> None:
-    """2.3.1 is served by another deployment than before: the old one would have brought the old keys back."""
-    assert scene.live.id != scene.before and scene.live.git is not None and scene.live.git["ref"] == f"v{OLD}"
+    """2.3.1 is served by another deployment than before: the old one would have brought the old
+    keys back."""
+    assert (
+        scene.live.id != scene.before
+        and scene.live.git is not None
+        and scene.live.git["ref"] == f"v{OLD}"
+    )
     assert scene.live.baked["OPENAI_API_KEY"] == SEEDS["openai-new"]
     assert scene.live.baked["SUPABASE_SERVICE_ROLE_KEY"] == SEEDS["role-new"]
     assert not any(flag in scene.live.baked for flag in FLAGS)
-    assert scene.foco.supabase.restores == [] and not scene.ran("rollback"), "the data is left alone"
+    assert scene.foco.supabase.restores == [] and not scene.ran("rollback"), (
+        "the data is left alone"
+    )
     [record] = scene.foco.github.deployments
-    assert [item["state"] for item in scene.foco.github.states[record["id"]]] == ["in_progress", *between, "failure"]
+    assert [item["state"] for item in scene.foco.github.states[record["id"]]] == [
+        "in_progress",
+        *between,
+        "failure",
+    ]
 
 
 def versions(scene: Scene) -> Sequence[str]:
@@ -161,41 +190,82 @@ def test_promoted(played: dict[str, Scene]) -> None:
     scene = played["promoted"]
     status = scene.wait("Promoted", 3 * SECONDS)
     assert list(scene.stages().values()) == ["Passed"] * 5
-    assert status["live"]["version"] == status["lastGood"]["version"] == scene.foco.site.version() == NEW
+    assert (
+        status["live"]["version"]
+        == status["lastGood"]["version"]
+        == scene.foco.site.version()
+        == NEW
+    )
     assert scene.place.condition("Ready")["status"] == "True"
     assert len(json.dumps(status)) < 100 * 1024
     foco, live = scene.foco, scene.live
     assert versions(scene) == [
-        f"v{OLD}", f"v{NEW}-security", f"v{NEW}-security", f"v{NEW}-fixes", f"v{NEW}-performance", f"v{NEW}", f"v{NEW}"
-    ]  # fmt: skip
+        f"v{OLD}",
+        f"v{NEW}-security",
+        f"v{NEW}-security",
+        f"v{NEW}-fixes",
+        f"v{NEW}-performance",
+        f"v{NEW}",
+        f"v{NEW}",
+    ]
     assert [live.baked[flag] for flag in FLAGS] == ["true", "true"]
     assert live.baked["OPENAI_API_KEY"] == SEEDS["openai-new"]
     assert foco.supabase.restores == [] and list(foco.supabase.points.values()) == ["AVAILABLE"]
-    assert foco.database.ask(COLUMNS) == "id workspace title priority" and foco.database.ask(PROTECTED) is True
-    assert sorted(foco.sentry.deploys) == [f"foco@{NEW}{word}" for word in ("", "-fixes", "-performance", "-security")]
+    assert (
+        foco.database.ask(COLUMNS) == "id workspace title priority"
+        and foco.database.ask(PROTECTED) is True
+    )
+    assert sorted(foco.sentry.deploys) == [
+        f"foco@{NEW}{word}" for word in ("", "-fixes", "-performance", "-security")
+    ]
     assert all(len(deploys) == 1 for deploys in foco.sentry.deploys.values())
     [record] = foco.github.deployments
-    assert [item["state"] for item in foco.github.states[record["id"]]] == ["in_progress", "success"]
-    assert foco.redis.do("KEYS", f"{PREFIX}*") == [] and foco.redis.do("GET", "foco:session:1") == b"kept"
-    runs = {word: scene.ran(word) for word in ("backup", "migrate", "verify", "db lint", "rollback", "npm audit")}
-    assert runs == {"backup": 1, "migrate": 1, "verify": 1, "db lint": 1, "rollback": 0, "npm audit": 1}
+    assert [item["state"] for item in foco.github.states[record["id"]]] == [
+        "in_progress",
+        "success",
+    ]
+    assert (
+        foco.redis.do("KEYS", f"{PREFIX}*") == []
+        and foco.redis.do("GET", "foco:session:1") == b"kept"
+    )
+    runs = {
+        word: scene.ran(word)
+        for word in ("backup", "migrate", "verify", "db lint", "rollback", "npm audit")
+    }
+    assert runs == {
+        "backup": 1,
+        "migrate": 1,
+        "verify": 1,
+        "db lint": 1,
+        "rollback": 0,
+        "npm audit": 1,
+    }
     assert scene.acted == [
         (name, "Accepted")
         for name in (
-            "go-approval", "database-migration-review-migrations-confirm", "security-fixes-rotate-keys-confirm",
-            "performance-flush-approved-approval", "beta-features-beta-users-confirm", "beta-features-feedback-confirm",
+            "go-approval",
+            "database-migration-review-migrations-confirm",
+            "security-fixes-rotate-keys-confirm",
+            "performance-flush-approved-approval",
+            "beta-features-beta-users-confirm",
+            "beta-features-feedback-confirm",
         )
-    ]  # fmt: skip
-    assert scene.slack("deployments")[0] == "Started" and scene.slack("deployments")[-2:] == ["Completed", "Promoted"]
+    ]
+    assert scene.slack("deployments")[0] == "Started" and scene.slack("deployments")[-2:] == [
+        "Completed",
+        "Promoted",
+    ]
     assert scene.slack("deployments").count("StagePassed") == 5 and scene.slack("incidents") == []
-    # change events have no key at PagerDuty: who is killed between telling one and noting it tells it again
+    # change events have no key at PagerDuty: who is killed between telling one and noting it tells
+    # it again
     assert foco.pagerduty.alerts == [] and (len(foco.pagerduty.changes) == 2 or everything())
     assert len(foco.statuspage.of("completed")) == 1 and not foco.statuspage.of("in_progress")
     assert scene.secrets_told == []
 
 
 def test_stage_one_policies_are_lost(played: dict[str, Scene]) -> None:
-    """Nothing was deployed: Vercel was not asked to change anything, and the database is as it was before."""
+    """Nothing was deployed: Vercel was not asked to change anything, and the database is as it was
+    before."""
     scene = played["one"]
     rolled_back(scene, "database-migration", "rls-active")
     assert scene.live.id == scene.before and scene.foco.vercel.posts() == scene.queries
@@ -237,19 +307,30 @@ def test_stage_five_everybody_gets_the_beta(played: dict[str, Scene]) -> None:
 
 
 def test_outage_the_guard_decides_and_customers_are_told(played: dict[str, Scene]) -> None:
-    """Three failures of the health check roll back while a stage bakes; who is not served reads about it."""
+    """Three failures of the health check roll back while a stage bakes; who is not served reads
+    about it."""
     scene = played["outage"]
     status = scene.wait("RolledBack", 3 * SECONDS)
-    assert status["rejected"][0]["gate"] == "health" and status["run"]["rollback"]["cause"] == "Guard"
+    assert (
+        status["rejected"][0]["gate"] == "health" and status["run"]["rollback"]["cause"] == "Guard"
+    )
     assert scene.foco.site.version() == OLD
     built_again_with_new_keys(scene)
-    [incident] = [item for item in scene.foco.statuspage.incidents.values() if not item["scheduled_for"]]
+    [incident] = [
+        item for item in scene.foco.statuspage.incidents.values() if not item["scheduled_for"]
+    ]
     told = [update["status"] for update in incident["updates"]]
     # whoever is told late is told of the rollback at once
-    assert told == [status for status in LIFE if status in told] and told[-1] == "resolved" and len(told) > 1
+    assert (
+        told == [status for status in LIFE if status in told]
+        and told[-1] == "resolved"
+        and len(told) > 1
+    )
     assert scene.foco.statuspage.told
     assert "Restored" in scene.slack("incidents")
-    assert [alert["open"] for alert in scene.foco.pagerduty.alerts if "Downtime" in alert["dedup_key"]] == [False]
+    assert [
+        alert["open"] for alert in scene.foco.pagerduty.alerts if "Downtime" in alert["dedup_key"]
+    ] == [False]
     assert scene.secrets_told == []
 
 

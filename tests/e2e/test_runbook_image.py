@@ -1,4 +1,5 @@
-"""The commands that the runbook's Jobs run: they tell what is there, and none of them passes where nothing good is."""
+"""The commands that the runbook's Jobs run: they tell what is there, and none of them passes where
+nothing good is."""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ def image(tmp_path: Path) -> Path:
     for module in (programs.folder() / "node_modules").iterdir():
         if module.name != ".bin":
             (tmp_path / "node_modules" / module.name).symlink_to(module)
-    for name, program in {"playwright": "@playwright/test/cli.js", "supabase": "../bin/supabase"}.items():
+    for name, program in {
+        "playwright": "@playwright/test/cli.js",
+        "supabase": "../bin/supabase",
+    }.items():
         (tmp_path / "node_modules/.bin" / name).symlink_to(f"../{program}")
     return tmp_path
 
@@ -63,7 +67,9 @@ def run(image: Path, foco: Foco, *command: str) -> subprocess.CompletedProcess[s
         "BACKUP_STORE_URL": foco.urls["backups"],
         "BACKUP_STORE_TOKEN": SEEDS["backups"],
     }
-    return subprocess.run(command, cwd=image, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=image, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def reported(foco: Foco) -> Iterator[Mapping[str, Any]]:
@@ -88,7 +94,11 @@ def test_reports_tell_whether_the_site_is_down(image: Path, foco: Foco, down: bo
         format_ = REPORTS[report.format]
         found = format_.documents(done.stdout)
         good = bool(found) and format_.judge(found, getattr(report, report.format)).good
-        assert (done.returncode == 0, good) == (not down, not down), (words, done.stdout, done.stderr)
+        assert (done.returncode == 0, good) == (not down, not down), (
+            words,
+            done.stdout,
+            done.stderr,
+        )
 
 
 @pytest.mark.parametrize(
@@ -112,14 +122,25 @@ def test_the_audit_is_of_the_lock_file_and_of_the_level_that_is_asked_for(
 def test_what_a_migration_loses_comes_back(image: Path, foco: Foco):
     assert run(image, foco, SCRIPT, "verify").returncode == 1, "nothing is migrated yet"
     said = json.loads(run(image, foco, SCRIPT, "backup").stdout)
-    assert said["tables"] == ["public.organizations", "public.tasks", "public.workspaces"] and said["bytes"] > 2**20
+    assert (
+        said["tables"] == ["public.organizations", "public.tasks", "public.workspaces"]
+        and said["bytes"] > 2**20
+    )
     assert [len(content) for content in foco.backups.kept.values()] == [said["bytes"]]
-    assert json.loads(run(image, foco, SCRIPT, "rollback", said["id"]).stdout) == {"restored": False}
-    assert run(image, foco, SCRIPT, "migrate").returncode == run(image, foco, SCRIPT, "verify").returncode == 0
+    assert json.loads(run(image, foco, SCRIPT, "rollback", said["id"]).stdout) == {
+        "restored": False
+    }
+    assert (
+        run(image, foco, SCRIPT, "migrate").returncode
+        == run(image, foco, SCRIPT, "verify").returncode
+        == 0
+    )
     assert foco.database.ask(PROTECTED) is False
     assert run(image, foco, SCRIPT, "rollback", "backups/none").returncode == 1
     assert json.loads(run(image, foco, SCRIPT, "rollback", said["id"]).stdout) == {"restored": True}
-    assert foco.database.ask(PROTECTED) is True and foco.database.ask(COLUMNS) == "id workspace title"
+    assert (
+        foco.database.ask(PROTECTED) is True and foco.database.ask(COLUMNS) == "id workspace title"
+    )
     assert foco.database.ask("SELECT count(*) FROM public.tasks") == ROWS
     lint = ("npx", "supabase", "db", "lint", "--db-url", foco.database.owners_url)
     assert run(image, foco, *lint).returncode == 0

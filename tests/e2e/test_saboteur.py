@@ -1,4 +1,5 @@
-"""The saboteur's short list, on a real cluster; and its oracle, which must see each broken promise in a told story."""
+"""The saboteur's short list, on a real cluster; and its oracle, which must see each broken promise
+in a told story."""
 
 from __future__ import annotations
 
@@ -207,25 +208,41 @@ def test_a_spoiled_rollback_is_seen(spoil: Callable[[Story], None], found: list[
 def test_a_failed_rollback_needs_its_reason_and_a_person() -> None:
     told = story.rolled_back(outcome="RollbackFailed")
     assert examine(told.case()) == []
-    told.release(ENDED - 0.1, NEW, "False", run("Done", "RollbackFailed", rollback=story.BACK), live=OLD, lastGood=OLD)
+    told.release(
+        ENDED - 0.1,
+        NEW,
+        "False",
+        run("Done", "RollbackFailed", rollback=story.BACK),
+        live=OLD,
+        lastGood=OLD,
+    )
     assert _kinds(examine(told.case())) == ["I2", "I2"]
 
 
 def test_what_is_written_at_rest_and_storms_are_seen() -> None:
     report = Report(draw(1), "here", quiet=(100.0, 120.0))
-    judge_requests(report, [Request("patch", "releases/status/shop", 200, at) for at in (99.0, 121.0)])
-    judge_requests(report, [Request("get", "deployments/web", 200, 100.0 + number) for number in range(20)])
+    judge_requests(
+        report, [Request("patch", "releases/status/shop", 200, at) for at in (99.0, 121.0)]
+    )
+    judge_requests(
+        report, [Request("get", "deployments/web", 200, 100.0 + number) for number in range(20)]
+    )
     assert report.violations == []
     judge_requests(report, [])
     assert "no request of the operator" in report.violations.pop()
     judge_requests(report, [Request("patch", "releases/status/shop", 409, 105.0)])
-    judge_requests(report, [Request("get", "deployments/web", 404, 50.0 + number / 100) for number in range(300)])
+    judge_requests(
+        report,
+        [Request("get", "deployments/web", 404, 50.0 + number / 100) for number in range(300)],
+    )
     assert [item[:12] for item in report.violations] == ["I6: written ", "I6: 150 requ"]
 
 
 def draw_of(act: str) -> Draw:
     """Some draw of an act that is done to `web`."""
-    return next(item for item in map(draw, range(1000)) if (item.act, item.workload) == (act, "web"))
+    return next(
+        item for item in map(draw, range(1000)) if (item.act, item.workload) == (act, "web")
+    )
 
 
 def _kinds(violations: list[str]) -> list[str]:

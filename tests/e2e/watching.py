@@ -13,10 +13,20 @@ from typing import Any, TextIO
 from tests.cluster import Cluster
 
 MARKS = {
-    "Pending": "·", "Running": "▶", "Gating": "?", "Baking": "◷", "Passed": "✔", "Succeeded": "✔", "Failed": "✘",
-    "RolledBack": "↩", "Skipped": "-",
-    "Unknown": "·", "Passing": "✔", "Breaching": "!", "Holding": "…",
-}  # fmt: skip
+    "Pending": "·",
+    "Running": "▶",
+    "Gating": "?",
+    "Baking": "◷",
+    "Passed": "✔",
+    "Succeeded": "✔",
+    "Failed": "✘",
+    "RolledBack": "↩",
+    "Skipped": "-",
+    "Unknown": "·",
+    "Passing": "✔",
+    "Breaching": "!",
+    "Holding": "…",
+}
 
 
 def table(release: dict[str, Any]) -> list[str]:
@@ -24,22 +34,30 @@ def table(release: dict[str, Any]) -> list[str]:
     status = release.get("status", {})
     run = status.get("run", {})
     head = (
-        f"{release['metadata']['name']} {run.get('version', release['spec']['version'])}: {status.get('state', 'new')}"
+        f"{release['metadata']['name']} {run.get('version', release['spec']['version'])}: "
+        f"{status.get('state', 'new')}"
     )
     lines = [f"{head}   live {_version(status, 'live')}, last good {_version(status, 'lastGood')}"]
     for number, stage in enumerate(run.get("stages", []), 1):
         steps = " ".join(f"{MARKS[item['state']]}{item['name']}" for item in stage.get("steps", []))
         gates = " ".join(_gate(item) for item in stage.get("gates", []))
-        lead = f"  {MARKS[stage['state']]} {number} {stage['name']:<20} {stage['state']:<10} {steps}"
+        lead = (
+            f"  {MARKS[stage['state']]} {number} {stage['name']:<20} {stage['state']:<10} {steps}"
+        )
         lines.append(f"{lead}  |  {gates}" if gates else lead)
     guards = " ".join(_gate(item) for item in run.get("guards", []))
     lines += [f"    guards: {guards}"] if guards else []
     for item in run.get("rollback", {}).get("undo", []):
         lines.append(
-            f"  ↩ {MARKS[item['state']]} {item['kind'].lower()} {item['subject']} {item.get('message', '')}".rstrip()
+            (
+                f"  ↩ {MARKS[item['state']]} {item['kind'].lower()} {item['subject']} "
+                f"{item.get('message', '')}"
+            ).rstrip()
         )
     waiting = status.get("waitingFor", {}).get("message")
-    return lines + ([f"    waiting for {waiting}"] if waiting else [f"    {status.get('message', '')}"])
+    return lines + (
+        [f"    waiting for {waiting}"] if waiting else [f"    {status.get('message', '')}"]
+    )
 
 
 def _version(status: dict[str, Any], field: str) -> str:
@@ -77,10 +95,22 @@ class Screen:
 
 
 def follow(
-    cluster: Cluster, namespace: str, name: str, ended: Callable[[dict[str, Any]], bool], screen: Screen, seconds: float
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    ended: Callable[[dict[str, Any]], bool],
+    screen: Screen,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Show a Release until it is where `ended` wants it; raises TimeoutError with the last table after `seconds`."""
-    command = [cluster.kubectl_program(), "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
+    """Show a Release until it is where `ended` wants it; raises TimeoutError with the last table
+    after `seconds`."""
+    command = [
+        cluster.kubectl_program(),
+        "--kubeconfig",
+        str(cluster.kubeconfig),
+        "--namespace",
+        namespace,
+    ]
     process = subprocess.Popen(
         [*command, "get", "release", name, "--watch", "--output", "json"],
         stdout=subprocess.PIPE,
@@ -103,12 +133,14 @@ def follow(
         assert process.stdout is not None
         process.stdout.close()
     raise TimeoutError(
-        f"not there after {seconds:.0f}s:\n" + "\n".join(table(release) if release else ["no such Release"])
+        f"not there after {seconds:.0f}s:\n"
+        + "\n".join(table(release) if release else ["no such Release"])
     )
 
 
 def _objects(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
-    """kubectl prints one indented object after the other; each ends with a brace at the start of a line."""
+    """kubectl prints one indented object after the other; each ends with a brace at the start of a
+    line."""
     assert process.stdout is not None
     lines: list[str] = []
     for line in process.stdout:

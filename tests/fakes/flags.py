@@ -1,4 +1,5 @@
-"""Flag systems: OFREP, Unleash's admin API and LaunchDarkly's REST API, as much of them as is asked of them.
+"""Flag systems: OFREP, Unleash's admin API and LaunchDarkly's REST API, as much of them as is asked
+of them.
 
 Unleash's answers are those of unleash-server 6.10, LaunchDarkly's those of its API reference.
 """
@@ -28,19 +29,30 @@ class Ofrep:
         return app
 
     async def _evaluate(self, request: web.Request) -> web.Response:
-        if self.token not in (request.headers.get("Authorization", "")[7:], request.headers.get("X-API-Key")):
+        if self.token not in (
+            request.headers.get("Authorization", "")[7:],
+            request.headers.get("X-API-Key"),
+        ):
             return web.json_response({"error": "unauthorized"}, status=401)
         key, context = request.match_info["key"], (await request.json())["context"]
         self.contexts.append(context)
         if "targetingKey" not in context:
             return web.json_response({"key": key, "errorCode": "TARGETING_KEY_MISSING"}, status=400)
         if key not in self.flags:
-            body = {"key": key, "errorCode": "FLAG_NOT_FOUND", "errorDetails": f"no flag {key} {self.token}"}
+            body = {
+                "key": key,
+                "errorCode": "FLAG_NOT_FOUND",
+                "errorDetails": f"no flag {key} {self.token}",
+            }
             return web.json_response(body, status=404)
         found = self.flags[key].get(context["targetingKey"], self.flags[key].get("*"))
         if isinstance(found, web.Response):
             return found
-        body = found if isinstance(found, dict) else {"value": found, "reason": "TARGETING_MATCH", "variant": "a"}
+        body = (
+            found
+            if isinstance(found, dict)
+            else {"value": found, "reason": "TARGETING_MATCH", "variant": "a"}
+        )
         return web.json_response({"key": key, **body})
 
 
@@ -80,22 +92,37 @@ class Unleash:
         return await handler(request)  # type: ignore[no-any-return]
 
     async def _projects(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": 1, "projects": [{"id": self.project, "name": "Default", "mode": "open"}]})
+        return web.json_response(
+            {"version": 1, "projects": [{"id": self.project, "name": "Default", "mode": "open"}]}
+        )
 
     def _missing(self, request: web.Request) -> web.Response | None:
         project, flag = request.match_info["project"], request.match_info["flag"]
         if project != self.project or flag not in self.flags:
-            return _error(404, "NotFoundError", f'There\'s no feature named "{flag}" in project "{project}".')
+            return _error(
+                404, "NotFoundError", f'There\'s no feature named "{flag}" in project "{project}".'
+            )
         return None
 
     async def _feature(self, request: web.Request) -> web.Response:
         flag = request.match_info["flag"]
         environments = [
-            {"name": name, "enabled": on, "type": name, "strategies": [{"name": "flexibleRollout"}] * count}
+            {
+                "name": name,
+                "enabled": on,
+                "type": name,
+                "strategies": [{"name": "flexibleRollout"}] * count,
+            }
             for name, (on, count) in self.flags.get(flag, {}).items()
         ]
         return self._missing(request) or web.json_response(
-            {"name": flag, "project": self.project, "archived": False, "stale": False, "environments": environments}
+            {
+                "name": flag,
+                "project": self.project,
+                "archived": False,
+                "stale": False,
+                "environments": environments,
+            }
         )
 
     def by_hand(self, flag: str, environment: str, on: bool, by: str) -> None:
@@ -106,13 +133,21 @@ class Unleash:
     def _note(self, flag: str, environment: str, on: bool, by: str) -> None:
         kind = "feature-environment-enabled" if on else "feature-environment-disabled"
         at = f"2026-11-22T08:30:{len(self.events):02d}.000Z"
-        event = {"id": len(self.events), "type": kind, "createdBy": by, "createdAt": at, "project": self.project}
+        event = {
+            "id": len(self.events),
+            "type": kind,
+            "createdBy": by,
+            "createdAt": at,
+            "project": self.project,
+        }
         self.events.insert(0, {**event, "featureName": flag, "environment": environment})
 
     async def _events(self, request: web.Request) -> web.Response:
         wanted = request.query["feature"].removeprefix("IS:")
         found = [event for event in self.events if event["featureName"] == wanted]
-        return web.json_response({"events": found[: int(request.query.get("limit", 50))], "total": len(found)})
+        return web.json_response(
+            {"events": found[: int(request.query.get("limit", 50))], "total": len(found)}
+        )
 
     async def _switch_flag(self, request: web.Request) -> web.Response:
         flag, environment = request.match_info["flag"], request.match_info["environment"]
@@ -161,21 +196,32 @@ class LaunchDarkly:
     @web.middleware
     async def _opened(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != self.token:
-            return web.json_response({"code": "unauthorized", "message": "Invalid access token"}, status=401)
+            return web.json_response(
+                {"code": "unauthorized", "message": "Invalid access token"}, status=401
+            )
         if self.limit is not None:
             headers = {
                 "X-Ratelimit-Reset": str(int((time.time() + self.limit) * 1000)),
                 "X-Ratelimit-Route-Remaining": "0",
             }
-            return web.json_response({"code": "rate_limited", "message": "slow down"}, status=429, headers=headers)
+            return web.json_response(
+                {"code": "rate_limited", "message": "slow down"}, status=429, headers=headers
+            )
         return await handler(request)  # type: ignore[no-any-return]
 
     async def _caller(self, request: web.Request) -> web.Response:
-        return web.json_response({"accountId": "507f1f77bcf86cd799439011", "tokenName": "gatewright"})
+        return web.json_response(
+            {"accountId": "507f1f77bcf86cd799439011", "tokenName": "gatewright"}
+        )
 
     def _missing(self, request: web.Request) -> web.Response | None:
-        if request.match_info["project"] != self.project or request.match_info["flag"] not in self.flags:
-            return web.json_response({"code": "not_found", "message": "Unknown flag key"}, status=404)
+        if (
+            request.match_info["project"] != self.project
+            or request.match_info["flag"] not in self.flags
+        ):
+            return web.json_response(
+                {"code": "not_found", "message": "Unknown flag key"}, status=404
+            )
         return None
 
     def _shown(self, flag: str, environment: str | None) -> web.Response:
@@ -184,7 +230,9 @@ class LaunchDarkly:
             for name, on in self.flags[flag].items()
             if environment is None or name == environment
         }
-        return web.json_response({"key": flag, "archived": flag in self.archived, "environments": environments})
+        return web.json_response(
+            {"key": flag, "archived": flag in self.archived, "environments": environments}
+        )
 
     async def _flag(self, request: web.Request) -> web.Response:
         missing = self._missing(request)
@@ -193,7 +241,12 @@ class LaunchDarkly:
     def by_hand(self, flag: str, environment: str, on: bool, by: str) -> None:
         """Somebody switches a flag in the user interface."""
         self.flags[flag][environment] = on
-        entry = {"_id": str(len(self.log)), "date": 1_795_336_200_000, "kind": "flag", "member": {"email": by}}
+        entry = {
+            "_id": str(len(self.log)),
+            "date": 1_795_336_200_000,
+            "kind": "flag",
+            "member": {"email": by},
+        }
         self.log.insert(0, {**entry, "spec": f"proj/{self.project}:env/{environment}:flag/{flag}"})
 
     async def _audit(self, request: web.Request) -> web.Response:
@@ -208,19 +261,32 @@ class LaunchDarkly:
         missing = self._missing(request)
         if missing is not None:
             return missing
-        if request.headers["Content-Type"] != "application/json; domain-model=launchdarkly.semanticpatch":
-            return web.json_response({"code": "invalid_request", "message": "not a JSON patch"}, status=400)
+        if (
+            request.headers["Content-Type"]
+            != "application/json; domain-model=launchdarkly.semanticpatch"
+        ):
+            return web.json_response(
+                {"code": "invalid_request", "message": "not a JSON patch"}, status=400
+            )
         if self.busy:
             self.busy -= 1
-            return web.json_response({"code": "optimistic_locking_error", "message": "conflict"}, status=409)
+            return web.json_response(
+                {"code": "optimistic_locking_error", "message": "conflict"}, status=409
+            )
         if flag in self.scheduled and request.query.get("ignoreConflicts") != "true":
-            return web.json_response({"code": "invalid_request", "message": "conflicts with a change"}, status=400)
+            return web.json_response(
+                {"code": "invalid_request", "message": "conflicts with a change"}, status=400
+            )
         body = json.loads(await request.read())
         self.patches.append(body)
         for instruction in body["instructions"]:
-            self.flags[flag][body["environmentKey"]] = {"turnFlagOn": True, "turnFlagOff": False}[instruction["kind"]]
+            self.flags[flag][body["environmentKey"]] = {"turnFlagOn": True, "turnFlagOff": False}[
+                instruction["kind"]
+            ]
         return self._shown(flag, None)
 
 
 def _error(status: int, name: str, message: str) -> web.Response:
-    return web.json_response({"id": "1", "name": name, "message": message, "details": []}, status=status)
+    return web.json_response(
+        {"id": "1", "name": name, "message": message, "details": []}, status=status
+    )

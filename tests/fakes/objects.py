@@ -1,8 +1,9 @@
 """An API server for ConfigMaps, Secrets and ControllerRevisions, in memory.
 
-It keeps the rules that matter to whoever writes there: names are taken once, a write that names another version is
-refused, merge patches merge, null takes away, what is immutable stays, no key stands in two fields, and each key is
-owned by whoever set it last. Every write is one second later than the one before.
+It keeps the rules that matter to whoever writes there: names are taken once, a write that names
+another version is refused, merge patches merge, null takes away, what is immutable stays, no key
+stands in two fields, and each key is owned by whoever set it last. Every write is one second later
+than the one before.
 """
 
 from __future__ import annotations
@@ -60,9 +61,15 @@ class Objects:
         self._ask("list", path)
         wanted = selector.split(",")
         found = [item for where, item in self.objects.items() if where.rpartition("/")[0] == path]
-        found = [item for item in found if all(_has(item["metadata"].get("labels", {}), one) for one in wanted)]
+        found = [
+            item
+            for item in found
+            if all(_has(item["metadata"].get("labels", {}), one) for one in wanted)
+        ]
         alone = "PartialObjectMetadata" in accept
-        listed = [copy.deepcopy({"metadata": item["metadata"]} if alone else item) for item in found]
+        listed = [
+            copy.deepcopy({"metadata": item["metadata"]} if alone else item) for item in found
+        ]
         return [kept for item in listed if (kept := keep(item)) is not None]
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +78,9 @@ class Objects:
         self._ask("create", path)
         return self.make(path, body, OPERATOR)
 
-    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+    async def patch(
+        self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
+    ) -> dict[str, Any]:
         self._ask("patch", path)
         assert kind == "merge", "ConfigMaps and Secrets are patched by merging"
         found = self._found(path)
@@ -138,7 +147,9 @@ class Objects:
             raise Permanent(f"PATCH {path}: 422 duplicate of key present in data")
         self._version += 1
         new["metadata"]["resourceVersion"] = str(self._version)
-        new["metadata"]["managedFields"] = _owners(old, new, by, f"2026-01-01T00:00:{self._version - 100:02}Z")
+        new["metadata"]["managedFields"] = _owners(
+            old, new, by, f"2026-01-01T00:00:{self._version - 100:02}Z"
+        )
         self.objects[path] = new
         return copy.deepcopy(new)
 
@@ -156,7 +167,9 @@ def _merged(target: Any, change: Any) -> Any:
     return result
 
 
-def _owners(old: Mapping[str, Any], new: Mapping[str, Any], by: str, now: str) -> list[dict[str, Any]]:
+def _owners(
+    old: Mapping[str, Any], new: Mapping[str, Any], by: str, now: str
+) -> list[dict[str, Any]]:
     """Who owns which key, as the API server would say it."""
     changed = {
         (field, key)
@@ -170,7 +183,11 @@ def _owners(old: Mapping[str, Any], new: Mapping[str, Any], by: str, now: str) -
         for entry in old["metadata"].get("managedFields", [])
     }
     owned[by] = (now, owned.get(by, ("", set()))[1] | (changed & there))
-    return [_entry(manager, time, keys) for manager, (time, keys) in owned.items() if keys or manager == by]
+    return [
+        _entry(manager, time, keys)
+        for manager, (time, keys) in owned.items()
+        if keys or manager == by
+    ]
 
 
 def _keys(entry: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -186,4 +203,10 @@ def _entry(manager: str, time: str, keys: set[tuple[str, str]]) -> dict[str, Any
     tree: dict[str, Any] = {}
     for field, key in sorted(keys):
         tree.setdefault(f"f:{field}", {".": {}})[f"f:{key}"] = {}
-    return {"manager": manager, "operation": "Update", "time": time, "fieldsType": "FieldsV1", "fieldsV1": tree}
+    return {
+        "manager": manager,
+        "operation": "Update",
+        "time": time,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": tree,
+    }

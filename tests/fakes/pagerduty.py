@@ -1,7 +1,8 @@
 """A stand-in for PagerDuty's Events API v2: alerts by dedup_key, as its documents have them.
 
-A trigger opens an alert, and on an open one is only logged; after a resolve it opens another. A resolve of what is not
-open is taken and dropped. https://developer.pagerduty.com/docs/events-api-v2-overview
+A trigger opens an alert, and on an open one is only logged; after a resolve it opens another. A
+resolve of what is not open is taken and dropped.
+https://developer.pagerduty.com/docs/events-api-v2-overview
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class Pagerduty:
 
     key: str
     alerts: list[dict[str, Any]] = field(default_factory=list)
-    """Every alert there was: its dedup_key, whether it is open, how often it was triggered, and its payload."""
+    """Every alert there was: its dedup_key, whether it is open, how often it was triggered, and its
+    payload."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
 
@@ -40,7 +42,9 @@ class Pagerduty:
         problems = self._problems(event)
         action = event.get("event_action")
         if action not in ("trigger", "acknowledge", "resolve"):
-            problems.append("'event_action' is invalid (should be one of: trigger, acknowledge, resolve)")
+            problems.append(
+                "'event_action' is invalid (should be one of: trigger, acknowledge, resolve)"
+            )
         if action != "trigger" and not event.get("dedup_key"):
             problems.append("'dedup_key' is missing or blank")
         if action == "trigger":
@@ -55,9 +59,18 @@ class Pagerduty:
             problems.append("Length of 'dedup_key' is greater than 255 characters")
         if problems:
             return _refused(problems)
-        alert = next((item for item in self.alerts if item["open"] and item["dedup_key"] == event["dedup_key"]), None)
+        alert = next(
+            (
+                item
+                for item in self.alerts
+                if item["open"] and item["dedup_key"] == event["dedup_key"]
+            ),
+            None,
+        )
         if action == "trigger" and alert is None:
-            self.alerts.append({"dedup_key": event["dedup_key"], "open": True, "times": 1, **event["payload"]})
+            self.alerts.append(
+                {"dedup_key": event["dedup_key"], "open": True, "times": 1, **event["payload"]}
+            )
         elif action == "trigger" and alert is not None:
             alert["times"] += 1
         elif action == "resolve" and alert is not None:
@@ -76,7 +89,11 @@ class Pagerduty:
 
     def _problems(self, event: dict[str, Any]) -> list[str]:
         self.requests += 1
-        problems = [] if event.get("routing_key") == self.key else [f"Invalid routing key: {event.get('routing_key')}"]
+        problems = (
+            []
+            if event.get("routing_key") == self.key
+            else [f"Invalid routing key: {event.get('routing_key')}"]
+        )
         if len(event.get("payload", {}).get("summary", "")) > 1024:
             problems.append("Length of 'payload.summary' is greater than 1024 characters")
         return problems

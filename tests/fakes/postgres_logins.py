@@ -54,9 +54,11 @@ async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         await writer.drain()
 
 
-def scram(iterations: int, salt: str = SALT, final: bytes | None = b"v=" + b"A" * 44, later: bool = False) -> Talk:
-    """A server that asks for so many iterations, and knows the password as little as we know it. Where it says `later`
-    in the end, everybody asks again."""
+def scram(
+    iterations: int, salt: str = SALT, final: bytes | None = b"v=" + b"A" * 44, later: bool = False
+) -> Talk:
+    """A server that asks for so many iterations, and knows the password as little as we know it.
+    Where it says `later` in the end, everybody asks again."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(wants(10, b"SCRAM-SHA-256\0\0"))

@@ -1,7 +1,8 @@
-"""A PostgreSQL server that means harm: it speaks the protocol up to a point, and from there on sends without an end.
+"""A PostgreSQL server that means harm: it speaks the protocol up to a point, and from there on
+sends without an end.
 
-It runs in threads with blocking sockets and sends one block again and again, so that what the process grows by is what
-the other side keeps.
+It runs in threads with blocking sockets and sends one block again and again, so that what the
+process grows by is what the other side keeps.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def columns(*types: int) -> bytes:
 
 def row(*values: bytes) -> bytes:
     """A DataRow."""
-    return message(b"D", struct.pack(">h", len(values)) + b"".join(struct.pack(">i", len(v)) + v for v in values))
+    return message(
+        b"D",
+        struct.pack(">h", len(values)) + b"".join(struct.pack(">i", len(v)) + v for v in values),
+    )
 
 
 READY = message(b"Z", b"I")
@@ -43,9 +47,19 @@ PARSED = message(b"1") + message(b"2")
 COMMAND = PARSED + message(b"n") + message(b"C", b"DONE\0")
 POWERLESS = PARSED + columns(*[_BOOL] * 4) + row(*[b"f"] * 4) + message(b"C", b"SELECT 1\0") + READY
 BEGUN = COMMAND * 3 + columns(_INT8) + READY
-ANSWERED = PARSED + columns(_INT8) + row(b"1") + message(b"C", b"FETCH 1\0") + COMMAND + READY + COMMAND + READY
+ANSWERED = (
+    PARSED
+    + columns(_INT8)
+    + row(b"1")
+    + message(b"C", b"FETCH 1\0")
+    + COMMAND
+    + READY
+    + COMMAND
+    + READY
+)
 SCRIPT = (LOGGED_IN, POWERLESS, BEGUN, ANSWERED)
-"""What an honest server says: to the login, to the question about the role, to the cursor, to its rows."""
+"""What an honest server says: to the login, to the question about the role, to the cursor, to its
+rows."""
 
 _ERROR = b"SERROR\0VERROR\0C42P01\0M"
 _LONG: Mapping[str, bytes] = {
@@ -81,7 +95,9 @@ def _flood(name: str) -> Iterator[bytes]:
     if name == "settings":
         # each of them new: that is what a driver remembers
         for number in itertools.count():
-            yield b"".join(message(b"S", b"%x\0b\0" % (number << 12 | part)) for part in range(_BLOCK // 16))
+            yield b"".join(
+                message(b"S", b"%x\0b\0" % (number << 12 | part)) for part in range(_BLOCK // 16)
+            )
     block = _MANY[name] * (_BLOCK // len(_MANY[name]))
     while True:
         yield block
@@ -89,12 +105,14 @@ def _flood(name: str) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def hostile(flood: str, after: int, tls: bool = False) -> Iterator[int]:
-    """A port whose server is honest for so many parts of the script, and then floods. `tls`: in place of an answer to
-    the request for TLS."""
+    """A port whose server is honest for so many parts of the script, and then floods. `tls`: in
+    place of an answer to the request for TLS."""
     ending = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.1)
-        accepting = threading.Thread(target=_accept, args=(listening, flood, after, tls, ending), daemon=True)
+        accepting = threading.Thread(
+            target=_accept, args=(listening, flood, after, tls, ending), daemon=True
+        )
         accepting.start()
         try:
             yield listening.getsockname()[1]
@@ -103,18 +121,26 @@ def hostile(flood: str, after: int, tls: bool = False) -> Iterator[int]:
             accepting.join()
 
 
-def _accept(listening: socket.socket, flood: str, after: int, tls: bool, ending: threading.Event) -> None:
+def _accept(
+    listening: socket.socket, flood: str, after: int, tls: bool, ending: threading.Event
+) -> None:
     talks: list[threading.Thread] = []
     while not ending.is_set():
         with contextlib.suppress(TimeoutError):
             client, _ = listening.accept()
-            talks.append(threading.Thread(target=_talk, args=(client, flood, after, tls, ending), daemon=True))
+            talks.append(
+                threading.Thread(
+                    target=_talk, args=(client, flood, after, tls, ending), daemon=True
+                )
+            )
             talks[-1].start()
     for talk in talks:
         talk.join()
 
 
-def _talk(client: socket.socket, flood: str, after: int, tls: bool, ending: threading.Event) -> None:
+def _talk(
+    client: socket.socket, flood: str, after: int, tls: bool, ending: threading.Event
+) -> None:
     client.settimeout(0.2)
     with client, contextlib.suppress(OSError):
         while _startup(client) in (_SSL, _GSS):

@@ -1,5 +1,5 @@
-"""Prism: a server made of a vendor's OpenAPI file. It refuses requests that the file does not describe, and answers with
-the file's own examples; `Prefer: code=429` makes it answer that."""
+"""Prism: a server made of a vendor's OpenAPI file. It refuses requests that the file does not
+describe, and answers with the file's own examples; `Prefer: code=429` makes it answer that."""
 
 from __future__ import annotations
 
@@ -48,14 +48,16 @@ def mocking(document: Mapping[str, Any], under: str = "") -> Iterator[str]:
 
 @contextmanager
 def preferring(wish: str) -> Iterator[None]:
-    """Every request of our client says what it would like to be answered: `code=429`, `dynamic=true`."""
+    """Every request of our client says what it would like to be answered: `code=429`,
+    `dynamic=true`."""
     with _changing(lambda headers: headers.update({"Prefer": wish})):
         yield
 
 
 @contextmanager
 def understood() -> Iterator[None]:
-    """Prism compares `Accept` with what the file names, letter by letter: a vendor's own JSON is asked for as JSON."""
+    """Prism compares `Accept` with what the file names, letter by letter: a vendor's own JSON is
+    asked for as JSON."""
 
     def plain(headers: CIMultiDict[str]) -> None:
         if headers.get("Accept", "").endswith("+json"):
@@ -79,14 +81,22 @@ def _changing(change: Callable[[CIMultiDict[str]], None]) -> Iterator[None]:
 
 
 def _served(document: Mapping[str, Any], under: str) -> dict[str, Any]:
-    served = {**document, "paths": {f"{under}{path}": copy.deepcopy(item) for path, item in document["paths"].items()}}
+    served = {
+        **document,
+        "paths": {
+            f"{under}{path}": copy.deepcopy(item) for path, item in document["paths"].items()
+        },
+    }
     for name in ("servers", "webhooks"):
         served.pop(name, None)
     for item in served["paths"].values():
         for operation in item.values():
             if isinstance(operation, dict) and "responses" in operation:
-                # few files say what a limit or a fault looks like; without a body it is one all the same
-                operation["responses"] |= {code: {"description": code} for code in FORCED} | operation["responses"]
+                # few files say what a limit or a fault looks like; without a body it is one all the
+                # same
+                operation["responses"] |= {
+                    code: {"description": code} for code in FORCED
+                } | operation["responses"]
     return served
 
 

@@ -1,4 +1,5 @@
-"""A real redis-server in a directory of its own, with a password, TLS beside plain TCP, and users that may do little."""
+"""A real redis-server in a directory of its own, with a password, TLS beside plain TCP, and users
+that may do little."""
 
 from __future__ import annotations
 
@@ -31,13 +32,16 @@ class RedisServer:
     authority: str
     """Path of the certificate that vouches for its own."""
 
-    def url(self, user: str = "", password: str = PASSWORD, database: str = "", tls: bool = False) -> str:
+    def url(
+        self, user: str = "", password: str = PASSWORD, database: str = "", tls: bool = False
+    ) -> str:
         """A URL with credentials."""
         scheme, port = ("rediss", self.tls_port) if tls else ("redis", self.port)
         return f"{scheme}://{user}:{quote(password, safe='')}@127.0.0.1:{port}{database}"
 
     def do(self, *command: str | bytes) -> Any:
-        """Run one command as the administrator; text comes back as bytes, an error as `RuntimeError`."""
+        """Run one command as the administrator; text comes back as bytes, an error as
+        `RuntimeError`."""
         with self.session() as session:
             return session.do(*command)
 
@@ -60,7 +64,9 @@ class Session:
     def do(self, *command: str | bytes) -> Any:
         """One command, one answer."""
         parts = [part.encode() if isinstance(part, str) else part for part in command]
-        self._connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+        self._connection.sendall(
+            b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+        )
         return self._read()
 
     def _read(self) -> Any:
@@ -84,19 +90,35 @@ def redis_server() -> Iterator[RedisServer]:
     if program is None:
         missing("Redis is not installed: apt-get install redis-server")
     assert program is not None
-    with tempfile.TemporaryDirectory(prefix="gatewright-redis-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="gatewright-redis-", ignore_cleanup_errors=True
+    ) as directory:
         authority = Authority.create()
         pair = authority.issue("redis", hosts=["127.0.0.1"])
-        for name, content in (("cert", pair.certificate), ("key", pair.key), ("ca", authority.certificate)):
+        for name, content in (
+            ("cert", pair.certificate),
+            ("key", pair.key),
+            ("ca", authority.certificate),
+        ):
             Path(directory, name).write_bytes(content)
         port, tls_port = free_port(), free_port()
         settings = {
-            "port": port, "tls-port": tls_port, "bind": "127.0.0.1", "save": '""', "appendonly": "no",
-            "dir": directory, "requirepass": f'"{PASSWORD}"', "maxmemory": MEMORY,
-            "tls-cert-file": f"{directory}/cert", "tls-key-file": f"{directory}/key",
-            "tls-ca-cert-file": f"{directory}/ca", "tls-auth-clients": "no",
-        }  # fmt: skip
-        Path(directory, "redis.conf").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+            "port": port,
+            "tls-port": tls_port,
+            "bind": "127.0.0.1",
+            "save": '""',
+            "appendonly": "no",
+            "dir": directory,
+            "requirepass": f'"{PASSWORD}"',
+            "maxmemory": MEMORY,
+            "tls-cert-file": f"{directory}/cert",
+            "tls-key-file": f"{directory}/key",
+            "tls-ca-cert-file": f"{directory}/ca",
+            "tls-auth-clients": "no",
+        }
+        Path(directory, "redis.conf").write_text(
+            "".join(f"{name} {value}\n" for name, value in settings.items())
+        )
         with Path(directory, "log").open("wb") as log:
             process = subprocess.Popen([program, f"{directory}/redis.conf"], stdout=log, stderr=log)
         try:
@@ -104,7 +126,17 @@ def redis_server() -> Iterator[RedisServer]:
             _until_ready(server, process, Path(directory, "log"))
             server.do("ACL", "SETUSER", "blind", "on", f">{PASSWORD}", "~*", "-@all", "+ping")
             server.do(
-                "ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "-@all", "+ping", "+info", "+get", "+scan"
+                "ACL",
+                "SETUSER",
+                "reader",
+                "on",
+                f">{PASSWORD}",
+                "~*",
+                "-@all",
+                "+ping",
+                "+info",
+                "+get",
+                "+scan",
             )
             yield server
         finally:

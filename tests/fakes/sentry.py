@@ -1,6 +1,8 @@
-"""Sentry's web API, as much of it as is asked of it: releases, deploys, events, time series and issues of one organization.
+"""Sentry's web API, as much of it as is asked of it: releases, deploys, events, time series and
+issues of one organization.
 
-What it does with releases and deploys is proved by Sentry's own command-line program, which the tests drive against it.
+What it does with releases and deploys is proved by Sentry's own command-line program, which the
+tests drive against it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class Sentry:
 
     token: str
     projects: set[str] = field(default_factory=lambda: {"web", "api"})
-    scopes: set[str] = field(default_factory=lambda: {"org:read", "event:read", "project:releases", "project:read"})
+    scopes: set[str] = field(
+        default_factory=lambda: {"org:read", "event:read", "project:releases", "project:read"}
+    )
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     deploys: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     errors: Callable[[int], float] = lambda minutes: 0
@@ -52,7 +56,15 @@ class Sentry:
     def issue(self, release: str, level: str = "error", **more: Any) -> None:
         """Add an unresolved issue that was first seen in a release."""
         number = len(self.issues) + 1
-        self.issues.append({"id": str(number), "shortId": f"WEB-{number}", "level": level, "release": release, **more})
+        self.issues.append(
+            {
+                "id": str(number),
+                "shortId": f"WEB-{number}",
+                "level": level,
+                "release": release,
+                **more,
+            }
+        )
 
     def app(self) -> web.Application:
         """The application."""
@@ -77,7 +89,9 @@ class Sentry:
         query = {name: request.query.getall(name) for name in request.query}
         self.seen.append((request.method, request.path, query))
         if self.refuse is not None:
-            return web.Response(status=self.refuse.status, text=self.refuse.text, headers=self.refuse.headers)
+            return web.Response(
+                status=self.refuse.status, text=self.refuse.text, headers=self.refuse.headers
+            )
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return _detail("Invalid token", 401)
         try:
@@ -93,11 +107,14 @@ class Sentry:
     def _may(self, *scopes: str) -> None:
         if not self.scopes & set(scopes):
             raise web.HTTPForbidden(
-                text='{"detail": "You do not have permission to perform this action."}', content_type="application/json"
+                text='{"detail": "You do not have permission to perform this action."}',
+                content_type="application/json",
             )
 
     async def _root(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": "0", "auth": {"scopes": sorted(self.scopes)}, "user": None})
+        return web.json_response(
+            {"version": "0", "auth": {"scopes": sorted(self.scopes)}, "user": None}
+        )
 
     async def _organization(self, request: web.Request) -> web.Response:
         self._may("org:read")
@@ -126,7 +143,11 @@ class Sentry:
         release = self.releases.setdefault(body["version"], _new(body["version"]))
         slugs = {item["slug"] for item in release["projects"]} | set(body["projects"])
         release["projects"] = [{"id": 1, "slug": slug, "name": slug} for slug in sorted(slugs)]
-        release |= {name: body[name] for name in ("url", "dateReleased", "dateStarted", "ref") if body.get(name)}
+        release |= {
+            name: body[name]
+            for name in ("url", "dateReleased", "dateStarted", "ref")
+            if body.get(name)
+        }
         return web.json_response(release, status=208 if known else 201)
 
     async def _shown(self, request: web.Request) -> web.Response:
@@ -151,8 +172,14 @@ class Sentry:
     async def _deploy(self, request: web.Request) -> web.Response:
         self._may("project:releases")
         version, body = self._found(request)["version"], await request.json()
-        if not body.get("environment") or len(body["environment"]) > 64 or len(body.get("name") or "") > 64:
-            return web.json_response({"name": ["Ensure this field has no more than 64 characters."]}, status=400)
+        if (
+            not body.get("environment")
+            or len(body["environment"]) > 64
+            or len(body.get("name") or "") > 64
+        ):
+            return web.json_response(
+                {"name": ["Ensure this field has no more than 64 characters."]}, status=400
+            )
         deploys = self.deploys.setdefault(version, [])
         own = {name: body.get(name) for name in ("environment", "name", "url", "dateStarted")}
         finished = body.get("dateFinished") or _now()
@@ -164,7 +191,11 @@ class Sentry:
     async def _series(self, request: web.Request) -> web.Response:
         self._may("org:read")
         query = request.query
-        if query["dataset"] != "errors" or query["yAxis"] != "count()" or not _of_release(query["query"]):
+        if (
+            query["dataset"] != "errors"
+            or query["yAxis"] != "count()"
+            or not _of_release(query["query"])
+        ):
             return _detail("Invalid query", 400)
         interval, period = int(query["interval"]), int(query["statsPeriod"].removesuffix("s"))
         newest = int(time.time()) // interval * interval
@@ -172,15 +203,24 @@ class Sentry:
         values = [
             {
                 "timestamp": start * 1000,
-                "value": sum(self.errors((newest - start) // 60 + minute) for minute in range(interval // 60)),
+                "value": sum(
+                    self.errors((newest - start) // 60 + minute) for minute in range(interval // 60)
+                ),
                 "incomplete": newest - start < self.incomplete * interval,
             }
             for start in starts
         ]
-        meta = {"interval": interval * 1000, "valueType": "integer", "valueUnit": None, "dataScanned": "full"}
+        meta = {
+            "interval": interval * 1000,
+            "valueType": "integer",
+            "valueUnit": None,
+            "dataScanned": "full",
+        }
         span = {"dataset": "errors", "start": starts[0] * 1000, "end": newest * 1000}
         return web.json_response(
-            self.series({"timeSeries": [{"values": values, "yAxis": "count()", "meta": meta}], "meta": span})
+            self.series(
+                {"timeSeries": [{"values": values, "yAxis": "count()", "meta": meta}], "meta": span}
+            )
         )
 
     async def _events(self, request: web.Request) -> web.Response:
@@ -197,11 +237,18 @@ class Sentry:
         known = {
             "count()": (self.transactions, "integer", None),
             "failure_count()": (self.failures, "integer", None),
-            "failure_rate()": (self.failures / self.transactions if self.transactions else 0.0, "percentage", None),
+            "failure_rate()": (
+                self.failures / self.transactions if self.transactions else 0.0,
+                "percentage",
+                None,
+            ),
             "p95(span.duration)": (self.p95, "duration", "millisecond"),
         }
         row = {name: known[name][0] for name in fields}
-        kinds, units = {name: known[name][1] for name in fields}, {name: known[name][2] for name in fields}
+        kinds, units = (
+            {name: known[name][1] for name in fields},
+            {name: known[name][2] for name in fields},
+        )
         meta = {"fields": kinds, "units": units, "dataset": "spans", "dataScanned": "full"}
         return web.json_response(self.table({"data": [row], "meta": meta}))
 
@@ -213,7 +260,11 @@ class Sentry:
         if "is:unresolved" not in query or levels is None or release is None:
             return _detail("Invalid query", 400)
         wanted = levels[1].split(", ")
-        found = [item for item in self.issues if item["level"] in wanted and item["release"] == release[1]]
+        found = [
+            item
+            for item in self.issues
+            if item["level"] in wanted and item["release"] == release[1]
+        ]
         return self._paged(request, found)
 
     def _paged(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:

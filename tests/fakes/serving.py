@@ -27,15 +27,20 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def linked(kind: str, fields: Mapping[str, str], secrets: Mapping[str, str], timeout: float = 2.0) -> OpenConnection:
-    """A Connection of a kind: plain fields, and fields that come from a Secret; with an identity of its own."""
+def linked(
+    kind: str, fields: Mapping[str, str], secrets: Mapping[str, str], timeout: float = 2.0
+) -> OpenConnection:
+    """A Connection of a kind: plain fields, and fields that come from a Secret; with an identity of
+    its own."""
     refs = {name: {"secretRef": {"name": kind, "key": name.lower()}} for name in secrets}
     config = CONNECTIONS[kind].config.model_validate({**fields, **refs})
     values = {(kind, name.lower()): value for name, value in secrets.items()}
     return OpenConnection(kind, f"{kind}-{next(_numbers)}", config, timeout, values)
 
 
-def always(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Application:
+def always(
+    body: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Application:
     """An application with one answer to everything."""
 
     async def answer(request: web.Request) -> web.Response:

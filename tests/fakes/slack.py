@@ -1,4 +1,5 @@
-"""Slack as emulate has it, and before it a proxy that loses answers and refuses what it is told to refuse."""
+"""Slack as emulate has it, and before it a proxy that loses answers and refuses what it is told to
+refuse."""
 
 from __future__ import annotations
 
@@ -60,11 +61,15 @@ def _until_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> Non
     while True:
         try:
             with contextlib.suppress(urllib.error.HTTPError):
-                urllib.request.urlopen(urllib.request.Request(url, b"", method="POST"), timeout=5).close()
+                urllib.request.urlopen(
+                    urllib.request.Request(url, b"", method="POST"), timeout=5
+                ).close()
             return
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"emulate did not start: {error}\n{log.read_text()[-2000:]}") from error
+                raise RuntimeError(
+                    f"emulate did not start: {error}\n{log.read_text()[-2000:]}"
+                ) from error
             time.sleep(0.05)
 
 
@@ -92,13 +97,24 @@ class Between:
 
     async def _carry(self, request: web.Request) -> web.StreamResponse:
         method, body = request.match_info["method"], await request.read()
-        self.calls.append((method, await request.json() if request.content_type == "application/json" and body else {}))
+        self.calls.append(
+            (
+                method,
+                await request.json() if request.content_type == "application/json" and body else {},
+            )
+        )
         if len(self.calls) in self.instead:
             return self.instead[len(self.calls)]
-        headers = {name: request.headers[name] for name in ("Authorization", "Content-Type") if name in request.headers}
+        headers = {
+            name: request.headers[name]
+            for name in ("Authorization", "Content-Type")
+            if name in request.headers
+        }
         async with (
             aiohttp.ClientSession() as session,
-            session.request(request.method, f"{self.beyond}/api/{method}", data=body, headers=headers) as found,
+            session.request(
+                request.method, f"{self.beyond}/api/{method}", data=body, headers=headers
+            ) as found,
         ):
             text = await found.read()
             if method in self.lose:

@@ -1,7 +1,8 @@
-"""A stand-in for Atlassian Statuspage: incidents and maintenances of one page, one request a second.
+"""A stand-in for Atlassian Statuspage: incidents and maintenances of one page, one request a
+second.
 
-`unresolved` lists what is not resolved and is no maintenance, `active_maintenance` maintenances under way, both by pages
-that begin at 1. https://developer.statuspage.io
+`unresolved` lists what is not resolved and is no maintenance, `active_maintenance` maintenances
+under way, both by pages that begin at 1. https://developer.statuspage.io
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from aiohttp import web
 
 REALTIME = ("investigating", "identified", "monitoring", "resolved")
 SCHEDULED = ("scheduled", "in_progress", "verifying", "completed")
-COMPONENTS = ("operational", "under_maintenance", "degraded_performance", "partial_outage", "major_outage", "")
+COMPONENTS = (
+    "operational",
+    "under_maintenance",
+    "degraded_performance",
+    "partial_outage",
+    "major_outage",
+    "",
+)
 
 
 @dataclass
@@ -68,7 +76,13 @@ class Statuspage:
         if any(not isinstance(value, dict) for value in incident.get("metadata", {}).values()):
             return _error(422, "Metadata: all top-level values must be objects")
         number = next(self._numbers)
-        kept = {"id": f"inc{number}", "page_id": self.page, "updates": [], "metadata": {}, "scheduled_for": None}
+        kept = {
+            "id": f"inc{number}",
+            "page_id": self.page,
+            "updates": [],
+            "metadata": {},
+            "scheduled_for": None,
+        }
         kept |= {"status": "investigating", "impact": "none"}
         self.incidents[kept["id"]] = kept
         problem = self._apply(kept, incident)
@@ -85,7 +99,9 @@ class Statuspage:
         kept = self.incidents.get(request.match_info["id"])
         if kept is None:
             return _error(404, "Not found")
-        return self._apply(kept, (await request.json()).get("incident") or {}) or web.json_response(_shown(kept))
+        return self._apply(kept, (await request.json()).get("incident") or {}) or web.json_response(
+            _shown(kept)
+        )
 
     def _apply(self, kept: dict[str, Any], changes: dict[str, Any]) -> web.Response | None:
         planned = bool(changes.get("scheduled_for") or kept["scheduled_for"])
@@ -104,18 +120,29 @@ class Statuspage:
         return None
 
     async def _unresolved(self, request: web.Request) -> web.Response:
-        found = [item for item in self.incidents.values() if not item["scheduled_for"] and item["status"] != "resolved"]
+        found = [
+            item
+            for item in self.incidents.values()
+            if not item["scheduled_for"] and item["status"] != "resolved"
+        ]
         return _paged(request, found)
 
     async def _active(self, request: web.Request) -> web.Response:
         return _paged(
-            request, [item for item in self.incidents.values() if item["status"] in ("in_progress", "verifying")]
+            request,
+            [
+                item
+                for item in self.incidents.values()
+                if item["status"] in ("in_progress", "verifying")
+            ],
         )
 
 
 def _shown(kept: dict[str, Any]) -> dict[str, Any]:
     updates = [{"id": f"u{number}", **item} for number, item in enumerate(kept["updates"])]
-    return {name: value for name, value in kept.items() if name != "updates"} | {"incident_updates": updates}
+    return {name: value for name, value in kept.items() if name != "updates"} | {
+        "incident_updates": updates
+    }
 
 
 def _paged(request: web.Request, found: list[dict[str, Any]]) -> web.Response:

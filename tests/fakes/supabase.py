@@ -1,7 +1,9 @@
-"""Supabase's Management API for one project: backups, restore points, restores with their downtime, secrets, advisors.
+"""Supabase's Management API for one project: backups, restore points, restores with their downtime,
+secrets, advisors.
 
-A restore leads the project through the statuses of `course`, one with each look at it, as the vendor describes it; what
-the database held since is gone, its server has been started anew, and what lies outside of it (secrets) is untouched.
+A restore leads the project through the statuses of `course`, one with each look at it, as the
+vendor describes it; what the database held since is gone, its server has been started anew, and
+what lies outside of it (secrets) is untouched.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Supabase:
     """Restores that were accepted."""
     calls: list[tuple[str, str]] = field(default_factory=list)
     faults: dict[tuple[str, str], list[web.Response]] = field(default_factory=dict)
-    """Answers by method and last segment of the path that come, one after the other, before the real ones."""
+    """Answers by method and last segment of the path that come, one after the other, before the
+    real ones."""
     sql: Callable[[str, list[Any]], Rows] | None = None
     """What answers statements, but for the start of the server."""
     left: list[str] = field(default_factory=list)
@@ -97,7 +100,12 @@ class Supabase:
             "region": "eu-central-1",
             "created_at": stamp(0),
             "status": self.status,
-            "database": {"host": "db", "version": "15", "postgres_engine": "15", "release_channel": "ga"},
+            "database": {
+                "host": "db",
+                "version": "15",
+                "postgres_engine": "15",
+                "release_channel": "ga",
+            },
         }
 
     async def _projects(self, request: web.Request) -> web.Response:
@@ -124,7 +132,10 @@ class Supabase:
 
     async def _secrets(self, request: web.Request) -> web.Response:
         digest = hashlib.sha256(b"1").hexdigest()
-        found = [{"name": name, "value": digest, "updated_at": stamp(at)} for name, at in self.secrets.items()]
+        found = [
+            {"name": name, "value": digest, "updated_at": stamp(at)}
+            for name, at in self.secrets.items()
+        ]
         return web.json_response(found)
 
     async def _put_secrets(self, request: web.Request) -> web.Response:
@@ -142,18 +153,27 @@ class Supabase:
             return web.json_response([{"started": self.started}], status=201)
         assert self.sql is not None, "nothing answers statements"
         try:
-            return web.json_response(self.sql(body["query"], body.get("parameters", [])), status=201)
+            return web.json_response(
+                self.sql(body["query"], body.get("parameters", [])), status=201
+            )
         except ValueError as refused:
             return web.json_response({"message": f"Failed to run sql query: {refused}"}, status=400)
 
     async def _backups(self, request: web.Request) -> web.Response:
-        found = {"region": "eu-central-1", "walg_enabled": True, "pitr_enabled": self.pitr, "backups": self.backups}
+        found = {
+            "region": "eu-central-1",
+            "walg_enabled": True,
+            "pitr_enabled": self.pitr,
+            "backups": self.backups,
+        }
         return web.json_response({**found, "physical_backup_data": self.window})
 
     def _of_point(self, name: str, status: int) -> web.Response:
         state = self.points[name]
         done = stamp(1_700_000_000) if state == "AVAILABLE" else None
-        return web.json_response({"name": name, "status": state, "completed_on": done}, status=status)
+        return web.json_response(
+            {"name": name, "status": state, "completed_on": done}, status=status
+        )
 
     async def _point(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")

@@ -1,5 +1,6 @@
-"""A real unleash-server, where somebody has installed one: `npm install unleash-server@6.10.1` in a folder (Node 18 to
-20), and `GATEWRIGHT_UNLEASH` names the folder. The stand-in in `flags` answers as this one does."""
+"""A real unleash-server, where somebody has installed one: `npm install unleash-server@6.10.1` in a
+folder (Node 18 to 20), and `GATEWRIGHT_UNLEASH` names the folder. The stand-in in `flags` answers
+as this one does."""
 
 from __future__ import annotations
 
@@ -33,9 +34,14 @@ def unleash_server(database: Postgres) -> Iterator[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": f"postgres://postgres:{PASSWORD_QUOTED}@127.0.0.1:{database.port}/unleash",
-        "DATABASE_SSL": "false", "HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(port), "LOG_LEVEL": "warn",
-        "CHECK_VERSION": "false", "SEND_TELEMETRY": "false", "INIT_ADMIN_API_TOKENS": TOKEN,
-    }  # fmt: skip
+        "DATABASE_SSL": "false",
+        "HTTP_HOST": "127.0.0.1",
+        "HTTP_PORT": str(port),
+        "LOG_LEVEL": "warn",
+        "CHECK_VERSION": "false",
+        "SEND_TELEMETRY": "false",
+        "INIT_ADMIN_API_TOKENS": TOKEN,
+    }
     with tempfile.TemporaryFile() as log:
         program = Path(FOLDER, "node_modules/unleash-server/dist/server.js")
         process = subprocess.Popen(["node", str(program)], stdout=log, stderr=log, env=environment)
@@ -44,7 +50,9 @@ def unleash_server(database: Postgres) -> Iterator[str]:
             while not _answers(f"{url}/health"):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    raise RuntimeError(f"Unleash did not start: {log.read()[-2000:].decode(errors='replace')}")
+                    raise RuntimeError(
+                        f"Unleash did not start: {log.read()[-2000:].decode(errors='replace')}"
+                    )
                 time.sleep(0.2)
             yield url
         finally:
@@ -56,13 +64,18 @@ def switched(url: str, flag: str, environments: dict[str, bool]) -> None:
     """Have a flag, in these states."""
     _post(f"{url}/api/admin/projects/default/features", {"name": flag, "type": "release"})
     for name, on in environments.items():
-        _post(f"{url}/api/admin/projects/default/features/{flag}/environments/{name}/{'on' if on else 'off'}", {})
+        _post(
+            f"{url}/api/admin/projects/default/features/{flag}/environments/{name}/{'on' if on else 'off'}",
+            {},
+        )
 
 
 def _post(url: str, body: dict[str, Any]) -> None:
     headers = {"Authorization": TOKEN, "Content-Type": "application/json"}
     try:
-        urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=10).close()
+        urllib.request.urlopen(
+            urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=10
+        ).close()
     except urllib.error.HTTPError as error:
         if error.code != 409:
             raise

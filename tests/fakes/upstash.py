@@ -1,4 +1,5 @@
-"""Upstash's REST API over a real Redis: a command is POSTed as a JSON list; `{"result": ...}` or `{"error": "..."}`."""
+"""Upstash's REST API over a real Redis: a command is POSTed as a JSON list; `{"result": ...}` or
+`{"error": "..."}`."""
 
 from __future__ import annotations
 
@@ -35,9 +36,15 @@ class Upstash:
     async def _command(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             given = request.headers.get("Authorization", "")
-            return web.json_response({"error": f"WRONGPASS invalid or missing auth token {given}"}, status=401)
+            return web.json_response(
+                {"error": f"WRONGPASS invalid or missing auth token {given}"}, status=401
+            )
         command = await request.json()
-        if not isinstance(command, list) or not command or not all(isinstance(part, str | int) for part in command):
+        if (
+            not isinstance(command, list)
+            or not command
+            or not all(isinstance(part, str | int) for part in command)
+        ):
             return web.json_response({"error": "ERR failed to parse command"}, status=400)
         command = [str(part) for part in command]
         self.commands.append(command)

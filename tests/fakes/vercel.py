@@ -1,9 +1,11 @@
-"""Vercel's REST API, as far as a deployment pipeline needs it: one team, one project, its deployments.
+"""Vercel's REST API, as far as a deployment pipeline needs it: one team, one project, its
+deployments.
 
-Nothing moves by the clock: a deployment gets one phase further each time it is read, an alias job each time the project
-is. A deployment keeps the variables it was built with (`baked`) and is served on a port of its own, so that a test can
-ask what users would see. Bodies with fields that Vercel does not know are refused, as Vercel does. `vercel` itself, the
-vendor's CLI, and the vendor's SDK are driven against this in `test_vercel_cli.py`.
+Nothing moves by the clock: a deployment gets one phase further each time it is read, an alias job
+each time the project is. A deployment keeps the variables it was built with (`baked`) and is served
+on a port of its own, so that a test can ask what users would see. Bodies with fields that Vercel
+does not know are refused, as Vercel does. `vercel` itself, the vendor's CLI, and the vendor's SDK
+are driven against this in `test_vercel_cli.py`.
 
     python -m tests.fakes.vercel --port 4100          a stand-in for whoever wants to look at it
 """
@@ -24,12 +26,36 @@ from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BODY = {
-    "name", "project", "target", "meta", "gitSource", "deploymentId", "files", "autoAssignCustomDomains",
-    "customEnvironmentSlugOrId", "gitMetadata", "monorepoManager", "projectSettings", "withLatestCommit",
-}  # fmt: skip
+    "name",
+    "project",
+    "target",
+    "meta",
+    "gitSource",
+    "deploymentId",
+    "files",
+    "autoAssignCustomDomains",
+    "customEnvironmentSlugOrId",
+    "gitMetadata",
+    "monorepoManager",
+    "projectSettings",
+    "withLatestCommit",
+}
 _ENV = {"key", "value", "type", "target", "gitBranch", "comment", "customEnvironmentIds"}
 _GIT = {"github": {"repoId"}, "gitlab": {"projectId"}, "bitbucket": {"repoUuid"}}
-_AGGREGATIONS = {"sum", "persecond", "percent", "unique", "avg", "min", "max", "p50", "p75", "p90", "p95", "p99"}
+_AGGREGATIONS = {
+    "sum",
+    "persecond",
+    "percent",
+    "unique",
+    "avg",
+    "min",
+    "max",
+    "p50",
+    "p75",
+    "p90",
+    "p95",
+    "p99",
+}
 
 
 def refused(status: int, code: str, message: str, **more: Any) -> web.Response:
@@ -76,7 +102,8 @@ class Vercel:
 
     token: str = "vercel-token-for-tests"
     bypass: str = ""
-    """The secret of "Protection Bypass for Automation"; deployments are protected where there is one."""
+    """The secret of "Protection Bypass for Automation"; deployments are protected where there is
+    one."""
     team: str | None = "team_foco"
     slug: str = "foco-inc"
     deployments: dict[str, Deployment] = field(default_factory=dict)
@@ -92,7 +119,8 @@ class Vercel:
     rolling: dict[str, Any] | None = None
     queue: str | None = None
     metrics: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """Value by metric and aggregation, or by metric, aggregation and a part of the filter joined as `agg|part`."""
+    """Value by metric and aggregation, or by metric, aggregation and a part of the filter joined as
+    `agg|part`."""
     faults: list[tuple[str, str, Handler]] = field(default_factory=list)
     """Requests answered otherwise: method, regular expression for the path, handler."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -113,11 +141,19 @@ class Vercel:
             "id": "prj_foco",
             "name": "foco",
             "accountId": self.team or "user_1",
-            "link": {"type": "github", "repoId": 4711, "org": "foco", "repo": "foco", "productionBranch": "main"},
+            "link": {
+                "type": "github",
+                "repoId": 4711,
+                "org": "foco",
+                "repo": "foco",
+                "productionBranch": "main",
+            },
             "autoAssignCustomDomains": True,
             "targets": {},
             "framework": "nextjs",
-            "protectionBypass": {self.bypass: {"scope": "automation-bypass", "createdAt": 1}} if self.bypass else {},
+            "protectionBypass": {self.bypass: {"scope": "automation-bypass", "createdAt": 1}}
+            if self.bypass
+            else {},
         }
 
     # --- what tests do
@@ -131,7 +167,10 @@ class Vercel:
         """A production deployment that was built from Git an hour ago and is live now."""
         git = {"type": "github", "repoId": 4711, "ref": f"v{version}", "sha": _sha(version)}
         made = await self._make(
-            "production", {"githubCommitRef": f"v{version}", "githubCommitSha": git["sha"]}, git, ["READY"]
+            "production",
+            {"githubCommitRef": f"v{version}", "githubCommitSha": git["sha"]},
+            git,
+            ["READY"],
         )
         for name, value in fields.items():
             setattr(made, name, value)
@@ -141,9 +180,14 @@ class Vercel:
         return made
 
     async def push(self, ref: str, by: str, promoted: bool = True) -> Deployment:
-        """Somebody pushes to the production branch: Vercel builds it, and gives it the production domains by itself."""
+        """Somebody pushes to the production branch: Vercel builds it, and gives it the production
+        domains by itself."""
         git = {"type": "github", "repoId": 4711, "ref": ref, "sha": _sha(ref)}
-        meta = {"githubCommitRef": ref, "githubCommitSha": _sha(ref), "githubCommitAuthorLogin": f"{by}-at-github"}
+        meta = {
+            "githubCommitRef": ref,
+            "githubCommitSha": _sha(ref),
+            "githubCommitAuthorLogin": f"{by}-at-github",
+        }
         made = await self._make("production", meta, git, ["READY"])
         made.extra, made.ready = {"creator": {"uid": "user_2", "username": by}}, self.now()
         if promoted:
@@ -151,7 +195,8 @@ class Vercel:
         return made
 
     async def redeploy(self, origin: Deployment, by: str) -> Deployment:
-        """Somebody presses Redeploy in the dashboard: a copy with the same meta gets the production domains."""
+        """Somebody presses Redeploy in the dashboard: a copy with the same meta gets the production
+        domains."""
         meta = {**origin.meta, "action": "redeploy", "originalDeploymentId": origin.id}
         made = await self._make("production", meta, origin.git, ["READY"])
         made.extra, made.ready = {"creator": {"uid": "user_2", "username": by}}, self.now()
@@ -168,7 +213,9 @@ class Vercel:
             self.project["rollbackDescription"] = told
         self._serve(made)
 
-    def set(self, key: str, value: str, kind: str = "plain", age: int = 7_200_000, **more: Any) -> dict[str, Any]:
+    def set(
+        self, key: str, value: str, kind: str = "plain", age: int = 7_200_000, **more: Any
+    ) -> dict[str, Any]:
         """A variable of production, changed `age` milliseconds ago."""
         at = self.now() - age
         found = next((item for item in self.env.values() if item["key"] == key), None)
@@ -201,7 +248,9 @@ class Vercel:
 
     def posts(self) -> list[str]:
         """What has been asked to change something."""
-        return [f"{method} {path}" for method, path in self.requests if method not in ("GET", "HEAD")]
+        return [
+            f"{method} {path}" for method, path in self.requests if method not in ("GET", "HEAD")
+        ]
 
     # --- the application
 
@@ -223,7 +272,11 @@ class Vercel:
             ("GET", "/v1/projects/{project}/deployments/{id}/runtime-logs", self._runtime),
             ("POST", "/v10/projects/{project}/promote/{id}", self._promote),
             ("POST", "/v{version:[19]}/projects/{project}/rollback/{id}", self._rollback),
-            ("GET", "/v{version:[19]}/projects/{project}/{kind:promote|rollback}/aliases", self._aliases),
+            (
+                "GET",
+                "/v{version:[19]}/projects/{project}/{kind:promote|rollback}/aliases",
+                self._aliases,
+            ),
             ("GET", "/v1/projects/{project}/rolling-release", self._rolling),
             ("GET", "/v10/projects/{project}/env", self._env_list),
             ("POST", "/v10/projects/{project}/env", self._env_create),
@@ -250,8 +303,13 @@ class Vercel:
             return refused(403, "forbidden", "Not authorized", invalidToken=True)
         named = request.query.get("teamId") or request.query.get("slug")
         if named and named not in (self.team, self.slug):
-            return refused(403, "forbidden", "Not authorized: Trying to access resource under another scope")
-        if "project" in request.match_info and request.match_info["project"] not in ("foco", "prj_foco"):
+            return refused(
+                403, "forbidden", "Not authorized: Trying to access resource under another scope"
+            )
+        if "project" in request.match_info and request.match_info["project"] not in (
+            "foco",
+            "prj_foco",
+        ):
             return refused(404, "not_found", "Project not found.")
         if "project" in request.match_info and self.team and not named:
             return refused(404, "not_found", "Project not found.")
@@ -260,7 +318,9 @@ class Vercel:
         try:
             return await handler(request)
         except web.HTTPNotFound:
-            return refused(404, "not_found", f"The requested API endpoint was not found: {request.path}")
+            return refused(
+                404, "not_found", f"The requested API endpoint was not found: {request.path}"
+            )
 
     async def _close(self, app: web.Application) -> None:
         for runner in self._runners:
@@ -277,11 +337,19 @@ class Vercel:
         return web.json_response({"user": {**user, "defaultTeamId": self.team}})
 
     def _as_team(self) -> dict[str, Any]:
-        return {"id": self.team, "slug": self.slug, "name": "Foco", "membership": {"role": "MEMBER"}, "createdAt": 1}
+        return {
+            "id": self.team,
+            "slug": self.slug,
+            "name": "Foco",
+            "membership": {"role": "MEMBER"},
+            "createdAt": 1,
+        }
 
     async def _teams(self, request: web.Request) -> web.StreamResponse:
         teams = [self._as_team()] if self.team else []
-        return web.json_response({"teams": teams, "pagination": {"count": len(teams), "next": None, "prev": None}})
+        return web.json_response(
+            {"teams": teams, "pagination": {"count": len(teams), "next": None, "prev": None}}
+        )
 
     async def _team(self, request: web.Request) -> web.StreamResponse:
         if request.match_info["team"] not in (self.team, self.slug):
@@ -325,7 +393,10 @@ class Vercel:
         }
 
     def _busy(self) -> bool:
-        return (self.project.get("lastAliasRequest") or {}).get("jobStatus") in ("pending", "in-progress")
+        return (self.project.get("lastAliasRequest") or {}).get("jobStatus") in (
+            "pending",
+            "in-progress",
+        )
 
     async def _promote(self, request: web.Request) -> web.StreamResponse:
         made = self.deployments.get(request.match_info["id"])
@@ -354,7 +425,11 @@ class Vercel:
         if self._busy():
             return refused(409, "conflict", "Another request is in progress")
         if request.query.get("description"):
-            described = {"description": request.query["description"], "createdAt": self.now(), "userId": "user_1"}
+            described = {
+                "description": request.query["description"],
+                "createdAt": self.now(),
+                "userId": "user_1",
+            }
             self.project["rollbackDescription"] = described
         self.rolling = self.queue = None
         self._request("rollback", made.id)
@@ -365,13 +440,20 @@ class Vercel:
         failed = last.get("jobStatus") == "failed"
         to = last.get("toDeploymentId")
         item = {"id": "1", "status": "failed", "alias": {"alias": "foco.mx", "deploymentId": to}}
-        return web.json_response({"aliases": [item] if failed else [], "pagination": {"next": None}})
+        return web.json_response(
+            {"aliases": [item] if failed else [], "pagination": {"next": None}}
+        )
 
     async def _rolling(self, request: web.Request) -> web.StreamResponse:
         if self.rolling is None:
             return web.json_response({"rollingRelease": None})
         live = self.live
-        stage = {"index": 0, "isFinalStage": False, "targetPercentage": self.rolling["share"], "duration": 5}
+        stage = {
+            "index": 0,
+            "isFinalStage": False,
+            "targetPercentage": self.rolling["share"],
+            "duration": 5,
+        }
         return web.json_response(
             {
                 "rollingRelease": {
@@ -380,7 +462,10 @@ class Vercel:
                     "currentDeployment": self._brief(live) if live else None,
                     "canaryDeployment": self._brief(self.deployments[self.rolling["canary"]]),
                     "queuedDeploymentId": self.queue,
-                    "activeStage": {**stage, "requireApproval": self.rolling.get("approval", False)},
+                    "activeStage": {
+                        **stage,
+                        "requireApproval": self.rolling.get("approval", False),
+                    },
                     "nextStage": None,
                     "currentCanaryPercentage": self.rolling["share"],
                 }
@@ -430,19 +515,29 @@ class Vercel:
             "version": 2,
             "team": {"id": self.team, "slug": self.slug, "name": "Foco"} if self.team else None,
         }
-        return {name: value for name, value in {**self._brief(made), **more, **made.extra}.items() if value is not None}
+        return {
+            name: value
+            for name, value in {**self._brief(made), **more, **made.extra}.items()
+            if value is not None
+        }
 
     def _advance(self, made: Deployment) -> None:
         if len(made.phases) > 1:
             made.phases.pop(0)
         if made.state == "READY" and made.ready is None:
             made.ready = self.now()
-            if made.target == "production" and made.assign and self.project["autoAssignCustomDomains"]:
+            if (
+                made.target == "production"
+                and made.assign
+                and self.project["autoAssignCustomDomains"]
+            ):
                 self._serve(made)
 
     async def _deployment(self, request: web.Request) -> web.StreamResponse:
         wanted = request.match_info["id"]
-        found = next((item for item in self.deployments.values() if wanted in (item.id, item.url)), None)
+        found = next(
+            (item for item in self.deployments.values() if wanted in (item.id, item.url)), None
+        )
         if found is None:
             return refused(404, "not_found", "The deployment could not be found", id=wanted)
         self._advance(found)
@@ -450,7 +545,11 @@ class Vercel:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         query = request.query
-        wanted = {name.removeprefix("meta-"): value for name, value in query.items() if name.startswith("meta-")}
+        wanted = {
+            name.removeprefix("meta-"): value
+            for name, value in query.items()
+            if name.startswith("meta-")
+        }
         found = [item for item in self.deployments.values() if wanted.items() <= item.meta.items()]
         if "target" in query:
             found = [item for item in found if item.target == query["target"]]
@@ -463,7 +562,9 @@ class Vercel:
         page, rest = found[:limit], found[limit:]
         creator = {"uid": "user_1", "username": "deploy"}
         same = {"name": "foco", "type": "LAMBDAS", "projectId": "prj_foco", "creator": creator}
-        items = [{**self._brief(item), "uid": item.id, "created": item.created, **same} for item in page]
+        items = [
+            {**self._brief(item), "uid": item.id, "created": item.created, **same} for item in page
+        ]
         for item in items:
             item.pop("id")
         following = page[-1].created if rest else None
@@ -488,28 +589,41 @@ class Vercel:
             if not needed <= git.keys() or "files" in body or "deploymentId" in body:
                 return refused(400, "bad_request", "Invalid request: `gitSource` is not valid.")
             if git.get("repoId", 4711) != 4711 or "missing" in git["ref"]:
-                return refused(400, "incorrect_git_source_info", "The provided GitHub repository can't be found")
+                return refused(
+                    400,
+                    "incorrect_git_source_info",
+                    "The provided GitHub repository can't be found",
+                )
             git = {**git, "sha": git.get("sha") or _sha(git["ref"])}
         elif "deploymentId" in body:
             origin = self.deployments.get(body["deploymentId"])
             if origin is None:
                 return refused(404, "not_found", "Deployment not found")
-            git, baked = origin.git, dict(origin.baked)  # inherited, unless the request says otherwise
+            # Inherited, unless the request says otherwise.
+            git, baked = origin.git, dict(origin.baked)
         else:
             return refused(400, "missing_files", "Missing files")
-        made = await self._make(body.get("target", "preview"), dict(body.get("meta") or {}), git, list(self.phases))
+        made = await self._make(
+            body.get("target", "preview"), dict(body.get("meta") or {}), git, list(self.phases)
+        )
         made.baked, made.assign = baked, body.get("autoAssignCustomDomains", True)
         return web.json_response(self._full(made))
 
     def _environment(self) -> dict[str, str]:
-        own = {item["key"]: item["value"] for item in self.env.values() if "production" in item["target"]}
+        own = {
+            item["key"]: item["value"]
+            for item in self.env.values()
+            if "production" in item["target"]
+        }
         return {item["key"]: item["value"] for item in self.shared} | own
 
     async def _make(
         self, target: str, meta: dict[str, str], git: dict[str, Any] | None, phases: list[str]
     ) -> Deployment:
         self._number += 1
-        made = Deployment(f"dpl_{self._number}", target, self.now(), meta, git, self._environment(), phases)
+        made = Deployment(
+            f"dpl_{self._number}", target, self.now(), meta, git, self._environment(), phases
+        )
         made.url = await self._open(made)
         self.deployments[made.id] = made
         return made
@@ -522,11 +636,19 @@ class Vercel:
             if self.hold is not None:
                 await self.hold.wait()
             if self.bypass and request.headers.get("x-vercel-protection-bypass") != self.bypass:
-                return web.Response(status=401, text="<!doctype html>Authentication Required", content_type="text/html")
+                return web.Response(
+                    status=401,
+                    text="<!doctype html>Authentication Required",
+                    content_type="text/html",
+                )
             if made.answer is not None:
                 return web.json_response(made.answer[1], status=made.answer[0])
-            version = made.meta.get("gatewrightVersion") or (made.git or {}).get("ref", "").removeprefix("v")
-            return web.json_response({"status": "ok", "version": version, "ready": True, "env": sorted(made.baked)})
+            version = made.meta.get("gatewrightVersion") or (made.git or {}).get(
+                "ref", ""
+            ).removeprefix("v")
+            return web.json_response(
+                {"status": "ok", "version": version, "ready": True, "env": sorted(made.baked)}
+            )
 
         app = web.Application()
         app.router.add_get("/{tail:.*}", answer)
@@ -556,7 +678,12 @@ class Vercel:
             return refused(404, "not_found", "Deployment not found")
         base = {"deploymentId": made.id, "info": {"type": "build", "name": "bld_1"}}
         events = [
-            {"type": "stderr" if "rror" in line else "stdout", "created": index, "text": line, **base}
+            {
+                "type": "stderr" if "rror" in line else "stdout",
+                "created": index,
+                "text": line,
+                **base,
+            }
             for index, line in enumerate(made.log)
         ]
         events.append({"type": "deployment-state", "created": len(events), **base})
@@ -575,8 +702,11 @@ class Vercel:
         stream = web.StreamResponse(headers={"Content-Type": "application/stream+json"})
         await stream.prepare(request)
         for line in made.runtime:
-            await stream.write(json.dumps({"source": "serverless", "rowId": "1", **line}).encode() + b"\n")
-        await stream.write(b'{"level":"err')  # a line that is still being written; then nothing, and no end
+            await stream.write(
+                json.dumps({"source": "serverless", "rowId": "1", **line}).encode() + b"\n"
+            )
+        # A line that is still being written; then nothing, and no end.
+        await stream.write(b'{"level":"err')
         try:
             while request.transport is not None and not request.transport.is_closing():
                 await asyncio.sleep(0.05)
@@ -588,7 +718,12 @@ class Vercel:
 
     def _shown(self, item: Mapping[str, Any], decrypt: bool = False) -> dict[str, Any]:
         readable = item["type"] == "plain" or (decrypt and item["type"] == "encrypted")
-        return {**item, "value": item["value"] if readable else "", "decrypted": readable, "securityIssues": []}
+        return {
+            **item,
+            "value": item["value"] if readable else "",
+            "decrypted": readable,
+            "securityIssues": [],
+        }
 
     async def _env_list(self, request: web.Request) -> web.StreamResponse:
         decrypt = request.query.get("decrypt") == "true"
@@ -597,7 +732,11 @@ class Vercel:
 
     async def _env_get(self, request: web.Request) -> web.StreamResponse:
         found = self.env.get(request.match_info["id"])
-        return web.json_response(self._shown(found, True)) if found else refused(404, "not_found", "not found")
+        return (
+            web.json_response(self._shown(found, True))
+            if found
+            else refused(404, "not_found", "not found")
+        )
 
     async def _env_create(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -607,12 +746,16 @@ class Vercel:
                 return refused(400, "bad_request", "Invalid request: not an environment variable")
             if len(item.get("comment", "")) > 500:
                 return refused(
-                    400, "bad_request", "Invalid request: `comment` should NOT be longer than 500 characters"
+                    400,
+                    "bad_request",
+                    "Invalid request: `comment` should NOT be longer than 500 characters",
                 )
             known = any(item["key"] == other["key"] for other in self.env.values())
             if known and request.query.get("upsert") != "true":
                 return refused(409, "ENV_CONFLICT", f"The variable {item['key']} exists already")
-            fields = {name: value for name, value in item.items() if name not in ("key", "value", "type")}
+            fields = {
+                name: value for name, value in item.items() if name not in ("key", "value", "type")
+            }
             self.set(item["key"], item["value"], item["type"], age=0, **fields)
         created = [self._shown(self.variable(item["key"])) for item in items]
         return web.json_response({"created": created, "failed": []}, status=201)
@@ -629,17 +772,27 @@ class Vercel:
 
     async def _env_delete(self, request: web.Request) -> web.StreamResponse:
         found = self.env.pop(request.match_info["id"], None)
-        return web.json_response(self._shown(found)) if found else refused(404, "not_found", "not found")
+        return (
+            web.json_response(self._shown(found))
+            if found
+            else refused(404, "not_found", "not found")
+        )
 
     async def _env_shared(self, request: web.Request) -> web.StreamResponse:
-        shown = [{"type": "encrypted", "securityIssues": [], **item, "value": ""} for item in self.shared]
-        return web.json_response({"data": shown, "pagination": {"count": len(shown), "next": None, "prev": None}})
+        shown = [
+            {"type": "encrypted", "securityIssues": [], **item, "value": ""} for item in self.shared
+        ]
+        return web.json_response(
+            {"data": shown, "pagination": {"count": len(shown), "next": None, "prev": None}}
+        )
 
     # --- observability
 
     async def _schema(self, request: web.Request) -> web.StreamResponse:
         metric = request.match_info["metric"]
-        known = sorted({aggregation.partition("|")[0] for name, aggregation in self.metrics if name == metric})
+        known = sorted(
+            {aggregation.partition("|")[0] for name, aggregation in self.metrics if name == metric}
+        )
         if not known:
             return refused(400, "unknown_metric", f'Unknown metric "{metric}".')
         names = [{"name": name, "label": name} for name in ("environment", "http_status", "route")]
@@ -649,17 +802,23 @@ class Vercel:
     async def _query(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         scope = body.get("scope") or {}
-        if scope.get("ownerId") != self.project["accountId"] or scope.get("projectIds") != ["prj_foco"]:
+        if scope.get("ownerId") != self.project["accountId"] or scope.get("projectIds") != [
+            "prj_foco"
+        ]:
             return refused(403, "forbidden", "Not authorized")
         metric, aggregation = body.get("metric"), body.get("aggregation", "sum")
         if aggregation not in _AGGREGATIONS or not any(name == metric for name, _ in self.metrics):
             return refused(400, "unknown_metric", f'Unknown metric "{metric}".')
-        if not body["startTime"] < body["endTime"] or "environment eq 'production'" not in body.get("filter", ""):
+        if not body["startTime"] < body["endTime"] or "environment eq 'production'" not in body.get(
+            "filter", ""
+        ):
             return web.json_response({"data": [], "summary": [], "statistics": {}})
         special = [
             value
             for (name, key), value in self.metrics.items()
-            if name == metric and key.startswith(f"{aggregation}|") and key.partition("|")[2] in body["filter"]
+            if name == metric
+            and key.startswith(f"{aggregation}|")
+            and key.partition("|")[2] in body["filter"]
         ]
         plain = [] if "http_status" in body["filter"] else [self.metrics.get((metric, aggregation))]
         value = next((item for item in [*special, *plain] if item is not None), None)
@@ -680,7 +839,9 @@ async def _main() -> None:
     await runner.setup()
     await web.TCPSite(runner, arguments.host, arguments.port).start()
     await fake.add(arguments.version)
-    print(f"http://{arguments.host}:{arguments.port} token {fake.token} team {fake.team} project foco")
+    print(
+        f"http://{arguments.host}:{arguments.port} token {fake.token} team {fake.team} project foco"
+    )
     await asyncio.Event().wait()
 
 

@@ -1,6 +1,7 @@
 """Releases in every state that a person or Argo CD may meet, each brought there by the core itself.
 
-The states stand as YAML in `release/`. After a change of the core that is meant, write them anew and read the difference:
+The states stand as YAML in `release/`. After a change of the core that is meant, write them anew
+and read the difference:
 
     GATEWRIGHT_UPDATE_GOLDEN=1 pytest tests/golden
 """
@@ -38,7 +39,9 @@ def holding() -> World:
 
 
 def waiting_for_person() -> World:
-    return World(spec=_with_step({"name": "keys", "confirm": {"instructions": "Rotate the keys."}})).settle()
+    return World(
+        spec=_with_step({"name": "keys", "confirm": {"instructions": "Rotate the keys."}})
+    ).settle()
 
 
 def waiting_for_approval() -> World:
@@ -86,10 +89,24 @@ def promoted() -> World:
 
 
 def followed_up() -> World:
-    """Promoted two minutes ago: one task is done, one is overdue, and a gate is watched for a day."""
-    log = {"name": "deployment-log", "within": "2m", "confirm": {"instructions": "Write $(version) into the log."}}
-    feedback = {"name": "feedback", "within": "2m", "confirm": {"instructions": "Read what users say of $(version)."}}
-    errors = {"name": "errors-24h", "within": "24h", "prometheus": {"query": "errors"}, "max": "0.1%"}
+    """Promoted two minutes ago: one task is done, one is overdue, and a gate is watched for a
+    day."""
+    log = {
+        "name": "deployment-log",
+        "within": "2m",
+        "confirm": {"instructions": "Write $(version) into the log."},
+    }
+    feedback = {
+        "name": "feedback",
+        "within": "2m",
+        "confirm": {"instructions": "Read what users say of $(version)."},
+    }
+    errors = {
+        "name": "errors-24h",
+        "within": "24h",
+        "prometheus": {"query": "errors"},
+        "max": "0.1%",
+    }
     world = World(spec=spec(followUps=[log, feedback, errors])).settle().later(12)
     world.act("Confirm", follow_up="deployment-log", run=1, reason="in the wiki")
     world.now += timedelta(minutes=2)
@@ -107,7 +124,9 @@ def paused() -> World:
 
 
 def rolling_back() -> World:
-    world = World(slow={"restore"}, jobs={"migrate": Progress("Failed", "job migrate: BackoffLimitExceeded")})
+    world = World(
+        slow={"restore"}, jobs={"migrate": Progress("Failed", "job migrate: BackoffLimitExceeded")}
+    )
     return world.settle()
 
 
@@ -121,18 +140,28 @@ def unproved() -> World:
     """A backup that is empty: the migration does not begin, and nothing is restored from it."""
     careful = spec()
     careful["stages"][0]["steps"][0]["proof"] = {"minBytes": 1048576, "contains": ["public.orders"]}
-    told = {"id": "b-1", "bytes": "0", "createdAt": "2026-01-01T00:00:00Z", "tables": "public.tasks"}
+    told = {
+        "id": "b-1",
+        "bytes": "0",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "tables": "public.tasks",
+    }
     return World(spec=careful, jobs={"backup": Progress("Succeeded", outputs=told)}).settle()
 
 
 def rollback_failed() -> World:
-    failed = {"migrate": Progress("Failed", "exit code 1"), "restore": Progress("Failed", "the backup is gone")}
+    failed = {
+        "migrate": Progress("Failed", "exit code 1"),
+        "restore": Progress("Failed", "the backup is gone"),
+    }
     return World(jobs=failed).settle()
 
 
 def aborted() -> World:
     check = {"name": "smoke", "job": {"image": "tools"}}
-    return World(spec=spec(preflight=[check]), jobs={"smoke": Progress("Failed", "exit code 1")}).settle()
+    return World(
+        spec=spec(preflight=[check]), jobs={"smoke": Progress("Failed", "exit code 1")}
+    ).settle()
 
 
 def observed() -> World:
@@ -181,24 +210,54 @@ def queued() -> World:
 def unconnected() -> World:
     """A gate needs a Connection that is not there."""
     return World(
-        unconnected=("spec.stages[1].gates[0].prometheus: there is no prometheus Connection; make one",)
+        unconnected=(
+            "spec.stages[1].gates[0].prometheus: there is no prometheus Connection; make one",
+        )
     ).settle()
 
 
 def unadmitted() -> World:
     """Nobody asks RBAC about authors."""
-    return World(doubt="not in force in namespace shop: admission policy gatewright-releases; apply it").settle()
+    return World(
+        doubt="not in force in namespace shop: admission policy gatewright-releases; apply it"
+    ).settle()
 
 
 ENDINGS: dict[str, Callable[[], World]] = {
     builder.__name__: builder
     for builder in (
-        preflight, walking, baking, holding, waiting_for_person, waiting_for_approval, skipped,
-        suspended, not_started, blocked, target_missing, guarding, followed_up,
-        promoted, adopted, paused, rolling_back, rolled_back, unproved, rollback_failed, aborted, observed, invalid_spec,
-        drifted, changed_by_others, unavailable, silent_guard, queued, unconnected, unadmitted,
+        preflight,
+        walking,
+        baking,
+        holding,
+        waiting_for_person,
+        waiting_for_approval,
+        skipped,
+        suspended,
+        not_started,
+        blocked,
+        target_missing,
+        guarding,
+        followed_up,
+        promoted,
+        adopted,
+        paused,
+        rolling_back,
+        rolled_back,
+        unproved,
+        rollback_failed,
+        aborted,
+        observed,
+        invalid_spec,
+        drifted,
+        changed_by_others,
+        unavailable,
+        silent_guard,
+        queued,
+        unconnected,
+        unadmitted,
     )
-}  # fmt: skip
+}
 
 
 def release(name: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What `kubectl release` prints for the golden Releases; write it anew as the Releases themselves."""
+"""What `kubectl release` prints for the golden Releases; write it anew as the Releases
+themselves."""
 
 from __future__ import annotations
 
@@ -14,9 +15,17 @@ from tests.golden.test_endings import UPDATE
 FOLDER = Path(__file__).parent / "plugin"
 NOW = datetime(2026, 1, 1, 0, 3, 2, tzinfo=UTC)
 NAMES = (
-    "baking", "holding", "waiting_for_approval", "paused", "rolling_back", "rolled_back", "rollback_failed", "promoted",
-    "not_started", "followed_up",
-)  # fmt: skip
+    "baking",
+    "holding",
+    "waiting_for_approval",
+    "paused",
+    "rolling_back",
+    "rolled_back",
+    "rollback_failed",
+    "promoted",
+    "not_started",
+    "followed_up",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,7 +57,11 @@ def test_every_golden_file_is_looked_at() -> None:
 @pytest.mark.parametrize("name", endings.ENDINGS)
 def test_every_state_can_be_shown(name: str) -> None:
     release = endings.kept(name)
-    for lines in (show.status_lines(release, NOW), show.explain_lines(release, NOW), [show.release_line(release)]):
+    for lines in (
+        show.status_lines(release, NOW),
+        show.explain_lines(release, NOW),
+        [show.release_line(release)],
+    ):
         text = "\n".join(lines)
         assert release["status"]["state"] in text
         assert "None" not in text

@@ -1,4 +1,5 @@
-"""A small client of the API server in plain dicts, for the harness itself: one keep-alive session, no retries, no cache."""
+"""A small client of the API server in plain dicts, for the harness itself: one keep-alive session,
+no retries, no cache."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class ApiError(RuntimeError):
 
 
 def tls_of(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
-    """Server URL and a context with the client certificate of a kubeconfig that holds everything inline."""
+    """Server URL and a context with the client certificate of a kubeconfig that holds everything
+    inline."""
     content = yaml.safe_load(kubeconfig.read_text())
     cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
@@ -43,7 +45,8 @@ def tls_of(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
 
 
 class Api:
-    """Requests as the user of a kubeconfig. The plain methods are for tests, `call` and `watch` for coroutines."""
+    """Requests as the user of a kubeconfig. The plain methods are for tests, `call` and `watch` for
+    coroutines."""
 
     def __init__(self, background: Background, kubeconfig: Path, agent: str = "harness") -> None:
         self._background = background
@@ -53,15 +56,21 @@ class Api:
     async def _open(self, agent: str) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=self.tls, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
-        return aiohttp.ClientSession(connector=connector, headers={"User-Agent": agent}, timeout=timeout)
+        return aiohttp.ClientSession(
+            connector=connector, headers={"User-Agent": agent}, timeout=timeout
+        )
 
     def close(self) -> None:
         self._background.run(self._session.close())
 
-    async def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+    async def call(
+        self, method: str, path: str, body: Any = None, kind: str = "application/json"
+    ) -> Any:
         data = json.dumps(body) if body is not None else None
         headers = {"Content-Type": kind} if body is not None else {}
-        async with self._session.request(method, self.url + path, data=data, headers=headers) as answer:
+        async with self._session.request(
+            method, self.url + path, data=data, headers=headers
+        ) as answer:
             text = await answer.text()
             found = json.loads(text) if answer.content_type == "application/json" else text
             if answer.status >= 400:
@@ -69,7 +78,8 @@ class Api:
             return found
 
     async def watch(self, path: str, version: str) -> AsyncIterator[dict[str, Any]]:
-        """Events after a resourceVersion until the server ends the stream; 410 comes as an ERROR event."""
+        """Events after a resourceVersion until the server ends the stream; 410 comes as an ERROR
+        event."""
         separator = "&" if "?" in path else "?"
         query = f"{separator}watch=1&resourceVersion={version}&allowWatchBookmarks=true"
         async with self._session.get(self.url + path + query) as answer:
@@ -81,7 +91,9 @@ class Api:
                 for line in lines:
                     yield json.loads(line)
 
-    def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+    def request(
+        self, method: str, path: str, body: Any = None, kind: str = "application/json"
+    ) -> Any:
         return self._background.run(self.call(method, path, body, kind))
 
     def get(self, path: str) -> Any:

@@ -1,7 +1,8 @@
-"""The one thing that the API server asks of a kubelet in these tests: the log of a container, over HTTPS.
+"""The one thing that the API server asks of a kubelet in these tests: the log of a container, over
+HTTPS.
 
-The API server passes a request for a pod's log on to the node of the pod, so there is a node, and a pod whose log
-somebody may read is bound to it. Nothing runs there.
+The API server passes a request for a pod's log on to the node of the pod, so there is a node, and a
+pod whose log somebody may read is bound to it. Nothing runs there.
 """
 
 from __future__ import annotations
@@ -39,8 +40,13 @@ class Logs:
             self._runner = await self._open()
         meta = pod["metadata"]
         self._texts[meta["namespace"], meta["name"]] = text
-        target = {"target": {"apiVersion": "v1", "kind": "Node", "name": NODE}, "metadata": {"name": meta["name"]}}
-        await self._api.call("POST", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding", target)
+        target = {
+            "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
+            "metadata": {"name": meta["name"]},
+        }
+        await self._api.call(
+            "POST", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding", target
+        )
 
     def close(self) -> None:
         """Stop answering."""

@@ -1,4 +1,5 @@
-"""Everything together: API server, controllers, kubelet, stand-ins, recordings, proxy, and the operator itself.
+"""Everything together: API server, controllers, kubelet, stand-ins, recordings, proxy, and the
+operator itself.
 
 with Lab() as lab:
     site = lab.namespace()
@@ -46,9 +47,16 @@ PLURALS = {
 }
 Object = Mapping[str, Any]
 ARGUMENTS = (
-    "--all-namespaces", "--lease-namespace", "default", "--allow-address", "127.0.0.1", "--fastest-interval", "100ms",
-    "--measurements-per-second", "1000",
-)  # fmt: skip
+    "--all-namespaces",
+    "--lease-namespace",
+    "default",
+    "--allow-address",
+    "127.0.0.1",
+    "--fastest-interval",
+    "100ms",
+    "--measurements-per-second",
+    "1000",
+)
 QUICK = (INTERVAL_PATTERN, DURATION_PATTERN)
 """Tests measure more often than the shipped CRD lets anybody: an interval is any duration here."""
 
@@ -57,7 +65,9 @@ class Late(AssertionError):
     """What was waited for did not come; the message shows how things stand."""
 
 
-def poll(condition: Callable[[], Any], seconds: float, what: str, log: Callable[[], str], pause: float) -> Any:
+def poll(
+    condition: Callable[[], Any], seconds: float, what: str, log: Callable[[], str], pause: float
+) -> Any:
     """Poll until a condition is true; its value. Raises Late, with what the operator has said."""
     deadline = time.monotonic() + seconds
     while True:
@@ -70,7 +80,8 @@ def poll(condition: Callable[[], Any], seconds: float, what: str, log: Callable[
 
 
 class Lab:
-    """One API server for many tests, one namespace for each. The operator is not started by itself."""
+    """One API server for many tests, one namespace for each. The operator is not started by
+    itself."""
 
     def __init__(
         self,
@@ -99,7 +110,10 @@ class Lab:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
 
@@ -112,7 +126,9 @@ class Lab:
         stack.callback(self.api.close)
         self.install()
         self.recording = Recording(self.background, self.api, self._watched)
-        kubelet = Api(self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet")
+        kubelet = Api(
+            self.background, self.server.kubeconfig_for("kubelet", ["system:masters"]), "kubelet"
+        )
         stack.callback(kubelet.close)
         self.world = World(self.background, kubelet, self._quick_jobs)
         stack.callback(self.world.close)
@@ -136,14 +152,16 @@ class Lab:
             self.server.directory,
             proxy=None if self._direct else proxy,
             arguments=[*ARGUMENTS, *self._arguments],
-            environment={"POD_NAME": f"gatewright-{number}"},  # a container that is restarted in its pod keeps the name
+            # A container that is restarted in its pod keeps the name.
+            environment={"POD_NAME": f"gatewright-{number}"},
             number=number,
         )
         stack.callback(operator.close)
         return proxy, operator
 
     def install(self) -> None:
-        """The generated CRDs, the shipped rights for the operator's user, and the shipped admission policies."""
+        """The generated CRDs, the shipped rights for the operator's user, and the shipped admission
+        policies."""
         documents = [
             item
             for path in sorted((CHECKOUT / "crds").glob("gatewright.dev_*.yaml"))
@@ -164,7 +182,11 @@ class Lab:
                 plural = PLURALS.get(item["kind"])
                 if plural and self.api.find(f"{plural}/{item['metadata']['name']}") is None:
                     self.api.create(plural, item)
-        self.wait(lambda: self.admits() and self.asks_authors(), 30, "the admission policies to be in force")
+        self.wait(
+            lambda: self.admits() and self.asks_authors(),
+            30,
+            "the admission policies to be in force",
+        )
 
     def withdraw(self, keep: str = "") -> None:
         """Take all of them away, but for one that is kept, and wait until that counts."""
@@ -172,12 +194,17 @@ class Lab:
             for item in self.api.get(plural)["items"]:
                 if item["metadata"]["name"] != keep:
                     self.api.delete(f"{plural}/{item['metadata']['name']}")
-        self.wait(lambda: bool(keep) or not self.admits(), 30, "the policy on Interventions to be gone")
+        self.wait(
+            lambda: bool(keep) or not self.admits(), 30, "the policy on Interventions to be gone"
+        )
         self.wait(lambda: not self.asks_authors(), 30, "the policies on authors to be gone")
 
     def asks_authors(self, namespace: str = "default") -> bool:
-        """Whether every policy on authors refuses what it must; those on changes count with the same policy."""
-        return all(self._refuses(namespace, trial) for trial in ALL_TRIALS if trial.create is not None)
+        """Whether every policy on authors refuses what it must; those on changes count with the
+        same policy."""
+        return all(
+            self._refuses(namespace, trial) for trial in ALL_TRIALS if trial.create is not None
+        )
 
     def _refuses(self, namespace: str, trial: Trial) -> bool:
         where = f"/apis/{trial.version}/namespaces/{namespace}/{trial.plural}?dryRun=All"
@@ -191,9 +218,11 @@ class Lab:
         """Whether somebody who acts under another name is refused in a namespace."""
         spec = {"release": "any", "action": "Abort", "by": "somebody-else"}
         body = {
-            "apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": {"generateName": "forged-"},
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Intervention",
+            "metadata": {"generateName": "forged-"},
             "spec": spec,
-        }  # fmt: skip
+        }
         try:
             self.api.create(f"{INTERVENTIONS.format(namespace)}?dryRun=All", body)
         except ApiError as error:
@@ -202,15 +231,24 @@ class Lab:
 
     def _served(self, path: str) -> None:
         """A new kind is first unknown, then refused for a moment while its storage starts."""
-        self.wait(lambda: self.api.find(path, (404, 429, 503)) is not None, 20, f"{path} to be served")
+        self.wait(
+            lambda: self.api.find(path, (404, 429, 503)) is not None, 20, f"{path} to be served"
+        )
 
     def _grant(self) -> None:
-        """Exactly the shipped rules, for a user instead of a ServiceAccount: what they leave out cannot be done here either."""
+        """Exactly the shipped rules, for a user instead of a ServiceAccount: what they leave out
+        cannot be done here either."""
         rbac = "/apis/rbac.authorization.k8s.io/v1"
         paths = {"ClusterRole": f"{rbac}/clusterroles", "Role": f"{rbac}/namespaces/default/roles"}
-        paths |= {f"{kind}Binding": path.replace("roles", "rolebindings") for kind, path in paths.items()}
+        paths |= {
+            f"{kind}Binding": path.replace("roles", "rolebindings") for kind, path in paths.items()
+        }
         subject = {"kind": "User", "name": OPERATOR, "apiGroup": "rbac.authorization.k8s.io"}
-        for folder in ("rbac/cluster", "rbac/common", *(["capture/cluster"] if self._capture else [])):
+        for folder in (
+            "rbac/cluster",
+            "rbac/common",
+            *(["capture/cluster"] if self._capture else []),
+        ):
             for path in sorted((CHECKOUT / "manifests" / folder).glob("*.yaml")):
                 for item in _documents(path):
                     if item["kind"] in paths:
@@ -235,11 +273,17 @@ class Lab:
 
     def leases(self) -> list[Write]:
         """Writes of Leases by the operator."""
-        return [one for one in self.audit.read() if one.resource == "leases" and one.user == OPERATOR]
+        return [
+            one for one in self.audit.read() if one.resource == "leases" and one.user == OPERATOR
+        ]
 
 
 def _documents(path: Path) -> Iterator[Any]:
-    return (item for item in yaml.safe_load_all(path.read_text()) if isinstance(item, dict) and "kind" in item)
+    return (
+        item
+        for item in yaml.safe_load_all(path.read_text())
+        if isinstance(item, dict) and "kind" in item
+    )
 
 
 class Site:
@@ -252,22 +296,39 @@ class Site:
     # What users do
 
     def connection(self, name: str, spec: Object) -> None:
-        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Connection", "metadata": {"name": name}, "spec": spec}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Connection",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
         self.lab.api.create(CONNECTIONS.format(self.name), body)
 
     def deployment(self, name: str = "web", version: str = "1.0.0", replicas: int = 1) -> None:
         """A Deployment whose container `app` runs `shop/NAME:VERSION`."""
-        self.lab.api.create(f"/apis/apps/v1/namespaces/{self.name}/deployments", deployment(name, version, replicas))
+        self.lab.api.create(
+            f"/apis/apps/v1/namespaces/{self.name}/deployments", deployment(name, version, replicas)
+        )
 
     def configmap(self, name: str, data: Mapping[str, str]) -> None:
-        self.lab.api.create(f"/api/v1/namespaces/{self.name}/configmaps", {"metadata": {"name": name}, "data": data})
+        self.lab.api.create(
+            f"/api/v1/namespaces/{self.name}/configmaps", {"metadata": {"name": name}, "data": data}
+        )
 
     def secret(self, name: str, data: Mapping[str, str]) -> None:
-        self.lab.api.create(f"/api/v1/namespaces/{self.name}/secrets", {"metadata": {"name": name}, "stringData": data})
+        self.lab.api.create(
+            f"/api/v1/namespaces/{self.name}/secrets",
+            {"metadata": {"name": name}, "stringData": data},
+        )
 
     def apply(self, spec: Object, name: str = "shop") -> None:
         """Create the Release."""
-        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": name}, "spec": spec}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Release",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
         self.lab.api.create(self.path(), body)
 
     def change(self, patch: Object, name: str = "shop") -> None:
@@ -297,7 +358,9 @@ class Site:
         return self.status(name).get("run") or {}
 
     def condition(self, kind: str, name: str = "shop") -> Any:
-        return next((item for item in self.status(name).get("conditions", ()) if item["type"] == kind), {})
+        return next(
+            (item for item in self.status(name).get("conditions", ()) if item["type"] == kind), {}
+        )
 
     def image(self, name: str = "web") -> str:
         found = self.lab.api.get(f"/apis/apps/v1/namespaces/{self.name}/deployments/{name}")
@@ -311,19 +374,29 @@ class Site:
         return [item for item in found if word in item["metadata"]["name"]]
 
     def events(self) -> list[Any]:
-        return list(self.lab.api.get(f"/apis/events.k8s.io/v1/namespaces/{self.name}/events")["items"])
+        return list(
+            self.lab.api.get(f"/apis/events.k8s.io/v1/namespaces/{self.name}/events")["items"]
+        )
 
-    def until(self, condition: Callable[[Any], Any], seconds: float = 20, name: str = "shop") -> Any:
+    def until(
+        self, condition: Callable[[Any], Any], seconds: float = 20, name: str = "shop"
+    ) -> Any:
         """Wait until a condition holds for the Release's status. Raises Late, with the status."""
         try:
             self.lab.wait(
-                lambda: condition(self.status(name)), seconds, getattr(condition, "__doc__", "") or "a status"
+                lambda: condition(self.status(name)),
+                seconds,
+                getattr(condition, "__doc__", "") or "a status",
             )
         except Late as error:
-            raise Late(f"{error}\nstatus of {self.name}/{name}:\n{yaml.safe_dump(dict(self.status(name)))}") from None
+            raise Late(
+                f"{error}\nstatus of {self.name}/{name}:\n{yaml.safe_dump(dict(self.status(name)))}"
+            ) from None
         return self.status(name)
 
-    def ended(self, outcome: str, seconds: float = 20, name: str = "shop", run: int | None = None) -> Any:
+    def ended(
+        self, outcome: str, seconds: float = 20, name: str = "shop", run: int | None = None
+    ) -> Any:
         """Wait for the end of a run, finalizer and all, and for this very outcome."""
 
         def over(status: Any) -> bool:
@@ -378,17 +451,32 @@ class Site:
         return quiet([one for one in self.writes() if not one.resource.startswith("events")], since)
 
     def _settle(self) -> None:
-        """Until the watch has told what the API server has: a mark of our own comes back through both records."""
+        """Until the watch has told what the API server has: a mark of our own comes back through
+        both records."""
         mark = f"mark-{time.monotonic_ns()}"
-        self.lab.api.create(f"/api/v1/namespaces/{self.name}/configmaps", {"metadata": {"name": mark}})
-        self.lab.wait(lambda: self.lab.recording.newest("configmaps", self.name, mark), 10, "the watch")
-        self.lab.wait(lambda: any(one.name == mark for one in self.lab.audit.read()), 10, "the audit log")
-        newest = {name: int(item["metadata"]["resourceVersion"]) for kind, path in (("releases", self.path()),)
-                  for item in self.lab.api.get(path)["items"] for name in [item["metadata"]["name"]]}  # fmt: skip
+        self.lab.api.create(
+            f"/api/v1/namespaces/{self.name}/configmaps", {"metadata": {"name": mark}}
+        )
         self.lab.wait(
-            lambda: all(int(self.release(name)["metadata"]["resourceVersion"]) >= rv for name, rv in newest.items()),
-            10, "the watch of Releases",
-        )  # fmt: skip
+            lambda: self.lab.recording.newest("configmaps", self.name, mark), 10, "the watch"
+        )
+        self.lab.wait(
+            lambda: any(one.name == mark for one in self.lab.audit.read()), 10, "the audit log"
+        )
+        newest = {
+            name: int(item["metadata"]["resourceVersion"])
+            for kind, path in (("releases", self.path()),)
+            for item in self.lab.api.get(path)["items"]
+            for name in [item["metadata"]["name"]]
+        }
+        self.lab.wait(
+            lambda: all(
+                int(self.release(name)["metadata"]["resourceVersion"]) >= rv
+                for name, rv in newest.items()
+            ),
+            10,
+            "the watch of Releases",
+        )
 
 
 def deployment(name: str, version: str, replicas: int) -> dict[str, Any]:

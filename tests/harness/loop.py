@@ -1,4 +1,5 @@
-"""One event loop in a background thread: proxy, stand-ins and recordings live there, tests stay plain functions."""
+"""One event loop in a background thread: proxy, stand-ins and recordings live there, tests stay
+plain functions."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _T = TypeVar("_T")
 
 
 class Background:
-    """`with Background() as loop: loop.run(coroutine)`; tasks that were started by `spawn` end with it."""
+    """`with Background() as loop: loop.run(coroutine)`; tasks that were started by `spawn` end with
+    it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -27,7 +29,10 @@ class Background:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.run(self._cancel())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -47,7 +52,8 @@ class Background:
         self.run(start())
 
     def keep(self, work: Coroutine[Any, Any, Any]) -> None:
-        """The same, from a coroutine or callback there. A task that fails says so; nobody waits for it."""
+        """The same, from a coroutine or callback there. A task that fails says so; nobody waits for
+        it."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -59,11 +59,14 @@ class Operator:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True, only: str = "") -> None:
-        """Start a new process; with `wait`, return when it says it is ready. `only`: the one namespace that it serves."""
+        """Start a new process; with `wait`, return when it says it is ready. `only`: the one
+        namespace that it serves."""
         assert not self.alive, "the operator runs already"
         self.lives += 1
         self.port, self.health_port = self.port or free_port(), free_port()
-        arguments = [argument for argument in self._arguments if not only or argument != "--all-namespaces"]
+        arguments = [
+            argument for argument in self._arguments if not only or argument != "--all-namespaces"
+        ]
         arguments += ["--namespace", only] if only else []
         module = ["gatewright"] if self.planted is None else ["tests.harness.planted", self.planted]
         ports = ["--port", str(self.port), "--health-port", str(self.health_port)]
@@ -102,10 +105,13 @@ class Operator:
         while not self.ready():
             if not self.alive:
                 raise RuntimeError(
-                    f"the operator ended with {self._process and self._process.returncode}:\n{self.tail()}"
+                    "the operator ended with "
+                    f"{self._process and self._process.returncode}:\n{self.tail()}"
                 )
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the operator was not ready after {_READY_SECONDS:.0f}s:\n{self.tail()}")
+                raise RuntimeError(
+                    f"the operator was not ready after {_READY_SECONDS:.0f}s:\n{self.tail()}"
+                )
             time.sleep(0.02)
 
     def ready(self) -> bool:
@@ -114,7 +120,9 @@ class Operator:
     def probe(self, path: str) -> int:
         """Status of one of its pages of health; 0 where it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.health_port}{path}", timeout=2
+            ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -157,7 +165,9 @@ class Operator:
             except subprocess.TimeoutExpired:
                 self.kill()
                 self._process.wait(10)
-                raise RuntimeError(f"the operator did not end within 20 s of SIGTERM:\n{self.tail()}") from None
+                raise RuntimeError(
+                    f"the operator did not end within 20 s of SIGTERM:\n{self.tail()}"
+                ) from None
         return self._process.returncode
 
     def close(self) -> None:
@@ -169,7 +179,7 @@ class Operator:
     def tail(self, lines: int = 40) -> str:
         return tail(self.log, lines)
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Figures
 
     def cpu(self) -> float:
@@ -180,7 +190,7 @@ class Operator:
     def peak(self) -> int:
         """Resident memory so far at most, in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024  # type: ignore[index]
+        return int(re.search((r"^VmHWM:\s+(\d+) " r"kB"), status, re.MULTILINE)[1]) * 1024  # type: ignore[index]
 
     def memory(self) -> int:
         """Proportional set size in bytes."""

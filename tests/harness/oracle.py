@@ -1,4 +1,5 @@
-"""The oracle: did a run keep what the design promises? From the API server's records alone, never the operator's word.
+"""The oracle: did a run keep what the design promises? From the API server's records alone, never
+the operator's word.
 
     I1  each (release, run, stage, step, attempt) has its effect at most once, and only after its intent was written
     I2  a written rollback intent ends at what stood before the run, or at RollbackFailed; nothing is promoted after it
@@ -10,8 +11,9 @@
     I9  no seeded secret stands in any audited body or log
     R   at rest there is no finalizer of ours and no unfinished Job
 
-All resource versions come from one etcd, so "before" and "after" are comparisons of numbers. A check that had nothing
-to look at (no Lease in the records, say) is left out of `Report.checked`; it is never counted as passed.
+All resource versions come from one etcd, so "before" and "after" are comparisons of numbers. A
+check that had nothing to look at (no Lease in the records, say) is left out of `Report.checked`; it
+is never counted as passed.
 """
 
 from __future__ import annotations
@@ -29,14 +31,31 @@ KEY = "gatewright.dev/key"
 FINALIZER = "gatewright.dev/run"
 RESULT = "gatewright.dev/result"
 OPERATOR = "gatewright-operator"
-MINE = frozenset({
-    "releases", "releases/status", "releases/finalizers", "connections/status", "interventions", "interventions/status",
-    "controllerrevisions", "events", "leases",
-})  # fmt: skip
+MINE = frozenset(
+    {
+        "releases",
+        "releases/status",
+        "releases/finalizers",
+        "connections/status",
+        "interventions",
+        "interventions/status",
+        "controllerrevisions",
+        "events",
+        "leases",
+    }
+)
 """What the operator writes about itself: no effect on anybody's workload."""
 CHANGED = frozenset({"deployments", "statefulsets", "configmaps", "secrets"})
 STAGES = {"Pending": 0, "Running": 1, "Gating": 2, "Baking": 3, "Passed": 4}
-PHASES = {"Preflight": 0, "Walking": 1, "Paused": 1, "Guarding": 2, "RollingBack": 3, "Verifying": 4, "Done": 5}
+PHASES = {
+    "Preflight": 0,
+    "Walking": 1,
+    "Paused": 1,
+    "Guarding": 2,
+    "RollingBack": 3,
+    "Verifying": 4,
+    "Done": 5,
+}
 BACK = ("RollingBack", "Verifying")
 ENDINGS = ("RolledBack", "RollbackFailed", "Superseded", "Aborted")
 SLACK = 0.15
@@ -110,13 +129,19 @@ AT_REST = ("leases", "connections", "connections/status")
 
 
 def quiet(writes: Sequence[Write], since: float, operator: str = OPERATOR) -> list[Violation]:
-    """I6: no write of the operator after a time; but for Leases, and for Connections, which say of themselves whether they
-    are answered."""
-    late = [one for one in writes if one.user == operator and one.resource not in AT_REST and one.received > since]
-    return [Violation("I6", f"written {one.received - since:.1f}s after the end: {one}") for one in late]
+    """I6: no write of the operator after a time; but for Leases, and for Connections, which say of
+    themselves whether they are answered."""
+    late = [
+        one
+        for one in writes
+        if one.user == operator and one.resource not in AT_REST and one.received > since
+    ]
+    return [
+        Violation("I6", f"written {one.received - since:.1f}s after the end: {one}") for one in late
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Reading the records
 
 
@@ -224,7 +249,14 @@ class _Case:
         """The Release an effect belongs to: the owner of a Job, else whoever wrote the intent."""
         uid = _owner(effect.write)
         if uid is not None:
-            return next((name for name, versions in self.evidence.releases.items() if _uid(versions) == uid), None)
+            return next(
+                (
+                    name
+                    for name, versions in self.evidence.releases.items()
+                    if _uid(versions) == uid
+                ),
+                None,
+            )
         intent = self.intents.get(effect.key or "")
         return intent.release if intent else None
 
@@ -236,9 +268,12 @@ class _Case:
 
 
 def _effects(evidence: Evidence) -> Iterator[Effect]:
-    """What the operator made or changed. A version belongs to whoever wrote it first; who gets it again changed nothing."""
+    """What the operator made or changed. A version belongs to whoever wrote it first; who gets it
+    again changed nothing."""
     written: set[tuple[str, str, int]] = set()
-    for write in sorted((one for one in evidence.writes if one.done), key=lambda one: (one.completed, one.received)):
+    for write in sorted(
+        (one for one in evidence.writes if one.done), key=lambda one: (one.completed, one.received)
+    ):
         changed = (write.resource.partition("/")[0], write.name, write.rv) not in written
         written.add((write.resource.partition("/")[0], write.name, write.rv))
         if write.user == evidence.operator and write.resource not in MINE:
@@ -258,7 +293,9 @@ def _keys(run: Mapping[str, Any]) -> Iterator[str]:
     for stage in run.get("stages", ()):
         yield from (step["key"] for step in stage.get("steps", ()) if step.get("key"))
     yield from (entry["key"] for entry in run.get("journal", ()))
-    yield from (line["key"] for line in (run.get("rollback") or {}).get("undo", ()) if line.get("key"))
+    yield from (
+        line["key"] for line in (run.get("rollback") or {}).get("undo", ()) if line.get("key")
+    )
 
 
 def _moments(versions: Sequence[Version]) -> dict[int, list[Moment]]:
@@ -284,7 +321,7 @@ def _gone(versions: Sequence[Version]) -> bool:
     return bool(versions) and versions[-1].gone
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # I1: at most once, and after the intent
 
 
@@ -297,7 +334,11 @@ def _once(case: _Case) -> Iterator[str]:
             case.noops.append(f"{effect.key} again, without a change: {effect.write}")
             continue
         # One Job for one key, whatever its name; one change for one key and object.
-        place = "job" if effect.write.resource == "jobs" and effect.write.verb == "create" else effect.subject
+        place = (
+            "job"
+            if effect.write.resource == "jobs" and effect.write.verb == "create"
+            else effect.subject
+        )
         identity = (case.owner(effect) or "", plain(effect.key), place)
         seen.setdefault(identity, []).append(effect)
     for (release, place, subject), effects in seen.items():
@@ -307,12 +348,18 @@ def _once(case: _Case) -> Iterator[str]:
 
 
 def _keyed(case: _Case) -> Iterator[str]:
-    """Every effect says what it belongs to; and the operator touches nothing it has no business with."""
+    """Every effect says what it belongs to; and the operator touches nothing it has no business
+    with."""
     for effect in case.effects:
         write = effect.write
         if write.resource == "jobs" and write.verb == "create" and effect.key is None:
             yield f"a Job without a key: {write}"
-        elif write.resource in CHANGED and write.verb in ("patch", "update") and effect.changed and effect.key is None:
+        elif (
+            write.resource in CHANGED
+            and write.verb in ("patch", "update")
+            and effect.changed
+            and effect.key is None
+        ):
             yield f"a change without a key: {write}"
         elif write.resource not in CHANGED | {"jobs"}:
             yield f"the operator has no business with {write}"
@@ -322,7 +369,11 @@ def _intent_first(case: _Case) -> Iterator[str]:
     for effect in case.effects:
         if effect.key is None:
             if effect.write.resource == "jobs" and effect.write.verb == "patch":
-                yield from _let_go(case, effect) if _frees(effect.write.request) else _stop_intended(case, effect)
+                yield from (
+                    _let_go(case, effect)
+                    if _frees(effect.write.request)
+                    else _stop_intended(case, effect)
+                )
             continue
         intent = case.intents.get(effect.key)
         rv = intent.rv if intent else _implied(case, effect)
@@ -333,9 +384,12 @@ def _intent_first(case: _Case) -> Iterator[str]:
 
 
 def _implied(case: _Case, effect: Effect) -> int | None:
-    """Jobs of preflight and of verification have no line of their own: the phase is their intent."""
+    """Jobs of preflight and of verification have no line of their own: the phase is their
+    intent."""
     parts = plain(effect.key or "").split(".")
-    phase = {"preflight": "Preflight", "verify": "Verifying"}.get(parts[1] if len(parts) > 1 else "")
+    phase = {"preflight": "Preflight", "verify": "Verifying"}.get(
+        parts[1] if len(parts) > 1 else ""
+    )
     release = case.owner(effect)
     moments = case.runs.get((release or "", run_of(effect.key or "")), [])
     return next((moment.rv for moment in moments if moment.run["phase"] == phase), None)
@@ -343,7 +397,11 @@ def _implied(case: _Case, effect: Effect) -> int | None:
 
 def _frees(body: Any) -> bool:
     """Whether a patch does nothing but change the finalizers."""
-    return isinstance(body, dict) and set(body) == {"metadata"} and set(body["metadata"]) == {"finalizers"}
+    return (
+        isinstance(body, dict)
+        and set(body) == {"metadata"}
+        and set(body["metadata"]) == {"finalizers"}
+    )
 
 
 def _let_go(case: _Case, effect: Effect) -> Iterator[str]:
@@ -369,7 +427,10 @@ def _stopped(case: _Case, effect: Effect) -> bool:
     for moments in case.runs.values():
         for moment in moments:
             lines = (moment.run.get("rollback") or {}).get("undo", ())
-            stops = any(line["kind"] == "Stop" and line["subject"] == f"job/{effect.write.name}" for line in lines)
+            stops = any(
+                line["kind"] == "Stop" and line["subject"] == f"job/{effect.write.name}"
+                for line in lines
+            )
             if stops and (moment.rv < effect.rv or not effect.changed):
                 return True
     return False
@@ -380,16 +441,22 @@ def _no_unasked_retry(case: _Case) -> Iterator[str]:
         for stage in moments[-1].run.get("stages", ()):
             for step in stage.get("steps", ()):
                 if step.get("attempt", 0) > stage.get("attempt", 1):
-                    yield f"{release} run {number}: step {stage['name']}/{step['name']} was tried again and nobody asked"
+                    yield (
+                        f"{release} run {number}: step {stage['name']}/{step['name']} was "
+                        "tried again and nobody asked"
+                    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # I2: the way back
 
 
 def _turned(moments: Sequence[Moment]) -> Moment | None:
     """Where the rollback intent was written."""
-    return next((moment for moment in moments if moment.run.get("rollback") or moment.run["phase"] in BACK), None)
+    return next(
+        (moment for moment in moments if moment.run.get("rollback") or moment.run["phase"] in BACK),
+        None,
+    )
 
 
 def _no_way_forward(case: _Case) -> Iterator[str]:
@@ -399,11 +466,17 @@ def _no_way_forward(case: _Case) -> Iterator[str]:
             continue
         for moment in moments:
             if moment.rv >= turned.rv and moment.run.get("outcome") in ("Promoted", "Observed"):
-                yield f"{release} run {number} ended {moment.run['outcome']} after its rollback had begun"
+                yield (
+                    f"{release} run {number} ended {moment.run['outcome']} after its rollback "
+                    "had begun"
+                )
         for effect in case.of_run(release, number):
             late = effect.changed and effect.key and forward(effect.key) and effect.rv > turned.rv
             if late and not _bars(case, effect):
-                yield f"{release} run {number} went forward after its rollback had begun (rv {turned.rv}): {effect.write}"
+                yield (
+                    f"{release} run {number} went forward after its rollback had begun (rv "
+                    f"{turned.rv}): {effect.write}"
+                )
         last = moments[-1]
         if (
             case.evidence.ended
@@ -414,21 +487,36 @@ def _no_way_forward(case: _Case) -> Iterator[str]:
 
 
 def _bars(case: _Case, effect: Effect) -> bool:
-    """Whether a Job was made suspended in place of one that its rollback stops: a late request then finds the name taken."""
+    """Whether a Job was made suspended in place of one that its rollback stops: a late request then
+    finds the name taken."""
     body = effect.write.request
-    return isinstance(body, dict) and body.get("spec", {}).get("suspend") is True and _stopped(case, effect)
+    return (
+        isinstance(body, dict)
+        and body.get("spec", {}).get("suspend") is True
+        and _stopped(case, effect)
+    )
 
 
 def _returned(case: _Case) -> Iterator[str]:
     for (release, number), moments in case.runs.items():
         end = next((moment for moment in moments if moment.run.get("outcome")), None)
         before = case.runs.get((release, number - 1))
-        if end is None or _turned(moments) is None or (before and before[-1].run.get("outcome") == "RollbackFailed"):
+        if (
+            end is None
+            or _turned(moments) is None
+            or (before and before[-1].run.get("outcome") == "RollbackFailed")
+        ):
             continue
         if end.run["outcome"] == "RollbackFailed":
-            kinds = {item["type"]: item["status"] for item in end.version.body["status"].get("conditions", ())}
+            kinds = {
+                item["type"]: item["status"]
+                for item in end.version.body["status"].get("conditions", ())
+            }
             if kinds.get("Stalled") != "True":
-                yield f"{release} run {number}: RollbackFailed, and nobody is called (Stalled is not True)"
+                yield (
+                    f"{release} run {number}: RollbackFailed, and nobody is called (Stalled is "
+                    "not True)"
+                )
             continue
         touched = {
             effect.subject: effect
@@ -438,7 +526,10 @@ def _returned(case: _Case) -> Iterator[str]:
         for subject in touched:
             was, now = case.at(subject, moments[0].rv - 1), case.at(subject, end.rv)
             if was is None or now is None or _content(was) != _content(now):
-                yield f"{release} run {number} ended {end.run['outcome']}, but {subject} is not what it was before the run"
+                yield (
+                    f"{release} run {number} ended {end.run['outcome']}, but {subject} is not "
+                    "what it was before the run"
+                )
 
 
 def _content(body: Mapping[str, Any]) -> Any:
@@ -448,7 +539,7 @@ def _content(body: Mapping[str, Any]) -> Any:
     return body.get("data", {}), body.get("binaryData", {})
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # I3: only forward, nothing skipped
 
 
@@ -463,11 +554,20 @@ def _advancing(case: _Case) -> Iterator[str]:
     for (release, number), moments in case.runs.items():
         where = f"{release} run {number}"
         for old, new in pairwise(moments):
-            if PHASES[new.run["phase"]] < PHASES[old.run["phase"]] and not _undone_again(old.run, new.run):
-                yield f"{where} went from {old.run['phase']} back to {new.run['phase']} (rv {new.rv})"
+            if PHASES[new.run["phase"]] < PHASES[old.run["phase"]] and not _undone_again(
+                old.run, new.run
+            ):
+                yield (
+                    f"{where} went from {old.run['phase']} back to {new.run['phase']} (rv {new.rv})"
+                )
             if old.run.get("outcome") and old.run.get("outcome") != new.run.get("outcome"):
-                yield f"{where} had ended {old.run['outcome']} and then {new.run.get('outcome')} (rv {new.rv})"
-            for before, after in zip(old.run.get("stages", ()), new.run.get("stages", ()), strict=False):
+                yield (
+                    f"{where} had ended {old.run['outcome']} and then {new.run.get('outcome')} "
+                    f"(rv {new.rv})"
+                )
+            for before, after in zip(
+                old.run.get("stages", ()), new.run.get("stages", ()), strict=False
+            ):
                 yield from _stage_advanced(where, before, after, new)
     for release, versions in case.evidence.releases.items():
         numbers = [moment["id"] for moment in _runs(versions)]
@@ -479,7 +579,9 @@ def _runs(versions: Sequence[Version]) -> Iterator[Mapping[str, Any]]:
     return (run for version in versions if (run := (version.body.get("status") or {}).get("run")))
 
 
-def _stage_advanced(where: str, old: Mapping[str, Any], new: Mapping[str, Any], moment: Moment) -> Iterator[str]:
+def _stage_advanced(
+    where: str, old: Mapping[str, Any], new: Mapping[str, Any], moment: Moment
+) -> Iterator[str]:
     was, now = old["state"], new["state"]
     again = new.get("attempt", 1) > old.get("attempt", 1)
     # a Job that has failed is stopped before what somebody skips is left behind
@@ -506,7 +608,10 @@ def _in_order(case: _Case) -> Iterator[str]:
             open_: str | None = None
             for stage, spec in zip(stages, wanted, strict=False):
                 if stage["state"] != "Pending" and open_ is not None:
-                    yield f"{release} run {number}: stage {stage['name']} began before {open_} had passed (rv {moment.rv})"
+                    yield (
+                        f"{release} run {number}: stage {stage['name']} began before {open_} "
+                        f"had passed (rv {moment.rv})"
+                    )
                     break
                 goes_on = stage["state"] == "Failed" and spec.get("onFailure") == "Continue"
                 if stage["state"] not in ("Passed", "Skipped", "RolledBack") and not goes_on:
@@ -514,10 +619,13 @@ def _in_order(case: _Case) -> Iterator[str]:
 
 
 def _passages(case: _Case) -> Iterator[tuple[str, int, int, Moment, Sequence[Moment]]]:
-    """Every first version in which a stage is Passed: release, run, index of the stage, that moment, all moments."""
+    """Every first version in which a stage is Passed: release, run, index of the stage, that
+    moment, all moments."""
     for (release, number), moments in case.runs.items():
         for index in range(len(moments[0].run.get("stages", ()))):
-            passed = next((one for one in moments if one.run["stages"][index]["state"] == "Passed"), None)
+            passed = next(
+                (one for one in moments if one.run["stages"][index]["state"] == "Passed"), None
+            )
             if passed is not None:
                 yield release, number, index, passed, moments
 
@@ -528,21 +636,35 @@ def _nothing_skipped(case: _Case) -> Iterator[str]:
         wanted = case.spec(release, passed.run)["stages"][index]
         for gate in stage.get("gates", ()):
             if gate["state"] != "Passing":
-                yield f"{where} {stage['name']} passed while gate {gate['name']} was {gate['state']}"
+                yield (
+                    f"{where} {stage['name']} passed while gate {gate['name']} was {gate['state']}"
+                )
         if len(stage.get("gates", ())) != len(wanted.get("gates", ())):
-            yield f"{where} {stage['name']} passed with {len(stage.get('gates', ()))} of {len(wanted['gates'])} gates"
+            yield (
+                f"{where} {stage['name']} passed with {len(stage.get('gates', ()))} of "
+                f"{len(wanted['gates'])} gates"
+            )
         for status, step in zip(stage.get("steps", ()), wanted.get("steps", ()), strict=True):
             if status["state"] not in ("Succeeded", "Skipped"):
-                yield f"{where} {stage['name']} passed while step {status['name']} was {status['state']}"
+                yield (
+                    f"{where} {stage['name']} passed while step {status['name']} was "
+                    f"{status['state']}"
+                )
             elif status["state"] == "Succeeded" and not passed.run.get("observe"):
                 yield from _step_done(case, release, number, stage["name"], status, step, moments)
 
 
 def _step_done(
-    case: _Case, release: str, number: int, stage: str, status: Mapping[str, Any], step: Mapping[str, Any],
+    case: _Case,
+    release: str,
+    number: int,
+    stage: str,
+    status: Mapping[str, Any],
+    step: Mapping[str, Any],
     moments: Sequence[Moment],
-) -> Iterator[str]:  # fmt: skip
-    """A step that succeeded has had its effect, and the effect was complete when the step was called done."""
+) -> Iterator[str]:
+    """A step that succeeded has had its effect, and the effect was complete when the step was
+    called done."""
     if not {"deploy", "job", "flags"} & set(step) or not case.evidence.writes:
         return
     where = f"{release} run {number} step {stage}/{status['name']}"
@@ -550,8 +672,14 @@ def _step_done(
     if not effects:
         yield f"{where} succeeded and nothing was done"
         return
-    done = next(one for one in moments for item in one.run["stages"] if item["name"] == stage
-                for line in item.get("steps", ()) if line["name"] == status["name"] and line["state"] == "Succeeded")  # fmt: skip
+    done = next(
+        one
+        for one in moments
+        for item in one.run["stages"]
+        if item["name"] == stage
+        for line in item.get("steps", ())
+        if line["name"] == status["name"] and line["state"] == "Succeeded"
+    )
     for effect in effects:
         if "job" in step:
             found = case.at(f"jobs/{effect.write.name}", done.rv)
@@ -563,13 +691,16 @@ def _step_done(
 
 def _complete(job: Mapping[str, Any]) -> bool:
     return any(
-        item["type"] == "Complete" and item["status"] == "True" for item in job.get("status", {}).get("conditions", ())
+        item["type"] == "Complete" and item["status"] == "True"
+        for item in job.get("status", {}).get("conditions", ())
     )
 
 
 def _rolled_out(case: _Case, effect: Effect, rv: int) -> bool:
     resource, _, name = effect.subject.partition("/")
-    versions = [one for one in case.evidence.objects.get((resource, name), ()) if effect.rv <= one.rv < rv]
+    versions = [
+        one for one in case.evidence.objects.get((resource, name), ()) if effect.rv <= one.rv < rv
+    ]
     return any(_all_new(one.body) for one in versions)
 
 
@@ -583,20 +714,33 @@ def _all_new(deployment: Mapping[str, Any]) -> bool:
 
 
 def _baked(case: _Case) -> Iterator[str]:
-    """From the last effect of a stage to its passing there lies the whole bake, holds not counted, unless a person ends it."""
+    """From the last effect of a stage to its passing there lies the whole bake, holds not counted,
+    unless a person ends it."""
     for release, number, index, passed, _ in _passages(case):
         wanted = case.spec(release, passed.run)["stages"][index]
         bake = seconds(wanted.get("bake", "0s"))
-        effects = [effect for effect in case.of_run(release, number) if effect.changed and _in_stage(effect, wanted)]
+        effects = [
+            effect
+            for effect in case.of_run(release, number)
+            if effect.changed and _in_stage(effect, wanted)
+        ]
         ended_early = any(line.startswith("Promote ") for line in passed.run.get("people", ()))
         if not bake or not effects or ended_early:
             continue
         begun = max(effect.write.received for effect in effects)
-        held = max((_held(case, gate, _names(release, case, passed, wanted), begun, passed.version.at)
-                    for gate in wanted.get("gates", ())), default=0.0)  # fmt: skip
+        held = max(
+            (
+                _held(case, gate, _names(release, case, passed, wanted), begun, passed.version.at)
+                for gate in wanted.get("gates", ())
+            ),
+            default=0.0,
+        )
         lasted = passed.version.at - begun - held
         if lasted < bake - SLACK:
-            yield f"{release} run {number}: stage {wanted['name']} baked {lasted:.2f}s of {bake:g}s ({held:.2f}s held)"
+            yield (
+                f"{release} run {number}: stage {wanted['name']} baked {lasted:.2f}s of "
+                f"{bake:g}s ({held:.2f}s held)"
+            )
 
 
 def _in_stage(effect: Effect, stage: Mapping[str, Any]) -> bool:
@@ -604,7 +748,7 @@ def _in_stage(effect: Effect, stage: Mapping[str, Any]) -> bool:
     return len(parts) > 2 and parts[1] == stage["name"]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # I4: absent is not good
 
 
@@ -612,26 +756,44 @@ def _answered(case: _Case) -> Iterator[str]:
     for release, number, index, passed, _ in _passages(case):
         spec = case.spec(release, passed.run)
         wanted = spec["stages"][index]
-        guards = [guard for guard in spec.get("guards", ()) if guard.get("action", "Rollback") == "Rollback"]
+        guards = [
+            guard
+            for guard in spec.get("guards", ())
+            if guard.get("action", "Rollback") == "Rollback"
+        ]
         for check in (*wanted.get("gates", ()), *guards):
             if "prometheus" not in check:
                 continue
             query = expand(check["prometheus"]["query"], _names(release, case, passed, wanted))
             window = 3 * seconds(check.get("interval", "10s")) + SLACK
-            recent = [one for one in case.evidence.answers
-                      if one.query == query and passed.version.at - window <= one.at <= passed.version.at + SLACK]  # fmt: skip
+            recent = [
+                one
+                for one in case.evidence.answers
+                if one.query == query
+                and passed.version.at - window <= one.at <= passed.version.at + SLACK
+            ]
             if not any(good(check, one) for one in recent):
                 got = (
-                    ", ".join(one.kind if one.value is None else str(one.value) for one in recent) or "no answer at all"
+                    ", ".join(one.kind if one.value is None else str(one.value) for one in recent)
+                    or "no answer at all"
                 )
-                yield f"{release} run {number}: stage {wanted['name']} passed and {check['name']} had no good answer ({got})"
+                yield (
+                    f"{release} run {number}: stage {wanted['name']} passed and "
+                    f"{check['name']} had no good answer ({got})"
+                )
 
 
-def _held(case: _Case, gate: Mapping[str, Any], names: Mapping[str, str], start: float, end: float) -> float:
-    """How long a gate had no data: from an answer without data to the next with some, and where answers are missing."""
+def _held(
+    case: _Case, gate: Mapping[str, Any], names: Mapping[str, str], start: float, end: float
+) -> float:
+    """How long a gate had no data: from an answer without data to the next with some, and where
+    answers are missing."""
     if "prometheus" not in gate:
         return 0.0
-    query, interval = expand(gate["prometheus"]["query"], names), seconds(gate.get("interval", "10s"))
+    query, interval = (
+        expand(gate["prometheus"]["query"], names),
+        seconds(gate.get("interval", "10s")),
+    )
     told = [one for one in case.evidence.answers if one.query == query and start <= one.at <= end]
     held, silent = 0.0, None
     for old, new in zip([None, *told], told, strict=False):
@@ -664,7 +826,10 @@ def expand(text: str, names: Mapping[str, str]) -> str:
 
 
 def seconds(text: str) -> float:
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text))
+    return sum(
+        float(number) * _UNITS[unit]
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    )
 
 
 def quantity(text: str) -> float:
@@ -673,7 +838,7 @@ def quantity(text: str) -> float:
     return seconds(text) if text[-1:].isalpha() else float(text)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # I5: last good
 
 
@@ -683,17 +848,27 @@ def _last_good(case: _Case) -> Iterator[str]:
         for version in versions:
             status = version.body.get("status") or {}
             new = status.get("lastGood") or {}
-            if (new.get("version"), new.get("snapshot")) != (old.get("version"), old.get("snapshot")):
+            if (new.get("version"), new.get("snapshot")) != (
+                old.get("version"),
+                old.get("snapshot"),
+            ):
                 if not _deserved(case, release, version, old, new):
-                    yield f"{release}: lastGood became {new} although that version was not promoted (rv {version.rv})"
+                    yield (
+                        f"{release}: lastGood became {new} although that version was not "
+                        f"promoted (rv {version.rv})"
+                    )
             old = new
 
 
-def _deserved(case: _Case, release: str, version: Version, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _deserved(
+    case: _Case, release: str, version: Version, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> bool:
     status, spec = version.body["status"], version.body["spec"]
     run = status.get("run") or {}
     promoted = run.get("outcome") == "Promoted" and run["version"] == new.get("version")
-    if promoted and all(stage["state"] in ("Passed", "Failed", "Skipped") for stage in run["stages"]):
+    if promoted and all(
+        stage["state"] in ("Passed", "Failed", "Skipped") for stage in run["stages"]
+    ):
         return True
     if not old and run.get("id") == 1 and run.get("outcome") != "Promoted":
         return _live(case, spec, version.rv) in (new.get("version") or None, None)
@@ -715,12 +890,14 @@ def _live(case: _Case, spec: Mapping[str, Any], rv: int) -> str | None:
     return tags.pop() if len(tags) == 1 else None
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # I7, I9, R
 
 
 def _leased(case: _Case) -> Iterator[str]:
-    held = sorted((one for one in case.evidence.leases if one.done and one.rv), key=lambda one: one.rv)
+    held = sorted(
+        (one for one in case.evidence.leases if one.done and one.rv), key=lambda one: one.rv
+    )
     for write in case.evidence.by_operator():
         if write.resource == "leases" or not write.done or write.instance is None:
             continue
@@ -729,7 +906,10 @@ def _leased(case: _Case) -> Iterator[str]:
         if lease is None or not spec.get("holderIdentity"):
             yield f"instance {write.instance} wrote and nobody had the Lease: {write}"
         elif lease.instance != write.instance:
-            yield f"instance {write.instance} wrote while instance {lease.instance} had the Lease: {write}"
+            yield (
+                f"instance {write.instance} wrote while instance {lease.instance} had the "
+                f"Lease: {write}"
+            )
         elif write.received > unix(spec["renewTime"]) + float(spec["leaseDurationSeconds"]):
             yield f"instance {write.instance} wrote after its Lease had run out: {write}"
 
@@ -759,7 +939,11 @@ def _at_rest(case: _Case) -> Iterator[str]:
             yield f"job {name} has our finalizer at rest"
         if job.body["spec"].get("suspend"):
             continue
-        ends = {item["type"] for item in job.body.get("status", {}).get("conditions", ()) if item["status"] == "True"}
+        ends = {
+            item["type"]
+            for item in job.body.get("status", {}).get("conditions", ())
+            if item["status"] == "True"
+        }
         if not ends & {"Complete", "Failed"}:
             yield f"job {name} still runs and nobody waits for it"
 

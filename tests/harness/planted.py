@@ -2,7 +2,8 @@
 
     python -m tests.harness.planted effect-before-intent run --all-namespaces ...
 
-Each bug is a few lines put over the real program at its start, so that the program itself never has to be broken.
+Each bug is a few lines put over the real program at its start, so that the program itself never has
+to be broken.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def effect_before_intent() -> None:
 
 
 def job_by_chance() -> None:
-    """A Job's name is not deterministic: what was made before the crash is not found after it, and made again."""
+    """A Job's name is not deterministic: what was made before the crash is not found after it, and
+    made again."""
     from gatewright.runtime.execution import jobs
 
     create, follow, where = jobs.create_job, jobs.follow_job, jobs.job_path
@@ -53,7 +55,9 @@ class _Renaming:
         self._cluster, self._name = cluster, subject.partition("/")[2]
 
     async def create(self, path: str, body: Any) -> Any:
-        return await self._cluster.create(path, body | {"metadata": body["metadata"] | {"name": self._name}})
+        return await self._cluster.create(
+            path, body | {"metadata": body["metadata"] | {"name": self._name}}
+        )
 
     async def get(self, path: str) -> Any:
         return await self._cluster.get(path)

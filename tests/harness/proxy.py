@@ -1,15 +1,16 @@
-"""A proxy between the operator and the API server that numbers every write, and can kill the operator at any of them.
+"""A proxy between the operator and the API server that numbers every write, and can kill the
+operator at any of them.
 
-Towards the operator it speaks plain HTTP on 127.0.0.1, towards the API server HTTPS with the operator's own client
-certificate. What stands between two writes of an operator is only reading and thinking, so killing it at each write,
-in three positions, is killing it everywhere that matters:
+Towards the operator it speaks plain HTTP on 127.0.0.1, towards the API server HTTPS with the
+operator's own client certificate. What stands between two writes of an operator is only reading and
+thinking, so killing it at each write, in three positions, is killing it everywhere that matters:
 
     before      the write never reaches the API server
     committed   the API server has done it, the operator never hears of it
     after       the operator has heard of it, and had a moment to go on
 
-Reads are not numbered, and neither are Leases, whose number depends on how long things take. Watches are streamed as
-they come, and can be cut, or have single events dropped or duplicated.
+Reads are not numbered, and neither are Leases, whose number depends on how long things take.
+Watches are streamed as they come, and can be cut, or have single events dropped or duplicated.
 """
 
 from __future__ import annotations
@@ -38,18 +39,29 @@ Position = Literal["before", "committed", "after"]
 POSITIONS: tuple[Position, ...] = ("before", "committed", "after")
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 INSTANCE = "instance/"
-"""Stands in the user agent of what goes on to the API server, so that the audit log tells one process from the next."""
+"""Stands in the user agent of what goes on to the API server, so that the audit log tells one
+process from the next."""
 
 _AFTER_SECONDS = 0.005  # for the operator to read a reply and begin what follows from it
 _HOP = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer", "host"}
+    {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        "te",
+        "trailer",
+        "host",
+    }
 )
 _NOT_SENT = _HOP | {"content-length", "authorization"}  # who the operator is, the certificate says
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request of the operator. Times are `time.monotonic()`; `code` is 0 where no answer was given."""
+    """One request of the operator. Times are `time.monotonic()`; `code` is 0 where no answer was
+    given."""
 
     serial: int
     number: int | None
@@ -105,7 +117,9 @@ def kill_at(number: int, position: Position) -> Fault:
     return Fault(lambda call: call.number == number, "kill", position)
 
 
-def answer(code: int, when: Callable[[Call], bool], times: int = 1, retry_after: str | None = None) -> Fault:
+def answer(
+    code: int, when: Callable[[Call], bool], times: int = 1, retry_after: str | None = None
+) -> Fault:
     """An error instead of the API server's answer; the request does not reach it."""
     return Fault(when, "answer", code=code, times=times, retry_after=retry_after)
 
@@ -115,7 +129,8 @@ WatchAct = Literal["drop", "duplicate", "cut"]
 
 @dataclass(slots=True)
 class WatchFault:
-    """What to do with one event of a watch: the `nth` (from 1) that `when` accepts; with 0, with each of them."""
+    """What to do with one event of a watch: the `nth` (from 1) that `when` accepts; with 0, with
+    each of them."""
 
     when: Callable[[str, dict[str, Any]], bool]
     """Gets the resource and the event."""
@@ -171,11 +186,12 @@ class Proxy:
         self.kubeconfig = directory / f"proxy-{self.port}.kubeconfig"
         self.kubeconfig.write_text(json.dumps(_kubeconfig(f"http://127.0.0.1:{self.port}")))
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # What tests use
 
     def number(self, namespace: str | None, *, events: bool = False) -> None:
-        """Begin to number again from 1: the writes in a namespace, those of Events only if asked for."""
+        """Begin to number again from 1: the writes in a namespace, those of Events only if asked
+        for."""
         self._scope = _Scope(namespace, events)
 
     @property
@@ -218,15 +234,19 @@ class Proxy:
     def close(self) -> None:
         self._background.run(self._stop())
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Life
 
     async def _start(self) -> int:
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, connect=10)
+            connector=connector,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=10),
         )
-        self._runner = web.ServerRunner(web.Server(self._handle, keepalive_timeout=600), shutdown_timeout=0.1)
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, keepalive_timeout=600), shutdown_timeout=0.1
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -238,7 +258,7 @@ class Proxy:
         await self._runner.cleanup()
         await self._session.close()
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Requests
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -259,19 +279,31 @@ class Proxy:
         if self._scope.counts(request.method, parts.path):
             self._scope.count += 1
             number = self._scope.count
-        # A request belongs to the process that opened its connection, even if it is read after that one's death.
+        # A request belongs to the process that opened its connection, even if it is read after that
+        # one's death.
         instance = self._instances.setdefault(request.transport, self.instance)
         self._serial += 1
         agent = request.headers.get("User-Agent", "")
         digest = hashlib.sha256(body).hexdigest()[:16] if body else ""
         kept = body if request.method in MUTATING else b""
         call = Call(
-            self._serial, number, instance, request.method, parts.path, parts.query, agent, digest, kept, arrived
+            self._serial,
+            number,
+            instance,
+            request.method,
+            parts.path,
+            parts.query,
+            agent,
+            digest,
+            kept,
+            arrived,
         )
         self.calls.append(call)
         return call
 
-    async def _faulty(self, request: web.BaseRequest, call: Call, fault: Fault) -> web.StreamResponse:
+    async def _faulty(
+        self, request: web.BaseRequest, call: Call, fault: Fault
+    ) -> web.StreamResponse:
         if fault.act == "delay":
             await asyncio.sleep(fault.seconds)
             return await self._forward(request, call)
@@ -291,7 +323,11 @@ class Proxy:
         return self._lose(request, call, fault, response)
 
     def _lose(
-        self, request: web.BaseRequest, call: Call, fault: Fault, response: web.StreamResponse | None = None
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        fault: Fault,
+        response: web.StreamResponse | None = None,
     ) -> web.StreamResponse:
         if fault.act == "kill":
             self.kill()
@@ -300,14 +336,18 @@ class Proxy:
             request.transport.abort()
         return response or web.Response(status=502)
 
-    async def _fetch(self, call: Call, request: web.BaseRequest) -> tuple[int, dict[str, str], bytes]:
+    async def _fetch(
+        self, call: Call, request: web.BaseRequest
+    ) -> tuple[int, dict[str, str], bytes]:
         async with self._send(call, request) as found:
             content = await found.read()
             self._answered(call, found.status)
             return found.status, _passed_on(found.headers), content
 
     def _send(self, call: Call, request: web.BaseRequest) -> Any:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_SENT}
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() not in _NOT_SENT
+        }
         headers["User-Agent"] = f"{call.agent} {INSTANCE}{call.instance}"
         return self._session.request(
             call.method,
@@ -330,7 +370,7 @@ class Proxy:
     def _answered(self, call: Call, code: int) -> None:
         self.calls[call.serial - 1] = replace(call, code=code, answered=time.monotonic())
 
-    # -----------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Watches
 
     async def _stream(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
@@ -389,7 +429,12 @@ def _passed_on(headers: Any) -> dict[str, str]:
 
 
 def _status(code: int, message: str = "planted by a test") -> dict[str, Any]:
-    reasons = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+    reasons = {
+        409: "Conflict",
+        429: "TooManyRequests",
+        500: "InternalError",
+        503: "ServiceUnavailable",
+    }
     return {
         "kind": "Status",
         "apiVersion": "v1",

@@ -1,8 +1,9 @@
-"""What really happened: every version of the objects that matter, and every write, from the API server alone.
+"""What really happened: every version of the objects that matter, and every write, from the API
+server alone.
 
-Resource versions are revisions of one etcd, so they order everything that was ever written, whoever wrote it and
-whatever the clocks say. A watch begins before the operator does and must never have a gap: where the API server says
-410, the recording is torn and says so instead of passing for whole.
+Resource versions are revisions of one etcd, so they order everything that was ever written, whoever
+wrote it and whatever the clocks say. A watch begins before the operator does and must never have a
+gap: where the API server says 410, the recording is torn and says so instead of passing for whole.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class Write:
         return 200 <= self.code < 300
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.resource} {self.namespace}/{self.name} by {self.user} -> {self.code} (rv {self.rv})"
+        return (
+            f"{self.verb} {self.resource} {self.namespace}/{self.name} by {self.user} -> "
+            f"{self.code} (rv {self.rv})"
+        )
 
 
 @dataclass(slots=True)
@@ -96,13 +100,19 @@ class Histories:
 
     def of(self, resource: str, namespace: str) -> dict[str, list[Version]]:
         """Versions by name, in order."""
-        return {key[2]: list(found) for key, found in list(self.known.items()) if key[:2] == (resource, namespace)}
+        return {
+            key[2]: list(found)
+            for key, found in list(self.known.items())
+            if key[:2] == (resource, namespace)
+        }
 
 
 class Recording:
     """Watches everything in WATCHED, from its start to its `close`."""
 
-    def __init__(self, background: Background, api: Api, resources: Mapping[str, str] = WATCHED) -> None:
+    def __init__(
+        self, background: Background, api: Api, resources: Mapping[str, str] = WATCHED
+    ) -> None:
         self._api, self._background = api, background
         self.histories = Histories()
         self.torn: str | None = None
@@ -170,12 +180,16 @@ class Audit:
                 self._offset += len(line)
                 event = json.loads(line)
                 if event["verb"] in MUTATING and "objectRef" in event:
-                    (self.trials if "dryRun=" in event["requestURI"] else self.writes).append(write_of(event))
+                    (self.trials if "dryRun=" in event["requestURI"] else self.writes).append(
+                        write_of(event)
+                    )
         return self.writes
 
     def of(self, namespace: str) -> list[Write]:
         """Completed writes in a namespace, in the order in which the API server received them."""
-        return sorted((one for one in self.read() if one.namespace == namespace), key=lambda one: one.received)
+        return sorted(
+            (one for one in self.read() if one.namespace == namespace), key=lambda one: one.received
+        )
 
 
 def write_of(event: Mapping[str, Any]) -> Write:
@@ -183,10 +197,14 @@ def write_of(event: Mapping[str, Any]) -> Write:
     ref, response = event["objectRef"], event.get("responseObject")
     meta = response.get("metadata", {}) if isinstance(response, dict) else {}
     code = event.get("responseStatus", {}).get("code", 0)
-    name = ref.get("name") or (meta.get("name", "") if code < 400 else _name(event.get("requestObject")))
+    name = ref.get("name") or (
+        meta.get("name", "") if code < 400 else _name(event.get("requestObject"))
+    )
     return Write(
         verb=event["verb"],
-        resource=f"{ref['resource']}/{ref['subresource']}" if ref.get("subresource") else ref["resource"],
+        resource=f"{ref['resource']}/{ref['subresource']}"
+        if ref.get("subresource")
+        else ref["resource"],
         namespace=ref.get("namespace", ""),
         name=name,
         user=user_of(event),
@@ -210,10 +228,15 @@ def unix(text: str) -> float:
 
 
 class Leaks:
-    """Looks for seeds in files that grow, plainly and in base64; audited bodies of Secrets themselves are left out."""
+    """Looks for seeds in files that grow, plainly and in base64; audited bodies of Secrets
+    themselves are left out."""
 
     def __init__(self, seeds: Sequence[str]) -> None:
-        forms = [form for seed in seeds for form in (seed, base64.b64encode(seed.encode()).decode().rstrip("="))]
+        forms = [
+            form
+            for seed in seeds
+            for form in (seed, base64.b64encode(seed.encode()).decode().rstrip("="))
+        ]
         self._forms = [form.encode() for form in forms]
         self._offsets: dict[Path, int] = {}
         self.found: list[str] = []
@@ -228,11 +251,26 @@ class Leaks:
             whole = text[: text.rfind(b"\n") + 1]
             self._offsets[path] = start + len(whole)
             if any(form in whole for form in self._forms):
-                self.found += [f"{path.name}: {line[:300]!r}" for line in whole.splitlines() if self._tells(line)]
+                self.found += [
+                    f"{path.name}: {line[:300]!r}"
+                    for line in whole.splitlines()
+                    if self._tells(line)
+                ]
         return self.found
 
     def _tells(self, line: bytes) -> bool:
         return b'"resource":"secrets"' not in line and any(form in line for form in self._forms)
 
 
-__all__ = ["Audit", "Histories", "Leaks", "Recording", "Torn", "Version", "Write", "resource_of", "unix", "write_of"]
+__all__ = [
+    "Audit",
+    "Histories",
+    "Leaks",
+    "Recording",
+    "Torn",
+    "Version",
+    "Write",
+    "resource_of",
+    "unix",
+    "write_of",
+]

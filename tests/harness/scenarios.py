@@ -25,7 +25,13 @@ def query(name: str, namespace: str) -> str:
 
 def gate(name: str, asked: str, limit: str = "1%", **more: Any) -> dict[str, Any]:
     """A gate of the stand-in Prometheus."""
-    return {"name": name, "prometheus": {"query": asked}, "max": limit, "interval": INTERVAL, **more}
+    return {
+        "name": name,
+        "prometheus": {"query": asked},
+        "max": limit,
+        "interval": INTERVAL,
+        **more,
+    }
 
 
 def env(**values: str) -> list[dict[str, str]]:
@@ -46,9 +52,11 @@ def deploy(name: str = "deploy", **more: Any) -> dict[str, Any]:
 
 
 def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
-    """The runbook in small: migration, then a deployment in four further stages, flags, gates and bakes.
+    """The runbook in small: migration, then a deployment in four further stages, flags, gates and
+    bakes.
 
-    Stages 2 to 4 ship builds of their own, as stages of the runbook do; the last one is the version itself.
+    Stages 2 to 4 ship builds of their own, as stages of the runbook do; the last one is the version
+    itself.
     """
     errors, latency = query("errors", namespace), query("latency", namespace)
     return {
@@ -63,11 +71,21 @@ def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
                 "risk": "High",
                 "steps": [
                     job("backup", produces="backup", FAKE_OUTPUT='{"id": "b-1"}'),
-                    job("migrate", ["migrate", "$(version)", "$(steps.backup.outputs.id)"], requires=["backup"]),
+                    job(
+                        "migrate",
+                        ["migrate", "$(version)", "$(steps.backup.outputs.id)"],
+                        requires=["backup"],
+                    ),
                 ],
                 "rollback": {
                     "reach": "Release",
-                    "steps": [job("restore", ["restore", "$(steps.backup.outputs.id)"], requires=["backup"])],
+                    "steps": [
+                        job(
+                            "restore",
+                            ["restore", "$(steps.backup.outputs.id)"],
+                            requires=["backup"],
+                        )
+                    ],
                 },
             },
             {
@@ -89,7 +107,13 @@ def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
             },
             {
                 "name": "features",
-                "steps": [deploy(), {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}}}],
+                "steps": [
+                    deploy(),
+                    {
+                        "name": "flags",
+                        "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}},
+                    },
+                ],
                 "gates": [gate("errors", errors)],
                 "bake": BAKE,
             },
@@ -100,7 +124,12 @@ def five(namespace: str, version: str = "2.0.0") -> dict[str, Any]:
 
 def simple(namespace: str, version: str = "2.0.0", bake: str = BAKE, **more: Any) -> dict[str, Any]:
     """One stage: deploy, one gate, a short bake."""
-    stage = {"name": "ship", "steps": [deploy()], "gates": [gate("errors", query("errors", namespace))], "bake": bake}
+    stage = {
+        "name": "ship",
+        "steps": [deploy()],
+        "gates": [gate("errors", query("errors", namespace))],
+        "bake": bake,
+    }
     return {"version": version, "targets": [TARGET], "stages": [stage], **more}
 
 
@@ -121,29 +150,55 @@ def crash_success(namespace: str) -> dict[str, Any]:
                 "bake": "200ms",
             },
             {"name": "fixes", "steps": [deploy(version="$(version)-rc2")]},
-            {"name": "performance", "steps": [deploy(version="$(version)-rc3")], "gates": [gate("errors", errors)]},
+            {
+                "name": "performance",
+                "steps": [deploy(version="$(version)-rc3")],
+                "gates": [gate("errors", errors)],
+            },
             {
                 "name": "features",
-                "steps": [deploy(), {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "on"}}}],
+                "steps": [
+                    deploy(),
+                    {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "on"}}},
+                ],
             },
         ],
     }
 
 
 def crash_rollback(namespace: str) -> dict[str, Any]:
-    """The gate of the third stage is in breach: flags and deployment go back, the database is restored, a Job verifies."""
+    """The gate of the third stage is in breach: flags and deployment go back, the database is
+    restored, a Job verifies."""
     errors, broken = query("errors", namespace), query("broken", namespace)
-    flags = {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "on", "NEW": "1"}}}
-    restore = {"reach": "Release", "steps": [job("restore", ["restore", "$(version)"], requires=["backup"])]}
-    steps = [job("backup", produces="backup"), job("migrate", ["migrate", "$(version)"], requires=["backup"])]
+    flags = {
+        "name": "flags",
+        "flags": {"configMap": "web-flags", "set": {"VOICE": "on", "NEW": "1"}},
+    }
+    restore = {
+        "reach": "Release",
+        "steps": [job("restore", ["restore", "$(version)"], requires=["backup"])],
+    }
+    steps = [
+        job("backup", produces="backup"),
+        job("migrate", ["migrate", "$(version)"], requires=["backup"]),
+    ]
     return {
         "version": "2.0.0",
         "targets": [TARGET],
         "guards": [gate("guard", errors, "5%")],
         "stages": [
             {"name": "migration", "steps": steps, "rollback": restore},
-            {"name": "security", "steps": [deploy(version="$(version)-rc1")], "gates": [gate("errors", errors)]},
-            {"name": "fixes", "steps": [flags, deploy()], "gates": [gate("broken", broken)], "bake": "1s"},
+            {
+                "name": "security",
+                "steps": [deploy(version="$(version)-rc1")],
+                "gates": [gate("errors", errors)],
+            },
+            {
+                "name": "fixes",
+                "steps": [flags, deploy()],
+                "gates": [gate("broken", broken)],
+                "bake": "1s",
+            },
             {"name": "performance", "steps": [deploy()]},
             {"name": "features", "steps": [deploy()]},
         ],

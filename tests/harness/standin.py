@@ -22,7 +22,8 @@ Kind = Literal["Number", "NaN", "Empty", "Error"]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One answer. `at` is Unix time, `mono` the monotonic clock, both after the answer was written."""
+    """One answer. `at` is Unix time, `mono` the monotonic clock, both after the answer was
+    written."""
 
     query: str
     kind: Kind
@@ -56,7 +57,8 @@ class Page:
 
 @dataclass(slots=True)
 class StandIn:
-    """`/api/v1/query` and `/api/v1/query_range` as Prometheus has them; every other path is a page."""
+    """`/api/v1/query` and `/api/v1/query_range` as Prometheus has them; every other path is a
+    page."""
 
     background: Background
     given: list[Given] = field(default_factory=list)
@@ -94,7 +96,9 @@ class StandIn:
     def hang(self, query: str) -> None:
         self._scripts[query] = Script("Error", hang=True)
 
-    def page(self, path: str, code: int = 200, body: str = '{"status": "ok"}', delay: float = 0.0) -> None:
+    def page(
+        self, path: str, code: int = 200, body: str = '{"status": "ok"}', delay: float = 0.0
+    ) -> None:
         self.pages[path] = Page(code, body, delay)
 
     def asked(self, query: str) -> int:
@@ -133,7 +137,10 @@ class StandIn:
             return await self._page(request.path)
         fields = dict(request.query)
         if request.method == "POST":
-            fields |= {name: values[0] for name, values in parse_qs((await request.read()).decode()).items()}
+            fields |= {
+                name: values[0]
+                for name, values in parse_qs((await request.read()).decode()).items()
+            }
         query = fields.get("query", "")
         script = Script("Empty") if self.silent else self._scripts.get(query)
         if script is None:
@@ -154,11 +161,21 @@ class StandIn:
     def _remembered(self, query: str, fields: dict[str, str]) -> dict[str, Any]:
         """What the query would have been answered at each step: one series, or none."""
         self.ranged.append(query)
-        start, end, step = float(fields["start"]), float(fields["end"]), float(fields["step"].rstrip("s"))
+        start, end, step = (
+            float(fields["start"]),
+            float(fields["end"]),
+            float(fields["step"].rstrip("s")),
+        )
         times = [start + number * step for number in range(int((end - start) / step) + 1)]
-        before = [(at, next((one.value for one in reversed(self.of(query)) if one.at <= at), None)) for at in times]
+        before = [
+            (at, next((one.value for one in reversed(self.of(query)) if one.at <= at), None))
+            for at in times
+        ]
         values = [[at, repr(value)] for at, value in before if value is not None]
-        return {"resultType": "matrix", "result": [{"metric": {}, "values": values}] if values else []}
+        return {
+            "resultType": "matrix",
+            "result": [{"metric": {}, "values": values}] if values else [],
+        }
 
     def _note(self, query: str, script: Script) -> None:
         value = script.value if script.kind == "Number" else None
@@ -181,8 +198,12 @@ def _response(script: Script) -> web.Response:
         body = script.body or json.dumps(_failure("planted by a test"))
         return web.Response(status=script.code, text=body, content_type="application/json")
     shown = "NaN" if script.kind == "NaN" else repr(script.value)
-    result: list[Any] = [] if script.kind == "Empty" else [{"metric": {}, "value": [time.time(), shown]}]
-    return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
+    result: list[Any] = (
+        [] if script.kind == "Empty" else [{"metric": {}, "value": [time.time(), shown]}]
+    )
+    return web.json_response(
+        {"status": "success", "data": {"resultType": "vector", "result": result}}
+    )
 
 
 def _failure(message: str) -> dict[str, Any]:

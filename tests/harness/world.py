@@ -1,7 +1,9 @@
-"""What a cluster has beside its API server: the real controllers, and a kubelet of ours where no node runs.
+"""What a cluster has beside its API server: the real controllers, and a kubelet of ours where no
+node runs.
 
-Deployments and Jobs are acted on by the real kube-controller-manager. The pods it makes run nowhere; our kubelet
-gives them the status that a node would report, as the pod's own environment says:
+Deployments and Jobs are acted on by the real kube-controller-manager. The pods it makes run
+nowhere; our kubelet gives them the status that a node would report, as the pod's own environment
+says:
 
     FAKE_EXIT=3          ends with this exit code (default 0)
     FAKE_SECONDS=0.5     runs that long first (default 0.02)
@@ -9,12 +11,15 @@ gives them the status that a node would report, as the pod's own environment say
     FAKE_WAITING=REASON  never starts: ImagePullBackOff, CreateContainerConfigError ...
     FAKE_HANG=1          never ends
 
-What a test has put into `World.prints` for a word of the pod's Job or command is the container's log.
+What a test has put into `World.prints` for a word of the pod's Job or command is the container's
+log.
 
-A pod that is not of a Job becomes Ready and stays. Images whose tag is in `World.broken` cannot be pulled.
+A pod that is not of a Job becomes Ready and stays. Images whose tag is in `World.broken` cannot be
+pulled.
 
-The real job controller syncs once a second. Where hundreds of runs are to be made, `quick_jobs` takes its place: the
-same pods, labels, conditions and counts, without the pause, and without retries (backoffLimit is taken for 0).
+The real job controller syncs once a second. Where hundreds of runs are to be made, `quick_jobs`
+takes its place: the same pods, labels, conditions and counts, without the pause, and without
+retries (backoffLimit is taken for 0).
 """
 
 from __future__ import annotations
@@ -32,7 +37,12 @@ from tests.harness.api import MERGE, STRATEGIC, Api, ApiError
 from tests.harness.kubelet import Logs
 from tests.harness.loop import Background
 
-CONTROLLERS = ("deployment-controller", "replicaset-controller", "job-controller", "garbage-collector-controller")
+CONTROLLERS = (
+    "deployment-controller",
+    "replicaset-controller",
+    "job-controller",
+    "garbage-collector-controller",
+)
 Object = Mapping[str, Any]
 JOB = "batch.kubernetes.io/job-name"
 
@@ -69,8 +79,13 @@ class World:
             background.run(self._open("/apis/batch/v1/jobs", self._take_job))
 
     def runs(self, namespace: str, word: str = "") -> list[Ran]:
-        """Containers of Jobs that were started in a namespace, those with a word in their command or Job name."""
-        return [one for one in self.ran if one.namespace == namespace and word in " ".join((one.job, *one.command))]
+        """Containers of Jobs that were started in a namespace, those with a word in their command
+        or Job name."""
+        return [
+            one
+            for one in self.ran
+            if one.namespace == namespace and word in " ".join((one.job, *one.command))
+        ]
 
     def close(self) -> None:
         """Stop answering for the node."""
@@ -119,7 +134,11 @@ class World:
         if image.rpartition(":")[2] in self.broken:
             said = {"FAKE_WAITING": "ImagePullBackOff"}
         if "FAKE_WAITING" in said:
-            message = f'Back-off pulling image "{image}"' if "Image" in said["FAKE_WAITING"] else "planted by a test"
+            message = (
+                f'Back-off pulling image "{image}"'
+                if "Image" in said["FAKE_WAITING"]
+                else "planted by a test"
+            )
             state = {"waiting": {"reason": said["FAKE_WAITING"], "message": message}}
             await self._say(pod, "Pending", state, ready=False)
             return
@@ -128,7 +147,16 @@ class World:
             await self._say(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
             return
         command = (*container.get("command", ()), *container.get("args", ()))
-        self.ran.append(Ran(pod["metadata"]["namespace"], job, pod["metadata"]["name"], image, command, time.time()))
+        self.ran.append(
+            Ran(
+                pod["metadata"]["namespace"],
+                job,
+                pod["metadata"]["name"],
+                image,
+                command,
+                time.time(),
+            )
+        )
         seconds = float(said.get("FAKE_SECONDS", "0.02"))
         if seconds > 0.1 or "FAKE_HANG" in said:
             await self._say(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
@@ -140,10 +168,16 @@ class World:
                 await self.logs.print(pod, text)
         await asyncio.sleep(seconds)
         code = int(said.get("FAKE_EXIT", "0"))
-        ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "finishedAt": _now()}
+        ended = {
+            "exitCode": code,
+            "reason": "Completed" if code == 0 else "Error",
+            "finishedAt": _now(),
+        }
         if said.get("FAKE_OUTPUT"):
             ended["message"] = said["FAKE_OUTPUT"]
-        await self._say(pod, "Succeeded" if code == 0 else "Failed", {"terminated": ended}, ready=False)
+        await self._say(
+            pod, "Succeeded" if code == 0 else "Failed", {"terminated": ended}, ready=False
+        )
         if self._quick_jobs:
             await self._end_job(pod["metadata"]["namespace"], job, code)
 
@@ -159,7 +193,13 @@ class World:
 
     async def _start_job(self, job: Object) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
+        owner = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "controller": True,
+        }
         labels = {**template["metadata"].get("labels", {}), JOB: meta["name"]}
         own = {"generateName": f"{meta['name']}-", "labels": labels, "ownerReferences": [owner]}
         pod = {"metadata": {**template["metadata"], **own}, "spec": template["spec"]}
@@ -178,9 +218,15 @@ class World:
         reason = (
             {}
             if code == 0
-            else {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
+            else {
+                "reason": "BackoffLimitExceeded",
+                "message": "Job has reached the specified backoff limit",
+            }
         )
-        conditions = [{"type": kind, "status": "True", "lastTransitionTime": _now(), **reason} for kind in kinds]
+        conditions = [
+            {"type": kind, "status": "True", "lastTransitionTime": _now(), **reason}
+            for kind in kinds
+        ]
         status: dict[str, Any] = {"active": 0, "conditions": conditions}
         status |= {"succeeded": 1, "completionTime": _now()} if code == 0 else {"failed": 1}
         await self._job_status(job, status)
@@ -190,23 +236,40 @@ class World:
         if any(item["type"] == "Suspended" for item in job.get("status", {}).get("conditions", ())):
             return
         query = f"labelSelector={JOB}%3D{meta['name']}"
-        await self._quietly("DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods?{query}", {"gracePeriodSeconds": 0})
-        condition = {"type": "Suspended", "status": "True", "reason": "JobSuspended", "lastTransitionTime": _now()}
+        await self._quietly(
+            "DELETE",
+            f"/api/v1/namespaces/{meta['namespace']}/pods?{query}",
+            {"gracePeriodSeconds": 0},
+        )
+        condition = {
+            "type": "Suspended",
+            "status": "True",
+            "reason": "JobSuspended",
+            "lastTransitionTime": _now(),
+        }
         await self._job_status(job, {"active": 0, "startTime": None, "conditions": [condition]})
 
     async def _job_status(self, job: Object, status: Object) -> None:
         meta = job["metadata"]
         path = f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}/status"
-        await self._quietly("PATCH", path, {"metadata": {"uid": meta["uid"]}, "status": status}, MERGE)
+        await self._quietly(
+            "PATCH", path, {"metadata": {"uid": meta["uid"]}, "status": status}, MERGE
+        )
 
-    async def _say(self, pod: Mapping[str, Any], phase: str, state: Mapping[str, Any], ready: bool) -> None:
+    async def _say(
+        self, pod: Mapping[str, Any], phase: str, state: Mapping[str, Any], ready: bool
+    ) -> None:
         container = pod["spec"]["containers"][0]
         truth = "True" if ready else "False"
         status = {
             "phase": phase,
             "startTime": _now(),
             "conditions": [
-                {"type": kind, "status": truth if "Ready" in kind else "True", "lastTransitionTime": _now()}
+                {
+                    "type": kind,
+                    "status": truth if "Ready" in kind else "True",
+                    "lastTransitionTime": _now(),
+                }
                 for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
             ],
             "containerStatuses": [

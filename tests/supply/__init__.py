@@ -1,11 +1,12 @@
-"""What the image is made of: whether it is known to be broken, a list of it, and the base it stands on.
+"""What the image is made of: whether it is known to be broken, a list of it, and the base it stands
+on.
 
     python -m tests.supply audit       known vulnerabilities of what requirements/ locks
     python -m tests.supply sbom        dist/gatewright.cdx.json, what is in the image; with --image also the base's packages
     python -m tests.supply pin-base    the newest digest of the base image, into the Dockerfile
 
-`sbom` reads this checkout alone, `pin-base` asks the image's registry, `audit` asks the database of advisories. Where
-these do not answer, the command fails.
+`sbom` reads this checkout alone, `pin-base` asks the image's registry, `audit` asks the database of
+advisories. Where these do not answer, the command fails.
 """
 
 from __future__ import annotations
@@ -28,5 +29,9 @@ def locked(path: Path) -> Iterator[tuple[Requirement, list[str]]]:
     for entry in re.split(r"^(?=[a-z0-9])", path.read_text(), flags=re.MULTILINE)[1:]:
         requirement, *rest = entry.splitlines()
         comments = " ".join(line.strip(" #") for line in rest if line.lstrip().startswith("#"))
-        via = [word for word in comments.removeprefix("via").split() if re.fullmatch(r"[a-z0-9-]+", word)]
+        via = [
+            word
+            for word in comments.removeprefix("via").split()
+            if re.fullmatch(r"[a-z0-9-]+", word)
+        ]
         yield Requirement(requirement.removesuffix("\\").strip()), via

@@ -18,10 +18,14 @@ COMMANDS = {
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.supply", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.supply",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--image", default="", help="sbom: look into this image instead of the checkout; needs syft")
+    parser.add_argument(
+        "--image", default="", help="sbom: look into this image instead of the checkout; needs syft"
+    )
     options = parser.parse_args(arguments)
     try:
         print(f"{options.command}: {COMMANDS[options.command](options.image)}")

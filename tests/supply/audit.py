@@ -1,8 +1,8 @@
 """Known vulnerabilities of everything that is locked, by pip-audit.
 
-An audit that finds nothing looks like one that asked nobody. So the source is first asked about a version whose
-vulnerability everybody knows: one that does not know it is no source, and the audit fails. What could not be audited fails it,
-too; without --strict pip-audit would pass over that.
+An audit that finds nothing looks like one that asked nobody. So the source is first asked about a
+version whose vulnerability everybody knows: one that does not know it is no source, and the audit
+fails. What could not be audited fails it, too; without --strict pip-audit would pass over that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tests.supply import ROOT, SupplyError, locked
 OPERATOR = ROOT / "requirements" / "operator.txt"
 DEVELOPERS = ROOT / "requirements" / "dev.txt"
 KNOWN = ("django", "2.2.1")
-"""CVE-2019-12308, known since June 2019; of a package that is not locked, since pip-audit takes one version of each."""
+"""CVE-2019-12308, known since June 2019; of a package that is not locked, since pip-audit takes one
+version of each."""
 
 ACCEPTED: Mapping[str, str] = {}
 """Advisories that do not concern Gatewright: the id, and why that is so."""
@@ -31,7 +32,8 @@ def audit(
     osv_url: str | None = None,
     accepted: Mapping[str, str] = ACCEPTED,
 ) -> str:
-    """Audit lock files; returns what was audited. Raises SupplyError for a vulnerability, and for whatever was not audited.
+    """Audit lock files; returns what was audited. Raises SupplyError for a vulnerability, and for
+    whatever was not audited.
 
     `osv_url`: the query of another service that speaks OSV; else that of osv.dev."""
     packages = _without_known(_ask(files, osv_url))
@@ -45,14 +47,20 @@ def audit(
             if not names & accepted.keys():
                 problems.append(_said(package, hole, names))
 
-    problems += [f"{name} is accepted, and found no more: take it out" for name in accepted.keys() - found]
+    problems += [
+        f"{name} is accepted, and found no more: take it out" for name in accepted.keys() - found
+    ]
     if problems:
         raise SupplyError("\n".join(sorted(problems)))
-    return f"{len(packages)} packages of {', '.join(path.name for path in files)}: no known vulnerability"
+    return (
+        f"{len(packages)} packages of {', '.join(path.name for path in files)}: no known "
+        "vulnerability"
+    )
 
 
 def _ask(files: Sequence[Path], osv_url: str | None) -> list[dict[str, Any]]:
-    """What pip-audit says of each package, the known one included: `{name, version, vulns: [{id, aliases, fix_versions}]}`."""
+    """What pip-audit says of each package, the known one included: `{name, version, vulns: [{id,
+    aliases, fix_versions}]}`."""
     command = [
         sys.executable,
         "-m",
@@ -78,7 +86,8 @@ def _ask(files: Sequence[Path], osv_url: str | None) -> list[dict[str, Any]]:
 
 
 def _without_known(packages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The packages that were asked about. Raises SupplyError where the known vulnerability was not told."""
+    """The packages that were asked about. Raises SupplyError where the known vulnerability was not
+    told."""
     others, told = [], False
     for package in packages:
         if (package["name"], package.get("version")) == KNOWN:
@@ -88,7 +97,8 @@ def _without_known(packages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     if not told:
         name, version = KNOWN
         raise SupplyError(
-            f"the source of advisories knows of none for {name} {version}, which has one: nothing was audited"
+            f"the source of advisories knows of none for {name} {version}, which has one: "
+            "nothing was audited"
         )
     return others
 
@@ -103,11 +113,15 @@ def _refuse_gaps(files: Iterable[Path], packages: Iterable[Mapping[str, Any]]) -
     }
     missing = wanted - {(package["name"], package.get("version")) for package in packages}
     if missing:
-        raise SupplyError(f"not audited: {', '.join(f'{name} {version}' for name, version in sorted(missing))}")
+        raise SupplyError(
+            f"not audited: {', '.join(f'{name} {version}' for name, version in sorted(missing))}"
+        )
 
 
 def _said(package: Mapping[str, Any], hole: Mapping[str, Any], names: Iterable[str]) -> str:
-    fixed = f"fixed in {', '.join(hole['fix_versions'])}" if hole["fix_versions"] else "not fixed yet"
+    fixed = (
+        f"fixed in {', '.join(hole['fix_versions'])}" if hole["fix_versions"] else "not fixed yet"
+    )
     shipped = package["name"] in {requirement.name for requirement, _ in locked(OPERATOR)}
     where = "in the image" if shipped else "developers only"
     return f"{package['name']} {package['version']} ({where}): {', '.join(sorted(names))}, {fixed}"

@@ -19,7 +19,8 @@ ASKING: tuple[tuple[str, ...], ...] = (
     ("docker", "buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}"),
     ("skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}"),
 )
-"""Programs that ask a registry for the digest of an index; skopeo wants its transport before the name."""
+"""Programs that ask a registry for the digest of an index; skopeo wants its transport before the
+name."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,16 @@ def pinned(dockerfile: Path = DOCKERFILE) -> Base:
     """The base that a Dockerfile names. Raises SupplyError where that has no digest."""
     match = _LINE.search(dockerfile.read_text())
     if match is None or not DIGEST.fullmatch(match["digest"]):
-        raise SupplyError(f"{dockerfile.name}: ARG BASE is not name:tag@sha256:...; make pin-base needs one to replace")
+        raise SupplyError(
+            f"{dockerfile.name}: ARG BASE is not name:tag@sha256:...; make pin-base needs "
+            "one to replace"
+        )
     return Base(match["name"], match["tag"], match["digest"])
 
 
 def pin(dockerfile: Path = DOCKERFILE) -> str:
-    """Write the newest digest of the tag into a Dockerfile; returns what was done. Raises SupplyError, and writes nothing."""
+    """Write the newest digest of the tag into a Dockerfile; returns what was done. Raises
+    SupplyError, and writes nothing."""
     base = pinned(dockerfile)
     digest = _ask(f"{base.name}:{base.tag}")
     if digest == base.digest:
@@ -60,7 +65,9 @@ def _ask(image: str) -> str:
         done = _run([*command, target])
         if done.returncode == 0 and DIGEST.fullmatch(done.stdout.strip()):
             return done.stdout.strip()
-        problems.append(f"{command[0]}: {(done.stderr or done.stdout).strip()[-300:] or 'said no digest'}")
+        problems.append(
+            f"{command[0]}: {(done.stderr or done.stdout).strip()[-300:] or 'said no digest'}"
+        )
     raise SupplyError(f"no registry told the digest of {image}: {'; '.join(problems)}")
 
 

@@ -1,8 +1,9 @@
-"""What is in the image, as CycloneDX has it: Gatewright, what requirements/operator.txt locks, and the base by its digest.
+"""What is in the image, as CycloneDX has it: Gatewright, what requirements/operator.txt locks, and
+the base by its digest.
 
-cyclonedx-py reads the lock file. Added here are the base, who needs what, and that a package for another platform is
-locked but not in the image. What is in the base, `image` tells of an image that was built. The same checkout gives the
-same bytes.
+cyclonedx-py reads the lock file. Added here are the base, who needs what, and that a package for
+another platform is locked but not in the image. What is in the base, `image` tells of an image that
+was built. The same checkout gives the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _ROOT, _BASE = "root-component", "base"
 
 
 def write(target: Path = TARGET) -> str:
-    """Write the bill of materials; returns what was done. Raises SupplyError where it is not as the schema wants it."""
+    """Write the bill of materials; returns what was done. Raises SupplyError where it is not as the
+    schema wants it."""
     bill = _of_requirements()
     _complete(bill)
     save(bill, target)
@@ -50,15 +52,28 @@ def save(bill: dict[str, Any], target: Path) -> None:
     """Write a bill of materials. Raises SupplyError where it is not as the schema wants it."""
     text = json.dumps(bill, indent=1, sort_keys=True) + "\n"
     if (error := JsonStrictValidator(SPEC).validate_str(text)) is not None:
-        raise SupplyError(f"the bill of materials is not as CycloneDX {SPEC.to_version()} wants it: {error}")
+        raise SupplyError(
+            f"the bill of materials is not as CycloneDX {SPEC.to_version()} wants it: {error}"
+        )
 
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
 
 
 def _of_requirements() -> dict[str, Any]:
-    command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible", "--no-validate"]
-    command += [f"--spec-version={SPEC.to_version()}", f"--pyproject={ROOT / 'pyproject.toml'}", str(REQUIREMENTS)]
+    command = [
+        sys.executable,
+        "-m",
+        "cyclonedx_py",
+        "requirements",
+        "--output-reproducible",
+        "--no-validate",
+    ]
+    command += [
+        f"--spec-version={SPEC.to_version()}",
+        f"--pyproject={ROOT / 'pyproject.toml'}",
+        str(REQUIREMENTS),
+    ]
     # With an epoch it would write a timestamp.
     environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -70,7 +85,9 @@ def _of_requirements() -> dict[str, Any]:
 
 def scope(requirement: Requirement) -> str:
     """Whether the image has a locked package: some are locked for other platforms alone."""
-    return "required" if not requirement.marker or requirement.marker.evaluate(IMAGE) else "excluded"
+    return (
+        "required" if not requirement.marker or requirement.marker.evaluate(IMAGE) else "excluded"
+    )
 
 
 def _complete(bill: dict[str, Any]) -> None:
@@ -86,7 +103,9 @@ def _complete(bill: dict[str, Any]) -> None:
 
     base = _container(pinned())
     bill["components"] = [base, *(parts[name] for name in sorted(parts))]
-    needs: dict[str, list[str]] = {_ROOT: [_BASE], _BASE: []} | {part["purl"]: [] for part in parts.values()}
+    needs: dict[str, list[str]] = {_ROOT: [_BASE], _BASE: []} | {
+        part["purl"]: [] for part in parts.values()
+    }
     for name, via in needed_by.items():
         for one in via:
             needs[_ROOT if one == "gatewright" else parts[one]["purl"]].append(parts[name]["purl"])

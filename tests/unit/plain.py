@@ -1,4 +1,5 @@
-"""A cluster of plain objects for tests of targets: it answers, applies patches for real, and counts what it was asked."""
+"""A cluster of plain objects for tests of targets: it answers, applies patches for real, and counts
+what it was asked."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 
 
 class Cluster:
-    """`ports.Cluster`, by path; a write gives an object the next resourceVersion, and a changed spec a generation."""
+    """`ports.Cluster`, by path; a write gives an object the next resourceVersion, and a changed
+    spec a generation."""
 
     def __init__(self, objects: Mapping[str, dict[str, Any]] | None = None) -> None:
         self.objects = dict(objects or {})
@@ -39,14 +41,19 @@ class Cluster:
         self, path: str, selector: str = "", fields: str = "", *, keep: Keep = keep_whole_object
     ) -> list[dict[str, Any]]:
         self.asked.append(f"list {path} {selector}{fields}")
-        found = [copy.deepcopy(item) for where, item in sorted(self.objects.items()) if where.startswith(f"{path}/")]
+        found = [
+            copy.deepcopy(item)
+            for where, item in sorted(self.objects.items())
+            if where.startswith(f"{path}/")
+        ]
         wanted = dict(part.split("=") for part in fields.split(",") if part)
         labels = dict(part.split("=") for part in selector.split(",") if part)
         listed = [
             item
             for item in found
             if all(
-                item["involvedObject"][key.removeprefix("involvedObject.")] == value for key, value in wanted.items()
+                item["involvedObject"][key.removeprefix("involvedObject.")] == value
+                for key, value in wanted.items()
             )
             and labels.items() <= item["metadata"].get("labels", {}).items()
         ]
@@ -58,7 +65,9 @@ class Cluster:
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         raise AssertionError(path)
 
-    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+    async def patch(
+        self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
+    ) -> dict[str, Any]:
         assert kind == "json"
         if self.interrupt is not None:
             interrupt, self.interrupt = self.interrupt, None
@@ -89,7 +98,10 @@ class Cluster:
         before = self.objects[path]
         generation = meta.get("generation", 1) + (changed["spec"] != before["spec"])
         version = str(int(before["metadata"]["resourceVersion"]) + 1)
-        self.objects[path] = {**changed, "metadata": {**meta, "resourceVersion": version, "generation": generation}}
+        self.objects[path] = {
+            **changed,
+            "metadata": {**meta, "resourceVersion": version, "generation": generation},
+        }
         return copy.deepcopy(self.objects[path])
 
     def change(self, path: str, **status: Any) -> None:
@@ -114,14 +126,26 @@ class Cluster:
         return copy.deepcopy(self.objects[path])
 
 
-def deployment(uid: str, replicas: int = 3, image: str = "shop/web:2.3.1", **status: Any) -> dict[str, Any]:
+def deployment(
+    uid: str, replicas: int = 3, image: str = "shop/web:2.3.1", **status: Any
+) -> dict[str, Any]:
     """A Deployment whose pods are all available, as the API server has it."""
     counted = {"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas}
     counted |= {"availableReplicas": replicas, "observedGeneration": 1}
     return {
         "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": NAMESPACE, "uid": uid, "resourceVersion": "10", "generation": 1},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template(image)},
+        "metadata": {
+            "name": "web",
+            "namespace": NAMESPACE,
+            "uid": uid,
+            "resourceVersion": "10",
+            "generation": 1,
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": template(image),
+        },
         "status": counted | status,
     }
 
@@ -151,15 +175,28 @@ def template(image: str = "shop/web:2.3.1") -> dict[str, Any]:
     }
 
 
-def statefulset(uid: str, replicas: int = 3, image: str = "shop/db:1.0", **status: Any) -> dict[str, Any]:
+def statefulset(
+    uid: str, replicas: int = 3, image: str = "shop/db:1.0", **status: Any
+) -> dict[str, Any]:
     """A StatefulSet that is complete."""
-    counted = {"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas, "observedGeneration": 1}
+    counted = {
+        "replicas": replicas,
+        "updatedReplicas": replicas,
+        "readyReplicas": replicas,
+        "observedGeneration": 1,
+    }
     revisions = {"currentRevision": "db-a", "updateRevision": "db-a", "availableReplicas": replicas}
     containers = [{"name": "db", "image": image, "resources": {}}]
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
     return {
         "kind": "StatefulSet",
-        "metadata": {"name": "db", "namespace": NAMESPACE, "uid": uid, "resourceVersion": "10", "generation": 1},
+        "metadata": {
+            "name": "db",
+            "namespace": NAMESPACE,
+            "uid": uid,
+            "resourceVersion": "10",
+            "generation": 1,
+        },
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": "db"}},
@@ -175,7 +212,13 @@ def manager(name: str, time: str, *place: str, subresource: str = "") -> dict[st
     fields: dict[str, Any] = {}
     for part in reversed(place):
         fields = {part: fields}
-    entry = {"manager": name, "operation": "Update", "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields}
+    entry = {
+        "manager": name,
+        "operation": "Update",
+        "time": time,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    }
     return entry | ({"subresource": subresource} if subresource else {})
 
 

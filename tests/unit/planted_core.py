@@ -1,4 +1,5 @@
-"""Faults that the core once had, or might have, each to be planted while the model walks: it must find every one.
+"""Faults that the core once had, or might have, each to be planted while the model walks: it must
+find every one.
 
 A fault replaces one function wherever the core has imported it by name.
 """
@@ -111,7 +112,9 @@ PLANTED: Mapping[str, Plant] = {
 """By name, how it is planted."""
 
 
-def _everywhere(patch: pytest.MonkeyPatch, right: Callable[..., Any], wrong: Callable[..., Any]) -> None:
+def _everywhere(
+    patch: pytest.MonkeyPatch, right: Callable[..., Any], wrong: Callable[..., Any]
+) -> None:
     """Plant a function in the place of another, under whichever name a module has it."""
     for name, module in list(sys.modules.items()):
         if module is None or not name.startswith(("gatewright.", "tests.unit.model")):

@@ -1,4 +1,5 @@
-"""A Release in a simulated world: the pure core with a scripted clock, cluster and provider. No I/O."""
+"""A Release in a simulated world: the pure core with a scripted clock, cluster and provider. No
+I/O."""
 
 from __future__ import annotations
 
@@ -45,7 +46,11 @@ def spec(version: str = "2.0", **changes: Any) -> dict[str, Any]:
                 "name": "migrate",
                 "steps": [
                     {"name": "backup", "job": {"image": "tools"}, "produces": "backup"},
-                    {"name": "migrate", "job": {"image": "tools:$(version)"}, "requires": ["backup"]},
+                    {
+                        "name": "migrate",
+                        "job": {"image": "tools:$(version)"},
+                        "requires": ["backup"],
+                    },
                 ],
                 "rollback": {
                     "steps": [
@@ -141,19 +146,36 @@ class World:
     """Whether answers reach their Interventions at once."""
     people: int = 0
     looking: str | None = None
-    """What is looked at and not seen yet, in words, or empty while that is no news; None where everything is seen."""
+    """What is looked at and not seen yet, in words, or empty while that is no news; None where
+    everything is seen."""
 
     def view(self) -> View:
         parsed = ReleaseSpec.model_validate(self.spec)
         if self.unreadable:
             return View(
-                "shop", "web", "uid-1", self.generation, None, self.status.model_copy(deep=True), ("spec: cannot be read",),
-                self.deleting, self.finalized, tuple(self.open_interventions),
-            )  # fmt: skip
+                "shop",
+                "web",
+                "uid-1",
+                self.generation,
+                None,
+                self.status.model_copy(deep=True),
+                ("spec: cannot be read",),
+                self.deleting,
+                self.finalized,
+                tuple(self.open_interventions),
+            )
         return View(
-            "shop", "web", "uid-1", self.generation, parsed, self.status.model_copy(deep=True), tuple(find_problems(parsed)),
-            self.deleting, self.finalized, tuple(self.open_interventions),
-        )  # fmt: skip
+            "shop",
+            "web",
+            "uid-1",
+            self.generation,
+            parsed,
+            self.status.model_copy(deep=True),
+            tuple(find_problems(parsed)),
+            self.deleting,
+            self.finalized,
+            tuple(self.open_interventions),
+        )
 
     def observe(self, wants: Needs) -> Observation:
         sights = {
@@ -182,9 +204,13 @@ class World:
             unwatched=self.unwatched,
             kept=self.pinned(),
             resting=None if under_way else self.left(),
-            snapshots=self.data[run.revision]["snapshots"] if wants.snapshots and run is not None else None,
+            snapshots=self.data[run.revision]["snapshots"]
+            if wants.snapshots and run is not None
+            else None,
             promoted=good["snapshots"] if good else {},
-            inherited=self.data[run.revision]["snapshots"] if broken and run is not None and not self.lost else None,
+            inherited=self.data[run.revision]["snapshots"]
+            if broken and run is not None and not self.lost
+            else None,
             lost=self.lost if broken else "",
             unconnected=self.unconnected,
             looking=(self.looking or "") if wants.live_states else "",
@@ -194,7 +220,11 @@ class World:
     def left(self) -> dict[str, Any]:
         """At rest: what was promoted, or what a rollback has left."""
         live = self.status.live
-        if live is None or live.snapshot is None or (self.status.run and self.status.run.outcome is None):
+        if (
+            live is None
+            or live.snapshot is None
+            or (self.status.run and self.status.run.outcome is None)
+        ):
             return {}
         return resting.left_subjects(self.data[live.snapshot])
 
@@ -205,10 +235,14 @@ class World:
         if holding.subject != "target/web":
             return Standing(self.changed.get(holding.subject, ""))
         wanted = self._wanted(holding)
-        different = f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
+        different = (
+            f"Deployment web runs {self.live} instead of {wanted}" if self.live != wanted else ""
+        )
         if holding.unproved and self.unproved and not different:
             different = f"target/web has not rolled out what the run wants: {self.unproved}"
-        trouble = self.ails if "restore" in [item.kind for item in holding.operations] else self.trouble
+        trouble = (
+            self.ails if "restore" in [item.kind for item in holding.operations] else self.trouble
+        )
         at = (self.now if trouble else self.troubled) if holding.window is not None else None
         return Standing(
             different,
@@ -227,7 +261,13 @@ class World:
             elif operation.kind == "restore":
                 run = self.status.run
                 under_way = run is not None and run.outcome is None
-                name = run.revision if under_way and run else self.status.live.snapshot if self.status.live else ""
+                name = (
+                    run.revision
+                    if under_way and run
+                    else self.status.live.snapshot
+                    if self.status.live
+                    else ""
+                )
                 wanted = self.data[name or ""]["snapshots"]["target/web"]["of"]
         return wanted
 
@@ -237,13 +277,17 @@ class World:
 
     def wants(self, view: View) -> Needs:
         under_way = view.run is not None
-        return find_needs(view, self.body if under_way else None, self.now, self.pinned(), self.left())
+        return find_needs(
+            view, self.body if under_way else None, self.now, self.pinned(), self.left()
+        )
 
     def tick(self) -> Decision:
         """One decision, carried out."""
         view = self.view()
         decision = decide(view, self.observe(self.wants(view)))
-        assert decide(view, self.observe(self.wants(view))).status == decision.status, "decide is pure"
+        assert decide(view, self.observe(self.wants(view))).status == decision.status, (
+            "decide is pure"
+        )
         if dump(decision.status) != dump(self.status):
             self.writes += not decision.deferrable
         self.unwatched = 0.0
@@ -254,10 +298,15 @@ class World:
             self.kept = dict(decision.revision.data["snapshots"])
             self.data[decision.revision.name] = decision.revision.data
         if decision.revision is not None and "body" in decision.revision.data:
-            self.body = self.revisions[decision.revision.name] = unpin_spec(decision.revision.data["body"])
+            self.body = self.revisions[decision.revision.name] = unpin_spec(
+                decision.revision.data["body"]
+            )
         if decision.prune_revisions:
             status = self.status
-            needed = {status.run.revision if status.run else "", *followups.revisions_in_use(status)}
+            needed = {
+                status.run.revision if status.run else "",
+                *followups.revisions_in_use(status),
+            }
             needed |= {past.revision for past in status.history if past.revision}
             self.revisions = {name: body for name, body in self.revisions.items() if name in needed}
         for operation in decision.operations:
@@ -265,7 +314,9 @@ class World:
         if decision.remove_finalizer:
             self.finalized = False
         answered = {item.uid for item in self.status.interventions}
-        self.open_interventions = [act for act in self.open_interventions if not self.told or act.uid not in answered]
+        self.open_interventions = [
+            act for act in self.open_interventions if not self.told or act.uid not in answered
+        ]
         return decision
 
     def settle(self) -> World:
@@ -300,16 +351,22 @@ class World:
         """Somebody makes an Intervention; what came of it, None where nothing did yet."""
         self.people += 1
         uid = f"itv-{self.people}"
-        self.open_interventions.append(Intervention(uid, f"web-{action.lower()}-{self.people}", action, by, **more))
+        self.open_interventions.append(
+            Intervention(uid, f"web-{action.lower()}-{self.people}", action, by, **more)
+        )
         self.settle()
         return next((item for item in self.status.interventions if item.uid == uid), None)
 
     def done(self, kind: str | None = None) -> list[str]:
         """What was performed, as `kind subject`, Job names shortened to their step."""
-        return [f"{item.kind} {_short(item)}" for item in self.performed if kind in (None, item.kind)]
+        return [
+            f"{item.kind} {_short(item)}" for item in self.performed if kind in (None, item.kind)
+        ]
 
     def _perform(self, operation: Operation) -> None:
-        again = operation.kind not in ("stop", "restore") and operation.id in {item.id for item in self.performed}
+        again = operation.kind not in ("stop", "restore") and operation.id in {
+            item.id for item in self.performed
+        }
         assert not again, f"{operation.id} twice"
         if operation.kind == "restore" and operation.subject in self.refused:
             self.turned_down.add(operation.id)
@@ -335,11 +392,23 @@ class World:
         if operation.id not in {item.id for item in self.performed}:
             return Progress("Absent")
         if operation.kind == "stop":
-            return Progress("Running", "its pods are still ending") if self.unstoppable else Progress("Succeeded")
-        if operation.kind == "restore" and operation.subject == "target/web" and self.live != self._returned():
+            return (
+                Progress("Running", "its pods are still ending")
+                if self.unstoppable
+                else Progress("Succeeded")
+            )
+        if (
+            operation.kind == "restore"
+            and operation.subject == "target/web"
+            and self.live != self._returned()
+        ):
             # What others have overwritten, when it is time to restore it once more.
             return Progress("Absent", f"Deployment web runs {self.live}")
-        if operation.kind == "restore" and self.unready_until and self.unready_until not in " ".join(self.done()):
+        if (
+            operation.kind == "restore"
+            and self.unready_until
+            and self.unready_until not in " ".join(self.done())
+        ):
             return Progress("Running", "0 of 1 replicas available")
         step = _short(operation).partition("/")[2]
         if step in self.slow or operation.kind == "ask":
@@ -354,7 +423,9 @@ class World:
         if state == "Silent":
             return Verdict("Failed", 0.0, Sample(1.0, "NoData"), "NoData")
         kind = {"Passing": "Good", "Holding": "NoData"}.get(state, "Breach")
-        sample = Sample(1.0, kind, 0.05 if kind == "Breach" else 0.001, "5% > 1%" if kind == "Breach" else "")  # type: ignore[arg-type]
+        sample = Sample(
+            1.0, kind, 0.05 if kind == "Breach" else 0.001, "5% > 1%" if kind == "Breach" else ""
+        )  # type: ignore[arg-type]
         return Verdict(state, 0.0, sample, "NoData" if state == "Holding" else "Breach")  # type: ignore[arg-type]
 
 

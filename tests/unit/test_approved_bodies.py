@@ -1,4 +1,5 @@
-"""What people have said belongs to the body that they saw: an edit that a Retry takes up asks them again."""
+"""What people have said belongs to the body that they saw: an edit that a Retry takes up asks them
+again."""
 
 from __future__ import annotations
 
@@ -75,9 +76,14 @@ def test_what_was_approved_is_asked_again_for_an_edited_body(asking: Any) -> Non
     world = asking()
     edit(world)
     said = world.act("Retry", by="mallory")
-    assert said.result == "Accepted" and "its edit counts now: step migrate of stage migrate changed" in said.message
+    assert (
+        said.result == "Accepted"
+        and "its edit counts now: step migrate of stage migrate changed" in said.message
+    )
     world.later(30)
-    assert "evil:1" not in images(world), "nothing of the edit runs under what was said to another body"
+    assert "evil:1" not in images(world), (
+        "nothing of the edit runs under what was said to another body"
+    )
     assert world.status.state == "WaitingForPerson"
     waits = world.status.waitingFor.message
     assert "go" in waits and "approval by managers" in waits
@@ -118,7 +124,10 @@ def test_an_edit_cannot_take_away_or_alter_what_people_were_asked_for(asking: An
         world.spec = edited
         edit(world)
         said = world.act("Retry")
-        assert "the edit does not count before the next run: it changes" in said.message and "go" in said.message
+        assert (
+            "the edit does not count before the next run: it changes" in said.message
+            and "go" in said.message
+        )
         assert "evil:1" not in images(world.later(12)) and world.status.run.outcome == "Promoted"
 
 
@@ -165,7 +174,9 @@ def test_what_was_done_by_hand_in_the_stage_is_asked_again() -> None:
 
 def test_what_was_done_by_hand_in_a_stage_that_is_over_stays_done() -> None:
     found = spec()
-    found["stages"].insert(0, {"name": "keys", "steps": [{"name": "keys", "confirm": {"instructions": "Rotate."}}]})
+    found["stages"].insert(
+        0, {"name": "keys", "steps": [{"name": "keys", "confirm": {"instructions": "Rotate."}}]}
+    )
     world = _failed(found)
     edit(world)
     world.act("Retry")
@@ -190,10 +201,14 @@ def test_who_is_asked_again_may_say_no(asking: Any) -> None:
     edit(world)
     world.act("Retry")
     assert world.act("Reject", by="bo", reason="who wrote this?").result == "Accepted"
-    assert world.status.state == "Paused" and "rejected by bo: who wrote this?" in world.status.message
+    assert (
+        world.status.state == "Paused" and "rejected by bo: who wrote this?" in world.status.message
+    )
     world.later(30)
     world.act("Retry")
-    assert world.later(30).status.state == "WaitingForPerson", "no is no, also to a Retry without an edit"
+    assert world.later(30).status.state == "WaitingForPerson", (
+        "no is no, also to a Retry without an edit"
+    )
     assert "evil:1" not in images(world)
     _yes(world)
     assert world.later(12).status.run.outcome == "Promoted"
@@ -206,7 +221,8 @@ def test_going_past_the_stage_is_not_going_past_the_question(asking: Any) -> Non
     world.act("Retry")
     assert world.act("Skip", stage="migrate", **MANAGER).result == "Accepted"
     world.later(30)
-    if asking is asking_in_the_stage:  # whoever skips the stage has to be asked in the approval's place
+    # Whoever skips the stage has to be asked in the approval's place.
+    if asking is asking_in_the_stage:
         assert world.status.run.stages[0].steps[1].skippedBy == "ana"
         return
     assert world.status.state == "WaitingForPerson" and world.done("apply") == []
@@ -221,7 +237,9 @@ def test_past_the_last_stage_the_question_stays() -> None:
     edit(world)
     world.act("Retry")
     world.act("Skip", stage="migrate")
-    assert world.later(30).status.state == "WaitingForPerson", "nothing is promoted that nobody has approved"
+    assert world.later(30).status.state == "WaitingForPerson", (
+        "nothing is promoted that nobody has approved"
+    )
     assert "all stages passed" in world.status.message
     world.act("Reject")
     assert world.settle().status.run.outcome == "RolledBack"
@@ -242,7 +260,10 @@ def test_all_changes_of_the_run_are_told_until_it_ends() -> None:
     world.act("Reject")
     edit(world, guards=[])
     world.act("Retry")
-    assert world.status.run.edits == ["guard health removed", "step migrate of stage migrate changed"]
+    assert world.status.run.edits == [
+        "guard health removed",
+        "step migrate of stage migrate changed",
+    ]
     assert "guard health removed" in world.status.waitingFor.message
 
 
@@ -266,11 +287,18 @@ def test_questions_that_are_open_keep_the_clocks_still_and_nothing_is_written() 
     world.act("Retry")
     writes, before = world.writes, dump(world.status)
     world.later(600)
-    assert world.writes == writes and dump(world.status) == before and world.status.run.held is not None
+    assert (
+        world.writes == writes
+        and dump(world.status) == before
+        and world.status.run.held is not None
+    )
 
 
 def test_two_questions_are_told_one_after_the_other() -> None:
-    found = spec(preflight=[deepcopy(GO)], notify=[{"events": ["ApprovalNeeded"], "slack": {"channel": "#x"}}])
+    found = spec(
+        preflight=[deepcopy(GO)],
+        notify=[{"events": ["ApprovalNeeded"], "slack": {"channel": "#x"}}],
+    )
     found["stages"].insert(0, {"name": "ask", "steps": [deepcopy(GO)]})
     world = _failed(found)
     known = {notice.id for notice in world.status.notices}
@@ -280,10 +308,13 @@ def test_two_questions_are_told_one_after_the_other() -> None:
     assert world.act("Approve", gate="go", **MANAGER).result == "Accepted"
     assert world.act("Approve", stage="ask", **MANAGER).result == "Accepted"
     told = [notice.id for notice in world.status.notices if notice.id not in known]
-    assert told == ["1.ApprovalNeeded.again.check-go.4", "1.ApprovalNeeded.again.step-go-of-stage-ask.4"]
+    assert told == [
+        "1.ApprovalNeeded.again.check-go.4",
+        "1.ApprovalNeeded.again.step-go-of-stage-ask.4",
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What somebody has looked at
 
 
@@ -296,11 +327,16 @@ def test_an_approval_counts_for_the_spec_that_was_looked_at_and_no_other() -> No
     world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
     said = world.act("Approve", spec_hash="0" * 32, **MANAGER)
     assert said.result == "Refused"
-    assert "the Release was edited since it was looked at: what run 1 has pinned has specHash" in said.message
+    assert (
+        "the Release was edited since it was looked at: what run 1 has pinned has specHash"
+        in said.message
+    )
     assert "look again (kubectl release explain web)" in said.message and said.specHash is None
     assert world.status.run.phase == "Preflight"
     said = world.act("Approve", spec_hash=world.status.run.specHash, **MANAGER)
-    assert said.result == "Accepted" and said.specHash == looked_at(world) == world.status.run.specHash
+    assert (
+        said.result == "Accepted" and said.specHash == looked_at(world) == world.status.run.specHash
+    )
 
 
 def test_who_looked_at_an_edit_that_the_run_has_not_pinned_is_told() -> None:
@@ -328,7 +364,11 @@ def test_a_retry_takes_up_the_spec_that_was_looked_at_and_no_other() -> None:
     before = looked_at(world)
     edit(world)
     said = world.act("Retry", spec_hash=before)
-    assert said.result == "Refused" and "its spec has specHash" in said.message and world.status.state == "Paused"
+    assert (
+        said.result == "Refused"
+        and "its spec has specHash" in said.message
+        and world.status.state == "Paused"
+    )
     said = world.act("Retry", spec_hash=looked_at(world))
     assert said.result == "Accepted" and said.specHash == looked_at(world) != before
 
@@ -343,7 +383,9 @@ def test_a_retry_at_rest_starts_the_spec_that_was_looked_at() -> None:
     edit(world)
     assert world.act("Retry", spec_hash=before).result == "Refused" and world.status.runs == 1
     said = world.act("Retry", spec_hash=looked_at(world))
-    assert said.result == "Accepted" and world.status.runs == 2 and said.specHash == looked_at(world)
+    assert (
+        said.result == "Accepted" and world.status.runs == 2 and said.specHash == looked_at(world)
+    )
 
 
 def test_a_run_of_before_that_did_not_keep_its_hash_is_compared_all_the_same() -> None:
@@ -373,7 +415,7 @@ def test_a_hash_is_a_hash(value: str) -> None:
         InterventionSpec(release="web", action="Approve", by="ana", specHash=value)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What has changed, in words
 
 
@@ -402,17 +444,29 @@ BOTH = ("bake", "onFailure")
         ({"guards": [GUARD | {"max": "2"}]}, ["guard health changed"]),
         ({"guards": [GUARD, GUARD | {"name": "other"}]}, ["guard other added"]),
         ({"stages": stages(gates=[])}, ["gate errors of stage deploy removed"]),
-        ({"stages": stages(bake="1s", onFailure="Pause")}, [f"{name} of stage deploy changed" for name in BOTH]),
-        ({"stages": stages(steps=[{"name": "deploy", "wait": "1s"}])}, ["step deploy of stage deploy changed"]),
+        (
+            {"stages": stages(bake="1s", onFailure="Pause")},
+            [f"{name} of stage deploy changed" for name in BOTH],
+        ),
+        (
+            {"stages": stages(steps=[{"name": "deploy", "wait": "1s"}])},
+            ["step deploy of stage deploy changed"],
+        ),
         ({"stages": stages()[:1]}, ["stage deploy removed"]),
-        ({"stages": [*stages(), {"name": "x", "steps": [{"name": "y", "wait": "1s"}]}]}, ["stage x added"]),
+        (
+            {"stages": [*stages(), {"name": "x", "steps": [{"name": "y", "wait": "1s"}]}]},
+            ["stage x added"],
+        ),
         ({"stages": stages()[::-1]}, ["order of stages changed"]),
-        ({"stages": stages(rollback={"within": "1m"})}, ["rollback.within of stage deploy changed"]),
+        (
+            {"stages": stages(rollback={"within": "1m"})},
+            ["rollback.within of stage deploy changed"],
+        ),
         ({"rollback": {"verify": [GUARD]}}, ["verification health added"]),
         ({"vars": {"commit": "a"}, "guardFor": "9m"}, ["vars.commit changed", "guardFor changed"]),
         ({"preflight": [GO], "targets": []}, ["preflight check go added", "target web removed"]),
     ],
-)  # fmt: skip
+)
 def test_an_edit_is_told_in_names(changes: dict[str, Any], says: list[str]) -> None:
     assert changed(**changes) == says
 

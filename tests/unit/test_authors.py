@@ -1,4 +1,5 @@
-"""What the operator writes for a Release, its author is asked about: nothing that writes can be forgotten."""
+"""What the operator writes for a Release, its author is asked about: nothing that writes can be
+forgotten."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ OWN = {
     ("apps", "controllerrevisions"): "bodies and snapshots that the operator keeps for itself",
     ("events.k8s.io", "events"): "what it tells",
     ("batch", "jobs", "patch"): "Jobs that it has made: suspended, let go",
-    ("", "secrets", "create"): "the copy of a captured Secret, owned by the Release; and one that was deleted in a run",
+    (
+        "",
+        "secrets",
+        "create",
+    ): "the copy of a captured Secret, owned by the Release; and one that was deleted in a run",
     ("", "secrets", "delete"): "copies of captured Secrets that no kept snapshot needs",
     (
         "",
@@ -28,7 +33,13 @@ OWN = {
     ): "one that was deleted in a run, as it was: its author may change it as long as it is there",
 }
 """What the operator writes on its own account, and what it is."""
-READ = ("job.fromCronJob", "secretKeyRef.name", "configMapKeyRef.name", "secretRef.name", "configMapRef.name")
+READ = (
+    "job.fromCronJob",
+    "secretKeyRef.name",
+    "configMapKeyRef.name",
+    "secretRef.name",
+    "configMapRef.name",
+)
 """Fields that name what a Job reads: whoever may create Jobs reads it by them."""
 CHECK = 350_000
 NODES = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
@@ -41,7 +52,9 @@ def writes(items: Iterable[Access]) -> Iterator[tuple[str, str, str]]:
             yield from ((item.group, resource, verb) for verb in item.verbs if verb in WRITES)
 
 
-def forgotten(items: Iterable[Access], rights: Iterable[AuthorPermission]) -> list[tuple[str, str, str]]:
+def forgotten(
+    items: Iterable[Access], rights: Iterable[AuthorPermission]
+) -> list[tuple[str, str, str]]:
     """What is written, is not the operator's own, and is asked of nobody."""
     asked = {(right.group, right.resource, right.verb) for right in rights}
     own = {key for key in writes(items) if key in OWN or key[:2] in OWN or key[0] == GROUP}
@@ -55,13 +68,16 @@ def standing(model: str) -> list[str]:
 @pytest.mark.parametrize("key", registry.TARGETS)
 def test_what_a_target_writes_is_asked_of_the_author(key: str) -> None:
     target = registry.TARGETS[key]
-    assert forgotten(target.access, target.author) == [], f"{key}: say in `author` what is asked for these"
+    assert forgotten(target.access, target.author) == [], (
+        f"{key}: say in `author` what is asked for these"
+    )
 
 
 def test_what_the_shell_writes_is_asked_of_the_author() -> None:
     assert (
         forgotten(
-            (*permissions.RELEASE_ACCESS, *permissions.CAPTURE_ACCESS), (right for _, right in authors.author_rights())
+            (*permissions.RELEASE_ACCESS, *permissions.CAPTURE_ACCESS),
+            (right for _, right in authors.author_rights()),
         )
         == []
     )
@@ -78,7 +94,9 @@ def test_a_target_that_says_nothing_is_found() -> None:
 
 def test_every_field_that_names_an_object_is_asked_for_or_only_read() -> None:
     named = {
-        path for path, node in NODES.items() if node.get(schema.TEXT_NOTE, {}).get("what") == "the name of an object"
+        path
+        for path, node in NODES.items()
+        if node.get(schema.TEXT_NOTE, {}).get("what") == "the name of an object"
     }
     named |= {path for path, node in NODES.items() if "[-a-z0-9.]*" in node.get("pattern", "")}
     asked = {
@@ -106,13 +124,18 @@ def test_a_place_in_three_lists_is_refused() -> None:
 
 def test_names_that_do_not_stand_side_by_side_are_refused() -> None:
     with pytest.raises(schema.Unsupported, match="make them two rights"):
-        standing_.cel_lines("Job", AuthorPermission("patch", "", "secrets", ("name", "config[].secret")), {})
+        standing_.cel_lines(
+            "Job", AuthorPermission("patch", "", "secrets", ("name", "config[].secret")), {}
+        )
 
 
 @pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.POLICY_NAME)
 def test_the_questions_leave_room_in_the_budget_for_the_rest(part: Any) -> None:
-    """More kinds of rights mean fewer names (`NAMED`): the API server refuses everybody where the budget is exceeded."""
-    asked = [item for item in part.policy_spec()["validations"] if "authorizer" in item["expression"]]
+    """More kinds of rights mean fewer names (`NAMED`): the API server refuses everybody where the
+    budget is exceeded."""
+    asked = [
+        item for item in part.policy_spec()["validations"] if "authorizer" in item["expression"]
+    ]
     assert 0 < len(asked) * CHECK <= 6_000_000
 
 

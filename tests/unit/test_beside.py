@@ -47,7 +47,9 @@ class Slow(Provider):
             raise found
         return found
 
-    async def perform(self, config: Any, link: Any, operation: Operation, snapshot: Any) -> Progress:
+    async def perform(
+        self, config: Any, link: Any, operation: Operation, snapshot: Any
+    ) -> Progress:
         await self._wait(f"perform {operation.kind}")
         found = self.done.pop(0) if len(self.done) > 1 else self.done[0]
         if isinstance(found, Exception):
@@ -66,7 +68,13 @@ def begin(site: Site, operation: Operation | None = None, final: bool = True) ->
         return {"was": "off"}
 
     wanted = operation or site.operation
-    site.outside.begin(site.entry, site.view, wanted, snapshot, lambda error: final and isinstance(error, Permanent))
+    site.outside.begin(
+        site.entry,
+        site.view,
+        wanted,
+        snapshot,
+        lambda error: final and isinstance(error, Permanent),
+    )
 
 
 def state(site: Site) -> Progress:
@@ -85,7 +93,9 @@ async def settle(until: Any) -> None:
 async def crowd(site: Site, provider: Slow) -> None:
     """As many operations under way as one namespace may have."""
     for number in range(externals.MAX_REQUESTS_PER_NAMESPACE):
-        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
+        begin(
+            site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config)
+        )
     await settle(lambda: len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE)
 
 
@@ -177,7 +187,9 @@ async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: 
     back = Operation("1.undo.0-x", "restore", site.operation.subject, site.operation.config)
     begin(site, back)
     await asyncio.sleep(0.05)
-    assert provider.asked == ["perform act"], "nobody could know which of the two the vendor does last"
+    assert provider.asked == ["perform act"], (
+        "nobody could know which of the two the vendor does last"
+    )
     provider.gate.set()
     await settle(lambda: provider.asked == ["perform act", "perform restore"])
     looks = provider.looks
@@ -199,11 +211,15 @@ async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch:
     await site.outside.close()
 
 
-async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has_its_own(monkeypatch: Any) -> None:
+async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has_its_own(
+    monkeypatch: Any,
+) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     for number in range(3 * externals.MAX_REQUESTS_PER_NAMESPACE):
-        begin(site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config))
+        begin(
+            site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config)
+        )
     await settle(lambda: len(provider.asked) >= externals.MAX_REQUESTS_PER_NAMESPACE)
     await asyncio.sleep(0.05)
     assert provider.most == externals.MAX_REQUESTS_PER_NAMESPACE
@@ -212,7 +228,9 @@ async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has
     await site.outside.close()
 
 
-@pytest.mark.parametrize("answer", [Progress("Running", "the token s3cr3t-of-shop"), Permanent("no s3cr3t-of-shop")])
+@pytest.mark.parametrize(
+    "answer", [Progress("Running", "the token s3cr3t-of-shop"), Permanent("no s3cr3t-of-shop")]
+)
 async def test_no_provider_tells_a_secret_of_its_connection(monkeypatch: Any, answer: Any) -> None:
     provider = Slow(Progress("Running", "s3cr3t-of-shop again"))
     provider.done = [answer]
@@ -240,7 +258,9 @@ async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypa
     await site.outside.close()
 
 
-async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_its_lease(monkeypatch: Any) -> None:
+async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_its_lease(
+    monkeypatch: Any,
+) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     await crowd(site, provider)
@@ -258,9 +278,13 @@ async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_it
     await site.outside.close()
 
 
-async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(monkeypatch: Any) -> None:
+async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(
+    monkeypatch: Any,
+) -> None:
     class Twice(Slow):
-        async def perform(self, config: Any, link: Any, operation: Operation, snapshot: Any) -> Progress:
+        async def perform(
+            self, config: Any, link: Any, operation: Operation, snapshot: Any
+        ) -> Progress:
             permit.require_permit()
             found = await super().perform(config, link, operation, snapshot)
             permit.require_permit()
@@ -286,14 +310,18 @@ async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(m
     await site.outside.close()
 
 
-async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waited_for(monkeypatch: Any) -> None:
+async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waited_for(
+    monkeypatch: Any,
+) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     begin(site)
     await settle(lambda: provider.asked == ["perform act"])
     site.outside.leave_operation(site.entry, site.entry.operations.pop(site.operation.id))
     for number in range(2):
-        back = Operation(f"1.undo.{number}-x", "restore", site.operation.subject, site.operation.config)
+        back = Operation(
+            f"1.undo.{number}-x", "restore", site.operation.subject, site.operation.config
+        )
         begin(site, back)
         await asyncio.sleep(0.02)
         if number == 0:
@@ -311,7 +339,9 @@ async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waite
 async def looked(site: Site, turn: int, config: Any = None) -> live_states.LiveStates:
     site.entry.turn = turn
     wanted = {site.operation.subject: config or site.operation.config}
-    return await live_states.inspect_subjects(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
+    return await live_states.inspect_subjects(
+        None, site.outside, site.entry, site.view, Needs(live_states=wanted)
+    )  # type: ignore[arg-type]
 
 
 async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypatch: Any) -> None:
@@ -386,7 +416,9 @@ async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -
     monkeypatch.setattr("gatewright.runtime.execution.handlers.inspect_subject", look)
     site = Site(monkeypatch, Slow())
     wanted = {f"configmap/c{number}": {"captured": True} for number in range(200)}
-    seen = await live_states.inspect_subjects(None, site.outside, site.entry, site.view, Needs(live_states=wanted))  # type: ignore[arg-type]
+    seen = await live_states.inspect_subjects(
+        None, site.outside, site.entry, site.view, Needs(live_states=wanted)
+    )  # type: ignore[arg-type]
     assert len(read) <= 5 and len(seen.live_states) == 200
     assert "capture fewer" in str(seen.live_states["configmap/c199"].problem)
 
@@ -426,7 +458,10 @@ def test_a_change_waits_for_its_first_look_and_the_way_back_does_not() -> None:
             stages=[
                 {
                     "name": "a",
-                    "steps": [{"name": "wait", "wait": "5s"}, {"name": "web", "deploy": {"targets": ["web"]}}],
+                    "steps": [
+                        {"name": "wait", "wait": "5s"},
+                        {"name": "web", "deploy": {"targets": ["web"]}},
+                    ],
                 }
             ]
         )
@@ -448,6 +483,8 @@ def test_nothing_is_promoted_that_is_not_seen() -> None:
     assert world.status.run is not None and world.status.run.phase == "Guarding"
     world.looking = "target/web: no answer within 10s"
     world.later(60)
-    assert "cannot be made last good: target/web: no answer within 10s" in str(world.status.waitingFor)
+    assert "cannot be made last good: target/web: no answer within 10s" in str(
+        world.status.waitingFor
+    )
     world.looking = None
     assert world.later(5).status.state == "Promoted"

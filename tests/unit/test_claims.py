@@ -40,7 +40,9 @@ class Room:
             self.links.event("ADDED", item)
         self.pinned: dict[Key, Pins] = {}
         self.woken: list[Key] = []
-        self.claims = Claims(self.entries, self.woken.append, self.links, lambda key: self.pinned.get(key, {}))
+        self.claims = Claims(
+            self.entries, self.woken.append, self.links, lambda key: self.pinned.get(key, {})
+        )
 
     def release(
         self, name: str, *targets: dict[str, Any], running: bool = False, steps: Any = ()
@@ -48,7 +50,13 @@ class Room:
         stages = [{"name": "a", "steps": [*steps] or [{"name": "w", "wait": "1s"}]}]
         raw = {"version": "2.0", "targets": list(targets), "stages": stages}
         obj = {
-            "metadata": {"namespace": "shop", "name": name, "uid": name, "generation": 1, "resourceVersion": "1"},
+            "metadata": {
+                "namespace": "shop",
+                "name": name,
+                "uid": name,
+                "generation": 1,
+                "resourceVersion": "1",
+            },
             "spec": raw,
             "status": {"run": RUN} if running else {},
         }
@@ -62,21 +70,37 @@ class Room:
 
     def edit(self, entry: TrackedRelease, view: View, *targets: dict[str, Any]) -> View:
         """The body of a run as a Retry pins it anew."""
-        parsed, problems = spec_of({"version": "2.0", "targets": list(targets), "stages": [{"name": "a", "steps": [
-            {"name": "w", "wait": "1s"}]}]})  # fmt: skip
+        parsed, problems = spec_of(
+            {
+                "version": "2.0",
+                "targets": list(targets),
+                "stages": [{"name": "a", "steps": [{"name": "w", "wait": "1s"}]}],
+            }
+        )
         assert parsed is not None and not problems
         entry.body = pin_spec(parsed, 1, None)
         return replace(view, spec=parsed)
 
 
 RUN = {
-    "id": 1, "version": "2.0", "attempt": 1, "phase": "Walking", "startedAt": "2026-01-01T00:00:00Z", "bodyHash": "x",
-    "generation": 1, "revision": "r", "stages": [],
-}  # fmt: skip
+    "id": 1,
+    "version": "2.0",
+    "attempt": 1,
+    "phase": "Walking",
+    "startedAt": "2026-01-01T00:00:00Z",
+    "bodyHash": "x",
+    "generation": 1,
+    "revision": "r",
+    "stages": [],
+}
 
 
-@pytest.mark.parametrize(("first", "second"), [(SITE, NAMED), (NAMED, SITE), (SITE, SITE), (NAMED, NAMED)])
-def test_two_releases_on_one_project_exclude_each_other(first: dict[str, Any], second: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [(SITE, NAMED), (NAMED, SITE), (SITE, SITE), (NAMED, NAMED)]
+)
+def test_two_releases_on_one_project_exclude_each_other(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
     room = Room()
     room.release("one", first, running=True)
     entry, view = room.release("two", second)
@@ -133,7 +157,9 @@ def test_an_edit_adds_what_its_body_names_and_takes_nothing_away() -> None:
     view = room.edit(entry, view, OTHER)
     assert room.claims.extend_claims(entry, view) is None
     assert had is not None and entry.claims is not None and had < entry.claims
-    assert room.claims.rival(*room.release("two", NAMED)) == "one", "what it has changed is still its own"
+    assert room.claims.rival(*room.release("two", NAMED)) == "one", (
+        "what it has changed is still its own"
+    )
     assert room.claims.rival(*room.release("two", OTHER)) == "one"
 
 
@@ -157,7 +183,9 @@ def test_when_a_target_is_free_the_first_few_look_again() -> None:
     room.claims.rival(*room.release("other", OTHER))
     room.woken.clear()
     room.claims.wake_blocked(holder.key)
-    assert len(room.woken) == claims.WOKEN_AT_ONCE and all(name.startswith("waits-") for _, name in room.woken)
+    assert len(room.woken) == claims.WOKEN_AT_ONCE and all(
+        name.startswith("waits-") for _, name in room.woken
+    )
 
 
 def test_an_edit_that_adds_nothing_asks_nobody() -> None:
@@ -169,4 +197,6 @@ def test_an_edit_that_adds_nothing_asks_nobody() -> None:
 
 
 def test_callers_without_connections_claim_what_is_written() -> None:
-    assert targets_of("shop", {"target/site": {"vercel": {"project": "shop", "git": GIT}}}) == {"vercel::project/shop"}
+    assert targets_of("shop", {"target/site": {"vercel": {"project": "shop", "git": GIT}}}) == {
+        "vercel::project/shop"
+    }

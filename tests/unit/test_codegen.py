@@ -43,7 +43,9 @@ class Everything(Model):
     """Named things."""
     words: Annotated[list[Short], Field(max_length=3)] = []
     """Words."""
-    table: Annotated[dict[Annotated[str, Field(pattern="^[a-z]+$", max_length=5)], Short], Field(max_length=4)] = {}
+    table: Annotated[
+        dict[Annotated[str, Field(pattern="^[a-z]+$", max_length=5)], Short], Field(max_length=4)
+    ] = {}
     """A map."""
     only: Literal["one"] = "one"
     """One choice."""
@@ -59,14 +61,18 @@ class Everything(Model):
     """A duration."""
 
 
-def convert(model: type[BaseModel], variants: schema.Variants | None = None, path: str = "spec") -> dict[str, Any]:
+def convert(
+    model: type[BaseModel], variants: schema.Variants | None = None, path: str = "spec"
+) -> dict[str, Any]:
     return schema.without_notes(schema.structural_schema(model, path, variants or {}))
 
 
 def test_references_and_nullable_unions_are_folded() -> None:
     found = convert(Everything)["properties"]
     assert found["ref"]["properties"]["name"]["type"] == "string"
-    assert found["ref"]["description"] == "A reference.", "the field's own words win over the model's"
+    assert found["ref"]["description"] == "A reference.", (
+        "the field's own words win over the model's"
+    )
     assert found["maybe"]["type"] == "object"
     assert "anyOf" not in json.dumps(found)
 
@@ -74,7 +80,9 @@ def test_references_and_nullable_unions_are_folded() -> None:
 def test_titles_and_empty_defaults_are_dropped_and_others_kept() -> None:
     found = convert(Everything)
     assert "title" not in json.dumps(found)
-    defaults = {name: item["default"] for name, item in found["properties"].items() if "default" in item}
+    defaults = {
+        name: item["default"] for name, item in found["properties"].items() if "default" in item
+    }
     assert defaults == {"only": "one", "choice": "a", "above": 1, "time": "5m", "numbers": [1]}
 
 
@@ -89,7 +97,10 @@ def test_lists_say_how_they_merge() -> None:
     assert found["many"]["x-kubernetes-list-type"] == "map"
     assert found["many"]["x-kubernetes-list-map-keys"] == ["name"]
     assert found["words"]["x-kubernetes-list-type"] == "atomic"
-    assert convert(Everything, path="status")["properties"]["many"]["x-kubernetes-list-type"] == "atomic"
+    assert (
+        convert(Everything, path="status")["properties"]["many"]["x-kubernetes-list-type"]
+        == "atomic"
+    )
 
 
 def test_keys_of_a_map_are_judged_by_a_rule() -> None:
@@ -138,9 +149,13 @@ def test_a_keyed_model_at_an_unknown_place_is_refused() -> None:
 
 
 def test_texts_of_a_provider_may_hold_references_and_those_of_a_connection_may_not() -> None:
-    found = convert(Question, {"spec.x": {"inner": Inner}}, "spec.x")["properties"]["inner"]["properties"]["name"]
+    found = convert(Question, {"spec.x": {"inner": Inner}}, "spec.x")["properties"]["inner"][
+        "properties"
+    ]["name"]
     assert found["x-kubernetes-validations"][0]["rule"].endswith(r"|\$\(')")
-    found = convert(Question, {"spec": {"inner": Inner}})["properties"]["inner"]["properties"]["name"]
+    found = convert(Question, {"spec": {"inner": Inner}})["properties"]["inner"]["properties"][
+        "name"
+    ]
     assert r"\$\(" not in found["x-kubernetes-validations"][0]["rule"]
 
 
@@ -194,7 +209,7 @@ def test_what_a_crd_cannot_express_is_refused(model: type[BaseModel], message: s
         convert(model)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The CRDs
 
 
@@ -205,7 +220,11 @@ def _everything(kind: crds.Kind) -> Iterator[tuple[str, schema.Schema]]:
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 def test_every_field_has_a_description(kind: crds.Kind) -> None:
-    silent = [path for path, node in _everything(kind) if "description" not in node and not path.endswith(("[]", "{}"))]
+    silent = [
+        path
+        for path, node in _everything(kind)
+        if "description" not in node and not path.endswith(("[]", "{}"))
+    ]
     assert silent == []
 
 
@@ -223,16 +242,32 @@ def test_everything_has_an_upper_limit(kind: crds.Kind) -> None:
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 def test_the_keys_of_every_map_have_an_upper_limit(kind: crds.Kind) -> None:
-    maps = [(path, node) for path, node in _everything(kind) if path[:4] == "spec" and "additionalProperties" in node]
-    long = [path for path, node in maps if "key.size() <= " not in json.dumps(node.get("x-kubernetes-validations", []))]
+    maps = [
+        (path, node)
+        for path, node in _everything(kind)
+        if path[:4] == "spec" and "additionalProperties" in node
+    ]
+    long = [
+        path
+        for path, node in maps
+        if "key.size() <= " not in json.dumps(node.get("x-kubernetes-validations", []))
+    ]
     assert long == []
 
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 def test_what_is_free_in_form_is_known(kind: crds.Kind) -> None:
     """The schema cannot bound it; the operator measures the spec that holds it (`core.size`)."""
-    free = {path for path, node in _everything(kind) if "x-kubernetes-preserve-unknown-fields" in node}
-    jobs = {"preflight[]", "stages[].gates[]", "rollback.verify[]", "stages[].steps[]", "stages[].rollback.steps[]"}
+    free = {
+        path for path, node in _everything(kind) if "x-kubernetes-preserve-unknown-fields" in node
+    }
+    jobs = {
+        "preflight[]",
+        "stages[].gates[]",
+        "rollback.verify[]",
+        "stages[].steps[]",
+        "stages[].rollback.steps[]",
+    }
     known = {f"spec.{place}.job.{field}" for place in jobs for field in ("resources", "template")}
     assert free == (known if kind is crds.RELEASE else set())
 
@@ -249,7 +284,12 @@ def _most(node: schema.Schema) -> int:
         case "object" if "additionalProperties" in node:
             return int(node["maxProperties"]) * (_most(node["additionalProperties"]) + 256) + 2
         case "object":
-            return sum(_most(item) + len(name) + 4 for name, item in node.get("properties", {}).items()) + 2
+            return (
+                sum(
+                    _most(item) + len(name) + 4 for name, item in node.get("properties", {}).items()
+                )
+                + 2
+            )
         case _:
             return 24
 
@@ -267,7 +307,9 @@ def test_every_check_takes_exactly_the_providers_of_its_place() -> None:
     assert nodes["spec.stages[].gates[]"][schema.PROVIDERS_NOTE] == sorted([*gates, "job"])
     assert nodes["spec.rollback.verify[]"][schema.PROVIDERS_NOTE] == sorted([*gates, "job"])
     assert nodes["spec.preflight[]"][schema.PROVIDERS_NOTE] == sorted([*gates, "job", "approval"])
-    assert nodes["spec.targets[]"][schema.PROVIDERS_NOTE] == sorted([*registry.TARGETS, *registry.EXTERNAL_TARGETS])
+    assert nodes["spec.targets[]"][schema.PROVIDERS_NOTE] == sorted(
+        [*registry.TARGETS, *registry.EXTERNAL_TARGETS]
+    )
     assert nodes["spec.stages[].steps[]"][schema.PROVIDERS_NOTE] == sorted(registry.ACTIONS)
     assert nodes["spec.stages[].steps[].flags"][schema.PROVIDERS_NOTE] == sorted(registry.FLAGS)
     connections = dict(_everything(crds.CONNECTION))
@@ -277,13 +319,23 @@ def test_every_check_takes_exactly_the_providers_of_its_place() -> None:
 def test_only_jobs_flags_and_actions_compensate() -> None:
     nodes = dict(_everything(crds.RELEASE))
     fields = set(nodes["spec.stages[].rollback.steps[]"]["properties"])
-    assert fields == {"name", "produces", "requires", "timeout", *rules.COMPENSATION_KINDS, *registry.ACTIONS}
+    assert fields == {
+        "name",
+        "produces",
+        "requires",
+        "timeout",
+        *rules.COMPENSATION_KINDS,
+        *registry.ACTIONS,
+    }
 
 
 def test_no_field_of_a_provider_hides_one_of_the_check() -> None:
     """A provider key that is also a field's name could never be told apart."""
     fields = {field.alias or name for name, field in Check.model_fields.items()} | {"action"}
-    assert fields & {*registry.GATES, *registry.TARGETS, *registry.EXTERNAL_TARGETS, "job", "approval"} == set()
+    assert (
+        fields & {*registry.GATES, *registry.TARGETS, *registry.EXTERNAL_TARGETS, "job", "approval"}
+        == set()
+    )
     assert set(Step.model_fields) & set(registry.ACTIONS) == set()
     assert set(FlagsStep.model_fields) & set(registry.FLAGS) == set()
     assert set(ReleaseSpec.model_fields) & {"metadata", "status"} == set()
@@ -297,7 +349,7 @@ def test_columns_read_fields_that_exist() -> None:
             assert path in known, column
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # RBAC
 
 
@@ -310,7 +362,9 @@ def test_nothing_is_asked_for_by_wildcard_and_secrets_are_never_listed() -> None
 
 
 def test_a_wildcard_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "RELEASE_ACCESS", (Access("apps", ("*",), ("get",), "everything"),))
+    monkeypatch.setattr(
+        permissions, "RELEASE_ACCESS", (Access("apps", ("*",), ("get",), "everything"),)
+    )
     with pytest.raises(rbac.Wildcard):
         rbac.release_access()
 
@@ -322,12 +376,15 @@ def test_targets_are_given_what_they_declare() -> None:
 
 
 def test_both_modes_have_the_same_rules() -> None:
-    roles = [yaml.safe_load(generated()[f"manifests/rbac/{mode}/role.yaml"]) for mode in ("cluster", "namespaced")]
+    roles = [
+        yaml.safe_load(generated()[f"manifests/rbac/{mode}/role.yaml"])
+        for mode in ("cluster", "namespaced")
+    ]
     assert [role["kind"] for role in roles] == ["ClusterRole", "Role"]
     assert roles[0]["rules"] == roles[1]["rules"] == rbac.rule_objects(rbac.release_access())
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Files
 
 
@@ -344,7 +401,9 @@ def test_every_generated_file_says_so() -> None:
         assert files.NOTICE in text.splitlines()[0], path
 
 
-def test_check_tells_and_writes_nothing_and_write_repairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_tells_and_writes_nothing_and_write_repairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--root", str(tmp_path)]) == 0
     assert main(["--root", str(tmp_path), "--check"]) == 0
     changed = tmp_path / "crds" / "gatewright.dev_releases.yaml"
@@ -368,14 +427,16 @@ def test_check_tells_and_writes_nothing_and_write_repairs(tmp_path: Path, capsys
     assert main(["--root", str(tmp_path), "--check"]) == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The reference
 
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 def test_the_reference_has_every_field_and_every_link_leads_somewhere(kind: crds.Kind) -> None:
     page = reference.kind_page(kind)
-    sections = {line.removeprefix("## ").lower() for line in page.splitlines() if line.startswith("## ")}
+    sections = {
+        line.removeprefix("## ").lower() for line in page.splitlines() if line.startswith("## ")
+    }
     links = {part.partition(")")[0] for part in page.split("](#")[1:]}
     assert links <= sections
     for path, _ in _everything(kind):
@@ -386,7 +447,8 @@ def test_the_reference_has_every_field_and_every_link_leads_somewhere(kind: crds
 def test_the_reference_gives_type_default_limits_and_sentence() -> None:
     page = reference.kind_page(crds.RELEASE)
     assert (
-        "| `holdFor` | duration | `10m` | at most 90d; try 30s, 15m or 1h30m, at most 20 characters "
+        "| `holdFor` | duration | `10m` | at most 90d; try 30s, 15m or 1h30m, at most 20 "
+        "characters "
         "| How long the check may hold before `onHoldExpired` counts. |" in page
     )
     assert "| `stages` | list of [Stage](#stage) **required** |" in page
@@ -395,18 +457,26 @@ def test_the_reference_gives_type_default_limits_and_sentence() -> None:
 
 def test_two_models_of_one_name_are_refused() -> None:
     one = {"type": "object", schema.MODEL_NOTE: "Config", "properties": {"a": {"type": "string"}}}
-    other = {"type": "object", schema.MODEL_NOTE: "Config", "properties": {"a": {"type": "integer"}}}
+    other = {
+        "type": "object",
+        schema.MODEL_NOTE: "Config",
+        "properties": {"a": {"type": "integer"}},
+    }
     with pytest.raises(reference.AmbiguousModel, match="rename one"):
         reference._sections_of([("spec.a", one), ("spec.b", other)])
 
 
 def test_what_is_refused_by_its_presence_is_not_filled_in() -> None:
-    spec = crds.definition_of(crds.RELEASE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = crds.definition_of(crds.RELEASE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"][
+        "properties"
+    ]["spec"]
     for place in crds.RELEASE.judged:
         owner, _, name = place.rpartition(".")
         assert "default" not in crds._node_at(spec, owner)["properties"][name], place
     page = reference.kind_page(crds.RELEASE)
-    assert "| `drainTimeout` | duration | `30s` |" in page, "the reference tells what counts when it is left out"
+    assert "| `drainTimeout` | duration | `30s` |" in page, (
+        "the reference tells what counts when it is left out"
+    )
 
 
 def test_a_time_and_a_latency_are_judged_at_apply() -> None:
@@ -415,4 +485,6 @@ def test_a_time_and_a_latency_are_judged_at_apply() -> None:
     undo = json.dumps(rules.provider_rules(crds.ACTIONS, "spec.stages[].rollback.steps[]"))
     assert "!has(self.timeout) || !(has(self.flags) || has(self.job))" in undo
     for place in rules.CHECK_PLACES:
-        assert "needs a unit (try 500ms or 2s)" in json.dumps(rules.provider_rules(crds.GATES, place))
+        assert "needs a unit (try 500ms or 2s)" in json.dumps(
+            rules.provider_rules(crds.GATES, place)
+        )

@@ -33,7 +33,9 @@ def _program(name: str) -> str:
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def _template(*settings: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +45,11 @@ def _template(*settings: str) -> subprocess.CompletedProcess[str]:
 
 def _helm(**values: Any) -> dict[Key, dict[str, Any]]:
     done = _template(
-        *(part for name, value in values.items() for part in ("--set-json", f"{name}={json.dumps(value)}"))
+        *(
+            part
+            for name, value in values.items()
+            for part in ("--set-json", f"{name}={json.dumps(value)}")
+        )
     )
     assert done.returncode == 0, done.stderr
     return _objects(done.stdout)
@@ -57,18 +63,27 @@ def _kustomize(folder: str) -> dict[Key, dict[str, Any]]:
 
 def _objects(text: str) -> dict[Key, dict[str, Any]]:
     found = [item for item in yaml.safe_load_all(text) if item]
-    keys = [(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]) for item in found]
+    keys = [
+        (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+        for item in found
+    ]
     assert len(set(keys)) == len(keys), "an object twice"
     return dict(zip(keys, found, strict=True))
 
 
 # Helm's own marks; they change nothing that runs.
-MARKS = ("app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart", "helm.sh/resource-policy")
+MARKS = (
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+    "helm.sh/resource-policy",
+)
 IDENTITY = ("app.kubernetes.io/name", "app.kubernetes.io/instance")
 
 
 def _bare(item: dict[str, Any]) -> dict[str, Any]:
-    """An object without Helm's marks on it; the labels that selectors use stay where selectors look: in the pod template."""
+    """An object without Helm's marks on it; the labels that selectors use stay where selectors
+    look: in the pod template."""
     found = copy.deepcopy(item)
     for kind in ("labels", "annotations"):
         marks = found["metadata"].get(kind, {})
@@ -104,7 +119,9 @@ def test_chart_and_kustomization_install_the_same(
     chart, manifests = _helm(**values), {**_kustomize("manifests/setup"), **_kustomize(overlay)}
     # Helm makes the namespace itself (--create-namespace), and it is the installer's to label.
     assert (
-        manifests.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        manifests.pop(("Namespace", "", NAMESPACE))["metadata"]["labels"][
+            "pod-security.kubernetes.io/enforce"
+        ]
         == "restricted"
     )
     assert set(chart) == set(manifests)
@@ -121,7 +138,8 @@ def _overlay(
     there: list[str] | None = None,
     **more: Any,
 ) -> str:
-    """What a user writes who adds components, or names the namespace that is served (with components `there`)."""
+    """What a user writes who adds components, or names the namespace that is served (with
+    components `there`)."""
     if not (components or serves or more):
         return folder
     base = Path(os.path.relpath(ROOT, directory.resolve()))
@@ -129,11 +147,22 @@ def _overlay(
     content["components"] = [str(base / "manifests" / name) for name in components]
 
     if serves:
-        argument = {"op": "add", "path": "/spec/template/spec/containers/0/args/1", "value": f"--namespace={serves}"}
-        patch = {"target": {"kind": "Deployment", "name": "gatewright"}, "patch": yaml.safe_dump([argument])}
+        argument = {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/args/1",
+            "value": f"--namespace={serves}",
+        }
+        patch = {
+            "target": {"kind": "Deployment", "name": "gatewright"},
+            "patch": yaml.safe_dump([argument]),
+        }
         content |= {"resources": [*content["resources"], serves], "patches": [patch]}
         parts = [str(".." / base / "manifests" / name) for name in there or ()]
-        role = {"namespace": serves, "resources": [str(".." / base / "manifests/rbac/namespaced")], "components": parts}
+        role = {
+            "namespace": serves,
+            "resources": [str(".." / base / "manifests/rbac/namespaced")],
+            "components": parts,
+        }
         (directory / serves).mkdir()
         (directory / serves / "kustomization.yaml").write_text(yaml.safe_dump(role))
 
@@ -146,17 +175,27 @@ FORMS = ["manifests", "manifests/namespaced", "manifests/overlay"]
 
 @pytest.mark.parametrize("folder", FORMS)
 def test_no_form_holds_what_deleting_it_must_not_delete(folder: str, tmp_path: Path) -> None:
-    """An overlay's `namespace:` renames a Namespace: to a tenant's, whose labels it sets, and which it deletes."""
-    for found in (_kustomize(folder), _kustomize(_overlay(tmp_path, folder, [], namespace="team-a"))):
+    """An overlay's `namespace:` renames a Namespace: to a tenant's, whose labels it sets, and which
+    it deletes."""
+    for found in (
+        _kustomize(folder),
+        _kustomize(_overlay(tmp_path, folder, [], namespace="team-a")),
+    ):
         assert not {key[0] for key in found} & {"Namespace", "CustomResourceDefinition"}
-    assert {key[0] for key in _kustomize("manifests/setup")} == {"Namespace", "CustomResourceDefinition"}
+    assert {key[0] for key in _kustomize("manifests/setup")} == {
+        "Namespace",
+        "CustomResourceDefinition",
+    }
 
 
 def test_a_namespace_that_is_served_holds_nothing_but_a_role() -> None:
-    """Whoever may edit there may impersonate each ServiceAccount that is there, and run pods under it."""
+    """Whoever may edit there may impersonate each ServiceAccount that is there, and run pods under
+    it."""
     for found in (_kustomize("manifests/overlay"), _helm(**SHOP)):
         assert {key[0] for key in found if key[1] == "shop"} == {"Role", "RoleBinding"}
-        assert [key[1] for key in found if key[0] in ("ServiceAccount", "Deployment")] == [NAMESPACE] * 2
+        assert [key[1] for key in found if key[0] in ("ServiceAccount", "Deployment")] == [
+            NAMESPACE
+        ] * 2
         (subject,) = found["RoleBinding", "shop", "gatewright"]["subjects"]
         assert subject == {"kind": "ServiceAccount", "name": "gatewright", "namespace": NAMESPACE}
 
@@ -170,8 +209,14 @@ def test_the_form_for_some_namespaces_serves_none_by_itself() -> None:
 
 def test_where_the_api_server_is_can_be_read_wherever_the_operator_is(tmp_path: Path) -> None:
     found = _kustomize(_overlay(tmp_path, "manifests", [], namespace="team-a"))
-    (binding,) = (item for key, item in found.items() if key[0] == "ClusterRoleBinding" and key[2].endswith("-server"))
-    assert found["ClusterRole", "", binding["roleRef"]["name"]]["rules"] == rbac.rule_objects(rbac.api_server_access())
+    (binding,) = (
+        item
+        for key, item in found.items()
+        if key[0] == "ClusterRoleBinding" and key[2].endswith("-server")
+    )
+    assert found["ClusterRole", "", binding["roleRef"]["name"]]["rules"] == rbac.rule_objects(
+        rbac.api_server_access()
+    )
     assert binding["subjects"][0]["namespace"] == "team-a"
 
 
@@ -186,7 +231,11 @@ def test_where_the_api_server_is_can_be_read_wherever_the_operator_is(tmp_path: 
     ],
 )
 def test_the_chart_does_not_serve_its_own_namespace(values: dict[str, Any], says: str) -> None:
-    settings = [part for name, value in values.items() for part in ("--set-json", f"{name}={json.dumps(value)}")]
+    settings = [
+        part
+        for name, value in values.items()
+        for part in ("--set-json", f"{name}={json.dumps(value)}")
+    ]
     done = _template(*settings)
     assert done.returncode != 0
     assert says in done.stderr
@@ -202,7 +251,9 @@ def _rules(found: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
         for key, item in found.items()
         if key[0].endswith("RoleBinding")
     }
-    return [rule for key, item in found.items() if (key[0], key[2]) in bound for rule in item["rules"]]
+    return [
+        rule for key, item in found.items() if (key[0], key[2]) in bound for rule in item["rules"]
+    ]
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -217,8 +268,13 @@ def test_secrets_are_written_only_where_they_are_captured(wide: bool) -> None:
 
 def test_a_namespace_of_secrets_is_captured_by_a_role_in_each() -> None:
     found = _helm(clusterWide=False, watchNamespaces=["shop", "blog"], captureSecrets=True)
-    assert {key[1] for key in found if key[0] == "Role" and key[2] == "gatewright-capture"} == {"shop", "blog"}
-    assert {key[1] for key in found if key[0] == "RoleBinding" and key[2] == "gatewright-capture"} == {"shop", "blog"}
+    assert {key[1] for key in found if key[0] == "Role" and key[2] == "gatewright-capture"} == {
+        "shop",
+        "blog",
+    }
+    assert {
+        key[1] for key in found if key[0] == "RoleBinding" and key[2] == "gatewright-capture"
+    } == {"shop", "blog"}
 
 
 def test_only_one_lease_is_the_operators() -> None:
@@ -231,7 +287,9 @@ def test_nothing_goes_out_but_where_it_may() -> None:
     key = ("NetworkPolicy", NAMESPACE, "gatewright-egress")
     assert key not in _helm()
     more = {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}
-    found = _helm(networkPolicy={"egress": {**OUT, "apiServerPorts": [6443], "allow": [more]}})[key]["spec"]
+    found = _helm(networkPolicy={"egress": {**OUT, "apiServerPorts": [6443], "allow": [more]}})[
+        key
+    ]["spec"]
     assert found["policyTypes"] == ["Egress"]
     dns, server, last = found["egress"]
     assert [item["port"] for item in dns["ports"]] == [53, 53]
@@ -250,7 +308,9 @@ def test_an_egress_policy_needs_to_know_the_api_server() -> None:
 
 def test_who_the_operator_runs_as_is_a_number_that_can_be_left_out() -> None:
     def context(**values: Any) -> dict[str, Any]:
-        found = _helm(**values)["Deployment", NAMESPACE, "gatewright"]["spec"]["template"]["spec"]["securityContext"]
+        found = _helm(**values)["Deployment", NAMESPACE, "gatewright"]["spec"]["template"]["spec"][
+            "securityContext"
+        ]
         return dict(found)
 
     fixed = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -263,16 +323,22 @@ def test_who_the_operator_runs_as_is_a_number_that_can_be_left_out() -> None:
 
 def test_crds_survive_the_removal_of_the_chart() -> None:
     found = [item for key, item in _helm().items() if key[0] == "CustomResourceDefinition"]
-    assert [item["metadata"]["annotations"]["helm.sh/resource-policy"] for item in found] == ["keep"] * len(crds.KINDS)
+    assert [item["metadata"]["annotations"]["helm.sh/resource-policy"] for item in found] == [
+        "keep"
+    ] * len(crds.KINDS)
 
 
 def test_namespaces_are_watched_by_a_role_in_each() -> None:
     found = _helm(clusterWide=False, watchNamespaces=["shop", "blog"])
     roles = {key[1] for key in found if key[0] == "Role" and key[2] == "gatewright"}
-    bindings = [item for key, item in found.items() if key[0] == "RoleBinding" and key[2] == "gatewright"]
+    bindings = [
+        item for key, item in found.items() if key[0] == "RoleBinding" and key[2] == "gatewright"
+    ]
     assert roles == {"shop", "blog"}
     assert {item["subjects"][0]["namespace"] for item in bindings} == {NAMESPACE}
-    assert [key[2] for key in found if key[0] == "ClusterRoleBinding"] == [f"gatewright-{NAMESPACE}-server"]
+    assert [key[2] for key in found if key[0] == "ClusterRoleBinding"] == [
+        f"gatewright-{NAMESPACE}-server"
+    ]
     assert _arguments(found)[1:3] == ["--namespace=shop", "--namespace=blog"]
 
 
@@ -281,7 +347,9 @@ def _arguments(found: dict[Key, dict[str, Any]]) -> list[str]:
 
 
 def _container(found: dict[Key, dict[str, Any]]) -> dict[str, Any]:
-    (container,) = found["Deployment", NAMESPACE, "gatewright"]["spec"]["template"]["spec"]["containers"]
+    (container,) = found["Deployment", NAMESPACE, "gatewright"]["spec"]["template"]["spec"][
+        "containers"
+    ]
     return dict(container)
 
 
@@ -297,7 +365,11 @@ def test_every_argument_is_one_that_the_operator_takes() -> None:
     )
     options = _parser().parse_args(_arguments(found))
     assert (options.command, options.all_namespaces, options.port) == ("run", True, 9000)
-    assert (options.log_level, options.log_format, options.allow_address) == ("DEBUG", "text", "localhost,10.0.0.0/8")
+    assert (options.log_level, options.log_format, options.allow_address) == (
+        "DEBUG",
+        "text",
+        "localhost,10.0.0.0/8",
+    )
     assert options.refuse_address == "shop=10.2.0.0/16"
     assert not options.trust_interventions, "people are believed where nothing proves who they are"
     trusting = _helm(admission={"create": False, "trustWithout": True})
@@ -329,9 +401,17 @@ def test_probes_have_a_port_that_is_open_to_no_pod(install: str) -> None:
     container = _container(found)
     probed = {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")}
     policies = [item["spec"] for key, item in found.items() if key[0] == "NetworkPolicy"]
-    opened = {port["port"] for spec in policies for rule in spec.get("ingress", ()) for port in rule["ports"]}
+    opened = {
+        port["port"]
+        for spec in policies
+        for rule in spec.get("ingress", ())
+        for port in rule["ports"]
+    }
     served = {
-        port["targetPort"] for key, item in found.items() if key[0] == "Service" for port in item["spec"]["ports"]
+        port["targetPort"]
+        for key, item in found.items()
+        if key[0] == "Service"
+        for port in item["spec"]["ports"]
     }
     assert (probed, opened, served) == ({"health"}, {"metrics"}, {"metrics"})
 
@@ -345,7 +425,10 @@ def test_metrics_may_be_kept_from_all_but_some() -> None:
 
 def test_an_image_by_digest_wins_over_its_tag() -> None:
     digest = "sha256:" + "0" * 64
-    assert _container(_helm(image={"repository": "a/b", "digest": digest, "tag": "1"}))["image"] == f"a/b@{digest}"
+    assert (
+        _container(_helm(image={"repository": "a/b", "digest": digest, "tag": "1"}))["image"]
+        == f"a/b@{digest}"
+    )
     assert _container(_helm(image={"repository": "a/b", "tag": "1"}))["image"] == "a/b:1"
 
 
@@ -397,16 +480,21 @@ def test_the_charts_crds_are_the_crds() -> None:
         if path.startswith("charts/gatewright/files/crds/"):
             ours = yaml.safe_load(text)
             del ours["metadata"]["annotations"]
-            assert ours == yaml.safe_load(generated()[path.removeprefix("charts/gatewright/files/")])
+            assert ours == yaml.safe_load(
+                generated()[path.removeprefix("charts/gatewright/files/")]
+            )
 
 
 def test_installations_in_two_namespaces_are_in_nobodys_way() -> None:
-    """What lies outside of an installation's namespace is named after it: Helm refuses what another release has made."""
+    """What lies outside of an installation's namespace is named after it: Helm refuses what another
+    release has made."""
     one = {
         **SHOP,
         "admission.create": False,
         "rbac.aggregateToUserRoles": False,
         "rbac.peopleRoles": False,
     }
-    there = {key for key in _helm(**one, **{"crds.install": False}) if key[1] not in (NAMESPACE, "shop")}
+    there = {
+        key for key in _helm(**one, **{"crds.install": False}) if key[1] not in (NAMESPACE, "shop")
+    }
     assert there and all(NAMESPACE in name for _, _, name in there), there

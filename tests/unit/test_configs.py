@@ -1,4 +1,5 @@
-"""ConfigMaps and Secrets: state in, one operation, state out; what people do meanwhile, and what is said of it."""
+"""ConfigMaps and Secrets: state in, one operation, state out; what people do meanwhile, and what is
+said of it."""
 
 from __future__ import annotations
 
@@ -40,13 +41,26 @@ def setting(values: Mapping[str, str], key: str = "1.beta.flags.1-x") -> Operati
     return Operation(key, "set", FLAGS, {"set": dict(values)})
 
 
-def restoring(subject: str, *changes: Operation, captured: bool = True, restore: str | None = None) -> Operation:
-    return Operation(RESTORED_KEY, "restore", subject, {"captured": captured, "restore": restore}, changes=changes)
+def restoring(
+    subject: str, *changes: Operation, captured: bool = True, restore: str | None = None
+) -> Operation:
+    return Operation(
+        RESTORED_KEY,
+        "restore",
+        subject,
+        {"captured": captured, "restore": restore},
+        changes=changes,
+    )
 
 
 def flags(data: Mapping[str, str] = BEFORE, **more: Any) -> Objects:
     there = Objects()
-    body = {"kind": "ConfigMap", "metadata": {"name": "flags", "namespace": "shop"}, "data": dict(data), **more}
+    body = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "flags", "namespace": "shop"},
+        "data": dict(data),
+        **more,
+    }
     there.make(MAPS, body, "kubectl-client-side-apply")
     return there
 
@@ -54,7 +68,11 @@ def flags(data: Mapping[str, str] = BEFORE, **more: Any) -> Objects:
 def keys(token: str = TOKEN, **more: Any) -> Objects:
     there = Objects()
     meta = {"name": "keys", "namespace": "shop"}
-    there.make(SECRETS, {"kind": "Secret", "metadata": meta, "type": "Opaque", "data": {"token": token}, **more}, "ana")
+    there.make(
+        SECRETS,
+        {"kind": "Secret", "metadata": meta, "type": "Opaque", "data": {"token": token}, **more},
+        "ana",
+    )
     return there
 
 
@@ -78,7 +96,7 @@ def marked(there: Objects, subject: str = FLAGS) -> str | None:
     return (there.objects[where(subject)]["metadata"].get("annotations") or {}).get(KEY)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Look
 
 
@@ -92,19 +110,30 @@ async def test_a_snapshot_of_a_configmap_is_all_its_content_and_the_hash_of_that
 async def test_the_hash_tells_data_from_binary_data_and_nothing_from_something() -> None:
     found = [
         (await inspect_config(there, VIEW, FLAGS))[0].snapshot
-        for there in (flags({"a": "AAEC"}), flags({}, binaryData={"a": "AAEC"}), flags({}), flags({"a": ""}))
+        for there in (
+            flags({"a": "AAEC"}),
+            flags({}, binaryData={"a": "AAEC"}),
+            flags({}),
+            flags({"a": ""}),
+        )
     ]
     assert len({item["hash"] for item in found if item is not None}) == 4
 
 
-async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_release_owns() -> None:
+async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_release_owns() -> (
+    None
+):
     sight, copy = await inspect_config(keys(type="example.com/login"), VIEW, KEYS)
     assert copy is not None and sight.snapshot is not None
     assert sight.snapshot == {
-        "copy": copy["metadata"]["name"], "type": "example.com/login", "hash": fingerprint({"token": TOKEN})
-    }  # fmt: skip
+        "copy": copy["metadata"]["name"],
+        "type": "example.com/login",
+        "hash": fingerprint({"token": TOKEN}),
+    }
     assert TOKEN not in str(sight)
-    assert copy["data"] == {"token": TOKEN} and copy["immutable"] is True and copy["type"] == "Opaque"
+    assert (
+        copy["data"] == {"token": TOKEN} and copy["immutable"] is True and copy["type"] == "Opaque"
+    )
     assert [owner["uid"] for owner in copy["metadata"]["ownerReferences"]] == [VIEW.uid]
 
 
@@ -113,7 +142,9 @@ async def test_a_secret_is_not_even_read_where_capturing_is_switched_off() -> No
     there.allows = False
     sight, copy = await inspect_config(there, VIEW, KEYS)
     assert copy is None and sight.snapshot is None
-    assert "captureSecrets" in (sight.problem or "") and "manifests/capture" in (sight.problem or "")
+    assert "captureSecrets" in (sight.problem or "") and "manifests/capture" in (
+        sight.problem or ""
+    )
     assert there.asked == []
 
 
@@ -125,7 +156,9 @@ async def test_the_name_of_a_copy_is_a_name_whatever_it_is_made_of() -> None:
     _, copy = await inspect_config(there, view, f"secret/{name}")
     assert copy is not None
     made = copy["metadata"]["name"]
-    assert len(made) <= 253 and ".-" not in made and made.startswith("c" * 39 + "-" + "a" * 99 + "-")
+    assert (
+        len(made) <= 253 and ".-" not in made and made.startswith("c" * 39 + "-" + "a" * 99 + "-")
+    )
 
 
 @pytest.mark.parametrize("subject", [FLAGS, KEYS])
@@ -136,13 +169,15 @@ async def test_what_is_not_there_is_a_problem(subject: str) -> None:
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Set
 
 
 async def test_keys_are_set_and_marked_and_nothing_else_is_touched() -> None:
     there = flags()
-    done = await set_config(there, "shop", setting({"VOICE": "on", "NEW": "1"}), await snapshot_of(there, FLAGS))
+    done = await set_config(
+        there, "shop", setting({"VOICE": "on", "NEW": "1"}), await snapshot_of(there, FLAGS)
+    )
     assert done.state == "Succeeded" and marked(there) == "1.beta.flags.1-x"
     assert held(there) == {"VOICE": "on", "KEPT": "yes", "NEW": "1"}
 
@@ -150,7 +185,10 @@ async def test_keys_are_set_and_marked_and_nothing_else_is_touched() -> None:
 async def test_a_key_that_holds_binary_content_is_set_as_text() -> None:
     there = flags({}, binaryData={"VOICE": "AAEC"})
     await set_config(there, "shop", setting({"VOICE": "on"}))
-    assert there.objects[where(FLAGS)]["data"] == {"VOICE": "on"} and not there.objects[where(FLAGS)]["binaryData"]
+    assert (
+        there.objects[where(FLAGS)]["data"] == {"VOICE": "on"}
+        and not there.objects[where(FLAGS)]["binaryData"]
+    )
 
 
 async def test_what_is_set_already_is_only_marked_and_then_left() -> None:
@@ -164,18 +202,26 @@ async def test_the_first_change_is_made_of_what_the_snapshot_holds_or_not_at_all
     there = flags()
     before = await snapshot_of(there, FLAGS)
     there.write(where(FLAGS), {"data": {"KEPT": "no"}}, "argocd")
-    with pytest.raises(SnapshotOutdated, match="configmap/flags has changed since its snapshot was taken") as refused:
+    with pytest.raises(
+        SnapshotOutdated, match="configmap/flags has changed since its snapshot was taken"
+    ) as refused:
         await set_config(there, "shop", setting({"VOICE": "on"}), before)
     assert isinstance(refused.value, Conflict) and there.writes() == []
 
-    await set_config(there, "shop", setting({"VOICE": "on"}))  # a later change: no snapshot is given
+    # A later change: no snapshot is given.
+    await set_config(there, "shop", setting({"VOICE": "on"}))
     assert held(there) == {"VOICE": "on", "KEPT": "no"}
 
 
 async def test_where_the_content_of_the_last_promotion_is_kept_what_was_found_counts() -> None:
     there = flags()
     found = await snapshot_of(there, FLAGS)
-    promoted = {"data": {"VOICE": "long ago"}, "binaryData": {}, "hash": "of-that", "found": found["hash"]}
+    promoted = {
+        "data": {"VOICE": "long ago"},
+        "binaryData": {},
+        "hash": "of-that",
+        "found": found["hash"],
+    }
     await set_config(there, "shop", setting({"VOICE": "on"}), promoted)
     assert held(there) == {"VOICE": "on", "KEPT": "yes"}
 
@@ -194,15 +240,22 @@ async def test_a_change_that_was_made_before_a_crash_is_no_foreign_one() -> None
     there = flags()
     before = await snapshot_of(there, FLAGS)
     for _ in range(2):
-        assert (await set_config(there, "shop", setting({"VOICE": "on"}), before)).state == "Succeeded"
+        assert (
+            await set_config(there, "shop", setting({"VOICE": "on"}), before)
+        ).state == "Succeeded"
     assert there.writes() == ["patch"]
 
 
 async def test_what_cannot_be_set_says_what_would_help() -> None:
-    with pytest.raises(NotFound, match="there is no configmap/flags in namespace shop; create it, then try again"):
+    with pytest.raises(
+        NotFound, match="there is no configmap/flags in namespace shop; create it, then try again"
+    ):
         await set_config(Objects(), "shop", setting({"VOICE": "on"}))
     fixed = flags(immutable=True)
-    words = "configmap/flags is immutable, and VOICE would have to change; delete it, and create it as mutable"
+    words = (
+        "configmap/flags is immutable, and VOICE would have to change; delete it, and create "
+        "it as mutable"
+    )
     with pytest.raises(Permanent, match=words):
         await set_config(fixed, "shop", setting({"VOICE": "on"}))
     assert fixed.writes() == []
@@ -235,7 +288,7 @@ async def test_writers_who_never_stop_are_not_fought() -> None:
     assert there.writes() == ["patch"] * 3 and "VOICE" not in held(there)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Restore: ConfigMaps
 
 
@@ -259,16 +312,26 @@ CASES = {
         {"KEPT": "no", "OTHER": "x"},
     ),
     "captured, others took a key away": Case(
-        True, BEFORE, "configmap/flags: KEPT, changed meanwhile, returned to the snapshot", {"KEPT": None}
+        True,
+        BEFORE,
+        "configmap/flags: KEPT, changed meanwhile, returned to the snapshot",
+        {"KEPT": None},
     ),
     "captured, never set by the run": Case(
-        True, BEFORE, "configmap/flags: KEPT, changed meanwhile, returned to the snapshot", {"KEPT": "no"}, sets={}
+        True,
+        BEFORE,
+        "configmap/flags: KEPT, changed meanwhile, returned to the snapshot",
+        {"KEPT": "no"},
+        sets={},
     ),
     "single keys, nobody else": Case(False, BEFORE),
     "single keys, others changed another": Case(
         False,
         {"VOICE": "off", "KEPT": "no"},
-        "configmap/flags: KEPT stays as it is, changed since the snapshot (set by argocd at 2026-01-01T00:00:03Z)",
+        (
+            "configmap/flags: KEPT stays as it is, changed since the snapshot (set by argocd "
+            "at 2026-01-01T00:00:03Z)"
+        ),
         {"KEPT": "no"},
     ),
     "single keys, others added and took away": Case(
@@ -279,7 +342,10 @@ CASES = {
         {"KEPT": None, "OTHER": "x"},
     ),
     "single keys, others changed the run's own": Case(
-        False, BEFORE, "configmap/flags: VOICE, changed meanwhile, returned to the snapshot", {"VOICE": "beta"}
+        False,
+        BEFORE,
+        "configmap/flags: VOICE, changed meanwhile, returned to the snapshot",
+        {"VOICE": "beta"},
     ),
     "single keys, others have returned one": Case(False, BEFORE, "", {"VOICE": "off"}),
 }
@@ -311,11 +377,16 @@ async def test_a_configmap_goes_back_as_wide_as_it_belongs_to_the_run(case: Case
 async def test_keys_go_back_to_what_they_were_before_the_first_of_several_changes() -> None:
     there = flags({"VOICE": "off"}, binaryData={"logo": "AAEC"})
     before = await snapshot_of(there, FLAGS)
-    first, second = setting({"VOICE": "on", "logo": "text"}, "1.a-x"), setting({"VOICE": "loud", "NEW": "1"}, "1.b-x")
+    first, second = (
+        setting({"VOICE": "on", "logo": "text"}, "1.a-x"),
+        setting({"VOICE": "loud", "NEW": "1"}, "1.b-x"),
+    )
     await set_config(there, "shop", first, before)
     await set_config(there, "shop", second)
     assert held(there) == {"VOICE": "loud", "NEW": "1", "logo": "text"}
-    done = await restore_config(there, VIEW, restoring(FLAGS, first, second, captured=False), before)
+    done = await restore_config(
+        there, VIEW, restoring(FLAGS, first, second, captured=False), before
+    )
     assert done.message == "" and there.objects[where(FLAGS)]["data"] == {"VOICE": "off"}
     assert there.objects[where(FLAGS)]["binaryData"] == {"logo": "AAEC"}
 
@@ -331,10 +402,21 @@ async def test_a_configmap_that_is_gone_is_made_again(captured: bool) -> None:
     assert (await follow_config(there, "shop", operation, before)).state == "Absent"
 
     done = await restore_config(there, VIEW, operation, before)
-    assert done.notable and done.message == "configmap/flags was gone; it was made again from its snapshot"
+    assert (
+        done.notable
+        and done.message == "configmap/flags was gone; it was made again from its snapshot"
+    )
     made = there.objects[where(FLAGS)]
-    assert (made["kind"], made["data"], made["binaryData"]) == ("ConfigMap", BEFORE, {"logo": "AAEC"})
-    assert set(made["metadata"]) - {"uid", "resourceVersion", "managedFields"} == {"name", "namespace", "annotations"}
+    assert (made["kind"], made["data"], made["binaryData"]) == (
+        "ConfigMap",
+        BEFORE,
+        {"logo": "AAEC"},
+    )
+    assert set(made["metadata"]) - {"uid", "resourceVersion", "managedFields"} == {
+        "name",
+        "namespace",
+        "annotations",
+    }
     assert (await follow_config(there, "shop", operation, before)).state == "Succeeded"
 
 
@@ -353,7 +435,8 @@ async def test_another_immutable_one_of_the_same_name_is_refused_with_a_remedy_t
     meta = {"name": "flags", "namespace": "shop"}
     there.make(MAPS, {"metadata": meta, "data": {"VOICE": "x"}, "immutable": True}, "kustomize")
     words = (
-        "flags is immutable, and KEPT, VOICE would have to change; delete it, and it is made again from its snapshot"
+        "flags is immutable, and KEPT, VOICE would have to change; delete it, and it is made "
+        "again from its snapshot"
     )
     with pytest.raises(Permanent, match=words):
         await restore_config(there, VIEW, restoring(FLAGS), before)
@@ -381,18 +464,28 @@ async def test_who_it_was_is_not_worth_a_failure() -> None:
     assert done.message == "configmap/flags: KEPT stays as it is, changed since the snapshot"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Restore: Secrets
 
-STAYS = "secret/keys was changed during the run and stays as it is (restore: Always would return it)"
+STAYS = (
+    "secret/keys was changed during the run and stays as it is (restore: Always would return it)"
+)
 RETURNED = "secret/keys: token, changed meanwhile, returned to the snapshot"
-SECRET_CASES = {  # content at the snapshot's promotion, found before the first change, now; restore -> then, words
+# Content at the snapshot's promotion, found before the first change, now; restore -> then, words.
+SECRET_CASES = {
     "nobody changed it": (TOKEN, TOKEN, TOKEN, None, TOKEN, ""),
     "rotated in the run": (TOKEN, TOKEN, ROTATED, None, ROTATED, STAYS),
     "rotated in the run, Always": (TOKEN, TOKEN, ROTATED, "Always", TOKEN, RETURNED),
     "changed before the run": (EARLIER, TOKEN, TOKEN, None, EARLIER, RETURNED),
     "changed before and rotated in the run": (EARLIER, TOKEN, ROTATED, None, ROTATED, STAYS),
-    "changed before and rotated in the run, Always": (EARLIER, TOKEN, ROTATED, "Always", EARLIER, RETURNED),
+    "changed before and rotated in the run, Always": (
+        EARLIER,
+        TOKEN,
+        ROTATED,
+        "Always",
+        EARLIER,
+        RETURNED,
+    ),
     "put back in the run to what was promoted": (EARLIER, TOKEN, EARLIER, None, EARLIER, ""),
 }
 
@@ -430,9 +523,15 @@ async def test_a_secret_that_is_gone_is_made_again_with_its_type(always: str | N
     operation = restoring(KEYS, restore=always)
     assert (await follow_config(there, "shop", operation, before)).state == "Absent"
     done = await restore_config(there, VIEW, operation, before)
-    assert done.notable and done.message == "secret/keys was gone; it was made again from its snapshot"
+    assert (
+        done.notable and done.message == "secret/keys was gone; it was made again from its snapshot"
+    )
     made = there.objects[where(KEYS)]
-    assert (made["kind"], made["type"], made["data"]) == ("Secret", "kubernetes.io/tls", {"token": TOKEN})
+    assert (made["kind"], made["type"], made["data"]) == (
+        "Secret",
+        "kubernetes.io/tls",
+        {"token": TOKEN},
+    )
     assert "immutable" not in made and "ownerReferences" not in made["metadata"]
 
 
@@ -446,7 +545,10 @@ async def test_a_copy_that_is_not_what_was_kept_is_not_restored() -> None:
     there.objects[copy] = {**kept, "data": {"token": "Zm9yZ2Vk"}}
     with pytest.raises(Permanent, match="is not what was kept; bring secret/keys back by hand"):
         await restore_config(there, VIEW, operation, before)
-    there.objects[copy] = {**kept, "metadata": {**kept["metadata"], "ownerReferences": [{"uid": "another"}]}}
+    there.objects[copy] = {
+        **kept,
+        "metadata": {**kept["metadata"], "ownerReferences": [{"uid": "another"}]},
+    }
     with pytest.raises(Permanent, match="is not what was kept"):
         await restore_config(there, VIEW, operation, before)
     there.remove(copy)
@@ -455,7 +557,7 @@ async def test_a_copy_that_is_not_what_was_kept_is_not_restored() -> None:
     assert held(there, KEYS) == {"token": ROTATED}
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Follow
 
 
@@ -493,7 +595,9 @@ async def test_a_restore_that_somebody_undid_is_said() -> None:
     )
 
 
-async def test_a_secret_that_somebody_changed_after_it_had_to_return_is_said_without_a_value() -> None:
+async def test_a_secret_that_somebody_changed_after_it_had_to_return_is_said_without_a_value() -> (
+    None
+):
     there = keys()
     before = await snapshot_of(there, KEYS)
     operation = restoring(KEYS, restore="Always")
@@ -502,7 +606,10 @@ async def test_a_secret_that_somebody_changed_after_it_had_to_return_is_said_wit
     there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
     found = await follow_config(there, "shop", operation, before)
     assert found.state == "Running" and found.stuck
-    assert found.message == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:05Z)"
+    assert (
+        found.message
+        == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:05Z)"
+    )
 
 
 @pytest.mark.parametrize("subject", [FLAGS, KEYS])
@@ -514,14 +621,18 @@ async def test_what_was_captured_and_never_changed_is_not_written(subject: str) 
     assert there.writes() == [], "a policy that refuses writes for a while keeps nobody"
 
 
-async def test_what_is_gone_has_failed_where_it_was_set_and_is_to_be_done_again_where_it_returns() -> None:
+async def test_what_is_gone_has_failed_where_it_was_set_and_is_to_be_done_again_where_it_returns() -> (
+    None
+):
     gone = await follow_config(Objects(), "shop", setting({"VOICE": "on"}), None)
     assert gone.state == "Failed" and gone.missing
     assert gone.message == "configmap/flags is gone: somebody has deleted it; create it again"
-    assert (await follow_config(Objects(), "shop", restoring(FLAGS), {"data": {}})).state == "Absent"
+    assert (
+        await follow_config(Objects(), "shop", restoring(FLAGS), {"data": {}})
+    ).state == "Absent"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Compare
 
 
@@ -542,10 +653,15 @@ ARGO = "(set by argocd at 2026-01-01T00:00:04Z)"
 FOREIGN = {
     "nothing": Foreign({}, ""),
     "a key that is none of ours": Foreign({"data": {"KEPT": "no"}}, ""),
-    "ours": Foreign({"data": {"VOICE": "off"}}, f'configmap/flags: VOICE is "off" instead of "loud" {ARGO}'),
+    "ours": Foreign(
+        {"data": {"VOICE": "off"}}, f'configmap/flags: VOICE is "off" instead of "loud" {ARGO}'
+    ),
     "ours, taken away": Foreign(
         {"data": {"VOICE": None}},
-        'configmap/flags: VOICE is missing instead of "loud" (last written by argocd at 2026-01-01T00:00:04Z)',
+        (
+            'configmap/flags: VOICE is missing instead of "loud" (last written by argocd at '
+            "2026-01-01T00:00:04Z)"
+        ),
     ),
     "ours, as binary": Foreign(
         {"data": {"VOICE": None}, "binaryData": {"VOICE": "AAEC"}},
@@ -564,14 +680,17 @@ FOREIGN = {
         f'configmap/flags: VOICE is "a / Ready: True" instead of "loud" {ARGO}',
     ),
     "our mark only": Foreign({"metadata": {"annotations": {KEY: None}}}, ""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
 async def test_the_keys_that_a_run_has_set_are_compared(foreign: Foreign) -> None:
     there = flags()
     before = await snapshot_of(there, FLAGS)
-    operations = [setting({"VOICE": "on", "NEW": "1"}, "1.a-x"), setting({"VOICE": "loud"}, "1.b-x")]
+    operations = [
+        setting({"VOICE": "on", "NEW": "1"}, "1.a-x"),
+        setting({"VOICE": "loud"}, "1.b-x"),
+    ]
     await set_config(there, "shop", operations[0], before)
     await set_config(there, "shop", operations[1])
     if foreign.change:
@@ -580,20 +699,40 @@ async def test_the_keys_that_a_run_has_set_are_compared(foreign: Foreign) -> Non
     standing = await compare_config(there, VIEW, operations, before)
     assert standing.difference == foreign.difference
     asked = [verb for verb, _ in there.asked]
-    assert asked == (["get", "managed"] if foreign.difference else ["get"]), "more is asked only where it is needed"
+    assert asked == (["get", "managed"] if foreign.difference else ["get"]), (
+        "more is asked only where it is needed"
+    )
 
 
 RESTORED = {
-    "captured: all of it": (True, {"KEPT": "no"}, f"configmap/flags: KEPT not as in its snapshot {ARGO}"),
-    "captured: a key too many": (True, {"OTHER": "x"}, f"configmap/flags: OTHER not as in its snapshot {ARGO}"),
+    "captured: all of it": (
+        True,
+        {"KEPT": "no"},
+        f"configmap/flags: KEPT not as in its snapshot {ARGO}",
+    ),
+    "captured: a key too many": (
+        True,
+        {"OTHER": "x"},
+        f"configmap/flags: OTHER not as in its snapshot {ARGO}",
+    ),
     "single keys: others": (False, {"KEPT": "no", "OTHER": "x"}, ""),
-    "single keys: ours": (False, {"VOICE": "on"}, f'configmap/flags: VOICE is "on" instead of "off" {ARGO}'),
-    "single keys: ours, new": (False, {"NEW": "1"}, f'configmap/flags: NEW is "1" and should not be there {ARGO}'),
-}  # fmt: skip
+    "single keys: ours": (
+        False,
+        {"VOICE": "on"},
+        f'configmap/flags: VOICE is "on" instead of "off" {ARGO}',
+    ),
+    "single keys: ours, new": (
+        False,
+        {"NEW": "1"},
+        f'configmap/flags: NEW is "1" and should not be there {ARGO}',
+    ),
+}
 
 
 @pytest.mark.parametrize(("captured", "change", "difference"), RESTORED.values(), ids=RESTORED)
-async def test_a_restore_stands_for_the_snapshot(captured: bool, change: dict[str, str], difference: str) -> None:
+async def test_a_restore_stands_for_the_snapshot(
+    captured: bool, change: dict[str, str], difference: str
+) -> None:
     there = flags()
     before = await snapshot_of(there, FLAGS)
     first = setting({"VOICE": "on", "NEW": "1"})
@@ -619,7 +758,9 @@ async def test_what_a_compensation_sets_after_a_restore_is_wanted_too(captured: 
     assert 'VOICE is "off" instead of "never" (set by ana' in found.difference
 
 
-@pytest.mark.parametrize(("there", "operation"), [(flags, setting({"VOICE": "on"})), (keys, restoring(KEYS))])
+@pytest.mark.parametrize(
+    ("there", "operation"), [(flags, setting({"VOICE": "on"})), (keys, restoring(KEYS))]
+)
 async def test_what_is_gone_is_a_difference(there: Any, operation: Operation) -> None:
     found = there()
     before = await snapshot_of(found, operation.subject)
@@ -635,7 +776,8 @@ async def test_a_secret_that_has_not_returned_is_a_difference_without_a_value() 
     before["found"] = fingerprint({"token": TOKEN})
     standing = await compare_config(there, VIEW, [restoring(KEYS)], before)
     assert (
-        standing.difference == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:03Z)"
+        standing.difference
+        == "secret/keys does not hold what its snapshot does (set by ana at 2026-01-01T00:00:03Z)"
     )
 
 
@@ -648,7 +790,8 @@ async def test_a_difference_is_said_of_a_fresh_answer_alone() -> None:
     known = await there.get(where(FLAGS))
     known["data"]["VOICE"] = "off"
     known["metadata"]["resourceVersion"] = str(int(known["metadata"]["resourceVersion"]) + 1)
-    lens.event(where(FLAGS), "MODIFIED", known)  # somebody changed it, and back, of which no watch has told yet
+    # Somebody changed it, and back, of which no watch has told yet.
+    lens.event(where(FLAGS), "MODIFIED", known)
     assert (await compare_config(lens, VIEW, [change], None)).difference == ""
     assert (await follow_config(lens, "shop", change, None)).state == "Succeeded"
     there.remove(where(FLAGS))
@@ -666,9 +809,13 @@ async def test_of_many_keys_and_people_some_are_named() -> None:
     change = setting({f"KEY{number}": "1" for number in range(9)})
     await set_config(there, "shop", change)
     for number in range(9):
-        there.write(where(FLAGS), {"data": {f"KEY{number}": "2", f"OTHER{number}": "x"}}, f"person{number}")
+        there.write(
+            where(FLAGS), {"data": {f"KEY{number}": "2", f"OTHER{number}": "x"}}, f"person{number}"
+        )
     words = (await compare_config(there, VIEW, [change], None)).difference
     assert words.count(" instead of ") == 5 and "; 4 more of its keys (" in words
     assert words.count("person") == 5 and len(words) < 600
-    whole = (await compare_config(there, VIEW, [restoring(FLAGS)], {"data": {}, "binaryData": {}})).difference
+    whole = (
+        await compare_config(there, VIEW, [restoring(FLAGS)], {"data": {}, "binaryData": {}})
+    ).difference
     assert "KEY0, KEY1, KEY2, KEY3, KEY4 and 13 more not as in its snapshot" in whole

@@ -36,15 +36,22 @@ SECRETS = "/api/v1/namespaces/shop/secrets"
 
 def data(*copies: str) -> dict[str, Any]:
     """What a run keeps that has captured Secrets."""
-    secrets = {f"secret/s{number}": {"copy": name, "hash": "h"} for number, name in enumerate(copies)}
-    return {"body": {"spec": {}}, "snapshots": {"target/web": {"template": {}}, "configmap/x": None, **secrets}}
+    secrets = {
+        f"secret/s{number}": {"copy": name, "hash": "h"} for number, name in enumerate(copies)
+    }
+    return {
+        "body": {"spec": {}},
+        "snapshots": {"target/web": {"template": {}}, "configmap/x": None, **secrets},
+    }
 
 
 async def keep(there: Objects, name: str, run: int, *copies: str, view: View = VIEW) -> None:
     """A run keeps its revision, after the copies that it names."""
     for copy in copies:
         if f"{SECRETS}/{copy}" not in there.objects:
-            await there.create(SECRETS, {"kind": "Secret", "metadata": child_metadata(view, copy), "data": {}})
+            await there.create(
+                SECRETS, {"kind": "Secret", "metadata": child_metadata(view, copy), "data": {}}
+            )
     await keep_revision(there, view, Revision(name, data(*copies)), run)
 
 
@@ -53,7 +60,7 @@ def names(there: Objects) -> list[str]:
     return sorted(where.rpartition("/")[2] for where in there.objects)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Keep
 
 
@@ -80,17 +87,27 @@ async def test_a_revision_that_is_kept_already_is_taken_and_one_of_another_is_no
 
 
 CONTENTS: Mapping[str, Any] = {
-    "other snapshots": {**data(), "snapshots": {"target/web": {"template": {"spec": {"hostPID": True}}}}},
+    "other snapshots": {
+        **data(),
+        "snapshots": {"target/web": {"template": {"spec": {"hostPID": True}}}},
+    },
     "another type": [],
     "nothing": None,
 }
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
-async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_read(content: Any) -> None:
+async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_read(
+    content: Any,
+) -> None:
     there, named = Objects(), Revision.named(VIEW, "7", data())
     await there.create(
-        REVISIONS, {"kind": "ControllerRevision", "metadata": child_metadata(VIEW, named.name), "data": content}
+        REVISIONS,
+        {
+            "kind": "ControllerRevision",
+            "metadata": child_metadata(VIEW, named.name),
+            "data": content,
+        },
     )
     with pytest.raises(Permanent, match="does not hold what its name stands for"):
         await keep_revision(there, VIEW, named, 7)
@@ -98,7 +115,9 @@ async def test_one_that_was_there_first_with_other_content_is_neither_taken_nor_
         await read_revision(there, VIEW, named.name)
 
 
-@pytest.mark.parametrize("name", ["../secrets/keys", "../../../../api/v1/namespaces/kube-system/secrets/a", "a/../b"])
+@pytest.mark.parametrize(
+    "name", ["../secrets/keys", "../../../../api/v1/namespaces/kube-system/secrets/a", "a/../b"]
+)
 def test_a_name_stays_one_part_of_its_path(name: str) -> None:
     where = api_path("apps/v1", "controllerrevisions", "shop", name)
     assert where.rpartition("/")[0] == REVISIONS and ".." not in where.split("/")
@@ -111,7 +130,17 @@ async def test_a_name_that_leads_elsewhere_is_none(name: str) -> None:
 
 
 def test_a_revision_is_called_alike_before_and_after_it_was_stored() -> None:
-    before = {"snapshots": {"a": {"cpu": 2.0, "share": 0.25, "big": 1e22, "deep": [{"n": 3.0}, ("x",)], "none": None}}}
+    before = {
+        "snapshots": {
+            "a": {
+                "cpu": 2.0,
+                "share": 0.25,
+                "big": 1e22,
+                "deep": [{"n": 3.0}, ("x",)],
+                "none": None,
+            }
+        }
+    }
     after = orjson.loads(orjson.dumps(as_stored(before)))
     assert Revision.named(VIEW, "7", before).name == Revision.named(VIEW, "7", after).name
     assert type(after["snapshots"]["a"]["cpu"]) is int
@@ -119,18 +148,34 @@ def test_a_revision_is_called_alike_before_and_after_it_was_stored() -> None:
 
 SIZES: Mapping[str, tuple[dict[str, Any], str]] = {
     "one large ConfigMap": (
-        {"snapshots": {"configmap/big": {"data": {"a": "x" * MAX_REVISION_BYTES}}, "target/web": {}}},
-        "the largest part is configmap/big (1025 KiB): split it, or leave it out of the target's config",
+        {
+            "snapshots": {
+                "configmap/big": {"data": {"a": "x" * MAX_REVISION_BYTES}},
+                "target/web": {},
+            }
+        },
+        (
+            "the largest part is configmap/big (1025 KiB): split it, or leave it out of the "
+            "target's config"
+        ),
     ),
     "many that are large together": (
-        {"snapshots": {f"configmap/c{number}": {"data": {"a": "x" * (200_000 + number)}} for number in range(6)}},
+        {
+            "snapshots": {
+                f"configmap/c{number}": {"data": {"a": "x" * (200_000 + number)}}
+                for number in range(6)
+            }
+        },
         "is 1173 KiB, and one object takes 1024 KiB; the largest part is configmap/c5 (196 KiB)",
     ),
     "the spec": (
         {"body": {"spec": "x" * MAX_REVISION_BYTES}, "snapshots": {"configmap/c": {"data": {}}}},
         "the largest part is the pinned spec (1025 KiB): make it smaller",
     ),
-    "neither": ({"more": "x" * MAX_REVISION_BYTES}, "the largest part is the record (1025 KiB): make it smaller"),
+    "neither": (
+        {"more": "x" * MAX_REVISION_BYTES},
+        "the largest part is the record (1025 KiB): make it smaller",
+    ),
 }
 
 
@@ -152,12 +197,14 @@ def test_the_limit_is_counted_in_bytes_of_json() -> None:
     fits["snapshots"]["configmap/c"]["data"]["a"] += "x"
     assert explain_too_large(fits) is not None
     assert (
-        explain_too_large({"snapshots": {"configmap/c": {"data": {"a": "é" * (MAX_REVISION_BYTES * 2 // 3)}}}})
+        explain_too_large(
+            {"snapshots": {"configmap/c": {"data": {"a": "é" * (MAX_REVISION_BYTES * 2 // 3)}}}}
+        )
         is not None
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Prune
 
 
@@ -169,7 +216,14 @@ async def test_what_neither_the_run_nor_the_history_needs_goes_with_its_copies()
     await keep(there, "web-3-a", 3, "copy-3", "copy-shared")
     await keep(there, "web-4-a", 4)
     await prune_revisions(there, VIEW, {"web-1-good", "web-4-a"}, {3, 4})  # type: ignore[arg-type]
-    assert names(there) == ["copy-3", "copy-good", "copy-shared", "web-1-good", "web-3-a", "web-4-a"]
+    assert names(there) == [
+        "copy-3",
+        "copy-good",
+        "copy-shared",
+        "web-1-good",
+        "web-3-a",
+        "web-4-a",
+    ]
 
 
 async def test_where_nothing_is_old_one_request_is_made() -> None:
@@ -184,10 +238,13 @@ async def test_where_nothing_is_old_one_request_is_made() -> None:
 async def test_what_belongs_to_another_of_the_same_name_stays() -> None:
     there = Objects()
     await keep(there, "web-1-a", 1, "copy-1", view=OTHER)
-    await keep(there, "web-1-b", 1, "copy-1", "copy-2")  # as if somebody had written another's name there
+    # As if somebody had written another's name there.
+    await keep(there, "web-1-b", 1, "copy-1", "copy-2")
     await there.create(SECRETS, {"metadata": {"name": "prod-keys"}, "data": {}})
     there.write(
-        f"{REVISIONS}/web-1-b", {"metadata": {"annotations": {COPIES_ANNOTATION: "copy-1,copy-2,prod-keys"}}}, "mallory"
+        f"{REVISIONS}/web-1-b",
+        {"metadata": {"annotations": {COPIES_ANNOTATION: "copy-1,copy-2,prod-keys"}}},
+        "mallory",
     )
     await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == ["copy-1", "prod-keys", "web-1-a"]
@@ -242,9 +299,15 @@ async def test_a_revision_that_names_copies_without_an_end_is_passed_over() -> N
     await keep(there, "web-1-old", 1, "copy-1")
     await keep(there, "web-1-forged", 1)
     many = ",".join(f"s{number}" for number in range(MOST_COPIES + 1))
-    there.write(f"{REVISIONS}/web-1-forged", {"metadata": {"annotations": {COPIES_ANNOTATION: many}}}, "mallory")
+    there.write(
+        f"{REVISIONS}/web-1-forged",
+        {"metadata": {"annotations": {COPIES_ANNOTATION: many}}},
+        "mallory",
+    )
     there.asked.clear()
-    with pytest.raises(Permanent, match=f"web-1-forged names more than {MOST_COPIES} copies; it stays"):
+    with pytest.raises(
+        Permanent, match=f"web-1-forged names more than {MOST_COPIES} copies; it stays"
+    ):
         await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == ["web-1-forged"]
     assert len(there.asked) < 6
@@ -268,7 +331,9 @@ async def test_one_that_is_interrupted_is_ended_by_the_next(at: int) -> None:
     with pytest.raises(Retryable):
         await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     kept = {copy for copy in names(there) if copy.startswith("copy")}
-    assert kept <= {f"copy-{name.split('-')[1]}" for name in names(there) if name.startswith("web")}, "none is orphaned"
+    assert kept <= {
+        f"copy-{name.split('-')[1]}" for name in names(there) if name.startswith("web")
+    }, "none is orphaned"
     await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
     assert names(there) == []
 

@@ -16,7 +16,12 @@ HTTP = {"name": "h", "http": {"path": "/"}}
 
 
 def used(**fields: Any) -> list[tuple[str, str, str | None]]:
-    raw = {"version": "2.0", "vars": {"conn": "main"}, "stages": [{"name": "a", "gates": []}], **fields}
+    raw = {
+        "version": "2.0",
+        "vars": {"conn": "main"},
+        "stages": [{"name": "a", "gates": []}],
+        **fields,
+    }
     body = pin_spec(ReleaseSpec.model_validate(raw), 1, None)
     return [(use.path, use.kind, use.name) for use in connections_used(body)]
 
@@ -24,20 +29,39 @@ def used(**fields: Any) -> list[tuple[str, str, str | None]]:
 @pytest.mark.parametrize(
     ("fields", "path", "kind"),
     [
-        ({"targets": [{"name": "s", "vercel": {"project": "p"}}]}, "spec.targets[0].vercel", "vercel"),
+        (
+            {"targets": [{"name": "s", "vercel": {"project": "p"}}]},
+            "spec.targets[0].vercel",
+            "vercel",
+        ),
         ({"preflight": [HTTP]}, "spec.preflight[0].http", "http"),
         ({"guards": [HTTP]}, "spec.guards[0].http", "http"),
         ({"rollback": {"verify": [HTTP]}}, "spec.rollback.verify[0].http", "http"),
         ({"followUps": [{**HTTP, "within": "1h"}]}, "spec.followUps[0].http", "http"),
-        ({"notify": [{"events": ["Started"], "slack": {"channel": "#a"}}]}, "spec.notify[0].slack", "slack"),
-        ({"stages": [{"name": "a"}, {"name": "b", "gates": [HTTP]}]}, "spec.stages[1].gates[0].http", "http"),
+        (
+            {"notify": [{"events": ["Started"], "slack": {"channel": "#a"}}]},
+            "spec.notify[0].slack",
+            "slack",
+        ),
+        (
+            {"stages": [{"name": "a"}, {"name": "b", "gates": [HTTP]}]},
+            "spec.stages[1].gates[0].http",
+            "http",
+        ),
         (
             {"stages": [{"name": "a", "gates": [{"name": "q", "sql": {"query": "select 1"}}]}]},
             "spec.stages[0].gates[0].sql",
             "postgres",
         ),
         (
-            {"stages": [{"name": "a", "steps": [{"name": "x", "wait": "1s"}, {"name": "s", "sentry": {}}]}]},
+            {
+                "stages": [
+                    {
+                        "name": "a",
+                        "steps": [{"name": "x", "wait": "1s"}, {"name": "s", "sentry": {}}],
+                    }
+                ]
+            },
             "spec.stages[0].steps[1].sentry",
             "sentry",
         ),
@@ -87,6 +111,13 @@ def test_what_needs_no_connection_uses_none() -> None:
 @pytest.mark.parametrize("key", sorted(registry.GATES))
 def test_every_gate_is_known(key: str) -> None:
     check = {"name": "g", key: {**cases.GATES[key].config, "connection": "mine"}}
-    found = connections_used(pin_spec(ReleaseSpec.model_validate({"version": "1", "guards": [check], "stages": [
-        {"name": "a"}]}), 1, None))  # fmt: skip
+    found = connections_used(
+        pin_spec(
+            ReleaseSpec.model_validate(
+                {"version": "1", "guards": [check], "stages": [{"name": "a"}]}
+            ),
+            1,
+            None,
+        )
+    )
     assert found == [ConnectionUse(f"spec.guards[0].{key}", registry.GATES[key].connection, "mine")]

@@ -1,4 +1,5 @@
-"""What a namespace's passes and specs cost is its own: it is charged for them, and an edit is read at most once a pass."""
+"""What a namespace's passes and specs cost is its own: it is charged for them, and an edit is read
+at most once a pass."""
 
 from __future__ import annotations
 
@@ -16,14 +17,22 @@ from gatewright.runtime.reconcile import Reconciler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.tracked import TrackedRelease
 
-SETTINGS = Settings(frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow="")
+SETTINGS = Settings(
+    frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow=""
+)
 RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/shop/releases"
 SPEC = {"version": "1", "stages": [{"name": "a", "steps": [{"name": "wait", "wait": "1h"}]}]}
 
 
 def release(version: int) -> dict[str, Any]:
     """An edition of a Release; each is an edit of its spec."""
-    meta = {"namespace": "shop", "name": "web", "uid": "u", "resourceVersion": str(version), "generation": version}
+    meta = {
+        "namespace": "shop",
+        "name": "web",
+        "uid": "u",
+        "resourceVersion": str(version),
+        "generation": version,
+    }
     return {"metadata": meta, "spec": SPEC | {"version": str(version)}, "status": {}}
 
 
@@ -56,7 +65,9 @@ async def test_edits_between_two_passes_only_mark_a_release(reads: list[str]) ->
     await found.stop()
 
 
-async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_edits_within_a_pass_are_for_the_next_one(
+    reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = TrackedRelease.of(release(1))
     versions = itertools.count(2)
     rounds: list[int] = []
@@ -74,7 +85,9 @@ async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkey
     monkeypatch.setattr(Reconciler, "_requeue_later", nothing)
     for name in ("recall_followups", "recall_live_state", "observe"):
         monkeypatch.setattr(reconcile, name, nothing)
-    monkeypatch.setattr(reconcile, "find_needs", lambda *_: MagicMock(connections=False, author=False, holdings=()))
+    monkeypatch.setattr(
+        reconcile, "find_needs", lambda *_: MagicMock(connections=False, author=False, holdings=())
+    )
     monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
     made = Reconciler(**{name: MagicMock() for name in Reconciler.__slots__})
     cast(Any, made.people).pending.return_value = ()
@@ -84,7 +97,9 @@ async def test_edits_within_a_pass_are_for_the_next_one(reads: list[str], monkey
     cast(Any, made.queue).add.assert_called_once_with(("shop", "web"))
 
 
-async def test_what_passes_and_events_cost_is_charged_to_their_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_passes_and_events_cost_is_charged_to_their_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(costs, "_cpu", lambda: float(next(ticks)))
     charged: list[tuple[Any, float]] = []

@@ -62,8 +62,15 @@ def test_a_failed_gate_brings_the_targets_back_and_rejects_the_version():
     assert world.done("restore") == ["restore target/web"] and world.live == "1.0"
     assert outcome(world) == "RolledBack" and world.status.live.version == "1.0"
     assert world.status.rejected[0].version == "2.0" and world.status.rejected[0].gate == "errors"
-    assert "serving 1.0; 2.0 rejected by" in world.status.message and "5% > 1%" in world.status.message
-    assert conditions(world) == {"Ready": "False", "Stalled": "True", "Succeeded": "False", "RolledBack": "True"}
+    assert (
+        "serving 1.0; 2.0 rejected by" in world.status.message and "5% > 1%" in world.status.message
+    )
+    assert conditions(world) == {
+        "Ready": "False",
+        "Stalled": "True",
+        "Succeeded": "False",
+        "RolledBack": "True",
+    }
     assert not world.finalized
 
 
@@ -83,7 +90,12 @@ def test_a_passed_stage_is_not_compensated_unless_it_reaches_the_release():
 def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup():
     world = World(jobs={"migrate": Progress("Failed", "constraint violated")}).settle()
     assert outcome(world) == "RolledBack"
-    assert world.done() == ["job job/backup", "job job/migrate", "stop job/migrate", "job job/restore"]
+    assert world.done() == [
+        "job job/backup",
+        "job job/migrate",
+        "stop job/migrate",
+        "job job/restore",
+    ]
     assert world.performed[-1].config.args == ["backup-1"]
     assert "constraint violated" in world.status.message
 
@@ -94,7 +106,9 @@ def test_of_a_job_that_is_not_to_be_repeated_only_the_outputs_that_something_nam
         quiet["stages"][0]["steps"][0]["job"]["logs"] = logs
         quiet["stages"][0]["rollback"]["steps"][0]["job"]["logs"] = logs
         told = Progress("Succeeded", outputs={"id": "backup-1", "note": "said"})
-        world = World(spec=quiet, jobs={"backup": told, "restore": told, "migrate": Progress("Failed", "no")}).settle()
+        world = World(
+            spec=quiet, jobs={"backup": told, "restore": told, "migrate": Progress("Failed", "no")}
+        ).settle()
         assert outcome(world) == "RolledBack"
         assert world.performed[-1].config.args == ["backup-1"]
         text = world.status.model_dump_json()
@@ -120,14 +134,20 @@ def test_an_output_that_was_never_published_fails_its_line_and_nothing_hangs():
         "job": {"image": "tools", "args": ["$(steps.migrate.outputs.id)"]}
     }
     world = World(spec=careless, jobs={"migrate": Progress("Failed", "half way")}).settle()
-    assert outcome(world) == "RollbackFailed" and "$(steps.migrate.outputs.id) is not known" in world.status.message
+    assert (
+        outcome(world) == "RollbackFailed"
+        and "$(steps.migrate.outputs.id) is not known" in world.status.message
+    )
 
 
 def test_a_gate_that_needs_an_output_that_was_never_published_fails_its_stage():
     careless = spec()
     careless["stages"][1]["gates"][0]["prometheus"] = {"query": "$(steps.deploy.outputs.url)"}
     world = World(spec=careless).settle()
-    assert outcome(world) == "RolledBack" and "$(steps.deploy.outputs.url) is not known" in world.status.message
+    assert (
+        outcome(world) == "RolledBack"
+        and "$(steps.deploy.outputs.url) is not known" in world.status.message
+    )
 
 
 def test_a_failed_undo_ends_rollback_failed_but_the_others_are_undone():
@@ -153,7 +173,12 @@ def test_after_a_failed_rollback_matching_targets_are_not_adopted():
 
 
 def test_rollback_waits_for_its_verification_and_fails_without_it():
-    checked = spec(rollback={"verify": [{"name": "health", "prometheus": {"query": "h"}, "max": "1"}], "within": "5s"})
+    checked = spec(
+        rollback={
+            "verify": [{"name": "health", "prometheus": {"query": "h"}, "max": "1"}],
+            "within": "5s",
+        }
+    )
     world = World(spec=checked, gates={"errors": "Passing"}).settle()
     world.gates |= {"errors": "Failed", "health": "Unknown"}
     world.later(1)
@@ -189,7 +214,9 @@ def test_clocks_are_set_forward_by_the_time_nobody_watched():
 
 
 def test_a_guard_breach_after_the_last_stage_still_rolls_everything_back():
-    guarded = spec(guards=[{"name": "health", "prometheus": {"query": "h"}, "max": "1"}], guardFor="60s")
+    guarded = spec(
+        guards=[{"name": "health", "prometheus": {"query": "h"}, "max": "1"}], guardFor="60s"
+    )
     world = World(spec=guarded).settle().later(15)
     assert world.status.state == "Guarding" and conditions(world)["Ready"] == "True"
     assert world.status.lastGood.version == "1.0"
@@ -280,7 +307,9 @@ def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry():
     world.jobs.clear()
     world.act("Retry")
     world.later(12)
-    assert world.status.run.stages[0].name == "migrate" and "EditIgnored" in [note.reason for note in world.notes]
+    assert world.status.run.stages[0].name == "migrate" and "EditIgnored" in [
+        note.reason for note in world.notes
+    ]
 
 
 def test_continue_goes_on_past_a_failed_stage():
@@ -308,7 +337,11 @@ def test_a_suspended_release_does_not_start():
 
 @pytest.mark.parametrize(
     ("policy", "expected"),
-    [("Queue", ["Promoted", "Promoted"]), ("Replace", ["Promoted", "Superseded"]), ("Reject", ["Promoted"])],
+    [
+        ("Queue", ["Promoted", "Promoted"]),
+        ("Replace", ["Promoted", "Superseded"]),
+        ("Reject", ["Promoted"]),
+    ],
 )
 def test_a_new_version_during_a_run(policy: str, expected: list[str]):
     world = World(spec=spec(supersede=policy)).settle()
@@ -320,7 +353,9 @@ def test_a_new_version_during_a_run(policy: str, expected: list[str]):
     world.later(40)
     if policy == "Reject":
         assert world.status.state == "Rejected" and world.status.runs == 1 and world.live == "2.0"
-    assert [past.outcome for past in world.status.history][: len(expected)] == expected or policy == "Reject"
+    assert [past.outcome for past in world.status.history][
+        : len(expected)
+    ] == expected or policy == "Reject"
 
 
 def test_deletion_undoes_what_ran_and_then_lets_go():
@@ -356,10 +391,15 @@ def test_an_edit_during_the_run_counts_from_the_next_run():
 
 def test_people_are_waited_for_without_a_clock():
     manual = spec()
-    manual["stages"][1]["steps"].insert(0, {"name": "rotate", "confirm": {"instructions": "Rotate the key"}})
+    manual["stages"][1]["steps"].insert(
+        0, {"name": "rotate", "confirm": {"instructions": "Rotate the key"}}
+    )
     manual["stages"][1]["expectedDuration"] = "5s"
     world = World(spec=manual).settle().later(60)
-    assert world.status.state == "WaitingForPerson" and "Rotate the key" in world.status.waitingFor.message
+    assert (
+        world.status.state == "WaitingForPerson"
+        and "Rotate the key" in world.status.waitingFor.message
+    )
     assert conditions(world)["Reconciling"] == "True" and "Stalled" not in conditions(world)
     assert not [note for note in world.notes if note.reason == "Overdue"]
 
@@ -378,12 +418,19 @@ def test_a_step_that_does_not_end_fails_at_its_timeout():
     world = World(spec=short, slow={"web"}).settle()
     world.slow.clear()
     world = World(spec=short, slow={"web"}).settle().later(21)
-    assert world.status.run.rollback is not None and "not done in 20s" in world.status.run.rollback.reason
+    assert (
+        world.status.run.rollback is not None
+        and "not done in 20s" in world.status.run.rollback.reason
+    )
 
 
 def test_observe_acts_on_nothing():
     world = World(spec=spec(mode="Observe")).settle().later(15)
-    assert world.performed == [] and outcome(world) == "Observed" and "would have passed" in world.status.message
+    assert (
+        world.performed == []
+        and outcome(world) == "Observed"
+        and "would have passed" in world.status.message
+    )
     assert world.status.lastGood.version == "1.0"
     assert world.ask(mode="Enforce").settle().later(12).status.state == "Promoted"
 
@@ -392,7 +439,11 @@ def test_observe_says_what_it_would_have_rolled_back():
     world = World(spec=spec(mode="Observe")).settle()
     world.gates["errors"] = "Failed"
     world.later(1)
-    assert outcome(world) == "Observed" and "would roll back" in world.status.message and world.performed == []
+    assert (
+        outcome(world) == "Observed"
+        and "would roll back" in world.status.message
+        and world.performed == []
+    )
 
 
 def test_a_release_waits_for_another_that_has_its_target():
@@ -426,13 +477,18 @@ def test_forbidden_transitions_raise():
 def test_the_plan_stands_before_the_first_change():
     world = World()
     world.tick()
-    assert world.status.run.plan == ["restore target/web", "run job restore of migrate (only when this stage fails)"]
+    assert world.status.run.plan == [
+        "restore target/web",
+        "run job restore of migrate (only when this stage fails)",
+    ]
 
 
 def test_the_status_of_a_large_release_stays_under_100_kib():
     import json
 
-    gates = [{"name": f"gate-{n}", "prometheus": {"query": "q" * 200}, "max": "1%"} for n in range(20)]
+    gates = [
+        {"name": f"gate-{n}", "prometheus": {"query": "q" * 200}, "max": "1%"} for n in range(20)
+    ]
     steps = [{"name": f"step-{n}", "deploy": {"targets": ["web"]}} for n in range(5)]
     stages = [{"name": f"stage-{n}", "steps": steps, "gates": gates} for n in range(20)]
     world = World(spec=spec(stages=stages)).settle()
@@ -444,10 +500,14 @@ def test_flags_return_to_what_they_were_although_the_release_has_no_target():
     steps = [{"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}}}]
     gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}]
     world = World(
-        spec=spec(targets=[], stages=[{"name": "beta", "steps": steps, "gates": gates, "bake": "10s"}])
+        spec=spec(
+            targets=[], stages=[{"name": "beta", "steps": steps, "gates": gates, "bake": "10s"}]
+        )
     ).settle()
     assert world.status.run.plan == ["restore configmap/web-flags"]
     assert world.kept["configmap/web-flags"] is not None, "what it returns to was not recorded"
     world.gates["errors"] = "Failed"
     world.later(1)
-    assert outcome(world) == "RolledBack" and world.done("restore") == ["restore configmap/web-flags"]
+    assert outcome(world) == "RolledBack" and world.done("restore") == [
+        "restore configmap/web-flags"
+    ]

@@ -48,9 +48,13 @@ def text(value: Any, levels: int, how: str = "map") -> bytes:
 @pytest.mark.parametrize("levels", DEPTHS)
 def test_a_spec_that_is_nested_too_deeply_says_so_with_its_path(levels: int, how: str) -> None:
     steps = [{"name": "run", "job": {"template": nested(levels, how)}}]
-    entry = TrackedRelease.of(release(spec={"version": "1", "stages": [{"name": "a", "steps": steps}]}))
+    entry = TrackedRelease.of(
+        release(spec={"version": "1", "stages": [{"name": "a", "steps": steps}]})
+    )
     (problem,) = entry.view().problems
-    assert problem.startswith("spec.stages[0].steps[0].job.template" + (".a.a" if how == "map" else "[0][0]"))
+    assert problem.startswith(
+        "spec.stages[0].steps[0].job.template" + (".a.a" if how == "map" else "[0][0]")
+    )
     assert "more than 64 levels deep" in problem and "ConfigMap" in problem and len(problem) < 500
     assert entry.view().spec is None
     assert entry.take_newer(release(2, generation=2)) and entry.view().problems == ()
@@ -81,7 +85,9 @@ def test_a_status_that_is_nested_too_deeply_is_not_kept(levels: int) -> None:
     entry = TrackedRelease.of(release() | {"status": {"message": nested(levels)}})
     entry.view()
     assert entry.tampered
-    assert entry.take_newer(release(2)) and entry.take_newer(release(3) | {"status": {"message": nested(levels)}})
+    assert entry.take_newer(release(2)) and entry.take_newer(
+        release(3) | {"status": {"message": nested(levels)}}
+    )
     entry.view()
     assert entry.tampered
 
@@ -89,7 +95,13 @@ def test_a_status_that_is_nested_too_deeply_is_not_kept(levels: int) -> None:
 @pytest.mark.parametrize("how", ["map", "list"])
 @pytest.mark.parametrize("levels", [1100, 9000])
 def test_of_what_comes_together_only_what_is_too_deep_is_cut(levels: int, how: str) -> None:
-    page = {"items": [{"name": "a"}, {"name": "b", "spec": "DEEP", "more": '[[{"\\'}, {"name": "c", "spec": nested(9)}]}
+    page = {
+        "items": [
+            {"name": "a"},
+            {"name": "b", "spec": "DEEP", "more": '[[{"\\'},
+            {"name": "c", "spec": nested(9)},
+        ]
+    }
     whole = text(page, levels, how)
     with pytest.raises(ValueError, match="depth"):
         orjson.loads(whole)
@@ -120,7 +132,14 @@ def test_what_is_not_deep_is_not_cut() -> None:
 
 @pytest.mark.parametrize(
     ("odd", "read"),
-    [(b'"\\ud800"', "?"), (b"9" * 400, None), (b"1e999", None), (b'"\xff"', "�"), (b"9" * 5000, None), (b"NaN", None)],
+    [
+        (b'"\\ud800"', "?"),
+        (b"9" * 400, None),
+        (b"1e999", None),
+        (b'"\xff"', "�"),
+        (b"9" * 5000, None),
+        (b"NaN", None),
+    ],
 )
 def test_what_a_strict_reader_refuses_is_replaced(odd: bytes, read: Any) -> None:
     found = wire.decode_json(b'{"items": [{"name": "a"}, {"name": "b", "odd": ' + odd + b"}]}")
@@ -140,11 +159,20 @@ def test_of_an_object_of_another_kind_nothing_is_made_if_it_is_cut() -> None:
         "metadata": {"name": "b", "managedFields": "DEEP"},
         "spec": {"a": 1},
     }
-    assert wire.decode_object(text(other, 2000))["spec"] == {"a": 1}, "who wrote its fields is not what it is"
+    assert wire.decode_object(text(other, 2000))["spec"] == {"a": 1}, (
+        "who wrote its fields is not what it is"
+    )
     with pytest.raises(Permanent, match="Odd b is nested more than 300 levels"):
         wire.decode_object(text(other | {"spec": "DEEP"}, 2000))
-    own = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Release", "metadata": {"name": "b"}, "spec": "DEEP"}
-    assert wire.decode_object(text(own, 2000))["metadata"]["name"] == "b", "its spec is refused for that"
+    own = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": "Release",
+        "metadata": {"name": "b"},
+        "spec": "DEEP",
+    }
+    assert wire.decode_object(text(own, 2000))["metadata"]["name"] == "b", (
+        "its spec is refused for that"
+    )
 
 
 # A watch
@@ -152,17 +180,25 @@ def test_of_an_object_of_another_kind_nothing_is_made_if_it_is_cut() -> None:
 
 def deep_line(version: int, place: str) -> bytes:
     meta: dict[str, Any] = {"name": "odd", "namespace": "shop", "resourceVersion": str(version)}
-    found = {"metadata": meta, place: "DEEP"} if place == "spec" else {"metadata": meta | {place: "DEEP"}}
+    found = (
+        {"metadata": meta, place: "DEEP"}
+        if place == "spec"
+        else {"metadata": meta | {place: "DEEP"}}
+    )
     return text({"type": "ADDED", "object": found}, 2000) + b"\n"
 
 
 @pytest.mark.parametrize(
     "odd",
     [
-        deep_line(102, "spec"), deep_line(102, "managedFields"), b'{"type": "ADDED", "object"\n', b'{"type": "ADDED"}\n',
-        b'[]\n', b'{"type": "ADDED", "object": {"metadata": {}}}\n',
+        deep_line(102, "spec"),
+        deep_line(102, "managedFields"),
+        b'{"type": "ADDED", "object"\n',
+        b'{"type": "ADDED"}\n',
+        b"[]\n",
+        b'{"type": "ADDED", "object": {"metadata": {}}}\n',
     ],
-)  # fmt: skip
+)
 async def test_no_event_ends_a_watch(odd: bytes) -> None:
     later: list[bytes | Exception] = [line("ADDED", 103)]
     server = Server([line("ADDED", 101), odd, *later], later, [line("MODIFIED", 104)])
@@ -218,7 +254,9 @@ class There:
             raise self.refusal
         return self.releases[name]
 
-    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, silence: float, opened: Callable[[], None]
+    ) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""
 
@@ -271,7 +309,9 @@ async def test_no_object_ends_the_start_or_a_list(kind: str) -> None:
     there.releases["a"] = of("a", version=5)
     await found.relist()
     assert found.entries["shop", "a"].version == 5
-    there.releases["odd"] = ODD[kind] | {"metadata": ODD[kind]["metadata"] | {"resourceVersion": "9"}}
+    there.releases["odd"] = ODD[kind] | {
+        "metadata": ODD[kind]["metadata"] | {"resourceVersion": "9"}
+    }
     await found.relist()
     assert found.dead() is None and all(not task.done() for task in found._tasks)
     await found.stop()
@@ -295,8 +335,15 @@ async def _unreadable(path: str) -> dict[str, Any]:
 async def test_no_release_ends_a_worker() -> None:
     there = There(*(of(f"odd-{number}") for number in range(40)), of("z"))
     found = reconciler(there)
-    faults: list[Exception] = [Retryable("away"), Permanent("no"), ValueError("bug"), RecursionError("deep")]
-    found.passes = cast(Any, passes := Passes(**{f"odd-{number}": faults[number % 4] for number in range(40)}))
+    faults: list[Exception] = [
+        Retryable("away"),
+        Permanent("no"),
+        ValueError("bug"),
+        RecursionError("deep"),
+    ]
+    found.passes = cast(
+        Any, passes := Passes(**{f"odd-{number}": faults[number % 4] for number in range(40)})
+    )
 
     async def broken(key: Any) -> bool:
         raise TypeError("Recursion limit reached")
@@ -310,7 +357,9 @@ async def test_no_release_ends_a_worker() -> None:
     await found.stop()
 
 
-@pytest.mark.parametrize("which", ["worker 3", "the list once a minute", "sender of Events 0", "the watch of"])
+@pytest.mark.parametrize(
+    "which", ["worker 3", "the list once a minute", "sender of Events 0", "the watch of"]
+)
 async def test_whatever_has_ended_is_said_to_the_liveness_probe(which: str) -> None:
     found = reconciler(There())
     await found.start()
@@ -364,7 +413,9 @@ async def test_of_a_release_that_was_replaced_or_went_unseen_nothing_runs_on(how
     assert poller.cancelled() and not old.operations
     assert refused == [(("shop", "web"), "the Release was deleted")]
     assert any("/jobs" in path for path in there.lists), "its Jobs are let go"
-    assert [entry.obj["metadata"]["uid"] for entry in found.entries.values()] == ([] if how == "vanished" else ["new"])
+    assert [entry.obj["metadata"]["uid"] for entry in found.entries.values()] == (
+        [] if how == "vanished" else ["new"]
+    )
 
 
 async def test_jobs_of_many_deleted_releases_are_let_go_by_two_lists_of_a_namespace() -> None:

@@ -1,4 +1,5 @@
-"""What is kept for all namespaces together: none of them drives out what another needs, however much it puts in."""
+"""What is kept for all namespaces together: none of them drives out what another needs, however
+much it puts in."""
 
 from __future__ import annotations
 
@@ -74,11 +75,15 @@ def test_the_sums_are_those_of_what_is_there_whatever_was_done(seed: int) -> Non
                 sizes[key] = namespace, size
         there = {key: sizes[key] for key in memory}
         assert memory.used == sum(size for _, size in there.values()) <= 50
-        assert sorted(key for number in range(4) for key in memory.of(f"n{number}")) == sorted(there)
-        assert all(sizes[key][0] == f"n{number}" for number in range(4) for key in memory.of(f"n{number}"))
+        assert sorted(key for number in range(4) for key in memory.of(f"n{number}")) == sorted(
+            there
+        )
+        assert all(
+            sizes[key][0] == f"n{number}" for number in range(4) for key in memory.of(f"n{number}")
+        )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Everything that is kept so
 
 
@@ -91,7 +96,9 @@ def _job(namespace: str, number: int) -> dict[str, Any]:
 
 
 def _workload(namespace: str, number: int) -> dict[str, Any]:
-    return {"metadata": {"namespace": namespace, "uid": f"{namespace}-{number}", "resourceVersion": "1"}}
+    return {
+        "metadata": {"namespace": namespace, "uid": f"{namespace}-{number}", "resourceVersion": "1"}
+    }
 
 
 KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[str], Any]]] = {
@@ -130,7 +137,9 @@ KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[st
         lambda namespace: f"{namespace}-0",
     ),
     "turns of Statuspage": (
-        lambda namespace, number: statuspage._next_turn.put(namespace, f"{namespace}-{number}", 1.0),
+        lambda namespace, number: statuspage._next_turn.put(
+            namespace, f"{namespace}-{number}", 1.0
+        ),
         lambda: statuspage._next_turn,
         lambda namespace: f"{namespace}-0",
     ),
@@ -189,7 +198,7 @@ async def test_a_client_that_is_slow_to_close_keeps_no_other_open() -> None:
     await shelf.aclose()
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Events
 
 
@@ -229,10 +238,14 @@ async def test_events_of_a_namespace_do_not_wait_behind_those_of_another() -> No
 
     sent = await _delivered(put)
     assert sent.index(("quiet", "done")) == 1
-    assert [note for namespace, note in sent if namespace == "loud"] == [str(number) for number in range(50)]
+    assert [note for namespace, note in sent if namespace == "loud"] == [
+        str(number) for number in range(50)
+    ]
 
 
-async def test_a_namespace_that_tells_too_much_loses_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_namespace_that_tells_too_much_loses_its_own_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(events, "MAX_QUEUED_EVENTS", 10)
 
     def put(box: EventSender) -> None:
@@ -273,12 +286,13 @@ async def test_events_that_hang_hold_no_sender_that_another_namespace_needs() ->
     assert hanging.begun == events.AT_ONCE < EVENT_SENDER_COUNT
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Threads
 
 
 async def test_reports_of_one_namespace_take_one_thread_at_a_time() -> None:
-    """Threads are few; a parser that takes its time holds one of them, and the others are there for everybody else."""
+    """Threads are few; a parser that takes its time holds one of them, and the others are there for
+    everybody else."""
     held, ended, at_once = asyncio.Event(), threading.Event(), Counter[str]()
     most: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
@@ -292,7 +306,10 @@ async def test_reports_of_one_namespace_take_one_thread_at_a_time() -> None:
         at_once[namespace] -= 1
         return namespace
 
-    loud = [asyncio.create_task(job_reports._threads.run("loud", partial(parse, "loud"))) for _ in range(100)]
+    loud = [
+        asyncio.create_task(job_reports._threads.run("loud", partial(parse, "loud")))
+        for _ in range(100)
+    ]
     await held.wait()
     assert await job_reports._threads.run("quiet", partial(parse, "quiet")) == "quiet"
     ended.set()

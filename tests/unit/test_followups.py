@@ -1,4 +1,5 @@
-"""What is left to do after a run: it is watched until its time is over, and never by the run that comes next."""
+"""What is left to do after a run: it is watched until its time is over, and never by the run that
+comes next."""
 
 from __future__ import annotations
 
@@ -19,9 +20,23 @@ from gatewright.providers import validate
 from gatewright.runtime.telling import messages
 from tests.unit.sim import World, replace, spec
 
-LOG = {"name": "deployment-log", "within": "1h", "confirm": {"instructions": "Write down $(version)."}}
-RATE = {"name": "error-rate-24h", "within": "24h", "prometheus": {"query": "rate of $(version)"}, "max": "0.1%"}
-POST_MORTEM = {"name": "post-mortem", "within": "48h", "when": "RolledBack", "confirm": {"instructions": "Hold it."}}
+LOG = {
+    "name": "deployment-log",
+    "within": "1h",
+    "confirm": {"instructions": "Write down $(version)."},
+}
+RATE = {
+    "name": "error-rate-24h",
+    "within": "24h",
+    "prometheus": {"query": "rate of $(version)"},
+    "max": "0.1%",
+}
+POST_MORTEM = {
+    "name": "post-mortem",
+    "within": "48h",
+    "when": "RolledBack",
+    "confirm": {"instructions": "Hold it."},
+}
 NOTIFY = [{"events": ["FollowUpDue", "FollowUpFailed"], "slack": {"channel": "#deployments"}}]
 
 
@@ -72,14 +87,19 @@ def test_they_stand_in_the_write_that_ends_the_run():
         world.tick()
     found = row(world, "deployment-log")
     assert (found.state, found.version, found.message) == ("Pending", "2.0", "Write down 2.0.")
-    assert clocks.parse_time(found.dueAt) - clocks.parse_time(world.status.run.finishedAt) == timedelta(hours=1)
+    assert clocks.parse_time(found.dueAt) - clocks.parse_time(
+        world.status.run.finishedAt
+    ) == timedelta(hours=1)
 
 
 ALL = [{**LOG, "name": when.lower(), "when": when} for when in ("Promoted", "RolledBack", "Always")]
 
 
 def failed_rollback() -> World:
-    jobs = {"migrate": Progress("Failed", "exit code 1"), "restore": Progress("Failed", "the backup is gone")}
+    jobs = {
+        "migrate": Progress("Failed", "exit code 1"),
+        "restore": Progress("Failed", "the backup is gone"),
+    }
     return World(spec=spec(followUps=ALL), jobs=jobs).settle()
 
 
@@ -112,7 +132,11 @@ def test_a_release_that_is_deleted_leaves_nothing_to_do():
     world = World(spec=spec(followUps=ALL)).settle()
     world.deleting = True
     world.settle()
-    assert world.status.run.outcome == "Aborted" and world.status.followUps == [] and not world.finalized
+    assert (
+        world.status.run.outcome == "Aborted"
+        and world.status.followUps == []
+        and not world.finalized
+    )
 
 
 def test_a_release_without_them_has_not_a_byte_of_it():
@@ -138,7 +162,11 @@ def test_a_person_confirms_and_it_is_done():
     said = world.act("Confirm", follow_up="deployment-log", run=1, reason="in the wiki")
     assert said.result == "Accepted" and said.run == 1
     found = row(world, "deployment-log")
-    assert (found.state, found.by, found.message) == ("Done", "ana", "confirmed by ana: in the wiki")
+    assert (found.state, found.by, found.message) == (
+        "Done",
+        "ana",
+        "confirmed by ana: in the wiki",
+    )
     assert after(world, days=2).status.notices == [] and reasons(world) == ["FollowUpDone"]
 
 
@@ -148,7 +176,9 @@ def test_due_without_being_done_is_told_once_and_ready_is_untouched():
     after(world, hours=1)
     assert states(world) == {"1/deployment-log": "Overdue"}
     assert told(world) == ["1.FollowUpDue.deployment-log"] and reasons(world) == ["FollowUpDue"]
-    [message] = [messages.message_of(world.view(), notice, world.now) for notice in world.status.notices]
+    [message] = [
+        messages.message_of(world.view(), notice, world.now) for notice in world.status.notices
+    ]
     assert message.title == "web 2.0 a follow-up is overdue" and "Write down 2.0." in message.text
     now = world.status.conditions[0]
     assert (now.type, now.status, now.reason) == (ready.type, "True", ready.reason)
@@ -168,18 +198,32 @@ def test_what_is_overdue_can_still_be_done_and_is_not_mentioned_any_more():
 def test_a_reject_fails_it_for_good_and_people_are_told():
     world = promoted(LOG)
     world.act("Reject", follow_up="deployment-log", reason="nobody may write there")
-    assert row(world, "deployment-log").state == "Failed" and told(world) == ["1.FollowUpFailed.deployment-log"]
+    assert row(world, "deployment-log").state == "Failed" and told(world) == [
+        "1.FollowUpFailed.deployment-log"
+    ]
     said = world.act("Confirm", follow_up="deployment-log")
-    assert said.result == "Refused" and "is failed already: rejected by ana: nobody may write there" in said.message
+    assert (
+        said.result == "Refused"
+        and "is failed already: rejected by ana: nobody may write there" in said.message
+    )
     assert after(world, hours=2) and states(world) == {"1/deployment-log": "Failed"}
 
 
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        ({"follow_up": "deploy-log"}, "there is no follow-up deploy-log; open are: follow-up deployment-log of run 1"),
-        ({"follow_up": "deployment-log", "run": 2}, "there is no follow-up deployment-log of run 2; open are"),
-        ({"follow_up": "error-rate-24h"}, "follow-up error-rate-24h of run 1 is measured until 2026-01-02T"),
+        (
+            {"follow_up": "deploy-log"},
+            "there is no follow-up deploy-log; open are: follow-up deployment-log of run 1",
+        ),
+        (
+            {"follow_up": "deployment-log", "run": 2},
+            "there is no follow-up deployment-log of run 2; open are",
+        ),
+        (
+            {"follow_up": "error-rate-24h"},
+            "follow-up error-rate-24h of run 1 is measured until 2026-01-02T",
+        ),
     ],
 )
 def test_what_cannot_be_confirmed_is_refused_in_words(wish: dict[str, Any], words: str):
@@ -197,7 +241,11 @@ def test_what_passes_when_its_time_is_over_is_done():
     assert states(world) == {"1/error-rate-24h": "Pending"}
     after(world, hours=1)
     found = row(world, "error-rate-24h")
-    assert found.state == "Done" and "passed when its time was over: 0.1%" in found.message and found.by is None
+    assert (
+        found.state == "Done"
+        and "passed when its time was over: 0.1%" in found.message
+        and found.by is None
+    )
     assert found.revision is None and asked(world) == {}, "nobody asks any more"
     assert told(world) == [] and reasons(world) == ["FollowUpDone"]
 
@@ -206,7 +254,9 @@ def test_what_fails_has_failed_at_once_and_is_told():
     world = promoted(RATE)
     world.gates["error-rate-24h"] = "Failed"
     after(world, hours=1)
-    assert row(world, "error-rate-24h").state == "Failed" and told(world) == ["1.FollowUpFailed.error-rate-24h"]
+    assert row(world, "error-rate-24h").state == "Failed" and told(world) == [
+        "1.FollowUpFailed.error-rate-24h"
+    ]
     assert world.status.run.outcome == "Promoted" and world.status.run.rollback is None
     world.gates.clear()
     assert states(after(world, days=2)) == {"1/error-rate-24h": "Failed"}
@@ -217,7 +267,10 @@ def test_what_does_not_pass_when_its_time_is_over_is_overdue(state: str):
     world = promoted(RATE)
     world.gates["error-rate-24h"] = state
     after(world, hours=1)
-    assert states(world) == {"1/error-rate-24h": "Pending"} and row(world, "error-rate-24h").gate.state == state
+    assert (
+        states(world) == {"1/error-rate-24h": "Pending"}
+        and row(world, "error-rate-24h").gate.state == state
+    )
     after(world, hours=24)
     found = row(world, "error-rate-24h")
     assert found.state == "Overdue" and found.message.startswith(f"{state} when its time was over")
@@ -256,7 +309,11 @@ def test_a_restart_forgets_no_breach():
     restarted.settle()
     assert row(restarted, "error-rate-24h").gate.state == "Breaching"
     [measure] = restarted.wants(restarted.view()).measures
-    assert (measure.breaching_since, measure.rule.lasting, measure.rule.interval) == (since, 1800.0, 300.0)
+    assert (measure.breaching_since, measure.rule.lasting, measure.rule.interval) == (
+        since,
+        1800.0,
+        300.0,
+    )
 
 
 def test_what_cannot_be_told_any_more_is_overdue_never_done():
@@ -278,7 +335,9 @@ def asked(world: World) -> dict[str, Any]:
 
 def test_edits_do_not_change_what_was_pinned():
     world = promoted(RATE)
-    world.ask(followUps=[{**RATE, "prometheus": {"query": "something else"}, "max": "90%"}]).settle()
+    world.ask(
+        followUps=[{**RATE, "prometheus": {"query": "something else"}, "max": "90%"}]
+    ).settle()
     assert asked(world) == {"1/followUps/error-rate-24h": {"query": "rate of 2.0"}}
     world.ask(followUps=[]).settle()
     assert states(after(world, hours=24)) == {"1/error-rate-24h": "Done"}
@@ -299,7 +358,9 @@ def test_the_next_run_goes_its_way_and_what_is_open_stays():
     assert states(world) == {"2/deployment-log": "Pending"}, "what is closed goes with the next end"
     for number in range(4, 14):
         world.ask(f"{number}.0").later(12)
-    assert len(world.revisions) == 11, "ten runs of history and the last one; what nothing needs is let go"
+    assert len(world.revisions) == 11, (
+        "ten runs of history and the last one; what nothing needs is let go"
+    )
 
 
 def test_the_latest_that_is_open_is_meant():
@@ -314,17 +375,22 @@ def test_the_list_is_bounded_and_says_what_it_drops():
     many = [{**LOG, "name": f"task-{n}"} for n in range(MOST_FOLLOW_UPS)]
     world = promoted(*many[:5])
     world.ask("3.0", followUps=many).settle().later(12)
-    assert len(world.status.followUps) == MOST_FOLLOW_UPS and {item.run for item in world.status.followUps} == {2}
+    assert len(world.status.followUps) == MOST_FOLLOW_UPS and {
+        item.run for item in world.status.followUps
+    } == {2}
     [note] = [note for note in world.notes if note.reason == "FollowUpsDropped"]
     assert "follow-up task-4 of run 1" in note.message and note.warning
 
 
 def test_a_large_release_with_all_of_them_stays_under_100_kib():
-    gates = [{"name": f"gate-{n}", "prometheus": {"query": "q" * 200}, "max": "1%"} for n in range(20)]
+    gates = [
+        {"name": f"gate-{n}", "prometheus": {"query": "q" * 200}, "max": "1%"} for n in range(20)
+    ]
     steps = [{"name": f"step-{n}", "deploy": {"targets": ["web"]}} for n in range(5)]
     stages = [{"name": f"stage-{n}", "steps": steps, "gates": gates} for n in range(20)]
     tasks = [
-        {**LOG, "name": f"t{n:02}" + "x" * 37, "confirm": {"instructions": "w" * 8000}} for n in range(MOST_FOLLOW_UPS)
+        {**LOG, "name": f"t{n:02}" + "x" * 37, "confirm": {"instructions": "w" * 8000}}
+        for n in range(MOST_FOLLOW_UPS)
     ]
     world = World(spec=spec(stages=stages, followUps=tasks)).settle()
     for task in tasks:
@@ -339,18 +405,45 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
 @pytest.mark.parametrize(
     ("items", "wanted"),
     [
-        ([LOG, LOG], 'spec.followUps[1].name: "deployment-log" is already the name of spec.followUps[0]; names are unique'),
+        (
+            [LOG, LOG],
+            (
+                'spec.followUps[1].name: "deployment-log" is already the name of '
+                "spec.followUps[0]; names are unique"
+            ),
+        ),
         ([{"name": "a", "within": "1h"}], "spec.followUps[0]: needs exactly one of confirm, "),
-        ([{**RATE, "confirm": {"instructions": "x"}}], "spec.followUps[0]: has confirm and prometheus; keep exactly one"),
-        ([{**LOG, "max": "1%"}], "spec.followUps[0].max: means nothing beside confirm, which is not measured"),
-        ([{"name": "a", "within": "1h", "job": {"image": "x"}}], "spec.followUps[0].job: is no follow-up: "),
-        ([{"name": "a", "within": "1h", "deploy": {"targets": ["web"]}}], "make it a step of a stage"),
-        ([{"name": "a", "within": "1h", "approval": {}}], "spec.followUps[0].approval: is no follow-up: "),
-        ([{"name": "a", "within": "1h", "promtheus": {"query": "x"}}], 'unknown provider "promtheus"'),
+        (
+            [{**RATE, "confirm": {"instructions": "x"}}],
+            "spec.followUps[0]: has confirm and prometheus; keep exactly one",
+        ),
+        (
+            [{**LOG, "max": "1%"}],
+            "spec.followUps[0].max: means nothing beside confirm, which is not measured",
+        ),
+        (
+            [{"name": "a", "within": "1h", "job": {"image": "x"}}],
+            "spec.followUps[0].job: is no follow-up: ",
+        ),
+        (
+            [{"name": "a", "within": "1h", "deploy": {"targets": ["web"]}}],
+            "make it a step of a stage",
+        ),
+        (
+            [{"name": "a", "within": "1h", "approval": {}}],
+            "spec.followUps[0].approval: is no follow-up: ",
+        ),
+        (
+            [{"name": "a", "within": "1h", "promtheus": {"query": "x"}}],
+            'unknown provider "promtheus"',
+        ),
         ([{"name": "a", "within": "1h", "prometheus": {"query": "x"}}], "add max or min"),
-        ([{**RATE, "prometheus": {"query": "$(steps.backup.outputs.id)"}}], "$(steps.backup.outputs.id) names the step"),
+        (
+            [{**RATE, "prometheus": {"query": "$(steps.backup.outputs.id)"}}],
+            "$(steps.backup.outputs.id) names the step",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, Any]], wanted: str):
     parsed = ReleaseSpec.model_validate(spec(followUps=items))
     found = [*validate.spec_problems(parsed), *pinned_spec.find_problems(parsed)]

@@ -18,13 +18,33 @@ SLACK = 5.0
 """Times as much on a machine that is busy with other things."""
 
 
-@pytest.mark.parametrize(("text", "number"), [("0", 0.0), ("30", 30.0), ("1767268800.5", 1767268800.5)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0.0), ("30", 30.0), ("1767268800.5", 1767268800.5)]
+)
 def test_a_plain_number_is_one(text: str, number: float) -> None:
     assert parse_decimal(text) == number
 
 
 @pytest.mark.parametrize(
-    "text", ["", "²", "٣", "1²", "-1", "+1", "1e300", "inf", "nan", "0x10", " 1", "1\n", "1.", ".5", "1.2.3", "9" * 16]
+    "text",
+    [
+        "",
+        "²",
+        "٣",
+        "1²",
+        "-1",
+        "+1",
+        "1e300",
+        "inf",
+        "nan",
+        "0x10",
+        " 1",
+        "1\n",
+        "1.",
+        ".5",
+        "1.2.3",
+        "9" * 16,
+    ],
 )
 def test_what_else_looks_like_one_is_none(text: str) -> None:
     assert parse_decimal(text) is None
@@ -51,7 +71,9 @@ def test_half_of_a_pair_becomes_a_question_mark_wherever_it_stands(count: int) -
         assert parse_json(text) == parse_json(text.encode()) == {plain: [plain]}
 
 
-@pytest.mark.parametrize("raw", [b'"\xed\xa0\x80"', b'"\xff"', '"a"'.encode("utf-16"), b"", b"[", b"\\ud800"])
+@pytest.mark.parametrize(
+    "raw", [b'"\xed\xa0\x80"', b'"\xff"', '"a"'.encode("utf-16"), b"", b"[", b"\\ud800"]
+)
 def test_what_is_no_json_in_utf_8_is_none(raw: bytes) -> None:
     with pytest.raises(ValueError):
         parse_json(raw)
@@ -67,7 +89,9 @@ def many(unit: str, size: int = 1024 * 1024) -> bytes:
 
 @pytest.mark.parametrize("unit", ["[]", "{}", "[" * 50 + "]" * 50, '{"a":1}', '{"a":[]}', "1"])
 def test_more_values_than_are_read_are_refused(unit: str) -> None:
-    with pytest.raises(foreign.TooManyValues, match=r"has more than 65,536 objects and lists, or 262,144 values"):
+    with pytest.raises(
+        foreign.TooManyValues, match=r"has more than 65,536 objects and lists, or 262,144 values"
+    ):
         parse_json(many(unit))
 
 
@@ -80,12 +104,17 @@ def test_a_mebibyte_of_samples_is_read() -> None:
     "raw",
     [
         *map(many, ["[]", "[" * 50 + "]" * 50, '{"a":[]}', '"\\\\ud800"', "1", "1.5e9"]),
-        many("[]", 3 * foreign.MOST_LISTS), many("1", 2 * foreign.MOST_VALUES),
-        *(f'["\\ud800{unit * (1024 * 1024 // len(unit))}"]'.encode() for unit in ("\\ud800", "\\ud83d\\ude00", "\\\\", "a")),
-        b'["\\ud800",' + many("[]", 3 * foreign.MOST_LISTS)[1:], b'["\\ud800",' + many("[]")[1:],
+        many("[]", 3 * foreign.MOST_LISTS),
+        many("1", 2 * foreign.MOST_VALUES),
+        *(
+            f'["\\ud800{unit * (1024 * 1024 // len(unit))}"]'.encode()
+            for unit in ("\\ud800", "\\ud83d\\ude00", "\\\\", "a")
+        ),
+        b'["\\ud800",' + many("[]", 3 * foreign.MOST_LISTS)[1:],
+        b'["\\ud800",' + many("[]")[1:],
     ],
     ids=lambda raw: f"{raw[:12]!r} {len(raw)}",
-)  # fmt: skip
+)
 def test_a_mebibyte_is_read_in_little_time_or_not_at_all(raw: bytes) -> None:
     def cost() -> float:
         before = time.process_time()

@@ -50,7 +50,8 @@ async def test_a_change_that_the_watch_does_not_tell_of_is_said_until_it_does() 
 
 
 async def test_deleting_many_releases_while_the_api_server_refuses_is_no_dead_watch() -> None:
-    """The list is read page by page, as it was when it began: it goes on showing what the watch has told the end of."""
+    """The list is read page by page, as it was when it began: it goes on showing what the watch has
+    told the end of."""
     there = Refusing(*(of(f"web-{number}") for number in range(300)))
     found = reconciler(there)
     await found.relist(first=True)
@@ -82,7 +83,9 @@ async def test_what_was_late_before_a_gap_is_late_no_more() -> None:
 @pytest.mark.parametrize(("began", "late"), [("4", True), ("5", False), ("9", False)])
 async def test_a_watch_that_has_begun_since_is_not_waited_for(began: str, late: bool) -> None:
     found, there = await lagging()
-    found._watches = make_watches(cast(Any, there), (), OWN_KINDS, found._own_object_event, found._on_own_watch_gap)
+    found._watches = make_watches(
+        cast(Any, there), (), OWN_KINDS, found._own_object_event, found._on_own_watch_gap
+    )
     for watch in found._watches:
         watch._began = watch._version = began
     assert bool(found.dead()) is late
@@ -157,7 +160,14 @@ def test_a_turn_is_said_once_with_its_reason(caplog: pytest.LogCaptureFixture) -
     ]
     turn = ProbeLog("not healthy", "healthy again", lambda: answers.pop(0))
     told = [turn() for _ in range(6)]
-    assert told == [None, "worker 3 has ended", "the watch has not told of a/b", None, None, "the Lease was lost"]
+    assert told == [
+        None,
+        "worker 3 has ended",
+        "the watch has not told of a/b",
+        None,
+        None,
+        "the Lease was lost",
+    ]
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("ERROR", "not healthy: worker 3 has ended"),
         ("INFO", "healthy again"),
@@ -187,7 +197,9 @@ async def test_an_operator_that_is_stopped_is_well_until_it_ends() -> None:
     assert seen == [(None, "stopping")]
 
 
-async def test_why_it_cannot_act_is_the_answer_of_both_probes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_why_it_cannot_act_is_the_answer_of_both_probes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Servers:
         async def start(self) -> None:
             raise Permanent("no rights")

@@ -1,4 +1,5 @@
-"""Values of Secrets in what others say: hidden in every spelling, in pieces, and before anything is cut."""
+"""Values of Secrets in what others say: hidden in every spelling, in pieces, and before anything is
+cut."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ PIECES = [VALUE[at : at + 12] for at in range(len(VALUE) - 11)]
 
 
 def link(*values: str) -> OpenConnection:
-    return OpenConnection("n", "i", None, 1.0, {("a", str(number)): value for number, value in enumerate(values)})
+    return OpenConnection(
+        "n", "i", None, 1.0, {("a", str(number)): value for number, value in enumerate(values)}
+    )
 
 
 SPELLED = {
@@ -60,7 +63,9 @@ def test_a_secret_where_a_message_is_cut_is_hidden_before(length: int) -> None:
 @pytest.mark.parametrize("length", [16 * 1024 + at for at in (-40, -20, -3, 0, 3)])
 def test_nor_does_one_show_where_a_long_text_is_cut(length: int) -> None:
     shown = hide_secrets(
-        f"{VALUE * 400}{'x' * 30000}"[: length + 2000][:length] + VALUE + "y" * 9999, link(VALUE), 10**6
+        f"{VALUE * 400}{'x' * 30000}"[: length + 2000][:length] + VALUE + "y" * 9999,
+        link(VALUE),
+        10**6,
     )
     assert "p@s" not in shown
 
@@ -72,7 +77,9 @@ def test_nor_does_one_show_where_a_long_text_is_cut(length: int) -> None:
     before=st.text("abc xyz", max_size=9),
     after=st.text("abc xyz", max_size=9),
 )
-def test_two_secrets_that_overlap_are_both_hidden(one: str, other: str, before: str, after: str) -> None:
+def test_two_secrets_that_overlap_are_both_hidden(
+    one: str, other: str, before: str, after: str
+) -> None:
     shown = hide_secrets(f"{before}{one}{other[2:]}{after}{other}", link(one, other))
     assert one not in shown and other not in shown
 
@@ -94,7 +101,7 @@ def test_an_answer_and_an_error_hold_no_secret_and_keep_what_they_are() -> None:
     assert hide_in_answer(Answer(1.0, f"1 of {VALUE}"), link(VALUE)) == Answer(1.0, "1 of ***")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What others answer
 
 

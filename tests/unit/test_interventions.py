@@ -28,7 +28,9 @@ def manual() -> World:
 
 
 def preflight(*approvals: dict[str, Any], **changes: Any) -> World:
-    checks = [{"name": f"go{n or ''}", "approval": approval} for n, approval in enumerate(approvals)]
+    checks = [
+        {"name": f"go{n or ''}", "approval": approval} for n, approval in enumerate(approvals)
+    ]
     return World(spec=spec(preflight=checks, **changes)).settle()
 
 
@@ -72,10 +74,12 @@ def outcome(world: World) -> str | None:
 
 def step(world: World, name: str) -> Any:
     assert world.status.run is not None
-    return next(item for stage in world.status.run.stages for item in stage.steps if item.name == name)
+    return next(
+        item for stage in world.status.run.stages for item in stage.steps if item.name == name
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Confirm, Approve, Reject
 
 
@@ -87,7 +91,9 @@ def test_a_manual_step_is_done_when_somebody_confirms_it():
     assert step(world, "keys").message == "confirmed by ana: both rotated"
     world.later(12)
     assert outcome(world) == "Promoted"
-    assert world.status.history[0].people == ["Confirm by ana: both rotated (step keys of stage migrate is confirmed)"]
+    assert world.status.history[0].people == [
+        "Confirm by ana: both rotated (step keys of stage migrate is confirmed)"
+    ]
     assert [note.reason for note in world.notes].count("Confirmed") == 1
 
 
@@ -95,7 +101,9 @@ def test_clocks_stand_still_while_a_person_is_waited_for():
     slow = spec()
     slow["stages"][0]["expectedDuration"] = "30s"
     world = World(spec=slow)
-    world.spec["stages"][0]["steps"].append({"name": "keys", "confirm": {"instructions": "Rotate."}})
+    world.spec["stages"][0]["steps"].append(
+        {"name": "keys", "confirm": {"instructions": "Rotate."}}
+    )
     world.settle().later(120)
     assert not [note for note in world.notes if note.reason == "Overdue"]
 
@@ -111,11 +119,16 @@ def test_a_rejected_step_fails_its_stage():
 def test_an_approval_counts_different_people():
     world = asking({"name": "go", "approval": {"count": 2}})
     assert "1 of 2: approved by ana" in accepted(world.act("Approve"))
-    assert step(world, "go").state == "Running" and "(1 of 2: ana)" in world.status.waitingFor.message
+    assert (
+        step(world, "go").state == "Running" and "(1 of 2: ana)" in world.status.waitingFor.message
+    )
     assert "has approved" in refused(world, world.act("Approve"))
     assert step(world, "go").approvedBy == ["ana"]
     accepted(world.act("Approve", by="ben"))
-    assert step(world, "go").state == "Succeeded" and step(world, "go").message == "approved by ana, ben"
+    assert (
+        step(world, "go").state == "Succeeded"
+        and step(world, "go").message == "approved by ana, ben"
+    )
 
 
 def test_an_approval_asks_for_groups_that_admission_has_proved():
@@ -130,7 +143,10 @@ def test_an_approval_asks_for_groups_that_admission_has_proved():
 
 def test_nothing_is_touched_before_everybody_has_approved():
     world = preflight({}, {})
-    assert "could mean" in refused(world, world.act("Approve")) and world.status.run.phase == "Preflight"
+    assert (
+        "could mean" in refused(world, world.act("Approve"))
+        and world.status.run.phase == "Preflight"
+    )
     accepted(world.act("Approve", gate="go"))
     assert world.status.run.phase == "Preflight" and world.done("job") == []
     assert "does not wait" in refused(world, world.act("Approve", gate="go"))
@@ -163,18 +179,31 @@ def test_a_check_that_still_measures_goes_first():
     ("action", "more", "says"),
     [
         ("Approve", {}, "answered by Confirm or Reject, not by Approve"),
-        ("Confirm", {"step": "other"}, "does not wait for a person; step keys of stage migrate does"),
+        (
+            "Confirm",
+            {"step": "other"},
+            "does not wait for a person; step keys of stage migrate does",
+        ),
         ("Confirm", {"stage": "deploy"}, "does not wait for a person"),
         ("Reject", {"gate": "keys"}, "does not wait for a person"),
         ("Confirm", {"run": 2}, "meant for run 2; the latest is run 1"),
-        ("Retry", {}, "Retry is for a run that is Paused; run 1 is Walking, stage migrate is Running, step keys is"),
+        (
+            "Retry",
+            {},
+            (
+                "Retry is for a run that is Paused; run 1 is Walking, stage migrate is "
+                "Running, step keys is"
+            ),
+        ),
         ("Promote", {}, "clocks stand still"),
         ("Resume", {}, "not paused by an Intervention"),
         ("Skip", {"step": "migrate"}, "neither under way nor failed"),
         ("Skip", {"stage": "deploy"}, "stage deploy is not the one under way"),
     ],
 )
-def test_what_cannot_be_done_at_a_manual_step_is_refused(action: Any, more: dict[str, Any], says: str):
+def test_what_cannot_be_done_at_a_manual_step_is_refused(
+    action: Any, more: dict[str, Any], says: str
+):
     world = manual()
     before = dump(world.status)["run"]
     assert says in refused(world, world.act(action, **more))
@@ -183,7 +212,7 @@ def test_what_cannot_be_done_at_a_manual_step_is_refused(action: Any, more: dict
     assert dump(world.status)["run"] == before, "and it is not kept for later either"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Retry
 
 
@@ -208,8 +237,12 @@ def test_an_edit_counts_from_a_retry_on():
 def test_a_rejected_version_starts_again():
     world = rolled_back()
     assert "as run 2" in accepted(world.act("Retry", run=1, reason="the outage is over"))
-    assert world.status.run.id == 2 and world.status.run.attempt == 2 and world.status.rejected == []
-    assert world.status.run.people == ["Retry by ana: the outage is over (2.0 starts again, as run 2)"]
+    assert (
+        world.status.run.id == 2 and world.status.run.attempt == 2 and world.status.rejected == []
+    )
+    assert world.status.run.people == [
+        "Retry by ana: the outage is over (2.0 starts again, as run 2)"
+    ]
     assert outcome(world.later(12)) == "Promoted" and world.finalized is False
 
 
@@ -221,7 +254,9 @@ def test_a_rejected_version_starts_again():
         ({"deleting": True}, "being deleted"),
     ],
 )
-def test_a_version_that_cannot_start_now_does_not_start_later_either(change: dict[str, Any], says: str):
+def test_a_version_that_cannot_start_now_does_not_start_later_either(
+    change: dict[str, Any], says: str
+):
     world = rolled_back()
     for name, value in change.items():
         setattr(world, name, value)
@@ -260,7 +295,7 @@ def test_at_rest_there_is_nothing_to_act_on(action: Any):
     assert dump(world.status)["run"] == before
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Skip
 
 
@@ -285,7 +320,9 @@ def test_a_job_that_does_not_stop_keeps_the_walk_where_it_is(monkeypatch: pytest
     world = World(slow={"migrate"}).settle()
     honest = World._progress
     monkeypatch.setattr(
-        World, "_progress", lambda self, op: Progress("Running") if op.kind == "stop" else honest(self, op)
+        World,
+        "_progress",
+        lambda self, op: Progress("Running") if op.kind == "stop" else honest(self, op),
     )
     accepted(world.act("Skip"))
     world.later(60)
@@ -345,7 +382,9 @@ def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on():
     world = World(spec=found, slow={"flush"}).settle()
     accepted(world.act("Approve"))
     assert step(world, "flush").state == "Running", world.status.waitingFor
-    assert "redis step flush is under way and cannot be stopped" in refused(world, world.act("Skip"))
+    assert "redis step flush is under way and cannot be stopped" in refused(
+        world, world.act("Skip")
+    )
     world.later(61)
     assert world.status.state == "Paused", "its time-out decides"
     accepted(world.act("Skip", step="flush"))
@@ -358,14 +397,20 @@ def test_a_reason_is_one_line_and_writes_none_in_anothers_name():
     world = manual()
     accepted(world.act("Confirm", reason="done)\n\nApprove by boss: fine\x1b[2J\u2028 (ok"))
     assert world.status.run.people == [
-        "Confirm by ana: done) Approve by boss: fine [2J (ok (step keys of stage migrate is confirmed)"
+        (
+            "Confirm by ana: done) Approve by boss: fine [2J (ok (step keys of stage migrate "
+            "is confirmed)"
+        )
     ]
     assert "\n" not in step(world, "keys").message
 
 
 def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
     world = manual()
-    assert refused(world, world.act("Confirm", doubt="the policy is not in force")) == "the policy is not in force"
+    assert (
+        refused(world, world.act("Confirm", doubt="the policy is not in force"))
+        == "the policy is not in force"
+    )
     assert world.status.state == "WaitingForPerson"
     assert [note.message for note in world.notes if note.reason == "InterventionRefused"] == [
         "Confirm by ana: the policy is not in force"
@@ -376,9 +421,13 @@ def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
 @pytest.mark.parametrize("more", [{}, {"step": "go"}, {"stage": "deploy"}])
 def test_who_skips_an_approval_is_one_of_those_who_are_asked(more: dict[str, str]):
     careful = spec()
-    careful["stages"][1]["steps"].insert(0, {"name": "go", "approval": {"groups": ["owners"], "count": 2}})
+    careful["stages"][1]["steps"].insert(
+        0, {"name": "go", "approval": {"groups": ["owners"], "count": 2}}
+    )
     world = World(spec=careful).settle()
-    assert "asks for a member of owners" in refused(world, world.act("Skip", groups=frozenset({"dev"}), **more))
+    assert "asks for a member of owners" in refused(
+        world, world.act("Skip", groups=frozenset({"dev"}), **more)
+    )
     assert world.live == "1.0"
     accepted(world.act("Skip", groups=frozenset({"owners"}), **more))
 
@@ -389,7 +438,7 @@ def test_a_manual_step_is_skipped():
     assert step(world, "keys").state == "Skipped" and world.status.run.stages[0].state == "Passed"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Promote, Rollback, Abort, Pause, Resume
 
 
@@ -428,7 +477,9 @@ def test_a_breach_that_is_seen_in_the_same_moment_wins():
     assert outcome(world) == "RolledBack"
 
 
-@pytest.mark.parametrize("make", [lambda: World().settle(), paused, guarding, lambda: World(slow={"backup"}).settle()])
+@pytest.mark.parametrize(
+    "make", [lambda: World().settle(), paused, guarding, lambda: World(slow={"backup"}).settle()]
+)
 def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Any):
     world = make()
     accepted(world.act("Rollback", reason="customers complain"))
@@ -472,7 +523,10 @@ def test_pause_and_resume():
     accepted(world.act("Pause", reason="lunch"))
     assert world.status.state == "Suspended" and "paused by ana: lunch" in world.status.message
     assert "kubectl release resume web" in world.status.waitingFor.message
-    assert [item.type for item in world.status.conditions if item.status == "True"] == ["Reconciling", "Paused"]
+    assert [item.type for item in world.status.conditions if item.status == "True"] == [
+        "Reconciling",
+        "Paused",
+    ]
     world.later(60)
     assert outcome(world) is None
     assert "paused already, by ana" in refused(world, world.act("Pause", by="ben"))
@@ -525,7 +579,7 @@ def test_resume_says_that_the_spec_stops_the_walk():
     assert world.status.state == "Suspended"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Once, in order, through crashes
 
 
@@ -567,7 +621,8 @@ def test_a_decision_whose_write_was_lost_is_made_again():
     world.told = False
     view, before = world.view(), world.performed.copy()
     lost = world.tick()
-    world.status, world.performed = view.status, before  # the write did not happen, so its effects were not started
+    # The write did not happen, so its effects were not started.
+    world.status, world.performed = view.status, before
     again = world.tick()
     assert dump(lost.status) == dump(again.status)
     assert world.settle().status.run.stages[0].attempt == 2
@@ -578,17 +633,24 @@ def test_the_line_stays_until_the_intervention_tells_the_same():
     world.told = False
     for number in range(MOST_UNREPORTED_ANSWERS + 5):
         world.act("Resume", by=f"p{number}")
-    assert len(world.status.interventions) == MOST_UNREPORTED_ANSWERS, "the others wait until somebody can be told"
+    assert len(world.status.interventions) == MOST_UNREPORTED_ANSWERS, (
+        "the others wait until somebody can be told"
+    )
     world.told = True
     world.later(2)
-    assert world.open_interventions == [] and len(world.status.interventions) <= MOST_UNREPORTED_ANSWERS
+    assert (
+        world.open_interventions == []
+        and len(world.status.interventions) <= MOST_UNREPORTED_ANSWERS
+    )
     ReleaseStatus.model_validate(dump(world.status))
 
 
 def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_answered():
     found = spec()
     found["stages"][0]["steps"].append({"name": "keys", "confirm": {"instructions": "Rotate."}})
-    found["stages"][0]["steps"].append({"name": "use", "job": {"image": "tools:$(steps.keys.outputs.id)"}})
+    found["stages"][0]["steps"].append(
+        {"name": "use", "job": {"image": "tools:$(steps.keys.outputs.id)"}}
+    )
     world = World(spec=found).settle()
     said = world.act("Confirm")
     assert said is not None and said.result == "Accepted"
@@ -619,7 +681,10 @@ def test_every_action_has_its_answer():
         ({"action": "Pause", "stage": "a"}, "Pause has no stage"),
         ({"action": "Retry", "step": "a"}, "Retry has no step"),
         ({"action": "Confirm", "gate": "a"}, "Confirm has no gate"),
-        ({"action": "Confirm", "followUp": "a", "specHash": "0" * 32}, "leave out stage, step, gate and specHash"),
+        (
+            {"action": "Confirm", "followUp": "a", "specHash": "0" * 32},
+            "leave out stage, step, gate and specHash",
+        ),
         ({"action": "Destroy"}, "action"),
         ({"action": "Abort", "by": ""}, "by"),
         ({"action": "Abort", "force": True}, "force"),

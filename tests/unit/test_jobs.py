@@ -1,4 +1,5 @@
-"""How far a Job is: what is told at its end, why it does not get on, and when nothing of it runs any more."""
+"""How far a Job is: what is told at its end, why it does not get on, and when nothing of it runs
+any more."""
 
 from __future__ import annotations
 
@@ -13,18 +14,36 @@ import pytest
 from gatewright.api import KEY, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress
-from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, Trouble, keep_whole_object
+from gatewright.ports import (
+    Conflict,
+    Keep,
+    NotFound,
+    Permanent,
+    Retryable,
+    Trouble,
+    keep_whole_object,
+)
 from gatewright.runtime.execution import job_endings, job_outputs, jobs
 from gatewright.runtime.execution.job_pods import DEFAULT_CONTAINER
 from gatewright.runtime.execution.job_spec import job_spec
 from tests.unit.test_reports import SECRET, VIEW, Cluster
 
-DEADLINE = {"reason": "DeadlineExceeded", "message": "Job was active longer than specified deadline"}
-QUOTA = 'Error creating: pods "foco-smoke-x" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0'
-NOBODY = 'Error creating: pods "foco-smoke-" is forbidden: error looking up service account shop/nope: "nope" not found'
+DEADLINE = {
+    "reason": "DeadlineExceeded",
+    "message": "Job was active longer than specified deadline",
+}
+QUOTA = (
+    'Error creating: pods "foco-smoke-x" is forbidden: exceeded quota: none, requested: '
+    "pods=1, used: pods=0"
+)
+NOBODY = (
+    'Error creating: pods "foco-smoke-" is forbidden: error looking up service account '
+    'shop/nope: "nope" not found'
+)
 MOUNT = 'MountVolume.SetUp failed for volume "v" : secret "nope" not found'
 HUNG = (
-    "job foco-smoke did not end within 20s (DeadlineExceeded); look for what it waits for, or give it a longer timeout"
+    "job foco-smoke did not end within 20s (DeadlineExceeded); look for what it waits for, or "
+    "give it a longer timeout"
 )
 LOCK = "waiting for lock 1\nwaiting for lock 2\n"
 HEARD = "its log ends: waiting for lock 1 / waiting for lock 2"
@@ -35,7 +54,10 @@ class World(Cluster):
 
     def __init__(self, *conditions: Mapping[str, Any], **status: Any) -> None:
         super().__init__()
-        self.job["status"] = {"conditions": [{"status": "True", **item} for item in conditions], **status}
+        self.job["status"] = {
+            "conditions": [{"status": "True", **item} for item in conditions],
+            **status,
+        }
         self.job["metadata"]["generation"] = 2
         self.gone = False
         self.patches: list[tuple[str, Any]] = []
@@ -48,11 +70,15 @@ class World(Cluster):
         self.pod(log, **more)
         self.pods[-1]["status"] = {
             "phase": phase,
-            "containerStatuses": [{"name": "job", "image": "shop/smoke:1", "state": {"running": {}}}],
+            "containerStatuses": [
+                {"name": "job", "image": "shop/smoke:1", "state": {"running": {}}}
+            ],
         }
         return self
 
-    def state(self, state: Mapping[str, Any], name: str = "job", kind: str = "containerStatuses") -> World:
+    def state(
+        self, state: Mapping[str, Any], name: str = "job", kind: str = "containerStatuses"
+    ) -> World:
         """What a container of the last pod does."""
         statuses = self.pods[-1]["status"].setdefault(kind, [])
         statuses[:] = [item for item in statuses if item["name"] != name]
@@ -66,12 +92,16 @@ class World(Cluster):
         self.pods[-1]["spec"]["nodeName"] = node
         return self
 
-    def event(self, reason: str, message: str, kind: str = "Job", second: int = 0, **more: Any) -> World:
+    def event(
+        self, reason: str, message: str, kind: str = "Job", second: int = 0, **more: Any
+    ) -> World:
         about = self.job if kind == "Job" else self.pods[-1]
         meta = about["metadata"]
         told = {"lastTimestamp": f"2026-01-01T00:00:{second:02}Z", "type": "Warning"} | more
         involved = {"kind": kind, "name": meta["name"], "uid": meta.get("uid")}
-        self.events.append({"reason": reason, "message": message, "involvedObject": involved, **told})
+        self.events.append(
+            {"reason": reason, "message": message, "involvedObject": involved, **told}
+        )
         return self
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -98,7 +128,11 @@ class World(Cluster):
 
 
 def wanted(kind: Any = "job", **job: Any) -> Operation:
-    config = Job.model_validate({"image": "shop/smoke:1", "timeout": "20s", **job}) if kind == "job" else None
+    config = (
+        Job.model_validate({"image": "shop/smoke:1", "timeout": "20s", **job})
+        if kind == "job"
+        else None
+    )
     return Operation("1.smoke.test.1-abc", kind, "job/foco-smoke", config)
 
 
@@ -126,7 +160,7 @@ def hanging(kind: str = "FailureTarget") -> World:
     return World({"type": kind, **DEADLINE}, failed=1)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What a Job publishes
 
 
@@ -156,13 +190,19 @@ async def test_the_pod_of_an_earlier_job_of_the_same_name_is_not_read() -> None:
         ("all done", {}, ""),
         ('["a"]', {}, ""),
         ('{"id": "b-1", "rows": 3}', {"id": "b-1", "rows": "3"}, ""),
-        ('{"id": "b-1", "rows": ', {}, "its termination message of 22 bytes looks like a JSON object and is none"),
+        (
+            '{"id": "b-1", "rows": ',
+            {},
+            "its termination message of 22 bytes looks like a JSON object and is none",
+        ),
         (' {"a": "' + "x" * 4000, {}, "looks like a JSON object and is none"),
         ("x" * 4093 + '"}\n', {}, "of 4096 bytes looks like a JSON object and is none"),
         ('{"a":' + "[" * 4000, {}, "looks like a JSON object and is none"),
     ],
 )
-async def test_a_message_that_was_cut_is_not_taken_for_none(message: str, outputs: Any, unread: str) -> None:
+async def test_a_message_that_was_cut_is_not_taken_for_none(
+    message: str, outputs: Any, unread: str
+) -> None:
     found = await follow(complete().pod(message=message))
     assert (found.state, found.outputs) == ("Succeeded", outputs)
     assert unread in found.unread and bool(unread) == bool(found.unread)
@@ -173,7 +213,10 @@ async def test_a_value_is_whole_or_not_there() -> None:
     found = await follow(complete().pod(message=json.dumps(said)))
     assert found.outputs == {"id": "b-1", "last": "y" * 1000}
     assert found.notable
-    assert "output 'log' is left out: it has 1001 characters, and at most 1000 are kept" in found.message
+    assert (
+        "output 'log' is left out: it has 1001 characters, and at most 1000 are kept"
+        in found.message
+    )
     assert "output 'half' is left out: it is not text" in found.message
 
 
@@ -203,7 +246,9 @@ async def test_only_the_main_container_publishes(other: str) -> None:
         pod["spec"]["containers"].append({"name": other})
         world.state(ended, other)
     else:
-        pod["spec"]["initContainers"] = [{"name": other, **({"restartPolicy": "Always"} if other == "sidecar" else {})}]
+        pod["spec"]["initContainers"] = [
+            {"name": other, **({"restartPolicy": "Always"} if other == "sidecar" else {})}
+        ]
         world.state(ended, other, "initContainerStatuses")
     found = await follow(world)
     assert (found.state, found.outputs, found.unread) == ("Succeeded", {}, "")
@@ -223,24 +268,31 @@ async def test_a_pod_that_failed_before_another_succeeded_publishes_nothing() ->
 
 
 async def test_a_job_that_completed_is_over_when_its_last_pod_is() -> None:
-    """Before Kubernetes 1.31 a Job could be complete while pods that were not needed any more were still ending."""
+    """Before Kubernetes 1.31 a Job could be complete while pods that were not needed any more were
+    still ending."""
     found = await follow(complete().pod(message='{"id": "a"}').lives().leaves())
     assert (found.state, found.stuck, found.outputs) == ("Running", False, {})
-    assert "job foco-smoke is complete, but its pod foco-smoke-1 on node node-1 is still ending" in found.message
+    assert (
+        "job foco-smoke is complete, but its pod foco-smoke-1 on node node-1 is still ending"
+        in found.message
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A Job that failed
 
 
 async def test_an_init_container_that_failed_is_named_and_heard() -> None:
-    world = World({"type": "Failed", "reason": "BackoffLimitExceeded"}).pod("no database\nat all\n", code=1)
+    world = World({"type": "Failed", "reason": "BackoffLimitExceeded"}).pod(
+        "no database\nat all\n", code=1
+    )
     world.pods[0]["spec"]["initContainers"] = [{"name": "wait"}]
     world.state({"waiting": {"reason": "PodInitializing"}})
     world.state({"terminated": {"exitCode": 3, "reason": "Error"}}, "wait", "initContainerStatuses")
     found = await follow(world)
     assert found.message.endswith(
-        "init container wait: exit code 3; init container wait ran, and its log ends: no database / at all"
+        "init container wait: exit code 3; init container wait ran, and its log ends: no "
+        "database / at all"
     )
     assert "container=wait&" in world.read[0]
 
@@ -255,15 +307,24 @@ async def test_another_container_that_failed_is_named() -> None:
 
 async def test_a_pod_that_was_evicted_is_named() -> None:
     world = World({"type": "Failed", "reason": "BackoffLimitExceeded"}).pod(code=1)
-    world.pods[0]["status"] = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}
-    assert (await follow(world)).message.endswith("pod foco-smoke-0: Evicted: The node was low on memory")
+    world.pods[0]["status"] = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on memory",
+    }
+    assert (await follow(world)).message.endswith(
+        "pod foco-smoke-0: Evicted: The node was low on memory"
+    )
 
 
 async def test_a_pod_that_was_drained_says_so() -> None:
     world = World({"type": "Failed", "reason": "BackoffLimitExceeded"}).pod(code=143)
     moved = {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"}
     world.pods[0]["status"]["conditions"] = [moved]
-    assert "Kubernetes ended pod foco-smoke-0: Eviction API: evicting; exit code 143" in (await follow(world)).message
+    assert (
+        "Kubernetes ended pod foco-smoke-0: Eviction API: evicting; exit code 143"
+        in (await follow(world)).message
+    )
 
 
 FORGED: dict[str, dict[str, Any]] = {
@@ -316,7 +377,12 @@ async def test_the_pods_of_another_owner_s_job_are_not_repeated() -> None:
 
 async def test_a_job_that_has_failed_is_not_over_while_a_pod_of_it_runs() -> None:
     """So it is before Kubernetes 1.31: what comes next must not run beside it."""
-    world = World({"type": "Failed", "reason": "BackoffLimitExceeded"}).pod("a\nb", code=1, age=9).lives().leaves()
+    world = (
+        World({"type": "Failed", "reason": "BackoffLimitExceeded"})
+        .pod("a\nb", code=1, age=9)
+        .lives()
+        .leaves()
+    )
     found = await follow(world)
     assert (found.state, found.stuck, found.hopeless) == ("Running", True, True)
     assert "its pod foco-smoke-1 on node node-1 is still ending" in found.message
@@ -330,18 +396,25 @@ async def test_a_deleted_job_is_not_over_while_a_pod_of_it_runs() -> None:
     world.job["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     found = await follow(world)
     assert (found.state, found.hopeless) == ("Running", True)
-    assert "was deleted before its result was read; its pod foco-smoke-0 has not ended yet" in found.message
+    assert (
+        "was deleted before its result was read; its pod foco-smoke-0 has not ended yet"
+        in found.message
+    )
     world.pods.clear()
     found = await follow(world, report={"junit": {}})
-    assert (found.state, "was deleted before its result was read" in found.message) == ("Failed", True)
+    assert (found.state, "was deleted before its result was read" in found.message) == (
+        "Failed",
+        True,
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A Job that hangs
 
 
 async def test_a_job_whose_time_is_over_says_its_limit_its_last_words_and_what_to_do() -> None:
-    """Kubernetes says that it will fail when it tells its pods to end; then they can still be heard."""
+    """Kubernetes says that it will fail when it tells its pods to end; then they can still be
+    heard."""
     world = hanging().lives(LOCK).leaves()
     found = await follow(world)
     assert (found.state, found.stuck, found.hopeless) == ("Running", True, True)
@@ -361,9 +434,12 @@ async def test_the_last_words_outlive_the_pod() -> None:
 
 
 async def test_a_job_is_listened_to_when_its_time_is_nearly_over() -> None:
-    """A container that ends at the first signal takes its log with it before anybody sees that its time is over."""
+    """A container that ends at the first signal takes its log with it before anybody sees that its
+    time is over."""
     world = World().lives(LOCK)
-    world.job["status"]["startTime"] = (datetime.now(UTC) - timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.job["status"]["startTime"] = (datetime.now(UTC) - timedelta(seconds=5)).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
     assert await trouble(world) is None
     assert await trouble(world) is None
     assert len(world.read) == 1, "once in a while is enough"
@@ -385,7 +461,9 @@ async def test_where_nobody_heard_it_that_is_said(log: Any) -> None:
     world = hanging().lives(log).leaves()
     await follow(world)
     world.pods.clear()
-    assert (await follow(world)).message == f"{HUNG}; no pod of it is left, and the end of its log is gone with it"
+    assert (
+        await follow(world)
+    ).message == f"{HUNG}; no pod of it is left, and the end of its log is gone with it"
 
 
 async def test_a_pod_that_failed_before_the_one_that_hung_does_not_speak_for_it() -> None:
@@ -405,7 +483,9 @@ async def test_a_pod_that_failed_before_the_one_that_hung_does_not_speak_for_it(
         ("", Permanent("gone"), HEARD),
     ],
 )
-async def test_what_it_left_behind_is_told_and_else_what_was_heard(message: str, log: Any, told: str) -> None:
+async def test_what_it_left_behind_is_told_and_else_what_was_heard(
+    message: str, log: Any, told: str
+) -> None:
     world = hanging().lives(LOCK).leaves()
     await follow(world)
     world.pods.clear()
@@ -420,7 +500,9 @@ async def test_what_kept_it_from_starting_is_more_than_how_its_pod_was_ended() -
     assert found is not None
     world.job["status"]["conditions"] = [{"type": "Failed", "status": "True", **DEADLINE}]
     world.pods.clear()
-    world.pod(message="The container could not be located when the pod was terminated", code=137).leaves()
+    world.pod(
+        message="The container could not be located when the pod was terminated", code=137
+    ).leaves()
     assert (await follow(world)).message == f"{HUNG}; last seen: {found.message}"
 
 
@@ -436,16 +518,24 @@ async def test_what_is_heard_is_masked_and_bounded() -> None:
 async def test_an_init_container_that_hangs_is_named() -> None:
     world = hanging().lives("no database\n").leaves()
     world.pods[0]["spec"]["initContainers"] = [{"name": "wait"}]
-    world.state({"waiting": {"reason": "PodInitializing"}}).state({"running": {}}, "wait", "initContainerStatuses")
-    assert (await follow(world)).message.endswith("init container wait ran, and its log ends: no database")
+    world.state({"waiting": {"reason": "PodInitializing"}}).state(
+        {"running": {}}, "wait", "initContainerStatuses"
+    )
+    assert (await follow(world)).message.endswith(
+        "init container wait ran, and its log ends: no database"
+    )
 
 
-async def test_what_kept_it_from_starting_is_remembered_to_its_end_and_forgotten_when_it_starts() -> None:
+async def test_what_kept_it_from_starting_is_remembered_to_its_end_and_forgotten_when_it_starts() -> (
+    None
+):
     world = World().event("FailedCreate", QUOTA)
     assert await trouble(world) == Trouble(f"job foco-smoke gets no pod: {QUOTA}")
     world.events.clear()
     world.job["status"]["conditions"] = [{"type": "Failed", "status": "True", **DEADLINE}]
-    assert (await follow(world)).message == f"{HUNG}; last seen: job foco-smoke gets no pod: {QUOTA}"
+    assert (
+        await follow(world)
+    ).message == f"{HUNG}; last seen: job foco-smoke gets no pod: {QUOTA}"
     world.job["status"]["conditions"] = []
     world.lives()
     assert await trouble(world) is None
@@ -453,7 +543,11 @@ async def test_what_kept_it_from_starting_is_remembered_to_its_end_and_forgotten
 
 
 async def test_an_event_says_why_it_never_had_a_pod() -> None:
-    world = hanging("Failed").event("FailedCreate", NOBODY).event("DeadlineExceeded", "too long", second=9)
+    world = (
+        hanging("Failed")
+        .event("FailedCreate", NOBODY)
+        .event("DeadlineExceeded", "too long", second=9)
+    )
     assert (await follow(world)).message == f"{HUNG}; job foco-smoke gets no pod: {NOBODY}"
 
 
@@ -464,7 +558,7 @@ def test_few_jobs_are_remembered() -> None:
     assert (memory.said("9"), memory.said("10")) == ("", "word")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Why a Job does not get on
 
 
@@ -478,20 +572,50 @@ def waiting(reason: str, message: str = "") -> World:
         (World().event("FailedCreate", QUOTA), f"job foco-smoke gets no pod: {QUOTA}", False),
         (World().event("FailedCreate", NOBODY), f"job foco-smoke gets no pod: {NOBODY}", False),
         (
-            World().event("SuccessfulCreate", "Created pod", type="Normal").event("FailedCreate", QUOTA, second=5),
+            World()
+            .event("SuccessfulCreate", "Created pod", type="Normal")
+            .event("FailedCreate", QUOTA, second=5),
             f"job foco-smoke gets no pod: {QUOTA}",
             False,
         ),
-        (World().pod(code=1).event("FailedCreate", QUOTA), f"job foco-smoke gets no pod: {QUOTA}", False),
+        (
+            World().pod(code=1).event("FailedCreate", QUOTA),
+            f"job foco-smoke gets no pod: {QUOTA}",
+            False,
+        ),
         (World(), "job foco-smoke has no pod yet, and no Event says why", False),
-        (waiting("InvalidImageName", "couldn't parse"), "the image name is not valid (InvalidImageName)", True),
+        (
+            waiting("InvalidImageName", "couldn't parse"),
+            "the image name is not valid (InvalidImageName)",
+            True,
+        ),
         (waiting("ErrImageNeverPull"), "may not be pulled (ErrImageNeverPull)", True),
-        (waiting("CreateContainerConfigError", 'secret "db" not found'), ': secret "db" not found', True),
-        (waiting("CreateContainerConfigError", "failed to sync secret cache: timed out"), "failed to sync", False),
-        (waiting("ErrImagePull", "rpc error: code = NotFound desc = x: not found"), "cannot be pulled", True),
-        (waiting("ImagePullBackOff", "Back-off: code = NotFound desc = x"), "cannot be pulled", True),
+        (
+            waiting("CreateContainerConfigError", 'secret "db" not found'),
+            ': secret "db" not found',
+            True,
+        ),
+        (
+            waiting("CreateContainerConfigError", "failed to sync secret cache: timed out"),
+            "failed to sync",
+            False,
+        ),
+        (
+            waiting("ErrImagePull", "rpc error: code = NotFound desc = x: not found"),
+            "cannot be pulled",
+            True,
+        ),
+        (
+            waiting("ImagePullBackOff", "Back-off: code = NotFound desc = x"),
+            "cannot be pulled",
+            True,
+        ),
         (waiting("ImagePullBackOff", 'Back-off pulling image "x"'), "cannot be pulled", False),
-        (waiting("ErrImagePull", "dial tcp: lookup registry.shop: no such host"), "no such host", False),
+        (
+            waiting("ErrImagePull", "dial tcp: lookup registry.shop: no such host"),
+            "no such host",
+            False,
+        ),
         (waiting("CrashLoopBackOff"), "crashes again and again", False),
     ],
 )
@@ -517,7 +641,10 @@ async def test_a_pod_that_cannot_be_scheduled() -> None:
     ("events", "told"),
     [
         ([("FailedMount", MOUNT, 1, "Warning")], MOUNT),
-        ([("Scheduled", "assigned", 0, "Normal"), ("Pulling", "Pulling image x", 0, "Normal")], "Pulling image x"),
+        (
+            [("Scheduled", "assigned", 0, "Normal"), ("Pulling", "Pulling image x", 0, "Normal")],
+            "Pulling image x",
+        ),
         ([("Scheduled", "assigned", 0, "Normal"), ("FailedMount", MOUNT, 0, "Warning")], MOUNT),
         ([("FailedMount", MOUNT, 1, "Warning"), ("Pulled", "there", 2, "Normal")], None),
         ([], None),
@@ -547,24 +674,33 @@ async def test_events_that_may_not_be_read_are_not_passed_over_in_silence() -> N
     world = World()
     world.blind = Permanent("GET events: 403 forbidden")
     found = await trouble(world)
-    assert found == Trouble("job foco-smoke has no pod that runs, and why cannot be read: GET events: 403 forbidden")
+    assert found == Trouble(
+        "job foco-smoke has no pod that runs, and why cannot be read: GET events: 403 forbidden"
+    )
 
 
 async def test_a_suspended_job_is_said_to_be() -> None:
     world = World()
     world.job["spec"]["suspend"] = True
     found = await trouble(world)
-    assert found is not None and found.message.startswith("job foco-smoke is suspended, so it has no pod")
+    assert found is not None and found.message.startswith(
+        "job foco-smoke is suspended, so it has no pod"
+    )
 
 
 @pytest.mark.parametrize("code", [0, 3])
 async def test_another_container_that_does_not_end_is_named(code: int) -> None:
     world = World().lives()
-    world.pods[0]["spec"] = {"restartPolicy": "Never", "containers": [{"name": "job"}, {"name": "proxy"}]}
+    world.pods[0]["spec"] = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "job"}, {"name": "proxy"}],
+    }
     world.state({"terminated": {"exitCode": code}}).state({"running": {}}, "proxy")
     found = await trouble(world)
     assert found is not None and not found.hopeless
-    assert found.message.startswith(f"container job has ended (exit code {code}), but container proxy still runs")
+    assert found.message.startswith(
+        f"container job has ended (exit code {code}), but container proxy still runs"
+    )
     assert "restartPolicy Always" in found.message
 
 
@@ -586,7 +722,7 @@ async def test_there_is_no_trouble_with_what_ended_or_is_another_s() -> None:
     assert await trouble(world) is None
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Stopping one
 
 
@@ -596,7 +732,9 @@ async def test_a_running_job_is_suspended_and_has_stopped_when_its_pods_have() -
     assert world.patches == [("foco-smoke", {"spec": {"suspend": True}})]
     assert (await stopped(world)).state == "Absent"
     world.job["spec"]["suspend"] = True
-    assert (await stopped(world)).message == "job foco-smoke is stopped, but its pod foco-smoke-0 has not ended yet"
+    assert (
+        await stopped(world)
+    ).message == "job foco-smoke is stopped, but its pod foco-smoke-0 has not ended yet"
     world.leaves()
     assert "node node-1 is still ending" in (await stopped(world)).message
     world.pods.clear()
@@ -635,7 +773,9 @@ async def test_a_job_that_is_about_to_end_is_left_to_end(kind: str) -> None:
     assert ((await stop(world)).state, (await stopped(world)).state) == ("Running", "Running")
     assert world.patches == []
     world.pods.clear()
-    assert (await stopped(world)).message == "job foco-smoke has no pod; its controller has not said so yet"
+    assert (
+        await stopped(world)
+    ).message == "job foco-smoke has no pod; its controller has not said so yet"
     world.job["status"]["conditions"].append({"type": "Failed", "status": "True"})
     assert (await stopped(world)).state == "Succeeded"
 
@@ -673,7 +813,10 @@ async def test_of_a_name_that_is_another_s_our_own_pods_count() -> None:
 
 async def test_a_job_that_is_being_deleted_is_let_go_and_waited_for() -> None:
     world = World().lives()
-    world.job["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [RESULT, "example.com/keep"]}
+    world.job["metadata"] |= {
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": [RESULT, "example.com/keep"],
+    }
     assert (await stopped(world)).state == "Absent"
     assert (await stop(world)).state == "Running"
     assert world.patches == [("foco-smoke", {"metadata": {"finalizers": ["example.com/keep"]}})]
@@ -685,7 +828,7 @@ async def test_a_job_that_is_being_deleted_is_let_go_and_waited_for() -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is made
 
 
@@ -702,8 +845,12 @@ async def test_the_main_container_is_marked_before_anything_is_injected() -> Non
     assert template == {"spec": {"containers": [{"name": "app"}, {"name": "proxy"}]}}
 
 
-@pytest.mark.parametrize("template", [{"metadata": None}, {"spec": None}, {"spec": {"containers": None}}, {}])
-async def test_a_template_that_is_not_one_is_left_to_the_api_server_to_refuse(template: Any) -> None:
+@pytest.mark.parametrize(
+    "template", [{"metadata": None}, {"spec": None}, {"spec": {"containers": None}}, {}]
+)
+async def test_a_template_that_is_not_one_is_left_to_the_api_server_to_refuse(
+    template: Any,
+) -> None:
     made = await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")  # type: ignore[arg-type]
     assert made["template"]["metadata"]["annotations"] == {KEY: "key"}
     assert "containers" not in made["template"]["spec"] or template["spec"]["containers"] is None
@@ -717,12 +864,14 @@ async def test_a_template_that_is_not_one_is_left_to_the_api_server_to_refuse(te
         ({"metadata": {"labels": "x"}}, "template.metadata.labels"),
     ],
 )
-async def test_a_template_of_another_shape_is_refused_with_its_path(template: Any, where: str) -> None:
+async def test_a_template_of_another_shape_is_refused_with_its_path(
+    template: Any, where: str
+) -> None:
     with pytest.raises(Permanent, match=f"job.{where} is not an object"):
         await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Anybody may give his pods and Events the label of a Job
 
 
@@ -742,14 +891,20 @@ def crowded(*conditions: Mapping[str, Any]) -> Seen:
         world.pod("")
         world.pods[-1]["metadata"]["ownerReferences"] = [{"uid": "other", "controller": True}]
     for pod in world.pods:
-        pod["metadata"]["labels"] = pod["metadata"]["annotations"] = {f"l{n}": "x" * 60 for n in range(1000)}
-        pod["spec"]["containers"][0]["env"] = [{"name": f"E{n}", "value": "x" * 1000} for n in range(500)]
+        pod["metadata"]["labels"] = pod["metadata"]["annotations"] = {
+            f"l{n}": "x" * 60 for n in range(1000)
+        }
+        pod["spec"]["containers"][0]["env"] = [
+            {"name": f"E{n}", "value": "x" * 1000} for n in range(500)
+        ]
         pod["spec"]["volumes"] = [{"name": "v" * 50_000}]
     return world
 
 
 @pytest.mark.parametrize("ask", [follow, trouble])
-async def test_of_pods_that_carry_its_label_only_its_own_are_kept_and_little_of_them(ask: Any) -> None:
+async def test_of_pods_that_carry_its_label_only_its_own_are_kept_and_little_of_them(
+    ask: Any,
+) -> None:
     world = crowded({"type": "Failed", "reason": "BackoffLimitExceeded"})
     found = await ask(world)
     if ask is follow:
@@ -765,12 +920,21 @@ async def test_pods_that_have_ended_keep_no_memory_while_a_job_is_stopped() -> N
 
 
 async def test_jobs_that_carry_the_label_of_a_release_are_let_go_only_if_they_are_its_own() -> None:
-    own = {"metadata": {"name": "a", "namespace": "shop", "finalizers": [RESULT], "labels": {"x": "y" * 10_000}}}
+    own = {
+        "metadata": {
+            "name": "a",
+            "namespace": "shop",
+            "finalizers": [RESULT],
+            "labels": {"x": "y" * 10_000},
+        }
+    }
     own["metadata"]["ownerReferences"] = [{"uid": VIEW.uid, "controller": True}]
     other = {"metadata": own["metadata"] | {"name": "b", "ownerReferences": []}}
 
     class Jobs(Seen):
-        async def list(self, path: str, selector: str = "", *_: Any, keep: Any) -> list[dict[str, Any]]:
+        async def list(
+            self, path: str, selector: str = "", *_: Any, keep: Any
+        ) -> list[dict[str, Any]]:
             self.kept = [kept for job in (own, other) if (kept := keep(job)) is not None]
             return self.kept
 

@@ -36,7 +36,9 @@ def test_a_text_is_not_compared_by_order(operator: str, condition: str) -> None:
 
 
 @pytest.mark.parametrize("operator", ["<", "<=", ">", ">="])
-@pytest.mark.parametrize("condition", ["@.secret {} @.guess", "@.guess {} @.secret", "!(@.secret {} value(@.guess))"])
+@pytest.mark.parametrize(
+    "condition", ["@.secret {} @.guess", "@.guess {} @.secret", "!(@.secret {} value(@.guess))"]
+)
 def test_nor_are_two_texts_of_the_body(operator: str, condition: str) -> None:
     """An answer may repeat what it was asked, so that its author chooses one of both."""
     path = f"$[?{condition.format(operator)}]"
@@ -63,13 +65,21 @@ def letters_found(template: str) -> str:
 
 @pytest.mark.parametrize(
     "template",
-    ["$[?@>='%']", "$[?@<'%']", "$[?match(@, '%.*')]", "$[?search(@, '^%')]", "$[?length(@) > 0 && @ >= '%']"],
+    [
+        "$[?@>='%']",
+        "$[?@<'%']",
+        "$[?match(@, '%.*')]",
+        "$[?search(@, '^%')]",
+        "$[?length(@) > 0 && @ >= '%']",
+    ],
 )
 def test_no_text_is_read_letter_by_letter(template: str) -> None:
     assert letters_found(template) == ""
 
 
-@pytest.mark.parametrize("path", ["$[?match(@.a, 'x')]", "$[?search(@.a, '(a+)+$')]", "$[?!match ('x', @)]"])
+@pytest.mark.parametrize(
+    "path", ["$[?match(@.a, 'x')]", "$[?search(@.a, '(a+)+$')]", "$[?!match ('x', @)]"]
+)
 def test_there_are_no_regular_expressions(path: str) -> None:
     with pytest.raises(ValueError, match=EXPRESSIONS):
         jsonpath.compile_path(path)

@@ -35,7 +35,9 @@ def check(**fields: str) -> Check:
         ({}, None, "NoData"),
     ],
 )
-def test_an_answer_is_compared_with_the_limits(limits: dict[str, str], value: float | bool | None, kind: str):
+def test_an_answer_is_compared_with_the_limits(
+    limits: dict[str, str], value: float | bool | None, kind: str
+):
     assert sample_of(check(**limits), 1.0, value).kind == kind
 
 
@@ -48,7 +50,9 @@ def test_a_hold_follows_what_holds_it_and_keeps_since_when():
     assert update_status(check(), row, silent, at)
     assert row.message == "no data; fails after 10m"
     since = row.since
-    assert not update_status(check(), row, refused, at + timedelta(minutes=1)), "its state is the same"
+    assert not update_status(check(), row, refused, at + timedelta(minutes=1)), (
+        "its state is the same"
+    )
     assert (row.message, row.since) == ("no answer (403 Forbidden); fails after 10m", since)
 
 
@@ -56,5 +60,7 @@ def test_a_breach_keeps_its_first_words():
     row = GateStatus(name="x", state="Unknown")
     limited = check(max="1%")
     for value in (0.02, 0.03):
-        update_status(limited, row, Verdict("Breaching", 0.0, sample_of(limited, 1.0, value), "Breach"), START)
+        update_status(
+            limited, row, Verdict("Breaching", 0.0, sample_of(limited, 1.0, value), "Breach"), START
+        )
     assert row.message == "2% > 1%"

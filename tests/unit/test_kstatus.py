@@ -1,4 +1,5 @@
-"""Conditions as Argo CD, Flux and kubectl read them: kstatus' own rules over every state that the golden Releases show."""
+"""Conditions as Argo CD, Flux and kubectl read them: kstatus' own rules over every state that the
+golden Releases show."""
 
 from __future__ import annotations
 
@@ -26,11 +27,13 @@ EXPECTED: Mapping[str, str] = {
     "CannotProceed": "Failed",
     "StatusUnreadable": "Failed",
 }
-"""By the reason of `Ready`; every other one is InProgress: it goes on by itself, or when somebody says so who was asked."""
+"""By the reason of `Ready`; every other one is InProgress: it goes on by itself, or when somebody
+says so who was asked."""
 
 
 def kstatus(obj: Mapping[str, Any]) -> str:
-    """The generic rules of sigs.k8s.io/cli-utils, pkg/kstatus/status: `Compute` for a kind that it does not know."""
+    """The generic rules of sigs.k8s.io/cli-utils, pkg/kstatus/status: `Compute` for a kind that it
+    does not know."""
     meta, status = obj["metadata"], obj.get("status") or {}
     if meta.get("deletionTimestamp"):
         return "Terminating"

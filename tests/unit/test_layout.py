@@ -1,4 +1,5 @@
-"""The house keeps its order: what a reviewer would have to look for again and again is looked for here."""
+"""The house keeps its order: what a reviewer would have to look for again and again is looked for
+here."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Packages
 
 
@@ -46,13 +47,19 @@ def test_the_folder_operator_is_no_package() -> None:
 
 def test_the_stdlibs_operator_is_found_from_the_root_of_the_repository() -> None:
     program = "import operator; print(operator.__file__); operator.itemgetter(0)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert not Path(done.stdout.strip()).is_relative_to(ROOT)
 
 
 def test_imports_point_down_only() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -63,7 +70,7 @@ def test_imports_point_down_only() -> None:
     assert "0 broken" in done.stdout
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Providers
 
 
@@ -76,13 +83,19 @@ def test_a_gate_has_its_contract_test(key: str) -> None:
 def test_a_target_has_its_contract_test(key: str) -> None:
     """A target of the cluster's own is tested against a real API server."""
     places = (CONTRACT, ROOT / "tests" / "apiserver")
-    assert [path for place in places for path in place.glob(f"test_{key}*.py")], f"write tests/apiserver/test_{key}.py"
+    assert [path for place in places for path in place.glob(f"test_{key}*.py")], (
+        f"write tests/apiserver/test_{key}.py"
+    )
 
 
 @pytest.mark.parametrize("key", registry.CONNECTIONS)
 def test_a_connection_has_its_contract_test(key: str) -> None:
     texts = [path.read_text() for path in CONTRACT.glob("test_*.py")]
-    asked = [text for text in texts if re.search(r"CONNECTIONS\[.+?\]\.check\(", text) and f'"{key}"' in text]
+    asked = [
+        text
+        for text in texts
+        if re.search(r"CONNECTIONS\[.+?\]\.check\(", text) and f'"{key}"' in text
+    ]
     assert asked, f'no test in tests/contract/ asks CONNECTIONS["{key}"].check'
 
 
@@ -108,7 +121,11 @@ def _keys_of_samples() -> set[tuple[str, str]]:
 
 
 def _checks(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from (*spec.get("preflight", []), *spec.get("guards", []), *spec.get("rollback", {}).get("verify", []))
+    yield from (
+        *spec.get("preflight", []),
+        *spec.get("guards", []),
+        *spec.get("rollback", {}).get("verify", []),
+    )
     for stage in spec["stages"]:
         yield from stage.get("gates", [])
 
@@ -129,17 +146,23 @@ def _jobs(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     ],
 )
 def test_a_provider_has_its_sample(where: str, key: str) -> None:
-    assert (where, key) in _keys_of_samples(), f"no file in manifests/samples/ uses the {where} {key}"
+    assert (where, key) in _keys_of_samples(), (
+        f"no file in manifests/samples/ uses the {where} {key}"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The language
 
 
 def _models() -> Iterator[type[BaseModel]]:
     for module in (base, connection, intervention, jobs, release, status):
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == module.__name__:
+            if (
+                isinstance(value, type)
+                and issubclass(value, BaseModel)
+                and value.__module__ == module.__name__
+            ):
                 yield value
     for table in (registry.GATES, registry.TARGETS, registry.CONNECTIONS, registry.NOTIFIERS):
         yield from (provider.config for provider in table.values())  # type: ignore[attr-defined]
@@ -160,28 +183,42 @@ def test_every_field_of_the_language_says_in_a_sentence_what_it_is(model: type[B
     ids=lambda model: model.__name__,
 )
 def test_a_rule_between_fields_is_told_at_kubectl_apply_too(model: type[BaseModel]) -> None:
-    """A model with a validator across its fields has a CEL rule, so that the API server can refuse the mistake."""
-    if issubclass(model, base.Keyed) and rules.provider_rules({"one": model}, "spec.stages[].steps[]"):
+    """A model with a validator across its fields has a CEL rule, so that the API server can refuse
+    the mistake."""
+    if issubclass(model, base.Keyed) and rules.provider_rules(
+        {"one": model}, "spec.stages[].steps[]"
+    ):
         return  # exactly one of its own kinds and the providers: that rule comes with the providers
     assert rules.model_rules(model.__name__, ""), (
         f"{model.__name__} has a model_validator and no rule in codegen/rules.py"
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What no file may hold
 
 # Put together from parts, so that this file does not hold them itself.
 HOSTS = tuple(
     re.compile(rf"\b{name}".replace("~", r"\."))
     for name in (
-        "pypi~org", "pythonhosted~org", "registry~npmjs", "proxy~golang~org", "sum~golang~org", "crates~io",
-        "ghcr~io", "quay~io", r"(?<![\w-])gcr~io", "registry~k8s~io", "registry-1~docker", "snapshot~debian",
+        "pypi~org",
+        "pythonhosted~org",
+        "registry~npmjs",
+        "proxy~golang~org",
+        "sum~golang~org",
+        "crates~io",
+        "ghcr~io",
+        "quay~io",
+        r"(?<![\w-])gcr~io",
+        "registry~k8s~io",
+        "registry-1~docker",
+        "snapshot~debian",
     )
-)  # fmt: skip
+)
 PATHS = re.compile(r"(?<![\w.$}])/(work|root|home/\w+|tmp/probe)/")
 SECRETS = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/]|\b(ghp|xox[bp]|sk_live|AKIA)[-_A-Za-z0-9]{12,}"
+    r"-----BEGIN [A-Z ]*PRIVATE "
+    r"KEY-----\n[A-Za-z0-9+/]|\b(ghp|xox[bp]|sk_live|AKIA)[-_A-Za-z0-9]{12,}"
 )
 BINARY = {".png", ".gz", ".zip", ".ico", ".woff2"}
 
@@ -209,11 +246,13 @@ def test_no_file_holds_a_secret() -> None:
 
 
 def test_no_file_is_large() -> None:
-    found = [path.relative_to(ROOT).as_posix() for path in tracked() if path.stat().st_size > 512 * 1024]
+    found = [
+        path.relative_to(ROOT).as_posix() for path in tracked() if path.stat().st_size > 512 * 1024
+    ]
     assert found == []
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is locked
 
 
@@ -228,7 +267,9 @@ def test_every_requirement_is_pinned_by_hash_and_from_nowhere_in_particular(name
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
     assert len(entries) > 30
     assert [
-        entry.splitlines()[0] for entry in entries if "==" not in entry.splitlines()[0] or "--hash=" not in entry
+        entry.splitlines()[0]
+        for entry in entries
+        if "==" not in entry.splitlines()[0] or "--hash=" not in entry
     ] == []
     assert not re.search(r"^--|://", text, re.MULTILINE), "an index or a URL does not belong here"
 
@@ -242,7 +283,9 @@ def test_what_the_project_asks_for_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {_name(item) for item in project["dependencies"]}
     assert wanted - set(_pins("operator.txt")) == set()
-    assert {_name(item) for item in project["optional-dependencies"]["dev"]} - set(_pins("dev.txt")) == set()
+    assert {_name(item) for item in project["optional-dependencies"]["dev"]} - set(
+        _pins("dev.txt")
+    ) == set()
 
 
 def _name(requirement: str) -> str:

@@ -1,7 +1,9 @@
-"""What others write costs time linear to its length, and 16 KiB of it little: nobody's text keeps the event loop from the rest.
+"""What others write costs time linear to its length, and 16 KiB of it little: nobody's text keeps
+the event loop from the rest.
 
-Two nets. Every regular expression that a module of the operator has is found by itself, and tried with texts made of its own
-parts. And what is made of several (masks, reports, conditions of JSONPath) stands in a table.
+Two nets. Every regular expression that a module of the operator has is found by itself, and tried
+with texts made of its own parts. And what is made of several (masks, reports, conditions of
+JSONPath) stands in a table.
 """
 
 from __future__ import annotations
@@ -44,7 +46,14 @@ from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line
 from gatewright.providers.targets import owned, pods, template
-from gatewright.runtime.execution import configs, contents, job_endings, job_events, job_outputs, job_pods
+from gatewright.runtime.execution import (
+    configs,
+    contents,
+    job_endings,
+    job_events,
+    job_outputs,
+    job_pods,
+)
 
 ROOT = Path(gatewright.__file__).parent
 SIZE = 16 * 1024
@@ -55,15 +64,17 @@ NOTHING_S = 0.004
 SLACK = 5.0
 """Times as much on a machine that is busy with other things."""
 TIMES = 8
-"""So many times the text is so many times the work; where each place looks at all others it is the square of that."""
+"""So many times the text is so many times the work; where each place looks at all others it is the
+square of that."""
 PHASES = (Phase.generate, Phase.shrink)
 """Without `explain`, which traces each line of what has failed and so measures itself."""
 Act = Callable[[str], object]
 
 
 def cost(act: Act, text: str, runs: int = 3) -> float:
-    """CPU seconds of this thread; the least of several. Without the collector, as in `timeit`: what it does grows with all
-    that there is. Other threads may still work on what an earlier test gave them."""
+    """CPU seconds of this thread; the least of several. Without the collector, as in `timeit`: what
+    it does grows with all that there is. Other threads may still work on what an earlier test gave
+    them."""
 
     def once() -> float:
         gc.disable()
@@ -93,17 +104,38 @@ def check(act: Act, unit: str, head: str = "", tail: str = "", most: float = MOS
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Every regular expression
 
 OWN = ("plugin", "codegen", "__main__")
 """What runs in a terminal or a build, and looks at its own user's text."""
 COMPOSED = {
-    "providers/actions/github.py": 2,  # a key that is escaped, in the name of a run; an input that is escaped
+    # A key that is escaped, in the name of a run; an input that is escaped.
+    "providers/actions/github.py": 2,
 }
-"""How many patterns of a module are made of variables, and not found by themselves; each is in the table below."""
+"""How many patterns of a module are made of variables, and not found by themselves; each is in the
+table below."""
 METHODS = {"search", "match", "fullmatch", "finditer", "findall", "sub", "split", "subn"}
-PIECES = ["a", "A", "1", " ", ".", "-", "_", "/", ":", "=", '"', "'", "\\", "@", "$(", "\n", "é", "\x1b["]
+PIECES = [
+    "a",
+    "A",
+    "1",
+    " ",
+    ".",
+    "-",
+    "_",
+    "/",
+    ":",
+    "=",
+    '"',
+    "'",
+    "\\",
+    "@",
+    "$(",
+    "\n",
+    "é",
+    "\x1b[",
+]
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
@@ -130,12 +162,15 @@ def inline() -> Iterator[tuple[str, re.Pattern[str], str]]:
 
 
 def flags(call: ast.Call) -> int:
-    named = [arg.attr for arg in call.args[1:] if isinstance(arg, ast.Attribute) and arg.attr.isupper()]
+    named = [
+        arg.attr for arg in call.args[1:] if isinstance(arg, ast.Attribute) and arg.attr.isupper()
+    ]
     return sum(getattr(re, name) for name in named)
 
 
 def compiled() -> Iterator[tuple[str, re.Pattern[Any], str]]:
-    """Patterns that modules have by name, with each method that anybody calls on one of that name."""
+    """Patterns that modules have by name, with each method that anybody calls on one of that
+    name."""
     used: dict[str, set[str]] = {}
     for _, tree in sources():
         for node in ast.walk(tree):
@@ -149,15 +184,21 @@ def compiled() -> Iterator[tuple[str, re.Pattern[Any], str]]:
         for label, value in vars(importlib.import_module(info.name)).items():
             if isinstance(value, re.Pattern):
                 assert label in used, f"{info.name}.{label} is used by nobody"
-                yield from ((f"{info.name}.{label}", value, method) for method in sorted(used[label]))
+                yield from (
+                    (f"{info.name}.{label}", value, method) for method in sorted(used[label])
+                )
 
 
-PATTERNS = {f"{where} {method}": (pattern, method) for where, pattern, method in [*compiled(), *inline()]}
+PATTERNS = {
+    f"{where} {method}": (pattern, method) for where, pattern, method in [*compiled(), *inline()]
+}
 
 
 def parts_of(pattern: re.Pattern[Any]) -> list[str]:
     """Characters and literal texts of a pattern, of which texts are made that nearly match."""
-    text = pattern.pattern.decode("latin-1") if isinstance(pattern.pattern, bytes) else pattern.pattern
+    text = (
+        pattern.pattern.decode("latin-1") if isinstance(pattern.pattern, bytes) else pattern.pattern
+    )
     literal = re.findall(r"[A-Za-z]{2,}|[^A-Za-z\\()\[\]{}|?*+^$]", text)
     return sorted({*literal, *re.findall(r"\\([^A-Za-z0-9])", text), "a", "1", " ", "0"})
 
@@ -178,16 +219,29 @@ def applied(pattern: re.Pattern[Any], method: str) -> Act:
 
 def is_constant(pattern: ast.expr) -> bool:
     """Whether a pattern is a text, or the name of one that a model has too."""
-    return isinstance(pattern, ast.Constant) or (isinstance(pattern, ast.Name) and pattern.id.isupper())
+    return isinstance(pattern, ast.Constant) or (
+        isinstance(pattern, ast.Name) and pattern.id.isupper()
+    )
 
 
 def test_every_pattern_is_found_or_counted() -> None:
-    """A pattern of variables is not tried by itself: whoever adds one counts it here, and puts what uses it into the table."""
+    """A pattern of variables is not tried by itself: whoever adds one counts it here, and puts what
+    uses it into the table."""
     composed: dict[str, int] = {}
     for name, tree in sources():
-        made = [call for method, call in calls_of_re(tree) if method in METHODS and not is_constant(call.args[0])]
-        functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-        late = [call for node in functions for method, call in calls_of_re(node) if method == "compile"]
+        made = [
+            call
+            for method, call in calls_of_re(tree)
+            if method in METHODS and not is_constant(call.args[0])
+        ]
+        functions = (
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
+        late = [
+            call for node in functions for method, call in calls_of_re(node) if method == "compile"
+        ]
         if made or late:
             composed[name] = len(made) + len(late)
     assert composed == COMPOSED
@@ -202,10 +256,15 @@ def test_a_pattern_is_linear(which: str, data: st.DataObject) -> None:
     pieces = st.sampled_from([*parts_of(pattern), *PIECES])
     unit = "".join(data.draw(st.lists(pieces, min_size=1, max_size=4)))
     head = data.draw(st.sampled_from(["", *parts_of(pattern)]))
-    check(applied(pattern, method), unit, head, data.draw(st.sampled_from(["", "!", "\x00", "1", " x"])))
+    check(
+        applied(pattern, method),
+        unit,
+        head,
+        data.draw(st.sampled_from(["", "!", "\x00", "1", " x"])),
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is made of several
 
 SECRETS = {
@@ -255,14 +314,22 @@ def found(path: str) -> Act:
 
     def act(text: str) -> None:
         many = [text[at : at + 8] for at in range(0, len(text), 8)]
-        body = {"items": [{"name": one, "deep": {"n": at}} for at, one in enumerate(many)], "a": many, "b": many}
+        body = {
+            "items": [{"name": one, "deep": {"n": at}} for at, one in enumerate(many)],
+            "a": many,
+            "b": many,
+        }
         asyncio.run(http._find_value(config, path, reply(body, 200), LINK))
 
     return act
 
 
 def pod(text: str) -> dict[str, Any]:
-    waiting = {"name": "a", "image": text, "state": {"waiting": {"reason": "ErrImagePull", "message": text}}}
+    waiting = {
+        "name": "a",
+        "image": text,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": text}},
+    }
     return {
         "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "a"}]},
@@ -272,7 +339,9 @@ def pod(text: str) -> dict[str, Any]:
 
 def explained(text: str) -> None:
     try:
-        ReleaseSpec.model_validate({"version": text, text: 1, "stages": [{"name": text, "gates": [{"max": text}]}]})
+        ReleaseSpec.model_validate(
+            {"version": text, text: 1, "stages": [{"name": text, "gates": [{"max": text}]}]}
+        )
     except ValidationError as error:
         error_messages.explain_errors(error, "spec")
 
@@ -285,7 +354,10 @@ def workflow_name(text: str) -> None:
 def variables(text: str, alike: bool) -> list[dict[str, str]]:
     """Less than a template may have; of one name each, or of few names."""
     pieces = [text[at : at + 12] for at in range(0, len(text), 12)]
-    return [{"name": piece if alike else f"{at}", "value": f"{piece}{at}"} for at, piece in enumerate(pieces)]
+    return [
+        {"name": piece if alike else f"{at}", "value": f"{piece}{at}"}
+        for at, piece in enumerate(pieces)
+    ]
 
 
 def template_of(env: list[dict[str, str]]) -> dict[str, Any]:
@@ -309,8 +381,13 @@ def of_templates(alike: bool) -> Act:
 
     def act(text: str) -> None:
         env = variables(text, alike)
-        before, now = template_of(env), template_of([*reversed(env), {"name": "added", "value": "1"}])
-        named = template.TemplateFields({}, {"app": {item["name"]: (dict(item),) for item in env[::2]}})
+        before, now = (
+            template_of(env),
+            template_of([*reversed(env), {"name": "added", "value": "1"}]),
+        )
+        named = template.TemplateFields(
+            {}, {"app": {item["name"]: (dict(item),) for item in env[::2]}}
+        )
         template.restore_template(now, before, named)
         template.list_differences(now, named)
         template.change_template(now, named)
@@ -323,7 +400,9 @@ def of_containers(text: str) -> None:
     """Fewer than a template may have, for a pod of as many."""
     items = [{"name": f"{at}", "image": text[at : at + 90]} for at in range(0, len(text), 90)]
     found = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": items}}}}
-    assert owned.current_pods(found, [{"metadata": {"name": "p"}, "spec": {"containers": items[::-1]}}])
+    assert owned.current_pods(
+        found, [{"metadata": {"name": "p"}, "spec": {"containers": items[::-1]}}]
+    )
 
 
 def of_keys(text: str) -> None:
@@ -356,12 +435,17 @@ TABLE: dict[str, Act] = {
     "last words": job_endings._last_words,
     "termination message": job_outputs.read_outputs,
     "Event": lambda text: job_events._message_of({"message": text}),
-    "pod": lambda text: (pods.describe_hindrance([pod(text)]), job_pods.find_hindrance([pod(text)], NOW)),
+    "pod": lambda text: (
+        pods.describe_hindrance([pod(text)]),
+        job_pods.find_hindrance([pod(text)], NOW),
+    ),
     "expanded": quietly(lambda text: expand.expand_references({"a": text}, NAMES)),
     "references": lambda text: list(expand.find_references([text])),
     "duration": quietly(seconds),
     "quantity": quietly(quantity),
-    "proof": lambda text: proof.find_missing_proof(PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW),
+    "proof": lambda text: proof.find_missing_proof(
+        PROOF, {"bytes": text, "createdAt": text, "tables": text}, NOW
+    ),
     "ConfigMap": lambda text: contents._show_value("a", ("data", text)),
     "variables of a pod": of_pods(alike=False),
     "variables of a pod, alike": of_pods(alike=True),
@@ -377,7 +461,9 @@ TABLE: dict[str, Act] = {
     "one of a list": quietly(found("$.items[?@.name == 'x'].deep.n")),
     "anywhere": quietly(found("$..nowhere")),
     "supabase": lambda text: supabase._error_of_refusal(LINK, reply({"message": f"ERROR: {text}"})),
-    "prometheus": lambda text: prometheus._error_of_failure(LINK, reply({}), {"error": text, "errorType": text}),
+    "prometheus": lambda text: prometheus._error_of_failure(
+        LINK, reply({}), {"error": text, "errorType": text}
+    ),
     "vendor": lambda text: rest.error_of(reply({"error": {"message": text}})),
     "redis": redis.error_of_refusal,
     "redis INFO": quietly(redis.info_of),
@@ -395,12 +481,63 @@ HEAVY: dict[str, float] = {
 THREADS: dict[str, Act] = {f"report {name}": quietly(judged(name)) for name in REPORTS}
 """What runs in a thread."""
 HOSTILE = [
-    *PIECES, "key", "token", "password", "is ", "Authorization", "Cookie", "bearer ", "basic ", "+", "postgres://",
-    "https://", "://", "A1b", "-----BEGIN A", "-----BEGIN A-----", "-----END A-----", "sk-", "eyJ", "AKIA",
-    "123456:", "0123456789abcdef", "{", "}", "[", "]", "q7Zk2Xb9Lm4Tc8Vw", "hooks.slack.com/", "?", "#", "|", ">",
-    ";", ",", " / ", "%", "sha256:", "commit ", '\\"', "<testsuite", "/>", "<", "<testcase name='a'>", "</", '{"',
-    '":', "[{", "1m", "$$(", "$(a)", "ERROR: ", " LINE 1:", "run-name:", "inputs", "was ", "[gatewright set ",
-]  # fmt: skip
+    *PIECES,
+    "key",
+    "token",
+    "password",
+    "is ",
+    "Authorization",
+    "Cookie",
+    "bearer ",
+    "basic ",
+    "+",
+    "postgres://",
+    "https://",
+    "://",
+    "A1b",
+    "-----BEGIN A",
+    "-----BEGIN A-----",
+    "-----END A-----",
+    "sk-",
+    "eyJ",
+    "AKIA",
+    "123456:",
+    "0123456789abcdef",
+    "{",
+    "}",
+    "[",
+    "]",
+    "q7Zk2Xb9Lm4Tc8Vw",
+    "hooks.slack.com/",
+    "?",
+    "#",
+    "|",
+    ">",
+    ";",
+    ",",
+    " / ",
+    "%",
+    "sha256:",
+    "commit ",
+    '\\"',
+    "<testsuite",
+    "/>",
+    "<",
+    "<testcase name='a'>",
+    "</",
+    '{"',
+    '":',
+    "[{",
+    "1m",
+    "$$(",
+    "$(a)",
+    "ERROR: ",
+    " LINE 1:",
+    "run-name:",
+    "inputs",
+    "was ",
+    "[gatewright set ",
+]
 
 
 def test_no_part_of_the_table_is_without_effect() -> None:
@@ -423,7 +560,8 @@ def test_what_others_write_takes_linear_time(name: str, unit: str, head: str, ta
 
 
 @pytest.mark.parametrize(
-    "path", ["$.a[?$.a == $.b]", "$.items[?$ == $]", "$..a[?@.b]", "$[?@.a == 1, ?@.b == 1]", "$[?@..a]"]
+    "path",
+    ["$.a[?$.a == $.b]", "$.items[?$ == $]", "$..a[?@.b]", "$[?@.a == 1, ?@.b == 1]", "$[?@..a]"],
 )
 def test_a_condition_that_looks_at_the_whole_body_for_each_element_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="finds too much"):
@@ -431,18 +569,31 @@ def test_a_condition_that_looks_at_the_whole_body_for_each_element_is_refused(pa
 
 
 def test_an_answer_of_more_values_than_are_read_says_so() -> None:
-    with pytest.raises(Permanent, match=r"http://a: the answer has more than 65,536 objects and lists"):
+    with pytest.raises(
+        Permanent, match=r"http://a: the answer has more than 65,536 objects and lists"
+    ):
         client.json_of(reply(b"[" + b"{}," * 70_000 + b"1]", 200))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # JSONPath
 
 ASKED = [
-    "$.a.b[0]", "$" + ".a" * 120, "$..a", "$..a.a.a.a", "$[*].a.b", "$[::2].a", "$.a[*].b", "$[?@.a == 'x']", "$[?@.a].b",
-    "$[?@.a == 1 && @.b == 2 && @.c == 3 && @.d == 4]", "$[?@ == @ && @ == @ && @ == @].x", "$[?!(@.a) && !(@.b)]",
-    "$[?length(@.a) == 1 || count(@.b) > 0]", "$[?@.a.a.a.a.a.a.a.a.a.a]",
-]  # fmt: skip
+    "$.a.b[0]",
+    "$" + ".a" * 120,
+    "$..a",
+    "$..a.a.a.a",
+    "$[*].a.b",
+    "$[::2].a",
+    "$.a[*].b",
+    "$[?@.a == 'x']",
+    "$[?@.a].b",
+    "$[?@.a == 1 && @.b == 2 && @.c == 3 && @.d == 4]",
+    "$[?@ == @ && @ == @ && @ == @].x",
+    "$[?!(@.a) && !(@.b)]",
+    "$[?length(@.a) == 1 || count(@.b) > 0]",
+    "$[?@.a.a.a.a.a.a.a.a.a.a]",
+]
 UNITS = ["{}", "[]", "1", '""', '{"a":1,"b":2,"c":3}', '{"a":{"a":{"a":1}}}', "[" * 40 + "]" * 40]
 MOST_LOOP_S = 0.020
 """CPU that the event loop may spend on one body, whatever it is and whatever is asked of it."""
@@ -469,9 +620,13 @@ def spent(path: str, body: bytes) -> tuple[float, float]:
 
 @settings(deadline=None, max_examples=60, derandomize=True, database=None)
 @given(
-    path=st.sampled_from(ASKED), unit=st.sampled_from(UNITS), size=st.sampled_from([1024, 4096, 65_536, 1024 * 1024])
+    path=st.sampled_from(ASKED),
+    unit=st.sampled_from(UNITS),
+    size=st.sampled_from([1024, 4096, 65_536, 1024 * 1024]),
 )
-def test_a_path_takes_the_event_loop_little_time_and_a_thread_not_long(path: str, unit: str, size: int) -> None:
+def test_a_path_takes_the_event_loop_little_time_and_a_thread_not_long(
+    path: str, unit: str, size: int
+) -> None:
     body = of(size, unit)
     tries = [spent(path, body) for _ in range(2)]
     loop, whole = min(one for one, _ in tries), min(one for _, one in tries)
@@ -497,7 +652,9 @@ def test_a_path_that_asks_much_of_each_value_is_refused(path: str) -> None:
 
 def test_four_comparisons_are_not_too_much() -> None:
     path = "$.items[?@.name == 'a' && @.kind == 'b' && @.zone == 'c' && @.n > 3].status"
-    assert jsonpath.find_values(path, {"items": [{"name": "a", "kind": "b", "zone": "c", "n": 4, "status": 7}]}) == [7]
+    assert jsonpath.find_values(
+        path, {"items": [{"name": "a", "kind": "b", "zone": "c", "n": 4, "status": 7}]}
+    ) == [7]
 
 
 def test_only_what_a_path_searches_is_counted() -> None:
@@ -506,12 +663,17 @@ def test_only_what_a_path_searches_is_counted() -> None:
     assert jsonpath.find_values("$.few[?@.n == 'x'].v", body) == [7]
     assert jsonpath.find_values("$.large[3]", body) == [{}]
     for path in ("$.large[?@.n == 'x'].v", "$..nowhere", "$[*].few"):
-        with pytest.raises(Permanent, match=r"searches more than 20,000 values; ask a narrower path"):
+        with pytest.raises(
+            Permanent, match=r"searches more than 20,000 values; ask a narrower path"
+        ):
             jsonpath.find_values(path, body)
 
 
-async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as_its_thread() -> None:
-    """The executor that everybody shares is not asked, and whoever leaves does not make room for the next."""
+async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as_its_thread() -> (
+    None
+):
+    """The executor that everybody shares is not asked, and whoever leaves does not make room for
+    the next."""
     gate, begun = threading.Event(), []
 
     def slow(name: str) -> Callable[[], Any]:
@@ -523,7 +685,9 @@ async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as
         return read
 
     def ask(name: str, namespace: str) -> asyncio.Task[list[Any]]:
-        return asyncio.create_task(jsonpath.evaluate_path("$..a", jsonpath.SMALL_BODY_BYTES + 1, slow(name), namespace))
+        return asyncio.create_task(
+            jsonpath.evaluate_path("$..a", jsonpath.SMALL_BODY_BYTES + 1, slow(name), namespace)
+        )
 
     async def until(count: int) -> None:
         while len(begun) < count:

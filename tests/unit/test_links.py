@@ -1,4 +1,5 @@
-"""Connections: which object a name stands for, what a run has pinned, and what is said of their readiness."""
+"""Connections: which object a name stands for, what a run has pinned, and what is said of their
+readiness."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ class ApiServer:
         name = path.rpartition("/")[2]
         if name not in self.secrets:
             raise NotFound(name)
-        return {"type": self.type, "data": self.secrets[name], "metadata": {"resourceVersion": self.version}}
+        return {
+            "type": self.type,
+            "data": self.secrets[name],
+            "metadata": {"resourceVersion": self.version},
+        }
 
     async def patch(self, path: str, body: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if self.down:
@@ -57,14 +62,24 @@ class ApiServer:
 
     def said(self) -> list[tuple[str, int]]:
         """Reason and generation of every write."""
-        return [(status["conditions"][0]["reason"], status["observedGeneration"]) for _, status in self.written]
+        return [
+            (status["conditions"][0]["reason"], status["observedGeneration"])
+            for _, status in self.written
+        ]
 
 
-def connection(name: str, kind: str = "webhook", uid: str = "", generation: int = 1, **spec: Any) -> dict[str, Any]:
+def connection(
+    name: str, kind: str = "webhook", uid: str = "", generation: int = 1, **spec: Any
+) -> dict[str, Any]:
     access: dict[str, Any] = dict(RECEIVER)
     if kind == "webhook":
         access["secret"] = {"secretRef": {"name": "hook", "key": "key"}}
-    meta = {"namespace": "shop", "name": name, "uid": uid or f"uid-{name}", "generation": generation}
+    meta = {
+        "namespace": "shop",
+        "name": name,
+        "uid": uid or f"uid-{name}",
+        "generation": generation,
+    }
     return {"metadata": meta, "spec": {kind: access | spec}}
 
 
@@ -122,13 +137,23 @@ def test_a_connection_is_resolved_to_its_name_and_uid() -> None:
         (
             "webhook",
             "c",
-            'there is no webhook Connection "c" in namespace shop (there: a, b); make it, or name another',
+            (
+                'there is no webhook Connection "c" in namespace shop (there: a, b); make it, '
+                "or name another"
+            ),
         ),
-        ("webhook", "site", 'there is no webhook Connection "site" in namespace shop (there: a, b)'),
+        (
+            "webhook",
+            "site",
+            'there is no webhook Connection "site" in namespace shop (there: a, b)',
+        ),
         (
             "webhook",
             None,
-            "namespace shop has 2 webhook Connections (a, b), and none is named; say which by connection:",
+            (
+                "namespace shop has 2 webhook Connections (a, b), and none is named; say which "
+                "by connection:"
+            ),
         ),
         ("vercel", None, "there is no vercel Connection in namespace shop; make one"),
         ("http", "site", 'http Connection "site" cannot be used: spec.http: unknown field "uri"'),
@@ -170,7 +195,9 @@ async def test_a_pinned_connection_that_was_edited_is_used_as_it_is_now() -> Non
     second = await links.open("shop", "webhook", None, pins)
     assert second.config.url == "https://elsewhere.example" and second.identity != first.identity
     links.event("MODIFIED", connection("a", "http", generation=3))
-    with pytest.raises(Permanent, match='"a", which this run uses, is no webhook Connection any more'):
+    with pytest.raises(
+        Permanent, match='"a", which this run uses, is no webhook Connection any more'
+    ):
         await links.open("shop", "webhook", None, pins)
 
 
@@ -250,7 +277,9 @@ async def test_a_missing_key_is_named_and_no_other() -> None:
     ],
 )
 def test_two_connections_to_one_address_are_one_system(one: str, other: str, same: bool) -> None:
-    links, _ = known(connection("a", url=one), connection("b", url=other), connection("c", "http", url=one))
+    links, _ = known(
+        connection("a", url=one), connection("b", url=other), connection("c", "http", url=one)
+    )
     assert (links.system("shop", "webhook", "a") == links.system("shop", "webhook", "b")) is same
     assert links.system("shop", "webhook", "a") != links.system("shop", "http", "c")
     assert links.system("shop", "webhook", None) is None, "nobody can say which is meant"
@@ -286,7 +315,9 @@ async def test_an_object_that_was_made_again_is_new_although_its_generation_is_n
     await links.close()
 
 
-async def test_deliveries_that_fail_make_a_connection_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deliveries_that_fail_make_a_connection_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
@@ -294,25 +325,39 @@ async def test_deliveries_that_fail_make_a_connection_not_ready(monkeypatch: pyt
         links.used("shop", "a", Retryable("https://hooks.shop.example: answered 503"))
         await rest(links)
     assert server.said() == [("Ready", 1), ("NotReady", 1)]
-    assert server.written[-1][1]["conditions"][0]["message"] == "https://hooks.shop.example: answered 503"
+    assert (
+        server.written[-1][1]["conditions"][0]["message"]
+        == "https://hooks.shop.example: answered 503"
+    )
     links.used("shop", "a", None)
     await rest(links)
     assert server.said()[2:] == [("Ready", 1)]
     await links.close()
 
 
-async def test_a_single_failure_is_not_yet_one_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_failure_is_not_yet_one_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
-    for error in (Retryable("503"), Retryable("503"), None, Permanent("no such channel"), None, Retryable("503")):
+    for error in (
+        Retryable("503"),
+        Retryable("503"),
+        None,
+        Permanent("no such channel"),
+        None,
+        Retryable("503"),
+    ):
         links.used("shop", "a", error)
         await rest(links)
     assert server.said() == [("Ready", 1)]
     await links.close()
 
 
-async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
     monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.0)
     links, server = known(connection("a"))
@@ -358,7 +403,9 @@ async def test_what_the_api_server_holds_is_not_written_again() -> None:
     await again.close()
 
 
-async def test_a_provider_that_comes_and_goes_is_written_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_provider_that_comes_and_goes_is_written_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.05)
     links, server = known(connection("a"))
     began = time.monotonic()
@@ -376,7 +423,8 @@ async def test_a_provider_that_comes_and_goes_is_written_seldom(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "kind", ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"]
+    "kind",
+    ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"],
 )
 async def test_what_is_kubernetes_own_opens_no_connection(kind: str) -> None:
     links, server = known(connection("a"))
@@ -408,7 +456,9 @@ async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyP
     await links.close()
 
 
-async def test_an_api_server_that_is_away_says_nothing_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_api_server_that_is_away_says_nothing_of_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.away = True
@@ -464,7 +514,9 @@ async def test_a_secret_that_was_mended_is_read_anew_although_it_is_kept() -> No
     await until(lambda: server.said() == [("NotReady", 1)])
     server.secrets["hook"], server.version = good, "2"
     await until(lambda: server.said()[1:] == [("Ready", 1)])
-    assert (await links.open("shop", "webhook", "a")).secrets[("hook", "key")] == "a-signing-key-of-16+"
+    assert (await links.open("shop", "webhook", "a")).secrets[
+        ("hook", "key")
+    ] == "a-signing-key-of-16+"
     await links.close()
 
 
@@ -539,7 +591,9 @@ async def test_an_edit_does_not_wait_for_what_is_asked_about_the_edition_before(
 
 
 @pytest.mark.usefixtures("soon")
-async def test_an_edit_does_not_wait_for_those_that_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_edit_does_not_wait_for_those_that_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     names = [f"c{number}" for number in range(3 * readiness.PROBES_AT_ONCE)]
     slow = Slow(monkeypatch)
     refused = [connection(name, url="https://hooks.shop.example/refused") for name in names]
@@ -576,12 +630,15 @@ async def test_each_time_it_is_asked_again_after_twice_as_long() -> None:
     assert state.retry is None, "the edit is asked about at once"
     links.look("shop", "a")
     await rest(links)
-    assert round(state.retry.when() - asyncio.get_running_loop().time()) == 2, "and then from the beginning"
+    assert round(state.retry.when() - asyncio.get_running_loop().time()) == 2, (
+        "and then from the beginning"
+    )
     await links.close()
 
 
 async def test_what_is_not_known_is_not_called_ready() -> None:
-    """A Connection that this instance sees for the first time, of which another one has said that it is not."""
+    """A Connection that this instance sees for the first time, of which another one has said that
+    it is not."""
     links, server = known(connection("a"))
     server.secrets.clear()
     await links.check("shop", "a")
@@ -604,14 +661,16 @@ def test_one_namespace_is_asked_again_at_a_pace_of_its_own() -> None:
     assert len(pace._last) <= TIDY_ABOVE, "namespaces come and go"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is kept
 
 
 def test_of_a_connection_only_what_is_asked_about_is_kept() -> None:
     huge = {f"l{number}": "x" * 60 for number in range(4000)}
     body = connection("hook") | {
-        "status": {"conditions": [{"type": kind, "reason": "x" * 60} for kind in ("Other", "Ready")]}
+        "status": {
+            "conditions": [{"type": kind, "reason": "x" * 60} for kind in ("Other", "Ready")]
+        }
     }
     body["metadata"] |= {"labels": huge, "annotations": huge, "finalizers": list(huge)}
     links, _ = known(body)
@@ -627,7 +686,9 @@ def test_a_connection_that_was_deleted_while_nobody_watched_is_gone() -> None:
     assert links.uid("shop", "hook") is not None and links.uid("shop", "other") is None
 
 
-async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_secrets_that_nobody_uses_any_more_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     links, server = known(connection("hook"))
     server.secrets["next"] = {"key": KEY}
     await links._read_secret("shop", "hook", "key", 30.0)
@@ -636,10 +697,14 @@ async def test_secrets_that_nobody_uses_any_more_are_forgotten(monkeypatch: pyte
     assert ("shop", "hook") not in links._secrets
 
 
-async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("gatewright.runtime.connections.SECRETS_MAX_BYTES", 900)
     names = [f"c{number}" for number in range(6)]
-    links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
+    links, server = known(
+        *(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names)
+    )
     server.secrets |= {name: {"key": KEY} for name in names}
     await links._read_secret("quiet", "hook", "key", 30.0)
     for name in names:
@@ -655,7 +720,9 @@ def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_s
     assert len(links._objects["shop"]) == 3 and links.left_out
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert links.resolve("shop", "webhook", "c1")[0] == "c1"
-    with pytest.raises(Permanent, match="more than 3 Connections, and only 3 are used; c4 is not among them"):
+    with pytest.raises(
+        Permanent, match="more than 3 Connections, and only 3 are used; c4 is not among them"
+    ):
         links.resolve("shop", "webhook", "c4")
     with pytest.raises(Permanent, match="only 3 are used; name one"):
         links.resolve("shop", "webhook", None)
@@ -705,7 +772,7 @@ async def test_a_connection_is_parsed_once_an_edition() -> None:
     assert links._read_once == {}
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is kept of Secrets
 
 
@@ -720,7 +787,9 @@ async def test_a_large_value_of_a_secret_is_refused_before_it_is_looked_for(size
     assert await links.open("shop", "webhook", None)
 
 
-async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request_reads_them_for_all() -> None:
+async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request_reads_them_for_all() -> (
+    None
+):
     other = connection("other", secret={"secretRef": {"name": "hook", "key": "other"}})
     links, server = known(connection("hook"), other)
     server.secrets["hook"]["backup"] = base64.b64encode(b"x" * 500_000).decode()
@@ -735,7 +804,9 @@ async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request
     assert kept is not None and set(kept.values) == {"key", "other"}
 
 
-async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.01)
     links, _ = known(connection("hook"))
     await links.open("shop", "webhook", None)
@@ -748,7 +819,9 @@ async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(monkeyp
 async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatewright.runtime.connections.SECRETS_MAX_BYTES", 600)
     names = [f"c{number}" for number in range(6)]
-    links, server = known(*(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names))
+    links, server = known(
+        *(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names)
+    )
     server.secrets |= {name: {"key": KEY} for name in names}
     for name in names:
         await links.open("shop", "webhook", name)

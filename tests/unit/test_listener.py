@@ -1,4 +1,5 @@
-"""What strangers do to the operator's ports reaches neither its health nor its memory. Real servers, real sockets."""
+"""What strangers do to the operator's ports reaches neither its health nor its memory. Real
+servers, real sockets."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ class Served:
 
     def metric(self, name: str) -> float:
         found = re.search(
-            rf"^{re.escape(name)} (\S+)$", ask(self.metrics, "/metrics", source="127.0.0.9"), re.MULTILINE
+            rf"^{re.escape(name)} (\S+)$",
+            ask(self.metrics, "/metrics", source="127.0.0.9"),
+            re.MULTILINE,
         )
         return float(found[1]) if found else 0.0
 
@@ -65,7 +68,9 @@ class Served:
 @contextlib.contextmanager
 def serving(lasts: float = 60.0) -> Iterator[Served]:
     ports = free_port(), free_port()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator"), str(CHECKOUT)])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator"), str(CHECKOUT)])
+    }
     command = [sys.executable, "-c", PROGRAM, *map(str, ports), str(lasts)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -94,7 +99,9 @@ def everything(connection: socket.socket) -> bytes:
     return found
 
 
-def ask(port: int, path: str, method: str = "GET", more: str = "", source: str = "127.0.0.1") -> str:
+def ask(
+    port: int, path: str, method: str = "GET", more: str = "", source: str = "127.0.0.1"
+) -> str:
     with connect(port, source) as connection:
         connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
         return everything(connection).decode()
@@ -133,11 +140,20 @@ def test_a_crowd_at_the_port_of_metrics_keeps_nobody_from_health(served: Served)
         assert ask(served.health, "/readyz").endswith("ok\n")
         until(lambda: served.files() >= before + listener.MAX_OPEN_PER_ADDRESS)
         assert served.files() <= before + listener.MAX_OPEN_PER_ADDRESS + CLOSING
-        until(lambda: served.metric('gatewright_http_connections_dropped_total{port="metrics",reason="source"}') > 100)
+        until(
+            lambda: (
+                served.metric(
+                    'gatewright_http_connections_dropped_total{port="metrics",reason="source"}'
+                )
+                > 100
+            )
+        )
 
 
 @pytest.mark.parametrize("port", ["health", "metrics"])
-def test_who_holds_a_port_of_many_addresses_keeps_no_other_one_out(served: Served, port: str) -> None:
+def test_who_holds_a_port_of_many_addresses_keeps_no_other_one_out(
+    served: Served, port: str
+) -> None:
     number, path = (served.health, "/healthz") if port == "health" else (served.metrics, "/metrics")
     before = served.files()
     sources = [f"127.0.1.{number}" for number in range(1, 101)]
@@ -146,12 +162,22 @@ def test_who_holds_a_port_of_many_addresses_keeps_no_other_one_out(served: Serve
         for _ in range(20):
             assert ask(number, path).startswith("HTTP/1.1 200")
         assert served.files() <= before + listener.MAX_OPEN_CONNECTIONS + CLOSING
-    assert served.metric(f'gatewright_http_connections_dropped_total{{port="{port}",reason="port"}}') > 0
+    assert (
+        served.metric(f'gatewright_http_connections_dropped_total{{port="{port}",reason="port"}}')
+        > 0
+    )
 
 
 def test_one_address_takes_nothing_from_another(served: Served) -> None:
     with connect(served.metrics, "127.0.0.2") as patient, crowd(served.metrics, 300, "127.0.0.3"):
-        until(lambda: served.metric('gatewright_http_connections_dropped_total{port="metrics",reason="source"}') > 100)
+        until(
+            lambda: (
+                served.metric(
+                    'gatewright_http_connections_dropped_total{port="metrics",reason="source"}'
+                )
+                > 100
+            )
+        )
         patient.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"gatewright_http_connections{" in everything(patient)
 
@@ -169,7 +195,10 @@ def test_headers_that_never_end_are_cut() -> None:
                     assert slow.recv(1) == b""
                     break
         assert 0 < sent < 399
-        assert served.metric('gatewright_http_connections_dropped_total{port="health",reason="time"}') == 1
+        assert (
+            served.metric('gatewright_http_connections_dropped_total{port="health",reason="time"}')
+            == 1
+        )
 
 
 def test_an_answer_that_is_not_taken_is_cut() -> None:
@@ -202,7 +231,9 @@ def test_a_connection_gets_one_answer(served: Served) -> None:
     ],
     ids=["long-header", "long-line", "many-headers", "other-page", "post", "body", "head"],
 )
-def test_what_is_asked_is_bounded(served: Served, path: str, method: str, more: str, status: str) -> None:
+def test_what_is_asked_is_bounded(
+    served: Served, path: str, method: str, more: str, status: str
+) -> None:
     assert ask(served.health, path, method, more).split(" ", 2)[1] == status
     assert ask(served.health, "/healthz").startswith("HTTP/1.1 200")
 
@@ -222,7 +253,9 @@ async def test_no_more_than_a_batch_is_accepted_at_once(monkeypatch: pytest.Monk
     await found.close()
 
 
-async def test_without_a_file_descriptor_it_waits_instead_of_turning(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_file_descriptor_it_waits_instead_of_turning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(listener, "EXHAUSTED_PAUSE_S", 0.01)
     found = listener.Listener("health", {"/healthz": web.Response})
     found.start("127.0.0.1", 0)
@@ -256,13 +289,17 @@ async def test_without_a_file_descriptor_it_waits_instead_of_turning(monkeypatch
         (["--port", "70000"], "70000 is no port"),
     ],
 )
-def test_ports_that_cannot_be_are_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ports_that_cannot_be_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--all-namespaces", *arguments])
     assert words in capsys.readouterr().err
 
 
-def test_ports_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ports_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("GATEWRIGHT_HEALTH_PORT", "8080")
     with pytest.raises(SystemExit):
         main(["run", "--all-namespaces"])

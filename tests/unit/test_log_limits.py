@@ -1,4 +1,5 @@
-"""No tenant can fill the log: each kind of line is bounded for each object and each namespace; and no rest is said."""
+"""No tenant can fill the log: each kind of line is bounded for each object and each namespace; and
+no rest is said."""
 
 from __future__ import annotations
 
@@ -14,14 +15,22 @@ from gatewright.__main__ import _log
 from gatewright.runtime import controller, reconcile
 from gatewright.runtime.reconcile import MAX_ROUNDS, Reconciler
 from gatewright.runtime.telling import log_limits, metrics
-from gatewright.runtime.telling.log_limits import MAX_LINES_PER_NAMESPACE, MAX_LINES_PER_OBJECT, LogLimits, about
+from gatewright.runtime.telling.log_limits import (
+    MAX_LINES_PER_NAMESPACE,
+    MAX_LINES_PER_OBJECT,
+    LogLimits,
+    about,
+)
 from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_deep import There, of, reconciler
 
 RUNTIME = Path(controller.__file__).parent
 
 OWN = {
-    "admission_probe: authors of Releases and Connections are trusted, whoever they are (--trust-authors)",
+    (
+        "admission_probe: authors of Releases and Connections are trusted, whoever they are "
+        "(--trust-authors)"
+    ),
     "background: work beside the passes has failed",
     "leader: cannot read the Lease: %s",
     "leader: the Lease was not handed back: %s",
@@ -29,7 +38,10 @@ OWN = {
     "listener: %s",
     "listener: %s cannot be shown",
     "interventions: Interventions are refused: %s",
-    "interventions: Interventions are taken at their word, whoever made them (--trust-interventions)",
+    (
+        "interventions: Interventions are taken at their word, whoever made them "
+        "(--trust-interventions)"
+    ),
     "operator: %s",
     "operator: %s: %s",
     "operator: %s; this instance stops acting and waits to be restarted",
@@ -40,8 +52,10 @@ OWN = {
     "controller: not all Interventions were taken in",
     "controller: the list of Releases could not be read: %s",
     "controller: what the watches have not told was not found out; the next list finds it",
-    "api_servers: the endpoints of the API server cannot be read (%s); Connections are kept from its Service, and from %s; "
-    "let the operator get the EndpointSlice kubernetes in namespace default, or name the others by --refuse-address",
+    "api_servers: the endpoints of the API server cannot be read (%s); Connections are "
+    "kept from its Service, and from %s; "
+    "let the operator get the EndpointSlice kubernetes in namespace default, or name the "
+    "others by --refuse-address",
     "api_servers: the endpoints of the API server cannot be read now: %s",
     "watch: an event of the watch of %s is passed over: %s",
     "watch: the watch of %s begins anew",
@@ -56,14 +70,22 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
-            if isinstance(node.func.value, ast.Name) and node.func.value.id == "log" and node.func.attr != "debug":
+            if (
+                isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "log"
+                and node.func.attr != "debug"
+            ):
                 yield file.stem, node
 
 
 def test_each_line_says_whose_it_is_or_is_the_operators_own() -> None:
     own = set()
     for module, call in calls():
-        words = next(arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+        words = next(
+            arg.value
+            for arg in call.args
+            if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+        )
         if not any(keyword.arg == "extra" for keyword in call.keywords):
             own.add(f"{module}: {words}")
     assert own == OWN
@@ -103,7 +125,9 @@ def kept(clock: Clock) -> Iterator[Kept]:
 
 
 def say(namespace: str, name: str, error: str = "100% odd", level: int = logging.WARNING) -> None:
-    logging.getLogger("gatewright.test").log(level, "%s/%s: %s", namespace, name, error, extra=about(namespace, name))
+    logging.getLogger("gatewright.test").log(
+        level, "%s/%s: %s", namespace, name, error, extra=about(namespace, name)
+    )
 
 
 def test_an_object_has_a_share_and_the_last_line_says_so(kept: Kept) -> None:
@@ -115,13 +139,19 @@ def test_an_object_has_a_share_and_the_last_line_says_so(kept: Kept) -> None:
     assert kept.lines[-1].startswith(
         "shop/web: 100% odd (the last line of this kind about shop/web for up to 10 minutes"
     )
-    assert metrics.dropped_lines.labels("gatewright.test")._value.get() - before == 1000 - MAX_LINES_PER_OBJECT
+    assert (
+        metrics.dropped_lines.labels("gatewright.test")._value.get() - before
+        == 1000 - MAX_LINES_PER_OBJECT
+    )
 
 
 def test_a_namespace_has_a_share_however_many_objects_it_has(kept: Kept) -> None:
     for number in range(5000):
         say("shop", f"web-{number}")
-    assert len(kept.lines) == MAX_LINES_PER_NAMESPACE and "about namespace shop for up to" in kept.lines[-1]
+    assert (
+        len(kept.lines) == MAX_LINES_PER_NAMESPACE
+        and "about namespace shop for up to" in kept.lines[-1]
+    )
     say("blog", "web")
     assert kept.lines[-1] == "blog/web: 100% odd", "others are not lost"
 
@@ -158,7 +188,9 @@ def test_the_program_logs_through_it() -> None:
     try:
         root.handlers = []
         _log("INFO", "json")
-        assert any(isinstance(one, LogLimits) for handler in root.handlers for one in handler.filters)
+        assert any(
+            isinstance(one, LogLimits) for handler in root.handlers for one in handler.filters
+        )
     finally:
         root.handlers = before
         root.setLevel(level)
@@ -176,8 +208,14 @@ class Written(There):
         self.host = ""
 
     async def patch_for_metadata(self, path: str, body: Any, kind: str) -> dict[str, Any]:
-        self.statuses += [item["value"] for item in body if item["path"] == "/status"] if isinstance(body, list) else []
-        found = self.releases[path.split("/")[-2] if path.endswith("/status") else path.split("/")[-1]]
+        self.statuses += (
+            [item["value"] for item in body if item["path"] == "/status"]
+            if isinstance(body, list)
+            else []
+        )
+        found = self.releases[
+            path.split("/")[-2] if path.endswith("/status") else path.split("/")[-1]
+        ]
         found["metadata"]["resourceVersion"] = str(int(found["metadata"]["resourceVersion"]) + 1)
         return dict(found["metadata"])
 
@@ -195,12 +233,16 @@ def circling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-async def test_a_long_walk_goes_on_and_is_not_said(circling: list[int], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_long_walk_goes_on_and_is_not_said(
+    circling: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for number in range(1, controller.MAX_RESTLESS_PASSES):
         await found._reconcile_safely(entry)
-        assert circling == [number * MAX_ROUNDS] and len(found.queue) == 1, "others first, then the next pass"
+        assert circling == [number * MAX_ROUNDS] and len(found.queue) == 1, (
+            "others first, then the next pass"
+        )
     assert not there.statuses and not [line for line in caplog.messages if "no rest" in line]
 
 
@@ -216,14 +258,22 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     [status] = there.statuses
     assert status["state"] == "Stalled"
     stalled = next(item for item in status["conditions"] if item["type"] == "Stalled")
-    assert stalled["status"] == "True" and "it comes to no rest. Two things may undo each other" in stalled["message"]
+    assert (
+        stalled["status"] == "True"
+        and "it comes to no rest. Two things may undo each other" in stalled["message"]
+    )
     assert "then edit the spec" in stalled["message"]
-    assert later[: len(controller.RESTLESS_DELAYS_S)] == list(controller.RESTLESS_DELAYS_S) and later[-1] == 300.0
+    assert (
+        later[: len(controller.RESTLESS_DELAYS_S)] == list(controller.RESTLESS_DELAYS_S)
+        and later[-1] == 300.0
+    )
     said = [record for record in caplog.records if "no rest" in record.getMessage()]
     assert said and {getattr(record, "about", None) for record in said} == {("shop", "web")}
 
 
-async def test_who_comes_to_rest_begins_anew(circling: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_comes_to_rest_begins_anew(
+    circling: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for _ in range(controller.MAX_RESTLESS_PASSES - 1):

@@ -51,7 +51,10 @@ KEPT = [
     "pvc-6f1f8a3e-1b7c-4e55-9d7e-0123456789ab is not bound",
     'secret "checkout-credentials-v2" not found',
     "secret checkout-db not found",
-    'secrets "db-credentials" is forbidden: User "system:serviceaccount:shop:default" cannot get resource "secrets"',
+    (
+        'secrets "db-credentials" is forbidden: User "system:serviceaccount:shop:default" '
+        'cannot get resource "secrets"'
+    ),
     "couldn't find key password in Secret shop/db-credentials",
     "token-service: no endpoints",
     "authorization-service: 503 from upstream",
@@ -85,10 +88,16 @@ ALNUM = "q7Zk2Xb9Lm4Tc8Vw1Nd5Rf3Gs6"
 """What no message may show any part of."""
 HOSTILE = [
     # webhooks, whose URL is their secret
-    (f"POST https://hooks.slack.com/services/T0AB/B0CD/{ALNUM} 404", "POST https://hooks.slack.com/*** 404"),
+    (
+        f"POST https://hooks.slack.com/services/T0AB/B0CD/{ALNUM} 404",
+        "POST https://hooks.slack.com/*** 404",
+    ),
     (f"https://hooks.slack.com/workflows/q7Zk/2Xb9/{ALNUM}", "https://hooks.slack.com/***"),
     (f"https://discord.com/api/webhooks/123456/{ALNUM}", "https://discord.com/api/webhooks/***"),
-    (f"https://api.telegram.org/bot123456:{ALNUM}q7Zk2Xb9/sendMessage", "https://api.telegram.org/***"),
+    (
+        f"https://api.telegram.org/bot123456:{ALNUM}q7Zk2Xb9/sendMessage",
+        "https://api.telegram.org/***",
+    ),
     (f"bot 123456789:AA{ALNUM}q7Zk2Xb9 is unknown", "bot *** is unknown"),
     (
         f"https://acme.webhook.office.com/webhookb2/{ALNUM}@q7/IncomingWebhook/2Xb9",
@@ -98,17 +107,29 @@ HOSTILE = [
         "https://events.pagerduty.com/integration/q7k2b9m4c8w1d5f3s6/enqueue",
         "https://events.pagerduty.com/integration/***",
     ),
-    ("https://hook.example.com/q/0123456789abcdef0123456789abcdef", "https://hook.example.com/q/***"),
+    (
+        "https://hook.example.com/q/0123456789abcdef0123456789abcdef",
+        "https://hook.example.com/q/***",
+    ),
     (f"https://shop.example.com/reset/{ALNUM}/go", "https://shop.example.com/reset/***/go"),
     (f"GET /reset/{ALNUM} 500", "GET /reset/*** 500"),
     (f"https://x.example.com/a?sig={ALNUM}&b=1", "https://x.example.com/a?sig=***"),
-    (f"https://x.example.com/a?X-Amz-Signature={ALNUM}", "https://x.example.com/a?X-Amz-Signature=***"),
+    (
+        f"https://x.example.com/a?X-Amz-Signature={ALNUM}",
+        "https://x.example.com/a?X-Amz-Signature=***",
+    ),
     # URLs whose password holds what ends a host
     *(
-        (f"postgres://app:q7{sign}2Xb9@db.shop:5432/shop refused", "postgres://db.shop:5432/shop refused")
+        (
+            f"postgres://app:q7{sign}2Xb9@db.shop:5432/shop refused",
+            "postgres://db.shop:5432/shop refused",
+        )
         for sign in ("@", "/", "#", "?", ":", "@/", "/@", "#?")
     ),
-    *((f"https://app:q7{sign}2Xb9@git.example.com/x.git", "https://git.example.com/x.git") for sign in "@/#?:"),
+    *(
+        (f"https://app:q7{sign}2Xb9@git.example.com/x.git", "https://git.example.com/x.git")
+        for sign in "@/#?:"
+    ),
     ("redis://:q7Zk@cache:6379", "redis://cache:6379"),
     ('dsn "postgres://app:q7"Zk@db/x"', "dsn ***"),
     ("mysql://app:q7'2Xb9@db/x", "mysql://app:***"),
@@ -174,7 +195,10 @@ HOSTILE = [
     ('{"password": "q7\\"Zk", "a": 1}', '{"password": ***, "a": 1}'),
     ("Authorization: Basic cTdaazpRN1pr and on", "Authorization: *** and on"),
     ("authorization: token q7Zk", "authorization: ***"),
-    ("Authorization: AWS4-HMAC-SHA256 Credential=q7Zk/x, Signature=q7Zk next", "Authorization: *** next"),
+    (
+        "Authorization: AWS4-HMAC-SHA256 Credential=q7Zk/x, Signature=q7Zk next",
+        "Authorization: *** next",
+    ),
     ("Cookie: a=q7Zk; b=2Xb9 next", "Cookie: *** next"),
     ("--password q7Zk --verbose", "--password *** --verbose"),
     ("--api-key q-Zk", "--api-key ***"),
@@ -182,7 +206,10 @@ HOSTILE = [
     ("the password is q7Zk2 today", "the password is *** today"),
     ("'db_password' => 'q7 Zk',", "'db_password' => ***,"),
     # blocks
-    ("key / -----BEGIN RSA PRIVATE KEY----- / q7Zk / 2Xb9 / -----END RSA PRIVATE KEY----- / on", "key / *** / on"),
+    (
+        "key / -----BEGIN RSA PRIVATE KEY----- / q7Zk / 2Xb9 / -----END RSA PRIVATE KEY----- / on",
+        "key / *** / on",
+    ),
     ("a -----BEGIN OPENSSH PRIVATE KEY----- / q7Zk / 2Xb9", "a ***"),
     (f"on / {ALNUM * 2} / q7Zk -----END PRIVATE KEY----- off", "on *** off"),
 ]
@@ -196,7 +223,10 @@ def test_what_is_no_secret_stays(text: str) -> None:
 @pytest.mark.parametrize("text, shown", MASKED)
 def test_what_looks_like_a_secret_does_not(text: str, shown: str) -> None:
     assert masking.mask_secrets(text).startswith(shown)
-    assert not any(secret in masking.mask_secrets(text) for secret in ("sk-", "hunter", "s3cr3t", "eyJ", "abcdef"))
+    assert not any(
+        secret in masking.mask_secrets(text)
+        for secret in ("sk-", "hunter", "s3cr3t", "eyJ", "abcdef")
+    )
 
 
 @pytest.mark.parametrize("text, shown", HOSTILE)
@@ -216,8 +246,13 @@ def test_a_line_of_a_log_is_masked_as_a_text_is(text: str, shown: str) -> None:
 @pytest.mark.parametrize("cut", range(1, 60))
 def test_a_secret_that_is_cut_is_masked_before(cut: int) -> None:
     """Whatever a text is cut to, it ends as the masked text does."""
-    text = f"failed with token {ALNUM} / and password: 'q7 Zk' / for postgres://app:q7Zk@db/shop / over"
-    assert masking.mask_beginning(text, cut).removesuffix("…") == masking.mask_secrets(text)[: cut - 1]
+    text = (
+        f"failed with token {ALNUM} / and password: 'q7 Zk' / for postgres://app:q7Zk@db/shop "
+        "/ over"
+    )
+    assert (
+        masking.mask_beginning(text, cut).removesuffix("…") == masking.mask_secrets(text)[: cut - 1]
+    )
 
 
 def test_of_a_text_that_is_too_long_to_look_at_no_cut_word_is_shown() -> None:
@@ -230,9 +265,14 @@ def test_of_a_text_that_is_too_long_to_look_at_no_cut_word_is_shown() -> None:
 
 
 def test_one_line_without_colours() -> None:
-    assert masking.join_lines(["\x1b[31mno\x1b[0m  such   file", "", "  exit 1"]) == "no such file / exit 1"
+    assert (
+        masking.join_lines(["\x1b[31mno\x1b[0m  such   file", "", "  exit 1"])
+        == "no such file / exit 1"
+    )
 
 
 def test_the_end_is_kept() -> None:
     assert masking.keep_end("a" * masking.MOST_LOG_CHARS) == "a" * masking.MOST_LOG_CHARS
-    assert masking.keep_end("a" * 5000 + "the end") == f"…{'a' * (masking.MOST_LOG_CHARS - 7)}the end"
+    assert (
+        masking.keep_end("a" * 5000 + "the end") == f"…{'a' * (masking.MOST_LOG_CHARS - 7)}the end"
+    )

@@ -1,4 +1,5 @@
-"""What is kept of texts of others has a bound in bytes, and what is ordinary is not driven out by what is large."""
+"""What is kept of texts of others has a bound in bytes, and what is ordinary is not driven out by
+what is large."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def test_configurations_of_tenants_are_kept_within_bytes(which: str) -> None:
 def test_what_is_looked_for_of_large_secrets_is_kept_of_few() -> None:
     before = len(secrets._known_once)
     for number in range(8):
-        secrets._known_secrets(frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "shop")
+        secrets._known_secrets(
+            frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "shop"
+        )
     assert len(secrets._known_once) - before <= 4
 
 
@@ -63,14 +66,21 @@ def test_what_is_looked_for_of_many_secrets_drives_out_that_of_no_other_namespac
     secrets._known_once.clear()
     found: list[frozenset[str]] = []
     find = secrets._parts_to_hide
-    monkeypatch.setattr(secrets, "_parts_to_hide", lambda values: found.append(values) or find(values))  # type: ignore[func-returns-value]
-    quiet, large = frozenset(["a-secret-of-quiet"]), frozenset(["abcdefgh" * 400 + "".join(map(str, range(400)))])
+    monkeypatch.setattr(
+        secrets, "_parts_to_hide", lambda values: found.append(values) or find(values)
+    )  # type: ignore[func-returns-value]
+    quiet, large = (
+        frozenset(["a-secret-of-quiet"]),
+        frozenset(["abcdefgh" * 400 + "".join(map(str, range(400)))]),
+    )
     for values in (quiet, large):
         secrets._known_secrets(values, "quiet")
     for number in range(2000):
         secrets._known_secrets(frozenset([f"a-secret-of-loud-{number}"]), "loud")
     for number in range(8):
-        secrets._known_secrets(frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "loud")
+        secrets._known_secrets(
+            frozenset([f"{number}" + "abcdefgh" * 400 + "".join(map(str, range(400)))]), "loud"
+        )
     found.clear()
     for values in (quiet, large):
         secrets._known_secrets(values, "quiet")

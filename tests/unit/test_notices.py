@@ -1,4 +1,5 @@
-"""Which notices a decision leaves in the status, what becomes of them, and the words they are told in."""
+"""Which notices a decision leaves in the status, what becomes of them, and the words they are told
+in."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ class Told(World):
         return [(notice.id, channel) for notice in self.status.notices for channel in notice.to]
 
     def events(self, provider: str = "") -> list[str]:
-        return [identity.split(".")[1] for identity, channel in self.pending() if channel.startswith(provider)]
+        return [
+            identity.split(".")[1]
+            for identity, channel in self.pending()
+            if channel.startswith(provider)
+        ]
 
     def deliver(self, handle: str | None = None, failed: str = "") -> list[str]:
         """Everything that waits is delivered; the events, in order."""
@@ -44,7 +49,9 @@ class Told(World):
         return found
 
     def messages(self) -> list[Message]:
-        return [messages.message_of(self.view(), notice, self.now) for notice in self.status.notices]
+        return [
+            messages.message_of(self.view(), notice, self.now) for notice in self.status.notices
+        ]
 
 
 def told(*events: str, to: dict[str, Any] = SLACK, **changes: Any) -> Told:
@@ -54,8 +61,14 @@ def told(*events: str, to: dict[str, Any] = SLACK, **changes: Any) -> Told:
 def test_a_run_that_passes_tells_each_transition_once_in_order():
     world = told().settle().later(12)
     assert world.events() == [
-        "Started", "StageStarted", "StagePassed", "StageStarted", "StagePassed", "Completed", "Promoted",
-    ]  # fmt: skip
+        "Started",
+        "StageStarted",
+        "StagePassed",
+        "StageStarted",
+        "StagePassed",
+        "Completed",
+        "Promoted",
+    ]
     assert len({notice.id for notice in world.status.notices}) == len(world.status.notices)
     world.later(60)
     assert len(world.events()) == 7
@@ -81,7 +94,9 @@ def test_a_notice_stands_in_the_write_of_its_transition():
 def test_what_was_delivered_leaves_the_status_and_what_was_opened_stays():
     world = told("Started", "StagePassed").settle()
     assert world.deliver(handle="C1/17.5")[:1] == ["Started"]
-    assert world.pending() == [] and [(item.run, item.handle) for item in world.status.threads] == [(1, "C1/17.5")]
+    assert world.pending() == [] and [(item.run, item.handle) for item in world.status.threads] == [
+        (1, "C1/17.5")
+    ]
     before = dump(world.status)
     world.later(3)
     assert dump(world.status) == before
@@ -139,7 +154,11 @@ def test_a_rollback_that_fails_is_critical():
     world.jobs["web"] = Progress("Failed", "no such image")
     world.later(1)
     [message] = world.messages()
-    assert message.event == "RollbackFailed" and message.severity == "critical" and "no such image" in message.text
+    assert (
+        message.event == "RollbackFailed"
+        and message.severity == "critical"
+        and "no such image" in message.text
+    )
 
 
 def test_a_person_is_asked_once_for_each_question():
@@ -175,7 +194,10 @@ def test_a_retried_stage_tells_again_under_another_name():
     assert world.deliver() == ["StageFailed"]
     world.act("Retry")
     world.later(1)
-    assert [notice.id for notice in world.status.notices] == ["1.StageStarted.deploy.2", "1.StageFailed.deploy.2"]
+    assert [notice.id for notice in world.status.notices] == [
+        "1.StageStarted.deploy.2",
+        "1.StageFailed.deploy.2",
+    ]
 
 
 def test_an_overdue_stage_is_told_once():
@@ -211,7 +233,9 @@ def test_an_edit_of_notify_counts_at_once_and_starts_nothing():
     world = told("Started", preflight=[{"name": "go", "approval": {}}]).settle()
     world.ask(notify=[{"events": ["Started", "Aborted"], "webhook": {}}])
     world.settle()
-    assert world.status.run is not None and world.status.run.outcome is None and world.status.runs == 1
+    assert (
+        world.status.run is not None and world.status.run.outcome is None and world.status.runs == 1
+    )
     world.deleting = True
     world.settle()
     assert world.events("webhook") == ["Aborted"]
@@ -227,7 +251,10 @@ def test_what_cannot_be_delivered_is_said_in_an_event():
     world = told("Started").settle()
     world.deliver(failed="Slack refuses chat.postMessage: channel_not_found")
     assert [note.reason for note in world.notes].count("NotificationFailed") == 1
-    assert "channel_not_found" in next(note for note in world.notes if note.reason == "NotificationFailed").message
+    assert (
+        "channel_not_found"
+        in next(note for note in world.notes if note.reason == "NotificationFailed").message
+    )
     assert world.pending() == []
 
 
@@ -243,9 +270,12 @@ def test_notices_that_nobody_takes_do_not_fill_the_status():
 
 
 def test_the_same_decision_made_again_has_the_same_keys():
-    """A write that was lost leads to the same transition, and to notices that a receiver knows again."""
+    """A write that was lost leads to the same transition, and to notices that a receiver knows
+    again."""
     world = told().settle()
-    lost = replace(world, status=world.status.model_copy(deep=True), notes=[], performed=list(world.performed))
+    lost = replace(
+        world, status=world.status.model_copy(deep=True), notes=[], performed=list(world.performed)
+    )
     for each in (world, lost):
         each.gates["errors"] = "Failed"
         each.later(1)
@@ -258,7 +288,11 @@ def test_the_same_decision_made_again_has_the_same_keys():
 def down(after: str = "5m", **changes: Any) -> Told:
     entry = {"events": ["Downtime"], "after": after, **SLACK}
     # the rollback hangs: what is told must not wait for it
-    world = Told(spec=spec(notify=[entry], guards=HEALTH, rollback={"within": "1h", "verify": HEALTH}, **changes))
+    world = Told(
+        spec=spec(
+            notify=[entry], guards=HEALTH, rollback={"within": "1h", "verify": HEALTH}, **changes
+        )
+    )
     return world.settle()
 
 
@@ -325,7 +359,9 @@ def test_a_downtime_outlives_a_rollback_that_failed_and_ends_with_the_next_versi
 
 def test_only_checks_of_health_are_downtime():
     gates = [{"name": "p95", "http": {"path": "/", "measure": "Latency"}, "max": "1s"}]
-    world = Told(spec=spec(notify=[{"events": ["Downtime"], "after": "1s", **SLACK}], guards=gates)).settle()
+    world = Told(
+        spec=spec(notify=[{"events": ["Downtime"], "after": "1s", **SLACK}], guards=gates)
+    ).settle()
     world.gates["p95"] = "Breaching"
     world.later(10)
     assert world.status.downtime is None
@@ -350,7 +386,10 @@ def test_a_message_says_what_why_and_what_is_waited_for():
     world = told("StageStarted").settle()
     message = world.messages()[-1]
     assert message.title == "web 2.0 a stage has started"
-    assert message.thread == "shop/web/uid-1/1" and message.key == f"uid-1/{world.status.notices[-1].id}"
+    assert (
+        message.thread == "shop/web/uid-1/1"
+        and message.key == f"uid-1/{world.status.notices[-1].id}"
+    )
     assert message.text.startswith("stage 2/2 deploy") and "Waiting for" in message.text
     assert message.lines[0].startswith("✓ 1 migrate  Passed in 0s")
 
@@ -372,5 +411,7 @@ def test_long_texts_are_cut():
     world.gates["errors"] = "Failed"
     world.later(1)
     notice = world.status.notices[0].model_copy(update={"text": "x" * 5000})
-    assert len(messages.message_of(world.view(), notice, world.now).text) == messages.MAX_TEXT_LENGTH
+    assert (
+        len(messages.message_of(world.view(), notice, world.now).text) == messages.MAX_TEXT_LENGTH
+    )
     assert all(len(line) <= messages.MAX_LINE_LENGTH for line in world.messages()[0].lines)

@@ -1,4 +1,5 @@
-"""Live is what is observed: what others change is seen, held, said, never promoted; at rest it is Drifted."""
+"""Live is what is observed: what others change is seen, held, said, never promoted; at rest it is
+Drifted."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def test_what_others_put_back_in_the_bake_is_said_and_never_promoted():
     world = baking()
     world.live = "1.0"
     world.later(30)
-    assert world.status.state == "Holding" and "Deployment web runs 1.0 instead of 2.0" in world.status.message
+    assert (
+        world.status.state == "Holding"
+        and "Deployment web runs 1.0 instead of 2.0" in world.status.message
+    )
     assert (
         "make it so again" in world.status.waitingFor.message
         and "the stage fails at" in world.status.waitingFor.message
@@ -97,7 +101,9 @@ def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: s
     else:
         assert world.status.run.phase == "Guarding" and world.status.run.outcome is None
         world.jump(700)
-        assert world.status.run.outcome == "RolledBack", "passed over, but what does not run is not promoted"
+        assert world.status.run.outcome == "RolledBack", (
+            "passed over, but what does not run is not promoted"
+        )
 
 
 class Pinned(World):
@@ -106,7 +112,10 @@ class Pinned(World):
     def observe(self, wants: Needs) -> Observation:
         seen = super().observe(wants)
         return replace(
-            seen, live_states={name: replace(item, version="3.0") for name, item in seen.live_states.items()}
+            seen,
+            live_states={
+                name: replace(item, version="3.0") for name, item in seen.live_states.items()
+            },
         )
 
 
@@ -132,7 +141,9 @@ def test_what_is_live_is_told_also_while_the_run_stands_still(still: str):
     world.act("Pause") if still == "Pause" else world.ask(suspend=True)
     world.live = "2.0"
     world.settle()
-    assert conditions(world)["Ready"] == "True" and world.status.live.version == "2.0", world.status.message
+    assert conditions(world)["Ready"] == "True" and world.status.live.version == "2.0", (
+        world.status.message
+    )
 
 
 def test_nothing_new_begins_on_top_of_what_others_have_changed():
@@ -156,7 +167,9 @@ def test_what_nobody_can_look_at_is_not_promoted_and_not_undone():
 
 
 def test_a_rollback_that_others_undo_is_not_called_done():
-    world = baking(rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]})
+    world = baking(
+        rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]}
+    )
     world.gates |= {"errors": "Failed", "health": "Breaching"}
     world.settle()
     assert world.status.run.phase == "Verifying" and world.live == "1.0"
@@ -165,7 +178,10 @@ def test_a_rollback_that_others_undo_is_not_called_done():
     world.live = "2.0"
     world.gates["health"] = "Passing"
     world.later(30)
-    assert world.status.run.outcome is None and "runs 2.0 instead of 1.0" in world.status.waitingFor.message
+    assert (
+        world.status.run.outcome is None
+        and "runs 2.0 instead of 1.0" in world.status.waitingFor.message
+    )
     world.jump(600)
     assert world.status.run.outcome == "RollbackFailed" and world.status.unverified.version == "2.0"
 
@@ -174,8 +190,14 @@ def test_at_rest_a_change_is_drifted_and_its_end_is_said():
     world = promoted()
     world.live = "1.0"
     world.settle()
-    assert (world.status.state, conditions(world)["Ready"], reason(world)) == ("Drifted", "False", "Drifted")
-    assert conditions(world)["Stalled"] == "True" and "runs 1.0 instead of 2.0" in world.status.message
+    assert (world.status.state, conditions(world)["Ready"], reason(world)) == (
+        "Drifted",
+        "False",
+        "Drifted",
+    )
+    assert (
+        conditions(world)["Stalled"] == "True" and "runs 1.0 instead of 2.0" in world.status.message
+    )
     world.live = "2.0"
     world.settle()
     assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
@@ -188,22 +210,32 @@ def test_a_retry_at_rest_brings_back_what_was_promoted():
     world.settle()
     assert "starts again" in world.act("Retry").message
     world.later(12)
-    assert world.live == "2.0" and world.status.run.id == 2 and world.status.run.outcome == "Promoted"
+    assert (
+        world.live == "2.0" and world.status.run.id == 2 and world.status.run.outcome == "Promoted"
+    )
 
 
 def test_what_was_found_is_what_is_restored_and_said():
     world = promoted()
     world.live = "hotfix"
     world.settle()
-    world.ask("3.0", rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]}).settle()
+    world.ask(
+        "3.0",
+        rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]},
+    ).settle()
     assert world.status.run.found == "hotfix" and world.live == "3.0"
     world.gates["errors"] = "Failed"
     world.settle()
     assert world.live == "hotfix" and world.status.live.version == "hotfix"
-    assert "serving hotfix (it was live before run 2, and was not promoted; 2.0 is last good)" in world.status.message
+    assert (
+        "serving hotfix (it was live before run 2, and was not promoted; 2.0 is last good)"
+        in world.status.message
+    )
     world.gates.clear()
     world.ask("2.0").settle()
-    assert world.status.run.id == 3, "2.0 is written again, and is not what runs: it is rolled out, not taken for live"
+    assert world.status.run.id == 3, (
+        "2.0 is written again, and is not what runs: it is rolled out, not taken for live"
+    )
     world.later(12)
     assert world.status.live.version == "2.0" == world.live and conditions(world)["Ready"] == "True"
 
@@ -224,7 +256,11 @@ def test_pods_that_crash_all_through_the_bake_fail_the_built_in_guard():
     world.trouble = "container app restarted 3 times: exit code 1"
     world.later(61)
     run = world.status.run
-    assert run.outcome == "RolledBack" and "restarted 3 times" in run.reason and run.rollback.gate == "availability/web"
+    assert (
+        run.outcome == "RolledBack"
+        and "restarted 3 times" in run.reason
+        and run.rollback.gate == "availability/web"
+    )
 
 
 def test_one_crash_keeps_the_bake_for_its_window_and_no_longer():
@@ -242,7 +278,11 @@ def test_one_crash_keeps_the_bake_for_its_window_and_no_longer():
 @pytest.mark.parametrize("action", ["Notify", "Pause"])
 def test_what_the_built_in_guard_does_is_said_on_the_target(action: str):
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
-    world = baking(targets=[{"name": "web", "workload": target, "availability": {"for": "30s", "action": action}}])
+    world = baking(
+        targets=[
+            {"name": "web", "workload": target, "availability": {"for": "30s", "action": action}}
+        ]
+    )
     world.trouble = "no pod is available"
     world.later(120)
     assert world.status.run.outcome is None and world.live == "2.0"
@@ -274,7 +314,9 @@ def test_who_adopts_what_is_live_already(adopt: str):
     world = promoted(adopt=adopt)
     world.live = "3.0"
     world.ask("3.0").settle()
-    assert (world.status.runs == 1) == (adopt == "Always"), "a version with the same artefact walks its runbook"
+    assert (world.status.runs == 1) == (adopt == "Always"), (
+        "a version with the same artefact walks its runbook"
+    )
 
 
 def test_an_adopted_version_is_watched_at_rest_too():
@@ -294,7 +336,9 @@ def test_a_step_is_not_failed_by_its_time_when_it_has_just_succeeded():
 
 
 def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named():
-    world = World(jobs={"backup": Progress("Succeeded", unread="the pod of job backup is gone")}).settle()
+    world = World(
+        jobs={"backup": Progress("Succeeded", unread="the pod of job backup is gone")}
+    ).settle()
     assert (
         world.status.run.outcome == "RolledBack"
         and "the pod of job backup is gone; id is needed" in world.status.message
@@ -307,7 +351,10 @@ def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(
     stages[1] |= {"onFailure": "Pause" if skip else "Continue", "gates": [], "bake": "0s"}
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
     targets = [{"name": "web", "workload": target, "holdFor": "20s"}]
-    world = World(spec=spec(stages=stages, targets=targets), jobs={"web": Progress("Failed", "timed out progressing")})
+    world = World(
+        spec=spec(stages=stages, targets=targets),
+        jobs={"web": Progress("Failed", "timed out progressing")},
+    )
     world.unproved = "1 old replicas are still there"
     world.settle()
     if skip:
@@ -322,12 +369,16 @@ def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(
 def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted():
     stages = spec()["stages"]
     stages[1] |= {"onFailure": "Continue", "gates": [], "bake": "0s"}
-    world = World(spec=spec(stages=stages), jobs={"web": Progress("Failed", "timed out progressing")})
+    world = World(
+        spec=spec(stages=stages), jobs={"web": Progress("Failed", "timed out progressing")}
+    )
     world.unproved = "1 old replicas are still there"
     world.later(10)
     world.unproved = ""
     world.later(2)
-    assert world.status.run.outcome == "Promoted" and world.status.history[0].passedOver == ["deploy"]
+    assert world.status.run.outcome == "Promoted" and world.status.history[0].passedOver == [
+        "deploy"
+    ]
 
 
 def test_what_does_not_run_yet_is_not_taken_over():
@@ -354,7 +405,9 @@ def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback():
     world.remark = "nobody runs it: Deployment web wants no pods"
     world.settle()
     assert world.status.message == "serving 2.0 (nobody runs it: Deployment web wants no pods)"
-    world.ask("3.0", rollback={"verify": [{"name": "ok", "prometheus": {"query": "x"}, "min": "1"}]}).settle()
+    world.ask(
+        "3.0", rollback={"verify": [{"name": "ok", "prometheus": {"query": "x"}, "min": "1"}]}
+    ).settle()
     world.gates["errors"] = "Failed"
     world.later(2)
     assert "nobody runs it" in world.status.message
@@ -364,7 +417,11 @@ def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever():
     guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
     world = World(
-        spec=spec(guards=[guard], guardFor="5s", targets=[{"name": "web", "workload": target, "holdFor": "20s"}])
+        spec=spec(
+            guards=[guard],
+            guardFor="5s",
+            targets=[{"name": "web", "workload": target, "holdFor": "20s"}],
+        )
     )
     world.settle().later(10)
     assert world.status.run.phase == "Guarding"
@@ -372,7 +429,10 @@ def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever():
     world.later(10)
     assert world.status.run.outcome is None and conditions(world)["Ready"] == "Unknown"
     world.later(25)
-    assert world.status.run.rollback is not None and "there is no such configmap" in world.status.run.rollback.reason
+    assert (
+        world.status.run.rollback is not None
+        and "there is no such configmap" in world.status.run.rollback.reason
+    )
 
 
 def test_an_edit_at_rest_is_said_and_a_retry_walks_it():

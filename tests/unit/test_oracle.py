@@ -1,4 +1,5 @@
-"""The oracle itself: a clean history passes, and each planted violation is found, by the invariant it breaks."""
+"""The oracle itself: a clean history passes, and each planted violation is found, by the invariant
+it breaks."""
 
 from __future__ import annotations
 
@@ -20,12 +21,17 @@ UID = "uid-of-web"
 QUERY = 'errors{version="2"}'
 SPEC = {
     "version": "2",
-    "targets": [{"name": "web", "workload": {"name": "web", "images": {"app": "shop/web:$(version)"}}}],
+    "targets": [
+        {"name": "web", "workload": {"name": "web", "images": {"app": "shop/web:$(version)"}}}
+    ],
     "stages": [
         {
             "name": "migrate",
             "steps": [{"name": "schema", "job": {"image": "shop/migrate:2"}}],
-            "rollback": {"steps": [{"name": "restore", "job": {"image": "shop/restore:2"}}], "reach": "Release"},
+            "rollback": {
+                "steps": [{"name": "restore", "job": {"image": "shop/restore:2"}}],
+                "reach": "Release",
+            },
         },
         {
             "name": "ship",
@@ -45,7 +51,8 @@ SPEC = {
 
 
 class Story:
-    """A history told step by step: one counter gives resource versions and times, as one etcd does."""
+    """A history told step by step: one counter gives resource versions and times, as one etcd
+    does."""
 
     def __init__(self) -> None:
         self.rv = itertools.count(100)
@@ -74,7 +81,9 @@ class Story:
         }
         rv = next(self.rv)
         self.release.append(Version(rv, self.now, body))
-        self.writes.append(self._write("patch", "releases/status", "web", rv, {"status": body["status"]}))
+        self.writes.append(
+            self._write("patch", "releases/status", "web", rv, {"status": body["status"]})
+        )
 
     def stage(self, index: int, **changes: Any) -> None:
         self.status["run"]["stages"][index].update(changes)
@@ -89,23 +98,36 @@ class Story:
         self.objects.setdefault((resource, name), []).append(
             Version(rv, self.now, {"metadata": {"name": name}, **body})
         )
-        made = self._write(write.pop("verb", "patch"), resource, name, rv, write.pop("request", {}), **write)
+        made = self._write(
+            write.pop("verb", "patch"), resource, name, rv, write.pop("request", {}), **write
+        )
         self.writes.append(made)
         return made
 
-    def deployment(self, tag: str, key: str | None, user: str = "gatewright-operator", ready: bool = True) -> Write:
+    def deployment(
+        self, tag: str, key: str | None, user: str = "gatewright-operator", ready: bool = True
+    ) -> Write:
         marks = {"annotations": {"gatewright.dev/key": key}} if key else {}
         request = {
             "metadata": marks,
-            "spec": {"template": {"spec": {"containers": [{"name": "app", "image": f"web:{tag}"}]}}},
+            "spec": {
+                "template": {"spec": {"containers": [{"name": "app", "image": f"web:{tag}"}]}}
+            },
         }
-        made = self.put("deployments", "web", self._deployment(tag, seen=False), request=request, user=user)
+        made = self.put(
+            "deployments", "web", self._deployment(tag, seen=False), request=request, user=user
+        )
         if ready:
             self.put("deployments", "web", self._deployment(tag, seen=True), user="controller")
         return made
 
-    def job(self, name: str, key: str | None, *, end: str | None = "Complete", owner: str = UID) -> Write:
-        meta = {"annotations": {"gatewright.dev/key": key} if key else {}, "ownerReferences": [{"uid": owner}]}
+    def job(
+        self, name: str, key: str | None, *, end: str | None = "Complete", owner: str = UID
+    ) -> Write:
+        meta = {
+            "annotations": {"gatewright.dev/key": key} if key else {},
+            "ownerReferences": [{"uid": owner}],
+        }
         body: dict[str, Any] = {"metadata": {"name": name, **meta}, "spec": {}}
         made = self.put("jobs", name, body, verb="create", request={"metadata": meta})
         if end:
@@ -124,7 +146,15 @@ class Story:
         self.leases.append(replace(made, agent=f"gatewright instance/{instance}"))
 
     def evidence(self, **more: Any) -> Evidence:
-        return Evidence("shop", {"web": self.release}, self.objects, self.writes, self.leases, self.answers, **more)
+        return Evidence(
+            "shop",
+            {"web": self.release},
+            self.objects,
+            self.writes,
+            self.leases,
+            self.answers,
+            **more,
+        )
 
     def _deployment(self, tag: str, seen: bool) -> dict[str, Any]:
         counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
@@ -138,10 +168,29 @@ class Story:
         }
 
     def _write(
-        self, verb: str, resource: str, name: str, rv: int, request: Any, user: str = "gatewright-operator"
+        self,
+        verb: str,
+        resource: str,
+        name: str,
+        rv: int,
+        request: Any,
+        user: str = "gatewright-operator",
     ) -> Write:
         code, agent = (201 if verb == "create" else 200), "gatewright instance/1"
-        return Write(verb, resource, "shop", name, user, agent, code, self.now - 0.005, self.now, request, None, rv)
+        return Write(
+            verb,
+            resource,
+            "shop",
+            name,
+            user,
+            agent,
+            code,
+            self.now - 0.005,
+            self.now,
+            request,
+            None,
+            rv,
+        )
 
 
 def _time(at: float) -> str:
@@ -189,7 +238,9 @@ def ship(story: Story) -> None:
     story.stage(0, state="Passed")
     story.stage(1, state="Running")
     story.step(1, "Running", SHIP)
-    story.say(journal=[{"key": MIGRATE, "subject": "job/schema"}, {"key": SHIP, "subject": "target/web"}])
+    story.say(
+        journal=[{"key": MIGRATE, "subject": "job/schema"}, {"key": SHIP, "subject": "target/web"}]
+    )
     story.deployment("2", SHIP)
     story.answer(0.001)
 
@@ -237,7 +288,8 @@ def rolled_back(story: Story) -> None:
 
 
 def success(*changes: Callable[[Story], None]) -> Story:
-    """A five-line success; changes go between migrate, ship, bake and promote by their place in the list."""
+    """A five-line success; changes go between migrate, ship, bake and promote by their place in the
+    list."""
     story = begin()
     for chapter in changes or (migrate, ship, bake, promote):
         chapter(story)
@@ -258,11 +310,13 @@ def found(story: Story, invariant: str, words: str, **more: Any) -> Report:
     return report
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("story", [success, failure], ids=["promoted", "rolled back"])
-def test_a_clean_history_has_no_violation_and_everything_is_looked_at(story: Callable[[], Story]) -> None:
+def test_a_clean_history_has_no_violation_and_everything_is_looked_at(
+    story: Callable[[], Story],
+) -> None:
     report = examine(story().evidence(leaks=[]))
     assert report.violations == []
     assert report.checked == ["I1", "I2", "I3", "I4", "I5", "I7", "I9", "R"]
@@ -278,7 +332,11 @@ def test_without_records_nothing_is_said_to_be_checked() -> None:
 
 
 def test_a_second_job_of_one_step() -> None:
-    found(success(migrate, lambda s: s.job("schema-again", MIGRATE), ship, bake, promote), "I1", "2 times")
+    found(
+        success(migrate, lambda s: s.job("schema-again", MIGRATE), ship, bake, promote),
+        "I1",
+        "2 times",
+    )
 
 
 def test_a_second_job_of_one_step_under_another_nonce() -> None:
@@ -300,13 +358,21 @@ def test_a_job_that_was_refused_as_existing_is_no_second_one() -> None:
 
 
 def test_a_second_patch_of_one_step_that_changed_something() -> None:
-    found(success(migrate, ship, lambda s: s.deployment("2b", SHIP), bake, promote), "I1", "2 times")
+    found(
+        success(migrate, ship, lambda s: s.deployment("2b", SHIP), bake, promote), "I1", "2 times"
+    )
 
 
 def test_a_repeated_patch_that_changed_nothing_is_only_reported() -> None:
     story = success()
-    first = next(one for one in story.writes if one.resource == "deployments" and one.user == "gatewright-operator")
-    story.writes.append(replace(first, received=first.received + 0.1, completed=first.completed + 0.1))
+    first = next(
+        one
+        for one in story.writes
+        if one.resource == "deployments" and one.user == "gatewright-operator"
+    )
+    story.writes.append(
+        replace(first, received=first.received + 0.1, completed=first.completed + 0.1)
+    )
     report = examine(story.evidence())
     assert report.violations == []
     assert len(report.noops) == 1
@@ -315,17 +381,35 @@ def test_a_repeated_patch_that_changed_nothing_is_only_reported() -> None:
 
 def test_a_no_op_on_top_of_the_controllers_write_is_not_taken_for_a_change() -> None:
     story = success()
-    mine = next(one for one in story.writes if one.resource == "deployments" and one.user == "gatewright-operator")
-    theirs = next(
-        one for one in story.writes if one.user == "controller" and one.resource == "deployments" and one.rv > mine.rv
+    mine = next(
+        one
+        for one in story.writes
+        if one.resource == "deployments" and one.user == "gatewright-operator"
     )
-    story.writes.append(replace(mine, rv=theirs.rv, received=theirs.received + 0.1, completed=theirs.completed + 0.1))
+    theirs = next(
+        one
+        for one in story.writes
+        if one.user == "controller" and one.resource == "deployments" and one.rv > mine.rv
+    )
+    story.writes.append(
+        replace(
+            mine, rv=theirs.rv, received=theirs.received + 0.1, completed=theirs.completed + 0.1
+        )
+    )
     assert examine(story.evidence()).violations == []
 
 
 def test_an_effect_without_a_key() -> None:
-    found(success(migrate, lambda s: s.deployment("2", None), ship, bake, promote), "I1", "a change without a key")
-    found(success(migrate, lambda s: s.job("bare", None), ship, bake, promote), "I1", "a Job without a key")
+    found(
+        success(migrate, lambda s: s.deployment("2", None), ship, bake, promote),
+        "I1",
+        "a change without a key",
+    )
+    found(
+        success(migrate, lambda s: s.job("bare", None), ship, bake, promote),
+        "I1",
+        "a Job without a key",
+    )
 
 
 def test_an_effect_before_its_intent() -> None:
@@ -340,7 +424,9 @@ def test_an_effect_before_its_intent() -> None:
 
 def test_an_effect_whose_intent_was_never_written() -> None:
     found(
-        success(migrate, lambda s: s.job("stray", "1.migrate.stray.1-abc123"), ship, bake, promote), "I1", "no intent"
+        success(migrate, lambda s: s.job("stray", "1.migrate.stray.1-abc123"), ship, bake, promote),
+        "I1",
+        "no intent",
     )
 
 
@@ -353,7 +439,9 @@ def test_a_write_on_something_that_is_none_of_its_business() -> None:
 
 def test_a_job_that_is_suspended_without_a_rollback() -> None:
     def suspend(story: Story) -> None:
-        story.put("jobs", "schema", {"spec": {"suspend": True}}, request={"spec": {"suspend": True}})
+        story.put(
+            "jobs", "schema", {"spec": {"suspend": True}}, request={"spec": {"suspend": True}}
+        )
 
     found(success(migrate, suspend, ship, bake, promote), "I1", "no rollback stops it")
 
@@ -362,7 +450,9 @@ def test_a_job_that_is_let_go_too_early_or_not_at_all() -> None:
     def let_go(story: Story) -> None:
         job = story.objects["jobs", "schema"][-1].body
         meta = job["metadata"] | {"finalizers": []}
-        story.put("jobs", "schema", {**job, "metadata": meta}, request={"metadata": {"finalizers": []}})
+        story.put(
+            "jobs", "schema", {**job, "metadata": meta}, request={"metadata": {"finalizers": []}}
+        )
 
     found(success(migrate, let_go, ship, bake, promote), "I1", "let go before its run had ended")
     assert examine(success(migrate, ship, bake, promote, let_go).evidence()).violations == []
@@ -370,7 +460,10 @@ def test_a_job_that_is_let_go_too_early_or_not_at_all() -> None:
     def held(story: Story) -> None:
         job = story.objects["jobs", "schema"][-1].body
         story.put(
-            "jobs", "schema", {**job, "metadata": job["metadata"] | {"finalizers": ["gatewright.dev/result"]}}, user="x"
+            "jobs",
+            "schema",
+            {**job, "metadata": job["metadata"] | {"finalizers": ["gatewright.dev/result"]}},
+            user="x",
         )
 
     found(success(migrate, held, ship, bake, promote), "R", "has our finalizer at rest")
@@ -390,7 +483,9 @@ def test_a_promotion_after_the_rollback_began() -> None:
 
 def test_a_step_forward_after_the_rollback_began() -> None:
     found(
-        failure(migrate, ship, bake, turn, lambda s: s.deployment("2", SHIP), undo, rolled_back), "I2", "went forward"
+        failure(migrate, ship, bake, turn, lambda s: s.deployment("2", SHIP), undo, rolled_back),
+        "I2",
+        "went forward",
     )
 
 
@@ -399,7 +494,11 @@ def test_a_rollback_that_never_ends() -> None:
 
 
 def test_a_rollback_that_is_called_done_and_is_not() -> None:
-    found(failure(migrate, ship, bake, turn, lambda s: undo(s, "0"), rolled_back), "I2", "is not what it was")
+    found(
+        failure(migrate, ship, bake, turn, lambda s: undo(s, "0"), rolled_back),
+        "I2",
+        "is not what it was",
+    )
 
 
 def test_a_failed_rollback_must_call_somebody() -> None:
@@ -509,7 +608,9 @@ def test_a_hold_does_not_count_as_baking() -> None:
     found(success(migrate, ship, held, promote), "I3", "held")
 
 
-@pytest.mark.parametrize(("value", "kind"), [(None, "Empty"), (None, "NaN"), (None, "Error"), (0.5, "Number")])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(None, "Empty"), (None, "NaN"), (None, "Error"), (0.5, "Number")]
+)
 def test_a_promotion_on_no_good_answer(value: float | None, kind: str) -> None:
     def blind(story: Story) -> None:
         story.answers.clear()
@@ -570,7 +671,11 @@ def test_a_write_without_the_lease() -> None:
 
     found(success(migrate, stolen, ship, bake, promote), "I7", "while instance 2 had the Lease")
     found(success(migrate, expired, ship, bake, promote), "I7", "after its Lease had run out")
-    found(success(migrate, lambda s: s.lease(1, ""), ship, bake, promote), "I7", "nobody had the Lease")
+    found(
+        success(migrate, lambda s: s.lease(1, ""), ship, bake, promote),
+        "I7",
+        "nobody had the Lease",
+    )
 
 
 def test_a_finalizer_a_job_and_a_deleted_release_that_stay() -> None:

@@ -1,4 +1,5 @@
-"""What a large object costs while everybody else waits: counted in bytes that are read and values that are visited."""
+"""What a large object costs while everybody else waits: counted in bytes that are read and values
+that are visited."""
 
 from __future__ import annotations
 
@@ -24,25 +25,49 @@ from gatewright.runtime.tracked import TrackedRelease
 
 MUCH = 1_450_000
 DEEP = "[" * 2000 + "]" * 2000
-MANAGED = [{"apiVersion": "a/v1", "fieldsV1": {"f:spec": {".": {}, 'k:{"name":"],"}': {}}}, "manager": '],"name":"x'}]
+MANAGED = [
+    {
+        "apiVersion": "a/v1",
+        "fieldsV1": {"f:spec": {".": {}, 'k:{"name":"],"}': {}}},
+        "manager": '],"name":"x',
+    }
+]
 META = {"generation": 3, "name": "web", "namespace": "shop", "resourceVersion": "7", "uid": "u-1"}
 KEPT = (
-    "creationTimestamp", "deletionTimestamp", "finalizers", "generation", "name", "namespace", "resourceVersion", "uid",
-)  # fmt: skip
+    "creationTimestamp",
+    "deletionTimestamp",
+    "finalizers",
+    "generation",
+    "name",
+    "namespace",
+    "resourceVersion",
+    "uid",
+)
 
 
 def told(spec: Any, status: Any = None, kind: str = "Release", **meta: Any) -> bytes:
-    """An event as an API server writes it: keys in order, without spaces; "DEEP" is a list of 2,000 levels."""
-    found = {"apiVersion": "gatewright.dev/v1alpha1", "kind": kind, "metadata": META | meta, "spec": spec}
+    """An event as an API server writes it: keys in order, without spaces; "DEEP" is a list of 2,000
+    levels."""
+    found = {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": kind,
+        "metadata": META | meta,
+        "spec": spec,
+    }
     found |= {"status": status} if status is not None else {}
-    text = f'{{"type":"MODIFIED","object":{json.dumps(found, sort_keys=True, separators=(",", ":"))}}}'
+    text = (
+        f'{{"type":"MODIFIED","object":{json.dumps(found, sort_keys=True, separators=(",", ":"))}}}'
+    )
     for plain, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         text = text.replace(plain, escaped)
     return text.replace('"DEEP"', DEEP).encode()
 
 
 def template(value: Any) -> dict[str, Any]:
-    return {"version": "1", "stages": [{"name": "a", "steps": [{"name": "b", "job": {"template": value}}]}]}
+    return {
+        "version": "1",
+        "stages": [{"name": "a", "steps": [{"name": "b", "job": {"template": value}}]}],
+    }
 
 
 HOSTILE = {
@@ -101,27 +126,48 @@ async def test_of_an_event_little_is_read_however_large_the_spec(
     (entry,) = entries
     view = entry.view()
     assert sum(read) <= 8 * 1024 and len(tokens) == 0
-    assert (view.name, view.uid, view.generation, view.finalized, view.deleting) == ("web", "u-1", 3, True, False)
-    assert view.spec is None and "KiB of JSON, at most 256 KiB" in view.problems[0] and not entry.tampered
+    assert (view.name, view.uid, view.generation, view.finalized, view.deleting) == (
+        "web",
+        "u-1",
+        3,
+        True,
+        False,
+    )
+    assert (
+        view.spec is None
+        and "KiB of JSON, at most 256 KiB" in view.problems[0]
+        and not entry.tampered
+    )
     assert entry.working == {"state": "Invalid"}
 
 
 @pytest.mark.parametrize(
     "meta",
     [
-        {"annotations": {"a": '"' * 300_000}}, {"annotations": {"a": '"},"' * 300_000}},
+        {"annotations": {"a": '"' * 300_000}},
+        {"annotations": {"a": '"},"' * 300_000}},
         {"labels": {f"l{number}": "" for number in range(30_000)}},
         {"finalizers": [*(f"a.io/{number}" for number in range(30_000)), FINALIZER]},
-        {"managedFields": [{"fieldsV1": {"f:spec": {f"f:{number}": {} for number in range(60_000)}}}]},
+        {
+            "managedFields": [
+                {"fieldsV1": {"f:spec": {f"f:{number}": {} for number in range(60_000)}}}
+            ]
+        },
         {"ownerReferences": [{"name": f"{number}"} for number in range(30_000)]},
     ],
-)  # fmt: skip
-def test_of_an_event_little_is_read_however_large_the_metadata(meta: dict[str, Any], read: list[int]) -> None:
+)
+def test_of_an_event_little_is_read_however_large_the_metadata(
+    meta: dict[str, Any], read: list[int]
+) -> None:
     line = told(template({"kind": "Job"}), {"state": "Invalid"}, **meta)
     assert len(line) > 300_000
     read.clear()
     entry = TrackedRelease.of(wire.decode_event(line)["object"])
-    assert entry.key == ("shop", "web") and entry.view().spec is not None and entry.working == {"state": "Invalid"}
+    assert (
+        entry.key == ("shop", "web")
+        and entry.view().spec is not None
+        and entry.working == {"state": "Invalid"}
+    )
     assert sum(read) <= 8 * 1024
     assert entry.view().finalized is ("finalizers" in meta) is entry.many_finalizers
 
@@ -147,7 +193,9 @@ def test_a_spec_is_read_when_it_is_used_and_only_once_a_generation(read: list[in
         (["DEEP", *([""] * 60_000)], "spec: lists and maps are nested more than 64 levels deep"),
     ],
 )
-def test_what_is_measured_late_is_refused_in_the_same_words(value: Any, words: str, tokens: list[int]) -> None:
+def test_what_is_measured_late_is_refused_in_the_same_words(
+    value: Any, words: str, tokens: list[int]
+) -> None:
     entry = TrackedRelease.of(wire.decode_event(told(template(value)))["object"])
     (problem,) = entry.view().problems
     assert words in problem and entry.view().spec is None and entry._spec.text == b""
@@ -165,7 +213,14 @@ def test_signs_that_an_api_server_writes_longer_count_as_one() -> None:
 
 @pytest.mark.parametrize("shape", HOSTILE)
 def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(shape: str) -> None:
-    run = {"id": 4, "version": "1", "phase": "Walking", "generation": 3, "revision": "r", "bodyHash": "h"}
+    run = {
+        "id": 4,
+        "version": "1",
+        "phase": "Walking",
+        "generation": 3,
+        "revision": "r",
+        "bodyHash": "h",
+    }
     status = {"state": "Progressing", "run": run | {"startedAt": "2026-01-01T00:00:00Z"}}
     entry = TrackedRelease.of(wire.decode_event(told(template({"a": 1}), status))["object"])
     body = entry.body = cast(Any, object())
@@ -174,22 +229,46 @@ def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(
     )
     view = entry.view()
     assert view.generation == 4 and view.spec is None and len(view.problems) == 1
-    assert entry.body is body and entry.working == status and not entry.tampered and view.run is not None
+    assert (
+        entry.body is body
+        and entry.working == status
+        and not entry.tampered
+        and view.run is not None
+    )
 
 
 # That it is the same as if all were read
 
 TEXTS = st.sampled_from(
-    ['},"', '],"name":"victim"', '"', "\\", "}}", ',"status":{', '{"', "a", '"status":{}}', "é\x01", "},\\\"x", ""]
-)  # fmt: skip
+    [
+        '},"',
+        '],"name":"victim"',
+        '"',
+        "\\",
+        "}}",
+        ',"status":{',
+        '{"',
+        "a",
+        '"status":{}}',
+        "é\x01",
+        '},\\"x',
+        "",
+    ]
+)
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), TEXTS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "status", "spec"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "status", "spec"]), inner)
+    ),
     max_leaves=8,
 )
-FLAT = st.dictionaries(TEXTS.map(lambda text: f"k{text}") | st.sampled_from(["name", "uid", "namespace"]), TEXTS)
+FLAT = st.dictionaries(
+    TEXTS.map(lambda text: f"k{text}") | st.sampled_from(["name", "uid", "namespace"]), TEXTS
+)
 FIELDS = st.recursive(
-    st.just({}), lambda inner: st.dictionaries(TEXTS.map(lambda text: f"f:{text}"), inner, max_size=3)
+    st.just({}),
+    lambda inner: st.dictionaries(TEXTS.map(lambda text: f"f:{text}"), inner, max_size=3),
 )
 
 
@@ -202,12 +281,18 @@ def test_an_outline_says_what_the_whole_says(data: st.DataObject) -> None:
         "creationTimestamp": st.just("2026-01-01T00:00:00Z"),
         "deletionTimestamp": st.just("2026-01-01T00:00:00Z"),
         "finalizers": st.lists(st.sampled_from(["a.io/b", FINALIZER]), max_size=3),
-        "managedFields": st.lists(FIELDS.map(lambda fields: {"fieldsV1": fields, "manager": '],"a'}), max_size=2),
+        "managedFields": st.lists(
+            FIELDS.map(lambda fields: {"fieldsV1": fields, "manager": '],"a'}), max_size=2
+        ),
         "ownerReferences": st.lists(st.just({"controller": True, "name": "x"}), max_size=2),
     }
     meta = data.draw(st.fixed_dictionaries({}, optional=cast(Any, optional)))
-    spec = data.draw(st.dictionaries(st.sampled_from(["a", "status", "stages"]), VALUES, max_size=3))
-    status = data.draw(st.none() | st.dictionaries(st.sampled_from(["message", "state"]), TEXTS, min_size=1))
+    spec = data.draw(
+        st.dictionaries(st.sampled_from(["a", "status", "stages"]), VALUES, max_size=3)
+    )
+    status = data.draw(
+        st.none() | st.dictionaries(st.sampled_from(["message", "state"]), TEXTS, min_size=1)
+    )
     line = told(spec, status, **meta)
     whole, found = orjson.loads(line), outline.event(line)
     assert found["type"] == "MODIFIED" and found["object"]["kind"] == "Release"
@@ -219,9 +304,15 @@ def test_an_outline_says_what_the_whole_says(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(
     ("status", "read"),
-    [({"runs": {"a": "x" * outline.MAX_STATUS_BYTES}}, False), ("DEEP", None), ({"state": "x"}, True)],
+    [
+        ({"runs": {"a": "x" * outline.MAX_STATUS_BYTES}}, False),
+        ("DEEP", None),
+        ({"state": "x"}, True),
+    ],
 )
-def test_a_status_that_cannot_be_read_is_never_taken_for_none(status: Any, read: bool | None) -> None:
+def test_a_status_that_cannot_be_read_is_never_taken_for_none(
+    status: Any, read: bool | None
+) -> None:
     line = told(template({"x": "x" * 70_000}), {"message": status} if read is None else status)
     entry = TrackedRelease.of(wire.decode_event(line)["object"])
     entry.view()
@@ -230,11 +321,19 @@ def test_a_status_that_cannot_be_read_is_never_taken_for_none(status: Any, read:
 
 @pytest.mark.parametrize("kind", ["Connection", "Intervention"])
 def test_of_other_kinds_the_spec_is_read(kind: str) -> None:
-    line = told({"release": "web"}, {"result": "Done"}, kind, labels={f"l{number}": "" for number in range(9_000)})
+    line = told(
+        {"release": "web"},
+        {"result": "Done"},
+        kind,
+        labels={f"l{number}": "" for number in range(9_000)},
+    )
     found = wire.decode_event(line)["object"]
     assert (found["spec"], found["status"]) == ({"release": "web"}, {"result": "Done"})
     assert (
-        wire.decode_event(told("DEEP", None, kind, name="a" * 70_000 if kind == "x" else "a"))["object"]["spec"] == {}
+        wire.decode_event(told("DEEP", None, kind, name="a" * 70_000 if kind == "x" else "a"))[
+            "object"
+        ]["spec"]
+        == {}
     )
 
 
@@ -286,7 +385,10 @@ def test_no_more_values_are_visited_than_a_spec_may_have(levels: int) -> None:
 
 def test_no_more_levels_are_visited_than_a_spec_may_have() -> None:
     Counted.visits = 0
-    assert size.measure_shape(nested(9000, 1), size.MOST_VALUES, size.MOST_LEVELS)[1] == size.MOST_LEVELS + 1
+    assert (
+        size.measure_shape(nested(9000, 1), size.MOST_VALUES, size.MOST_LEVELS)[1]
+        == size.MOST_LEVELS + 1
+    )
     assert Counted.visits <= size.MOST_LEVELS + 1
 
 
@@ -320,12 +422,16 @@ async def _watched(text: bytes, take: Callable[[str, str, dict[str, Any]], None]
         async def get(self, path: str) -> dict[str, Any]:
             return {"metadata": {"resourceVersion": "1"}}
 
-        async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+        async def stream(
+            self, path: str, silence: float, opened: Callable[[], None]
+        ) -> AsyncIterator[bytes]:
             yield text + b"\n"
             over.set()
             await asyncio.Event().wait()
 
-    found = Watch(cast(Any, Server()), "gatewright.dev/v1alpha1", "releases", "", "", take, lambda part: None)
+    found = Watch(
+        cast(Any, Server()), "gatewright.dev/v1alpha1", "releases", "", "", take, lambda part: None
+    )
     task = asyncio.create_task(found.run())
     await asyncio.wait_for(over.wait(), 10)
     task.cancel()
@@ -356,7 +462,8 @@ async def test_others_have_their_turn_between_events_that_come_together() -> Non
 
 
 class Answers:
-    """An API server that answers each path with a text; `metadata` where that alone is asked for."""
+    """An API server that answers each path with a text; `metadata` where that alone is asked
+    for."""
 
     def __init__(self) -> None:
         self.texts: dict[str, bytes] = {}
@@ -379,7 +486,9 @@ async def kube(server: Answers) -> AsyncIterator[Kube]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = kubernetes_client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    configuration = kubernetes_client.Configuration(
+        host=f"http://127.0.0.1:{runner.addresses[0][1]}"
+    )
     found = Kube(kubernetes_client.ApiClient(configuration))
     yield found
     await found.close()
@@ -392,10 +501,16 @@ def item(line: bytes) -> bytes:
 
 def metadata(*fields: bytes, **meta: Any) -> bytes:
     """As an API server writes metadata alone: who wrote which field stands last."""
-    managed = b',"managedFields":[{"manager":"],\\"a","fieldsV1":%s}]' % fields[0] if fields else b""
+    managed = (
+        b',"managedFields":[{"manager":"],\\"a","fieldsV1":%s}]' % fields[0] if fields else b""
+    )
     return (
         b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
-        + orjson.dumps(META | {"annotations": {"a": '},{"kind":"PartialObjectMetadata","managedFields":['}} | meta)[:-1]
+        + orjson.dumps(
+            META
+            | {"annotations": {"a": '},{"kind":"PartialObjectMetadata","managedFields":['}}
+            | meta
+        )[:-1]
         + managed
         + b"}}"
     )
@@ -415,14 +530,20 @@ async def test_of_a_large_object_that_is_listed_or_read_little_is_read(
     for text, listed in ((page % one, True), (one + b"\n", False)):
         server.texts["whole"] = text
         read.clear()
-        found = [item async for item in kube.each(where)] if listed else [await kube.get(f"{where}/web")]
+        found = (
+            [item async for item in kube.each(where)]
+            if listed
+            else [await kube.get(f"{where}/web")]
+        )
         assert sum(read) <= 8 * 1024
         (entry,) = map(TrackedRelease.of, found)
         assert entry.key == ("shop", "web") and entry.working == {"state": "Invalid"}
         assert "KiB of JSON, at most" in entry.view().problems[0]
 
 
-@pytest.mark.parametrize("fields", [MANY_FIELDS, MORE_FIELDS, MORE_FIELDS.replace(b"{}", MANY_FIELDS, 1)])
+@pytest.mark.parametrize(
+    "fields", [MANY_FIELDS, MORE_FIELDS, MORE_FIELDS.replace(b"{}", MANY_FIELDS, 1)]
+)
 @pytest.mark.parametrize("count", [1, 3])
 async def test_who_wrote_which_field_is_not_read_with_metadata(
     server: Answers, kube: Kube, fields: bytes, count: int, read: list[int]
@@ -435,12 +556,18 @@ async def test_who_wrote_which_field_is_not_read_with_metadata(
     assert len(text) <= 4 * 1024 and len(orjson.loads(text)["items"]) == count
     server.texts["whole"] = b"{}"
     if len(server.texts["metadata"]) < 2**20:
-        found = [item["metadata"]["name"] async for item in kube.each("/apis/x", accept=METADATA_ONLY)]
+        found = [
+            item["metadata"]["name"] async for item in kube.each("/apis/x", accept=METADATA_ONLY)
+        ]
         assert found == (["r-0"] if count == 1 else ["r-0", "plain", "r-2"])
 
 
-async def test_a_write_is_known_to_have_arrived_whatever_stands_in_managed_fields(server: Answers, kube: Kube) -> None:
-    server.texts["metadata"] = metadata(MORE_FIELDS.replace(b"{}", MANY_FIELDS, 1), finalizers=["a.io/b"] * 30)
+async def test_a_write_is_known_to_have_arrived_whatever_stands_in_managed_fields(
+    server: Answers, kube: Kube
+) -> None:
+    server.texts["metadata"] = metadata(
+        MORE_FIELDS.replace(b"{}", MANY_FIELDS, 1), finalizers=["a.io/b"] * 30
+    )
     assert (await kube.patch_for_metadata("/apis/x", {}, "merge"))["resourceVersion"] == "7"
     assert (await kube.metadata("/apis/x"))["finalizers"] == ["a.io/b"] * 30
     server.texts["metadata"] = metadata(finalizers=["a.io/b"] * 30)

@@ -24,7 +24,9 @@ from gatewright.runtime.tracked import OperationState
 from tests.unit.sim import World, spec
 
 UNLEASH = {"unleash": {"project": "shop", "environment": "production", "set": {"voice": "on"}}}
-SENTRY = {"sentry": {"organization": "foco", "release": {"version": "$(version)", "projects": ["web"]}}}
+SENTRY = {
+    "sentry": {"organization": "foco", "release": {"version": "$(version)", "projects": ["web"]}}
+}
 
 
 def staged(*steps: dict[str, Any], **stage: Any) -> dict[str, Any]:
@@ -35,7 +37,9 @@ def staged(*steps: dict[str, Any], **stage: Any) -> dict[str, Any]:
 
 
 def test_flags_of_a_provider_are_set_and_returned_to_what_they_were() -> None:
-    world = World(staged({"name": "flags", "flags": UNLEASH}, {"name": "smoke", "job": {"image": "smoke"}}))
+    world = World(
+        staged({"name": "flags", "flags": UNLEASH}, {"name": "smoke", "job": {"image": "smoke"}})
+    )
     world.jobs["smoke"] = Progress("Failed", "it is broken")
     world.settle()
     kinds = [(operation.kind, operation.subject) for operation in world.performed]
@@ -50,7 +54,9 @@ def test_an_action_runs_once_and_is_not_undone_by_itself() -> None:
     world.settle()
     acts = [operation for operation in world.performed if operation.subject == "action/mark"]
     assert [operation.kind for operation in acts] == ["act"]
-    assert acts[0].config == {"sentry": {"organization": "foco", "release": {"version": "2.0", "projects": ["web"]}}}
+    assert acts[0].config == {
+        "sentry": {"organization": "foco", "release": {"version": "2.0", "projects": ["web"]}}
+    }
     assert [line.kind for line in world.status.run.rollback.undo] == ["Stop"]  # type: ignore[union-attr]
 
 
@@ -64,7 +70,12 @@ def test_an_action_that_does_not_end_fails_its_step() -> None:
 
 def test_an_action_may_compensate() -> None:
     undo = {"supabase": {"undo": {"name": "before"}}}
-    world = World(staged({"name": "smoke", "job": {"image": "smoke"}}, rollback={"steps": [{"name": "undo", **undo}]}))
+    world = World(
+        staged(
+            {"name": "smoke", "job": {"image": "smoke"}},
+            rollback={"steps": [{"name": "undo", **undo}]},
+        )
+    )
     world.jobs["smoke"] = Progress("Failed", "it is broken")
     world.settle()
     assert "action/undo" in [operation.subject for operation in world.performed]
@@ -96,11 +107,17 @@ class Provider:
     async def look(self, config: Config, link: OpenConnection) -> LiveState:
         return LiveState({"was": "off"}, version="1.0")
 
-    async def perform(self, config: Config, link: OpenConnection, operation: Operation, snapshot: Any) -> Progress:
+    async def perform(
+        self, config: Config, link: OpenConnection, operation: Operation, snapshot: Any
+    ) -> Progress:
         return Progress("Running")
 
     async def follow(
-        self, config: Config, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: Config,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         self.looks += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -108,7 +125,9 @@ class Provider:
             raise answer
         return answer
 
-    async def trouble(self, config: Config, link: OpenConnection, operation: Operation) -> str | None:
+    async def trouble(
+        self, config: Config, link: OpenConnection, operation: Operation
+    ) -> str | None:
         return self.why
 
 
@@ -118,9 +137,13 @@ class Links:
         self.pins: list[dict[tuple[str, str], Pin]] = []
         self.secrets: dict[tuple[str, str], str] = {}
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> OpenConnection:
+    async def open(
+        self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
+    ) -> OpenConnection:
         self.pins.append(dict(pinned))
-        return OpenConnection(name or kind, "1", SimpleNamespace(url="http://fake"), 1.0, self.secrets)
+        return OpenConnection(
+            name or kind, "1", SimpleNamespace(url="http://fake"), 1.0, self.secrets
+        )
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
         self.said.append("ok" if error is None else type(error).__name__)
@@ -129,7 +152,9 @@ class Links:
 class Site:
     """One operation of one Release, followed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act") -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act"
+    ) -> None:
         monkeypatch.setitem(chosen.EXTERNALS_BY_KIND, "action", {"fake": provider})  # type: ignore[arg-type]
         chosen._checked_once.clear()
         self.links = Links()
@@ -157,7 +182,9 @@ class Site:
         return self.follow()
 
 
-async def test_what_is_under_way_is_looked_at_until_it_ends_and_wakes_only_by_news(monkeypatch: Any) -> None:
+async def test_what_is_under_way_is_looked_at_until_it_ends_and_wakes_only_by_news(
+    monkeypatch: Any,
+) -> None:
     running = Progress("Running")
     provider = Provider(running, running, running, Progress("Succeeded", outputs={"id": "7"}))
     site = Site(monkeypatch, provider)
@@ -171,7 +198,10 @@ async def test_what_is_under_way_is_looked_at_until_it_ends_and_wakes_only_by_ne
 
 
 async def test_a_vendor_that_refuses_for_now_changes_nothing(monkeypatch: Any) -> None:
-    site = Site(monkeypatch, Provider(Progress("Running"), Retryable("429"), Retryable("503"), Progress("Succeeded")))
+    site = Site(
+        monkeypatch,
+        Provider(Progress("Running"), Retryable("429"), Retryable("503"), Progress("Succeeded")),
+    )
     site.follow()
     assert (await site.news()).state == "Running"
     assert (await site.news()).state == "Succeeded"
@@ -196,7 +226,9 @@ async def test_a_failure_says_why(monkeypatch: Any) -> None:
 
 
 async def test_what_was_just_made_may_not_be_listed_yet(monkeypatch: Any) -> None:
-    site = Site(monkeypatch, Provider(Progress("Running"), Progress("Absent"), Progress("Succeeded")))
+    site = Site(
+        monkeypatch, Provider(Progress("Running"), Progress("Absent"), Progress("Succeeded"))
+    )
     site.follow()
     assert (await site.news()).state == "Running"
     assert (await site.news()).state == "Succeeded"
@@ -249,22 +281,32 @@ def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> 
     Site(monkeypatch, Provider(Progress("Running")))
     assert is_external("action/mark", {"fake": {}}) and not is_external("job/x", {"fake": {}})
     assert claimed_lines("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
-    assert claimed_lines("action/mark", {"fake": {"own": "voice\ncrico"}}) == {"fake::voice", "fake::crico"}
+    assert claimed_lines("action/mark", {"fake": {"own": "voice\ncrico"}}) == {
+        "fake::voice",
+        "fake::crico",
+    }
     assert claimed_lines("action/mark", {"fake": {"own": ""}}) == set()
 
 
 def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> None:
     Site(monkeypatch, Provider(Progress("Running")))
-    named = claimed_lines("action/mark", {"fake": {"connection": "a"}}, lambda kind, name: f"{kind}:api.fake")
+    named = claimed_lines(
+        "action/mark", {"fake": {"connection": "a"}}, lambda kind, name: f"{kind}:api.fake"
+    )
     implied = claimed_lines("action/mark", {"fake": {}}, lambda kind, name: f"{kind}:api.fake")
     assert named & implied == {"fake:api.fake:site"}
 
 
-async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(monkeypatch: Any) -> None:
+async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(
+    monkeypatch: Any,
+) -> None:
     site = Site(monkeypatch, Provider(Progress("Succeeded")))
     pins = {("fake", ""): Pin("main", "uid")}
     site.outside = Externals(
-        site.links, lambda: None, lambda key: site.woken.set(), lambda key: pins if key == ("shop", "web") else {}
+        site.links,
+        lambda: None,
+        lambda key: site.woken.set(),
+        lambda key: pins if key == ("shop", "web") else {},
     )  # type: ignore[arg-type]
     site.follow()
     await site.news()
@@ -272,16 +314,26 @@ async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(
     await site.outside.close()
 
 
-async def test_a_restore_that_is_refused_is_looked_at_again_until_it_can_be_made(monkeypatch: Any) -> None:
+async def test_a_restore_that_is_refused_is_looked_at_again_until_it_can_be_made(
+    monkeypatch: Any,
+) -> None:
     refusal = Permanent("the credentials are refused (403)")
-    site = Site(monkeypatch, Provider(refusal, refusal, Progress("Absent"), Progress("Succeeded")), "restore")
+    site = Site(
+        monkeypatch,
+        Provider(refusal, refusal, Progress("Absent"), Progress("Succeeded")),
+        "restore",
+    )
     site.follow()
     assert await site.news() == Progress("Refused", "the credentials are refused (403)")
-    assert await site.news() == Progress("Absent", "the credentials are refused (403)"), "it can be made now"
+    assert await site.news() == Progress("Absent", "the credentials are refused (403)"), (
+        "it can be made now"
+    )
     await site.outside.close()
 
 
-async def test_what_was_refused_when_it_was_made_is_looked_at_again_after_a_while(monkeypatch: Any) -> None:
+async def test_what_was_refused_when_it_was_made_is_looked_at_again_after_a_while(
+    monkeypatch: Any,
+) -> None:
     provider = Provider(Progress("Absent"))
     site = Site(monkeypatch, provider, "restore")
     later = time.monotonic() + 0.2

@@ -1,4 +1,5 @@
-"""No run begins in the namespace of the operator itself: no policy tells the operator from who acts under its account."""
+"""No run begins in the namespace of the operator itself: no policy tells the operator from who acts
+under its account."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ async def test_neither_a_run_begins_there_nor_is_a_connection_opened(
         for _ in range(3):
             for ask in (found.releases, found.connections):
                 doubt = await ask("ops", "web")
-                assert "ops is the namespace of the operator itself" in doubt and "--serve-own-namespace" in doubt
+                assert (
+                    "ops is the namespace of the operator itself" in doubt
+                    and "--serve-own-namespace" in doubt
+                )
 
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert [line.partition(":")[0] for line in errors] == [
@@ -44,7 +48,9 @@ async def test_neither_a_run_begins_there_nor_is_a_connection_opened(
 
 async def test_other_namespaces_are_served() -> None:
     assert await probe().releases("shop", "web") == ""
-    assert await probe(own="").releases("ops", "web") == "", "it was told to serve its own, or runs in no pod"
+    assert await probe(own="").releases("ops", "web") == "", (
+        "it was told to serve its own, or runs in no pod"
+    )
 
 
 def test_only_a_switch_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""Lists come in pages that stay small, whatever is in them, and each object without what nobody asks about."""
+"""Lists come in pages that stay small, whatever is in them, and each object without what nobody
+asks about."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ WHERE = "/apis/gatewright.dev/v1alpha1/releases"
 
 
 class Server:
-    """An API server that keeps so many objects of so many bytes, and forgets its lists at some places."""
+    """An API server that keeps so many objects of so many bytes, and forgets its lists at some
+    places."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -55,7 +57,12 @@ class Server:
 
 def _object(number: int, size: int) -> dict[str, Any]:
     annotations = {LAST_APPLIED_ANNOTATION: "all of it once more", "own": "kept"}
-    meta = {"name": f"r-{number}", "namespace": "shop", "managedFields": ["much"], "annotations": annotations}
+    meta = {
+        "name": f"r-{number}",
+        "namespace": "shop",
+        "managedFields": ["much"],
+        "annotations": annotations,
+    }
     return {"metadata": meta, "spec": "x" * size}
 
 
@@ -71,7 +78,9 @@ async def kube(server: Server) -> AsyncIterator[Kube]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = kubernetes_client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    configuration = kubernetes_client.Configuration(
+        host=f"http://127.0.0.1:{runner.addresses[0][1]}"
+    )
     found = Kube(kubernetes_client.ApiClient(configuration))
     yield found
     await found.close()
@@ -86,9 +95,12 @@ async def test_objects_come_one_by_one_and_lean(server: Server, kube: Kube) -> N
     server.sizes = [10] * 3
     found = [item async for item in kube.each(WHERE, "a=b", "c=d")]
     assert [item["metadata"] for item in found] == [
-        {"name": f"r-{number}", "namespace": "shop", "annotations": {"own": "kept"}} for number in range(3)
+        {"name": f"r-{number}", "namespace": "shop", "annotations": {"own": "kept"}}
+        for number in range(3)
     ]
-    assert server.queries == [{"limit": str(FIRST_PAGE_ITEMS), "labelSelector": "a=b", "fieldSelector": "c=d"}]
+    assert server.queries == [
+        {"limit": str(FIRST_PAGE_ITEMS), "labelSelector": "a=b", "fieldSelector": "c=d"}
+    ]
 
 
 async def test_small_objects_come_in_larger_pages_and_the_next_list_begins_with_them(
@@ -107,10 +119,14 @@ async def test_huge_objects_come_in_pages_of_a_few(server: Server, kube: Kube) -
     assert max(server.limits[1:]) <= FIRST_PAGE_ITEMS // 4, server.limits
 
 
-async def test_a_page_that_turns_out_too_large_is_asked_for_with_fewer_objects(server: Server, kube: Kube) -> None:
+async def test_a_page_that_turns_out_too_large_is_asked_for_with_fewer_objects(
+    server: Server, kube: Kube
+) -> None:
     server.sizes = [10] * 100 + [2**20] * 40
     assert await _names(kube) == [f"r-{number}" for number in range(140)]
-    assert server.limits[:5] == [FIRST_PAGE_ITEMS, 500, 125, 31, 62] and max(server.limits[10:]) <= 8, server.limits
+    assert (
+        server.limits[:5] == [FIRST_PAGE_ITEMS, 500, 125, 31, 62] and max(server.limits[10:]) <= 8
+    ), server.limits
 
 
 async def test_one_object_alone_may_have_any_size(server: Server, kube: Kube) -> None:
@@ -135,7 +151,9 @@ async def test_a_list_that_takes_too_long_is_asked_for_with_fewer_objects(
 
 
 @pytest.mark.parametrize("token", ["20", ""])
-async def test_a_list_that_is_forgotten_on_the_way_goes_on(server: Server, kube: Kube, token: str) -> None:
+async def test_a_list_that_is_forgotten_on_the_way_goes_on(
+    server: Server, kube: Kube, token: str
+) -> None:
     server.sizes = [MAX_PAGE_BYTES // 80] * 60
     server.forgets = {20: token}
     names = await _names(kube)
@@ -175,7 +193,9 @@ async def test_what_is_refused_for_good_is_said(kube: Kube) -> None:
 
 
 @pytest.mark.parametrize("levels", [300, 2000, 9000])
-async def test_an_object_that_is_nested_deeply_comes_with_all_others(server: Server, kube: Kube, levels: int) -> None:
+async def test_an_object_that_is_nested_deeply_comes_with_all_others(
+    server: Server, kube: Kube, levels: int
+) -> None:
     server.sizes = [10] * 50
     server.odd = {7: b"[" * levels + b"]" * levels, 30: b'{"a":' * levels + b"1" + b"}" * levels}
     assert await _names(kube) == [f"r-{number}" for number in range(50)]
@@ -196,7 +216,9 @@ async def test_an_object_that_cannot_be_read_at_all_is_named_and_passed_over(
 
 
 def _own(item: dict[str, Any]) -> dict[str, Any] | None:
-    return {"name": item["metadata"]["name"]} if item["metadata"]["name"] in ("r-3", "r-79") else None
+    return (
+        {"name": item["metadata"]["name"]} if item["metadata"]["name"] in ("r-3", "r-79") else None
+    )
 
 
 async def test_what_others_have_labelled_is_dropped_as_it_comes(server: Server, kube: Kube) -> None:
@@ -232,7 +254,9 @@ async def test_what_is_read_to_find_a_few_is_bounded(
     assert len(await _names(kube)) == 80, "a list that is not kept is not bounded"
 
 
-async def test_what_is_nested_too_deeply_to_be_measured_is_too_much(server: Server, kube: Kube) -> None:
+async def test_what_is_nested_too_deeply_to_be_measured_is_too_much(
+    server: Server, kube: Kube
+) -> None:
     server.sizes, server.odd = [10] * 2, {1: b"[" * 290 + b"]" * 290}
     with pytest.raises(Permanent, match="too many"):
         await kube.list(WHERE)

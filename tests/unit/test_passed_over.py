@@ -1,4 +1,5 @@
-"""What is promoted is what runs, also where nobody has deployed it; what a Retry pins keeps the way back."""
+"""What is promoted is what runs, also where nobody has deployed it; what a Retry pins keeps the way
+back."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ def lax(failure: str = "Continue") -> dict[str, Any]:
     found = spec(guards=[])
     first = {"name": "check", "job": {"image": "tools"}}
     found["stages"] = [
-        {"name": "a", "onFailure": failure, "steps": [first, {"name": "d", "deploy": {"targets": ["web"]}}]},
+        {
+            "name": "a",
+            "onFailure": failure,
+            "steps": [first, {"name": "d", "deploy": {"targets": ["web"]}}],
+        },
         {"name": "b", "steps": [{"name": "w", "wait": "3s"}]},
     ]
     found["targets"][0]["holdFor"] = "20s"
@@ -70,7 +75,10 @@ def test_a_deploy_that_names_what_was_never_published_is_said():
     wanted["stages"][0]["steps"][1]["deploy"]["version"] = "$(steps.check.outputs.tag)"
     world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle().later(10)
     assert world.status.run.outcome is None
-    assert "was not deployed: stage a was passed over before step d began" in world.status.waitingFor.message
+    assert (
+        "was not deployed: stage a was passed over before step d began"
+        in world.status.waitingFor.message
+    )
 
 
 def test_an_edit_that_a_retry_takes_up_keeps_the_way_back():
@@ -99,14 +107,20 @@ def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at():
     for _ in range(5):
         world.tick()
         said.append((ready(world), world.status.live.version))
-    assert {state for state, _ in said} == {"Unknown"} and {version for _, version in said} == {"1.0"}
+    assert {state for state, _ in said} == {"Unknown"} and {version for _, version in said} == {
+        "1.0"
+    }
     world.unproved = ""
     world.later(3)
     assert world.status.run.outcome == "Promoted" and world.status.live.version == "2.0"
 
 
 def test_after_a_failed_rollback_a_run_returns_to_what_was_before_that_and_says_so():
-    world = World(spec=spec(), gates={"errors": "Failed"}, refused={"target/web": "quota exceeded"}).settle().later(700)
+    world = (
+        World(spec=spec(), gates={"errors": "Failed"}, refused={"target/web": "quota exceeded"})
+        .settle()
+        .later(700)
+    )
     assert world.status.run.outcome == "RollbackFailed" and world.live == "2.0"
     world.refused.clear()
     world.ask("3.0").settle().later(5)
@@ -131,7 +145,9 @@ def test_in_a_release_without_a_deploy_an_early_guard_counts_from_the_first_chan
     world.gates["rate#1"] = "Breaching"
     world.act("Confirm")
     run = world.status.run
-    assert run.outcome is None and run.deployed and not run.guards[0].early, "its samples begin anew"
+    assert run.outcome is None and run.deployed and not run.guards[0].early, (
+        "its samples begin anew"
+    )
     world.gates.clear()
     assert world.later(15).status.run.outcome == "Promoted"
 
@@ -159,7 +175,10 @@ def test_the_history_names_a_step_that_was_skipped():
 
 
 def test_a_workload_is_a_target_once():
-    twin = {"name": "again", "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}}}
+    twin = {
+        "name": "again",
+        "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}},
+    }
     wanted = spec()
     wanted["targets"].append(twin)
     found = list(find_problems(ReleaseSpec.model_validate(wanted)))

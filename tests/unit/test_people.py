@@ -1,4 +1,5 @@
-"""Interventions by the thousand on one Release: the oldest go first, and none of them costs a look at all others."""
+"""Interventions by the thousand on one Release: the oldest go first, and none of them costs a look
+at all others."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ KEY = ("shop", "web")
 
 def made(number: int, action: str = "Retry", version: int = 1) -> dict[str, Any]:
     meta = {
-        "namespace": "shop", "name": f"i{number}", "uid": f"u{number}", "resourceVersion": str(1000 * version + number),
+        "namespace": "shop",
+        "name": f"i{number}",
+        "uid": f"u{number}",
+        "resourceVersion": str(1000 * version + number),
         "creationTimestamp": f"2026-11-01T00:00:{number % 60:02}Z",
-    }  # fmt: skip
+    }
     return {"metadata": meta, "spec": {"release": "web", "action": action, "by": "ana"}}
 
 

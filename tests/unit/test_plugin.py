@@ -25,14 +25,29 @@ def test_there_is_a_command_for_each_action():
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
-    wanted = {("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("follow-up", OF_FOLLOW_UP)}
-    assert set(_PLACES.get(action, ())) == {field for field, actions in wanted if action.capitalize() in actions}
-    options = _make_parser().parse_args([action, "web", "-n", "shop", "--reason", "because", "--run", "3"])
-    assert (options.name, options.namespace, options.reason, options.run) == ("web", "shop", "because", 3)
+    wanted = {
+        ("stage", OF_STAGE),
+        ("step", OF_STEP),
+        ("gate", OF_GATE),
+        ("follow-up", OF_FOLLOW_UP),
+    }
+    assert set(_PLACES.get(action, ())) == {
+        field for field, actions in wanted if action.capitalize() in actions
+    }
+    options = _make_parser().parse_args(
+        [action, "web", "-n", "shop", "--reason", "because", "--run", "3"]
+    )
+    assert (options.name, options.namespace, options.reason, options.run) == (
+        "web",
+        "shop",
+        "because",
+        3,
+    )
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["destroy", "web"], ["pause", "web", "--step", "a"], ["status", "--timeout", "soon"]]
+    "arguments",
+    [[], ["destroy", "web"], ["pause", "web", "--step", "a"], ["status", "--timeout", "soon"]],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
@@ -40,7 +55,9 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     assert caught.value.code == 2 and "usage: kubectl release" in capsys.readouterr().err
 
 
-def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(tmp_path: Any, capsys: pytest.CaptureFixture[str]):
+def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+):
     assert main(["status", "--kubeconfig", str(tmp_path / "none")]) == 1
     assert "cannot load the kubeconfig" in capsys.readouterr().err
 
@@ -48,11 +65,24 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(tmp_path: Any, capsys: 
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("promoted", 0), ("adopted", 0), ("skipped", 0), ("rolled_back", 1), ("rollback_failed", 1), ("aborted", 1),
-        ("invalid_spec", 1), ("observed", 1), ("target_missing", None), ("not_started", None), ("walking", None),
-        ("guarding", None), ("paused", None), ("waiting_for_person", None), ("blocked", None), ("rolling_back", None),
+        ("promoted", 0),
+        ("adopted", 0),
+        ("skipped", 0),
+        ("rolled_back", 1),
+        ("rollback_failed", 1),
+        ("aborted", 1),
+        ("invalid_spec", 1),
+        ("observed", 1),
+        ("target_missing", None),
+        ("not_started", None),
+        ("walking", None),
+        ("guarding", None),
+        ("paused", None),
+        ("waiting_for_person", None),
+        ("blocked", None),
+        ("rolling_back", None),
     ],
-)  # fmt: skip
+)
 def test_when_a_release_is_at_rest_and_how(name: str, code: int | None):
     assert acts.exit_code_at_rest(endings.kept(name)) == code
 
@@ -106,12 +136,24 @@ def run(number: int, outcome: str | None = None) -> dict[str, Any]:
         (acts.InterventionRequest("web", "Abort"), [{"run": run(2, "Aborted")}], 2, 0),
         (acts.InterventionRequest("web", "Approve"), [{"run": run(2, "Aborted")}], 2, 1),
         (acts.InterventionRequest("web", "Approve"), [{"run": run(2)}], 2, 3),
-        (RETRY, [{"run": run(1, "RolledBack")}, {"run": run(2)}, {"run": run(2, "Promoted")}], 2, 0),
+        (
+            RETRY,
+            [{"run": run(1, "RolledBack")}, {"run": run(2)}, {"run": run(2, "Promoted")}],
+            2,
+            0,
+        ),
         (RETRY, [{"run": run(1, "RolledBack"), "state": "Promoted"}], 2, 0),
-        (RETRY, [RequestFailed("away"), RequestFailed("busy", 429), {"run": run(2, "Promoted")}], 2, 0),
+        (
+            RETRY,
+            [RequestFailed("away"), RequestFailed("busy", 429), {"run": run(2, "Promoted")}],
+            2,
+            0,
+        ),
     ],
 )
-def test_how_waiting_for_the_end_of_a_run_ends(wish: Any, statuses: list[Any], number: int, code: int):
+def test_how_waiting_for_the_end_of_a_run_ends(
+    wish: Any, statuses: list[Any], number: int, code: int
+):
     assert acts.wait_for_end(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
 
 
@@ -121,7 +163,10 @@ def test_a_release_that_is_gone_is_not_waited_for():
 
 
 def test_which_run_a_wish_is_about():
-    paused, ended = {"status": {"run": run(2), "runs": 2}}, {"status": {"run": run(2, "RolledBack"), "runs": 2}}
+    paused, ended = (
+        {"status": {"run": run(2), "runs": 2}},
+        {"status": {"run": run(2, "RolledBack"), "runs": 2}},
+    )
     assert acts.meant_run(RETRY, paused, {"run": 2}) == 2
     assert acts.meant_run(RETRY, ended, {"run": 2}) == 3
     assert acts.meant_run(ROLLBACK, paused, {"run": 2}) == 2
@@ -145,9 +190,20 @@ def test_only_groups_that_are_asked_for_are_shown():
         cluster, acts.InterventionRequest("web", "Approve", gate="go", reason="calm"), release
     )
     assert made["spec"] == {
-        "release": "web", "action": "Approve", "by": "ana", "groups": ["managers"], "run": 7, "gate": "go", "reason": "calm",
-    }  # fmt: skip
-    assert "groups" not in acts.build_intervention(cluster, acts.InterventionRequest("web", "Confirm"), release)["spec"]
+        "release": "web",
+        "action": "Approve",
+        "by": "ana",
+        "groups": ["managers"],
+        "run": 7,
+        "gate": "go",
+        "reason": "calm",
+    }
+    assert (
+        "groups"
+        not in acts.build_intervention(
+            cluster, acts.InterventionRequest("web", "Confirm"), release
+        )["spec"]
+    )
     chosen = acts.InterventionRequest("web", "Approve", groups=("payroll",), run=3)
     assert acts.build_intervention(cluster, chosen, release)["spec"] | {"by": ""} == {
         "release": "web", "action": "Approve", "by": "", "groups": ["payroll"], "run": 3,
@@ -173,7 +229,10 @@ def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action:
 @pytest.mark.parametrize("action", ["Reject", "Rollback", "Abort", "Pause", "Resume"])
 def test_who_says_no_is_heard_whatever_was_edited(action: str):
     assert (
-        "specHash" not in acts.build_intervention(Fake({}), acts.InterventionRequest("web", action), released())["spec"]
+        "specHash"
+        not in acts.build_intervention(
+            Fake({}), acts.InterventionRequest("web", action), released()
+        )["spec"]
     )  # type: ignore[arg-type]
 
 
@@ -191,7 +250,10 @@ def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
     assert made["spec"]["specHash"] == hash_spec(ReleaseSpec.model_validate(spec()))
     release["spec"]["fromTheFuture"] = True
     assert (
-        "specHash" not in acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)["spec"]
+        "specHash"
+        not in acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)[
+            "spec"
+        ]
     )  # type: ignore[arg-type]
 
 
@@ -207,7 +269,10 @@ def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str):
 
 def test_what_an_edit_has_changed_is_shown():
     release = endings.kept("paused")
-    release["status"]["run"] |= {"edits": ["guard health removed", "vars.a changed"], "specHash": "a" * 32}
+    release["status"]["run"] |= {
+        "edits": ["guard health removed", "vars.a changed"],
+        "specHash": "a" * 32,
+    }
     lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     assert "Edited:     guard health removed, vars.a changed" in lines
     assert f"Spec hash:  {'a' * 32}" in lines
@@ -217,15 +282,23 @@ def test_a_release_that_never_ran_is_acted_on_without_a_run():
     cluster: Any = Fake({})
     assert (
         "run"
-        not in acts.build_intervention(cluster, acts.InterventionRequest("web", "Abort"), {"spec": {"stages": []}})[
-            "spec"
-        ]
+        not in acts.build_intervention(
+            cluster, acts.InterventionRequest("web", "Abort"), {"spec": {"stages": []}}
+        )["spec"]
     )
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-3, "0s"), (0, "0s"), (59.6, "1m"), (182, "3m2s"), (7500, "2h5m"), (360000, "4d4h"), (86400, "1d")],
+    [
+        (-3, "0s"),
+        (0, "0s"),
+        (59.6, "1m"),
+        (182, "3m2s"),
+        (7500, "2h5m"),
+        (360000, "4d4h"),
+        (86400, "1d"),
+    ],
 )
 def test_times_are_short(seconds: float, text: str):
     assert show.time_span(seconds) == text
@@ -236,7 +309,10 @@ def test_a_terminal_is_not_given_what_it_would_obey():
     release = endings.kept("paused")
     release["status"]["message"] = "evil\x1b]0;title\x07\nnew line"
     release["status"]["run"]["people"] = ["Skip by \x1b[2J"]
-    for lines in (show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC)), [show.release_line(release)]):
+    for lines in (
+        show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC)),
+        [show.release_line(release)],
+    ):
         assert not any(ord(char) < 32 for line in lines for char in line)
 
 
@@ -251,11 +327,19 @@ def test_a_long_sentence_is_cut_unless_there_is_room():
 def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     release = endings.kept("followed_up")
     rows = release["status"]["followUps"]
-    rows += [row | {"run": 7, "state": "Done"} for row in rows] + [row | {"run": 3, "state": "Overdue"} for row in rows]
+    rows += [row | {"run": 7, "state": "Done"} for row in rows] + [
+        row | {"run": 3, "state": "Overdue"} for row in rows
+    ]
     release["status"]["run"]["id"] = 9
     wish = acts.InterventionRequest("web", "Confirm", follow_up="feedback")
     found = acts.build_intervention(Fake({}), wish, release)["spec"]  # type: ignore[arg-type]
-    assert found == {"release": "web", "action": "Confirm", "by": "ana", "run": 3, "followUp": "feedback"}
+    assert found == {
+        "release": "web",
+        "action": "Confirm",
+        "by": "ana",
+        "run": 3,
+        "followUp": "feedback",
+    }
     options = _make_parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
     assert options.follow_up == "feedback"
 
@@ -267,7 +351,12 @@ def test_the_end_of_a_log_is_shown_a_line_each():
     lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     name = f"{release['status']['run']['stages'][0]['name']}/{step['name']}:"
     at = lines.index("Ends of logs:")
-    assert lines[at + 1 : at + 5] == [f"  {name}", "    Installing", "    Type error: x [31m", "    exit 1"]
+    assert lines[at + 1 : at + 5] == [
+        f"  {name}",
+        "    Installing",
+        "    Type error: x [31m",
+        "    exit 1",
+    ]
     assert any(line.endswith("dpl_2 is ERROR") for line in lines)
     undo = release["status"]["run"]["rollback"]["undo"][0]
     undo["message"] = "job restore: Failed; exit code 1; its log ends: connecting / no such file"

@@ -15,7 +15,11 @@ def pod(template: str, made: str, reason: str = "", gone: bool = False) -> dict[
     meta = {"creationTimestamp": made, "labels": {"pod-template-hash": template}}
     return {
         "metadata": meta | ({"deletionTimestamp": made} if gone else {}),
-        "status": {"containerStatuses": [{"name": "app", "image": f"shop/web:{template}", "state": waiting}]},
+        "status": {
+            "containerStatuses": [
+                {"name": "app", "image": f"shop/web:{template}", "state": waiting}
+            ]
+        },
     }
 
 
@@ -23,16 +27,25 @@ def test_a_crashing_pod_of_the_newest_template_is_the_reason():
     found = pods.describe_hindrance(
         [pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")]
     )
-    assert found == "container app, image shop/web:new: the container crashes again and again (CrashLoopBackOff)"
+    assert found == (
+        "container app, image shop/web:new: the container crashes again and again "
+        "(CrashLoopBackOff)"
+    )
 
 
 def test_a_crash_is_said_with_how_the_container_ended():
     crashing = pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")
-    ended = {"exitCode": 128, "reason": "StartError", "message": 'exec: "sh": executable file not found in $PATH'}
+    ended = {
+        "exitCode": 128,
+        "reason": "StartError",
+        "message": 'exec: "sh": executable file not found in $PATH',
+    }
     crashing["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
     found = pods.describe_hindrance([crashing])
     assert found is not None
-    assert found.endswith('ended with exit code 128 (StartError): exec: "sh": executable file not found in $PATH')
+    assert found.endswith(
+        'ended with exit code 128 (StartError): exec: "sh": executable file not found in $PATH'
+    )
 
 
 def test_a_pod_that_never_gets_ready_is_named():
@@ -40,25 +53,38 @@ def test_a_pod_that_never_gets_ready_is_named():
     slow = pod("new", "2026-01-01T00:00:00Z")
     slow["metadata"]["name"] = "web-1"
     message = "containers with unready status: [app]"
-    ready = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:05Z", "message": message}
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "lastTransitionTime": "2026-01-01T00:00:05Z",
+        "message": message,
+    }
     slow["status"] |= {"phase": "Running", "conditions": [ready]}
     found = pods.find_unready([slow], now)
     assert found is not None and not found.hopeless
     assert found.message.endswith(f"pod web-1 is not ready since 2026-01-01T00:00:05Z: {message}")
-    assert pods.find_unready([slow], now - timedelta(seconds=40)) is None, "most need a while to start"
+    assert pods.find_unready([slow], now - timedelta(seconds=40)) is None, (
+        "most need a while to start"
+    )
 
 
 def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():
     assert (
         pods.describe_hindrance(
-            [pod("old", "2026-01-01T00:00:00Z", "CrashLoopBackOff"), pod("new", "2026-01-01T00:01:00Z")]
+            [
+                pod("old", "2026-01-01T00:00:00Z", "CrashLoopBackOff"),
+                pod("new", "2026-01-01T00:01:00Z"),
+            ]
         )
         is None
     )
 
 
 def test_a_pod_that_is_going_away_is_none():
-    assert pods.describe_hindrance([pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff", gone=True)]) is None
+    assert (
+        pods.describe_hindrance([pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff", gone=True)])
+        is None
+    )
 
 
 def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
@@ -74,9 +100,21 @@ def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
         ("InvalidImageName", "couldn't parse image name", True),
         ("ErrImageNeverPull", "", True),
         ("CreateContainerConfigError", "couldn't find key token in Secret shop/keys", True),
-        ("ErrImagePull", "rpc error: code = NotFound desc = failed to resolve reference: shop/web:2: not found", True),
-        ("ErrImagePull", "manifest for shop/web:2 not found: manifest unknown: manifest unknown", True),
-        ("ImagePullBackOff", 'Back-off pulling image "shop/web:2": ErrImagePull: code = NotFound desc = no', True),
+        (
+            "ErrImagePull",
+            "rpc error: code = NotFound desc = failed to resolve reference: shop/web:2: not found",
+            True,
+        ),
+        (
+            "ErrImagePull",
+            "manifest for shop/web:2 not found: manifest unknown: manifest unknown",
+            True,
+        ),
+        (
+            "ImagePullBackOff",
+            'Back-off pulling image "shop/web:2": ErrImagePull: code = NotFound desc = no',
+            True,
+        ),
         ("ErrImagePull", "the repository shop/web does not exist", True),
         ("ErrImagePull", "repository does not exist or may require 'docker login'", False),
         ("ErrImagePull", "dial tcp: lookup registry.shop on 10.0.0.10:53: no such host", False),
@@ -85,7 +123,9 @@ def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
         ("CreateContainerError", "context deadline exceeded", False),
     ],
 )
-def test_only_what_cannot_heal_by_itself_is_hopeless(reason: str, message: str, hopeless: bool) -> None:
+def test_only_what_cannot_heal_by_itself_is_hopeless(
+    reason: str, message: str, hopeless: bool
+) -> None:
     one = pod("new", "2026-01-01T00:01:00Z", reason)
     one["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = message
     found = pods.find_hindrance([one])
@@ -103,9 +143,18 @@ def unscheduled(template: str, made: str) -> dict[str, Any]:
 
 def test_what_is_hopeless_is_said_first_and_what_waits_for_room_last() -> None:
     made = "2026-01-01T00:01:00Z"
-    waits, crashes, hopeless = unscheduled("new", made), pod("new", made, "CrashLoopBackOff"), pod("new", made)
-    hopeless["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "InvalidImageName"}}
+    waits, crashes, hopeless = (
+        unscheduled("new", made),
+        pod("new", made, "CrashLoopBackOff"),
+        pod("new", made),
+    )
+    hopeless["status"]["containerStatuses"][0]["state"] = {
+        "waiting": {"reason": "InvalidImageName"}
+    }
     assert "InvalidImageName" in str(pods.describe_hindrance([waits, crashes, hopeless]))
     assert "CrashLoopBackOff" in str(pods.describe_hindrance([waits, crashes]))
     assert pods.describe_hindrance([waits]) == "pod new cannot be scheduled: 0/3 nodes"
-    assert pods.describe_hindrance([unscheduled("old", "2026-01-01T00:00:00Z"), pod("new", made)]) is None
+    assert (
+        pods.describe_hindrance([unscheduled("old", "2026-01-01T00:00:00Z"), pod("new", made)])
+        is None
+    )

@@ -1,4 +1,5 @@
-"""Connections to the API server: streams, the Lease and requests are not in each other's way, nor are namespaces."""
+"""Connections to the API server: streams, the Lease and requests are not in each other's way, nor
+are namespaces."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ async def kube(server: Server) -> AsyncIterator[Kube]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = kubernetes_client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    configuration = kubernetes_client.Configuration(
+        host=f"http://127.0.0.1:{runner.addresses[0][1]}"
+    )
     configuration.connection_pool_maxsize = REQUESTS
     found = Kube(kubernetes_client.ApiClient(configuration))
     yield found
@@ -81,8 +84,12 @@ async def _reaches(count: int, what: str, server: Server) -> int:
     return server.streams if what == "streams" else server.under_way[what]
 
 
-async def test_watches_take_no_connection_of_requests_and_of_the_lease(server: Server, kube: Kube) -> None:
-    watches = [Watch(kube, "v1", "configmaps", f"n{number}", "", _told, _gap) for number in range(MANY)]
+async def test_watches_take_no_connection_of_requests_and_of_the_lease(
+    server: Server, kube: Kube
+) -> None:
+    watches = [
+        Watch(kube, "v1", "configmaps", f"n{number}", "", _told, _gap) for number in range(MANY)
+    ]
     tasks = [asyncio.create_task(watch.run()) for watch in watches]
     try:
         assert await _reaches(MANY, "streams", server) == MANY
@@ -94,13 +101,18 @@ async def test_watches_take_no_connection_of_requests_and_of_the_lease(server: S
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_namespace_whose_requests_are_stuck_leaves_connections_to_others(server: Server, kube: Kube) -> None:
+async def test_a_namespace_whose_requests_are_stuck_leaves_connections_to_others(
+    server: Server, kube: Kube
+) -> None:
     stuck = [
-        asyncio.create_task(kube.get(api_path("v1", "secrets", "stuck", str(number)))) for number in range(2 * MANY)
+        asyncio.create_task(kube.get(api_path("v1", "secrets", "stuck", str(number))))
+        for number in range(2 * MANY)
     ]
     try:
         await _reaches(REQUESTS // 2, "stuck", server)
-        assert (await asyncio.wait_for(kube.get(api_path("v1", "secrets", "shop", "a")), 5))["metadata"]
+        assert (await asyncio.wait_for(kube.get(api_path("v1", "secrets", "shop", "a")), 5))[
+            "metadata"
+        ]
         assert (await asyncio.wait_for(kube.get(LEASE), 5))["metadata"]
         assert server.under_way["stuck"] == REQUESTS // 2
         server.let_go.set()
@@ -130,7 +142,10 @@ async def test_only_a_lease_passes_the_fence(kube: Kube) -> None:
 
     kube.fence = closed
     await kube.replace(LEASE, {})
-    for where in (api_path("v1", "configmaps", "shop", "leases"), api_path("v1", "secrets", "shop", "leases-of-flats")):
+    for where in (
+        api_path("v1", "configmaps", "shop", "leases"),
+        api_path("v1", "secrets", "shop", "leases-of-flats"),
+    ):
         with pytest.raises(LeaseLost):
             await kube.replace(where, {})
 
@@ -145,7 +160,11 @@ REVIEW = {"spec": {"resourceAttributes": {"namespace": "shop"}}}
         (api_path("apps/v1", "deployments", "shop") + "?limit=1", None, "shop"),
         (api_path("apps/v1", "deployments"), None, ""),
         (api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), REVIEW, "shop"),
-        (api_path("v1", "secrets", "shop", "a"), {"spec": {"resourceAttributes": {"namespace": "other"}}}, "shop"),
+        (
+            api_path("v1", "secrets", "shop", "a"),
+            {"spec": {"resourceAttributes": {"namespace": "other"}}},
+            "shop",
+        ),
     ],
 )
 def test_whose_a_request_is(where: str, body: object, namespace: str) -> None:
@@ -228,8 +247,11 @@ async def _ask(turns: Turnstile, clock: Clock, share: str, seconds: float) -> bo
     return True
 
 
-async def _answered(turns: Turnstile, clock: Clock, share: str, seconds: float, beside: str = "") -> int:
-    """How many of 100 requests, one each tenth of a second, had their turn at once while another share asks now and then."""
+async def _answered(
+    turns: Turnstile, clock: Clock, share: str, seconds: float, beside: str = ""
+) -> int:
+    """How many of 100 requests, one each tenth of a second, had their turn at once while another
+    share asks now and then."""
     answered = 0
     for _ in range(100):
         clock.now += 0.1

@@ -1,4 +1,5 @@
-"""What a process holds to: its own clock, what a gap of a watch means, and that unknown is an error."""
+"""What a process holds to: its own clock, what a gap of a watch means, and that unknown is an
+error."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from gatewright.runtime.settings import Settings
 from gatewright.runtime.tracked import TrackedRelease
 
 
-def test_a_wall_clock_that_is_set_changes_nothing_within_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wall_clock_that_is_set_changes_nothing_within_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Set(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
@@ -41,7 +44,9 @@ def release(version: str, **labels: str) -> dict[str, Any]:
     return {"metadata": meta, "spec": {}, "status": {}}
 
 
-SETTINGS = Settings(frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow="")
+SETTINGS = Settings(
+    frozenset({"shop"}), lease_namespace="default", identity="one", port=0, allow=""
+)
 
 
 class _Kube:
@@ -71,12 +76,20 @@ def test_what_was_missed_in_a_gap_of_the_watch_is_no_dead_watch(gap: bool) -> No
         assert reconciler.entries["shop", "web"].version == 7
         return reconciler._missed
 
-    assert bool(asyncio.run(missed())) is not gap, "only what a watch should have told, and has not, is told of it"
+    assert bool(asyncio.run(missed())) is not gap, (
+        "only what a watch should have told, and has not, is told of it"
+    )
 
 
 def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
     def connection(name: str) -> dict[str, Any]:
-        meta = {"namespace": "shop", "name": name, "uid": name, "generation": 1, "resourceVersion": "1"}
+        meta = {
+            "namespace": "shop",
+            "name": name,
+            "uid": name,
+            "generation": 1,
+            "resourceVersion": "1",
+        }
         return {"metadata": meta, "spec": {"http": {"url": "https://shop.example"}}}
 
     class There(_Kube):

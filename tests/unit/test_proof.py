@@ -23,34 +23,40 @@ GOOD = {
 
 TABLE: list[tuple[dict[str, str | None], str | None]] = [
     # outputs that differ                                what is lacking
-    ({},                                                 None),
-    ({"bytes": "1000"},                                  None),
-    ({"bytes": "999"},                                   "it is too small: 999 bytes, at least 1000 are expected"),
-    ({"bytes": "0"},                                     "it is too small: 0 bytes"),
-    ({"bytes": "-5000"},                                 'size is not told as a number (output "bytes": "-5000")'),
-    ({"bytes": "many"},                                  "not told as a number"),
-    ({"bytes": "1e9"},                                   "not told as a number"),
-    ({"bytes": "9" * 30},                                "not told as a number"),
-    ({"bytes": ""},                                      "not told as a number"),
-    ({"bytes": None},                                    'size is not told as a number (output "bytes": none)'),
+    ({}, None),
+    ({"bytes": "1000"}, None),
+    ({"bytes": "999"}, "it is too small: 999 bytes, at least 1000 are expected"),
+    ({"bytes": "0"}, "it is too small: 0 bytes"),
+    ({"bytes": "-5000"}, 'size is not told as a number (output "bytes": "-5000")'),
+    ({"bytes": "many"}, "not told as a number"),
+    ({"bytes": "1e9"}, "not told as a number"),
+    ({"bytes": "9" * 30}, "not told as a number"),
+    ({"bytes": ""}, "not told as a number"),
+    ({"bytes": None}, 'size is not told as a number (output "bytes": none)'),
     ({"createdAt": format_time(START - timedelta(minutes=60))}, None),
-    ({"createdAt": format_time(START - timedelta(minutes=61))}, "it is too old: made 1h1m0s ago, at most 1h is expected"),
+    (
+        {"createdAt": format_time(START - timedelta(minutes=61))},
+        "it is too old: made 1h1m0s ago, at most 1h is expected",
+    ),
     ({"createdAt": format_time(START + timedelta(minutes=4))}, None),
     ({"createdAt": format_time(START + timedelta(minutes=6))}, "it was made in the future"),
-    ({"createdAt": "2025-12-31T23:58:00"},               None),
-    ({"createdAt": "2026-01-01T01:58:00+02:00"},         None),
-    ({"createdAt": "yesterday"},                         'not told as a time (output "createdAt": "yesterday")'),
-    ({"createdAt": None},                                "not told as a time"),
-    ({"tables": "tasks, users"},                         None),
-    ({"tables": "public.users\npublic.tasks auth.x"},    None),
-    ({"tables": '["auth.users", "tasks"]'},              "it does not contain users"),
-    ({"tables": "[]"},                                   "its tables are not told"),
-    ({"tables": '{"public.tasks": 1, "users": 1}'},      "its tables are not told"),
-    ({"tables": "[1, 2]"},                               "its tables are not told"),
-    ({"tables": ""},                                     "its tables are not told"),
-    ({"tables": None},                                   'its tables are not told (output "tables": none)'),
-    ({"bytes": "1", "tables": "users"},                  "at least 1000 are expected; it does not contain public.tasks"),
-]  # fmt: skip
+    ({"createdAt": "2025-12-31T23:58:00"}, None),
+    ({"createdAt": "2026-01-01T01:58:00+02:00"}, None),
+    ({"createdAt": "yesterday"}, 'not told as a time (output "createdAt": "yesterday")'),
+    ({"createdAt": None}, "not told as a time"),
+    ({"tables": "tasks, users"}, None),
+    ({"tables": "public.users\npublic.tasks auth.x"}, None),
+    ({"tables": '["auth.users", "tasks"]'}, "it does not contain users"),
+    ({"tables": "[]"}, "its tables are not told"),
+    ({"tables": '{"public.tasks": 1, "users": 1}'}, "its tables are not told"),
+    ({"tables": "[1, 2]"}, "its tables are not told"),
+    ({"tables": ""}, "its tables are not told"),
+    ({"tables": None}, 'its tables are not told (output "tables": none)'),
+    (
+        {"bytes": "1", "tables": "users"},
+        "at least 1000 are expected; it does not contain public.tasks",
+    ),
+]
 
 
 @pytest.mark.parametrize("changes, words", TABLE)
@@ -99,7 +105,9 @@ def test_a_proved_backup_lets_the_migration_begin() -> None:
         ({"tables": "public.users"}, "it does not contain public.tasks"),
     ],
 )
-def test_no_migration_begins_on_a_backup_that_is_not_proved(changes: dict[str, str], words: str) -> None:
+def test_no_migration_begins_on_a_backup_that_is_not_proved(
+    changes: dict[str, str], words: str
+) -> None:
     """And none is restored from it."""
     world = World(spec=proved(), jobs=backup(**changes)).settle()
     assert world.done("job") == ["job job/backup"]
@@ -124,7 +132,10 @@ def test_a_retry_makes_another_backup() -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"name": "b", "wait": "1s", "proof": {}}, ".steps[0].proof: wait publishes nothing that could be proved"),
+        (
+            {"name": "b", "wait": "1s", "proof": {}},
+            ".steps[0].proof: wait publishes nothing that could be proved",
+        ),
         ({"name": "b", "confirm": {"instructions": "x"}, "proof": {}}, "confirm publishes nothing"),
         ({"name": "b", "job": {"image": "tools"}, "proof": {}}, None),
     ],
@@ -139,4 +150,6 @@ def test_a_compensation_is_not_proved() -> None:
     raw = spec()
     raw["stages"][0]["rollback"]["steps"][0]["proof"] = {}
     found = list(find_problems(ReleaseSpec.model_validate(raw)))
-    assert any(".rollback.steps[0].proof: a compensation is not proved" in problem for problem in found)
+    assert any(
+        ".rollback.steps[0].proof: a compensation is not proved" in problem for problem in found
+    )

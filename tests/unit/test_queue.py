@@ -201,7 +201,9 @@ async def order(queue: WorkQueue[Place], count: int, cost: dict[str, float]) -> 
     return got
 
 
-async def test_a_share_that_has_used_more_than_its_part_comes_after_all_others(clock: Clock) -> None:
+async def test_a_share_that_has_used_more_than_its_part_comes_after_all_others(
+    clock: Clock,
+) -> None:
     queue = shared(1)
     for number in range(20):
         for namespace in ("noisy", "shop", "bar"):
@@ -209,7 +211,9 @@ async def test_a_share_that_has_used_more_than_its_part_comes_after_all_others(c
     got = await order(queue, 50, {"noisy": 0.08, "shop": 0.001, "bar": 0.001})
     allowed = int(BURST_S / 0.08) + 1
     assert Counter(got[: allowed * 3 + 20])["noisy"] == allowed
-    assert Counter(got) == {"shop": 20, "bar": 20, "noisy": 10}, "when nobody else waits, it goes on"
+    assert Counter(got) == {"shop": 20, "bar": 20, "noisy": 10}, (
+        "when nobody else waits, it goes on"
+    )
 
 
 async def test_what_was_used_is_forgiven_with_time(clock: Clock) -> None:
@@ -256,7 +260,9 @@ async def test_a_share_that_is_alone_waits_for_nobody_whatever_it_uses(clock: Cl
     assert len(await taken(queue, 16)) == 8
 
 
-async def test_of_passes_with_long_steps_few_go_on_at_a_time_and_more_when_they_get_shorter(clock: Clock) -> None:
+async def test_of_passes_with_long_steps_few_go_on_at_a_time_and_more_when_they_get_shorter(
+    clock: Clock,
+) -> None:
     queue = shared(16)
     for number in range(100):
         queue.add(("noisy", str(number)))
@@ -279,12 +285,16 @@ async def test_shares_that_are_all_in_debt_take_turns(clock: Clock) -> None:
     assert [key[0] for key in await taken(queue, 4)] == ["noisy", "loud"]
 
 
-async def test_a_rollback_waits_only_for_rollbacks_of_those_that_have_used_less(clock: Clock) -> None:
+async def test_a_rollback_waits_only_for_rollbacks_of_those_that_have_used_less(
+    clock: Clock,
+) -> None:
     queue = shared(2, reserved=2, pressing={("noisy", "undoing"), ("shop", "undoing")})
     queue.charge(("noisy", "0"), 5.0)
     queue.add(("shop", "a"))
     queue.add(("noisy", "undoing"))
-    assert await taken(queue, 1) == [("noisy", "undoing")], "an ordinary pass of another is not in its way"
+    assert await taken(queue, 1) == [("noisy", "undoing")], (
+        "an ordinary pass of another is not in its way"
+    )
     queue.done(("noisy", "undoing"))
     queue.add(("noisy", "undoing"))
     queue.add(("shop", "undoing"))
@@ -294,7 +304,9 @@ async def test_a_rollback_waits_only_for_rollbacks_of_those_that_have_used_less(
     assert await taken(queue, 1, reserved=True) == [("noisy", "undoing")]
 
 
-async def test_a_debt_that_is_paid_wakes_who_has_waited_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_debt_that_is_paid_wakes_who_has_waited_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(usage, "PART", 100.0)  # a debt of a second is paid in 10 ms
     queue = shared(16)
     queue.add(("shop", "a"))
@@ -313,7 +325,9 @@ async def test_what_namespaces_have_used_is_forgotten_when_they_do_nothing(clock
     assert len(used.accounts) <= usage.MANY
 
 
-async def test_each_step_of_a_pass_is_charged_and_no_step_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_step_of_a_pass_is_charged_and_no_step_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr(costs, "_cpu", lambda: float(next(ticks)))
     spent: Counter[str] = Counter()

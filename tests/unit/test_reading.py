@@ -100,7 +100,10 @@ async def test_a_run_that_is_being_undone_waits_little() -> None:
     found = reconciler(There())
     entry = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
     found.reading.spend("shop", controller.time.monotonic(), 1000.0)
-    assert found._put_off(entry) and found.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
+    assert (
+        found._put_off(entry)
+        and found.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
+    )
     entry.working = {"run": {"phase": "RollingBack"}}
     entry.put_off = None
     assert found._put_off(entry)
@@ -112,7 +115,9 @@ async def test_a_run_that_is_being_undone_waits_little() -> None:
 async def test_who_waits_for_a_connection_is_not_woken_by_its_annotations() -> None:
     found = reconciler(There())
     found._acting = True
-    entry = found.entries["shop", "web"] = TrackedRelease.of(of("web") | {"status": {"state": "Waiting"}})
+    entry = found.entries["shop", "web"] = TrackedRelease.of(
+        of("web") | {"status": {"state": "Waiting"}}
+    )
     added: list[Any] = []
     found.queue.add = lambda key, urgent=False: added.append(key)  # type: ignore[method-assign]
     found.links.used = lambda *place: None  # type: ignore[method-assign]
@@ -122,7 +127,9 @@ async def test_who_waits_for_a_connection_is_not_woken_by_its_annotations() -> N
     for _ in range(20):
         found.connection_event("MODIFIED", connection("hook") | {"more": "annotations"})
     assert added == [entry.key]
-    found.connection_event("MODIFIED", body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    found.connection_event(
+        "MODIFIED", body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    )
     assert len(added) == 2
     found.connection_event("MODIFIED", connection("hook", generation=2))
     assert len(added) == 3

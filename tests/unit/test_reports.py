@@ -1,4 +1,5 @@
-"""What a report makes of a Job's end: where it is looked for, and that it can make nothing better."""
+"""What a report makes of a Job's end: where it is looked for, and that it can make nothing
+better."""
 
 from __future__ import annotations
 
@@ -32,23 +33,34 @@ from gatewright.runtime.tracked import OperationState, TrackedRelease
 SAMPLES = Path(__file__).resolve().parents[1] / "contract" / "reports"
 PASSED = (SAMPLES / "playwright-passed.json").read_text()
 FAILED = (SAMPLES / "playwright-failed.json").read_text()
-FIRST = "1 of 10 tests failed, first: login.spec.ts › login › locks the account after five failures [slow]"
+FIRST = (
+    "1 of 10 tests failed, first: login.spec.ts › login › locks the account after five "
+    "failures [slow]"
+)
 VIEW = View("shop", "foco", "uid-1", 1, None, ReleaseStatus())
 SECRET = "canary-e41b-password"
 UIDS = itertools.count()
-BACKOFF = {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
+BACKOFF = {
+    "reason": "BackoffLimitExceeded",
+    "message": "Job has reached the specified backoff limit",
+}
 
 
 def operation(report: Mapping[str, Any] | None = None, **job: Any) -> Operation:
-    config = Job.model_validate({"image": "shop/smoke:1", "report": report or {"playwright": {}}, **job})
+    config = Job.model_validate(
+        {"image": "shop/smoke:1", "report": report or {"playwright": {}}, **job}
+    )
     return Operation("1.smoke.test.1-abc", "job", "job/foco-smoke", config)
 
 
 class Cluster:
-    """One Job, its pods, their logs and the Events about them; a log that is an exception is raised."""
+    """One Job, its pods, their logs and the Events about them; a log that is an exception is
+    raised."""
 
     def __init__(self, complete: bool = True, succeeded: int = 1) -> None:
-        condition = {"type": "Complete" if complete else "Failed", "status": "True"} | ({} if complete else BACKOFF)
+        condition = {"type": "Complete" if complete else "Failed", "status": "True"} | (
+            {} if complete else BACKOFF
+        )
         metadata = child_metadata(VIEW, "foco-smoke", operation().key) | {
             "resourceVersion": "1",
             "uid": f"job-{next(UIDS)}",
@@ -64,7 +76,9 @@ class Cluster:
         self.read: list[str] = []
         self.slow = 0.0
 
-    def pod(self, log: str | Exception = "", message: str = "", code: int = 0, age: int = 0, **spec: Any) -> Cluster:
+    def pod(
+        self, log: str | Exception = "", message: str = "", code: int = 0, age: int = 0, **spec: Any
+    ) -> Cluster:
         name = f"foco-smoke-{len(self.pods)}"
         ended = {"exitCode": code, "reason": "Error" if code else "Completed"} | (
             {"message": message} if message else {}
@@ -74,7 +88,9 @@ class Cluster:
             "name": name,
             "namespace": "shop",
             "creationTimestamp": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "ownerReferences": [{"kind": "Job", "uid": self.job["metadata"]["uid"], "controller": True}],
+            "ownerReferences": [
+                {"kind": "Job", "uid": self.job["metadata"]["uid"], "controller": True}
+            ],
         }
         self.pods.append(
             {
@@ -121,18 +137,24 @@ async def follow(cluster: Cluster, wanted: Operation | None = None) -> Progress:
     return await follow_job(cluster, VIEW, wanted or operation())  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The language
 
 
-@pytest.mark.parametrize("report", [{}, {"playwright": {}, "junit": {}}, {"tap": {}}, {"from": "Log"}])
+@pytest.mark.parametrize(
+    "report", [{}, {"playwright": {}, "junit": {}}, {"tap": {}}, {"from": "Log"}]
+)
 def test_exactly_one_format(report: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         JobReport.model_validate(report)
 
 
 def test_the_registry_has_every_format_of_the_language() -> None:
-    assert tuple(REPORTS) == REPORT_FORMATS == tuple(name for name in JobReport.model_fields if name != "from_")
+    assert (
+        tuple(REPORTS)
+        == REPORT_FORMATS
+        == tuple(name for name in JobReport.model_fields if name != "from_")
+    )
 
 
 def test_it_survives_being_pinned_and_expanded() -> None:
@@ -140,7 +162,11 @@ def test_it_survives_being_pinned_and_expanded() -> None:
     job = Job.model_validate(raw)
     pinned = job.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     assert pinned == raw
-    assert Job.model_validate(job.model_dump(mode="json", exclude_none=True)) == Job.model_validate(pinned) == job
+    assert (
+        Job.model_validate(job.model_dump(mode="json", exclude_none=True))
+        == Job.model_validate(pinned)
+        == job
+    )
 
 
 def test_logs_may_be_read_and_nothing_else_of_a_pod() -> None:
@@ -149,14 +175,20 @@ def test_logs_may_be_read_and_nothing_else_of_a_pod() -> None:
     assert verbs == {"get"}
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A Job that completed
 
 
 async def test_a_good_report_publishes_its_numbers() -> None:
     found = await follow(Cluster().pod(f"> npx playwright\n{PASSED}"))
     assert (found.state, found.message) == ("Succeeded", "Playwright report: 2 tests passed")
-    assert found.outputs == {"passed": "2", "failed": "0", "flaky": "0", "skipped": "0", "total": "2"}
+    assert found.outputs == {
+        "passed": "2",
+        "failed": "0",
+        "flaky": "0",
+        "skipped": "0",
+        "total": "2",
+    }
 
 
 async def test_a_bad_report_fails_although_the_exit_code_was_0() -> None:
@@ -168,17 +200,28 @@ async def test_a_bad_report_fails_although_the_exit_code_was_0() -> None:
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        ("", "is missing: there is none in the termination message or the last 1 MiB of the log of container job"),
+        (
+            "",
+            (
+                "is missing: there is none in the termination message or the last 1 MiB of the "
+                "log of container job"
+            ),
+        ),
         ("all good\n", "is missing"),
         (PASSED[:700], "is missing"),
         (PASSED.replace('"stats"', '"stat"'), "is not understood: stats is not an object"),
         (f"{PASSED}{'x' * 2**20}", "is missing"),
-        (Permanent("GET /log: 403 pods is forbidden"), "cannot be read: GET /log: 403 pods is forbidden"),
+        (
+            Permanent("GET /log: 403 pods is forbidden"),
+            "cannot be read: GET /log: 403 pods is forbidden",
+        ),
         (NotFound("GET /log: 404 not found"), "cannot be read: GET /log: 404 not found"),
     ],
     ids=["empty", "other", "cut", "changed", "too-far-above", "forbidden", "gone"],
 )
-async def test_a_report_that_is_not_there_or_not_readable_fails_it(log: str | Exception, words: str) -> None:
+async def test_a_report_that_is_not_there_or_not_readable_fails_it(
+    log: str | Exception, words: str
+) -> None:
     found = await follow(Cluster().pod(log))
     assert found.state == "Failed"
     assert f"its Playwright report {words}" in found.message
@@ -186,7 +229,9 @@ async def test_a_report_that_is_not_there_or_not_readable_fails_it(log: str | Ex
 
 async def test_from_says_the_only_place() -> None:
     cluster = Cluster().pod(PASSED, message=FAILED)
-    assert (await follow(cluster, operation({"playwright": {}, "from": "Log"}))).state == "Succeeded"
+    assert (
+        await follow(cluster, operation({"playwright": {}, "from": "Log"}))
+    ).state == "Succeeded"
     cluster = Cluster().pod(PASSED, message="{}")
     found = await follow(cluster, operation({"playwright": {}, "from": "TerminationMessage"}))
     assert "there is none in the termination message of container job" in found.message
@@ -210,12 +255,18 @@ async def test_a_termination_message_that_was_cut_is_no_report() -> None:
 async def test_outputs_of_the_container_stay_but_cannot_replace_those_of_the_report() -> None:
     said = json.dumps({"id": "b-1", "rows": 3, "failed": "none", "passed": "999"})
     found = await follow(Cluster().pod(PASSED, message=said))
-    assert (found.outputs["id"], found.outputs["rows"], found.outputs["passed"]) == ("b-1", "3", "2")
+    assert (found.outputs["id"], found.outputs["rows"], found.outputs["passed"]) == (
+        "b-1",
+        "3",
+        "2",
+    )
 
 
 async def test_the_container_that_a_person_would_mean() -> None:
     both = [{"name": "proxy"}, {"name": "tests"}]
-    cluster = Cluster().pod(PASSED, containers=both, metadata={"annotations": {job_pods.DEFAULT_CONTAINER: "tests"}})
+    cluster = Cluster().pod(
+        PASSED, containers=both, metadata={"annotations": {job_pods.DEFAULT_CONTAINER: "tests"}}
+    )
     assert (await follow(cluster)).state == "Succeeded"
     assert cluster.read == ["/api/v1/namespaces/shop/pods/foco-smoke-0/log?container=tests"]
 
@@ -255,14 +306,16 @@ async def test_without_a_report_nothing_has_changed() -> None:
     assert cluster.read == []
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A Job that failed
 
 
 async def test_a_failed_job_names_the_first_test_and_how_many() -> None:
     found = await follow(Cluster(complete=False).pod(FAILED, message=FAILED[-2000:], code=1))
     assert found.state == "Failed"
-    assert found.message.startswith(f"Playwright report: {FIRST}; job foco-smoke: BackoffLimitExceeded")
+    assert found.message.startswith(
+        f"Playwright report: {FIRST}; job foco-smoke: BackoffLimitExceeded"
+    )
     assert found.message.endswith("exit code 1")
 
 
@@ -275,7 +328,9 @@ async def test_the_log_of_a_failed_job_knows_more_than_its_message() -> None:
 async def test_a_failed_job_stays_failed_whatever_its_report_says() -> None:
     found = await follow(Cluster(complete=False).pod(PASSED, code=1))
     assert found.state == "Failed"
-    assert found.message.endswith("exit code 1; its Playwright report is good all the same: 2 tests passed")
+    assert found.message.endswith(
+        "exit code 1; its Playwright report is good all the same: 2 tests passed"
+    )
 
 
 async def test_the_exit_code_of_k6_is_explained() -> None:
@@ -297,11 +352,15 @@ async def test_the_output_of_tests_is_not_repeated() -> None:
 
 
 async def test_a_reason_given_on_purpose_is_told() -> None:
-    cluster = Cluster(complete=False).pod("", message='{"failed": "no\\nbrowser", "error": {"a": 1}}', code=3)
+    cluster = Cluster(complete=False).pod(
+        "", message='{"failed": "no\\nbrowser", "error": {"a": 1}}', code=3
+    )
     assert "; no browser; its Playwright report is missing" in (await follow(cluster)).message
 
 
-@pytest.mark.parametrize("problem", [Retryable("GET /log: 500 no route to host"), Permanent("GET /log: 400 gone")])
+@pytest.mark.parametrize(
+    "problem", [Retryable("GET /log: 500 no route to host"), Permanent("GET /log: 400 gone")]
+)
 async def test_a_failure_does_not_wait_for_a_log(problem: Exception) -> None:
     found = await follow(Cluster(complete=False).pod(problem, code=1))
     assert found.state == "Failed"
@@ -325,10 +384,12 @@ async def test_a_job_of_somebody_else_is_not_read() -> None:
 
 async def test_a_deadline_leaves_no_pod() -> None:
     found = await follow(Cluster(complete=False))
-    assert found.message.endswith("its Playwright report is missing: no pod is left whose container has run to its end")
+    assert found.message.endswith(
+        "its Playwright report is missing: no pod is left whose container has run to its end"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A log that cannot be read now
 
 
@@ -341,7 +402,9 @@ async def test_a_log_that_cannot_be_read_now_is_asked_for_again() -> None:
     assert (await follow(cluster)).state == "Succeeded"
 
 
-async def test_a_log_that_can_never_be_read_fails_it_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_can_never_be_read_fails_it_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """By the clock of everything that is stuck: looked at again and again, then failed."""
     clock = [1000.0]
     monkeypatch.setattr(observe.time, "monotonic", lambda: clock[0])

@@ -1,4 +1,5 @@
-"""docs/runbook-coverage.md: every path in it exists in the sample, and no line of the runbook is missing."""
+"""docs/runbook-coverage.md: every path in it exists in the sample, and no line of the runbook is
+missing."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ SAMPLE = ROOT / "manifests/samples/foco-vercel.yaml"
 REASONS = ("Built in: ", "In the build: ", "People: ")
 LINES = 313
 DIGEST = "18d2164ae73c67ff"
-"""Of the runbook's lines as the page has them: a line that is dropped is missed, also where the runbook is not at hand."""
+"""Of the runbook's lines as the page has them: a line that is dropped is missed, also where the
+runbook is not at hand."""
 PART = re.compile(r"(?P<name>[A-Za-z_]+)?(?:\[(?P<item>[^\]]+)\])?\.?")
 
 
@@ -47,7 +49,9 @@ def rows() -> list[Row]:
             heading = text.removeprefix("### ")
         if not heading or not text.startswith("| ") or text.startswith("| Runbook |"):
             continue
-        line, paths, note = (cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", text)[1:-1])
+        line, paths, note = (
+            cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", text)[1:-1]
+        )
         found.append(Row(heading, plain(line), tuple(re.findall(r"`([^`]+)`", paths)), note))
     return found
 
@@ -104,7 +108,11 @@ def test_the_sample_is_valid() -> None:
     found = dict(specs())
     spec = ReleaseSpec.model_validate(found.pop(""))
     assert [*spec_problems(spec), *pinned_spec.find_problems(spec)] == []
-    assert {name: connection_problems(other) for name, other in found.items() if connection_problems(other)} == {}
+    assert {
+        name: connection_problems(other)
+        for name, other in found.items()
+        if connection_problems(other)
+    } == {}
 
 
 @pytest.mark.parametrize("heading", sorted({row.heading for row in rows()}))
@@ -129,7 +137,8 @@ def test_few_lines_have_no_path() -> None:
 
 
 def test_each_stage_check_and_notice_of_the_sample_is_on_the_page() -> None:
-    """What the runbook does not ask for has no place in the sample, but for what its own steps need."""
+    """What the runbook does not ask for has no place in the sample, but for what its own steps
+    need."""
     said = "\n".join(path for row in rows() for path in row.paths)
     spec = specs()[""]
     wanted = {f"spec.preflight[{item['name']}]" for item in spec["preflight"]}
@@ -137,7 +146,10 @@ def test_each_stage_check_and_notice_of_the_sample_is_on_the_page() -> None:
     wanted |= {f"spec.followUps[{item['name']}]" for item in spec["followUps"]}
     for stage in spec["stages"]:
         for kind in ("steps", "gates"):
-            wanted |= {f"spec.stages[{stage['name']}].{kind}[{item['name']}]" for item in stage.get(kind, [])}
+            wanted |= {
+                f"spec.stages[{stage['name']}].{kind}[{item['name']}]"
+                for item in stage.get(kind, [])
+            }
     silent = {path for path in wanted if path not in said}
     own = {"point", "mark", "env-vars", "openai-key"}
     assert {path for path in silent if path.rpartition("[")[2].rstrip("]") not in own} == set()
@@ -147,7 +159,9 @@ def test_no_line_was_dropped() -> None:
     lines = [f"{row.heading}: {row.line}" for row in rows()]
     assert len(set(lines)) == len(lines), "a line stands twice"
     found = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
-    assert (len(lines), found) == (LINES, DIGEST), "has the runbook changed? then these two have, too"
+    assert (len(lines), found) == (LINES, DIGEST), (
+        "has the runbook changed? then these two have, too"
+    )
 
 
 # --- with the runbook at hand
@@ -170,7 +184,12 @@ def lines_of(text: str) -> Iterator[tuple[str, str]]:
             section, heading = raw[3:], ""
         elif not fenced and raw.startswith("### "):
             heading = raw[4:]
-        elif line and line != "---" and heading not in ("", "Revision History") and not raw.startswith("#### "):
+        elif (
+            line
+            and line != "---"
+            and heading not in ("", "Revision History")
+            and not raw.startswith("#### ")
+        ):
             said = _said(line, fenced, section)
             if said:
                 yield heading, plain(said)

@@ -1,4 +1,5 @@
-"""Measuring: whose answer a gate takes, what an edit does to its window, and how late an answer may be."""
+"""Measuring: whose answer a gate takes, what an edit does to its window, and how late an answer may
+be."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class Asked:
         await asyncio.sleep(self.takes)
         return Answer(self.value)
 
-    async def history(self, config: Any, link: OpenConnection, start: float, end: float, step: float) -> list[Any]:
+    async def history(
+        self, config: Any, link: OpenConnection, start: float, end: float, step: float
+    ) -> list[Any]:
         return []
 
 
@@ -59,7 +62,9 @@ class Links:
     def __init__(self) -> None:
         self.only = "main"
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> OpenConnection:
+    async def open(
+        self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
+    ) -> OpenConnection:
         own = pinned[kind, name or ""][0] if (kind, name or "") in pinned else name or self.only
         return OpenConnection(own, own, None, 5.0)
 
@@ -75,7 +80,10 @@ class Room:
         self.told: list[Key] = []
         self.pins: dict[Key, Pins] = {}
         self.sampler = Sampler(
-            self.links, lambda key, urgent: self.told.append(key), lambda key: self.pins.get(key, {}), fastest
+            self.links,
+            lambda key, urgent: self.told.append(key),
+            lambda key: self.pins.get(key, {}),
+            fastest,
         )  # type: ignore[arg-type]
 
     def state(self, key: Key) -> str:
@@ -107,7 +115,9 @@ async def room() -> AsyncIterator[Room]:
     await found.sampler.close()
 
 
-async def test_releases_that_pinned_different_connections_do_not_share_an_answer(gate: Asked, room: Room) -> None:
+async def test_releases_that_pinned_different_connections_do_not_share_an_answer(
+    gate: Asked, room: Room
+) -> None:
     room.pins = {ONE: {("fake", ""): Pin("main", "u1")}, TWO: {("fake", ""): Pin("other", "u2")}}
     for key in (ONE, TWO):
         room.sampler.watch(key, [asked()])
@@ -160,7 +170,9 @@ async def test_an_implied_connection_stays_the_pinned_one(gate: Asked, room: Roo
     ],
     ids=["query", "max", "for", "failureThreshold", "holdFor", "onError"],
 )
-async def test_a_changed_measure_begins_a_new_window(gate: Asked, room: Room, edited: Measure) -> None:
+async def test_a_changed_measure_begins_a_new_window(
+    gate: Asked, room: Room, edited: Measure
+) -> None:
     gate.value = 5.0
     room.sampler.watch(ONE, [asked()])
     await room.until(lambda: room.state(ONE) == "Failed")
@@ -259,13 +271,29 @@ async def test_too_many_checks_are_measured_less_often_and_none_of_them_is_taken
     room = Room()
     room.sampler = Sampler(room.links, lambda key, urgent: room.told.append(key), rate=100.0)  # type: ignore[arg-type]
     noisy = [
-        measure_at(f"1/guards/g{number}/0", Check.model_validate(
-            {"name": f"g{number}", "max": "1", "interval": "1s", "fake": {"query": f"q{number}"}}), None, {})
+        measure_at(
+            f"1/guards/g{number}/0",
+            Check.model_validate(
+                {
+                    "name": f"g{number}",
+                    "max": "1",
+                    "interval": "1s",
+                    "fake": {"query": f"q{number}"},
+                }
+            ),
+            None,
+            {},
+        )
         for number in range(400)
-    ]  # fmt: skip
+    ]
     room.sampler.watch(("noisy", "one"), noisy)
     room.sampler.watch(("shop", "one"), [asked({"query": "shop"}, interval="1s")])
-    await room.until(lambda: {found.state for found in room.sampler.verdicts(("noisy", "one")).values()} == {"Passing"})
+    await room.until(
+        lambda: (
+            {found.state for found in room.sampler.verdicts(("noisy", "one")).values()}
+            == {"Passing"}
+        )
+    )
     before = len(gate.asked)
     held = set()
     began = time.monotonic()
@@ -282,7 +310,9 @@ async def test_too_many_checks_are_measured_less_often_and_none_of_them_is_taken
     await room.sampler.close()
 
 
-async def test_a_long_answer_counts_for_as_many_measurements_as_it_costs(gate: Asked, room: Room) -> None:
+async def test_a_long_answer_counts_for_as_many_measurements_as_it_costs(
+    gate: Asked, room: Room
+) -> None:
     room.sampler._budget.rate = 10.0
     gate.size = 1024 * 1024
     room.sampler.watch(ONE, [asked(interval="1s")])
@@ -297,10 +327,21 @@ async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:
     room = Room()
     gate.takes = 60.0
     many = [
-        measure_at(f"1/guards/g{number}/0", Check.model_validate(
-            {"name": f"g{number}", "max": "1", "interval": "1h", "fake": {"query": f"q{number}", "connection": f"c{number}"}}
-        ), None, {}) for number in range(60)
-    ]  # fmt: skip
+        measure_at(
+            f"1/guards/g{number}/0",
+            Check.model_validate(
+                {
+                    "name": f"g{number}",
+                    "max": "1",
+                    "interval": "1h",
+                    "fake": {"query": f"q{number}", "connection": f"c{number}"},
+                }
+            ),
+            None,
+            {},
+        )
+        for number in range(60)
+    ]
     room.sampler.watch(("noisy", "one"), many)
     await room.until(lambda: len(gate.asked) >= sampler.MAX_PER_NAMESPACE)
     room.sampler.watch(("shop", "one"), [asked()])
@@ -327,7 +368,8 @@ async def test_an_answer_that_nobody_can_make_anything_of_is_not_the_last_one(
 
 
 async def test_checks_of_releases_that_are_gone_are_not_remembered(gate: Asked, room: Room) -> None:
-    room.sampler.watch(ONE, [asked()])  # due before all the others, which therefore never come to the top of the heap
+    # Due before all the others, which therefore never come to the top of the heap.
+    room.sampler.watch(ONE, [asked()])
     await room.until(lambda: room.state(ONE) == "Passing")
     for number in range(400):
         key = ("noisy", str(number))

@@ -30,7 +30,9 @@ def test_every_line_of_the_threat_model_says_who_may_and_may_not_and_why() -> No
     assert header == ["Who", "may", "may not", "why"]
     assert [row for row in rows if len(row) != 4 or not all(row[1:])] == []
     short = {row[0] for row in _rows(SECURITY.read_text()) if len(row) == 3 and row[0] != "Who"}
-    assert len(short) == len([row for row in rows if row[0]]), "SECURITY.md sums up each of those who are named"
+    assert len(short) == len([row for row in rows if row[0]]), (
+        "SECURITY.md sums up each of those who are named"
+    )
 
 
 def test_the_threat_model_names_every_policy_and_only_modules_that_there_are() -> None:
@@ -44,7 +46,9 @@ def test_the_threat_model_names_every_policy_and_only_modules_that_there_are() -
     assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
 
 
-@pytest.mark.parametrize("page", ["SECURITY.md", "README.md", "docs/security.md", "docs/operations.md"])
+@pytest.mark.parametrize(
+    "page", ["SECURITY.md", "README.md", "docs/security.md", "docs/operations.md"]
+)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
@@ -53,4 +57,6 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
         assert other.exists(), target
         if place:
             titles = re.findall(r"^#+ (.+)$", other.read_text(), re.MULTILINE)
-            assert place in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+            assert place in {
+                re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles
+            }, target

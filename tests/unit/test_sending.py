@@ -1,6 +1,7 @@
 """Sending: in order, each Connection by itself, again and again, and never for a pass to wait for.
 
-Nothing here sleeps for a fixed time: a test waits for what it expects to happen, and time between tries is set to nothing.
+Nothing here sleeps for a fixed time: a test waits for what it expects to happen, and time between
+tries is set to nothing.
 """
 
 from __future__ import annotations
@@ -45,10 +46,13 @@ class Scripted:
     connection: ClassVar[str] = "webhook"
     sent: list[tuple[str, Message, str | None]] = field(default_factory=list)
     answers: dict[str, list[Any]] = field(default_factory=dict)
-    """By connection: errors and handles, the first first; delivered without a handle where there are none left."""
+    """By connection: errors and handles, the first first; delivered without a handle where there
+    are none left."""
     hanging: set[str] = field(default_factory=set)
 
-    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
+    async def send(
+        self, config: Any, link: OpenConnection, message: Message, handle: str | None
+    ) -> str | None:
         self.sent.append((link.name, message, handle))
         if link.name in self.hanging:
             await asyncio.Event().wait()
@@ -92,11 +96,19 @@ class Room:
             self.entries[key].deliveries[notice] = delivery
 
     def release(
-        self, *events: str, name: str = "web", to: tuple[str, ...] = ("",), at: datetime | None = None, **changes: Any
+        self,
+        *events: str,
+        name: str = "web",
+        to: tuple[str, ...] = ("",),
+        at: datetime | None = None,
+        **changes: Any,
     ) -> TrackedRelease:
         """A Release as the API server holds it, with these notices for these Connections."""
         raw = spec(
-            notify=[{"events": list(events) or ["Started"], "webhook": {"connection": c} if c else {}} for c in to]
+            notify=[
+                {"events": list(events) or ["Started"], "webhook": {"connection": c} if c else {}}
+                for c in to
+            ]
         )
         parsed, problems = spec_of(raw)
         assert parsed is not None and not problems, problems
@@ -105,7 +117,9 @@ class Room:
         now = format_time(at or datetime.now(UTC))
         who = [channel_of(entry) for entry in parsed.notify]
         status.notices = [Notification(id=f"1.{event}", at=now, to=who) for event in events]
-        status.threads = [Thread(run=1, to=who[0], handle=changes["handle"])] if "handle" in changes else []
+        status.threads = (
+            [Thread(run=1, to=who[0], handle=changes["handle"])] if "handle" in changes else []
+        )
         obj = {
             "metadata": {
                 "namespace": "shop",
@@ -126,7 +140,14 @@ class Room:
         """The next write: what was delivered is out of the status."""
         status = dict(entry.persisted)
         left = [
-            {**item, "to": [channel for channel in item["to"] if (item["id"], channel) not in entry.deliveries]}
+            {
+                **item,
+                "to": [
+                    channel
+                    for channel in item["to"]
+                    if (item["id"], channel) not in entry.deliveries
+                ],
+            }
             for item in status.pop("notices", [])
         ]
         held = [item for item in left if item["to"]]
@@ -214,8 +235,13 @@ async def test_whoever_refused_says_when_to_come_back(room: Room):
     room.notices.take(room.release("Started"))
     room.notices.take(room.release("Started", name="other"))
     await room.until(lambda: len(room.told) == 1)
-    assert room.told[0][0] == "1.Started" and len(room.notifier.sent) == 2 and len(room.notices) == 1
-    assert {message.thread.split("/")[1] for _, message, _ in room.notifier.sent} == {"web", "other"}
+    assert (
+        room.told[0][0] == "1.Started" and len(room.notifier.sent) == 2 and len(room.notices) == 1
+    )
+    assert {message.thread.split("/")[1] for _, message, _ in room.notifier.sent} == {
+        "web",
+        "other",
+    }
 
 
 async def test_a_release_that_waits_does_not_hold_up_another_on_the_same_connection(room: Room):
@@ -226,26 +252,41 @@ async def test_a_release_that_waits_does_not_hold_up_another_on_the_same_connect
     await room.until(lambda: len(room.notifier.sent) == 1)
     room.notices.take(room.release("Started", "Completed", name="other"))
     await room.until(lambda: len(room.told) == 2)
-    assert [message.thread.split("/")[1] for _, message, _ in room.notifier.sent] == ["web", "other", "other"]
+    assert [message.thread.split("/")[1] for _, message, _ in room.notifier.sent] == [
+        "web",
+        "other",
+        "other",
+    ]
 
 
 async def test_a_receiver_that_hangs_holds_up_its_own_connection_alone(room: Room):
     room.notifier.hanging = {"slow"}
     room.notices.take(room.release("Started", "Completed", to=("slow", "fast")))
     await room.until(lambda: len(room.told) == 2)
-    assert room.notifier.events("fast") == ["Started", "Completed"] and room.notifier.events("slow") == ["Started"]
+    assert room.notifier.events("fast") == ["Started", "Completed"] and room.notifier.events(
+        "slow"
+    ) == ["Started"]
 
 
-async def test_a_receiver_that_hangs_is_given_up_for_now_after_its_time(room: Room, monkeypatch: pytest.MonkeyPatch):
+async def test_a_receiver_that_hangs_is_given_up_for_now_after_its_time(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(notifications, "SEND_GRACE_S", 0.0)
     room.notifier.hanging = {"only"}
     room.notices.take(room.release("Started"))
     await room.until(lambda: len(room.notifier.sent) == 2)
-    assert [message.again for _, message, _ in room.notifier.sent] == [False, True] and room.told == []
+    assert [message.again for _, message, _ in room.notifier.sent] == [
+        False,
+        True,
+    ] and room.told == []
 
 
-@pytest.mark.parametrize("name, words", [("only", "channel_not_found"), ("missing", "no webhook Connection")])
-async def test_what_asking_again_cannot_help_is_given_up_and_said(room: Room, name: str, words: str):
+@pytest.mark.parametrize(
+    "name, words", [("only", "channel_not_found"), ("missing", "no webhook Connection")]
+)
+async def test_what_asking_again_cannot_help_is_given_up_and_said(
+    room: Room, name: str, words: str
+):
     room.notifier.answers = {name: [Permanent("channel_not_found")]}
     room.notices.take(room.release("Started", "Completed", to=(name,)))
     await room.until(lambda: len(room.told) == 2)
@@ -278,7 +319,8 @@ async def test_a_crash_between_a_delivery_and_its_record_leads_to_one_more(room:
     entry = room.release("Started")
     room.notices.take(entry)
     await room.until(lambda: len(room.told) == 1)
-    await room.notices.close()  # the status has not been written: whoever comes next reads it as it was
+    # The status has not been written: whoever comes next reads it as it was.
+    await room.notices.close()
     entry.deliveries.clear()
     room.notices.resume(entry.obj)
     room.notices.take(entry)
@@ -323,7 +365,10 @@ async def test_references_are_put_in(room: Room):
     raw = json.loads(entry._spec.text)
     raw["vars"] = {"team": "blue"}
     raw["notify"] = [{"events": ["Started"], "webhook": {"connection": "$(vars.team)"}}]
-    entry._spec, entry._parsed = written_spec_of({"metadata": entry.obj["metadata"], "spec": raw}), None
+    entry._spec, entry._parsed = (
+        written_spec_of({"metadata": entry.obj["metadata"], "spec": raw}),
+        None,
+    )
     parsed, _ = spec_of(raw)
     assert parsed is not None
     entry.persisted["notices"][0]["to"] = [channel_of(parsed.notify[0])]

@@ -53,7 +53,9 @@ def refused(*places: str) -> list[str]:
 
 ALL = ("10.1.1.1", "10.2.2.2", "fd00::2", "10.3.3.3", "10.4.4.4")
 SLICES = {"endpoints": [{"addresses": ["10.2.2.2", "fd00::2"]}, {"addresses": None}]}
-ANSWERING = {"serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "10.3.3.3:6443"}]}
+ANSWERING = {
+    "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "10.3.3.3:6443"}]
+}
 
 
 async def test_all_endpoints_and_the_host_of_the_kubeconfig() -> None:
@@ -73,10 +75,15 @@ async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
             assert await looking.look() == api_servers.LOOKUP_INTERVAL_S
     assert refused(*ALL) == ["10.1.1.1", "10.3.3.3"]
     (record,) = caplog.records
-    assert str(error) in record.getMessage() and "EndpointSlice kubernetes in namespace default" in record.getMessage()
+    assert (
+        str(error) in record.getMessage()
+        and "EndpointSlice kubernetes in namespace default" in record.getMessage()
+    )
 
 
-async def test_what_is_known_stays_known_while_nothing_can_be_read(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_known_stays_known_while_nothing_can_be_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     api = Api(slices=SLICES)
     looking = ApiServers(api)  # type: ignore[arg-type]
     await looking.look()
@@ -90,7 +97,8 @@ async def test_what_is_known_stays_known_while_nothing_can_be_read(caplog: pytes
 
 GATEWAY = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t0100F40A\t0003\neth0\t0000F40A\t00000000\t0001\n"
 GATEWAY6 = (
-    f"{'0' * 32} 00 {'0' * 32} 00 fd000000000000000000000000000001 00000400 00000001 00000000 00000003 eth0\n"
+    f"{'0' * 32} 00 {'0' * 32} 00 fd000000000000000000000000000001 00000400 00000001 "
+    "00000000 00000003 eth0\n"
     f"fd00{'0' * 28} 40 {'0' * 32} 00 {'0' * 32} 00000100 00000001 00000000 00000001 eth0\n"
     f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} ffffffff 00000001 00000000 00200200 lo\n"
 )
@@ -110,7 +118,8 @@ def at(port: int, *hosts: str) -> list[str]:
 async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Minikube's API server listens at 8443 on all addresses of the only node; so does many an honest Service elsewhere."""
+    """Minikube's API server listens at 8443 on all addresses of the only node; so does many an
+    honest Service elsewhere."""
     monkeypatch.setenv("GATEWRIGHT_NODE_ADDRESS", "10.5.5.5, fd00::5")
     (tmp_path / "route").write_text(GATEWAY)
     (tmp_path / "route6").write_text(GATEWAY6)
@@ -127,17 +136,25 @@ async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
         assert at(443, "10.5.5.5", "10.244.0.1") == at(30080, "10.5.5.5") == []
 
 
-async def test_where_routes_cannot_be_read_the_rest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_where_routes_cannot_be_read_the_rest_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("GATEWRIGHT_NODE_ADDRESS", raising=False)
     for name in ("ROUTE_TABLE", "ROUTE_TABLE6"):
         monkeypatch.setattr(api_servers, name, tmp_path / "missing")
     assert api_servers.own_node_addresses() == []
     await ApiServers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
-    assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"] and at(10250, "10.0.0.7") == ["10.0.0.7"]
+    assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"] and at(10250, "10.0.0.7") == [
+        "10.0.0.7"
+    ]
 
 
 def _answering_at(port: int) -> dict[str, Any]:
-    return {"serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": f"10.3.3.3:{port}"}]}
+    return {
+        "serverAddressByClientCIDRs": [
+            {"clientCIDR": "0.0.0.0/0", "serverAddress": f"10.3.3.3:{port}"}
+        ]
+    }
 
 
 @pytest.mark.parametrize("host", ["", "https://", "not a url", "https://[::1", "https://$$$"])
@@ -151,10 +168,18 @@ async def test_a_host_that_is_none_is_left_out(host: str) -> None:
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--refuse-address", "10.0.0.0/33"], '--refuse-address: "10.0.0.0/33" is neither a host name nor an address'),
+        (
+            ["--refuse-address", "10.0.0.0/33"],
+            '--refuse-address: "10.0.0.0/33" is neither a host name nor an address',
+        ),
         (["--allow-address", "shop_1=10.0.0.1"], '"shop_1" is no name of a namespace'),
         (
-            ["--allow-address", "shop=10.2.0.0/16,a.example", "--refuse-address", "shop=10.2.0.0/16"],
+            [
+                "--allow-address",
+                "shop=10.2.0.0/16,a.example",
+                "--refuse-address",
+                "shop=10.2.0.0/16",
+            ],
             "--allow-address and --refuse-address both name shop=10.2.0.0/16; take it out of one",
         ),
     ],

@@ -43,7 +43,13 @@ def named(kind: str, number: int, longest: int) -> str:
 
 
 def large(
-    stages: int, steps: int, gates: int, compensations: int, targets: int, name: int, checks: int = 20
+    stages: int,
+    steps: int,
+    gates: int,
+    compensations: int,
+    targets: int,
+    name: int,
+    checks: int = 20,
 ) -> ReleaseSpec:
     """A spec of these sizes, with names of this length."""
     deploy = {"deploy": {"targets": [named("t", number, name) for number in range(targets)]}}
@@ -55,7 +61,11 @@ def large(
         targets=[
             {
                 "name": named("t", number, name),
-                "workload": {"kind": "Deployment", "name": f"w{number}", "images": {"app": "a:$(version)"}},
+                "workload": {
+                    "kind": "Deployment",
+                    "name": f"w{number}",
+                    "images": {"app": "a:$(version)"},
+                },
             }
             for number in range(targets)
         ],
@@ -69,7 +79,8 @@ def large(
                 "rollback": {
                     "reach": "Release",
                     "steps": [
-                        {"name": named("u", number, name), "job": {"image": "i"}} for number in range(compensations)
+                        {"name": named("u", number, name), "job": {"image": "i"}}
+                        for number in range(compensations)
                     ],
                 },
             }
@@ -86,80 +97,153 @@ def full(wanted: ReleaseSpec, current: int, words: str, others: int) -> ReleaseS
 
     def row(name: str) -> GateStatus:
         return GateStatus(
-            name=name, state="Breaching", value="1.234567%", limit="at most 1%", margin="-0.234567%", since=NOW,
+            name=name,
+            state="Breaching",
+            value="1.234567%",
+            limit="at most 1%",
+            margin="-0.234567%",
+            since=NOW,
             message=words[:1024],
-        )  # fmt: skip
+        )
 
     found, journal, undo = [], [], []
     for index, stage in enumerate(wanted.stages):
         over = index < current
         steps = [
             StepStatus(
-                name=step.name, state="Succeeded", attempt=2, key=f"1.{stage.name}.{step.name}.2-abcdef", startedAt=NOW,
-                finishedAt=NOW, message=words[:1024],
+                name=step.name,
+                state="Succeeded",
+                attempt=2,
+                key=f"1.{stage.name}.{step.name}.2-abcdef",
+                startedAt=NOW,
+                finishedAt=NOW,
+                message=words[:1024],
             )
             for step in stage.steps
-        ]  # fmt: skip
+        ]
         found.append(
             StageStatus(
-                name=stage.name, state="Passed" if over else "Failed" if index == current else "Pending",
-                startedAt=NOW, finishedAt=NOW, message=words[:1024],
-                steps=steps if index <= current else [StepStatus(name=one.name, state="Pending") for one in stage.steps],
+                name=stage.name,
+                state="Passed" if over else "Failed" if index == current else "Pending",
+                startedAt=NOW,
+                finishedAt=NOW,
+                message=words[:1024],
+                steps=steps
+                if index <= current
+                else [StepStatus(name=one.name, state="Pending") for one in stage.steps],
                 gates=[row(gate.name) for gate in stage.gates]
                 if index <= current
                 else [GateStatus(name=gate.name, state="Unknown") for gate in stage.gates],
             )
-        )  # fmt: skip
-        subjects = [f"target/{target}" for target in (stage.steps[0].deploy.targets if stage.steps else [])]
+        )
+        subjects = [
+            f"target/{target}" for target in (stage.steps[0].deploy.targets if stage.steps else [])
+        ]
         for step in [] if index > current else stage.steps[:1] if over else stage.steps:
             key = f"1.{stage.name}.{step.name}.2-abcdef"
             journal += [
-                JournalEntry(key=key, stage=stage.name, step=step.name, subject=subject) for subject in subjects
+                JournalEntry(key=key, stage=stage.name, step=step.name, subject=subject)
+                for subject in subjects
             ]
-        for subject in [*(subjects if index == current else []), *(f"step/{one.name}" for one in stage.rollback.steps)]:
+        for subject in [
+            *(subjects if index == current else []),
+            *(f"step/{one.name}" for one in stage.rollback.steps),
+        ]:
             undo.append(
                 Undo(
-                    kind="Compensate" if subject.startswith("step") else "Restore", stage=stage.name, subject=subject,
-                    state="Running", key=f"1.rollback.{stage.name}.{subject.partition('/')[2]}.200.2-abcdef",
-                    message=words[:1024], startedAt=NOW, due=NOW,
+                    kind="Compensate" if subject.startswith("step") else "Restore",
+                    stage=stage.name,
+                    subject=subject,
+                    state="Running",
+                    key=f"1.rollback.{stage.name}.{subject.partition('/')[2]}.200.2-abcdef",
+                    message=words[:1024],
+                    startedAt=NOW,
+                    due=NOW,
                 )
-            )  # fmt: skip
+            )
     steps_ = [step for stage in found for step in stage.steps]
     if steps_:
         steps_[0].outputs = {
-            f"o{number}": "o" * outputs.MOST_OUTPUT_CHARS for number in range(outputs.MOST_NAMED_BYTES // 1000)
+            f"o{number}": "o" * outputs.MOST_OUTPUT_CHARS
+            for number in range(outputs.MOST_NAMED_BYTES // 1000)
         }
     verify = [row(check.name) for check in wanted.rollback.verify]
     run = Run(
-        id=100, version="v" * 63, phase="RollingBack", generation=100, revision="r" * 63, bodyHash="h" * 16,
-        startedAt=NOW, stages=found, journal=journal, plan=[words[:320]] * 100, people=[words[:1024]] * 20,
-        preflight=[row(check.name) for check in wanted.preflight], guards=[row(check.name) for check in wanted.guards],
+        id=100,
+        version="v" * 63,
+        phase="RollingBack",
+        generation=100,
+        revision="r" * 63,
+        bodyHash="h" * 16,
+        startedAt=NOW,
+        stages=found,
+        journal=journal,
+        plan=[words[:320]] * 100,
+        people=[words[:1024]] * 20,
+        preflight=[row(check.name) for check in wanted.preflight],
+        guards=[row(check.name) for check in wanted.guards],
         availability=[row(target.name) for target in wanted.targets],
         differences=[
-            Difference(subject=f"target/{target.name}", message=words[:1024], since=NOW) for target in wanted.targets
+            Difference(subject=f"target/{target.name}", message=words[:1024], since=NOW)
+            for target in wanted.targets
         ],
-        rollback=Rollback(cause="Gate", reason=words[:1024], startedAt=NOW, undo=undo, verify=verify),
-    )  # fmt: skip
+        rollback=Rollback(
+            cause="Gate", reason=words[:1024], startedAt=NOW, undo=undo, verify=verify
+        ),
+    )
     past = Past(
-        id=1, version="v" * 63, outcome="RolledBack", startedAt=NOW, finishedAt=NOW, reason=words[:1024],
-        people=[words[:1024]] * 20, revision="r" * 63,
-    )  # fmt: skip
+        id=1,
+        version="v" * 63,
+        outcome="RolledBack",
+        startedAt=NOW,
+        finishedAt=NOW,
+        reason=words[:1024],
+        people=[words[:1024]] * 20,
+        revision="r" * 63,
+    )
     answered = Answered(
-        uid="u" * 36, name="i" * 63, action="Approve", by="p" * 100, result="Accepted", message=words[:1024], at=NOW
+        uid="u" * 36,
+        name="i" * 63,
+        action="Approve",
+        by="p" * 100,
+        result="Accepted",
+        message=words[:1024],
+        at=NOW,
     )
     follow_up = FollowUpStatus(
-        run=1, version="v" * 63, name="f" * 40, state="Done", dueAt=NOW, since=NOW, message=words[:1024]
+        run=1,
+        version="v" * 63,
+        name="f" * 40,
+        state="Done",
+        dueAt=NOW,
+        since=NOW,
+        message=words[:1024],
     )
     condition = Condition(
-        type="Ready", status="False", reason="RollingBack", message=words[:1024], lastTransitionTime=NOW
+        type="Ready",
+        status="False",
+        reason="RollingBack",
+        message=words[:1024],
+        lastTransitionTime=NOW,
     )
     return ReleaseStatus(
-        run=run, message=words[:1024], waitingFor=WaitingFor(message=words[:1024], since=NOW), conditions=[condition] * 8,
-        history=[past] * min(others, 10), interventions=[answered] * others, followUps=[follow_up] * others,
-        notices=[Notification(id=f"1.StagePassed.{'s' * 40}.1", at=NOW, text=words[:1024], to=["slack-1a2b3c"])] * (3 * others),
+        run=run,
+        message=words[:1024],
+        waitingFor=WaitingFor(message=words[:1024], since=NOW),
+        conditions=[condition] * 8,
+        history=[past] * min(others, 10),
+        interventions=[answered] * others,
+        followUps=[follow_up] * others,
+        notices=[
+            Notification(
+                id=f"1.StagePassed.{'s' * 40}.1", at=NOW, text=words[:1024], to=["slack-1a2b3c"]
+            )
+        ]
+        * (3 * others),
         threads=[Thread(run=1, to="slack-1a2b3c", handle="C0123456789/1700000000.000000")] * others,
-        rejected=[Rejected(version="v" * 63, reason=words[:1024], gate="g" * 40, at=NOW)] * min(others, 10),
-    ).model_copy(deep=True)  # fmt: skip
+        rejected=[Rejected(version="v" * 63, reason=words[:1024], gate="g" * 40, at=NOW)]
+        * min(others, 10),
+    ).model_copy(deep=True)
 
 
 def written(status: ReleaseStatus) -> int:
@@ -169,13 +253,20 @@ def written(status: ReleaseStatus) -> int:
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     sizes=st.tuples(
-        st.integers(1, 20), st.integers(1, 20), st.integers(0, 20), st.integers(0, 10), st.integers(1, 10), st.integers(4, 40)
+        st.integers(1, 20),
+        st.integers(1, 20),
+        st.integers(0, 20),
+        st.integers(0, 10),
+        st.integers(1, 10),
+        st.integers(4, 40),
     ),
     current=st.integers(0, 19),
     words=st.sampled_from(["", "x" * 400, "x" * 1024, "\U0001f525" * 1024, '"\\\n' * 341]),
     others=st.sampled_from([0, 20]),
-)  # fmt: skip
-def test_a_status_fits_at_every_size(sizes: tuple[int, ...], current: int, words: str, others: int) -> None:
+)
+def test_a_status_fits_at_every_size(
+    sizes: tuple[int, ...], current: int, words: str, others: int
+) -> None:
     wanted = large(*sizes)
     if size.find_problem(wanted) is not None:
         return
@@ -198,7 +289,11 @@ def test_twenty_stages_of_twenty_gates_fit(words: str) -> None:
 
 
 def test_a_spec_whose_rows_alone_would_not_fit_is_refused_before_it_starts() -> None:
-    found = [text for text in pinned_spec.find_problems(large(20, 10, 14, 1, 10, 40)) if "100 KiB" in text]
+    found = [
+        text
+        for text in pinned_spec.find_problems(large(20, 10, 14, 1, 10, 40))
+        if "100 KiB" in text
+    ]
     assert len(found) == 1
     assert found[0].startswith("spec.stages: 20 stages with 220 steps and 280 gates are too many")
 

@@ -36,7 +36,9 @@ def paused_behind_a_failed_one() -> World:
     lax = spec()
     lax["stages"][0] |= {"onFailure": "Continue"}
     lax["stages"][1] |= {"onFailure": "Pause"}
-    world = World(spec=lax, jobs={"migrate": Progress("Failed", "exit code 1")}, gates={"errors": "Failed"}).settle()
+    world = World(
+        spec=lax, jobs={"migrate": Progress("Failed", "exit code 1")}, gates={"errors": "Failed"}
+    ).settle()
     assert world.status.state == "Paused"
     return world
 
@@ -73,8 +75,13 @@ def test_a_silent_guard_does_not_keep_the_next_version_away():
     world.later(10)
     world.ask("3.0").settle()
     past = world.status.history[0]
-    assert past.outcome == "Promoted" and "not watched to its end: guard rate: no data" in past.reason
-    assert "not watched to its end" in world.status.lastGood.caveat and world.status.run.version == "3.0"
+    assert (
+        past.outcome == "Promoted" and "not watched to its end: guard rate: no data" in past.reason
+    )
+    assert (
+        "not watched to its end" in world.status.lastGood.caveat
+        and world.status.run.version == "3.0"
+    )
 
 
 def test_a_silent_guard_pauses_the_stages_and_a_person_lets_them_go_on():
@@ -85,7 +92,9 @@ def test_a_silent_guard_pauses_the_stages_and_a_person_lets_them_go_on():
     assert "a Resume" in world.status.waitingFor.message
     world.act("Resume")
     world.later(60)
-    assert world.status.run.paused is None and world.status.run.outcome is None, "but on silence nothing passes"
+    assert world.status.run.paused is None and world.status.run.outcome is None, (
+        "but on silence nothing passes"
+    )
     world.gates.clear()
     world.later(12)
     assert world.status.run.phase == "Guarding"
@@ -99,7 +108,9 @@ def test_what_silence_does_can_be_said_on_the_guard(policy: str, ends: str | Non
     assert world.status.run.outcome == ends
 
 
-@pytest.mark.parametrize(("policy", "state"), [("Fail", "RolledBack"), ("Pause", "Paused"), ("Notify", "Holding")])
+@pytest.mark.parametrize(
+    ("policy", "state"), [("Fail", "RolledBack"), ("Pause", "Paused"), ("Notify", "Holding")]
+)
 def test_what_silence_of_a_gate_does(policy: str, state: str):
     stages = spec()["stages"]
     stages[1]["gates"][0]["onHoldExpired"] = policy
@@ -129,19 +140,31 @@ def test_a_guard_that_breached_before_counts_from_the_first_deploy_on():
 
 def test_an_invalid_edit_changes_nothing():
     world = World().settle()
-    world.ask("3.0", supersede="Replace", targets=[*spec()["targets"], *spec()["targets"]]).later(12)
-    assert world.status.history[0].outcome == "Promoted" and world.status.history[0].version == "2.0"
+    world.ask("3.0", supersede="Replace", targets=[*spec()["targets"], *spec()["targets"]]).later(
+        12
+    )
+    assert (
+        world.status.history[0].outcome == "Promoted" and world.status.history[0].version == "2.0"
+    )
 
 
 def test_the_last_good_version_in_the_middle_of_a_run_is_a_rollback():
     world = World().settle()
     world.ask("1.0").settle()
-    assert world.live == "1.0" and world.status.runs == 1 and world.status.run.outcome == "Superseded"
+    assert (
+        world.live == "1.0" and world.status.runs == 1 and world.status.run.outcome == "Superseded"
+    )
     world.later(30)
-    assert world.status.runs == 1 and conditions(world)["Ready"] == "True" and not world.status.rejected
+    assert (
+        world.status.runs == 1
+        and conditions(world)["Ready"] == "True"
+        and not world.status.rejected
+    )
 
 
-@pytest.mark.parametrize("change", [{"suspend": True}, {"supersede": "Replace"}, {"adopt": "Never"}])
+@pytest.mark.parametrize(
+    "change", [{"suspend": True}, {"supersede": "Replace"}, {"adopt": "Never"}]
+)
 def test_what_counts_at_once_does_not_begin_the_preflight_anew(change: dict[str, Any]):
     approvals = {"name": "go", "approval": {"count": 2}}
     world = World(spec=spec(preflight=[approvals])).settle()
@@ -164,7 +187,9 @@ def test_a_retry_with_an_edit_that_forgets_what_was_changed_does_not_count():
 
 
 def edited_target(image: str) -> list[dict[str, Any]]:
-    return [{"name": "web", "workload": {"kind": "Deployment", "name": "web", "images": {"app": image}}}]
+    return [
+        {"name": "web", "workload": {"kind": "Deployment", "name": "web", "images": {"app": image}}}
+    ]
 
 
 def test_an_edit_of_what_the_failed_stage_has_deployed_is_deployed_by_its_retry():
@@ -180,8 +205,18 @@ def test_an_edit_of_what_the_failed_stage_has_deployed_is_deployed_by_its_retry(
 
 def test_an_edit_of_what_a_stage_that_is_over_has_deployed_does_not_count():
     stages = spec()["stages"]
-    stages.append({"name": "after", "steps": [{"name": "announce", "job": {"image": "tools"}}], "onFailure": "Pause"})
-    world = World(spec=spec(stages=stages), jobs={"announce": Progress("Failed", "exit code 1")}).settle().later(12)
+    stages.append(
+        {
+            "name": "after",
+            "steps": [{"name": "announce", "job": {"image": "tools"}}],
+            "onFailure": "Pause",
+        }
+    )
+    world = (
+        World(spec=spec(stages=stages), jobs={"announce": Progress("Failed", "exit code 1")})
+        .settle()
+        .later(12)
+    )
     world.ask(targets=edited_target("shop/web:$(version)-fixed")).settle()
     world.jobs.clear()
     said = world.act("Retry")
@@ -219,7 +254,8 @@ def test_a_reference_that_nobody_can_know_is_refused_before_the_start():
     world.settle()
     assert (
         world.status.runs == 0
-        and "spec.guards[0].prometheus.query: $(lastGood.version) is not known" in world.status.message
+        and "spec.guards[0].prometheus.query: $(lastGood.version) is not known"
+        in world.status.message
     )
     assert World(spec=spec(guards=[guard])).settle().status.runs == 1
 
@@ -231,7 +267,10 @@ def test_a_missing_output_honours_on_failure():
         0, {"name": "check", "job": {"image": "x", "args": ["$(steps.backup.outputs.size)"]}}
     )
     world = World(spec=careful).settle()
-    assert world.status.state == "Paused" and "$(steps.backup.outputs.size) is not known" in world.status.message
+    assert (
+        world.status.state == "Paused"
+        and "$(steps.backup.outputs.size) is not known" in world.status.message
+    )
 
 
 def test_a_missing_output_in_a_gate_does_not_stop_the_world():
@@ -256,7 +295,9 @@ def test_a_clock_that_has_run_out_wakes_nobody_while_something_else_keeps_the_ru
 
 def test_what_a_newer_operator_wrote_stays_and_what_cannot_be_read_is_never_empty():
     raw = dump(World().settle().status)
-    raw["rejected"] = [{"version": "9", "reason": "x", "at": "2026-01-01T00:00:00.000Z", "novelty": {"a": 1}}]
+    raw["rejected"] = [
+        {"version": "9", "reason": "x", "at": "2026-01-01T00:00:00.000Z", "novelty": {"a": 1}}
+    ]
     raw["run"]["stages"][0]["mood"] = "calm"
     status = status_of(raw)
     assert status is not None and dump(status) == raw
@@ -268,13 +309,17 @@ def test_passes_that_fail_are_said_and_people_can_end_the_run():
     view = world.view()
     decision = rescue.decide_stuck(view, "ControllerRevision web-1 is gone", world.now)
     status = decision.status
-    assert "ControllerRevision web-1 is gone" in status.message and {c.type for c in status.conditions} == {
+    assert "ControllerRevision web-1 is gone" in status.message and {
+        c.type for c in status.conditions
+    } == {
         "Ready",
         "Stalled",
     }
     world.status = status
     assert (
-        rescue.decide_stuck(world.view(), "ControllerRevision web-1 is gone", world.now + timedelta(hours=1)).status
+        rescue.decide_stuck(
+            world.view(), "ControllerRevision web-1 is gone", world.now + timedelta(hours=1)
+        ).status
         == status
     )
     world.deleting = True
@@ -293,7 +338,9 @@ def test_a_queued_version_is_not_ready():
 
 def test_an_edit_that_waits_is_said_with_what_makes_it_count():
     world = World().settle()
-    world.ask(stages=[*spec()["stages"], {"name": "more", "steps": [{"name": "nap", "wait": "1s"}]}]).settle()
+    world.ask(
+        stages=[*spec()["stages"], {"name": "more", "steps": [{"name": "nap", "wait": "1s"}]}]
+    ).settle()
     assert "the edit counts from the next run, or from a Retry" in world.status.message
 
 
@@ -307,7 +354,11 @@ def test_a_rollback_also_undoes_what_a_body_did_that_a_retry_has_replaced():
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
-    target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)", "extra": "x:1"}}
+    target = {
+        "kind": "Deployment",
+        "name": "web",
+        "images": {"app": "shop/web:$(version)", "extra": "x:1"},
+    }
     world.ask(targets=[{"name": "web", "workload": target}]).settle()
     world.act("Retry")
     world.act("Rollback")
@@ -380,7 +431,9 @@ def test_a_run_does_not_change_anything_before_its_guards_have_answered_once():
     assert world.live == "1.0" and world.performed == []
     world.gates |= {"rate#0": "Failed", "rate#1": "Breaching"}
     world.later(5)
-    assert world.live == "2.0" and world.status.run.outcome is None, "a hotfix is rolled out because something breaches"
+    assert world.live == "2.0" and world.status.run.outcome is None, (
+        "a hotfix is rolled out because something breaches"
+    )
 
 
 def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is():
@@ -388,7 +441,9 @@ def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is():
     world.live = "1.0"
     world.settle()
     assert world.status.state == "Drifted"
-    world.open_interventions.append(Intervention("itv-1", "web-retry-1", "Retry", "ana", stage="migrate"))
+    world.open_interventions.append(
+        Intervention("itv-1", "web-retry-1", "Retry", "ana", stage="migrate")
+    )
     for _ in range(3):
         world.tick()
         assert (world.status.state, conditions(world)["Ready"]) == ("Drifted", "False")

@@ -1,4 +1,5 @@
-"""An audit that cannot pass by accident: pip-audit itself asks a service of advisories that stands here."""
+"""An audit that cannot pass by accident: pip-audit itself asks a service of advisories that stands
+here."""
 
 from __future__ import annotations
 
@@ -20,7 +21,12 @@ HOLE = {
     "summary": "a hole",
     "modified": "2026-01-01T00:00:00Z",
 }
-KNOWN = {"id": "GHSA-known", "aliases": ["CVE-2019-12308"], "summary": "known", "modified": "2019-06-03T00:00:00Z"}
+KNOWN = {
+    "id": "GHSA-known",
+    "aliases": ["CVE-2019-12308"],
+    "summary": "known",
+    "modified": "2019-06-03T00:00:00Z",
+}
 LOCK = f"""\
 aiohttp==3.14.5 \\
     --hash=sha256:{"0" * 64}
@@ -70,9 +76,13 @@ async def test_what_has_no_known_vulnerability_passes(lock: Path) -> None:
 async def test_everything_that_is_locked_is_asked_about() -> None:
     """The real lock files, with the service above."""
     service = Advisories({"django": KNOWN})
-    assert "of operator.txt, dev.txt: no known vulnerability" in await service.audit(audit.OPERATOR, audit.DEVELOPERS)
+    assert "of operator.txt, dev.txt: no known vulnerability" in await service.audit(
+        audit.OPERATOR, audit.DEVELOPERS
+    )
     elsewhere = {"colorama"} if sys.platform == "linux" else set()
-    pins = {item.name: str(item.specifier).removeprefix("==") for item, _ in locked(audit.DEVELOPERS)}
+    pins = {
+        item.name: str(item.specifier).removeprefix("==") for item, _ in locked(audit.DEVELOPERS)
+    }
     wanted = {(name, version) for name, version in pins.items() if name not in elsewhere}
     assert set(service.asked) == {*wanted, audit.KNOWN}
     assert audit.KNOWN[0] not in pins, "pip-audit refuses two versions of one package"
@@ -90,7 +100,9 @@ async def test_a_vulnerability_fails_and_is_named(lock: Path) -> None:
 
 async def test_a_source_that_knows_nothing_is_no_source(lock: Path) -> None:
     service = Advisories({})
-    with pytest.raises(SupplyError, match=r"knows of none for django 2.2.1, which has one: nothing was audited"):
+    with pytest.raises(
+        SupplyError, match=r"knows of none for django 2.2.1, which has one: nothing was audited"
+    ):
         await service.audit(lock)
 
 
@@ -117,7 +129,8 @@ async def test_what_is_accepted_passes_for_as_long_as_it_is_found(lock: Path) ->
 
 
 def test_what_pip_audit_passed_over_fails(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip-audit itself passes over nothing that we know of: what it would have said is written here."""
+    """pip-audit itself passes over nothing that we know of: what it would have said is written
+    here."""
     known = {"name": audit.KNOWN[0], "version": audit.KNOWN[1], "vulns": [KNOWN]}
     said = [
         known,

@@ -1,4 +1,5 @@
-"""What people are told of operations in which nothing is wrong: which way back is taken, what is waited for."""
+"""What people are told of operations in which nothing is wrong: which way back is taken, what is
+waited for."""
 
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ from gatewright.core.run.rollback_plan import restore_hints
 from gatewright.plugin import show
 from tests.unit.sim import World
 
-AGAIN = "redeploying 1.0 (dpl_1) with the current variables, because since it was built: OPENAI_API_KEY changed"
+AGAIN = (
+    "redeploying 1.0 (dpl_1) with the current variables, because since it was built: "
+    "OPENAI_API_KEY changed"
+)
 QUEUED = "the promotion of dpl_2 is queued behind a rolling release"
 
 
@@ -40,7 +44,11 @@ def test_which_way_back_is_taken_is_told_on_the_way_and_after_it(notable: bool):
     world.settle()
     assert world.status.state == "RolledBack"
     assert undo(world) == (f"{AGAIN}: dpl_3 is production" if notable else None)
-    release = {"metadata": {"namespace": "shop", "name": "web"}, "spec": world.spec, "status": dump(world.status)}
+    release = {
+        "metadata": {"namespace": "shop", "name": "web"},
+        "spec": world.spec,
+        "status": dump(world.status),
+    }
     lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     assert any(AGAIN in line for line in lines) == notable
 
@@ -59,6 +67,8 @@ def test_how_a_target_would_be_returned_is_told_before_anything_has_changed():
     world = World(restore_hint="instantly to dpl_1; else built again", slow={"migrate"}).settle()
     run = world.status.run
     assert run is not None
-    assert [line for line in run.plan if "web" in line] == ["restore target/web: instantly to dpl_1; else built again"]
+    assert [line for line in run.plan if "web" in line] == [
+        "restore target/web: instantly to dpl_1; else built again"
+    ]
     assert restore_hints(run.plan) == {"target/web": "instantly to dpl_1; else built again"}
     assert restore_hints(["restore target/web", "run job restore of database: x"]) == {}

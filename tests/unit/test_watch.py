@@ -17,7 +17,12 @@ from gatewright.runtime.execution.config_watch import ConfigWatches
 
 
 def line(kind: str, version: int, **more: Any) -> bytes:
-    meta = {"name": "web", "namespace": "shop", "resourceVersion": str(version), "managedFields": ["much"]}
+    meta = {
+        "name": "web",
+        "namespace": "shop",
+        "resourceVersion": str(version),
+        "managedFields": ["much"],
+    }
     return json.dumps({"type": kind, "object": {"metadata": meta, **more}}).encode() + b"\n"
 
 
@@ -35,7 +40,9 @@ class Server:
         self.asked.append("list")
         return {"metadata": {"resourceVersion": "100"}}
 
-    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, silence: float, opened: Callable[[], None]
+    ) -> AsyncIterator[bytes]:
         version = path.partition("resourceVersion=")[2].partition("&")[0]
         self.asked.append(version)
         if not self.streams:
@@ -67,7 +74,10 @@ WEB = "/apis/apps/v1/namespaces/shop/deployments/web"
 
 async def test_a_stream_that_ends_or_breaks_goes_on_from_the_last_version_without_a_gap() -> None:
     server = Server(
-        [line("ADDED", 101), line("MODIFIED", 103)], [line("BOOKMARK", 150)], [Retryable("cut")], [line("DELETED", 151)]
+        [line("ADDED", 101), line("MODIFIED", 103)],
+        [line("BOOKMARK", 150)],
+        [Retryable("cut")],
+        [line("DELETED", 151)],
     )
     await server.run()
     assert server.asked == ["list", "100", "103", "150", "150", "151"]
@@ -82,19 +92,26 @@ async def test_lines_that_come_in_pieces_are_put_together() -> None:
 
 
 async def test_a_forgotten_version_is_a_gap() -> None:
-    gone = json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}).encode() + b"\n"
+    gone = (
+        json.dumps({"type": "ERROR", "object": {"code": 410, "message": "too old"}}).encode()
+        + b"\n"
+    )
     await (server := Server([line("ADDED", 101)], [gone], [line("MODIFIED", 102)])).run()
     assert server.asked == ["list", "100", "101", "list", "100", "102"]
     assert server.gaps == 2
 
 
 async def test_a_refusal_is_a_gap_as_well() -> None:
-    await (server := Server([line("ADDED", 101)], [Permanent("410 Gone")], [line("MODIFIED", 102)])).run()
+    await (
+        server := Server([line("ADDED", 101)], [Permanent("410 Gone")], [line("MODIFIED", 102)])
+    ).run()
     assert server.asked == ["list", "100", "101", "list", "100", "102"]
     assert server.gaps == 2
 
 
-async def test_a_watch_that_hangs_is_dead_and_one_that_tries_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_that_hangs_is_dead_and_one_that_tries_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(watch, "DEAD_AFTER_S", 0.3)
     found = Watch(Server(), "apps/v1", "deployments", "", "", print, print)  # type: ignore[arg-type]
     assert found.dead() is None
@@ -134,7 +151,7 @@ async def test_an_answer_from_before_a_gap_is_not_kept(how: str) -> None:
     assert (await lens.get(WEB))["metadata"]["resourceVersion"] == "105", "what was missed is read"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # ConfigMaps: watched only where and while somebody needs it
 
 
@@ -152,7 +169,9 @@ class Namespaces:
         self.lists.append(path.partition("?")[0])
         return {"metadata": {"resourceVersion": "100"}}
 
-    async def stream(self, path: str, silence: float, opened: Callable[[], None]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, silence: float, opened: Callable[[], None]
+    ) -> AsyncIterator[bytes]:
         where = path.partition("?")[0]
         self.open.append(where)
         queue = self.events.setdefault(where, asyncio.Queue())
@@ -177,7 +196,9 @@ async def settle(seconds: float = 0.02) -> None:
     await asyncio.sleep(seconds)
 
 
-async def test_a_namespace_is_watched_from_the_first_who_asks_until_a_while_after_the_last() -> None:
+async def test_a_namespace_is_watched_from_the_first_who_asks_until_a_while_after_the_last() -> (
+    None
+):
     found = (there := Namespaces()).watches()
     await settle()
     assert there.open == there.lists == [], "at rest nothing is watched"
@@ -196,7 +217,9 @@ async def test_a_namespace_is_watched_from_the_first_who_asks_until_a_while_afte
     assert there.open == [BANK]
     found.follow(A, "shop", True)
     await settle()
-    assert there.open == [BANK, SHOP] and there.gaps == ["/configmaps/"] * 3, "what was not watched is read anew"
+    assert there.open == [BANK, SHOP] and there.gaps == ["/configmaps/"] * 3, (
+        "what was not watched is read anew"
+    )
     await found.close()
     assert there.open == []
 
@@ -235,7 +258,9 @@ async def test_what_changes_is_told_as_of_workloads() -> None:
     await found.close()
 
 
-async def test_a_watch_of_configmaps_that_hangs_is_said_until_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_of_configmaps_that_hangs_is_said_until_it_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(watch, "DEAD_AFTER_S", 0.1)
     found = (there := Namespaces()).watches(linger=0.1)
     assert found.dead() is None

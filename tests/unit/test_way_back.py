@@ -1,4 +1,5 @@
-"""A restore is as wide as the change, keeps its order, is tried again, and says what it could not do."""
+"""A restore is as wide as the change, keeps its order, is tried again, and says what it could not
+do."""
 
 from __future__ import annotations
 
@@ -17,8 +18,14 @@ def two_compensations(**first: Any) -> dict[str, Any]:
     """Two stages with a compensation each, that reach back from everywhere."""
     found = spec()
     job = {"image": "tools", **first}
-    found["stages"][0]["rollback"] = {"reach": "Release", "steps": [{"name": "restore", "job": job}]}
-    found["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "purge", "job": {"image": "tools"}}]}
+    found["stages"][0]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "restore", "job": job}],
+    }
+    found["stages"][1]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "purge", "job": {"image": "tools"}}],
+    }
     return found
 
 
@@ -55,7 +62,9 @@ def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_
 def test_a_compensation_that_was_stopped_lets_the_others_go_on():
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.jump(1870)
-    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Succeeded"
+    assert (
+        world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Succeeded"
+    )
     assert "it was stopped" in world.status.message
 
 
@@ -63,7 +72,10 @@ def test_a_refused_restore_is_tried_again_and_told_at_once():
     world = World(gates={"errors": "Failed"})
     world.refused = {"target/web": "403 quota exceeded"}
     world.settle().later(5)
-    assert world.status.run.outcome is None and "tried again: 403 quota" in world.status.waitingFor.message
+    assert (
+        world.status.run.outcome is None
+        and "tried again: 403 quota" in world.status.waitingFor.message
+    )
     assert [note.reason for note in world.notes].count("RollbackHindered") == 1
     world.refused.clear()
     world.later(60)
@@ -74,10 +86,16 @@ def test_what_is_refused_until_its_time_is_over_has_failed_and_nothing_starts_on
     world = World(gates={"errors": "Failed"})
     world.refused = {"target/web": "403 quota exceeded"}
     world.jump(700).later(10)
-    assert world.status.run.outcome == "RollbackFailed" and "403 quota exceeded" in world.status.message
+    assert (
+        world.status.run.outcome == "RollbackFailed"
+        and "403 quota exceeded" in world.status.message
+    )
     world.later(60)
     assert world.status.runs == 1
-    assert conditions(world)["Stalled"] == "True" and "kubectl release rollback web" in world.status.waitingFor.message
+    assert (
+        conditions(world)["Stalled"] == "True"
+        and "kubectl release rollback web" in world.status.waitingFor.message
+    )
 
 
 def failed_rollback(version: str | None = None) -> World:
@@ -96,7 +114,11 @@ def test_a_person_repeats_what_was_not_undone():
     world = failed_rollback()
     assert "undone once more" in world.act("Rollback").message
     world.later(12)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0" and world.status.unverified is None
+    assert (
+        world.status.run.outcome == "RolledBack"
+        and world.live == "1.0"
+        and world.status.unverified is None
+    )
     assert [past.outcome for past in world.status.history] == ["RolledBack"], "one run, one line"
 
 
@@ -128,7 +150,10 @@ def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
     assert "3.0 was started on it and aborted" in world.status.message
     assert "target/web" in world.status.message and "confirm" in world.status.waitingFor.message
     answer = world.act("Rollback")
-    assert answer.result == "Refused" and "run 1, whose rollback failed, was followed by run 2" in answer.message
+    assert (
+        answer.result == "Refused"
+        and "run 1, whose rollback failed, was followed by run 2" in answer.message
+    )
     world.gates.clear()
     world.later(60)
     assert world.status.runs == 2
@@ -137,10 +162,23 @@ def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
 def test_a_later_run_that_does_not_know_what_was_left_does_not_end_it():
     world = failed_rollback()
     other = [
-        {"name": "site", "workload": {"kind": "Deployment", "name": "site", "images": {"app": "shop/site:$(version)"}}}
+        {
+            "name": "site",
+            "workload": {
+                "kind": "Deployment",
+                "name": "site",
+                "images": {"app": "shop/site:$(version)"},
+            },
+        }
     ]
     gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1"}]
-    stages = [{"name": "ship", "steps": [{"name": "deploy", "deploy": {"targets": ["site"]}}], "gates": gates}]
+    stages = [
+        {
+            "name": "ship",
+            "steps": [{"name": "deploy", "deploy": {"targets": ["site"]}}],
+            "gates": gates,
+        }
+    ]
     world.ask("3.0", targets=other, stages=stages).settle()
     run, left = world.status.run, world.status.unverified
     assert run.id == 2 and run.outcome == "RolledBack"
@@ -165,14 +203,28 @@ def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_
 def test_a_verification_that_passes_does_not_return_what_was_left():
     world = failed_rollback()
     gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1"}]
-    asks = [{"name": "ask", "steps": [{"name": "ok", "confirm": {"instructions": "say so"}}], "gates": gates}]
-    world.ask("3.0", stages=asks, rollback={"verify": [{"name": "up", "prometheus": {"query": "up"}, "max": "1"}]})
+    asks = [
+        {
+            "name": "ask",
+            "steps": [{"name": "ok", "confirm": {"instructions": "say so"}}],
+            "gates": gates,
+        }
+    ]
+    world.ask(
+        "3.0",
+        stages=asks,
+        rollback={"verify": [{"name": "up", "prometheus": {"query": "up"}, "max": "1"}]},
+    )
     world.settle()
     world.act("Abort")
     world.later(12)
     run, left = world.status.run, world.status.unverified
     assert run.id == 2 and run.rollback.undo == [] and run.rollback.verify[0].state == "Passing"
-    assert left is not None and "target/web" in left.subjects and world.status.state == "RollbackFailed"
+    assert (
+        left is not None
+        and "target/web" in left.subjects
+        and world.status.state == "RollbackFailed"
+    )
 
 
 def test_what_nobody_has_called_good_is_not_called_last_good():
@@ -180,7 +232,9 @@ def test_what_nobody_has_called_good_is_not_called_last_good():
     world.act("Confirm")
     world.ask("3.0").settle()
     assert world.status.run.id == 2 and world.status.run.outcome == "RolledBack"
-    assert world.live == "2.0" and world.status.live.version == "2.0", "what was found is what has returned"
+    assert world.live == "2.0" and world.status.live.version == "2.0", (
+        "what was found is what has returned"
+    )
     assert "was not promoted" in world.status.message
 
 
@@ -226,8 +280,13 @@ def test_a_stage_without_a_trace_in_the_journal_is_compensated_too():
 def test_every_stage_that_failed_is_compensated():
     lax = spec()
     lax["stages"][0] |= {"onFailure": "Continue"}
-    lax["stages"][1] |= {"onFailure": "Pause", "rollback": {"steps": [{"name": "purge", "job": {"image": "tools"}}]}}
-    world = World(spec=lax, jobs={"migrate": Progress("Failed", "exit code 1")}, gates={"errors": "Failed"}).settle()
+    lax["stages"][1] |= {
+        "onFailure": "Pause",
+        "rollback": {"steps": [{"name": "purge", "job": {"image": "tools"}}]},
+    }
+    world = World(
+        spec=lax, jobs={"migrate": Progress("Failed", "exit code 1")}, gates={"errors": "Failed"}
+    ).settle()
     assert world.status.run.pausedStage == "deploy"
     world.act("Rollback")
     assert {"job job/purge", "job job/restore"} <= set(world.done())
@@ -268,8 +327,12 @@ def test_a_stage_that_is_passed_over_has_its_job_stopped_first():
 def test_what_a_person_repeats_is_every_restore():
     world = failed_rollback()
     world.act("Rollback")
-    assert [operation.kind for operation in world.performed if operation.kind == "restore"] == ["restore"]
-    assert {line.state for line in world.status.run.rollback.undo if line.kind == "Restore"} == {"Succeeded"}
+    assert [operation.kind for operation in world.performed if operation.kind == "restore"] == [
+        "restore"
+    ]
+    assert {line.state for line in world.status.run.rollback.undo if line.kind == "Restore"} == {
+        "Succeeded"
+    }
 
 
 def test_what_may_still_be_going_on_is_stopped_before_it_is_repeated():
@@ -300,10 +363,15 @@ def test_what_a_compensation_sets_is_no_change_by_others():
     while world.status.run is None or world.status.run.outcome is None:
         wants = world.wants(world.view())
         phase = world.status.run.phase if world.status.run else ""
-        held += [(phase, item.subject, *(one.kind for one in item.operations)) for item in wants.holdings]
+        held += [
+            (phase, item.subject, *(one.kind for one in item.operations)) for item in wants.holdings
+        ]
         world.tick()
     assert world.status.run.outcome == "RolledBack"
-    assert {("Verifying", "target/web", "restore"), ("Verifying", "configmap/flags", "restore", "set")} <= set(held)
+    assert {
+        ("Verifying", "target/web", "restore"),
+        ("Verifying", "configmap/flags", "restore", "set"),
+    } <= set(held)
 
 
 def verified() -> dict[str, Any]:
@@ -340,7 +408,9 @@ def test_what_others_overwrite_while_it_is_restored_is_restored_once_more():
     world.settle()
     world.live = "2.0"
     world.later(5)
-    assert world.live == "1.0" and len(set(restores(world))) == 1, "the same operation, not another one"
+    assert world.live == "1.0" and len(set(restores(world))) == 1, (
+        "the same operation, not another one"
+    )
     world.slow.clear()
     world.later(5)
     assert world.status.run.outcome == "RolledBack"
@@ -382,12 +452,16 @@ def test_a_rollback_that_is_repeated_is_verified_anew():
 
 
 def test_a_compensation_that_had_nothing_to_undo_is_not_run_by_a_repeat():
-    careful = spec() | {"rollback": {"verify": [{"name": "health", "prometheus": {"query": "health"}, "max": "1%"}]}}
+    careful = spec() | {
+        "rollback": {"verify": [{"name": "health", "prometheus": {"query": "health"}, "max": "1%"}]}
+    }
     world = World(spec=careful, jobs={"backup": Progress("Failed", "exit code 1")})
     world.gates["health"] = "Failed"
     world.settle()
     world.jump(3600)
-    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    assert (
+        world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    )
     world.gates.clear()
     world.act("Rollback")
     world.later(3)
@@ -430,8 +504,12 @@ def test_what_is_live_is_told_again_by_the_run_after_a_failed_rollback():
 def test_an_edit_of_the_same_version_does_not_start_on_what_is_not_verified():
     world = failed_rollback()
     world.ask(guardFor="5s").settle()
-    assert "not verified" in world.status.message and "a person has said" not in world.status.message
-    assert "kubectl release rollback web" in world.status.waitingFor.message and world.status.runs == 1
+    assert (
+        "not verified" in world.status.message and "a person has said" not in world.status.message
+    )
+    assert (
+        "kubectl release rollback web" in world.status.waitingFor.message and world.status.runs == 1
+    )
 
 
 def test_where_the_snapshots_of_a_failed_rollback_are_lost_a_person_says_what_is_good():
@@ -460,7 +538,10 @@ def test_the_first_version_is_not_promoted_by_being_called_as_what_was_there():
 def test_what_others_do_while_compensations_run_on_the_same_target_is_seen():
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
-    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][1]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "off", "flags": mode}],
+    }
     careful["stages"][0]["rollback"]["reach"] = "Release"
     world = World(spec=careful | {"rollback": {"within": "2m"}}, gates={"errors": "Failed"})
     world.slow.add("restore")
@@ -480,20 +561,32 @@ def test_pods_start_anew_when_their_configuration_could_only_be_returned_later()
     world = World(spec=careful, gates={"errors": "Failed"})
     world.refused = {"configmap/settings": "403 policy"}
     world.settle().later(5)
-    assert lines(world)["target/web"] == "Succeeded" and lines(world)["configmap/settings"] == "Running"
+    assert (
+        lines(world)["target/web"] == "Succeeded"
+        and lines(world)["configmap/settings"] == "Running"
+    )
     world.refused.clear()
     world.later(60)
     assert world.status.run.outcome == "RolledBack"
-    first, second = [item for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
+    first, second = [
+        item for item in world.performed if item.kind == "restore" and item.subject == "target/web"
+    ]
     assert not first.restart and second.restart and first.key != second.key
 
 
 def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated():
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
-    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][1]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "off", "flags": mode}],
+    }
     careful["stages"][0]["rollback"]["reach"] = "Release"
-    world = World(spec=careful, gates={"errors": "Failed"}, jobs={"restore": Progress("Failed", "exit code 1")})
+    world = World(
+        spec=careful,
+        gates={"errors": "Failed"},
+        jobs={"restore": Progress("Failed", "exit code 1")},
+    )
     world.settle().later(3)
     assert world.status.run.outcome == "RollbackFailed"
     world.jobs.clear()
@@ -501,19 +594,26 @@ def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated():
     world.later(3)
     assert world.status.run.outcome == "RolledBack"
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
-    assert kinds == ["apply", "restore", "set", "restore", "set"], "what the compensation has set is set again"
+    assert kinds == ["apply", "restore", "set", "restore", "set"], (
+        "what the compensation has set is set again"
+    )
 
 
 def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_more():
     world = World(spec=verified(), slow={"smoke"}, gates={"errors": "Failed"}).settle()
     world.jump(3600)
-    assert world.status.run.outcome == "RollbackFailed" and "smoke has not ended" in world.status.message
+    assert (
+        world.status.run.outcome == "RollbackFailed"
+        and "smoke has not ended" in world.status.message
+    )
     assert "stop job/smoke" in world.done("stop"), "nobody waits for it any more"
     world.slow.clear()
     world.act("Rollback")
     world.later(3)
     assert world.status.run.outcome == "RolledBack"
-    kinds = [item.kind for item in world.performed if "smoke" in item.subject or item.kind == "stop"]
+    kinds = [
+        item.kind for item in world.performed if "smoke" in item.subject or item.kind == "stop"
+    ]
     assert kinds == ["job", "stop", "stop", "job"]
 
 
@@ -522,10 +622,14 @@ def test_what_was_returned_and_does_not_run_is_not_called_done():
     world.ails = "container app of pod web-1 crashes again and again (CrashLoopBackOff)"
     world.gates["health"] = "Passing"
     world.later(20)
-    assert world.status.run.outcome is None and "CrashLoopBackOff" in world.status.waitingFor.message
+    assert (
+        world.status.run.outcome is None and "CrashLoopBackOff" in world.status.waitingFor.message
+    )
     world.ails, world.troubled = "", world.now
     world.later(20)
-    assert world.status.run.outcome is None, "it is up for a moment, as what crashes again and again is"
+    assert world.status.run.outcome is None, (
+        "it is up for a moment, as what crashes again and again is"
+    )
     world.later(12)
     assert world.status.run.outcome == "RolledBack"
 
@@ -534,7 +638,10 @@ def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
     careful = spec()
     careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
-    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][1]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "off", "flags": mode}],
+    }
     world = World(spec=careful, gates={"errors": "Failed"})
     world.refused = {"configmap/settings": "403 policy"}
     world.settle().later(5)
@@ -548,7 +655,10 @@ def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
 def test_what_a_compensation_has_set_in_a_target_is_what_it_is_to_be_at_rest():
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
-    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][1]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "off", "flags": mode}],
+    }
     world = World(spec=careful, gates={"errors": "Failed"}).settle().later(5)
     assert world.status.run.outcome == "RolledBack"
     held = world.wants(world.view()).holdings
@@ -565,7 +675,11 @@ def test_pods_start_anew_when_others_have_changed_their_configuration_meanwhile(
     world = verifying(careful)
     others_change(world, "configmap/settings", "configmap/settings: MODE is evil")
     assert world.status.run.outcome == "RolledBack"
-    starts = [item.restart for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
+    starts = [
+        item.restart
+        for item in world.performed
+        if item.kind == "restore" and item.subject == "target/web"
+    ]
     assert starts == [False, True], "they may have read what was there"
 
 
@@ -584,7 +698,10 @@ def test_a_verification_that_is_made_anew_stops_the_one_before_it():
 def test_what_others_do_to_what_only_a_compensation_has_set_is_seen():
     careful = verified()
     flags = {"configMap": "extra", "set": {"beta": "off"}}
-    careful["stages"][0]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": flags}]}
+    careful["stages"][0]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "off", "flags": flags}],
+    }
     world = verifying(careful)
     others_change(world, "configmap/extra", "configmap/extra: beta is on")
     assert world.status.run.outcome == "RolledBack"
@@ -618,14 +735,18 @@ def test_a_stop_that_is_refused_all_the_time_keeps_the_others():
     world.refused_stops = True
     world.jump(1861)
     world.later(130)
-    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    assert (
+        world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    )
 
 
 def test_what_a_compensation_has_set_in_a_target_that_the_run_has_not_touched_is_what_it_is_to_be():
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"][0]["rollback"] = {"reach": "Stage", "steps": [{"name": "off", "flags": mode}]}
-    world = World(spec=careful, jobs={"migrate": Progress("Failed", "exit code 1")}).settle().later(5)
+    world = (
+        World(spec=careful, jobs={"migrate": Progress("Failed", "exit code 1")}).settle().later(5)
+    )
     assert world.status.run.outcome == "RolledBack" and world.done("apply") == []
     held = world.wants(world.view()).holdings
     assert [[one.kind for one in item.operations] for item in held] == [["restore", "set"]]
@@ -649,7 +770,9 @@ def test_a_compensation_may_require_what_the_one_before_it_produces():
 
 def test_what_a_compensation_requires_and_does_not_get_is_undone_by_a_repeat():
     world = chained(stop=Progress("Failed", "exit code 1"))
-    assert world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    assert (
+        world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
+    )
     assert "step/restore: not started: nothing has produced stopped" in world.status.run.reason
     world.jobs.clear()
     world.act("Rollback")
@@ -658,7 +781,8 @@ def test_what_a_compensation_requires_and_does_not_get_is_undone_by_a_repeat():
 
 
 def of_a_later_stage(**more: Any) -> dict[str, Any]:
-    """The compensation of a later stage sets what an earlier one has changed, which returns after it."""
+    """The compensation of a later stage sets what an earlier one has changed, which returns after
+    it."""
     careful = spec() | more
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"].append(
@@ -667,7 +791,10 @@ def of_a_later_stage(**more: Any) -> dict[str, Any]:
             "steps": [{"name": "ask", "confirm": {"instructions": "look"}}],
             "rollback": {
                 "reach": "Release",
-                "steps": [{"name": "off", "flags": mode}, {"name": "purge", "job": {"image": "tools"}}],
+                "steps": [
+                    {"name": "off", "flags": mode},
+                    {"name": "purge", "job": {"image": "tools"}},
+                ],
             },
         }
     )
@@ -687,7 +814,11 @@ def test_what_returns_after_a_compensation_has_the_last_word():
     while world.status.run.outcome is None:
         world.tick()
         wants = world.wants(world.view())
-        held += [tuple(one.kind for one in item.operations) for item in wants.holdings if item.subject == "target/web"]
+        held += [
+            tuple(one.kind for one in item.operations)
+            for item in wants.holdings
+            if item.subject == "target/web"
+        ]
     assert world.status.run.outcome == "RolledBack"
     assert ("set", "restore") in held, "the compensation came before: the restore has the last word"
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
@@ -697,7 +828,10 @@ def test_what_returns_after_a_compensation_has_the_last_word():
 def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_before_it():
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
-    careful["stages"][1]["rollback"] = {"reach": "Release", "steps": [{"name": "off", "flags": mode}]}
+    careful["stages"][1]["rollback"] = {
+        "reach": "Release",
+        "steps": [{"name": "off", "flags": mode}],
+    }
     world = World(spec=careful, gates={"errors": "Failed"}, unready_until="set target/web").settle()
     world.jump(1861)
     assert world.status.run.outcome == "RolledBack" and lines(world)["target/web"] == "Succeeded"
@@ -707,7 +841,9 @@ def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_b
 
 def test_a_repeated_rollback_keeps_the_order_of_what_is_set_and_returned():
     careful = of_a_later_stage(rollback={"verify": [{"name": "smoke", "job": {"image": "tools"}}]})
-    world = World(spec=careful, jobs={"smoke": Progress("Failed", "exit code 1")}).settle().later(12)
+    world = (
+        World(spec=careful, jobs={"smoke": Progress("Failed", "exit code 1")}).settle().later(12)
+    )
     world.act("Rollback")
     world.later(3)
     assert world.status.run.outcome == "RollbackFailed"
@@ -718,7 +854,9 @@ def test_a_repeated_rollback_keeps_the_order_of_what_is_set_and_returned():
     kinds = [item.kind for item in world.performed if item.subject == "target/web"]
     assert kinds == ["apply", "set", "restore", "set", "restore"]
     held = world.wants(world.view()).holdings
-    assert [[one.kind for one in item.operations] for item in held] == [["set", "restore"]], "at rest, too"
+    assert [[one.kind for one in item.operations] for item in held] == [["set", "restore"]], (
+        "at rest, too"
+    )
 
 
 def test_what_others_take_away_that_a_compensation_has_set_before_a_restore_is_set_again():
@@ -741,7 +879,9 @@ def test_a_retry_may_pin_an_edit_with_more_stages():
     world = World(spec=careful, gates={"errors": "Failed"}).settle()
     assert world.status.run.phase == "Paused"
     world.gates.clear()
-    world.ask(stages=[*careful["stages"], {"name": "after", "steps": [{"name": "nap", "wait": "1s"}]}])
+    world.ask(
+        stages=[*careful["stages"], {"name": "after", "steps": [{"name": "nap", "wait": "1s"}]}]
+    )
     world.act("Retry")
     world.later(20)
     assert world.status.run.outcome == "Promoted"
@@ -753,14 +893,22 @@ def test_what_a_compensation_has_set_before_a_restore_returns_with_it():
     world.act("Rollback")
     world.later(30)
     assert world.status.run.outcome == "RolledBack"
-    (restored,) = [item for item in world.performed if item.kind == "restore" and item.subject == "target/web"]
-    assert [one.kind for one in restored.changes] == ["apply", "set"], "as wide as what was done to it, all of it"
+    (restored,) = [
+        item for item in world.performed if item.kind == "restore" and item.subject == "target/web"
+    ]
+    assert [one.kind for one in restored.changes] == ["apply", "set"], (
+        "as wide as what was done to it, all of it"
+    )
     (held,) = world.wants(world.view()).holdings
     assert [one.kind for one in held.operations[-1].changes] == ["set"], "at rest, too"
 
 
 def test_nobody_runs_it_is_said_for_as_long_as_nobody_does():
-    world = World(remark="nobody runs it: Deployment web wants no pods", gates={"errors": "Failed"}).settle().later(12)
+    world = (
+        World(remark="nobody runs it: Deployment web wants no pods", gates={"errors": "Failed"})
+        .settle()
+        .later(12)
+    )
     assert world.status.run.outcome == "RolledBack" and "nobody runs it" in world.status.message
     world.remark = ""
     world.later(12)
@@ -781,7 +929,10 @@ def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
     world = failed_rollback()
     run = world.status.run
     many = [f"configmap/{number:04}" for number in range(1000)]
-    assert rollback._bound_subjects(run, ["target/old"], ["target/web"]) == ["target/old", "target/web"]
+    assert rollback._bound_subjects(run, ["target/old"], ["target/web"]) == [
+        "target/old",
+        "target/web",
+    ]
     assert rollback._bound_subjects(run, ["target/old"], many) == [
         "target/old",
         f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}",
@@ -793,4 +944,6 @@ def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
     world.status.unverified.subjects = ["target/old", f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}"]
     world.act("Rollback")
     world.later(12)
-    assert world.status.run.outcome == "RolledBack" and world.status.unverified.subjects == ["target/old"]
+    assert world.status.run.outcome == "RolledBack" and world.status.unverified.subjects == [
+        "target/old"
+    ]

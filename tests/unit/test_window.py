@@ -1,4 +1,5 @@
-"""The gate mathematics against a model that knows no state: it reads the whole row of samples anew each time."""
+"""The gate mathematics against a model that knows no state: it reads the whole row of samples anew
+each time."""
 
 from __future__ import annotations
 
@@ -6,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.core.checks.window import GAP_INTERVALS, Rule, Sample, Window, fold, mark_late, verdict
+from gatewright.core.checks.window import (
+    GAP_INTERVALS,
+    Rule,
+    Sample,
+    Window,
+    fold,
+    mark_late,
+    verdict,
+)
 
 KINDS = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
 RULES = st.builds(
@@ -18,7 +27,9 @@ RULES = st.builds(
     no_data_fails=st.booleans(),
     error_fails=st.booleans(),
 )
-STEPS = st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 1.0, 5.0, 10.0, 15.0, 31.0]), KINDS), max_size=25)
+STEPS = st.lists(
+    st.tuples(st.sampled_from([-1.0, 0.0, 1.0, 5.0, 10.0, 15.0, 31.0]), KINDS), max_size=25
+)
 
 
 def model(row: list[Sample], opened: float, now: float, rule: Rule) -> str:
@@ -43,7 +54,11 @@ def model(row: list[Sample], opened: float, now: float, rule: Rule) -> str:
     since = None
     if kinds and kinds[-1][1] in ("NoData", "Error"):
         heard = answers[-1][0] if answers else opened
-        since = next(at for at, kind in kinds if kind not in ("Good", "Breach") and (not answers or at > heard))
+        since = next(
+            at
+            for at, kind in kinds
+            if kind not in ("Good", "Breach") and (not answers or at > heard)
+        )
         since = heard if since - heard > 3 * rule.interval else since
     elif now - (answers[-1][0] if answers else opened) > 3 * rule.interval:
         since = answers[-1][0] if answers else opened
@@ -71,7 +86,9 @@ def test_folding_agrees_with_the_model(rule: Rule, steps: list[tuple[float, str]
 def samples(text: str, every: float = 10.0) -> list[Sample]:
     """`GBBx.` : good, breach, breach, error, one interval without a sample."""
     kinds = {"G": "Good", "B": "Breach", "x": "Error", "n": "NoData"}
-    return [Sample(index * every + 1, kinds[sign]) for index, sign in enumerate(text) if sign in kinds]  # type: ignore[arg-type]
+    return [
+        Sample(index * every + 1, kinds[sign]) for index, sign in enumerate(text) if sign in kinds
+    ]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +158,8 @@ HOLDING = st.builds(
 @settings(max_examples=5_000, deadline=None)
 @given(rule=HOLDING, first=st.sampled_from(["", "Good"]), answers=SLOW)
 def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float, float]]):
-    """Whatever comes instead of fresh answers, and however late: after `holdFor` the verdict is Failed, and stays so."""
+    """Whatever comes instead of fresh answers, and however late: after `holdFor` the verdict is
+    Failed, and stays so."""
     window, now = Window(opened=0.0), 0.0
     if first:
         window = fold(window, Sample(0.001, "Good"), rule)
@@ -149,18 +167,24 @@ def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float,
     over = heard + rule.hold_for + GAP_INTERVALS * rule.interval
     for kind, pause, took in answers:
         asked, now = now + pause, now + pause + took
-        kind = kind if took > GAP_INTERVALS * rule.interval else "Error"  # nothing of it is a fresh answer
+        # Nothing of it is a fresh answer.
+        kind = kind if took > GAP_INTERVALS * rule.interval else "Error"
         window = fold(window, mark_late(window, Sample(asked, kind), now, rule), rule)  # type: ignore[arg-type]
         if now > over:
             found = verdict(window, now, rule)
-            assert found.state == "Failed" and found.reason in ("NoData", "Error", "Silence"), (now, found)
+            assert found.state == "Failed" and found.reason in ("NoData", "Error", "Silence"), (
+                now,
+                found,
+            )
     found = verdict(window, max(now, over) + 1.0, rule)
     assert found.state == "Failed" and found.reason != "Breach"
 
 
 @settings(max_examples=2_000, deadline=None)
 @given(rule=HOLDING, answers=SLOW, later=st.floats(0.0, 60.0))
-def test_a_hold_that_has_failed_does_not_hold_again(rule: Rule, answers: list[tuple[str, float, float]], later: float):
+def test_a_hold_that_has_failed_does_not_hold_again(
+    rule: Rule, answers: list[tuple[str, float, float]], later: float
+):
     window, now = fold(Window(opened=0.0), Sample(0.001, "Good"), rule), 0.001
     for _, pause, took in answers:
         failed = verdict(window, now + pause + took, rule).state == "Failed"

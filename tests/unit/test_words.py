@@ -21,7 +21,10 @@ END = "its log ends: connecting to postgres://db/shop / applying 0042 / relation
 
 def wanted(**job: Any) -> Operation:
     return Operation(
-        "1.smoke.test.1-abc", "job", "job/foco-smoke", Job.model_validate({"image": "shop/smoke:1", **job})
+        "1.smoke.test.1-abc",
+        "job",
+        "job/foco-smoke",
+        Job.model_validate({"image": "shop/smoke:1", **job}),
     )
 
 
@@ -36,7 +39,12 @@ async def ended(cluster: Cluster, **job: Any) -> Progress:
         ("", LOG, END, False),  # the kubelet has put the end of the log into the message
         (LOG, "disk full", "exit code 1; disk full", False),
         (LOG, f"disk full, password={SECRET}", "exit code 1; disk full, password=***", False),
-        (LOG, json.dumps({"failed": "migrate", "error": "0042 is not there"}), "; migrate: 0042 is not there", False),
+        (
+            LOG,
+            json.dumps({"failed": "migrate", "error": "0042 is not there"}),
+            "; migrate: 0042 is not there",
+            False,
+        ),
         (LOG, json.dumps({"reason": f"token={SECRET} expired"}), "; token=*** expired", False),
         (LOG, json.dumps({"id": "b-1"}), '; {"id": "b-1"}', False),
         ("", "", "exit code 1", True),
@@ -55,7 +63,9 @@ async def test_why_it_failed(log: str | Exception, message: str, told: str, read
 
 
 async def test_the_end_of_a_long_log_is_what_is_told() -> None:
-    found = await ended(Cluster(complete=False).pod("\n".join(f"line {n}" for n in range(9000)), code=1))
+    found = await ended(
+        Cluster(complete=False).pod("\n".join(f"line {n}" for n in range(9000)), code=1)
+    )
     assert found.message.endswith("line 8998 / line 8999")
     assert len(found.message) < masking.MOST_LOG_CHARS + 150
 
@@ -72,7 +82,7 @@ async def test_a_log_that_hangs_delays_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert (await ended(cluster)).message.endswith("exit code 1")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # logs: Never
 
 SHOWN = "canary-said"
@@ -88,7 +98,9 @@ def telling(complete: bool, message: str, log: str = f"{SHOWN}\n{SHOWN}", code: 
 
 
 def hung(cluster: Cluster) -> Cluster:
-    cluster.job["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]
+    cluster.job["status"]["conditions"] = [
+        {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+    ]
     cluster.pods[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     return cluster
 
@@ -100,7 +112,9 @@ def running(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.mark.parametrize("message", ["", SHOWN, json.dumps({"error": SHOWN}), json.dumps({SHOWN: SHOWN * 200})])
+@pytest.mark.parametrize(
+    "message", ["", SHOWN, json.dumps({"error": SHOWN}), json.dumps({SHOWN: SHOWN * 200})]
+)
 @pytest.mark.parametrize("state", ["failed", "hung", "ending", "complete"])
 async def test_of_a_job_that_is_not_to_be_repeated_nothing_is(state: str, message: str) -> None:
     cluster = telling(state == "complete", message, code=0 if state == "complete" else 1)
@@ -129,7 +143,12 @@ async def test_nor_what_one_that_runs_says_now() -> None:
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("text", [REPORTED, PASSED.replace("login", SHOWN)])
 async def test_of_its_report_the_numbers_are_told(complete: bool, text: str) -> None:
-    cluster = telling(complete, "" if complete else json.dumps({"error": SHOWN}), log=text, code=0 if complete else 1)
+    cluster = telling(
+        complete,
+        "" if complete else json.dumps({"error": SHOWN}),
+        log=text,
+        code=0 if complete else 1,
+    )
     found = await ended(cluster, logs="Never", report={"playwright": {}, "from": "Log"})
     assert SHOWN not in found.message and "passed" in found.message, found.message
     assert "(logs: Never)" in found.message
@@ -142,7 +161,9 @@ async def test_what_it_publishes_is_still_read() -> None:
 
 async def test_a_report_s_words_and_a_given_reason_are_masked() -> None:
     cluster = Cluster(complete=False).pod(
-        FAILED.replace("login.spec.ts", f"token={SECRET}"), json.dumps({"error": f"password={SECRET}"}), 1
+        FAILED.replace("login.spec.ts", f"token={SECRET}"),
+        json.dumps({"error": f"password={SECRET}"}),
+        1,
     )
     found = await ended(cluster, report={"playwright": {}, "from": "Log"})
     assert SECRET not in found.message and found.message.count("***") == 2, found.message

@@ -17,7 +17,16 @@ from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import NotFound, Permanent
 from gatewright.providers.targets.template import CONFIG_ANNOTATION, RESTART_ANNOTATION
 from gatewright.providers.targets.workload import Workload, WorkloadConfig
-from tests.unit.plain import APP, DEPLOYMENT, NAMESPACE, PODS, Cluster, deployment, manager, template
+from tests.unit.plain import (
+    APP,
+    DEPLOYMENT,
+    NAMESPACE,
+    PODS,
+    Cluster,
+    deployment,
+    manager,
+    template,
+)
 
 WORKLOAD = Workload()
 SUBJECT = "target/web"
@@ -64,7 +73,10 @@ async def follow(cluster: Cluster, operation: Operation, snapshot: Any = None) -
 
 async def compare(cluster: Cluster, *operations: Operation, snapshot: Any = None) -> Standing:
     found = cluster.objects.get(DEPLOYMENT)
-    if found is not None and found["status"]["observedGeneration"] != found["metadata"]["generation"]:
+    if (
+        found is not None
+        and found["status"]["observedGeneration"] != found["metadata"]["generation"]
+    ):
         complete(cluster)
     return await WORKLOAD.compare(cluster, NAMESPACE, checked(raw()), operations, snapshot, None)
 
@@ -80,10 +92,12 @@ def app(template: dict[str, Any]) -> dict[str, Any]:
 
 def complete(cluster: Cluster) -> None:
     """The rollout gets to its end."""
-    cluster.change(DEPLOYMENT, observedGeneration=cluster.objects[DEPLOYMENT]["metadata"]["generation"])
+    cluster.change(
+        DEPLOYMENT, observedGeneration=cluster.objects[DEPLOYMENT]["metadata"]["generation"]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # To change it
 
 
@@ -99,10 +113,16 @@ async def test_a_deploy_changes_what_it_names_and_is_marked(cluster: Cluster) ->
     assert (await follow(cluster, apply())).state == "Succeeded"
 
 
-async def test_a_change_that_was_computed_from_an_older_object_is_computed_again(cluster: Cluster) -> None:
-    cluster.interrupt = lambda: app(cluster.template(DEPLOYMENT)).update(resources={"limits": {"cpu": "1"}})
+async def test_a_change_that_was_computed_from_an_older_object_is_computed_again(
+    cluster: Cluster,
+) -> None:
+    cluster.interrupt = lambda: app(cluster.template(DEPLOYMENT)).update(
+        resources={"limits": {"cpu": "1"}}
+    )
     await perform(cluster, apply())
-    assert app(cluster.objects[DEPLOYMENT]["spec"]["template"])["resources"] == {"limits": {"cpu": "1"}}
+    assert app(cluster.objects[DEPLOYMENT]["spec"]["template"])["resources"] == {
+        "limits": {"cpu": "1"}
+    }
 
 
 @pytest.mark.parametrize(
@@ -134,7 +154,9 @@ async def test_a_workload_that_is_gone_is_said_with_what_helps(cluster: Cluster)
 
 
 async def test_a_container_that_is_not_there_is_named(cluster: Cluster) -> None:
-    with pytest.raises(Permanent, match=r"Deployment web: there is no container main \(there are: app, proxy\)"):
+    with pytest.raises(
+        Permanent, match=r"Deployment web: there is no container main \(there are: app, proxy\)"
+    ):
         await perform(cluster, apply({"workload": {"name": "web", "images": {"main": NEW}}}))
     assert cluster.patches == []
 
@@ -144,7 +166,7 @@ async def test_an_unknown_operation_is_an_error(cluster: Cluster) -> None:
         await perform(cluster, Operation("k", "act", SUBJECT, raw()))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Restarts
 
 
@@ -178,7 +200,9 @@ async def mark(cluster: Cluster, config: dict[str, Any] | None = None) -> tuple[
     return (after["metadata"].get("annotations") or {}).get(CONFIG_ANNOTATION), before != after
 
 
-async def test_a_redeploy_restarts_pods_where_captured_configuration_has_changed(cluster: Cluster) -> None:
+async def test_a_redeploy_restarts_pods_where_captured_configuration_has_changed(
+    cluster: Cluster,
+) -> None:
     keep(cluster, A="1")
     assert await mark(cluster) == (None, False)  # the first mark alone restarts nothing
     first, restarts = await mark(cluster, raw(NEW, config=captured()["workload"]["config"]))
@@ -205,15 +229,18 @@ async def test_the_mark_tells_nothing_of_a_secrets_content(cluster: Cluster) -> 
     assert "hunter2" not in json.dumps(cluster.patches)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # To bring it back
 
 
-async def test_where_nobody_else_changed_anything_the_template_is_the_snapshots_to_the_letter(cluster: Cluster) -> None:
+async def test_where_nobody_else_changed_anything_the_template_is_the_snapshots_to_the_letter(
+    cluster: Cluster,
+) -> None:
     keep(cluster)
     before = await look(cluster)
     deploy = apply(
-        raw(NEW, env={"app": {"A": "9"}, "proxy": {"DEBUG": "1"}}, config=[{"secret": "keys"}]), restart=True
+        raw(NEW, env={"app": {"A": "9"}, "proxy": {"DEBUG": "1"}}, config=[{"secret": "keys"}]),
+        restart=True,
     )
     await perform(cluster, deploy)
     await perform(cluster, flags(TOKEN="x", VOICE="on"))
@@ -264,7 +291,9 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize(("act", "place"), BESIDE.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(
+    ("act", "place"), BESIDE.items(), ids=lambda item: getattr(item, "__name__", "")
+)
 async def test_what_others_changed_stays_and_is_named(
     cluster: Cluster, act: Callable[[dict[str, Any]], None], place: str
 ) -> None:
@@ -310,7 +339,9 @@ async def test_the_whole_template_comes_back_where_that_is_wanted(cluster: Clust
     assert standing.difference == "Deployment web has another containers[agent] than its snapshot"
 
 
-async def test_an_object_that_was_made_again_is_restored_as_wide_as_the_change(cluster: Cluster) -> None:
+async def test_an_object_that_was_made_again_is_restored_as_wide_as_the_change(
+    cluster: Cluster,
+) -> None:
     before = await look(cluster)
     cluster.objects[DEPLOYMENT] = deployment(next(UIDS), image=NEW)
     limits(cluster.template(DEPLOYMENT))
@@ -331,11 +362,13 @@ async def test_without_a_snapshot_nothing_is_restored(cluster: Cluster) -> None:
         await perform(cluster, restore(apply()))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # How far it is
 
 
-async def test_an_operation_has_succeeded_only_if_the_object_has_what_it_wanted(cluster: Cluster) -> None:
+async def test_an_operation_has_succeeded_only_if_the_object_has_what_it_wanted(
+    cluster: Cluster,
+) -> None:
     await perform(cluster, apply())
     complete(cluster)
     app(cluster.template(DEPLOYMENT))["image"] = OLD
@@ -343,17 +376,24 @@ async def test_an_operation_has_succeeded_only_if_the_object_has_what_it_wanted(
     cluster.objects[DEPLOYMENT]["metadata"]["managedFields"] = [
         manager("gatewright", "2026-01-01T09:00:00Z", *APP, "f:env"),
         manager("kubectl-rollout", "2026-01-01T10:00:00Z", *place),
-        manager("kube-controller-manager", "2026-01-01T11:00:00Z", "f:status", subresource="status"),
+        manager(
+            "kube-controller-manager", "2026-01-01T11:00:00Z", "f:status", subresource="status"
+        ),
     ]
     words = (
-        f"Deployment web runs {OLD} instead of {NEW} (container app; set by kubectl-rollout at 2026-01-01T10:00:00Z)"
+        f"Deployment web runs {OLD} instead of {NEW} (container app; set by kubectl-rollout at "
+        "2026-01-01T10:00:00Z)"
     )
-    assert await follow(cluster, apply()) == Progress("Running", words, stuck=True, overwritten=True)
+    assert await follow(cluster, apply()) == Progress(
+        "Running", words, stuck=True, overwritten=True
+    )
     assert (await compare(cluster, apply())).difference == words
     assert len(cluster.requests("managed")) == 1  # once for each state of the object
 
 
-def condition(kind: str, reason: str, at: str, status: str = "False", message: str = "said") -> dict[str, Any]:
+def condition(
+    kind: str, reason: str, at: str, status: str = "False", message: str = "said"
+) -> dict[str, Any]:
     times = {"lastUpdateTime": at, "lastTransitionTime": at}
     return {"type": kind, "status": status, "reason": reason, "message": message, **times}
 
@@ -391,8 +431,20 @@ async def test_a_progress_deadline_that_is_older_than_the_operation_decides_noth
 @pytest.mark.parametrize(
     "said",
     [
-        condition("ReplicaFailure", "FailedCreate", "2026-01-01T10:00:00Z", "True", "exceeded quota: small"),
-        condition("Progressing", "ReplicaSetCreateError", "2026-01-01T10:00:00Z", "False", "exceeded quota: small"),
+        condition(
+            "ReplicaFailure",
+            "FailedCreate",
+            "2026-01-01T10:00:00Z",
+            "True",
+            "exceeded quota: small",
+        ),
+        condition(
+            "Progressing",
+            "ReplicaSetCreateError",
+            "2026-01-01T10:00:00Z",
+            "False",
+            "exceeded quota: small",
+        ),
     ],
     ids=["pods", "replica sets"],
 )
@@ -412,7 +464,9 @@ async def test_pods_that_cannot_be_created_are_waited_for_in_the_api_servers_own
 async def test_old_pods_that_are_still_ending_are_waited_for(cluster: Cluster) -> None:
     await perform(cluster, apply())
     now = datetime.now(UTC)
-    done = condition("Progressing", "NewReplicaSetAvailable", now.isoformat(timespec="seconds"), "True")
+    done = condition(
+        "Progressing", "NewReplicaSetAvailable", now.isoformat(timespec="seconds"), "True"
+    )
     cluster.change(DEPLOYMENT, terminatingReplicas=1, conditions=[done])
     complete(cluster)
     assert (await follow(cluster, apply())).message == "1 old replicas are still ending"
@@ -421,7 +475,7 @@ async def test_old_pods_that_are_still_ending_are_waited_for(cluster: Cluster) -
     assert (await follow(cluster, apply())).state == "Succeeded"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What it is, beside what is wanted
 
 
@@ -456,13 +510,18 @@ DIFFERENT = {
     other_value: "has another value of the variable VOICE (container app; set by kubectl at T)",
     from_secret: "takes the variable VOICE from Secret others[voice] instead of a plain value "
     "(container app; set by kubectl at T)",
-    from_field: "takes the variable VOICE from field instead of a plain value (container app; set by kubectl at T)",
+    from_field: (
+        "takes the variable VOICE from field instead of a plain value (container app; set "
+        "by kubectl at T)"
+    ),
     no_variable: "has no variable VOICE (container app; the last to set anything was kubectl at T)",
     renamed: "has no container app (the last to set anything was kubectl at T)",
 }
 
 
-@pytest.mark.parametrize(("act", "words"), DIFFERENT.items(), ids=lambda item: getattr(item, "__name__", ""))
+@pytest.mark.parametrize(
+    ("act", "words"), DIFFERENT.items(), ids=lambda item: getattr(item, "__name__", "")
+)
 async def test_a_difference_is_said_with_who_made_it(
     cluster: Cluster, act: Callable[[dict[str, Any]], None], words: str
 ) -> None:
@@ -472,8 +531,13 @@ async def test_a_difference_is_said_with_who_made_it(
     assert cluster.requests("managed") == []
     act(cluster.template(DEPLOYMENT))
     variable = (*APP, "f:env", 'k:{"name":"VOICE"}')
-    set_by = [*(manager("kubectl", "T", *place) for place in ((*APP, "f:image"), (*variable, "f:value")))]
-    set_by += [manager("kubectl", "T", *variable, "f:valueFrom"), manager("gatewright", "S", *APP, "f:name")]
+    set_by = [
+        *(manager("kubectl", "T", *place) for place in ((*APP, "f:image"), (*variable, "f:value")))
+    ]
+    set_by += [
+        manager("kubectl", "T", *variable, "f:valueFrom"),
+        manager("gatewright", "S", *APP, "f:name"),
+    ]
     cluster.objects[DEPLOYMENT]["metadata"]["managedFields"] = set_by
     standing = await compare(cluster, apply(), flags(VOICE="on"))
     assert standing.difference == f"Deployment web {words}"
@@ -488,7 +552,11 @@ def a_pod(name: str, image: str, owner: str = "web-1") -> dict[str, Any]:
     owners = [{"kind": "ReplicaSet", "name": owner, "uid": "rs", "controller": True}]
     spec = template(image)["spec"]
     app({"spec": spec})["env"] = [{"name": "VOICE", "value": "on"}]
-    return {"metadata": {"name": name, "labels": labels, "ownerReferences": owners}, "spec": spec, "status": {}}
+    return {
+        "metadata": {"name": name, "labels": labels, "ownerReferences": owners},
+        "spec": spec,
+        "status": {},
+    }
 
 
 MIXED = {
@@ -502,10 +570,13 @@ MIXED = {
 async def test_a_template_that_was_set_right_again_is_not_what_runs(
     cluster: Cluster, pod: dict[str, Any], told: bool
 ) -> None:
-    """Its rollout is paused, or a quota is full: the pods of the template in between go on serving."""
+    """Its rollout is paused, or a quota is full: the pods of the template in between go on
+    serving."""
     await perform(cluster, apply())
     cluster.objects[f"{PODS}/web-1-a"] = pod
-    assert (await compare(cluster, apply())).difference == "", "all pods are counted as those of the template"
+    assert (await compare(cluster, apply())).difference == "", (
+        "all pods are counted as those of the template"
+    )
     assert cluster.requests("list") == []
     cluster.change(DEPLOYMENT, updatedReplicas=2)
     found = await compare(cluster, apply())
@@ -541,18 +612,24 @@ async def test_a_restore_may_start_pods_anew(cluster: Cluster, whole: bool) -> N
     complete(cluster)
     assert cluster.template(DEPLOYMENT)["metadata"]["annotations"][RESTART_ANNOTATION] == anew.key
     assert (await follow(cluster, anew, snapshot)).state == "Succeeded"
-    assert (await compare(cluster, replace(anew, restart=False), snapshot=snapshot)).difference == ""
+    assert (
+        await compare(cluster, replace(anew, restart=False), snapshot=snapshot)
+    ).difference == ""
 
 
 @pytest.mark.parametrize("act", BESIDE, ids=lambda act: act.__name__)
-async def test_what_others_own_is_no_difference(cluster: Cluster, act: Callable[[dict[str, Any]], None]) -> None:
+async def test_what_others_own_is_no_difference(
+    cluster: Cluster, act: Callable[[dict[str, Any]], None]
+) -> None:
     await perform(cluster, apply())
     act(cluster.template(DEPLOYMENT))
     cluster.objects[DEPLOYMENT]["spec"]["replicas"] = 7
     assert (await compare(cluster, apply())).difference == ""
 
 
-async def test_a_digest_that_a_policy_has_put_behind_the_tag_is_no_difference(cluster: Cluster) -> None:
+async def test_a_digest_that_a_policy_has_put_behind_the_tag_is_no_difference(
+    cluster: Cluster,
+) -> None:
     await perform(cluster, apply())
     app(cluster.template(DEPLOYMENT))["image"] = f"{NEW}@sha256:{'0' * 64}"
     assert await compare(cluster, apply()) == Standing(version="2.4.0")
@@ -566,7 +643,10 @@ async def test_operations_are_taken_together_in_their_order(cluster: Cluster) ->
     assert (await compare(cluster, first, second)).difference == ""
     assert "instead of shop/web:2.4.0-rc1" in (await compare(cluster, second, first)).difference
     back = restore(first, second)
-    assert f"runs {NEW} instead of {OLD}" in (await compare(cluster, second, back, snapshot=before)).difference
+    assert (
+        f"runs {NEW} instead of {OLD}"
+        in (await compare(cluster, second, back, snapshot=before)).difference
+    )
     assert (await compare(cluster, back, second, snapshot=before)).difference == ""
 
 
@@ -576,7 +656,10 @@ async def test_a_restore_stands_for_the_snapshot_in_all_that_it_puts_back(cluste
     assert (await compare(cluster, back, snapshot=before)).difference == ""
     await perform(cluster, flags(VOICE="on", TOKEN="x"))
     standing = await compare(cluster, restore(flags(VOICE="on", TOKEN="x")), snapshot=before)
-    assert "has a plain value of the variable TOKEN instead of one from Secret keys[token]" in standing.difference
+    assert (
+        "has a plain value of the variable TOKEN instead of one from Secret keys[token]"
+        in standing.difference
+    )
     assert "has the variable VOICE, which was not there before" in standing.difference
     at_rest = await compare(cluster, restore(), snapshot=before)
     assert at_rest.difference == ""  # at rest the fields of the target count
@@ -593,16 +676,24 @@ async def test_many_differences_are_counted(cluster: Cluster) -> None:
 
 async def test_nobody_runs_what_wants_no_pods(cluster: Cluster) -> None:
     cluster.objects[DEPLOYMENT]["spec"]["replicas"] = 0
-    assert (await compare(cluster, apply(raw(OLD)))).remark == "nobody runs it: Deployment web wants no pods"
+    assert (
+        await compare(cluster, apply(raw(OLD)))
+    ).remark == "nobody runs it: Deployment web wants no pods"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Before a run
 
 
-async def test_the_snapshot_holds_the_template_the_object_and_how_many_pods_it_wants(cluster: Cluster) -> None:
+async def test_the_snapshot_holds_the_template_the_object_and_how_many_pods_it_wants(
+    cluster: Cluster,
+) -> None:
     found = cluster.objects[DEPLOYMENT]
     sight = await WORKLOAD.look(cluster, NAMESPACE, checked(raw()))
-    assert sight.snapshot == {"template": template(), "uid": found["metadata"]["uid"], "replicas": 3}
+    assert sight.snapshot == {
+        "template": template(),
+        "uid": found["metadata"]["uid"],
+        "replicas": 3,
+    }
     assert (sight.matches, sight.version, sight.problem) == (False, "2.3.1", None)
     assert (await WORKLOAD.look(cluster, NAMESPACE, checked(raw(OLD)))).matches

@@ -44,12 +44,21 @@ def before(seconds: float) -> datetime:
 
 
 def pod(
-    name: str, hashed: str = NEW, ready: bool = True, since: float = 300, began: float = 600, **app: Any
+    name: str,
+    hashed: str = NEW,
+    ready: bool = True,
+    since: float = 300,
+    began: float = 600,
+    **app: Any,
 ) -> dict[str, Any]:
     """A pod of the Deployment; keywords are what the kubelet says of its container `app`."""
     image = "shop/web:2.4.0" if hashed == NEW else "shop/web:2.3.1"
     owner = {"kind": "ReplicaSet", "name": f"web-{hashed}", "controller": True, "uid": hashed}
-    meta = {"labels": {"app": "web", "pod-template-hash": hashed}, "annotations": {}, "ownerReferences": [owner]}
+    meta = {
+        "labels": {"app": "web", "pod-template-hash": hashed},
+        "annotations": {},
+        "ownerReferences": [owner],
+    }
     condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": ago(since)}
     said = {"name": "app", "image": image, "restartCount": 0, "state": {"running": {}}} | app
     return {
@@ -73,12 +82,31 @@ def crashed(name: str, seconds: float, count: int = 1, **more: Any) -> dict[str,
 
 def looping(name: str, seconds: float, **more: Any) -> dict[str, Any]:
     waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
-    return pod(name, ready=False, restartCount=4, state=waiting, lastState=ended(seconds, 137, "OOMKilled"), **more)
+    return pod(
+        name,
+        ready=False,
+        restartCount=4,
+        state=waiting,
+        lastState=ended(seconds, 137, "OOMKilled"),
+        **more,
+    )
 
 
 def pending(name: str, **more: Any) -> dict[str, Any]:
-    found = pod(name, ready=False, since=20, began=20, state={"waiting": {"reason": "ContainerCreating"}}, **more)
-    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    found = pod(
+        name,
+        ready=False,
+        since=20,
+        began=20,
+        state={"waiting": {"reason": "ContainerCreating"}},
+        **more,
+    )
+    unscheduled = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes",
+    }
     found["status"] |= {"phase": "Pending", "conditions": [unscheduled], "containerStatuses": []}
     return found
 
@@ -90,13 +118,20 @@ def gone(found: dict[str, Any]) -> dict[str, Any]:
 
 def begun(found: dict[str, Any]) -> dict[str, Any]:
     """Its init container has failed once, and ended well."""
-    well = {"name": "init", "restartCount": 1, "state": ended(20, 0, "Completed"), "lastState": ended(25)}
+    well = {
+        "name": "init",
+        "restartCount": 1,
+        "state": ended(20, 0, "Completed"),
+        "lastState": ended(25),
+    }
     found["status"]["initContainerStatuses"] = [well]
     return found
 
 
 def of_job(found: dict[str, Any]) -> dict[str, Any]:
-    found["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "web-migrate", "controller": True}]
+    found["metadata"]["ownerReferences"] = [
+        {"kind": "Job", "name": "web-migrate", "controller": True}
+    ]
     return found
 
 
@@ -105,11 +140,15 @@ def evicted(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def cluster_of(*pods: dict[str, Any], replicas: int = 3, available: int | None = None, **status: Any) -> Cluster:
+def cluster_of(
+    *pods: dict[str, Any], replicas: int = 3, available: int | None = None, **status: Any
+) -> Cluster:
     found = deployment(next(UIDS), replicas=replicas, image="shop/web:2.4.0", **status)
     if available is not None:
         found["status"] |= {"availableReplicas": available, "readyReplicas": available}
-    return Cluster({DEPLOYMENT: found} | {f"{PODS}/{item['metadata']['name']}": item for item in pods})
+    return Cluster(
+        {DEPLOYMENT: found} | {f"{PODS}/{item['metadata']['name']}": item for item in pods}
+    )
 
 
 async def compare(
@@ -125,12 +164,20 @@ HEALTHY: dict[str, tuple[Cluster, ...]] = {
     "an autoscaler's fresh pods are starting": (
         cluster_of(pod("a"), pod("b", ready=False, since=45, began=45), replicas=6, available=1),
     ),
-    "an autoscaler's fresh pods wait for room": (cluster_of(pod("a"), pending("b"), replicas=6, available=1),),
+    "an autoscaler's fresh pods wait for room": (
+        cluster_of(pod("a"), pending("b"), replicas=6, available=1),
+    ),
     "not ready for a moment": (cluster_of(pod("a"), pod("b", ready=False, since=20), available=2),),
-    "a pod of the version before crashes": (cluster_of(pod("a"), looping("b", 5, hashed=OLD), available=2),),
+    "a pod of the version before crashes": (
+        cluster_of(pod("a"), looping("b", 5, hashed=OLD), available=2),
+    ),
     "one that is going away crashes": (cluster_of(pod("a"), gone(looping("b", 5)), available=2),),
-    "a Job's pod with the same label fails": (cluster_of(pod("a"), of_job(looping("b", 5)), available=2),),
-    "one whose init container has ended": (cluster_of(pod("a"), begun(pod("b", ready=False, since=20)), available=2),),
+    "a Job's pod with the same label fails": (
+        cluster_of(pod("a"), of_job(looping("b", 5)), available=2),
+    ),
+    "one whose init container has ended": (
+        cluster_of(pod("a"), begun(pod("b", ready=False, since=20)), available=2),
+    ),
     "one that was evicted long ago": (
         cluster_of(pod("a"), evicted(pod("b", ready=False, state=ended(90))), available=2),
     ),
@@ -159,7 +206,8 @@ TROUBLE: dict[str, tuple[Cluster, str, float, float | None]] = {
     ),
     "crashes again and again": (
         cluster_of(pod("a"), looping("b", 15, since=25), available=2),
-        "container app of pod b: the container crashes again and again (CrashLoopBackOff), restarted 4 times; "
+        "container app of pod b: the container crashes again and again (CrashLoopBackOff), "
+        "restarted 4 times; "
         f"it last ended with exit code 137 (OOMKilled) at {ago(15)}",
         25,
         None,
@@ -174,7 +222,11 @@ TROUBLE: dict[str, tuple[Cluster, str, float, float | None]] = {
         cluster_of(
             pod("a"),
             pod(
-                "b", ready=False, since=50, began=50, state={"waiting": {"reason": "ImagePullBackOff", "message": "no"}}
+                "b",
+                ready=False,
+                since=50,
+                began=50,
+                state={"waiting": {"reason": "ImagePullBackOff", "message": "no"}},
             ),
             available=2,
         ),
@@ -208,7 +260,8 @@ TROUBLE: dict[str, tuple[Cluster, str, float, float | None]] = {
     ),
     "several": (
         cluster_of(crashed("a", 30), crashed("b", 20), crashed("c", 10)),
-        f"container app of pod a restarted 1 time; {LAST}; container app of pod b restarted 1 time; "
+        f"container app of pod a restarted 1 time; {LAST}; container app of pod b "
+        "restarted 1 time; "
         f"it last ended with exit code 1 (Error) at {ago(20)}; and 1 more",
         30,
         10,
@@ -235,7 +288,10 @@ async def test_no_pod_is_wanted_any_more() -> None:
     cluster = cluster_of(replicas=0)
     scaled = manager("kubectl", "2026-01-01T10:00:00Z", "f:spec", "f:replicas", subresource="scale")
     cluster.objects[DEPLOYMENT]["metadata"]["managedFields"] = [scaled]
-    words = "Deployment web wants no pod any more: replicas is 0, it was 3 (set by kubectl at 2026-01-01T10:00:00Z)"
+    words = (
+        "Deployment web wants no pod any more: replicas is 0, it was 3 (set by kubectl at "
+        "2026-01-01T10:00:00Z)"
+    )
     assert (await compare(cluster)).trouble == words
     await compare(cluster)
     assert len(cluster.requests("managed")) == 1
@@ -244,7 +300,7 @@ async def test_no_pod_is_wanted_any_more() -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What it costs
 
 
@@ -267,7 +323,8 @@ async def test_after_a_restart_of_the_operator_the_pods_are_looked_at_once() -> 
 
 
 async def test_a_crash_that_the_counters_do_not_tell_of_any_more_is_found() -> None:
-    """The status was written when the pod went down and when it came back; only the latter was seen."""
+    """The status was written when the pod went down and when it came back; only the latter was
+    seen."""
     cluster = cluster_of(pod("a"), pod("b"), pod("c"))
     availability.record_complete(cluster.objects[DEPLOYMENT])
     assert (await compare(cluster)).trouble == ""
@@ -279,7 +336,9 @@ async def test_a_crash_that_the_counters_do_not_tell_of_any_more_is_found() -> N
     assert len(cluster.requests("list")) == 1
 
 
-async def test_while_something_is_wrong_pods_are_asked_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_something_is_wrong_pods_are_asked_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cluster = cluster_of(pod("a"), looping("b", 15), available=2)
     clock = [100.0]
     monkeypatch.setattr(availability.time, "monotonic", lambda: clock[0])
@@ -299,14 +358,19 @@ async def test_what_somebody_else_has_put_there_is_not_watched() -> None:
 async def test_a_pod_that_others_have_made_run_something_else_is_a_difference() -> None:
     """`kubectl set image pod/web-1`: the template and all counters stay as they are."""
     edited, mutated, resized = crashed("web-1", 5), pod("web-2"), pod("web-3")
-    images = ((edited, 2, "shop/web:2.3.1"), (mutated, 1, "mirror/web:2.4.0"), (resized, 2, "mirror/web:2.4.0"))
+    images = (
+        (edited, 2, "shop/web:2.3.1"),
+        (mutated, 1, "mirror/web:2.4.0"),
+        (resized, 2, "mirror/web:2.4.0"),
+    )
     for item, generation, image in images:
         item["metadata"]["generation"] = generation
         item["spec"]["containers"][0]["image"] = image
     cluster = cluster_of(mutated, resized, edited)
     found = (await compare(cluster)).difference
     assert found.startswith(
-        "Deployment web is as wanted, but its pod web-1 runs shop/web:2.3.1 instead of shop/web:2.4.0"
+        "Deployment web is as wanted, but its pod web-1 runs shop/web:2.3.1 instead of "
+        "shop/web:2.4.0"
     )
     assert found.endswith("delete that pod")
     edited["spec"]["containers"][0]["image"] = "shop/web:2.4.0"
@@ -320,7 +384,9 @@ async def test_what_no_controller_has_noticed_is_seen_where_an_end_hangs_on_it()
     availability.record_complete(cluster.objects[DEPLOYMENT])
     one["status"]["containerStatuses"][0] |= {"restartCount": 1, "lastState": ended(5)}
     assert (await compare(cluster)).trouble == "" and not cluster.requests("list")
-    assert "container app of pod a restarted 1 time" in (await compare(cluster, closely=True)).trouble
+    assert (
+        "container app of pod a restarted 1 time" in (await compare(cluster, closely=True)).trouble
+    )
 
 
 async def test_what_has_waited_long_to_be_started_again_has_not_run_meanwhile() -> None:
@@ -337,10 +403,14 @@ def manages(name: str, seconds: float) -> dict[str, Any]:
 
 
 async def test_a_pod_is_edited_as_soon_as_somebody_sets_its_image() -> None:
-    """The kubelet takes seconds to start the container anew: until then nothing but the pod's own spec tells."""
+    """The kubelet takes seconds to start the container anew: until then nothing but the pod's own
+    spec tells."""
     edited, mutated = pod("web-1"), pod("web-2")
     for item, image in ((edited, "shop/web:2.3.1"), (mutated, "mirror/web:2.4.0")):
-        item["metadata"] |= {"generation": 2, "managedFields": [manages("kube-controller-manager", 600)]}
+        item["metadata"] |= {
+            "generation": 2,
+            "managedFields": [manages("kube-controller-manager", 600)],
+        }
         item["spec"]["containers"][0]["image"] = image
     assert (await compare(cluster_of(edited, mutated), closely=True)).difference == ""
     edited["metadata"]["managedFields"].append(manages("kubectl-patch", 1))
@@ -356,12 +426,16 @@ def strayed() -> dict[str, Any]:
 
 
 UNSOUND: dict[str, tuple[dict[str, Any], str]] = {
-    "a pod that others have made run something else": (strayed(), "its pod a runs shop/web:hotfix instead of"),
+    "a pod that others have made run something else": (
+        strayed(),
+        "its pod a runs shop/web:hotfix instead of",
+    ),
     "one that has crashed and is up again": (crashed("a", 19, 2), "restarted 2 times"),
     "one that has waited long to be started again": (
-        crashed("a", 300, 5, state={"running": {"startedAt": ago(10)}}), "restarted 5 times",
+        crashed("a", 300, 5, state={"running": {"startedAt": ago(10)}}),
+        "restarted 5 times",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("one", "words"), UNSOUND.values(), ids=UNSOUND)
@@ -370,20 +444,37 @@ async def test_what_does_not_run_soundly_is_not_taken_over(one: dict[str, Any], 
     assert seen.matches and words in seen.unready
 
 
-async def test_what_runs_soundly_is_taken_over_and_what_is_to_be_changed_costs_no_list_of_pods() -> None:
+async def test_what_runs_soundly_is_taken_over_and_what_is_to_be_changed_costs_no_list_of_pods() -> (
+    None
+):
     cluster = cluster_of(crashed("a", 90), pod("b"), pod("c"))
-    assert (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).unready == "" and len(cluster.requests("list")) == 1
+    assert (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).unready == "" and len(
+        cluster.requests("list")
+    ) == 1
     cluster = cluster_of(pod("a"), replicas=0)
-    assert (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).unready == "" and not cluster.requests("list")
+    assert (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).unready == "" and not cluster.requests(
+        "list"
+    )
     cluster = cluster_of(pod("a"))
     cluster.template(DEPLOYMENT)["spec"]["containers"][0]["image"] = "shop/web:2.3.1"
-    assert not (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).matches and not cluster.requests("list")
+    assert not (await WORKLOAD.look(cluster, NAMESPACE, CONFIG)).matches and not cluster.requests(
+        "list"
+    )
 
 
-@pytest.mark.parametrize(("ages", "since"), [((2.0,), 2.0), ((2.0, 200.0), 120.0), ((1.0, 3.0), 3.0)])
-async def test_it_serves_since_one_of_its_pods_is_there_all_the_time(ages: tuple[float, ...], since: float) -> None:
+@pytest.mark.parametrize(
+    ("ages", "since"), [((2.0,), 2.0), ((2.0, 200.0), 120.0), ((1.0, 3.0), 3.0)]
+)
+async def test_it_serves_since_one_of_its_pods_is_there_all_the_time(
+    ages: tuple[float, ...], since: float
+) -> None:
     """Who deletes a pod that crashed has a fresh one, and a rollout that was complete long ago."""
-    complete = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "lastUpdateTime": ago(120)}
+    complete = {
+        "type": "Progressing",
+        "status": "True",
+        "reason": "NewReplicaSetAvailable",
+        "lastUpdateTime": ago(120),
+    }
     listed = [pod(f"p{number}", since=age, began=age + 1) for number, age in enumerate(ages)]
     cluster = cluster_of(*listed, replicas=len(ages), conditions=[complete])
     restore = Operation("1.a.b.1-x", "restore", "target/web", {"workload": CONFIG.model_dump()})

@@ -31,7 +31,9 @@ WEB = WorkloadConfig(name="web", images={"app": "shop/web:2.4.0"})
 DB = WorkloadConfig(kind="StatefulSet", name="db", images={"db": "shop/db:1.1"})
 
 
-def pod(name: str, revision: str, ready: bool = False, owner: str = "", **more: Any) -> dict[str, Any]:
+def pod(
+    name: str, revision: str, ready: bool = False, owner: str = "", **more: Any
+) -> dict[str, Any]:
     """A pod of the StatefulSet `owner`."""
     return {
         "metadata": {
@@ -39,20 +41,26 @@ def pod(name: str, revision: str, ready: bool = False, owner: str = "", **more: 
             "uid": f"pod-{name}",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {"app": "db", "controller-revision-hash": revision},
-            "ownerReferences": [{"kind": "StatefulSet", "name": "db", "uid": owner, "controller": True}],
+            "ownerReferences": [
+                {"kind": "StatefulSet", "name": "db", "uid": owner, "controller": True}
+            ],
         },
         "status": {"conditions": [{"type": "Ready", "status": str(ready)}], **more},
     }
 
 
-def cluster_of(*pods: dict[str, Any], image: str = "shop/db:1.0", key: str = "k", **status: Any) -> Cluster:
+def cluster_of(
+    *pods: dict[str, Any], image: str = "shop/db:1.0", key: str = "k", **status: Any
+) -> Cluster:
     """A StatefulSet with an operation's key on it."""
     found = statefulset(next(UIDS), image=image, **status)
     found["metadata"]["annotations"] = {KEY: key}
     for item in pods:
         owner = item["metadata"]["ownerReferences"][0]
         owner["uid"] = owner["uid"] or found["metadata"]["uid"]
-    return Cluster({STATEFULSET: found} | {f"{PODS}/{item['metadata']['name']}": item for item in pods})
+    return Cluster(
+        {STATEFULSET: found} | {f"{PODS}/{item['metadata']['name']}": item for item in pods}
+    )
 
 
 BLOCKED = {"updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
@@ -68,12 +76,17 @@ async def follow(cluster: Cluster, operation: Operation) -> Progress:
 
 
 async def test_a_broken_pod_of_the_withdrawn_version_is_deleted_and_the_set_comes_home() -> None:
-    cluster = cluster_of(pod("db-0", "db-a", ready=True), pod("db-1", "db-a"), pod("db-2", "db-b"), **BLOCKED)
+    cluster = cluster_of(
+        pod("db-0", "db-a", ready=True), pod("db-1", "db-a"), pod("db-2", "db-b"), **BLOCKED
+    )
     found = await follow(cluster, restore())
     words = "deleted pods of a withdrawn version that were not ready: db-2"
     assert found == Progress("Running", words, notable=True)
     assert cluster.requests("delete") == [f"delete {PODS}/db-2"]
-    assert sorted(name for name in cluster.objects if "/pods/" in name) == [f"{PODS}/db-0", f"{PODS}/db-1"]
+    assert sorted(name for name in cluster.objects if "/pods/" in name) == [
+        f"{PODS}/db-0",
+        f"{PODS}/db-1",
+    ]
 
 
 def leaving(found: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +114,9 @@ def done(cluster: Cluster) -> None:
     cluster.change(STATEFULSET, updatedReplicas=3, readyReplicas=3)
 
 
-@pytest.mark.parametrize("act", [partitioned, unseen, unknown, changed, done], ids=lambda act: act.__name__)
+@pytest.mark.parametrize(
+    "act", [partitioned, unseen, unknown, changed, done], ids=lambda act: act.__name__
+)
 async def test_nothing_is_deleted_where_its_version_is_not_surely_withdrawn(act: Any) -> None:
     cluster = cluster_of(pod("db-2", "db-b"), **BLOCKED)
     act(cluster)
@@ -130,7 +145,9 @@ async def test_a_pod_that_is_none_of_the_broken_ones_stays(item: dict[str, Any])
     [{"type": "OnDelete"}, {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}],
     ids=["OnDelete", "partition"],
 )
-async def test_what_others_hold_back_comes_home_where_its_broken_pods_are_made_anew(strategy: dict[str, Any]) -> None:
+async def test_what_others_hold_back_comes_home_where_its_broken_pods_are_made_anew(
+    strategy: dict[str, Any],
+) -> None:
     cluster = cluster_of(pod("db-1", "db-a"), pod("db-2", "db-b"), **BLOCKED)
     cluster.objects[STATEFULSET]["spec"]["updateStrategy"] = strategy
     assert (await follow(cluster, restore())).state == "Running"
@@ -138,7 +155,9 @@ async def test_what_others_hold_back_comes_home_where_its_broken_pods_are_made_a
     cluster.change(STATEFULSET, updatedReplicas=3, readyReplicas=2)
     assert (await follow(cluster, restore())).message == "2 of 3 replicas ready"
     cluster.change(STATEFULSET, updatedReplicas=3, readyReplicas=3)
-    assert (await follow(cluster, restore())).state == "Succeeded", "all of its pods have what is wanted"
+    assert (await follow(cluster, restore())).state == "Succeeded", (
+        "all of its pods have what is wanted"
+    )
 
 
 async def test_a_pods_successor_of_the_same_name_is_not_deleted() -> None:
@@ -166,10 +185,16 @@ async def test_a_deploy_deletes_only_pods_of_a_version_between() -> None:
 @pytest.mark.parametrize(
     ("strategy", "words"),
     [
-        ({"type": "OnDelete"}, "has updateStrategy OnDelete: its pods keep their version until somebody deletes them"),
+        (
+            {"type": "OnDelete"},
+            "has updateStrategy OnDelete: its pods keep their version until somebody deletes them",
+        ),
         (
             {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}},
-            "has updateStrategy.rollingUpdate.partition 2: its pods below ordinal 2 never get the version",
+            (
+                "has updateStrategy.rollingUpdate.partition 2: its pods below ordinal 2 never "
+                "get the version"
+            ),
         ),
     ],
     ids=["OnDelete", "partition"],
@@ -182,42 +207,83 @@ async def test_what_would_never_run_the_version_is_refused_up_front_and_said_lat
     sight = await WORKLOAD.look(cluster, NAMESPACE, DB)
     remedy = "set updateStrategy to RollingUpdate without a partition"
     assert (sight.snapshot, sight.problem) == (None, f"StatefulSet db {words}; {remedy}")
-    later = await follow(cluster, Operation("k", "apply", "target/db", {"workload": DB.model_dump()}))
+    later = await follow(
+        cluster, Operation("k", "apply", "target/db", {"workload": DB.model_dump()})
+    )
     assert later == Progress("Running", f"StatefulSet db {words}", stuck=True)
     cluster.change(STATEFULSET, updatedReplicas=3)
-    assert (await WORKLOAD.look(cluster, NAMESPACE, DB)).problem is None, "all of its pods have the version already"
+    assert (await WORKLOAD.look(cluster, NAMESPACE, DB)).problem is None, (
+        "all of its pods have the version already"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What keeps it from getting on
 
 
 def event(kind: str, name: str, uid: str, reason: str, at: str, message: str) -> dict[str, Any]:
     about = {"kind": kind, "name": name, "uid": uid}
-    return {"metadata": {}, "involvedObject": about, "reason": reason, "lastTimestamp": at, "message": message}
+    return {
+        "metadata": {},
+        "involvedObject": about,
+        "reason": reason,
+        "lastTimestamp": at,
+        "message": message,
+    }
 
 
 def tell(cluster: Cluster, *events: dict[str, Any]) -> None:
     cluster.objects |= {f"{EVENTS}/{number}": item for number, item in enumerate(events)}
 
 
-QUOTA = 'create Pod db-2 in StatefulSet db failed error: pods "db-2" is forbidden: exceeded quota: small'
+QUOTA = (
+    'create Pod db-2 in StatefulSet db failed error: pods "db-2" is forbidden: exceeded quota: '
+    "small"
+)
 
 
 async def test_pods_that_a_statefulset_cannot_create_are_said_in_the_words_of_its_events() -> None:
-    cluster = cluster_of(pod("db-0", "db-a", ready=True), pod("db-1", "db-a", ready=True), **BLOCKED)
+    cluster = cluster_of(
+        pod("db-0", "db-a", ready=True), pod("db-1", "db-a", ready=True), **BLOCKED
+    )
     uid = cluster.objects[STATEFULSET]["metadata"]["uid"]
     tell(
         cluster,
-        event("StatefulSet", "db", uid, "SuccessfulDelete", "2026-01-01T10:00:00Z", "delete Pod db-2 successful"),
+        event(
+            "StatefulSet",
+            "db",
+            uid,
+            "SuccessfulDelete",
+            "2026-01-01T10:00:00Z",
+            "delete Pod db-2 successful",
+        ),
         event("StatefulSet", "db", uid, "FailedCreate", "2026-01-01T10:00:01Z", QUOTA),
         event("StatefulSet", "db", uid, "Unrelated", "2026-01-01T10:00:03Z", "something else"),
-        event("StatefulSet", "other", "o", "SuccessfulCreate", "2026-01-01T10:00:02Z", "create Pod other-0"),
-        event("StatefulSet", "db", "an earlier one", "SuccessfulCreate", "2026-01-01T10:00:02Z", "create Pod db-2"),
+        event(
+            "StatefulSet",
+            "other",
+            "o",
+            "SuccessfulCreate",
+            "2026-01-01T10:00:02Z",
+            "create Pod other-0",
+        ),
+        event(
+            "StatefulSet",
+            "db",
+            "an earlier one",
+            "SuccessfulCreate",
+            "2026-01-01T10:00:02Z",
+            "create Pod db-2",
+        ),
     )
     found = await WORKLOAD.trouble(cluster, NAMESPACE, DB)
     assert found == Trouble(f"StatefulSet db cannot create pods: {QUOTA}")
-    tell(cluster, event("StatefulSet", "db", uid, "SuccessfulCreate", "2026-01-01T10:00:05Z", "create Pod db-2"))
+    tell(
+        cluster,
+        event(
+            "StatefulSet", "db", uid, "SuccessfulCreate", "2026-01-01T10:00:05Z", "create Pod db-2"
+        ),
+    )
     cluster.objects[f"{EVENTS}/0"]["lastTimestamp"] = "2026-01-01T10:00:05Z"
     assert await WORKLOAD.trouble(cluster, NAMESPACE, DB) is None
 
@@ -241,13 +307,21 @@ def web(*pods: dict[str, Any]) -> Cluster:
 
 
 def unscheduled() -> dict[str, Any]:
-    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+    said = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes are available",
+    }
     return {"phase": "Pending", "conditions": [said]}
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     state = {"waiting": {"reason": reason, "message": message}}
-    return {"phase": "Pending", "containerStatuses": [{"name": "app", "image": "shop/web:2.4.0", "state": state}]}
+    return {
+        "phase": "Pending",
+        "containerStatuses": [{"name": "app", "image": "shop/web:2.4.0", "state": state}],
+    }
 
 
 async def test_only_a_pod_of_the_template_that_is_wanted_now_keeps_it_from_getting_on() -> None:
@@ -264,7 +338,9 @@ async def test_only_a_pod_of_the_template_that_is_wanted_now_keeps_it_from_getti
 
 
 async def test_a_pod_that_cannot_start_is_said_in_the_words_of_its_events() -> None:
-    creating = of_web("a", "5d9", "2026-01-01T00:00:00Z", "shop/web:2.4.0", **waiting("ContainerCreating"))
+    creating = of_web(
+        "a", "5d9", "2026-01-01T00:00:00Z", "shop/web:2.4.0", **waiting("ContainerCreating")
+    )
     cluster = web(creating)
     assert await WORKLOAD.trouble(cluster, NAMESPACE, WEB) is None
     words = 'MountVolume.SetUp failed for volume "keys": secret "keys" not found'
@@ -275,13 +351,17 @@ async def test_a_pod_that_cannot_start_is_said_in_the_words_of_its_events() -> N
         event("Pod", "a", "pod-a", "Unrelated", "2026-01-01T10:00:02Z", "something else"),
         event("Pod", "a", "another", "FailedMount", "2026-01-01T10:00:02Z", "something else"),
     )
-    assert await WORKLOAD.trouble(cluster, NAMESPACE, WEB) == Trouble(f"pod a cannot start (FailedMount): {words}")
+    assert await WORKLOAD.trouble(cluster, NAMESPACE, WEB) == Trouble(
+        f"pod a cannot start (FailedMount): {words}"
+    )
 
 
 async def test_where_a_webhook_has_rewritten_images_the_newest_pods_count() -> None:
     cluster = web(
         of_web("a", "6c8", "2026-01-01T00:00:00Z", "mirror/web:2.3.1", **unscheduled()),
-        of_web("b", "5d9", "2026-01-01T00:01:00Z", "mirror/web:2.4.0", **waiting("CrashLoopBackOff")),
+        of_web(
+            "b", "5d9", "2026-01-01T00:01:00Z", "mirror/web:2.4.0", **waiting("CrashLoopBackOff")
+        ),
     )
     found = await WORKLOAD.trouble(cluster, NAMESPACE, WEB)
     assert found is not None and "CrashLoopBackOff" in found.message and not found.hopeless
@@ -296,7 +376,14 @@ def test_few_pods_of_few_versions_are_compared_with_a_template() -> None:
             return super().get(key, default)
 
     made = [
-        Counted(of_web(f"{version}-{number}", f"h{version}", f"2026-01-01T00:{version:02}:00Z", f"shop/web:{version}"))
+        Counted(
+            of_web(
+                f"{version}-{number}",
+                f"h{version}",
+                f"2026-01-01T00:{version:02}:00Z",
+                f"shop/web:{version}",
+            )
+        )
         for version in range(30)
         for number in range(20)
     ]
@@ -339,8 +426,12 @@ def test_every_kind_of_selector_can_be_asked_for() -> None:
 
 
 async def test_what_is_to_be_taken_over_and_does_not_run_is_said_with_the_reason() -> None:
-    waiting = {"containerStatuses": [{"name": "db", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
-    cluster = cluster_of(pod("db-0", "db-a", **waiting), image="shop/db:1.1", readyReplicas=2, updatedReplicas=3)
+    waiting = {
+        "containerStatuses": [{"name": "db", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]
+    }
+    cluster = cluster_of(
+        pod("db-0", "db-a", **waiting), image="shop/db:1.1", readyReplicas=2, updatedReplicas=3
+    )
     found = await WORKLOAD.look(cluster, NAMESPACE, DB)
     assert found.matches and "CrashLoopBackOff" in found.unready
 

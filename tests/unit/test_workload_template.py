@@ -14,14 +14,20 @@ from gatewright.providers.targets.template import TemplateFields
 NAMES = st.sampled_from(["A", "B", "C", "D"])
 CONTAINERS = ("app", "proxy")
 VALUES = st.sampled_from(["", "1", "2", "$(A)"])
-PLAIN = st.builds(lambda name, value: {"name": name, "value": value} if value else {"name": name}, NAMES, VALUES)
+PLAIN = st.builds(
+    lambda name, value: {"name": name, "value": value} if value else {"name": name}, NAMES, VALUES
+)
 SOURCED = st.builds(
-    lambda name, key: {"name": name, "valueFrom": {"secretKeyRef": {"name": "keys", "key": key}}}, NAMES, NAMES
+    lambda name, key: {"name": name, "valueFrom": {"secretKeyRef": {"name": "keys", "key": key}}},
+    NAMES,
+    NAMES,
 )
 ENV = st.none() | st.lists(PLAIN | SOURCED, max_size=5)  # of one name there may be several
 IMAGES = st.sampled_from(["shop/web:1", "shop/web:2", "shop/web:2@sha256:00"])
 MARKS = st.none() | st.dictionaries(
-    st.sampled_from(["note", template.RESTART_ANNOTATION, template.CONFIG_ANNOTATION]), VALUES, max_size=3
+    st.sampled_from(["note", template.RESTART_ANNOTATION, template.CONFIG_ANNOTATION]),
+    VALUES,
+    max_size=3,
 )
 
 
@@ -42,7 +48,9 @@ def templates(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def changes(draw: st.DrawFn) -> TemplateFields:
     wanted = TemplateFields()
-    env = st.dictionaries(st.sampled_from(CONTAINERS), st.dictionaries(NAMES, VALUES, max_size=3), max_size=2)
+    env = st.dictionaries(
+        st.sampled_from(CONTAINERS), st.dictionaries(NAMES, VALUES, max_size=3), max_size=2
+    )
     wanted.take(draw(st.dictionaries(st.sampled_from(CONTAINERS), IMAGES, max_size=2)), draw(env))
     return wanted
 
@@ -85,9 +93,9 @@ def test_what_is_not_named_stays_with_others_and_what_is_named_goes_back(
         assert [item for item in back.get("env") or [] if item["name"] not in variables] == [
             item for item in was.get("env") or [] if item["name"] not in variables
         ]
-        assert sorted(map(str, (item for item in back.get("env") or [] if item["name"] in variables))) == sorted(
-            map(str, (item for item in old.get("env") or [] if item["name"] in variables))
-        )
+        assert sorted(
+            map(str, (item for item in back.get("env") or [] if item["name"] in variables))
+        ) == sorted(map(str, (item for item in old.get("env") or [] if item["name"] in variables)))
     assert bool(template.list_foreign_changes(now, before, named)) == (found != before)
     assert template.restore_template(found, before, named) == found  # once is enough
 

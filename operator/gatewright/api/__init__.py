@@ -9,6 +9,7 @@ FINALIZER = f"{GROUP}/run"
 RESULT = f"{GROUP}/result"
 """Finalizer of a Job: it cannot vanish, and so be made a second time, before its run has ended."""
 KEY = f"{GROUP}/key"
-"""Annotation on every child and every changed object: the key of the operation that made or changed it."""
+"""Annotation on every child and every changed object: the key of the operation that made or changed
+it."""
 RELEASE = f"{GROUP}/release"
 """Label on every child: the name of the Release that owns it."""

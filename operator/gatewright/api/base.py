@@ -1,4 +1,5 @@
-"""What every model of the language has in common: unknown fields are refused, docstrings are the reference."""
+"""What every model of the language has in common: unknown fields are refused, docstrings are the
+reference."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ LONGEST = 90 * 86400.0
 BOUNDED_DURATION_PATTERN = r"^((90|[0-8]?\d)(\.\d+)?d|\d{1,5}(\.\d+)?(ms|s|m|h))+$"
 """The same with numbers that no clock stumbles over; what they come to is checked by the models."""
 TIMEOUT_PATTERN = r"^((60|[1-5]?\d)(\.\d+)?s|(60000|[1-5]?\d{1,4})ms|1m)$"
-INTERVAL_PATTERN = r"^(\d{0,6}[1-9]\d{0,6}(\.\d+)?[smhd]|[1-9]\d{3,9}ms)(\d{1,7}(\.\d+)?(ms|s|m|h|d))*$"
+INTERVAL_PATTERN = (
+    r"^(\d{0,6}[1-9]\d{0,6}(\.\d+)?[smhd]|[1-9]\d{3,9}ms)(\d{1,7}(\.\d+)?(ms|s|m|h|d))*$"
+)
 QUANTITY_PATTERN = r"^(-?\d+(\.\d+)?%?|(\d+(\.\d+)?(ms|s|m|h|d))+)$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -37,7 +40,8 @@ def seconds(text: str) -> float:
 
 
 def quantity(text: str) -> float:
-    """The plain number behind a quantity: `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is 80. Raises ValueError."""
+    """The plain number behind a quantity: `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is 80.
+    Raises ValueError."""
     if _NUMBER.fullmatch(text):
         return float(text)
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1]):
@@ -48,7 +52,8 @@ def quantity(text: str) -> float:
 
 
 def show(value: float, like: str) -> str:
-    """A measured number in the unit of the limit it is compared with: 0.031 beside `1%` is `3.1%`."""
+    """A measured number in the unit of the limit it is compared with: 0.031 beside `1%` is
+    `3.1%`."""
     if like.endswith("%"):
         return f"{value * 100:.4g}%"
     if like.endswith("ms"):
@@ -79,29 +84,37 @@ def _text_schema(pattern: str, longest: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "maxLength": longest})
 
 
-Duration = Annotated[str, AfterValidator(_checked_duration), _text_schema(BOUNDED_DURATION_PATTERN, 20)]
+Duration = Annotated[
+    str, AfterValidator(_checked_duration), _text_schema(BOUNDED_DURATION_PATTERN, 20)
+]
 RequestTimeout = Annotated[str, AfterValidator(_checked_timeout), _text_schema(TIMEOUT_PATTERN, 20)]
 """The longest time of one request: whoever waits longer keeps others from what is theirs."""
 Interval = Annotated[str, AfterValidator(_checked_duration), _text_schema(INTERVAL_PATTERN, 20)]
-"""The time between two measurements: at least 1s by the schema; a shorter one that is stored all the same counts as 1s."""
+"""The time between two measurements: at least 1s by the schema; a shorter one that is stored all
+the same counts as 1s."""
 Quantity = Annotated[str, AfterValidator(_checked_quantity), _text_schema(QUANTITY_PATTERN, 24)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=40)]
 ObjectName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253),
 ]
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN, min_length=1, max_length=63)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 LongText = Annotated[str, StringConstraints(max_length=8192)]
 Key = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 """A key of a ConfigMap or Secret, or the name of an environment variable."""
-Free = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
+Free = Annotated[
+    dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+]
 """An object of Kubernetes' own (a pod template): checked by the API server when it is created."""
 
 
 class Model(BaseModel):
-    """Base of all models: unknown fields are refused; what stands below a field describes it (`docstrings`).
+    """Base of all models: unknown fields are refused; what stands below a field describes it
+    (`docstrings`).
 
-    A validator is built when it is first needed: a process uses few of the providers, and starts faster.
+    A validator is built when it is first needed: a process uses few of the providers, and starts
+    faster.
     """
 
     model_config = ConfigDict(extra="forbid", defer_build=True, populate_by_name=True)
@@ -110,14 +123,16 @@ class Model(BaseModel):
 class Keyed(BaseModel):
     """A model with "exactly one of" provider keys that the registry, not this package, knows.
 
-    The keys stay raw here; `providers.registry` refuses unknown ones and checks the configuration of the known.
+    The keys stay raw here; `providers.registry` refuses unknown ones and checks the configuration
+    of the known.
     """
 
     model_config = ConfigDict(extra="allow", defer_build=True, populate_by_name=True)
 
     @property
     def provider(self) -> tuple[str, Any]:
-        """The one provider key and its raw configuration. Raises ValueError unless there is exactly one."""
+        """The one provider key and its raw configuration. Raises ValueError unless there is exactly
+        one."""
         extra = self.model_extra or {}
         if len(extra) != 1:
             raise ValueError(f"needs exactly one provider, has {sorted(extra) or 'none'}")
@@ -163,9 +178,10 @@ class Condition(Model):
 
 @functools.cache
 def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
-    """The docstring of each field that has one, as it stands in the source; inherited ones too.
+    """The docstring of each field that has one, a line for each paragraph; inherited ones too.
 
-    Not pydantic's `use_attribute_docstrings`, which reads the source of every class whenever a process starts.
+    Not pydantic's `use_attribute_docstrings`, which reads the source of every class whenever a
+    process starts.
     """
     found: dict[str, str] = {}
     for owner in reversed(model.__mro__):
@@ -176,8 +192,15 @@ def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
     return found
 
 
+def unwrap(words: str) -> str:
+    """Return a docstring with each paragraph on one line: where a line of the source ends says
+    nothing."""
+    paragraphs = inspect.cleandoc(words).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 def _below(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
     for field, below in itertools.pairwise(body):
         match field, below:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):
-                yield name, inspect.cleandoc(words)
+                yield name, unwrap(words)

@@ -35,11 +35,12 @@ class PostgresAccess(Model):
     """Where a PostgreSQL database is and how it is opened."""
 
     url: SecretSource
-    """A libpq URL (`postgresql://user:password@host:5432/database`) in a Secret; a read-only role is enough.
-    `sslmode=verify-full` checks the server's certificate."""
+    """A libpq URL (`postgresql://user:password@host:5432/database`) in a Secret; a read-only role
+    is enough. `sslmode=verify-full` checks the server's certificate."""
     superuser: Literal["Refused", "Allowed"] = "Refused"
-    """Whether the role may be a superuser, or one that replicates, uses files or programs of the server, or ends the
-    sessions of others: a query may make use of that, and no rollback undoes it."""
+    """Whether the role may be a superuser, or one that replicates, uses files or programs of the
+    server, or ends the sessions of others: a query may make use of that, and no rollback undoes
+    it."""
 
 
 class ConnectionSpec(Keyed):

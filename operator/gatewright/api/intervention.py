@@ -1,4 +1,5 @@
-"""Intervention: one human act on a Release; append-only, so that `kubectl get itv` is the audit log."""
+"""Intervention: one human act on a Release; append-only, so that `kubectl get itv` is the audit
+log."""
 
 from __future__ import annotations
 
@@ -10,8 +11,17 @@ from gatewright.api.base import Model, Name, ObjectName, Text
 from gatewright.api.status import Message, Short, Time
 
 Action = Literal[
-    "Approve", "Reject", "Confirm", "Retry", "Skip", "Promote", "Rollback", "Abort", "Pause", "Resume"
-]  # fmt: skip
+    "Approve",
+    "Reject",
+    "Confirm",
+    "Retry",
+    "Skip",
+    "Promote",
+    "Rollback",
+    "Abort",
+    "Pause",
+    "Resume",
+]
 """What a person may do; in lower case the RBAC verb on `releases` that it needs."""
 Result = Literal["Accepted", "Refused"]
 Person = Annotated[str, Field(min_length=1, max_length=320)]
@@ -36,9 +46,11 @@ class InterventionSpec(Model):
     by: Person
     """Who acts: the caller's own user name, which admission compares."""
     groups: Annotated[list[Group], Field(max_length=64)] = []
-    """Groups of the caller that count here, for approvals which ask for one; admission refuses others."""
+    """Groups of the caller that count here, for approvals which ask for one; admission refuses
+    others."""
     run: Annotated[int, Field(ge=1)] | None = None
-    """Number of the run it is meant for; for another run it does nothing. Without it: whichever run is the latest."""
+    """Number of the run it is meant for; for another run it does nothing. Without it: whichever run
+    is the latest."""
     stage: Name | None = None
     """The stage it is meant for; without it the one under way, or the failed one."""
     step: Name | None = None
@@ -46,23 +58,30 @@ class InterventionSpec(Model):
     gate: Name | None = None
     """The preflight check of kind `approval` it is meant for, with Approve and Reject."""
     followUp: Name | None = None
-    """The follow-up it is meant for, with Confirm and Reject; `run` is then the run that it follows."""
+    """The follow-up it is meant for, with Confirm and Reject; `run` is then the run that it
+    follows."""
     specHash: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", max_length=32)] | None = None
-    """The spec that was looked at: `status.run.specHash`, with a Retry that of the spec as it is now; for another it does
-    nothing."""
+    """The spec that was looked at: `status.run.specHash`, with a Retry that of the spec as it is
+    now; for another it does nothing."""
     reason: Text = ""
     """Why, in words for those who read it later."""
 
     @model_validator(mode="after")
     def _fits(self) -> InterventionSpec:
         places = (
-            ("stage", OF_STAGE), ("step", OF_STEP), ("gate", OF_GATE), ("followUp", OF_FOLLOW_UP), ("specHash", OF_SPEC),
-        )  # fmt: skip
+            ("stage", OF_STAGE),
+            ("step", OF_STEP),
+            ("gate", OF_GATE),
+            ("followUp", OF_FOLLOW_UP),
+            ("specHash", OF_SPEC),
+        )
         for field, actions in places:
             if getattr(self, field) is not None and self.action not in actions:
                 raise ValueError(f"{self.action} has no {field}; it goes with {', '.join(actions)}")
         if self.followUp is not None and (self.stage or self.step or self.gate or self.specHash):
-            raise ValueError("followUp names all that is meant; leave out stage, step, gate and specHash")
+            raise ValueError(
+                "followUp names all that is meant; leave out stage, step, gate and specHash"
+            )
         return self
 
 

@@ -75,25 +75,32 @@ class EnvFrom(Model):
 
 
 class PlaywrightReport(Model):
-    """Playwright's JSON reporter: no test failed, no error stands outside of the tests, and some test passed."""
+    """Playwright's JSON reporter: no test failed, no error stands outside of the tests, and some
+    test passed."""
 
     minTests: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """At least so many tests must have passed."""
 
 
 class K6Report(Model):
-    """A summary of k6 by `--summary-export` or `handleSummary`: every threshold was measured and held."""
+    """A summary of k6 by `--summary-export` or `handleSummary`: every threshold was measured and
+    held."""
 
-    thresholds: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=32)] = []
-    """Metrics that a threshold must have judged, as `http_req_duration`; when empty, at least one metric."""
+    thresholds: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=32)
+    ] = []
+    """Metrics that a threshold must have judged, as `http_req_duration`; when empty, at least one
+    metric."""
 
 
 class LighthouseReport(Model):
-    """Lighthouse CI's `assertion-results.json`, made with `--includePassedAssertions`: no assertion of level error failed."""
+    """Lighthouse CI's `assertion-results.json`, made with `--includePassedAssertions`: no assertion
+    of level error failed."""
 
 
 class NpmAuditReport(Model):
-    """`npm audit --json`: it ran, it saw dependencies, and none is vulnerable at this severity or worse."""
+    """`npm audit --json`: it ran, it saw dependencies, and none is vulnerable at this severity or
+    worse."""
 
     level: Literal["info", "low", "moderate", "high", "critical"] = "high"
     """The least severity that is a failure."""
@@ -110,7 +117,8 @@ REPORT_FORMATS = ("playwright", "k6", "lighthouse", "npmAudit", "junit")
 
 
 class JobReport(Model):
-    """A report that a Job must leave behind and that must be good, whatever the exit code; exactly one format.
+    """A report that a Job must leave behind and that must be good, whatever the exit code; exactly
+    one format.
 
     Its numbers become outputs: passed, failed, total, p95 ...
     """
@@ -126,7 +134,8 @@ class JobReport(Model):
     junit: JunitReport | None = None
     """JUnit XML."""
     from_: Annotated[Literal["TerminationMessage", "Log"] | None, Field(alias="from")] = None
-    """Where it is: the termination message (4096 bytes at most) or the last MiB of the log; else whichever holds one."""
+    """Where it is: the termination message (4096 bytes at most) or the last MiB of the log; else
+    whichever holds one."""
 
     @property
     def format(self) -> str:
@@ -137,14 +146,19 @@ class JobReport(Model):
     def _require_one(self) -> JobReport:
         given = [key for key in REPORT_FORMATS if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(REPORT_FORMATS)}; has {given or 'none'}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(REPORT_FORMATS)}; has {given or 'none'}"
+            )
         return self
 
 
 class Job(Model):
-    """A Job that is made once an attempt; its container may publish outputs as one JSON object in its termination message."""
+    """A Job that is made once an attempt; its container may publish outputs as one JSON object in
+    its termination message."""
 
-    image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")] | None = None
+    image: (
+        Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")] | None
+    ) = None
     """Container image of the short form."""
     command: Annotated[list[LongText], Field(max_length=64)] = []
     """Entry point; the image's own when empty."""
@@ -167,20 +181,27 @@ class Job(Model):
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     """How many further pods may try after the first failed."""
     logs: Literal["OnFailure", "Never"] = "OnFailure"
-    """Whether the masked end of its log, or its termination message, is shown where it fails. Never: neither is shown anywhere,
-    nor is the text of its report; outputs are used where the spec names them, and no other is kept."""
+    """Whether the masked end of its log, or its termination message, is shown where it fails.
+    Never: neither is shown anywhere, nor is the text of its report; outputs are used where the spec
+    names them, and no other is kept."""
 
     report: JobReport | None = None
-    """A report that its container leaves behind; where it is missing, unreadable or bad, the Job counts as failed."""
+    """A report that its container leaves behind; where it is missing, unreadable or bad, the Job
+    counts as failed."""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing that its containers say may be repeated; what the spec names of its outputs is used all the same."""
+        """Whether nothing that its containers say may be repeated; what the spec names of its
+        outputs is used all the same."""
         return self.logs == "Never"
 
     @model_validator(mode="after")
     def _require_one(self) -> Job:
-        given = [name for name in ("image", "fromCronJob", "template") if getattr(self, name) is not None]
+        given = [
+            name for name in ("image", "fromCronJob", "template") if getattr(self, name) is not None
+        ]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of image, fromCronJob, template; has {given or 'none'}")
+            raise ValueError(
+                f"needs exactly one of image, fromCronJob, template; has {given or 'none'}"
+            )
         return self

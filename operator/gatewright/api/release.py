@@ -52,19 +52,22 @@ class Check(Keyed):
     interval: Interval = "10s"
     """Time between two measurements; at least 1s."""
     for_: Annotated[Duration | None, Field(alias="for")] = None
-    """Fail only when every sample over this time breached, with no gap longer than three intervals."""
+    """Fail only when every sample over this time breached, with no gap longer than three
+    intervals."""
     failureThreshold: Annotated[int | None, Field(ge=1, le=100)] = None
     """Fail only after this many breaching samples in a row. With `for` both must hold."""
     onNoData: Literal["Hold", "Fail"] = "Hold"
-    """What an empty answer or NaN means: clocks stop (Hold), or it counts as a breach (Fail). It is never a pass."""
+    """What an empty answer or NaN means: clocks stop (Hold), or it counts as a breach (Fail). It is
+    never a pass."""
     onError: Literal["Hold", "Fail"] = "Hold"
-    """What a provider that does not answer means: clocks stop (Hold), or it counts as a breach (Fail)."""
+    """What a provider that does not answer means: clocks stop (Hold), or it counts as a breach
+    (Fail)."""
     holdFor: Duration = "10m"
     """How long the check may hold before `onHoldExpired` counts."""
     onHoldExpired: Literal["Fail", "Pause", "Notify"] | None = None
-    """What a hold longer than `holdFor` does. Fail: the check fails. Pause: a person decides. Notify: it is told, and the
-    clocks stand until there is an answer. Left out: Fail for a gate; for a guard Pause during the stages, and Notify
-    while Guarding."""
+    """What a hold longer than `holdFor` does. Fail: the check fails. Pause: a person decides.
+    Notify: it is told, and the clocks stand until there is an answer. Left out: Fail for a gate;
+    for a guard Pause during the stages, and Notify while Guarding."""
 
 
 class Guard(Check):
@@ -80,7 +83,8 @@ class DeployStep(Model):
     targets: Annotated[list[Name], Field(min_length=1, max_length=10)]
     """Names of targets, all changed at once."""
     version: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
-    """Another version than the Release's, where a stage ships a build of its own; may hold `$(vars.NAME)`."""
+    """Another version than the Release's, where a stage ships a build of its own; may hold
+    `$(vars.NAME)`."""
     restart: bool = False
     """Start every pod anew, also where neither version nor captured configuration has changed."""
     timeout: Duration = "10m"
@@ -88,7 +92,8 @@ class DeployStep(Model):
 
 
 class FlagsStep(Keyed):
-    """Set feature flags: keys of a ConfigMap, environment variables of a target's container, or those of a provider."""
+    """Set feature flags: keys of a ConfigMap, environment variables of a target's container, or
+    those of a provider."""
 
     configMap: ObjectName | None = None
     """The ConfigMap that holds the flags."""
@@ -99,7 +104,8 @@ class FlagsStep(Keyed):
     set: Annotated[dict[Key, Text], Field(max_length=64)] = {}
     """Flag names and their values, with `configMap` or `target`; a provider has its own."""
     holdFor: Duration = "10m"
-    """How long the flags may be something else than the run wants, because others changed them, before the stage fails."""
+    """How long the flags may be something else than the run wants, because others changed them,
+    before the stage fails."""
     timeout: Duration = "10m"
     """The step fails when the change has not taken effect by then."""
 
@@ -109,20 +115,25 @@ class FlagsStep(Keyed):
         if (self.configMap is not None) + (self.target is not None) + len(outside) != 1:
             raise ValueError("needs exactly one of configMap, target or a provider of flags")
         if bool(self.set) == bool(outside):
-            raise ValueError("set belongs to configMap and target, and they need it; a provider has its own")
+            raise ValueError(
+                "set belongs to configMap and target, and they need it; a provider has its own"
+            )
         if (self.target is None) != (self.container is None):
             raise ValueError("container belongs to target: give both or none")
         return self
 
 
 class Proof(Model):
-    """What the outputs of a step must say before the step has succeeded: `bytes`, `createdAt` and `tables`."""
+    """What the outputs of a step must say before the step has succeeded: `bytes`, `createdAt` and
+    `tables`."""
 
     minBytes: Annotated[int, Field(ge=1)] = 1
     """Smallest size, in bytes: output `bytes`."""
     maxAge: Duration = "1h"
     """Longest time since it was made: output `createdAt`, RFC 3339."""
-    contains: Annotated[list[Annotated[str, Field(min_length=1, max_length=127)]], Field(max_length=64)] = []
+    contains: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=127)]], Field(max_length=64)
+    ] = []
     """Tables that must be in it, as `public.tasks`: output `tables`, a JSON list or words."""
 
 
@@ -147,24 +158,33 @@ class Step(Keyed):
     approval: Approval | None = None
     """Wait until people approve."""
     timeout: Duration = "10m"
-    """The step fails when a provider's action has not ended by then; the other kinds have their own."""
+    """The step fails when a provider's action has not ended by then; the other kinds have their
+    own."""
     produces: Name | None = None
     """Name of what the step leaves behind; `requires` refers to it."""
     proof: Proof | None = None
-    """What the step must publish to have succeeded: a backup that is empty, old or not whole is none."""
+    """What the step must publish to have succeeded: a backup that is empty, old or not whole is
+    none."""
     requires: Annotated[list[Name], Field(max_length=10)] = []
     """What earlier steps must have produced in this run."""
 
     @property
     def kind(self) -> str:
         """The one step kind that is given; a provider's key for its action."""
-        return next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), "") or self.provider[0]
+        return (
+            next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), "")
+            or self.provider[0]
+        )
 
     @model_validator(mode="after")
     def _require_one(self) -> Step:
-        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None] + sorted(self.model_extra or {})
+        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None] + sorted(
+            self.model_extra or {}
+        )
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(STEP_KINDS)} or a provider; has {given or 'none'}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(STEP_KINDS)} or a provider; has {given or 'none'}"
+            )
         return self
 
 
@@ -193,7 +213,8 @@ class Stage(Model):
     gates: Annotated[list[Check], Field(max_length=20)] = []
     """The stage's success criteria, watched through the bake."""
     bake: Duration = "0s"
-    """How long the gates must stay good after the steps are done; the clock stops while a gate holds."""
+    """How long the gates must stay good after the steps are done; the clock stops while a gate
+    holds."""
     onFailure: Literal["Rollback", "Pause", "Continue"] = "Rollback"
     """What a failed step or gate does. Pause: a person decides."""
     rollback: StageRollback = Field(default_factory=StageRollback)
@@ -210,12 +231,14 @@ class ReleaseRollback(Model):
 
 
 class FollowUp(Check):
-    """What is left to do when a run has ended: a person confirms it, or a gate is watched until its time is over."""
+    """What is left to do when a run has ended: a person confirms it, or a gate is watched until its
+    time is over."""
 
     within: Duration
     """How long after the end of the run it is due."""
     when: Literal["Promoted", "RolledBack", "Always"] = "Promoted"
-    """After which end of a run. RolledBack: also where the rollback failed. Always: after every run that began a stage."""
+    """After which end of a run. RolledBack: also where the rollback failed. Always: after every run
+    that began a stage."""
     confirm: Confirm | None = None
     """What a person does and then confirms by an Intervention that names the follow-up."""
     interval: Interval = "5m"
@@ -239,27 +262,50 @@ class Target(Keyed):
     name: Name
     """Unique within the Release; deploy steps refer to it."""
     holdFor: Duration = "10m"
-    """How long the target may be something else than the run wants, because others changed it, before the stage fails."""
+    """How long the target may be something else than the run wants, because others changed it,
+    before the stage fails."""
     availability: Availability = Field(default_factory=Availability)
     """The built-in guard on what was deployed."""
 
 
 Event = Literal[
-    "Started", "StageStarted", "StagePassed", "StageFailed", "StageOverdue", "ApprovalNeeded", "GuardFailed", "Hindered",
-    "RollingBack", "Verifying", "RollbackOverdue", "RollbackHindered", "RolledBack", "RollbackFailed", "Completed",
-    "Promoted", "Superseded", "Aborted", "Observed", "Downtime", "Restored", "FollowUpDue", "FollowUpFailed",
-]  # fmt: skip
+    "Started",
+    "StageStarted",
+    "StagePassed",
+    "StageFailed",
+    "StageOverdue",
+    "ApprovalNeeded",
+    "GuardFailed",
+    "Hindered",
+    "RollingBack",
+    "Verifying",
+    "RollbackOverdue",
+    "RollbackHindered",
+    "RolledBack",
+    "RollbackFailed",
+    "Completed",
+    "Promoted",
+    "Superseded",
+    "Aborted",
+    "Observed",
+    "Downtime",
+    "Restored",
+    "FollowUpDue",
+    "FollowUpFailed",
+]
 
 
 class Notify(Keyed):
     """Who is told what; exactly one provider key."""
 
     events: Annotated[list[Event], Field(min_length=1, max_length=24)]
-    """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed; Promoted: the guards, too."""
+    """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed;
+    Promoted: the guards, too."""
     after: Duration = "5m"
     """How long users must have been without service before Downtime is told."""
     health: Annotated[list[Name], Field(max_length=20)] = []
-    """Guards, gates and verifications whose failing is a Downtime; empty: every http check but those of latency."""
+    """Guards, gates and verifications whose failing is a Downtime; empty: every http check but
+    those of latency."""
 
 
 class ReleaseSpec(Model):
@@ -272,12 +318,14 @@ class ReleaseSpec(Model):
     suspend: bool = False
     """Pauses the walk; guards keep watching."""
     supersede: Literal["Queue", "Replace", "Reject"] = "Queue"
-    """A new version while a run is under way: wait for its end, undo it first and then start, or ignore it."""
+    """A new version while a run is under way: wait for its end, undo it first and then start, or
+    ignore it."""
     mode: Literal["Enforce", "Observe"] = "Enforce"
     """Observe: evaluate everything, act on nothing."""
     adopt: Literal["First", "Always", "Never"] = "First"
-    """When a version that every target already has becomes last good without a run. First: only while the Release has no
-    history. Always: whenever it is so. Never: every version walks its stages."""
+    """When a version that every target already has becomes last good without a run. First: only
+    while the Release has no history. Always: whenever it is so. Never: every version walks its
+    stages."""
     targets: Annotated[list[Target], Field(max_length=10)] = []
     """What "the deployment" is; every target is in the last-good snapshot."""
     preflight: Annotated[list[Check], Field(max_length=20)] = []

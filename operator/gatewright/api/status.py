@@ -1,7 +1,8 @@
 """Status of a Release: what is live, where the run stands, and why.
 
-Timers are kept as `due` (a point in time) while they tick and as `remaining` (seconds) while they stand still, so
-that holds, human waits, suspension and operator downtime stop every clock in one place (`core.timers`).
+Timers are kept as `due` (a point in time) while they tick and as `remaining` (seconds) while they
+stand still, so that holds, human waits, suspension and operator downtime stop every clock in one
+place (`core.timers`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Message = Annotated[str, Field(max_length=1024)]
 
 Phase = Literal["Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying", "Done"]
 Outcome = Literal["Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed"]
-StageState = Literal["Pending", "Running", "Gating", "Baking", "Passed", "Failed", "Skipped", "RolledBack"]
+StageState = Literal[
+    "Pending", "Running", "Gating", "Baking", "Passed", "Failed", "Skipped", "RolledBack"
+]
 StepState = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped"]
 FollowUpState = Literal["Pending", "Done", "Failed", "Overdue"]
 OPEN_FOLLOW_UPS: tuple[FollowUpState, ...] = ("Pending", "Overdue")
@@ -28,7 +31,8 @@ GateState = Literal["Unknown", "Passing", "Breaching", "Holding", "Expired", "Fa
 
 
 class Model(BaseModel):
-    """A part of a status. What a newer operator wrote and this one does not know stays where it is."""
+    """A part of a status. What a newer operator wrote and this one does not know stays where it
+    is."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -66,7 +70,8 @@ class GateStatus(Model):
     name: Short
     """Name of the check."""
     state: GateState
-    """Unknown until the first answer; Holding while there is none, Expired once that has lasted longer than `holdFor`."""
+    """Unknown until the first answer; Holding while there is none, Expired once that has lasted
+    longer than `holdFor`."""
     value: Short | None = None
     """The value that decided, in the unit of the limit."""
     limit: Short | None = None
@@ -80,7 +85,8 @@ class GateStatus(Model):
     approvedBy: Annotated[list[Short], Field(max_length=10)] = []
     """Who has approved so far."""
     early: bool = False
-    """A guard that breached before the first change: it counts from the first completed deploy on."""
+    """A guard that breached before the first change: it counts from the first completed deploy
+    on."""
     window: int = 0
     """How often its samples were begun anew."""
     acknowledged: bool = False
@@ -108,13 +114,15 @@ class StepStatus(Model):
     attempt: int = 0
     """How often it was started."""
     key: Short | None = None
-    """Key of the operation: stands here before the operation starts, and on everything it makes or changes."""
+    """Key of the operation: stands here before the operation starts, and on everything it makes or
+    changes."""
     startedAt: Time | None = None
     """When this attempt began."""
     finishedAt: Time | None = None
     """When this attempt ended."""
     message: Message | None = None
-    """Why it failed, what keeps it from ending, what people should know of it, or who answered it."""
+    """Why it failed, what keeps it from ending, what people should know of it, or who answered
+    it."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What it published, for `$(steps.NAME.outputs.KEY)`."""
     approvedBy: Annotated[list[Short], Field(max_length=10)] = []
@@ -165,7 +173,8 @@ class JournalEntry(Model):
     step: Short
     """The step that wanted it."""
     subject: Short
-    """What it changed: `target/NAME`, `configmap/NAME`, `flags/STAGE.STEP`, `action/STEP` or `job/NAME`."""
+    """What it changed: `target/NAME`, `configmap/NAME`, `flags/STAGE.STEP`, `action/STEP` or
+    `job/NAME`."""
 
 
 class Undo(Model):
@@ -176,8 +185,8 @@ class Undo(Model):
     stage: Short
     """The stage that is undone."""
     subject: Short
-    """What it acts on: `target/NAME`, `configmap/NAME`, `secret/NAME`, `flags/STAGE.STEP`, `job/NAME`, `step/NAME`
-    (a compensation)."""
+    """What it acts on: `target/NAME`, `configmap/NAME`, `secret/NAME`, `flags/STAGE.STEP`,
+    `job/NAME`, `step/NAME` (a compensation)."""
     state: StepState
     """How far it is."""
     key: Short | None = None
@@ -197,7 +206,8 @@ class Undo(Model):
     tries: int = 0
     """How often it was made once more because what it had set in was returned once more."""
     restart: bool = False
-    """Its pods start anew: configuration that is captured with it could only be returned after it."""
+    """Its pods start anew: configuration that is captured with it could only be returned after
+    it."""
     outputs: Annotated[dict[str, Message], Field(max_length=32)] = {}
     """What a compensation published."""
 
@@ -243,7 +253,8 @@ class Run(Model):
     generation: int
     """`metadata.generation` of the spec that was pinned."""
     revision: Short
-    """ControllerRevision with the pinned body and the snapshot of every target before the first change."""
+    """ControllerRevision with the pinned body and the snapshot of every target before the first
+    change."""
     bodyHash: Short
     """Hash of the pinned body."""
     specHash: Short | None = None
@@ -267,7 +278,8 @@ class Run(Model):
     differences: Annotated[list[Difference], Field(max_length=100)] = []
     """What others have made of things that the run has changed."""
     deployed: bool = False
-    """Whether a deploy has completed: guards that breached before the first change count from then on."""
+    """Whether a deploy has completed: guards that breached before the first change count from then
+    on."""
     stages: Annotated[list[StageStatus], Field(max_length=20)] = []
     """Its stages, in order."""
     journal: Annotated[list[JournalEntry], Field(max_length=1000)] = []
@@ -331,7 +343,8 @@ class Past(Model):
 
 
 class Unverified(Model):
-    """A rollback failed: nobody knows whether what is served is sound. Nothing starts on it but by a person or a newer spec."""
+    """A rollback failed: nobody knows whether what is served is sound. Nothing starts on it but by
+    a person or a newer spec."""
 
     run: int
     """Number of the run."""
@@ -340,7 +353,8 @@ class Unverified(Model):
     reason: Message
     """What could not be undone or verified."""
     subjects: Annotated[list[Short], Field(max_length=1000)] = []
-    """What has to be returned or verified: the rollback of a later run ends this only if it returns all of it."""
+    """What has to be returned or verified: the rollback of a later run ends this only if it returns
+    all of it."""
     generation: int
     """The `metadata.generation` of the spec when it failed."""
     since: Time
@@ -373,7 +387,8 @@ class FollowUpStatus(Model):
 
 
 class Answered(Model):
-    """An Intervention that was answered: it stands here from the write that did what it asks for."""
+    """An Intervention that was answered: it stands here from the write that did what it asks
+    for."""
 
     uid: Short
     """UID of the Intervention."""
@@ -399,7 +414,8 @@ class Notification(Model):
     """What somebody is still to be told."""
 
     id: Annotated[str, Field(max_length=320, pattern=r"^[0-9]+\.[A-Za-z]+")]
-    """Run, event, and what it is about, as `3.StagePassed.bug-fixes.1`; repetitions have the same."""
+    """Run, event, and what it is about, as `3.StagePassed.bug-fixes.1`; repetitions have the
+    same."""
     at: Time
     """When it happened."""
     text: Message = ""
@@ -419,7 +435,8 @@ class Notification(Model):
 
 
 class Thread(Model):
-    """What was opened elsewhere for a run: a Slack message to be edited, an incident to be closed."""
+    """What was opened elsewhere for a run: a Slack message to be edited, an incident to be
+    closed."""
 
     run: int
     """Number of the run."""
@@ -448,7 +465,8 @@ class ReleaseStatus(Model):
     observedGeneration: int = 0
     """The `metadata.generation` this status speaks of."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
-    """`Ready`, `Reconciling`, `Stalled`, `Succeeded`, `RolledBack`, `Paused`, `Drifted`, as kstatus has them."""
+    """`Ready`, `Reconciling`, `Stalled`, `Succeeded`, `RolledBack`, `Paused`, `Drifted`, as kstatus
+    has them."""
     state: Short | None = None
     """One word: where the Release stands."""
     stage: Short | None = None
@@ -460,7 +478,8 @@ class ReleaseStatus(Model):
     lastGood: Served | None = None
     """What a rollback returns to."""
     unverified: Unverified | None = None
-    """Stays until a version was promoted, a rollback was verified, or a person has said that it is good (Confirm)."""
+    """Stays until a version was promoted, a rollback was verified, or a person has said that it is
+    good (Confirm)."""
     waitingFor: WaitingFor | None = None
     """Why nothing moves right now."""
     run: Run | None = None
@@ -468,9 +487,11 @@ class ReleaseStatus(Model):
     runs: int = 0
     """How many runs there have been."""
     followUps: Annotated[list[FollowUpStatus], Field(max_length=20)] = []
-    """What is left to do after earlier runs, the latest first; what is closed goes when the next run has ended."""
+    """What is left to do after earlier runs, the latest first; what is closed goes when the next
+    run has ended."""
     interventions: Annotated[list[Answered], Field(max_length=20)] = []
-    """The latest answered Interventions; each stays at least until its own status tells the same."""
+    """The latest answered Interventions; each stays at least until its own status tells the
+    same."""
     rejected: Annotated[list[Rejected], Field(max_length=10)] = []
     """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []

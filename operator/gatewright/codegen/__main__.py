@@ -14,8 +14,12 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 def main(argv: list[str] | None = None) -> int:
     """Write every generated file, or say which are not up to date. 1 where `--check` found any."""
     parser = argparse.ArgumentParser(prog="python -m gatewright.codegen", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where a file is not up to date")
-    parser.add_argument("--root", type=Path, default=CHECKOUT, help="the checkout (default: where this package is)")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail where a file is not up to date"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=CHECKOUT, help="the checkout (default: where this package is)"
+    )
     options = parser.parse_args(argv)
     wanted = files.generated_files()
     if not options.check:

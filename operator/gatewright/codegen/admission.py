@@ -1,14 +1,17 @@
-"""Who may act, and as whom: the ValidatingAdmissionPolicy that the API server itself carries out, without a webhook.
+"""Who may act, and as whom: the ValidatingAdmissionPolicy that the API server itself carries out,
+without a webhook.
 
-An Intervention says who acts (`spec.by`), in which groups (`spec.groups`), and what is to be done to which Release. The
-API server knows who calls; it compares, and asks RBAC for the verb of the action on `releases`, by the Release's name:
+An Intervention says who acts (`spec.by`), in which groups (`spec.groups`), and what is to be done
+to which Release. The API server knows who calls; it compares, and asks RBAC for the verb of the
+action on `releases`, by the Release's name:
 
     - apiGroups: [gatewright.dev]
       resources: [releases]
       resourceNames: [web]        # or none: every Release of the namespace
       verbs: [approve, confirm]
 
-So the operator can believe what it reads. https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+So the operator can believe what it reads.
+https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ def policy_spec() -> dict[str, Any]:
                 "reason": "Forbidden",
             },
             {
-                "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || object.spec.groups.all(group, "
+                "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || "
+                "object.spec.groups.all(group, "
                 "has(request.userInfo.groups) && group in request.userInfo.groups)",
                 "messageExpression": "'spec.groups: ' + request.userInfo.username + "
                 "' is not in all of these groups: ' + object.spec.groups.join(', ')",
@@ -52,7 +56,8 @@ def policy_spec() -> dict[str, Any]:
             },
             {
                 "expression": f"{_IS_UPDATE} || {_ALLOWED}",
-                "messageExpression": "request.userInfo.username + ' may not ' + object.spec.action.lowerAscii() + "
+                "messageExpression": "request.userInfo.username + ' may not ' + "
+                "object.spec.action.lowerAscii() + "
                 "' release ' + object.spec.release + ': RBAC does not allow that verb on releases'",
                 "reason": "Forbidden",
             },
@@ -68,8 +73,8 @@ def policy_spec() -> dict[str, Any]:
 def spec_policy(
     plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]
 ) -> dict[str, Any]:
-    """A policy on who writes the spec of a kind; labels, annotations, finalizers, and an apply that changes nothing, are not
-    looked at."""
+    """A policy on who writes the spec of a kind; labels, annotations, finalizers, and an apply that
+    changes nothing, are not looked at."""
     changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
     return {
         **match_writes(plural),
@@ -80,7 +85,8 @@ def spec_policy(
 
 
 def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
-    """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell, it refuses."""
+    """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell,
+    it refuses."""
     rule = {
         "apiGroups": [group],
         "apiVersions": ["*"],

@@ -1,16 +1,17 @@
 """Asking RBAC about whoever makes a request, in the CEL of a ValidatingAdmissionPolicy.
 
-CEL has no loops that remember, and one expression can pay for two questions to the authorizer at most (350,000 of
-1,000,000 each; 10,000,000 for all). So what is needed by name becomes a list of lines, and each validation asks for one of
-them:
+CEL has no loops that remember, and one expression can pay for two questions to the authorizer at
+most (350,000 of 1,000,000 each; 10,000,000 for all). So what is needed by name becomes a list of
+lines, and each validation asks for one of them:
 
     needs0, needs1 ...        the lines of one kind of right, as texts in lists of lists
     wanted0                   all lines:                             patch,apps,deployments,web, spec.targets[web] ...
     asked0                    the right that the first one needs:    patch,apps,deployments,web,
     wanted1, asked1 ...       the lines that are left without it, and what the first of those needs
 
-After so many of them, what is still wanted is asked for without names. One name is refused to everybody, by the same
-expression: by it the operator finds out that the policy is in force (`runtime.admission_probe`).
+After so many of them, what is still wanted is asked for without names. One name is refused to
+everybody, by the same expression: by it the operator finds out that the policy is in force
+(`runtime.admission_probe`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from gatewright.runtime.admission_probe import RESERVED_NAME
 MAX_NAMES_IN_MESSAGE = 20
 """With more lines than this a message names only the first path: it may be 5120 bytes long."""
 SAFE_PATTERN = "^[a-z0-9.-]+$"
-"""A name that can be asked for; one that is known only in a run (`$(...)`) is asked for without a name."""
+"""A name that can be asked for; one that is known only in a run (`$(...)`) is asked for without a
+name."""
 TAKEN = f"the name {RESERVED_NAME} is reserved, so that nobody may use it; take another"
 """How a refusal of the reserved name ends: no right would help."""
 
@@ -49,7 +51,10 @@ class Question:
         yield "wanted0", f"({together}).join('\\n').split('\\n').filter(line, line != '')"
         for number in range(self.named):
             wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
-            yield f"asked{number}", f"{wanted}.size() == 0 ? '' : {wanted}[0].substring(0, {wanted}[0].indexOf(' '))"
+            yield (
+                f"asked{number}",
+                f"{wanted}.size() == 0 ? '' : {wanted}[0].substring(0, {wanted}[0].indexOf(' '))",
+            )
             yield f"wanted{number + 1}", f"{wanted}.filter(line, !line.startsWith({asked}))"
 
     def validations(self, rights: Iterable[AuthorPermission]) -> Iterator[dict[str, str]]:
@@ -63,10 +68,16 @@ class Question:
         verb, group, resource, name = (f"{asked}.split(',')[{place}]" for place in range(4))
         permitted = f"authorizer.group({group}).resource({resource}).namespace(request.namespace).name({name})"
         permitted = f"{name} != '{RESERVED_NAME}' && {permitted}.check({verb}).allowed()"
-        lines = f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} ? [{wanted}[0]] : {wanted}.filter(line, line.startsWith({asked})))"
+        lines = (
+            f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} ? [{wanted}[0]] : "
+            f"{wanted}.filter(line, line.startsWith({asked})))"
+        )
         others = f"{wanted}.size() - variables.wanted{number + 1}.size() - 1"
         paths = f"{lines}.map(line, line.substring(line.indexOf(' ') + 1)).join(', ')"
-        more = f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} && {others} > 0 ? ' and ' + string({others}) + ' more' : '')"
+        more = (
+            f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} && {others} > 0 ? ' and ' + "
+            f"string({others}) + ' more' : '')"
+        )
         what = (
             f"{verb} + ' ' + {resource} + ({group} == '' ? '' : '.' + {group}) + "
             f"({name} == '' ? ' of any name' : '/' + {name})"
@@ -81,15 +92,21 @@ class Question:
         path = f"{left}.filter({mine})[0].substring({left}.filter({mine})[0].indexOf(' ') + 1)"
         paths = f"{path} + ', after {self.named} other names'"
         return self.validation(
-            f"!{left}.exists({mine})", cel_is_allowed(right), paths, f"'{describe_right(right)} of any name'"
+            f"!{left}.exists({mine})",
+            cel_is_allowed(right),
+            paths,
+            f"'{describe_right(right)} of any name'",
         )
 
-    def validation(self, unless: str, permitted: str, paths: str, what: str, remedy: str = "") -> dict[str, str]:
+    def validation(
+        self, unless: str, permitted: str, paths: str, what: str, remedy: str = ""
+    ) -> dict[str, str]:
         """One refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
         remedy = remedy or f"'{self.remedy}'"
         return {
             "expression": f"{unless} || {permitted}",
-            "messageExpression": f"{unless} ? '' : {paths} + ': ' + request.userInfo.username + ' may not ' + {what} + "
+            "messageExpression": f"{unless} ? '' : {paths} + ': ' + request.userInfo.username + ' "
+            f"may not ' + {what} + "
             f"' in namespace ' + request.namespace + '; ' + {remedy}",
             "message": self.short,
             "reason": "Forbidden",

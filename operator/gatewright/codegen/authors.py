@@ -1,8 +1,10 @@
-"""Nobody does by a Release what they may not do: the ValidatingAdmissionPolicy that asks RBAC about its author.
+"""Nobody does by a Release what they may not do: the ValidatingAdmissionPolicy that asks RBAC about
+its author.
 
-The operator makes Jobs and patches workloads with rights of its own. So whoever creates a Release, or changes its spec,
-must be allowed the same by themselves. What stands in the Release becomes variables of the policy, one for each model that
-needs a right: its path (`at`) and its configuration (`of`), in lists of lists.
+The operator makes Jobs and patches workloads with rights of its own. So whoever creates a Release,
+or changes its spec, must be allowed the same by themselves. What stands in the Release becomes
+variables of the policy, one for each model that needs a right: its path (`at`) and its
+configuration (`of`), in lists of lists.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from gatewright.providers import registry
 
 POLICY_NAME = "gatewright-releases"
 MAX_NAMES_ASKED = 10
-"""So many rights are asked for by name: as many as there may be targets. With those without, 14 questions of 350,000 at most."""
+"""So many rights are asked for by name: as many as there may be targets. With those without, 14
+questions of 350,000 at most."""
 MAX_MESSAGE_LENGTH = 2500
 """Characters of paths in the message about Jobs."""
 
 _QUESTION = Question(
     MAX_NAMES_ASKED,
-    "a Release does nothing that its author may not do: RBAC must allow that verb, or somebody who has it applies the Release",
+    (
+        "a Release does nothing that its author may not do: RBAC must allow that verb, or "
+        "somebody who has it applies the Release"
+    ),
     "a Release does nothing that its author may not do, and RBAC does not allow it all",
 )
 _JOB = AuthorPermission("create", "batch", "jobs")
@@ -41,8 +47,13 @@ _FLAGS = AuthorPermission("patch", "", "configmaps", ("configMap",))
 
 
 def author_rights() -> list[tuple[str, AuthorPermission]]:
-    """Every right, with the model that needs it; what there are few of comes first, so that it is asked for by name."""
-    targets = [(target.config.__name__, right) for target in registry.TARGETS.values() for right in target.author]
+    """Every right, with the model that needs it; what there are few of comes first, so that it is
+    asked for by name."""
+    targets = [
+        (target.config.__name__, right)
+        for target in registry.TARGETS.values()
+        for right in target.author
+    ]
     return [(Job.__name__, _JOB), *targets, (FlagsStep.__name__, _FLAGS), (Job.__name__, _ACCOUNT)]
 
 
@@ -50,13 +61,17 @@ def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
     nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
     validations = (
-        *(_validate_nameless(model, right, nodes) for model, right in author_rights() if not right.fields),
+        *(
+            _validate_nameless(model, right, nodes)
+            for model, right in author_rights()
+            if not right.fields
+        ),
         *_QUESTION.validations(right for _, right in author_rights() if right.fields),
     )
     return admission.spec_policy(crds.RELEASE.plural, _policy_variables(), validations)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is needed
 
 
@@ -65,12 +80,16 @@ def _policy_variables() -> Iterator[tuple[str, str]]:
     for model in dict(author_rights()):
         paths = [path for path, node in nodes.items() if node.get(schema.MODEL_NOTE) == model]
         yield variable_name(model), " + ".join(cel_standing(path, nodes) for path in paths)
-    needs = [*(cel_lines(model, right, nodes) for model, right in author_rights() if right.fields), _cel_wants_token()]
+    needs = [
+        *(cel_lines(model, right, nodes) for model, right in author_rights() if right.fields),
+        _cel_wants_token(),
+    ]
     yield from _QUESTION.variables(needs)
 
 
 def _cel_wants_token() -> str:
-    """Templates that want a token of the ServiceAccount `default` also where that one gives none by itself."""
+    """Templates that want a token of the ServiceAccount `default` also where that one gives none by
+    itself."""
     pod = "one.of.?template.spec"
     names = f"[{pod}.serviceAccountName.orValue(''), {pod}.serviceAccount.orValue('')]"
     volumes, sources = f"{pod}.volumes.orValue(null)", "volume.?projected.sources.orValue(null)"
@@ -79,26 +98,39 @@ def _cel_wants_token() -> str:
         f"{sources}.exists(source, source.?serviceAccountToken.hasValue()))"
     )
     when = (
-        f"{pod}.hasValue() && ({pod}.automountServiceAccountToken.orValue(false) == true || ({projected})) && "
+        f"{pod}.hasValue() && ({pod}.automountServiceAccountToken.orValue(false) == true "
+        f"|| ({projected})) && "
         f"!{names}.exists(name, type(name) == string && !(name in ['', 'default']))"
     )
     default = f"'{line_head(_ACCOUNT)}default, ' + one.at"
     return (
-        f"variables.{variable_name(Job.__name__)}.map(group, group.filter(one, {when}).map(one, {default}).join('\\n'))"
+        f"variables.{variable_name(Job.__name__)}.map(group, group.filter(one, "
+        f"{when}).map(one, {default}).join('\\n'))"
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is asked
 
 
-def _validate_nameless(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> dict[str, str]:
+def _validate_nameless(
+    model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]
+) -> dict[str, str]:
     """What has no name that is known before: it is made later, or by others."""
     found = f"variables.{variable_name(model)}"
     if right.only:
         found = f"{found}.map(group, group.filter(one, {cel_only(model, *right.only, nodes)}))"
-    paths = f"{found}.filter(group, group.size() > 0).map(group, group.map(one, one.at).join(', ')).join(', ')"
-    cut = f"({paths}.size() > {MAX_MESSAGE_LENGTH} ? {paths}.substring(0, {MAX_MESSAGE_LENGTH}) + ' ...' : {paths})"
+    paths = (
+        f"{found}.filter(group, group.size() > 0).map(group, group.map(one, one.at).join(', "
+        "')).join(', ')"
+    )
+    cut = (
+        f"({paths}.size() > {MAX_MESSAGE_LENGTH} ? {paths}.substring(0, {MAX_MESSAGE_LENGTH}) "
+        f"+ ' ...' : {paths})"
+    )
     return _QUESTION.validation(
-        f"{found}.all(group, group.size() == 0)", cel_is_allowed(right), cut, f"'{describe_right(right)}'"
+        f"{found}.all(group, group.size() == 0)",
+        cel_is_allowed(right),
+        cut,
+        f"'{describe_right(right)}'",
     )

@@ -48,8 +48,8 @@ class Kind:
     repeated: tuple[str, ...] = ()
     """Places whose fields are described elsewhere."""
     judged: tuple[str, ...] = ()
-    """Fields that mean nothing beside some others. The API server does not fill them in: who gave one is refused, and who
-    did not must not look as if they had."""
+    """Fields that mean nothing beside some others. The API server does not fill them in: who gave
+    one is refused, and who did not must not look as if they had."""
 
 
 def _configs_of(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
@@ -68,7 +68,11 @@ RELEASE = Kind(
     name="Release",
     repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps", "followUps"),
     judged=(
-        *(f"{place}.{name}" for place in CHECKS for name in ("interval", "onNoData", "onError", "holdFor")),
+        *(
+            f"{place}.{name}"
+            for place in CHECKS
+            for name in ("interval", "onNoData", "onError", "holdFor")
+        ),
         "stages.steps.timeout",
         "stages.rollback.steps.timeout",
         "notify.after",
@@ -95,14 +99,33 @@ RELEASE = Kind(
     columns=(
         Column("Version", ".spec.version", description="The version that should be live."),
         Column("Live", ".status.live.version", description="The version that is served."),
-        Column("Last-Good", ".status.lastGood.version", description="The version a rollback returns to."),
+        Column(
+            "Last-Good",
+            ".status.lastGood.version",
+            description="The version a rollback returns to.",
+        ),
         Column("Stage", ".status.stage", description="Number and name of the stage."),
         Column("State", ".status.state", description="Where the Release stands."),
-        Column("Waiting-For", ".status.waitingFor.message", description="Why nothing moves right now."),
+        Column(
+            "Waiting-For", ".status.waitingFor.message", description="Why nothing moves right now."
+        ),
         Column("Age", ".metadata.creationTimestamp", "date"),
-        Column("Started", ".status.run.startedAt", "date", "Since when the run is under way.", wide=True),
-        Column("Took", ".status.run.took", description="How long the finished run took.", wide=True),
-        Column("Message", ".status.message", description="Where the Release stands, in one sentence.", wide=True),
+        Column(
+            "Started",
+            ".status.run.startedAt",
+            "date",
+            "Since when the run is under way.",
+            wide=True,
+        ),
+        Column(
+            "Took", ".status.run.took", description="How long the finished run took.", wide=True
+        ),
+        Column(
+            "Message",
+            ".status.message",
+            description="Where the Release stands, in one sentence.",
+            wide=True,
+        ),
     ),
 )
 
@@ -110,15 +133,31 @@ CONNECTION = Kind(
     name="Connection",
     plural="connections",
     short="conn",
-    description="One external system: where it is, and whose Secret opens it. Releases name it and hold no URLs or tokens.",
+    description=(
+        "One external system: where it is, and whose Secret opens it. Releases name it and "
+        "hold no URLs or tokens."
+    ),
     spec=ConnectionSpec,
     status=ConnectionStatus,
     variants={"spec": CONNECTIONS},
     columns=(
-        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="Whether it answers."),
-        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why, in one word."),
+        Column(
+            "Ready",
+            '.status.conditions[?(@.type=="Ready")].status',
+            description="Whether it answers.",
+        ),
+        Column(
+            "Reason",
+            '.status.conditions[?(@.type=="Ready")].reason',
+            description="Why, in one word.",
+        ),
         Column("Age", ".metadata.creationTimestamp", "date"),
-        Column("Message", '.status.conditions[?(@.type=="Ready")].message', description="Why, in words.", wide=True),
+        Column(
+            "Message",
+            '.status.conditions[?(@.type=="Ready")].message',
+            description="Why, in words.",
+            wide=True,
+        ),
     ),
 )
 
@@ -126,7 +165,10 @@ INTERVENTION = Kind(
     name="Intervention",
     plural="interventions",
     short="itv",
-    description="One human act on a Release. It cannot be changed and acts once; together they are the audit log.",
+    description=(
+        "One human act on a Release. It cannot be changed and acts once; together they are "
+        "the audit log."
+    ),
     spec=InterventionSpec,
     status=InterventionStatus,
     variants={},
@@ -138,7 +180,12 @@ INTERVENTION = Kind(
         Column("Result", ".status.result", description="Accepted, Refused, or nothing yet."),
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("Reason", ".spec.reason", description="Why, in the words of who acts.", wide=True),
-        Column("Message", ".status.message", description="What was done, or why nothing was.", wide=True),
+        Column(
+            "Message",
+            ".status.message",
+            description="What was done, or why nothing was.",
+            wide=True,
+        ),
     ),
 )
 
@@ -181,7 +228,9 @@ def definition_of(kind: Kind) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "additionalPrinterColumns": [column.printer_column() for column in kind.columns],
+                    "additionalPrinterColumns": [
+                        column.printer_column() for column in kind.columns
+                    ],
                     "schema": {"openAPIV3Schema": _root_schema(kind, spec, status)},
                 }
             ],
@@ -197,18 +246,22 @@ def _node_at(node: schema.Schema, place: str) -> schema.Schema:
 
 
 def _drop_default(node: schema.Schema, place: str) -> None:
-    """Let the API server not fill in the default of a field; the operator knows it, and the reference tells it."""
+    """Let the API server not fill in the default of a field; the operator knows it, and the
+    reference tells it."""
     owner, _, name = place.rpartition(".")
     del _node_at(node, owner)["properties"][name]["default"]
 
 
 def _shorten_descriptions(node: schema.Schema) -> None:
-    """Keep what a plain field is for, and leave out the words of providers: they are told where the same stands first.
+    """Keep what a plain field is for, and leave out the words of providers: they are told where the
+    same stands first.
 
     `kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB.
     """
     for name, item in node["properties"].items():
-        words = {key: item[key] for key in ("description",) if key in item and "properties" not in item}
+        words = {
+            key: item[key] for key in ("description",) if key in item and "properties" not in item
+        }
         _drop_descriptions(item)
         node["properties"][name] = words | item
 

@@ -1,8 +1,10 @@
-"""Health for Argo CD: one table from the reason of `Ready` to Argo's four words, written out as Lua.
+"""Health for Argo CD: one table from the reason of `Ready` to Argo's four words, written out as
+Lua.
 
-Argo CD asks a script for each kind it does not know. Ours reads the conditions alone, never the shape of the rest of the
-status, so an older script goes on working. A reason that the table does not have is judged as kstatus judges conditions:
-Stalled means failed, everything else that is not Ready is still in progress.
+Argo CD asks a script for each kind it does not know. Ours reads the conditions alone, never the
+shape of the rest of the status, so an older script goes on working. A reason that the table does
+not have is judged as kstatus judges conditions: Stalled means failed, everything else that is not
+Ready is still in progress.
 
     Healthy       the wanted version is live
     Progressing   the operator works, or waits for something it will see by itself
@@ -58,10 +60,17 @@ RELEASE_HEALTH: Mapping[str, str] = {
 }
 """Every reason that `core.conditions` gives `Ready`; a test holds the two together."""
 
-CONNECTION_HEALTH: Mapping[str, str] = {"Ready": "Healthy", "NotReady": "Degraded", "InvalidSpec": "Degraded"}
+CONNECTION_HEALTH: Mapping[str, str] = {
+    "Ready": "Healthy",
+    "NotReady": "Degraded",
+    "InvalidSpec": "Degraded",
+}
 """Every reason that `runtime.links` gives a Connection's `Ready`."""
 
-HEALTH_BY_KIND: Mapping[str, Mapping[str, str]] = {"Release": RELEASE_HEALTH, "Connection": CONNECTION_HEALTH}
+HEALTH_BY_KIND: Mapping[str, Mapping[str, str]] = {
+    "Release": RELEASE_HEALTH,
+    "Connection": CONNECTION_HEALTH,
+}
 
 _SCRIPT = """\
 local health = {{

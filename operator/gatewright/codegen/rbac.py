@@ -1,6 +1,8 @@
-"""RBAC from what the shell and the targets declare: one source for the manifests, the chart and the tests.
+"""RBAC from what the shell and the targets declare: one source for the manifests, the chart and the
+tests.
 
-Each declaration becomes one rule with its reason above it as a comment, so that whoever reviews the role reads why.
+Each declaration becomes one rule with its reason above it as a comment, so that whoever reviews the
+role reads why.
 """
 
 from __future__ import annotations
@@ -62,12 +64,17 @@ EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Name, labels and rules of the roles that are added to Kubernetes' own view, edit and admin."""
+    """Name, labels and rules of the roles that are added to Kubernetes' own view, edit and
+    admin."""
     kinds = ("releases", "connections")
     seen = (*kinds, "interventions")
     aggregate = f"{API_GROUP}/aggregate-to-"
     view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
-    yield f"{ROLE_NAME}-view", view, [Access(GROUP, seen, VIEWER_VERBS, "see Releases, Connections and who did what")]
+    yield (
+        f"{ROLE_NAME}-view",
+        view,
+        [Access(GROUP, seen, VIEWER_VERBS, "see Releases, Connections and who did what")],
+    )
     edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield (
         f"{ROLE_NAME}-edit",
@@ -78,7 +85,9 @@ def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
         ],
     )
     opener = {f"{aggregate}admin": "true"}
-    opens = Access(GROUP, ("connections",), EDITOR_VERBS, "write Connections, whose Secrets they may read")
+    opens = Access(
+        GROUP, ("connections",), EDITOR_VERBS, "write Connections, whose Secrets they may read"
+    )
     yield f"{ROLE_NAME}-connections", opener, [opens]
 
 
@@ -87,15 +96,24 @@ APPROVER_ROLE = f"{ROLE_NAME}-approver"
 
 
 def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Name, labels and rules of the roles for people who act on runs; bind them in a namespace to whom you trust there."""
+    """Name, labels and rules of the roles for people who act on runs; bind them in a namespace to
+    whom you trust there."""
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
     see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
-    yield RELEASER_ROLE, {}, [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")]
+    yield (
+        RELEASER_ROLE,
+        {},
+        [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")],
+    )
     answers = tuple(verb for verb in admission.VERBS if verb in ("approve", "reject", "confirm"))
     yield (
         APPROVER_ROLE,
         {},
-        [see, make, Access(GROUP, ("releases",), answers, "say yes or no, and that a step is done")],
+        [
+            see,
+            make,
+            Access(GROUP, ("releases",), answers, "say yes or no, and that a step is done"),
+        ],
     )
 
 

@@ -1,6 +1,8 @@
-"""The field reference, from the schemas that the API server checks: what the page says is what is refused.
+"""The field reference, from the schemas that the API server checks: what the page says is what is
+refused.
 
-One section for each model, with the paths where it stands; a field that exists only at some of them says so.
+One section for each model, with the paths where it stands; a field that exists only at some of them
+says so.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def kind_page(kind: crds.Kind) -> str:
         "",
         kind.description,
         "",
-        f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced; short name `{kind.short}`, category `gatewright`.",
+        (
+            f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced; short name "
+            f"`{kind.short}`, category `gatewright`."
+        ),
         "",
         "`kubectl get` shows "
         + ", ".join(f"`{column.name.upper()}`" for column in kind.columns if not column.wide)
@@ -66,8 +71,14 @@ def rbac_page() -> str:
     lines = [
         "# What the operator may do",
         "",
-        "Generated from what the operator's parts declare; the roles in `manifests/rbac/` and in the chart say the same.",
-        "Nothing is asked for cluster-wide but what the table names: no wildcard, no list or watch on Secrets.",
+        (
+            "Generated from what the operator's parts declare; the roles in `manifests/rbac/` "
+            "and in the chart say the same."
+        ),
+        (
+            "Nothing is asked for cluster-wide but what the table names: no wildcard, no list "
+            "or watch on Secrets."
+        ),
         "",
     ]
     for title, items in (
@@ -78,7 +89,10 @@ def rbac_page() -> str:
     ):
         lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
         lines += [
-            f"| {f'`{item.group}`' if item.group else 'core'} | {_describe_objects(item)} | {_as_code(item.verbs)} | {item.why} |"
+            (
+                f"| {f'`{item.group}`' if item.group else 'core'} | {_describe_objects(item)} "
+                f"| {_as_code(item.verbs)} | {item.why} |"
+            )
             for item in items
         ]
         lines.append("")
@@ -92,7 +106,8 @@ def rbac_page() -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {model} | {_as_code(right.fields) or 'none'} | {f'`{right.group}`' if right.group else 'core'} | "
+        f"| {model} | {_as_code(right.fields) or 'none'} | "
+        f"{f'`{right.group}`' if right.group else 'core'} | "
         f"`{right.resource}` | `{right.verb}` |"
         for model, right in authors.author_rights()
     ]
@@ -109,19 +124,27 @@ def _sections_of(roots: list[tuple[str, Schema]]) -> list[Section]:
     for root, node in roots:
         for path, item in schema.walk_schema(node, root):
             if MODEL_NOTE in item:
-                found.setdefault(item[MODEL_NOTE], Section(item[MODEL_NOTE])).places.append((path, item))
+                found.setdefault(item[MODEL_NOTE], Section(item[MODEL_NOTE])).places.append(
+                    (path, item)
+                )
     for section in found.values():
         _require_agreement(section)
     return list(found.values())
 
 
 def _require_agreement(section: Section) -> None:
-    descriptions = {node.get("description") for _, node in section.places if PROVIDERS_NOTE not in node}
-    types = [{name: item.get("type") for name, item in node["properties"].items()} for _, node in section.places]
+    descriptions = {
+        node.get("description") for _, node in section.places if PROVIDERS_NOTE not in node
+    }
+    types = [
+        {name: item.get("type") for name, item in node["properties"].items()}
+        for _, node in section.places
+    ]
     for name in {name for one in types for name in one}:
         if len({one[name] for one in types if name in one}) > 1:
             raise AmbiguousModel(
-                f"{section.name}.{name}: two models of one name; rename one ({sorted(map(str, descriptions))})"
+                f"{section.name}.{name}: two models of one name; rename one "
+                f"({sorted(map(str, descriptions))})"
             )
 
 
@@ -138,13 +161,20 @@ def _section_lines(section: Section) -> list[str]:
         sentence += f" Only in {_as_code(only)}." if only else ""
         must = " **required**" if section.required(name) else ""
         default = f"`{item['default']}`" if "default" in item else ""
-        lines.append(f"| `{name}` | {_type_of(item)}{must} | {default} | {_as_cell(_limits_of(item))} | {sentence} |")
+        lines.append(
+            f"| `{name}` | {_type_of(item)}{must} | {default} | "
+            f"{_as_cell(_limits_of(item))} | {sentence} |"
+        )
     lines += _refusal_lines(_rule_texts(section))
     return [*lines, ""]
 
 
 def _refusal_lines(rules: list[str]) -> list[str]:
-    return ["", "Refused, in the API server's words:", "", *[f"- {rule}" for rule in rules]] if rules else []
+    return (
+        ["", "Refused, in the API server's words:", "", *[f"- {rule}" for rule in rules]]
+        if rules
+        else []
+    )
 
 
 def _rule_texts(section: Section) -> list[str]:

@@ -1,10 +1,11 @@
-"""What the API server can refuse beyond types: CEL rules, as one table beside the models they come from.
+"""What the API server can refuse beyond types: CEL rules, as one table beside the models they come
+from.
 
-Each rule repeats a validator of `gatewright.api` or a check of `core.body` that needs nothing but the object itself, so
-that a mistake is told at `kubectl apply`; the operator checks all of it again. A rule's cost is estimated from the
-limits of everything around it (20 stages of 20 steps of 64 variables), so texts deep inside a Job keep their pattern,
-which costs nothing, and only the words that people get wrong are judged in CEL, with a message that says what would
-be right.
+Each rule repeats a validator of `gatewright.api` or a check of `core.body` that needs nothing but
+the object itself, so that a mistake is told at `kubectl apply`; the operator checks all of it
+again. A rule's cost is estimated from the limits of everything around it (20 stages of 20 steps of
+64 variables), so texts deep inside a Job keep their pattern, which costs nothing, and only the
+words that people get wrong are judged in CEL, with a message that says what would be right.
 """
 
 from __future__ import annotations
@@ -34,20 +35,31 @@ def exactly_one(keys: Iterable[str]) -> Rule:
     if len(names) == 1:
         return {"rule": f"has(self.{names[0]})", "message": f"needs {names[0]}"}
     given = ", ".join(f"has(self.{name})" for name in names)
-    return {"rule": f"[{given}].exists_one(given, given)", "message": f"needs exactly one of {', '.join(names)}"}
+    return {
+        "rule": f"[{given}].exists_one(given, given)",
+        "message": f"needs exactly one of {', '.join(names)}",
+    }
 
 
 def provider_rules(providers: Mapping[str, type[BaseModel]], path: str) -> list[Rule]:
     """Exactly one provider; and limits, where a number without them would mean nothing."""
     own = _BESIDE_PROVIDERS.get(path.rpartition(".")[2], ())
-    found = [exactly_one([*providers, *(name for name in own if name not in meaningless_fields(path))])]
+    found = [
+        exactly_one([*providers, *(name for name in own if name not in meaningless_fields(path))])
+    ]
     if path.endswith("steps[]"):
-        found.append(_timeout_rule([name for name in STEP_KINDS if name not in meaningless_fields(path)]))
+        found.append(
+            _timeout_rule([name for name in STEP_KINDS if name not in meaningless_fields(path)])
+        )
     if path in CHECK_PLACES:
         found += [_LATENCY] if "http" in providers else []
-        measured = sorted(key for key in providers if key in GATES and GATES[key].limits == "required")
+        measured = sorted(
+            key for key in providers if key in GATES and GATES[key].limits == "required"
+        )
         found += [_limit_rule(key, f"!has(self.{key})") for key in measured]
-        found += [_limit_rule(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers]
+        found += [
+            _limit_rule(key, unless) for key, unless in _LIMITED_WHEN.items() if key in providers
+        ]
     return found
 
 
@@ -61,7 +73,8 @@ def _timeout_rule(kinds: Iterable[str]) -> Rule:
 
 _LATENCY: Rule = {
     "rule": "!has(self.http) || self.http.measure != 'Latency' || "
-    "(!has(self.max) || self.max.matches('[smhd]$')) && (!has(self.min) || self.min.matches('[smhd]$'))",
+    "(!has(self.max) || self.max.matches('[smhd]$')) && (!has(self.min) || "
+    "self.min.matches('[smhd]$'))",
     "message": "the limit of a latency needs a unit (try 500ms or 2s)",
 }
 
@@ -73,13 +86,22 @@ _BESIDE_PROVIDERS: Mapping[str, tuple[str, ...]] = {
 """Where one of the model's own fields may stand in a provider's place."""
 
 CHECK_PLACES = (
-    "spec.preflight[]", "spec.guards[]", "spec.stages[].gates[]", "spec.rollback.verify[]", "spec.followUps[]",
-)  # fmt: skip
+    "spec.preflight[]",
+    "spec.guards[]",
+    "spec.stages[].gates[]",
+    "spec.rollback.verify[]",
+    "spec.followUps[]",
+)
 
 REPEATED_PLACES = (
-    "spec.preflight[]", "spec.guards[]", "spec.rollback.verify[]", "spec.followUps[]", "spec.stages[].rollback.steps[]",
-)  # fmt: skip
-"""Places of providers that are described, and judged in words, at another place: gates and steps of stages."""
+    "spec.preflight[]",
+    "spec.guards[]",
+    "spec.rollback.verify[]",
+    "spec.followUps[]",
+    "spec.stages[].rollback.steps[]",
+)
+"""Places of providers that are described, and judged in words, at another place: gates and steps of
+stages."""
 
 _LIMITED_WHEN: Mapping[str, str] = {
     "http": "!has(self.http) || self.http.measure != 'Latency'",
@@ -98,7 +120,7 @@ def _limit_rule(key: str, unless: str) -> Rule:
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Models
 
 
@@ -106,7 +128,10 @@ def _only_rule(field: str, actions: Iterable[str]) -> Rule:
     """A field of an Intervention that only some actions have."""
     names = ", ".join(f"'{action}'" for action in actions)
     words = ", ".join(actions)
-    return {"rule": f"!has(self.{field}) || self.action in [{names}]", "message": f"{field} goes with {words}"}
+    return {
+        "rule": f"!has(self.{field}) || self.action in [{names}]",
+        "message": f"{field} goes with {words}",
+    }
 
 
 COMPENSATION_KINDS = ("flags", "job")
@@ -115,15 +140,22 @@ _COMPENSATION_PLACE = "spec.stages[].rollback.steps[]"
 _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     "EnvSource": [exactly_one(["configMapKeyRef", "secretKeyRef"])],
     "EnvVar": [
-        {"rule": "!(has(self.value) && has(self.valueFrom))", "message": "has both value and valueFrom; keep one"}
+        {
+            "rule": "!(has(self.value) && has(self.valueFrom))",
+            "message": "has both value and valueFrom; keep one",
+        }
     ],
     "EnvFrom": [exactly_one(["configMapRef", "secretRef"])],
     "Job": [exactly_one(["fromCronJob", "image", "template"])],
     "JobReport": [exactly_one(REPORT_FORMATS)],
     "FlagsStep": [
         {
-            "rule": "(has(self.configMap) || has(self.target)) == (has(self.set) && size(self.set) > 0)",
-            "message": "set belongs to configMap and target, and they need it; a provider has its own",
+            "rule": (
+                "(has(self.configMap) || has(self.target)) == (has(self.set) && size(self.set) > 0)"
+            ),
+            "message": (
+                "set belongs to configMap and target, and they need it; a provider has its own"
+            ),
         },
         {
             "rule": "has(self.target) == has(self.container)",
@@ -132,7 +164,10 @@ _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     ],
     "Stage": [
         {
-            "rule": "(has(self.steps) && size(self.steps) > 0) || (has(self.gates) && size(self.gates) > 0)",
+            "rule": (
+                "(has(self.steps) && size(self.steps) > 0) || (has(self.gates) && "
+                "size(self.gates) > 0)"
+            ),
             "message": "has neither steps nor gates; give it something to do",
         },
     ],
@@ -152,13 +187,24 @@ _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     ],
     "SqlCheck": [
         exactly_one(["query", "rls", "connections", "slowQueries", "blocked"]),
-        {"rule": "!has(self.parameters) || has(self.query)", "message": "parameters belong to query"},
-        {"rule": "!has(self.query) || !self.query.contains('$(')", "message": "query holds $(...); use parameters"},
+        {
+            "rule": "!has(self.parameters) || has(self.query)",
+            "message": "parameters belong to query",
+        },
+        {
+            "rule": "!has(self.query) || !self.query.contains('$(')",
+            "message": "query holds $(...); use parameters",
+        },
     ],
-    "SupabaseQuery": [{"rule": "!self.sql.contains('$(')", "message": "sql holds $(...); use parameters"}],
+    "SupabaseQuery": [
+        {"rule": "!self.sql.contains('$(')", "message": "sql holds $(...); use parameters"}
+    ],
     "GithubCheck": [
         exactly_one(["checks", "openIssues"]),
-        {"rule": "has(self.checks) == has(self.commit)", "message": "checks are those of a commit: give both or none"},
+        {
+            "rule": "has(self.checks) == has(self.commit)",
+            "message": "checks are those of a commit: give both or none",
+        },
     ],
     "GithubAction": [
         exactly_one(["deployment", "workflow"]),
@@ -170,7 +216,10 @@ _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     ],
     "SentryCheck": [exactly_one(["errors", "failureRatio", "newIssues", "p95"])],
     "VercelAccess": [
-        {"rule": "!(has(self.teamId) && has(self.slug))", "message": "has both teamId and slug; keep one"},
+        {
+            "rule": "!(has(self.teamId) && has(self.slug))",
+            "message": "has both teamId and slug; keep one",
+        },
     ],
     "VercelCheck": [
         exactly_one(["duration", "env", "errorRatio", "lcp"]),
@@ -195,14 +244,20 @@ _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     "SupabaseAction": [exactly_one(["restorePoint", "undo", "restorePitr"])],
     "Captured": [exactly_one(["configMap", "secret"])],
     "InterventionSpec": [
-        {"rule": "self == oldSelf", "message": "an Intervention cannot be changed; make another one"},
+        {
+            "rule": "self == oldSelf",
+            "message": "an Intervention cannot be changed; make another one",
+        },
         _only_rule("stage", intervention.OF_STAGE),
         _only_rule("step", intervention.OF_STEP),
         _only_rule("gate", intervention.OF_GATE),
         _only_rule("followUp", intervention.OF_FOLLOW_UP),
         _only_rule("specHash", intervention.OF_SPEC),
         {
-            "rule": "!has(self.followUp) || !(has(self.stage) || has(self.step) || has(self.gate) || has(self.specHash))",
+            "rule": (
+                "!has(self.followUp) || !(has(self.stage) || has(self.step) || has(self.gate) "
+                "|| has(self.specHash))"
+            ),
             "message": "followUp names all that is meant; leave out stage, step, gate and specHash",
         },
     ],
@@ -210,7 +265,10 @@ _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     "UpstashCheck": [exactly_one(["hitRatio", "memory"])],
     "OfrepCheck": [
         {
-            "rule": "(has(self.users) && size(self.users) > 0) || (has(self.others) && size(self.others) > 0)",
+            "rule": (
+                "(has(self.users) && size(self.users) > 0) || (has(self.others) && "
+                "size(self.others) > 0)"
+            ),
             "message": "needs users or others: whom to evaluate the flag for",
         },
     ],
@@ -222,22 +280,31 @@ _RULES_BY_MODEL: Mapping[str, list[Rule]] = {
     ],
     "WorkloadConfig": [
         {
-            "rule": "(has(self.images) && size(self.images) > 0) || (has(self.env) && size(self.env) > 0)",
+            "rule": (
+                "(has(self.images) && size(self.images) > 0) || (has(self.env) && "
+                "size(self.env) > 0)"
+            ),
             "message": "needs images or env: without them no version can be told",
         },
     ],
     "ReleaseSpec": [
         {
-            "rule": "self.stages.all(stage, !has(stage.steps) || stage.steps.all(step, !has(step.deploy) || "
-            "step.deploy.targets.all(name, has(self.targets) && self.targets.exists(target, target.name == name))))",
+            "rule": "self.stages.all(stage, !has(stage.steps) || stage.steps.all(step, "
+            "!has(step.deploy) || "
+            "step.deploy.targets.all(name, has(self.targets) && "
+            "self.targets.exists(target, target.name == name))))",
             "message": "a deploy step names a target that is not in spec.targets",
             "fieldPath": ".stages",
         },
         {
-            "rule": "self.stages.map(stage, (has(stage.steps) ? size(stage.steps) : 0) + (has(stage.gates) ? "
-            "size(stage.gates) : 0) + (has(stage.rollback) && has(stage.rollback.steps) ? size(stage.rollback.steps) : 0))"
+            "rule": "self.stages.map(stage, (has(stage.steps) ? size(stage.steps) : 0) + "
+            "(has(stage.gates) ? "
+            "size(stage.gates) : 0) + (has(stage.rollback) && has(stage.rollback.steps) ? "
+            "size(stage.rollback.steps) : 0))"
             f".sum() <= {size.MOST_PARTS}",
-            "message": f"more than {size.MOST_PARTS} steps, gates and compensations; split the Release",
+            "message": (
+                f"more than {size.MOST_PARTS} steps, gates and compensations; split the Release"
+            ),
             "fieldPath": ".stages",
         },
     ],
@@ -250,8 +317,11 @@ def model_rules(name: str, path: str) -> list[Rule]:
 
 
 def meaningless_fields(path: str) -> set[str]:
-    """Fields that a model has, but not at this place: only jobs, flags and actions can compensate."""
-    return {*STEP_KINDS, "proof"} - set(COMPENSATION_KINDS) if path == _COMPENSATION_PLACE else set()
+    """Fields that a model has, but not at this place: only jobs, flags and actions can
+    compensate."""
+    return (
+        {*STEP_KINDS, "proof"} - set(COMPENSATION_KINDS) if path == _COMPENSATION_PLACE else set()
+    )
 
 
 _SET_PLACES = (
@@ -270,14 +340,17 @@ ROOT_RULES: Mapping[str, list[Rule]] = {
     "Release": [
         {
             "rule": "self.metadata.name.size() <= 63",
-            "message": "metadata.name is at most 63 characters long, because everything that belongs to it carries it as a label",
+            "message": (
+                "metadata.name is at most 63 characters long, because everything that "
+                "belongs to it carries it as a label"
+            ),
         },
     ],
     "Connection": [],
     "Intervention": [],
 }
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Texts
 
 
@@ -298,19 +371,31 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     base.QUANTITY_PATTERN: ("a quantity", "try 1%, 100ms, 2s or 80"),
     base.NAME_PATTERN: ("a name", "lower case letters, digits and -, as in bug-fixes"),
     base.VERSION_PATTERN: ("a version", "letters, digits and . _ + -, as in 2.4.0"),
-    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("the name of an object", "lower case letters, digits, - and ."),
-    r"^https?://[^\s@]+$": ("an http(s) URL without credentials", "try http://prometheus.monitoring.svc:9090"),
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": (
+        "the name of an object",
+        "lower case letters, digits, - and .",
+    ),
+    r"^https?://[^\s@]+$": (
+        "an http(s) URL without credentials",
+        "try http://prometheus.monitoring.svc:9090",
+    ),
 }
 _TOO_DEEP = ("env[]", "envFrom[]")
-"""So many of these may stand in one Release that judging their texts in CEL would be over the budget."""
+"""So many of these may stand in one Release that judging their texts in CEL would be over the
+budget."""
 
 
 def text_rule(pattern: str, path: str, expanded: bool) -> TextRule | None:
     """The rule for a known pattern of the language; None where the pattern itself says enough."""
-    if pattern not in _TEXTS or path.startswith("status") or any(part in path for part in _TOO_DEEP):
+    if (
+        pattern not in _TEXTS
+        or path.startswith("status")
+        or any(part in path for part in _TOO_DEEP)
+    ):
         return None
     what, hint = _TEXTS[pattern]
-    if expanded and path.startswith(REPEATED_PLACES):  # for each text of each provider, a rule has four times the bytes
+    # For each text of each provider, a rule has four times the bytes.
+    if expanded and path.startswith(REPEATED_PLACES):
         return TextRule(what, hint, None)
     rule = {
         "rule": f"self.matches({_raw_string(or_reference(pattern) if expanded else pattern)})",
@@ -332,7 +417,12 @@ def key_rules(names: Mapping[str, Any]) -> list[Rule]:
         return []
     words = [f"is at most {names['maxLength']} characters long"] if "maxLength" in names else []
     words += [f"is of the form {names['pattern']}"] if "pattern" in names else []
-    return [{"rule": f"self.all(key, {' && '.join(limits)})", "message": f"each key {' and '.join(words)}"}]
+    return [
+        {
+            "rule": f"self.all(key, {' && '.join(limits)})",
+            "message": f"each key {' and '.join(words)}",
+        }
+    ]
 
 
 def _raw_string(pattern: str) -> str:

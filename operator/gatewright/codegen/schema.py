@@ -1,6 +1,7 @@
 """From pydantic models to the structural schemas that a CustomResourceDefinition takes.
 
-pydantic writes JSON Schema 2020-12 with references; a CRD takes a smaller, closed language ("structural schema":
+pydantic writes JSON Schema 2020-12 with references; a CRD takes a smaller, closed language
+("structural schema":
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema).
 What changes on the way:
 
@@ -14,10 +15,11 @@ What changes on the way:
     exclusiveMinimum: 0            minimum: 1 (integers), or minimum: 0 with exclusiveMinimum: true
     pattern                        a CEL rule whose message says what would be right, where `texts` has one
 
-Anything else that this list does not name is refused, and so is a string, list or map without an upper limit: CEL's
-cost is estimated from the limits, and a schema over the budget is not accepted.
+Anything else that this list does not name is refused, and so is a string, list or map without an
+upper limit: CEL's cost is estimated from the limits, and a schema over the budget is not accepted.
 
-Keys that begin with `x-gatewright-` are notes for the reference and are taken out of the CRD by `plain`.
+Keys that begin with `x-gatewright-` are notes for the reference and are taken out of the CRD by
+`plain`.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from gatewright.api.base import docstrings
+from gatewright.api.base import docstrings, unwrap
 from gatewright.codegen import rules
 
 Schema = dict[str, Any]
 Variants = Mapping[str, Mapping[str, type[BaseModel]]]
-"""For each path of a Keyed model, as `spec.stages[].gates[]`: the providers that are allowed there."""
+"""For each path of a Keyed model, as `spec.stages[].gates[]`: the providers that are allowed
+there."""
 
 MODEL_NOTE = "x-gatewright-model"
 ABOUT_NOTE = "x-gatewright-about"
@@ -42,13 +45,35 @@ PROVIDERS_NOTE = "x-gatewright-providers"
 TEXT_NOTE = "x-gatewright-text"
 
 _KEPT_KEYS = {
-    "type", "description", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength",
-    "minItems", "maxItems", "minProperties", "maxProperties", "required",
-}  # fmt: skip
+    "type",
+    "description",
+    "enum",
+    "format",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "required",
+}
 _HANDLED_KEYS = {
-    "title", "default", "properties", "items", "additionalProperties", "patternProperties", "propertyNames",
-    "const", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "examples",
-}  # fmt: skip
+    "title",
+    "default",
+    "properties",
+    "items",
+    "additionalProperties",
+    "patternProperties",
+    "propertyNames",
+    "const",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "uniqueItems",
+    "examples",
+}
 _FORMATS = {"date-time", "int32", "int64"}
 _LIMITS = {"string": "maxLength", "array": "maxItems", "object": "maxProperties"}
 
@@ -69,21 +94,28 @@ class _Described(GenerateJsonSchema):
         return found
 
 
-def structural_schema(model: type[BaseModel], path: str, variants: Variants, expanded: bool = False) -> Schema:
+def structural_schema(
+    model: type[BaseModel], path: str, variants: Variants, expanded: bool = False
+) -> Schema:
     """The structural schema of a model that stands at `path`. Raises Unsupported.
 
     `expanded`: every text may hold `$(...)` and is checked for its form after that was put in.
     """
     raw = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Described)
-    return _Converter(raw.pop("$defs", {}), variants, expanded).convert_node(raw | {"title": model.__name__}, path, ())
+    return _Converter(raw.pop("$defs", {}), variants, expanded).convert_node(
+        raw | {"title": model.__name__}, path, ()
+    )
 
 
 def without_notes(schema: Schema) -> Schema:
-    """The schema without the notes that only the reference reads, and without what the API server would leave out."""
+    """The schema without the notes that only the reference reads, and without what the API server
+    would leave out."""
     found: Schema = {}
     for key, value in schema.items():
         if key == "properties":
-            found |= {key: {name: without_notes(item) for name, item in value.items()}} if value else {}
+            found |= (
+                {key: {name: without_notes(item) for name, item in value.items()}} if value else {}
+            )
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             found[key] = without_notes(value)
         elif not key.startswith("x-gatewright-"):
@@ -103,7 +135,9 @@ def walk_schema(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 
 class _Converter:
-    def __init__(self, definitions: Mapping[str, Schema], variants: Variants, expanded: bool) -> None:
+    def __init__(
+        self, definitions: Mapping[str, Schema], variants: Variants, expanded: bool
+    ) -> None:
         self._definitions = definitions
         self._variants = variants
         self._expanded = expanded
@@ -112,13 +146,22 @@ class _Converter:
         node, name = self._resolve_node(raw, path)
         if name is not None and name in inside:
             raise Unsupported(f"{path}: {name} contains itself")
-        unknown = {key for key in node if not key.startswith("x-kubernetes-")} - _KEPT_KEYS - _HANDLED_KEYS
+        unknown = (
+            {key for key in node if not key.startswith("x-kubernetes-")}
+            - _KEPT_KEYS
+            - _HANDLED_KEYS
+        )
         if unknown:
             raise Unsupported(f"{path}: a CRD has no {', '.join(sorted(unknown))}")
-        result = {key: value for key, value in node.items() if key in _KEPT_KEYS or key.startswith("x-kubernetes-")}
+        result = {
+            key: value
+            for key, value in node.items()
+            if key in _KEPT_KEYS or key.startswith("x-kubernetes-")
+        }
         _convert_const(node, result)
         _convert_bounds(node, result)
-        if not path.startswith("status"):  # a status that came back with more than was written would look changed
+        # A status that came back with more than was written would look changed.
+        if not path.startswith("status"):
             _convert_default(node, result)
         if node.get("type") == "object":
             self._convert_object(node, result, path, (*inside, name or ""))
@@ -133,7 +176,8 @@ class _Converter:
         return _order_keys(result)
 
     def _resolve_node(self, raw: Schema, path: str) -> tuple[Schema, str | None]:
-        """The node with references and nullable unions folded, and the name of the model it comes from."""
+        """The node with references and nullable unions folded, and the name of the model it comes
+        from."""
         node, name = dict(raw), raw.get("title") if "properties" in raw else None
         while True:
             if "$ref" in node:
@@ -150,9 +194,11 @@ class _Converter:
 
     def _describe_model(self, name: str, node: Schema) -> str:
         """What a model is; a field that holds it may say instead what it is for."""
-        return str(self._definitions.get(name, node).get("description", ""))
+        return unwrap(str(self._definitions.get(name, node).get("description", "")))
 
-    def _convert_object(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+    def _convert_object(
+        self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]
+    ) -> None:
         properties = node.get("properties")
         if properties is None and node.get("x-kubernetes-preserve-unknown-fields"):
             return
@@ -171,11 +217,15 @@ class _Converter:
             raise Unsupported(f"{path}: which providers are allowed here is not said")
         providers = self._variants[path]
         for key, model in sorted(providers.items()):
-            result["properties"][key] = structural_schema(model, f"{path}.{key}", {}, expanded=path != "spec")
+            result["properties"][key] = structural_schema(
+                model, f"{path}.{key}", {}, expanded=path != "spec"
+            )
         result[PROVIDERS_NOTE] = sorted(providers)
         _add_rules(result, rules.provider_rules(providers, path))
 
-    def _convert_map(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+    def _convert_map(
+        self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]
+    ) -> None:
         patterns = node.get("patternProperties", {})
         names = node.get("propertyNames", {})
         values = node.get("additionalProperties")
@@ -187,7 +237,9 @@ class _Converter:
         result["additionalProperties"] = self.convert_node(values, f"{path}{{}}", inside)
         _add_rules(result, rules.key_rules(names))
 
-    def _convert_array(self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]) -> None:
+    def _convert_array(
+        self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]
+    ) -> None:
         item = self.convert_node(node["items"], f"{path}[]", inside)
         result["items"] = item
         keys = _list_keys(item, path)
@@ -211,7 +263,10 @@ def _convert_const(node: Schema, result: Schema) -> None:
 
 
 def _convert_bounds(node: Schema, result: Schema) -> None:
-    for limit, exclusive, step in (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1)):
+    for limit, exclusive, step in (
+        ("minimum", "exclusiveMinimum", 1),
+        ("maximum", "exclusiveMaximum", -1),
+    ):
         if exclusive not in node:
             continue
         if node.get("type") == "integer":
@@ -221,14 +276,17 @@ def _convert_bounds(node: Schema, result: Schema) -> None:
 
 
 def _convert_default(node: Schema, result: Schema) -> None:
-    """Only what says something: an absent list, map, text or flag is empty anyway, and objects stay small in etcd."""
+    """Only what says something: an absent list, map, text or flag is empty anyway, and objects stay
+    small in etcd."""
     if node.get("default") and not isinstance(node["default"], dict):
         result["default"] = node["default"]
 
 
 def _convert_string(result: Schema, path: str, expanded: bool) -> None:
     if result.get("format") is not None and result["format"] not in _FORMATS:
-        raise Unsupported(f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern')
+        raise Unsupported(
+            f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern'
+        )
     text = rules.text_rule(result.get("pattern", ""), path, expanded)
     if text is not None:
         result[TEXT_NOTE] = {"what": text.what, "hint": text.hint}
@@ -271,5 +329,15 @@ def _order_keys(result: Schema) -> Schema:
     late = {"properties", "items", "additionalProperties", "required"}
     early = [key for key in _ORDER if key in result]
     middle = [key for key in result if key not in _ORDER and key not in late]
-    return {key: result[key] for key in (*early, *middle, *(key for key in ("required", "properties", "items",
-            "additionalProperties") if key in result))}  # fmt: skip
+    return {
+        key: result[key]
+        for key in (
+            *early,
+            *middle,
+            *(
+                key
+                for key in ("required", "properties", "items", "additionalProperties")
+                if key in result
+            ),
+        )
+    }

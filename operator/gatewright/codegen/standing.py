@@ -1,6 +1,8 @@
-"""What stands in a Release, as variables of a ValidatingAdmissionPolicy: its path and its configuration, by the model.
+"""What stands in a Release, as variables of a ValidatingAdmissionPolicy: its path and its
+configuration, by the model.
 
-{'at': 'spec.stages[ship].steps[migrate].job', 'of': {...}}      in lists of lists: one for each stage
+{'at': 'spec.stages[ship].steps[migrate].job', 'of': {...}}      in lists of lists: one for each
+stage
 """
 
 from __future__ import annotations
@@ -17,16 +19,23 @@ def variable_name(model: str) -> str:
 
 
 def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """A list of lists of `{at, of}`: what of a model stands at a path. Raises schema.Unsupported."""
+    """A list of lists of `{at, of}`: what of a model stands at a path. Raises
+    schema.Unsupported."""
     *lists, leaf = path.split("[].")
     if len(lists) not in (1, 2):
-        raise schema.Unsupported(f"{path}: the author of a Release is asked for what stands in one list or two")
+        raise schema.Unsupported(
+            f"{path}: the author of a Release is asked for what stands in one list or two"
+        )
     holder = "object" if len(lists) == 1 else "outer"
     found = (
         f"{holder}.?{lists[-1]}.orValue([]).filter(item, item.?{leaf}.hasValue())"
         f".map(item, {{'at': dyn({_cel_path(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
     )
-    return f"[{found}]" if holder == "object" else f"object.?{lists[0]}.orValue([]).map(outer, {found})"
+    return (
+        f"[{found}]"
+        if holder == "object"
+        else f"object.?{lists[0]}.orValue([]).map(outer, {found})"
+    )
 
 
 def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:
@@ -44,19 +53,30 @@ def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Sc
     """One line for each name that a right is needed for, those of a list together in one text."""
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:
-        raise schema.Unsupported(f"{model}: {right.fields} do not stand side by side; make them two rights")
+        raise schema.Unsupported(
+            f"{model}: {right.fields} do not stand side by side; make them two rights"
+        )
     (holder,) = inside
     part = "part" if holder else "one.of"
-    values = ", ".join(f"{part}.?{field.rpartition('[].')[2]}.orValue('')" for field in right.fields)
+    values = ", ".join(
+        f"{part}.?{field.rpartition('[].')[2]}.orValue('')" for field in right.fields
+    )
     names = f"one.of.?{holder}.orValue([]).map(part, {values})" if holder else f"[{values}]"
     spared = ", ".join(f"'{name}'" for name in (*(() if right.implied else ("",)), *right.spared))
     at = f"one.at + '.{holder}'" if holder else "one.at"
     group = f"group.filter(one, {cel_only(model, *right.only, nodes)})" if right.only else "group"
-    each = f"{names}.filter(name, type(name) == string && !(name in [{spared}])).map(name, {line(right, 'name', at)}).join('\\n')"
+    each = (
+        f"{names}.filter(name, type(name) == string && !(name in [{spared}])).map(name, "
+        f"{line(right, 'name', at)}).join('\\n')"
+    )
     return f"variables.{variable_name(model)}.map(group, {group}.map(one, {each}).join('\\n'))"
 
 
 def cel_only(model: str, field: str, value: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """That a field has a value; one that is left out has its default, whether the API server has put that in or not."""
+    """That a field has a value; one that is left out has its default, whether the API server has
+    put that in or not."""
     standing = next(node for node in nodes.values() if node.get(schema.MODEL_NOTE) == model)
-    return f"one.of.?{field}.orValue('{standing['properties'][field].get('default', '')}') == '{value}'"
+    return (
+        f"one.of.?{field}.orValue('{standing['properties'][field].get('default', '')}') == "
+        f"'{value}'"
+    )

@@ -1,15 +1,16 @@
 """What the operator says is said by the operator: who may write the status of its objects.
 
-A status is believed: it says what was approved, what was changed, and what a rollback returns to. RBAC alone lets everybody
-write it who may write `releases/status`, and Kubernetes' own role `admin` is often given more than it should. So each write
-also asks for the verb `operate`, which only the operator's role has.
+A status is believed: it says what was approved, what was changed, and what a rollback returns to.
+RBAC alone lets everybody write it who may write `releases/status`, and Kubernetes' own role `admin`
+is often given more than it should. So each write also asks for the verb `operate`, which only the
+operator's role has.
 
-A ServiceAccount must besides show the pod that it runs in: who impersonates it, or has a token of it from a Secret, shows
-none. That bars neither who may create pods or tokens in the operator's namespace, nor who may exec into its pods: that
-namespace has to be the operator's alone.
+A ServiceAccount must besides show the pod that it runs in: who impersonates it, or has a token of
+it from a Secret, shows none. That bars neither who may create pods or tokens in the operator's
+namespace, nor who may exec into its pods: that namespace has to be the operator's alone.
 
-A status of a generation below zero is nobody's: by it the operator finds out that the policy is in force
-(`runtime.admission_probe`).
+A status of a generation below zero is nobody's: by it the operator finds out that the policy is in
+force (`runtime.admission_probe`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from gatewright.runtime.admission_probe import STATUS_REFUSAL
 POLICY_NAME = "gatewright-status"
 OPERATE_VERB = "operate"
 WITHOUT_POD = "operate-without-pod"
-"""What a ServiceAccount needs besides that shows no pod: an operator that runs elsewhere. No shipped role has it."""
+"""What a ServiceAccount needs besides that shows no pod: an operator that runs elsewhere. No
+shipped role has it."""
 POD = "authentication.kubernetes.io/pod-name"
 """What the API server adds to whoever shows the token of a pod."""
 
@@ -37,14 +39,16 @@ def policy_spec() -> dict[str, Any]:
             {
                 "expression": allowed,
                 "messageExpression": f"'{STATUS_REFUSAL}: ' + request.userInfo.username + "
-                f"' may not {OPERATE_VERB} ' + request.resource.resource + ' in namespace ' + request.namespace",
+                f"' may not {OPERATE_VERB} ' + request.resource.resource + ' in namespace "
+                "' + request.namespace",
                 "message": STATUS_REFUSAL,
                 "reason": "Forbidden",
             },
             {
                 "expression": shows_pod(),
                 "messageExpression": f"'{STATUS_REFUSAL}: ' + request.userInfo.username + "
-                f"' shows no pod that it runs in, and may not {WITHOUT_POD} ' + request.resource.resource + "
+                f"' shows no pod that it runs in, and may not {WITHOUT_POD} ' + "
+                "request.resource.resource + "
                 "' in namespace ' + request.namespace",
                 "message": STATUS_REFUSAL,
                 "reason": "Forbidden",
@@ -54,7 +58,8 @@ def policy_spec() -> dict[str, Any]:
 
 
 def may_operate(plural: str = "") -> str:
-    """CEL: whether who writes has the operator's verb on a kind; on the kind that is written where none is named."""
+    """CEL: whether who writes has the operator's verb on a kind; on the kind that is written where
+    none is named."""
     return _may(OPERATE_VERB, plural)
 
 
@@ -62,7 +67,8 @@ def shows_pod(plural: str = "") -> str:
     """CEL: whether a ServiceAccount that writes shows the pod that it runs in, or needs none."""
     return (
         "!request.userInfo.username.startsWith('system:serviceaccount:') || "
-        f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || {_may(WITHOUT_POD, plural)}"
+        f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || "
+        f"{_may(WITHOUT_POD, plural)}"
     )
 
 

@@ -1,9 +1,11 @@
-"""Nobody asks or changes another system but through Connections that they may use: what the author of a Release is asked.
+"""Nobody asks or changes another system but through Connections that they may use: what the author
+of a Release is asked.
 
-A Connection opens a system for whoever names it: a database to restore, a flag to set, a page to send. So whoever creates a
-Release, or changes its spec, needs the verb `use` on each Connection that stands in it, by its name; where none is named,
-on all of the namespace, since the only one of its kind is meant. The places come from the schema: a provider whose
-configuration has a field `connection` cannot be forgotten.
+A Connection opens a system for whoever names it: a database to restore, a flag to set, a page to
+send. So whoever creates a Release, or changes its spec, needs the verb `use` on each Connection
+that stands in it, by its name; where none is named, on all of the namespace, since the only one of
+its kind is meant. The places come from the schema: a provider whose configuration has a field
+`connection` cannot be forgotten.
 """
 
 from __future__ import annotations
@@ -23,16 +25,22 @@ MAX_NAMES_ASKED = 16
 USE_CONNECTION = AuthorPermission("use", GROUP, "connections", ("connection",), implied=True)
 _QUESTION = Question(
     MAX_NAMES_ASKED,
-    "a Release goes only through Connections that its author may use: RBAC must allow the verb use on connections, or "
+    "a Release goes only through Connections that its author may use: RBAC must allow the "
+    "verb use on connections, or "
     "somebody who has it applies the Release",
-    "a Release goes only through Connections that its author may use, and RBAC does not allow it all",
+    (
+        "a Release goes only through Connections that its author may use, and RBAC does not "
+        "allow it all"
+    ),
     unnamed=", or name the Connection by connection:",
 )
 
 
 def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    return admission.spec_policy(crds.RELEASE.plural, _policy_variables(), _QUESTION.validations([USE_CONNECTION]))
+    return admission.spec_policy(
+        crds.RELEASE.plural, _policy_variables(), _QUESTION.validations([USE_CONNECTION])
+    )
 
 
 def models_with_connection(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:

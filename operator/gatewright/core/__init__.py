@@ -2,7 +2,8 @@
 
 To understand a run, read in this order:
 
-1. `model.py`               what goes in and what comes out: View, Observation, Decision, PinnedSpec, Operation
+1. `model.py`               what goes in and what comes out: View, Observation, Decision,
+  PinnedSpec, Operation
 2. `run/decide.py`          one decision: which situation, which action
 3. `run/situations.py`      what a Release is in, before a run, during one and at rest
 4. `run/phases.py`          the phases of a run, and what may interrupt one
@@ -10,6 +11,7 @@ To understand a run, read in this order:
 6. `checks/window.py`       when a check passes, breaches, or is silent
 7. `run/rollback.py`        undoing what really ran
 
-The other rooms: `checks` (what is measured), `interventions` (what people ask), `report` (what is said of it), `spec`
-(what a body says), `text` (texts of others). `memory.py` and `fair_memory.py` keep what was computed, within bounds.
+The other rooms: `checks` (what is measured), `interventions` (what people ask), `report` (what is
+said of it), `spec` (what a body says), `text` (texts of others). `memory.py` and `fair_memory.py`
+keep what was computed, within bounds.
 """

@@ -1,4 +1,5 @@
-"""What is remembered of many namespaces within one bound, so that none of them drives out what another needs."""
+"""What is remembered of many namespaces within one bound, so that none of them drives out what
+another needs."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ V = TypeVar("V")
 class FairMemory(Generic[K, V]):
     """Entries by key, each charged to a namespace.
 
-    Where there is no more room, the namespace that holds the most loses what it used longest ago. So with N namespaces
-    each of them is sure of an Nth of the room, however much the others put in.
+    Where there is no more room, the namespace that holds the most loses what it used longest ago.
+    So with N namespaces each of them is sure of an Nth of the room, however much the others put in.
     """
 
     def __init__(self, room: int) -> None:
-        """`room`: what all entries together may come to, in entries, or in whatever `put` calls their size."""
+        """`room`: what all entries together may come to, in entries, or in whatever `put` calls
+        their size."""
         self.room = room
         self._entries: dict[K, tuple[str, V, int]] = {}
         self._keys: dict[str, dict[K, None]] = {}

@@ -1,4 +1,5 @@
-"""What functions have made of texts of others, kept within a number of bytes: nobody's texts fill the memory of all."""
+"""What functions have made of texts of others, kept within a number of bytes: nobody's texts fill
+the memory of all."""
 
 from __future__ import annotations
 
@@ -11,14 +12,19 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 LARGE_BYTES = 16 * 1024
-"""An entry of more than this is kept apart, with few of its like: what is ordinary is not driven out by it."""
+"""An entry of more than this is kept apart, with few of its like: what is ordinary is not driven
+out by it."""
 
 
 class Memory(Generic[K, V]):
-    """The entries that were used last, as many as have room; no namespace drives out those of another."""
+    """The entries that were used last, as many as have room; no namespace drives out those of
+    another."""
 
-    def __init__(self, room_bytes: int, most: int, large: int = 4, large_bytes: int = LARGE_BYTES) -> None:
-        """`most` entries, of `room_bytes` together; and `large` ones of more than `large_bytes` each."""
+    def __init__(
+        self, room_bytes: int, most: int, large: int = 4, large_bytes: int = LARGE_BYTES
+    ) -> None:
+        """`most` entries, of `room_bytes` together; and `large` ones of more than `large_bytes`
+        each."""
         self._large_bytes = large_bytes
         self._least = -(-room_bytes // most)
         """What an entry is charged at least, so that there are never more than `most`."""
@@ -33,8 +39,11 @@ class Memory(Generic[K, V]):
         """What the ordinary entries are charged."""
         return self._small_ones.used
 
-    def get(self, key: K, make: Callable[[], V], size: Callable[[V], int], namespace: str = "") -> V:
-        """What is kept for a key, else what `make` makes; `size` tells the bytes of that. Raises what `make` raises.
+    def get(
+        self, key: K, make: Callable[[], V], size: Callable[[V], int], namespace: str = ""
+    ) -> V:
+        """What is kept for a key, else what `make` makes; `size` tells the bytes of that. Raises
+        what `make` raises.
 
         `namespace`: whose it is, where that is known.
         """

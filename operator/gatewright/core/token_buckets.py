@@ -1,4 +1,5 @@
-"""How much each of many may use: so much a second, and so much more at once after a quiet time; the rest is waited for."""
+"""How much each of many may use: so much a second, and so much more at once after a quiet time; the
+rest is waited for."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ TIDY_ABOVE = 256
 
 
 class TokenBuckets(Generic[K]):
-    """One bucket a key. Times are seconds on one clock of the caller's choice; what is used may be of any unit."""
+    """One bucket a key. Times are seconds on one clock of the caller's choice; what is used may be
+    of any unit."""
 
     def __init__(self, rate: float, burst_s: float) -> None:
-        """`rate`: what a second allows. `burst_s`: seconds' worth of it that may be used at once."""
+        """`rate`: what a second allows. `burst_s`: seconds' worth of it that may be used at
+        once."""
         self._rate = rate
         self._burst_s = burst_s
         self._paid_at: dict[K, float] = {}
@@ -31,7 +34,8 @@ class TokenBuckets(Generic[K]):
         return max(0.0, self._paid_at.get(key, now) - now)
 
     def spend(self, key: K, now: float, amount: float, longest_wait_s: float = math.inf) -> None:
-        """Note what was used; a negative amount gives back. `longest_wait_s`: what is beyond that is forgiven."""
+        """Note what was used; a negative amount gives back. `longest_wait_s`: what is beyond that
+        is forgiven."""
         if key not in self._paid_at and len(self._paid_at) >= self._tidy:
             self.forget_full(now)
         full_at = now - self._burst_s

@@ -40,16 +40,25 @@ class InterventionRequest:
     """The spec that was looked at; None: what is there now; empty: whichever it will be."""
 
 
-def build_intervention(cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]) -> dict[str, Any]:
-    """The Intervention for a wish, in the caller's own name and for the run that the caller sees. Raises Failed."""
+def build_intervention(
+    cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The Intervention for a wish, in the caller's own name and for the run that the caller sees.
+    Raises Failed."""
     user, groups = cluster.whoami()
     run = (release.get("status") or {}).get("run") or {}
     spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
     shown = list(wish.groups) or [group for group in groups if group in asked_groups(release)][:64]
     spec |= {"groups": shown} if wish.action in ("Approve", "Skip") and shown else {}
-    number = wish.run or (_run_of_follow_up(release, wish.follow_up) if wish.follow_up else run.get("id"))
+    number = wish.run or (
+        _run_of_follow_up(release, wish.follow_up) if wish.follow_up else run.get("id")
+    )
     spec |= {"run": number} if number else {}
-    spec |= {name: getattr(wish, name) for name in ("stage", "step", "gate", "reason") if getattr(wish, name)}
+    spec |= {
+        name: getattr(wish, name)
+        for name in ("stage", "step", "gate", "reason")
+        if getattr(wish, name)
+    }
     spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
     looked_at = wish.spec_hash if wish.spec_hash is not None else seen_spec_hash(wish, release)
     spec |= {"specHash": looked_at} if looked_at else {}
@@ -62,11 +71,17 @@ def build_intervention(cluster: Cluster, wish: InterventionRequest, release: Map
 
 
 def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
-    """Hash of the spec that an act is about, where it lets something go on: who says no is heard in any case."""
+    """Hash of the spec that an act is about, where it lets something go on: who says no is heard in
+    any case."""
     run = (release.get("status") or {}).get("run") or {}
     if wish.action == "Retry":
         return spec_hash(release)
-    if wish.action in OF_SPEC and wish.action != "Reject" and not wish.follow_up and not run.get("outcome"):
+    if (
+        wish.action in OF_SPEC
+        and wish.action != "Reject"
+        and not wish.follow_up
+        and not run.get("outcome")
+    ):
         return run.get("specHash")
     return None
 
@@ -83,7 +98,8 @@ def _run_of_follow_up(release: Mapping[str, Any], name: str) -> int | None:
     """Number of the run that a follow-up follows: the latest where it is open."""
     rows = (release.get("status") or {}).get("followUps") or ()
     named = sorted(
-        (row for row in rows if row["name"] == name), key=lambda row: (row["state"] not in OPEN_FOLLOW_UPS, -row["run"])
+        (row for row in rows if row["name"] == name),
+        key=lambda row: (row["state"] not in OPEN_FOLLOW_UPS, -row["run"]),
     )
     return int(named[0]["run"]) if named else None
 
@@ -91,28 +107,45 @@ def _run_of_follow_up(release: Mapping[str, Any], name: str) -> int | None:
 def asked_groups(release: Mapping[str, Any]) -> set[str]:
     """Every group that an approval of a Release asks for."""
     spec = release.get("spec") or {}
-    places = [spec.get("preflight") or [], *((stage.get("steps") or []) for stage in spec.get("stages") or [])]
-    return {group for items in places for item in items for group in ((item.get("approval") or {}).get("groups") or ())}
+    places = [
+        spec.get("preflight") or [],
+        *((stage.get("steps") or []) for stage in spec.get("stages") or []),
+    ]
+    return {
+        group
+        for items in places
+        for item in items
+        for group in ((item.get("approval") or {}).get("groups") or ())
+    }
 
 
 def wait_for_answer(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | None:
     """What an Intervention's own status says; None where nothing did in time. Raises Failed."""
-    for status in _poll_status(lambda: cluster.get(api_path("interventions", cluster.namespace, name)), deadline):
+    for status in _poll_status(
+        lambda: cluster.get(api_path("interventions", cluster.namespace, name)), deadline
+    ):
         if status.get("result"):
             return status
     return None
 
 
-def meant_run(wish: InterventionRequest, release: Mapping[str, Any], said: Mapping[str, Any]) -> int:
-    """Number of the run whose end shows whether a wish came true: the next one where a Retry starts a version again."""
+def meant_run(
+    wish: InterventionRequest, release: Mapping[str, Any], said: Mapping[str, Any]
+) -> int:
+    """Number of the run whose end shows whether a wish came true: the next one where a Retry starts
+    a version again."""
     status = release.get("status") or {}
     again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
     return int(status.get("runs", 0)) + 1 if again else int(said.get("run") or 0)
 
 
-def wait_for_end(cluster: Cluster, wish: InterventionRequest, number: int, deadline: float) -> tuple[int, str]:
+def wait_for_end(
+    cluster: Cluster, wish: InterventionRequest, number: int, deadline: float
+) -> tuple[int, str]:
     """The exit code, and the words, for the end of a run. Raises Failed."""
-    for status in _poll_status(lambda: cluster.get(api_path("releases", cluster.namespace, wish.release)), deadline):
+    for status in _poll_status(
+        lambda: cluster.get(api_path("releases", cluster.namespace, wish.release)), deadline
+    ):
         run = status.get("run") or {}
         ended: Mapping[str, Any] = next(
             (item for item in (run, *status.get("history", ())) if item.get("id") == number), {}
@@ -122,16 +155,22 @@ def wait_for_end(cluster: Cluster, wish: InterventionRequest, number: int, deadl
             outcome = "Promoted"  # it was live already, and was taken over without a run
         if outcome is not None:
             good = outcome in GOOD_OUTCOMES.get(wish.action, ("Promoted",))
-            return DONE if good else FAILED, f"{outcome}: {ended.get('reason') or status.get('message', '')}"
+            return (
+                DONE if good else FAILED,
+                f"{outcome}: {ended.get('reason') or status.get('message', '')}",
+            )
     return LATE, f"run {number} is not over yet"
 
 
 def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
-    """The exit code of a Release that is at rest: 0 where the wanted version is live; None while there is work to do."""
+    """The exit code of a Release that is at rest: 0 where the wanted version is live; None while
+    there is work to do."""
     status = release.get("status") or {}
     conditions = {item["type"]: item["status"] for item in status.get("conditions", ())}
     run = status.get("run")
-    if status.get("observedGeneration") != release["metadata"].get("generation") or conditions.get("Reconciling"):
+    if status.get("observedGeneration") != release["metadata"].get("generation") or conditions.get(
+        "Reconciling"
+    ):
         return None
     if run is not None and not run.get("outcome"):
         return None
@@ -140,8 +179,11 @@ def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
     return DONE if conditions.get("Ready") == "True" else FAILED
 
 
-def _poll_status(look: Callable[[], Mapping[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
-    """The status, looked at again and again until the deadline; a server that is away for a moment is asked again."""
+def _poll_status(
+    look: Callable[[], Mapping[str, Any]], deadline: float
+) -> Iterator[dict[str, Any]]:
+    """The status, looked at again and again until the deadline; a server that is away for a moment
+    is asked again."""
     for number in range(10**9):
         try:
             yield dict(look().get("status") or {})

@@ -1,4 +1,5 @@
-"""The API server as the caller's own kubeconfig reaches it, in plain dicts; every failure is one exception with its words."""
+"""The API server as the caller's own kubeconfig reaches it, in plain dicts; every failure is one
+exception with its words."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class RequestFailed(Exception):
 class Cluster:
     """One API server, as one user."""
 
-    def __init__(self, configuration: Any, namespace: str, impersonated: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, configuration: Any, namespace: str, impersonated: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self._api = kubernetes_client.ApiClient(configuration)
         self._pool = self._api.rest_client.pool_manager
         self._base = configuration.host.rstrip("/")
@@ -47,10 +50,13 @@ class Cluster:
         user: str | None = None,
         groups: Sequence[str] = (),
     ) -> Cluster:
-        """By --kubeconfig, KUBECONFIG or ~/.kube/config, as kubectl does; else the pod's ServiceAccount. Raises Failed."""
+        """By --kubeconfig, KUBECONFIG or ~/.kube/config, as kubectl does; else the pod's
+        ServiceAccount. Raises Failed."""
         configuration = kubernetes_client.Configuration()
         try:
-            kubernetes_config.load_kube_config(kubeconfig, context, configuration, persist_config=False)
+            kubernetes_config.load_kube_config(
+                kubeconfig, context, configuration, persist_config=False
+            )
             found = _namespace_of(kubeconfig, context)
         except (kubernetes_config.ConfigException, OSError) as error:
             if kubeconfig or context or not _OWN_NAMESPACE.exists():
@@ -69,9 +75,16 @@ class Cluster:
         """Raises Failed."""
         return self._request_object("POST", path, body)
 
-    def watch(self, path: str, version: str, seconds: float, **query: str) -> Iterator[dict[str, Any]]:
+    def watch(
+        self, path: str, version: str, seconds: float, **query: str
+    ) -> Iterator[dict[str, Any]]:
         """Events after a resourceVersion until the server, or `seconds`, ends it. Raises Failed."""
-        asked = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(max(1, int(seconds))), **query}
+        asked = {
+            "watch": "1",
+            "resourceVersion": version,
+            "timeoutSeconds": str(max(1, int(seconds))),
+            **query,
+        }
         response = self._send_request(
             "GET", f"{path}?{urlencode(asked)}", None, seconds + REQUEST_TIMEOUT_S, stream=True
         )
@@ -88,17 +101,25 @@ class Cluster:
     def whoami(self) -> tuple[str, list[str]]:
         """The caller's own user name and groups, as the API server knows them. Raises Failed."""
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        found = self.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)["status"]["userInfo"]
+        found = self.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)["status"][
+            "userInfo"
+        ]
         return found["username"], list(found.get("groups", ()))
 
     def _request_object(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._send_request(method, path, body, REQUEST_TIMEOUT_S).data)
+        found: dict[str, Any] = json.loads(
+            self._send_request(method, path, body, REQUEST_TIMEOUT_S).data
+        )
         return found
 
-    def _send_request(self, method: str, path: str, body: Any, seconds: float, stream: bool = False) -> Any:
+    def _send_request(
+        self, method: str, path: str, body: Any, seconds: float, stream: bool = False
+    ) -> Any:
         auth: dict[str, str] = {}
         self._api.update_params_for_auth(auth, [], ["BearerToken"], path, method, body)
-        headers = urllib3.HTTPHeaderDict(auth | {"Accept": "application/json", "Content-Type": "application/json"})
+        headers = urllib3.HTTPHeaderDict(
+            auth | {"Accept": "application/json", "Content-Type": "application/json"}
+        )
         headers["User-Agent"] = f"kubectl-release/{__version__}"
         for name, value in self._impersonated:
             headers.add(name, value)

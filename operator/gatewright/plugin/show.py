@@ -1,4 +1,5 @@
-"""What people read: tables as kubectl prints them, and the why of one Release. Pure: objects and a moment in, lines out."""
+"""What people read: tables as kubectl prints them, and the why of one Release. Pure: objects and a
+moment in, lines out."""
 
 from __future__ import annotations
 
@@ -23,9 +24,15 @@ def clean_text(text: Any) -> str:
 
 def table_lines(head: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "") -> list[str]:
     """Columns as wide as they must be, three spaces apart; the last one is not padded."""
-    cells = [list(head), *([clean_text("" if cell is None else cell) for cell in row] for row in rows)]
+    cells = [
+        list(head),
+        *([clean_text("" if cell is None else cell) for cell in row] for row in rows),
+    ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    lines = (
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    )
     return [f"{indent}{line.rstrip()}" for line in lines]
 
 
@@ -44,9 +51,15 @@ def time_span(seconds: float) -> str:
     return "".join(parts[:2]) or "0s"
 
 
-def release_table(items: Iterable[Object], now: datetime, wide: bool = False, namespaces: bool = False) -> list[str]:
+def release_table(
+    items: Iterable[Object], now: datetime, wide: bool = False, namespaces: bool = False
+) -> list[str]:
     """One line a Release, as `kubectl get releases` has them."""
-    head = (("NAMESPACE",) if namespaces else ()) + RELEASE_COLUMNS + (("STARTED", "TOOK", "MESSAGE") if wide else ())
+    head = (
+        (("NAMESPACE",) if namespaces else ())
+        + RELEASE_COLUMNS
+        + (("STARTED", "TOOK", "MESSAGE") if wide else ())
+    )
     return table_lines(head, (_release_row(item, now, wide, namespaces) for item in items))
 
 
@@ -64,7 +77,11 @@ def _release_row(item: Object, now: datetime, wide: bool, namespaces: bool) -> l
         _shorten_text((status.get("waitingFor") or {}).get("message", ""), wide),
         time_since(meta.get("creationTimestamp"), now),
     ]
-    return row + ([time_since(run.get("startedAt"), now), run.get("took"), status.get("message")] if wide else [])
+    return row + (
+        [time_since(run.get("startedAt"), now), run.get("took"), status.get("message")]
+        if wide
+        else []
+    )
 
 
 def _shorten_text(text: str, wide: bool) -> str:
@@ -75,9 +92,16 @@ def release_line(item: Object) -> str:
     """Where a Release stands, on one line; for those who watch."""
     status = item.get("status") or {}
     waiting = (status.get("waitingFor") or {}).get("message")
-    words = [item["metadata"]["name"], status.get("stage"), status.get("state") or "Pending", status.get("message")]
+    words = [
+        item["metadata"]["name"],
+        status.get("stage"),
+        status.get("state") or "Pending",
+        status.get("message"),
+    ]
     return clean_text(
-        "   ".join(str(word) for word in (*words, f"(waiting for {waiting})" if waiting else None) if word)
+        "   ".join(
+            str(word) for word in (*words, f"(waiting for {waiting})" if waiting else None) if word
+        )
     )
 
 
@@ -108,10 +132,17 @@ def stage_lines(item: Object, now: datetime) -> list[str]:
                 _share_in_state(stage.get("steps", ()), ("Succeeded", "Skipped")),
                 _share_in_state(stage.get("gates", ()), ("Passing",)),
                 _time_taken(stage, now),
-                stage.get("message") or next((step["message"] for step in stage.get("steps", ()) if step.get("message")
-                                              and step["state"] in ("Running", "Failed")), ""),
+                stage.get("message")
+                or next(
+                    (
+                        step["message"]
+                        for step in stage.get("steps", ())
+                        if step.get("message") and step["state"] in ("Running", "Failed")
+                    ),
+                    "",
+                ),
             ]
-        )  # fmt: skip
+        )
     return table_lines(("STAGE", "RISK", "STATE", "STEPS", "GATES", "TOOK", "MESSAGE"), rows)
 
 
@@ -135,7 +166,11 @@ def _headline_lines(item: Object, now: datetime) -> list[str]:
         ("Wanted", version),
         ("State", found.get("state") or "not looked at yet"),
         ("Message", found.get("message")),
-        ("Live", live.get("version") and f"{live['version']} (for {time_since(live.get('since'), now) or '?'})"),
+        (
+            "Live",
+            live.get("version")
+            and f"{live['version']} (for {time_since(live.get('since'), now) or '?'})",
+        ),
         ("Last good", good.get("version")),
         ("Run", run and _describe_run(run, now)),
         ("Spec hash", not run.get("outcome") and run.get("specHash")),
@@ -155,7 +190,13 @@ def _waiting_lines(found: Object, now: datetime) -> list[str]:
     waiting = found.get("waitingFor")
     if not waiting:
         return []
-    return ["", f"Waiting for: {clean_text(waiting['message'])} (for {time_since(waiting.get('since'), now)})"]
+    return [
+        "",
+        (
+            f"Waiting for: {clean_text(waiting['message'])} (for "
+            f"{time_since(waiting.get('since'), now)})"
+        ),
+    ]
 
 
 def follow_up_lines(found: Object, now: datetime) -> list[str]:
@@ -166,12 +207,20 @@ def follow_up_lines(found: Object, now: datetime) -> list[str]:
         due = f"in {time_span(left)}" if left > 0 else f"{time_span(-left)} ago"
         due = due if row["state"] in OPEN_FOLLOW_UPS else ""
         gate = row.get("gate") or {}
-        said = row.get("message") or " ".join(str(gate[key]) for key in ("state", "value", "message") if gate.get(key))
-        rows.append([row["name"], row["run"], row["version"], row["state"], due, row.get("by"), said])
-    return table_lines(("NAME", "RUN", "VERSION", "STATE", "DUE", "BY", "MESSAGE"), rows, "  ") if rows else []
+        said = row.get("message") or " ".join(
+            str(gate[key]) for key in ("state", "value", "message") if gate.get(key)
+        )
+        rows.append(
+            [row["name"], row["run"], row["version"], row["state"], due, row.get("by"), said]
+        )
+    return (
+        table_lines(("NAME", "RUN", "VERSION", "STATE", "DUE", "BY", "MESSAGE"), rows, "  ")
+        if rows
+        else []
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Why
 
 
@@ -189,7 +238,9 @@ def explain_lines(item: Object, now: datetime) -> list[str]:
         ("Ends of logs", _log_lines(run)),
         ("Clocks", _clock_lines(run, now)),
         (
-            "Rollback under way" if run.get("phase") in ("RollingBack", "Verifying") else "Rollback",
+            "Rollback under way"
+            if run.get("phase") in ("RollingBack", "Verifying")
+            else "Rollback",
             _rollback_lines(run),
         ),
         ("A rollback would", _plan_lines(run)),
@@ -209,7 +260,13 @@ def _titled_lines(title: str, part: list[str]) -> list[str]:
 
 def _condition_lines(found: Object, now: datetime) -> list[str]:
     rows = [
-        [one["type"], one["status"], one["reason"], time_since(one.get("lastTransitionTime"), now), one.get("message")]
+        [
+            one["type"],
+            one["status"],
+            one["reason"],
+            time_since(one.get("lastTransitionTime"), now),
+            one.get("message"),
+        ]
         for one in found.get("conditions", ())
     ]
     return table_lines(("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"), rows, "  ") if rows else []
@@ -220,22 +277,34 @@ def _unverified_lines(found: Object, now: datetime) -> list[str]:
     if not left:
         return []
     return [
-        f"  run {left['run']} of {left['version']}, {time_since(left['since'], now)} ago: {clean_text(left['reason'])}"
+        (
+            f"  run {left['run']} of {left['version']}, {time_since(left['since'], now)} ago: "
+            f"{clean_text(left['reason'])}"
+        )
     ]
 
 
 def _difference_lines(run: Object, now: datetime) -> list[str]:
     return [
-        f"  {time_since(row['since'], now)} ago: {clean_text(row['message'])}" for row in run.get("differences", ())
+        f"  {time_since(row['since'], now)} ago: {clean_text(row['message'])}"
+        for row in run.get("differences", ())
     ]
 
 
 def _gate_lines(run: Object, now: datetime) -> list[str]:
     rows = [
-        [where, gate["name"], gate["state"], gate.get("value"), gate.get("limit"), gate.get("margin"),
-         time_since(gate.get("since"), now), _without_log(gate)]
+        [
+            where,
+            gate["name"],
+            gate["state"],
+            gate.get("value"),
+            gate.get("limit"),
+            gate.get("margin"),
+            time_since(gate.get("since"), now),
+            _without_log(gate),
+        ]
         for where, gate in _all_gates(run)
-    ]  # fmt: skip
+    ]
     head = ("WHERE", "NAME", "STATE", "VALUE", "LIMIT", "MARGIN", "SINCE", "MESSAGE")
     return table_lines(head, rows, "  ") if rows else []
 
@@ -265,7 +334,11 @@ def _step_lines(run: Object, now: datetime) -> list[str]:
         if stage["state"] != "Pending"
         for step in stage.get("steps", ())
     ]
-    return table_lines(("STAGE", "STEP", "STATE", "ATTEMPT", "TOOK", "MESSAGE"), rows, "  ") if rows else []
+    return (
+        table_lines(("STAGE", "STEP", "STATE", "ATTEMPT", "TOOK", "MESSAGE"), rows, "  ")
+        if rows
+        else []
+    )
 
 
 def _without_log(item: Object) -> str:
@@ -275,7 +348,9 @@ def _without_log(item: Object) -> str:
 def _log_lines(run: Object) -> list[str]:
     """What the logs of failed builds, deployments and Jobs end with, a line each."""
     steps = (
-        (f"{stage['name']}/{step['name']}", step) for stage in run.get("stages", ()) for step in stage.get("steps", ())
+        (f"{stage['name']}/{step['name']}", step)
+        for stage in run.get("stages", ())
+        for step in stage.get("steps", ())
     )
     gates = ((f"{where}/{gate['name']}", gate) for where, gate in _all_gates(run))
     undone = ((line["subject"], line) for line in (run.get("rollback") or {}).get("undo", ()))
@@ -283,7 +358,12 @@ def _log_lines(run: Object) -> list[str]:
     for name, item in (*steps, *gates, *undone):
         _, found, log = str(item.get("message") or "").rpartition(masking.LOG_END_MARK)
         lines += (
-            [f"  {name}:", *(f"    {clean_text(line)}" for line in log.split(masking.LINE_BREAK_MARK))] if found else []
+            [
+                f"  {name}:",
+                *(f"    {clean_text(line)}" for line in log.split(masking.LINE_BREAK_MARK)),
+            ]
+            if found
+            else []
         )
     return lines
 
@@ -292,7 +372,10 @@ def _clock_lines(run: Object, now: datetime) -> list[str]:
     lines = []
     for name, timer in sorted(run.get("timers", {}).items()):
         if timer.get("due"):
-            lines.append(f"  {name}: runs out in {time_span((clocks.parse_time(timer['due']) - now).total_seconds())}")
+            lines.append(
+                f"  {name}: runs out in "
+                f"{time_span((clocks.parse_time(timer['due']) - now).total_seconds())}"
+            )
         else:
             lines.append(f"  {name}: stands still, {time_span(timer.get('remaining', 0))} left")
     return lines + ([f"  held: {clean_text(run['held'])}"] if run.get("held") else [])
@@ -305,7 +388,9 @@ def _rollback_lines(run: Object) -> list[str]:
     rows = [[line["kind"], line["subject"], line["stage"], line["state"], _without_log(line)]
             for line in rollback.get("undo", ())]  # fmt: skip
     head = [f"  because of {clean_text(rollback['reason'])} ({rollback['cause']})"]
-    return head + (table_lines(("WHAT", "SUBJECT", "STAGE", "STATE", "MESSAGE"), rows, "  ") if rows else [])
+    return head + (
+        table_lines(("WHAT", "SUBJECT", "STAGE", "STATE", "MESSAGE"), rows, "  ") if rows else []
+    )
 
 
 def _plan_lines(run: Object) -> list[str]:
@@ -315,18 +400,30 @@ def _plan_lines(run: Object) -> list[str]:
 
 
 def _journal_lines(run: Object) -> list[str]:
-    rows = [[entry["stage"], entry["step"], entry["subject"], entry["key"]] for entry in run.get("journal", ())]
+    rows = [
+        [entry["stage"], entry["step"], entry["subject"], entry["key"]]
+        for entry in run.get("journal", ())
+    ]
     return table_lines(("STAGE", "STEP", "SUBJECT", "KEY"), rows, "  ") if rows else []
 
 
 def _rejected_lines(found: Object, now: datetime) -> list[str]:
-    rows = [[one["version"], time_since(one.get("at"), now), one["reason"]] for one in found.get("rejected", ())]
+    rows = [
+        [one["version"], time_since(one.get("at"), now), one["reason"]]
+        for one in found.get("rejected", ())
+    ]
     return table_lines(("VERSION", "SINCE", "WHY"), rows, "  ") if rows else []
 
 
 def _history_lines(found: Object, now: datetime) -> list[str]:
     rows = [
-        [one["id"], one["version"], one["outcome"], time_since(one.get("finishedAt"), now), one.get("reason")]
+        [
+            one["id"],
+            one["version"],
+            one["outcome"],
+            time_since(one.get("finishedAt"), now),
+            one.get("reason"),
+        ]
         for one in found.get("history", ())
     ]
     return table_lines(("RUN", "VERSION", "OUTCOME", "ENDED", "WHY"), rows, "  ") if rows else []

@@ -1,1 +1,2 @@
-"""What Gatewright asks and changes: connections, gates and targets, one file each; `registry` is the only list."""
+"""What Gatewright asks and changes: connections, gates and targets, one file each; `registry` is
+the only list."""

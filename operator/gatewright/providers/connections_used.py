@@ -1,6 +1,7 @@
 """Which Connections a run uses, so that all of them can be found before its first change.
 
-Whoever is told is listed too: a run that can tell nobody is no better off than one that can measure nothing.
+Whoever is told is listed too: a run that can tell nobody is no better off than one that can measure
+nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class ConnectionUse:
 
 
 def connections_used(body: PinnedSpec) -> list[ConnectionUse]:
-    """Every use of a Connection by a run of a body, in the order of the spec. What no provider knows is left out."""
+    """Every use of a Connection by a run of a body, in the order of the spec. What no provider
+    knows is left out."""
     return list(_uses_of(body))
 
 
@@ -41,17 +43,23 @@ def _uses_of(body: PinnedSpec) -> Iterator[ConnectionUse]:
     for path, step, stage in places.iter_steps(spec):
         yield from _uses_at(path, step, registry.ACTIONS, _names_in_stage(names, stage))
         if step.flags is not None:
-            yield from _uses_at(f"{path}.flags", step.flags, registry.FLAGS, _names_in_stage(names, stage))
+            yield from _uses_at(
+                f"{path}.flags", step.flags, registry.FLAGS, _names_in_stage(names, stage)
+            )
     for index, item in enumerate(spec.followUps):
         yield from _uses_at(f"spec.followUps[{index}]", item, registry.GATES, names)
     for index, entry in enumerate(spec.notify):
         yield from _uses_at(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
 
 
-def _uses_at(path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[ConnectionUse]:
+def _uses_at(
+    path: str, keyed: Keyed, table: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterator[ConnectionUse]:
     for key, raw in (keyed.model_extra or {}).items():
         if key in table:
-            yield ConnectionUse(f"{path}.{key}", table[key].connection, _connection_name(raw, names))
+            yield ConnectionUse(
+                f"{path}.{key}", table[key].connection, _connection_name(raw, names)
+            )
 
 
 def _names_in_stage(names: Mapping[str, str], stage: str | None) -> Mapping[str, str]:

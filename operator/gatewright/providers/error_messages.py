@@ -34,9 +34,13 @@ _UNITS: Mapping[str, tuple[str, ...]] = {
 _PATTERNS: Mapping[str, str] = {
     NAME_PATTERN: "a name (lower-case letters, digits and -, as in error-rate)",
     VERSION_PATTERN: "a version (letters, digits and . _ + -, as in 2.4.0)",
-    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "the name of an object (lower-case letters, digits, - and .)",
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": (
+        "the name of an object (lower-case letters, digits, - and .)"
+    ),
     r"^[-._a-zA-Z0-9]+$": "a key (letters, digits and . _ -)",
-    r"^https?://[^\s@]+$": "an http(s) URL without credentials (try http://prometheus.monitoring.svc:9090)",
+    r"^https?://[^\s@]+$": (
+        "an http(s) URL without credentials (try http://prometheus.monitoring.svc:9090)"
+    ),
 }
 _KINDS: Mapping[str, str] = {
     "string_type": "text",
@@ -51,22 +55,26 @@ _KINDS: Mapping[str, str] = {
     "model_attributes_type": "an object",
 }
 _MODELS: Mapping[str, type[BaseModel]] = {
-    known.__name__: known for known in (ReleaseSpec, ConnectionSpec, Check, FollowUp, Guard, Target, Job, Approval)
+    known.__name__: known
+    for known in (ReleaseSpec, ConnectionSpec, Check, FollowUp, Guard, Target, Job, Approval)
 }
 
 
 def explain_errors(
     error: ValidationError, root: str, value: object = None, model: type[BaseModel] | None = None
 ) -> list[str]:
-    """Each of pydantic's errors as a sentence; `root` is the path of `value`, which was checked against `model`.
+    """Each of pydantic's errors as a sentence; `root` is the path of `value`, which was checked
+    against `model`.
 
-    The errors carry their own inputs, so `value` may be left out. Without a model it is found by its name; it tells
-    which field may have been meant.
+    The errors carry their own inputs, so `value` may be left out. Without a model it is found by
+    its name; it tells which field may have been meant.
     """
     return list(iter_explained(error, root, model))
 
 
-def iter_explained(error: ValidationError, root: str, model: type[BaseModel] | None = None) -> Iterator[str]:
+def iter_explained(
+    error: ValidationError, root: str, model: type[BaseModel] | None = None
+) -> Iterator[str]:
     """The same, one after the other: there may be thousands."""
     model = model or _MODELS.get(error.title)
     for details in error.errors(include_url=False):
@@ -89,11 +97,14 @@ def error_sentence(details: ErrorDetails, root: str, model: type[BaseModel] | No
     if kind in _KINDS:
         return f"{where}: {_explain_type(given, kind, _model_at(model, loc))}"
     if kind == "string_pattern_mismatch":
-        meaning = _PATTERNS.get(str(context.get("pattern")), f"of the form {context.get('pattern')}")
+        meaning = _PATTERNS.get(
+            str(context.get("pattern")), f"of the form {context.get('pattern')}"
+        )
         return f"{where}: {quote_value(given)} is not {meaning}"
     if kind == "literal_error":
         return (
-            f"{where}: {quote_value(given)} is not one of {context.get('expected')}{_suggest_literal(given, context)}"
+            f"{where}: {quote_value(given)} is not one of "
+            f"{context.get('expected')}{_suggest_literal(given, context)}"
         )
     return f"{where}: {_explain_bounds(kind, given, context) or details['msg']}"
 
@@ -104,7 +115,9 @@ def _explain_bounds(kind: str, given: Any, context: Mapping[str, Any]) -> str:
         "string_too_long": f"is longer than {most} characters",
         "string_too_short": "is empty" if least == 1 else f"is shorter than {least} characters",
         "too_long": f"has {context.get('actual_length')} items; at most {most} are allowed",
-        "too_short": "is empty; it needs at least one item" if least == 1 else f"needs at least {least} items",
+        "too_short": "is empty; it needs at least one item"
+        if least == 1
+        else f"needs at least {least} items",
         "greater_than_equal": f"{quote_value(given)} is too small (at least {context.get('ge')})",
         "less_than_equal": f"{quote_value(given)} is too large (at most {context.get('le')})",
     }
@@ -113,7 +126,11 @@ def _explain_bounds(kind: str, given: Any, context: Mapping[str, Any]) -> str:
 
 def _explain_type(given: Any, kind: str, model: type[BaseModel] | None) -> str:
     wanted = _KINDS[kind]
-    fields = f" with {list_names(field_names(model))}" if model is not None and wanted == "an object" else ""
+    fields = (
+        f" with {list_names(field_names(model))}"
+        if model is not None and wanted == "an object"
+        else ""
+    )
     if given is None:
         return f"is empty; it must be {wanted}"
     if kind == "string_type" and isinstance(given, bool | int | float):
@@ -121,7 +138,13 @@ def _explain_type(given: Any, kind: str, model: type[BaseModel] | None) -> str:
         return f'{text} is not text; write it in quotes: "{text}"'
     if wanted == "an object" or isinstance(given, Mapping | list):
         # where an object belongs, text may be a secret in the wrong place: it is not repeated
-        word = "an object" if isinstance(given, Mapping) else "a list" if isinstance(given, list) else "plain text"
+        word = (
+            "an object"
+            if isinstance(given, Mapping)
+            else "a list"
+            if isinstance(given, list)
+            else "plain text"
+        )
         return f"is {word}; it must be {wanted}{fields}"
     return f"{quote_value(given)} is not {wanted}"
 
@@ -141,7 +164,8 @@ def path_at(root: str, loc: Sequence[int | str]) -> str:
     """The path of a place below `root`, as users know it."""
     text = root
     for part in loc:
-        # pydantic marks a bad key of a mapping with "[key]"; the key itself has been named before it
+        # pydantic marks a bad key of a mapping with "[key]"; the key itself has been named before
+        # it
         if part != "[key]":
             text = f"{text}[{part}]" if isinstance(part, int) else path_of_key(text, part)
     return text
@@ -192,7 +216,10 @@ def _model_at(model: type[BaseModel] | None, loc: Sequence[int | str]) -> type[B
         if isinstance(part, int):
             current = _inner_annotation(current)
         elif isinstance(current, type) and issubclass(current, BaseModel):
-            fields = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
+            fields = {
+                field.alias or name: field.annotation
+                for name, field in current.model_fields.items()
+            }
             current = _plain_annotation(fields.get(part))
         else:
             current = _inner_annotation(current)

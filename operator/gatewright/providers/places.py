@@ -1,4 +1,5 @@
-"""The places of a spec where providers stand: their paths, and the stage whose names they may use."""
+"""The places of a spec where providers stand: their paths, and the stage whose names they may
+use."""
 
 from __future__ import annotations
 
@@ -9,12 +10,17 @@ from gatewright.api.release import Check, ReleaseSpec, Step
 
 def iter_checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:
     """Every check but follow-ups, with its path and the name of its stage."""
-    yield from ((f"spec.preflight[{index}]", check, None) for index, check in enumerate(spec.preflight))
+    yield from (
+        (f"spec.preflight[{index}]", check, None) for index, check in enumerate(spec.preflight)
+    )
     yield from ((f"spec.guards[{index}]", check, None) for index, check in enumerate(spec.guards))
     for number, stage in enumerate(spec.stages):
         for index, check in enumerate(stage.gates):
             yield f"spec.stages[{number}].gates[{index}]", check, stage.name
-    yield from ((f"spec.rollback.verify[{index}]", check, None) for index, check in enumerate(spec.rollback.verify))
+    yield from (
+        (f"spec.rollback.verify[{index}]", check, None)
+        for index, check in enumerate(spec.rollback.verify)
+    )
 
 
 def iter_steps(spec: ReleaseSpec) -> Iterator[tuple[str, Step, str]]:

@@ -1,14 +1,16 @@
-"""Every provider there is, by the key that users write. There is no other list, and no lookup by import or entry point.
+"""Every provider there is, by the key that users write. There is no other list, and no lookup by
+import or entry point.
 
 To add one:
 
-1. Write one file beside its kind (`gates/`, `targets/`, `connections/`): its configuration model, whose docstrings
-   become CRD and reference, and its coroutines. It says how things went by an Answer, a LiveState or a Progress, and
-   raises Retryable or Permanent (`ports`); an answer that is not understood is never good. A target says in `access`
-   what the operator needs, and in `author` what a Release's author must be allowed for it.
+1. Write one file beside its kind (`gates/`, `targets/`, `connections/`): its configuration model,
+  whose docstrings become CRD and reference, and its coroutines. It says how things went by an
+  Answer, a LiveState or a Progress, and raises Retryable or Permanent (`ports`); an answer that is
+  not understood is never good. A target says in `access` what the operator needs, and in `author`
+  what a Release's author must be allowed for it.
 2. Add one line here.
-3. Add its case to `tests/contract/cases.py`, its own table to `tests/contract/`, its sample to `manifests/`, and run
-   `make generate`.
+3. Add its case to `tests/contract/cases.py`, its own table to `tests/contract/`, its sample to
+  `manifests/`, and run `make generate`.
 
 Instances hold no state and open nothing when they are made.
 """

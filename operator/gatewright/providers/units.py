@@ -1,7 +1,8 @@
 """What a gate measures, and which limits can be compared with that.
 
-`max: "500"` on a latency would be 500 seconds, `max: 1%` on a count would be a hundredth of one, and `max: "5"` on a ratio
-would be five times everything: none is what anybody means, and all of them pass without a word.
+`max: "500"` on a latency would be 500 seconds, `max: 1%` on a count would be a hundredth of one,
+and `max: "5"` on a ratio would be five times everything: none is what anybody means, and all of
+them pass without a word.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def explain_misfit(unit: Unit | None, limit: str) -> Iterator[str]:
     elif unit == "number" and share:
         yield f"{shown} is a ratio, and a number is measured (try 0 or 10)"
     elif unit == "ratio" and quantity(limit) > 1:
-        # a plain number above one was meant in percent; a percentage above a hundred was not meant at all
+        # a plain number above one was meant in percent; a percentage above a hundred was not meant
+        # at all
         hint = "try 100% or less" if share or quantity(limit) > 100 else f"try {limit}%"
         yield f"{shown} is more than all there is, and a ratio is measured ({hint})"

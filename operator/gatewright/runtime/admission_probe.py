@@ -1,9 +1,11 @@
-"""Whether the admission policies are in force: the operator tries to break each of them before it believes anybody.
+"""Whether the admission policies are in force: the operator tries to break each of them before it
+believes anybody.
 
-What stands in a Release, a Connection, an Intervention or a status shows nothing of whether its author was asked for the
-right to it. Where a policy was never installed, has lost its binding, only warns, or leaves a namespace out, a tenant acts
-with the rights of the operator. So what nobody may write is written as a dry run, in the namespace that is in question: the
-policy refuses it in its own words, or is not in force there. That needs no right to read policies, which are the cluster's.
+What stands in a Release, a Connection, an Intervention or a status shows nothing of whether its
+author was asked for the right to it. Where a policy was never installed, has lost its binding, only
+warns, or leaves a namespace out, a tenant acts with the rights of the operator. So what nobody may
+write is written as a dry run, in the namespace that is in question: the policy refuses it in its
+own words, or is not in force there. That needs no right to read policies, which are the cluster's.
 
     policy                     tried by                                      before
     gatewright-interventions   an Intervention under a name of nobody        each Intervention is answered
@@ -13,8 +15,9 @@ policy refuses it in its own words, or is not in force there. That needs no righ
     gatewright-jobs            a Job with an empty key                       the same
     gatewright-connections     a Connection with the reserved Secret         its Secrets are read
 
-The reserved name is refused to everybody, also to who may do anything, by the very expression that asks RBAC about all
-others. An object is tried to be created, and one that is there to be changed, since a policy may look at one of both only.
+The reserved name is refused to everybody, also to who may do anything, by the very expression that
+asks RBAC about all others. An object is tried to be created, and one that is there to be changed,
+since a policy may look at one of both only.
 """
 
 from __future__ import annotations
@@ -48,16 +51,20 @@ PROBE_RETRY_DELAYS_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 REQUEST_RETRY_DELAYS_S: Final = (0.02, 0.1, 0.3)
 
 INTERVENTIONS_REMEDY = (
-    "run kubectl apply -k manifests/admission (chart: admission.create) and ask again, or let the operator take everybody "
+    "run kubectl apply -k manifests/admission (chart: admission.create) and ask again, or "
+    "let the operator take everybody "
     "at their word (--trust-interventions, chart: admission.trustWithout)"
 )
 AUTHORS_REMEDY = (
-    "run kubectl apply -k manifests/admission (chart: admission.create), or let the operator trust whoever writes there "
+    "run kubectl apply -k manifests/admission (chart: admission.create), or let the "
+    "operator trust whoever writes there "
     "(--trust-authors, chart: admission.trustAuthors)"
 )
 OWN_NAMESPACE = (
-    "{} is the namespace of the operator itself, and whoever may edit or create pods there can act as the operator: install "
-    "the operator into a namespace of its own, or let it run Releases there all the same (--serve-own-namespace, chart: "
+    "{} is the namespace of the operator itself, and whoever may edit or create pods there "
+    "can act as the operator: install "
+    "the operator into a namespace of its own, or let it run Releases there all the same "
+    "(--serve-own-namespace, chart: "
     "serveOwnNamespace)"
 )
 
@@ -81,16 +88,25 @@ class Trial:
     """The group and version of the kind."""
 
 
-def _spec_trial(policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]) -> Trial:
+def _spec_trial(
+    policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]
+) -> Trial:
     """A policy on who writes a spec."""
     meta = {"generateName": f"{RESERVED_NAME}-"}
     body = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}
-    return Trial(policy, plural, refusal, body, ({"op": "replace", "path": "/spec", "value": spec},))
+    return Trial(
+        policy, plural, refusal, body, ({"op": "replace", "path": "/spec", "value": spec},)
+    )
 
 
 def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
     stages = [{"name": "trial", "steps": [{"name": "wait", "wait": "1s"}]}]
-    return {"version": "0", "suspend": True, "preflight": [{"name": "trial", **check}], "stages": stages}
+    return {
+        "version": "0",
+        "suspend": True,
+        "preflight": [{"name": "trial", **check}],
+        "stages": stages,
+    }
 
 
 INTERVENTION_TRIAL = Trial(
@@ -136,7 +152,10 @@ JOBS_TRIAL = Trial(
         "spec": {
             "suspend": True,
             "template": {
-                "spec": {"restartPolicy": "Never", "containers": [{"name": "never-runs", "image": RESERVED_NAME}]}
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "never-runs", "image": RESERVED_NAME}],
+                }
             },
         },
     },
@@ -159,7 +178,8 @@ ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)
 
 
 async def probe_interventions(kube: Kube, namespace: str) -> str:
-    """Why nobody can know who makes Interventions in a namespace; empty where the API server proves it.
+    """Why nobody can know who makes Interventions in a namespace; empty where the API server proves
+    it.
 
     Raises Retryable, LeaseLost."""
     failure = await _try_create(kube, INTERVENTION_TRIAL, namespace)
@@ -167,41 +187,59 @@ async def probe_interventions(kube: Kube, namespace: str) -> str:
         return ""
     if failure is not None:
         return (
-            f"whether the admission policy {INTERVENTION_TRIAL.policy} is in force in namespace {namespace} cannot be found out: "
+            f"whether the admission policy {INTERVENTION_TRIAL.policy} is in force in "
+            f"namespace {namespace} cannot be found out: "
             f"{failure}; {INTERVENTIONS_REMEDY}"
         )
     return (
-        f"the admission policy {INTERVENTION_TRIAL.policy} is not in force in namespace {namespace}, so anybody may have "
+        f"the admission policy {INTERVENTION_TRIAL.policy} is not in force in namespace "
+        f"{namespace}, so anybody may have "
         f"made this under another name; {INTERVENTIONS_REMEDY}"
     )
 
 
 async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
-    """Why nobody can know whether authors were asked for the rights that they use; empty where the API server asks.
+    """Why nobody can know whether authors were asked for the rights that they use; empty where the
+    API server asks.
 
-    `name`: an object of the kind that is there, of which a change is tried. Raises Retryable, LeaseLost."""
-    tried = [(trial, _try_create(kube, trial, namespace)) for trial in trials if trial.create is not None]
-    tried += [(trial, _try_change(kube, trial, namespace, name)) for trial in trials if trial.change is not None]
+    `name`: an object of the kind that is there, of which a change is tried. Raises Retryable,
+    LeaseLost."""
+    tried = [
+        (trial, _try_create(kube, trial, namespace)) for trial in trials if trial.create is not None
+    ]
+    tried += [
+        (trial, _try_change(kube, trial, namespace, name))
+        for trial in trials
+        if trial.change is not None
+    ]
     failures = await asyncio.gather(*(work for _, work in tried))
-    found = [(trial, failure) for (trial, _), failure in zip(tried, failures, strict=True) if failure != ""]
+    found = [
+        (trial, failure)
+        for (trial, _), failure in zip(tried, failures, strict=True)
+        if failure != ""
+    ]
     missing = sorted({trial.policy for trial, failure in found if failure is None})
 
     if missing:
         return (
-            f"not in force in namespace {namespace}: admission policy {', '.join(missing)}; whoever writes "
-            f"{trials[0].plural} there could use rights of the operator that are not their own; {AUTHORS_REMEDY}"
+            f"not in force in namespace {namespace}: admission policy "
+            f"{', '.join(missing)}; whoever writes "
+            f"{trials[0].plural} there could use rights of the operator that are not their "
+            f"own; {AUTHORS_REMEDY}"
         )
     if found:
         trial, failure = found[0]
         return (
-            f"whether the admission policy {trial.policy} is in force in namespace {namespace} cannot be found out: "
+            f"whether the admission policy {trial.policy} is in force in namespace "
+            f"{namespace} cannot be found out: "
             f"{failure}; {AUTHORS_REMEDY}"
         )
     return ""
 
 
 async def _try_create(kube: Kube, trial: Trial, namespace: str) -> str | None:
-    """Empty where it is refused as it should be, another error where nobody can tell, None where it is admitted."""
+    """Empty where it is refused as it should be, another error where nobody can tell, None where it
+    is admitted."""
     assert trial.create is not None
     where = f"{api_path(trial.version, trial.plural, namespace)}?dryRun=All"
     try:
@@ -213,13 +251,16 @@ async def _try_create(kube: Kube, trial: Trial, namespace: str) -> str | None:
 async def _try_change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
     where = f"{api_path(trial.version, trial.plural, namespace, name, trial.part)}?dryRun=All"
     try:
-        return await _expect_refusal(trial, partial(kube.patch_for_metadata, where, trial.change, "json"))
+        return await _expect_refusal(
+            trial, partial(kube.patch_for_metadata, where, trial.change, "json")
+        )
     except NotFound:  # it has gone meanwhile, and says nothing of the policy
         raise Retryable(f"{trial.plural} {namespace}/{name} is not there any more") from None
 
 
 async def _expect_refusal(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> str | None:
-    """Asked again at once where the API server refuses for a moment: all trials of a kind have to come through."""
+    """Asked again at once where the API server refuses for a moment: all trials of a kind have to
+    come through."""
     for delay in (*REQUEST_RETRY_DELAYS_S, None):
         try:
             await ask()
@@ -251,17 +292,22 @@ class AdmissionProbe:
     """What is known of the policies on authors, by namespace."""
 
     def __init__(self, kube: Kube, trust: bool = False, own: str = "") -> None:
-        """`trust`: nobody is asked, and everybody believed. `own`: the operator's namespace, where nobody is."""
+        """`trust`: nobody is asked, and everybody believed. `own`: the operator's namespace, where
+        nobody is."""
         self._kube = kube
         self._trust = trust
         self._own = own
         self._known: dict[tuple[str, str], _ProbeResult] = {}
         self._trial_tasks: dict[tuple[str, str], asyncio.Task[str]] = {}
         if trust:
-            log.warning("authors of Releases and Connections are trusted, whoever they are (--trust-authors)")
+            log.warning(
+                "authors of Releases and Connections are trusted, whoever they are "
+                "(--trust-authors)"
+            )
 
     async def releases(self, namespace: str, name: str) -> str:
-        """Why no Release of a namespace may begin a run; empty where one may. `name`: one that is there.
+        """Why no Release of a namespace may begin a run; empty where one may. `name`: one that is
+        there.
 
         Raises Retryable, Permanent."""
         return await self._find_doubt(namespace, name, RELEASE_TRIALS)
@@ -308,7 +354,9 @@ class AdmissionProbe:
         key = (self._own, plural)
         if key not in self._known:
             self._tell_doubt(key, doubt)
-        self._known[key] = _ProbeResult(doubt, asyncio.get_running_loop().time() + PROOF_MAX_AGE_S, 1)
+        self._known[key] = _ProbeResult(
+            doubt, asyncio.get_running_loop().time() + PROOF_MAX_AGE_S, 1
+        )
         return doubt
 
     def _tell_doubt(self, key: tuple[str, str], doubt: str) -> None:
@@ -321,13 +369,20 @@ class AdmissionProbe:
         found = await probe_author(self._kube, key[0], name, trials)
         before = self._known.get(key)
         doubts = (before.doubts if before is not None else 0) + 1 if found else 0
-        lasts = PROBE_RETRY_DELAYS_S[min(doubts, len(PROBE_RETRY_DELAYS_S)) - 1] if found else PROOF_MAX_AGE_S
+        lasts = (
+            PROBE_RETRY_DELAYS_S[min(doubts, len(PROBE_RETRY_DELAYS_S)) - 1]
+            if found
+            else PROOF_MAX_AGE_S
+        )
         self._known[key] = _ProbeResult(found, began + lasts, doubts)
         if found and (before is None or before.doubt != found):
             self._tell_doubt(key, found)
         elif before is not None and before.doubt and not found:
             log.info(
-                "%s of namespace %s go on: the admission policies are in force", key[1], key[0], extra=about(key[0])
+                "%s of namespace %s go on: the admission policies are in force",
+                key[1],
+                key[0],
+                extra=about(key[0]),
             )
         return found
 

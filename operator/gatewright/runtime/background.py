@@ -1,4 +1,5 @@
-"""What goes on beside the passes, and what of it is bounded: anybody may delete, or ask, as often as he likes."""
+"""What goes on beside the passes, and what of it is bounded: anybody may delete, or ask, as often
+as he likes."""
 
 from __future__ import annotations
 
@@ -16,13 +17,15 @@ from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import Key, TrackedReleases
 
 UNKNOWN_RELEASES_AT_ONCE = 2
-"""Releases of a namespace that are looked for at a time, because somebody asks something of them and nobody knows them."""
+"""Releases of a namespace that are looked for at a time, because somebody asks something of them
+and nobody knows them."""
 
 log = logging.getLogger("gatewright.reconcile")
 
 
 def log_passed_over(kind: str, key: Key) -> None:
-    """To be called where an exception is handled: nothing can be made of an object, and the others are still served."""
+    """To be called where an exception is handled: nothing can be made of an object, and the others
+    are still served."""
     metrics.pass_errors.inc()
     log.exception("%s %s/%s is passed over: it cannot be taken in", kind, *key, extra=about(*key))
 
@@ -56,7 +59,8 @@ class BackgroundTasks:
 
 
 class OrphanedJobs:
-    """Jobs of Releases that are gone: one list lets them go, however many Releases a namespace has lost meanwhile."""
+    """Jobs of Releases that are gone: one list lets them go, however many Releases a namespace has
+    lost meanwhile."""
 
     def __init__(self, kube: Kube, entries: TrackedReleases, aside: BackgroundTasks) -> None:
         self._kube, self._entries, self._aside = kube, entries, aside
@@ -75,16 +79,20 @@ class OrphanedJobs:
             while self._wanted[namespace]:
                 self._wanted[namespace] = False
                 entries = self._entries.of(namespace) if namespace else self._entries.values()
-                await jobs.release_orphans(self._kube, namespace, {entry.obj["metadata"]["uid"] for entry in entries})
+                await jobs.release_orphans(
+                    self._kube, namespace, {entry.obj["metadata"]["uid"] for entry in entries}
+                )
         except (Retryable, Permanent) as error:
-            log.warning("Jobs of deleted Releases are held for now: %s", error, extra=about(namespace))
+            log.warning(
+                "Jobs of deleted Releases are held for now: %s", error, extra=about(namespace)
+            )
         finally:
             del self._wanted[namespace]
 
 
 class UnknownReleases:
-    """Releases that somebody asks something of and nobody was told of: each is looked for once at a time, and few of a
-    namespace at once."""
+    """Releases that somebody asks something of and nobody was told of: each is looked for once at a
+    time, and few of a namespace at once."""
 
     def __init__(self, look: Callable[[Key], Awaitable[None]], aside: BackgroundTasks) -> None:
         self._look, self._aside = look, aside

@@ -1,9 +1,10 @@
 """How many measurements a namespace may make: what is more is spread over time, never dropped.
 
-Two things hold together. What a namespace asks for in all (each question as often as the shortest of its intervals says)
-may be more than its rate: then each of its intervals grows by the same factor, and counts as that long wherever intervals
-count, so that nothing is taken for silence that was only asked seldom. And whatever comes at once waits for its turn, one
-after the other at that rate, after a burst.
+Two things hold together. What a namespace asks for in all (each question as often as the shortest
+of its intervals says) may be more than its rate: then each of its intervals grows by the same
+factor, and counts as that long wherever intervals count, so that nothing is taken for silence that
+was only asked seldom. And whatever comes at once waits for its turn, one after the other at that
+rate, after a burst.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class MeasurementBudget:
         """`rate`: measurements a second of one namespace."""
         self.rate = rate
         self._wanted: Counter[str] = Counter()
-        """Measurements a second by namespace, in millionths: whole numbers add up to nothing again."""
+        """Measurements a second by namespace, in millionths: whole numbers add up to nothing
+        again."""
         self._turns: TokenBuckets[str] = TokenBuckets(rate, BURST_S)
 
     def wants(self, namespace: str, before: float, now: float) -> None:

@@ -1,7 +1,8 @@
 """Which run has which target: no two runs work on one at the same time.
 
-What is claimed is what a Connection leads to (`Connections.system`), not how its name is written: a Release that names its
-Connection and one that implies it exclude each other, and so do two Connections to one address.
+What is claimed is what a Connection leads to (`Connections.system`), not how its name is written: a
+Release that names its Connection and one that implies it exclude each other, and so do two
+Connections to one address.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Claims:
         links: Connections | None = None,
         pins: Callable[[Key], Pins] = no_pins,
     ) -> None:
-        """`links` tell where Connections lead, `pins` which of them the run of a Release has pinned."""
+        """`links` tell where Connections lead, `pins` which of them the run of a Release has
+        pinned."""
         self._entries = entries
         self._wake = wake
         self._links = links
@@ -58,11 +60,15 @@ class Claims:
             entry.claims = self.of(entry.key, entry.body)
             self.wake_blocked(entry.key)
 
-    def extend_claims(self, entry: TrackedRelease, view: View, body: PinnedSpec | None = None) -> str | None:
-        """What an edited body adds belongs to its run too; what it had stays its own until the run ends.
+    def extend_claims(
+        self, entry: TrackedRelease, view: View, body: PinnedSpec | None = None
+    ) -> str | None:
+        """What an edited body adds belongs to its run too; what it had stays its own until the run
+        ends.
 
-        `body` is the edited one, that of the entry without it. Where another run has one of the new targets, or may have,
-        nothing is taken and the other Release is named. Raises UnknownReference.
+        `body` is the edited one, that of the entry without it. Where another run has one of the new
+        targets, or may have, nothing is taken and the other Release is named. Raises
+        UnknownReference.
         """
         body = body or entry.body
         if view.run is None or body is None or entry.claims is None:
@@ -76,7 +82,8 @@ class Claims:
         return rival
 
     def rival(self, entry: TrackedRelease, view: View) -> str | None:
-        """Another Release whose run has one of our targets; as long as it is not known which it has, it may."""
+        """Another Release whose run has one of our targets; as long as it is not known which it
+        has, it may."""
         entry.blocked = ""
         if view.run is not None or view.spec is None or view.problems:
             return None
@@ -89,8 +96,8 @@ class Claims:
         return found
 
     def wake_blocked(self, key: Key) -> None:
-        """Whom this Release has kept waiting looks again: the first few, since only one of them can have what is free;
-        the others look by themselves, as everybody does who waits."""
+        """Whom this Release has kept waiting looks again: the first few, since only one of them can
+        have what is free; the others look by themselves, as everybody does who waits."""
         waiting = (entry.key for entry in self._entries.of(key[0]) if entry.blocked == key[1])
         for waits in itertools.islice(waiting, WOKEN_AT_ONCE):
             self._wake(waits)
@@ -102,11 +109,18 @@ class Claims:
         return None
 
     def _external_system(self, key: Key, kind: str, name: str | None) -> str | None:
-        return self._links.system(key[0], kind, name, self._pins(key)) if self._links is not None else None
+        return (
+            self._links.system(key[0], kind, name, self._pins(key))
+            if self._links is not None
+            else None
+        )
 
 
-def targets_of(namespace: str, found: Mapping[str, Any], system: SystemOf | None = None) -> frozenset[str]:
-    """API paths, and what stands for things elsewhere, that subjects with their configuration lead to."""
+def targets_of(
+    namespace: str, found: Mapping[str, Any], system: SystemOf | None = None
+) -> frozenset[str]:
+    """API paths, and what stands for things elsewhere, that subjects with their configuration lead
+    to."""
     claimed: set[str] = set()
     for subject, config in found.items():
         try:
@@ -123,7 +137,8 @@ def targets_of(namespace: str, found: Mapping[str, Any], system: SystemOf | None
 
 
 def _action_subjects(body: PinnedSpec) -> dict[str, Any]:
-    """What steps do elsewhere, by a subject of their own: two runs must not restore one project at once.
+    """What steps do elsewhere, by a subject of their own: two runs must not restore one project at
+    once.
 
     What a step publishes is not known yet, and stays as it is written.
     """
@@ -133,6 +148,10 @@ def _action_subjects(body: PinnedSpec) -> dict[str, Any]:
         for step in (*stage.steps, *stage.rollback.steps):
             if set(step.model_extra or {}) & set(ACTIONS):
                 raw = dict([step.provider])
-                unknown = {name: f"$({name})" for _, name in find_references(raw) if name not in names}
-                found[f"action/{stage.name}.{step.name}"] = expand_references(raw, {**names, **unknown})
+                unknown = {
+                    name: f"$({name})" for _, name in find_references(raw) if name not in names
+                }
+                found[f"action/{stage.name}.{step.name}"] = expand_references(
+                    raw, {**names, **unknown}
+                )
     return found

@@ -1,7 +1,8 @@
-"""The time of this process: that of the wall when it started, and from then on a clock that nobody can set.
+"""The time of this process: that of the wall when it started, and from then on a clock that nobody
+can set.
 
-A wall clock that is put forward must not end a bake early, and one that is put back must not prolong it. Between two
-processes the Lease tells how long nobody watched.
+A wall clock that is put forward must not end a bake early, and one that is put back must not
+prolong it. Between two processes the Lease tells how long nobody watched.
 """
 
 from __future__ import annotations

@@ -1,14 +1,18 @@
-"""Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a short while.
+"""Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a
+short while.
 
-A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Whether a Connection works stands in its `Ready`
-condition (`runtime.readiness`). Secrets are read by name and not watched, so nobody tells when one was mended: whoever asks
-whether a Connection works reads them anew.
+A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Whether a Connection
+works stands in its `Ready` condition (`runtime.readiness`). Secrets are read by name and not
+watched, so nobody tells when one was mended: whoever asks whether a Connection works reads them
+anew.
 
-Before the Secrets of a Connection are read, the policy on its author must be in force (`runtime.admission_probe`).
+Before the Secrets of a Connection are read, the policy on its author must be in force
+(`runtime.admission_probe`).
 
-A run resolves its Connections once, before its first change, and keeps what it found (`Pins`). What was implied ("the
-namespace's only one") then goes on meaning the very same object, whatever is added later; an object of the same name that
-was made anew is another one, and is not used by a run that began with the first.
+A run resolves its Connections once, before its first change, and keeps what it found (`Pins`). What
+was implied ("the namespace's only one") then goes on meaning the very same object, whatever is
+added later; an object of the same name that was made anew is another one, and is not used by a run
+that began with the first.
 """
 
 from __future__ import annotations
@@ -36,11 +40,17 @@ from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.readiness import WORKS_MESSAGE, Place, Readiness, Reason
 
-CLOSED_SECRET_TYPES = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
-"""Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a chart has installed."""
+CLOSED_SECRET_TYPES = (
+    "kubernetes.io/service-account-token",
+    "bootstrap.kubernetes.io/token",
+    "helm.sh/",
+)
+"""Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a
+chart has installed."""
 SECRET_MAX_AGE_S = 30.0
 PROBED_SECRET_MAX_AGE_S = 1.0
-"""Seconds for which those who ask whether a Connection works share what was read: many may name one Secret."""
+"""Seconds for which those who ask whether a Connection works share what was read: many may name one
+Secret."""
 SECRETS_MAX_BYTES = 8 * 1024 * 1024
 """Characters of values of Secrets that are kept; no namespace drives out those of another."""
 MAX_PER_NAMESPACE = 256
@@ -50,7 +60,8 @@ MAX_NAMES_IN_MESSAGE = 10
 KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
 PROOF_RETRY_S = 30.0
-"""Seconds after which a Connection is judged anew whose author could not be known to have been asked."""
+"""Seconds after which a Connection is judged anew whose author could not be known to have been
+asked."""
 
 
 class Pin(NamedTuple):
@@ -59,11 +70,13 @@ class Pin(NamedTuple):
     name: str
     uid: str
     returning: bool = False
-    """The run is on its way back: nothing may keep it, and what it uses has been proved when it began."""
+    """The run is on its way back: nothing may keep it, and what it uses has been proved when it
+    began."""
 
 
 Pins = Mapping[tuple[str, str], Pin]
-"""What a run uses: kind of a Connection and its name as the spec has it ("" where it is implied)."""
+"""What a run uses: kind of a Connection and its name as the spec has it ("" where it is
+implied)."""
 NO_PINS: Pins = {}
 
 log = logging.getLogger("gatewright.links")
@@ -100,14 +113,16 @@ class _CachedSecret:
 
 
 class Unproved(Permanent):
-    """Nobody can know whether the author of a Connection was asked for the right to what it opens."""
+    """Nobody can know whether the author of a Connection was asked for the right to what it
+    opens."""
 
 
 class Connections:
     """All Connections that are watched."""
 
     def __init__(self, cluster: Cluster, prove: Prove = trust_author) -> None:
-        """`prove`: why the Secrets of a Connection may not be read, as nobody asks who writes one."""
+        """`prove`: why the Secrets of a Connection may not be read, as nobody asks who writes
+        one."""
         self._cluster = cluster
         self._prove = prove
         self._proved: dict[Place, tuple[Any, Any]] = {}
@@ -145,7 +160,8 @@ class Connections:
         return new
 
     def _leave_out(self, namespace: str) -> None:
-        """A Connection more than are used of a namespace: the memory of all would be filled by it."""
+        """A Connection more than are used of a namespace: the memory of all would be filled by
+        it."""
         if namespace not in self._crowded:
             log.warning(
                 "namespace %s has more than %d Connections; the others are not used",
@@ -157,36 +173,49 @@ class Connections:
 
     @property
     def left_out(self) -> bool:
-        """Whether there are Connections that are not used, and may be as soon as others are deleted."""
+        """Whether there are Connections that are not used, and may be as soon as others are
+        deleted."""
         return bool(self._crowded)
 
     def said_of(self, place: Place) -> tuple[Any, ...] | None:
-        """What a Release that waits for a Connection may be waiting for: its edition, and whether it works."""
+        """What a Release that waits for a Connection may be waiting for: its edition, and whether
+        it works."""
         found = self._objects.get(place[0], {}).get(place[1])
         return None if found is None else (*_edition_of(found), found["status"]["conditions"])
 
     def forget_vanished(self, there: Collection[Place]) -> None:
-        """Of those that are known, only these were in a list of all: the watch has not told how the others went."""
-        self._crowded = {namespace for namespace, name in there if name not in self._objects.get(namespace, {})}
+        """Of those that are known, only these were in a list of all: the watch has not told how the
+        others went."""
+        self._crowded = {
+            namespace for namespace, name in there if name not in self._objects.get(namespace, {})
+        }
         known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
         for namespace, name in known:
             if (namespace, name) not in there:
                 self.event("DELETED", {"metadata": {"namespace": namespace, "name": name}})
 
     def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
-        """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises Permanent."""
+        """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises
+        Permanent."""
         found = self._find_connection(namespace, kind, name)
         problems = connection_problems(found["spec"], namespace)
         if problems:
-            raise Permanent(f"{_title_of(kind, found)} cannot be used: {problems[0]}; mend it there")
+            raise Permanent(
+                f"{_title_of(kind, found)} cannot be used: {problems[0]}; mend it there"
+            )
         return found["metadata"]["name"], found["metadata"]["uid"]
 
-    async def open(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> OpenConnection:
-        """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a run has pinned it.
+    async def open(
+        self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
+    ) -> OpenConnection:
+        """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a
+        run has pinned it.
 
         Raises Retryable, Permanent.
         """
-        found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(namespace, kind, name)
+        found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(
+            namespace, kind, name
+        )
         pin = pinned.get((kind, name or ""))
         try:
             if pin is None or not pin.returning:
@@ -196,14 +225,20 @@ class Connections:
             self.used(namespace, found["metadata"]["name"], error)
             raise
 
-    def system(self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS) -> str | None:
-        """Which external system a Connection leads to, as far as that can be known; None where there is no such one.
+    def system(
+        self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
+    ) -> str | None:
+        """Which external system a Connection leads to, as far as that can be known; None where
+        there is no such one.
 
-        Two Connections of one kind and address are one system, whatever credentials or team they name: which of them may
-        open the same project is known over there alone, and a wait too many is better than two runs on one project.
+        Two Connections of one kind and address are one system, whatever credentials or team they
+        name: which of them may open the same project is known over there alone, and a wait too many
+        is better than two runs on one project.
         """
         try:
-            found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(namespace, kind, name)
+            found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(
+                namespace, kind, name
+            )
             _, config = _config_of(found)
         except (Permanent, ValidationError):
             return None
@@ -214,7 +249,8 @@ class Connections:
         await self._readiness.check((namespace, name))
 
     def look(self, namespace: str, name: str) -> None:
-        """Ask in the background whether a Connection works of which nobody knows it, or which did not."""
+        """Ask in the background whether a Connection works of which nobody knows it, or which did
+        not."""
         self._readiness.look((namespace, name))
 
     def uid(self, namespace: str, name: str) -> str | None:
@@ -223,12 +259,15 @@ class Connections:
         return str(found["metadata"]["uid"]) if found is not None else None
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
-        """A request went through a Connection; what that changes of its readiness is written in the background."""
+        """A request went through a Connection; what that changes of its readiness is written in the
+        background."""
         self._readiness.used((namespace, name), error)
 
     def look_at_all(self) -> None:
         """What was edited while nobody acted is judged; what is NotReady may have been mended."""
-        for place in [(namespace, name) for namespace, here in self._objects.items() for name in here]:
+        for place in [
+            (namespace, name) for namespace, here in self._objects.items() for name in here
+        ]:
             self.look(*place)
 
     async def close(self) -> None:
@@ -251,7 +290,9 @@ class Connections:
             await self._require_proof(found)
             link = await self._open_connection(found, PROBED_SECRET_MAX_AGE_S)
         except Unproved as error:
-            self._readiness.ask_later((found["metadata"]["namespace"], found["metadata"]["name"]), PROOF_RETRY_S)
+            self._readiness.ask_later(
+                (found["metadata"]["namespace"], found["metadata"]["name"]), PROOF_RETRY_S
+            )
             return "NotReady", str(error)
         except Permanent as error:
             return "NotReady", str(error)
@@ -268,8 +309,11 @@ class Connections:
             return "NotReady", f"the credential check failed: {type(error).__name__}"
         return "Ready", WORKS_MESSAGE
 
-    def _find_pinned(self, namespace: str, kind: str, name: str | None, pinned: Pins) -> dict[str, Any] | None:
-        """The object that a run has pinned, where it has. Raises Permanent where that is not there any more."""
+    def _find_pinned(
+        self, namespace: str, kind: str, name: str | None, pinned: Pins
+    ) -> dict[str, Any] | None:
+        """The object that a run has pinned, where it has. Raises Permanent where that is not there
+        any more."""
         if (kind, name or "") not in pinned:
             return None
         own, uid, _ = pinned[kind, name or ""]
@@ -282,7 +326,9 @@ class Connections:
                 "the new one may lead elsewhere, and is used from the next run or Retry on"
             )
         if kind not in found.get("spec", {}):
-            raise Permanent(f'Connection "{own}", which this run uses, is no {kind} Connection any more')
+            raise Permanent(
+                f'Connection "{own}", which this run uses, is no {kind} Connection any more'
+            )
         return found
 
     def _find_connection(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
@@ -290,23 +336,29 @@ class Connections:
         fitting = {key: item for key, item in here.items() if kind in item.get("spec", {})}
         names = sorted(fitting)
         known = ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + (
-            f" and {len(names) - MAX_NAMES_IN_MESSAGE} more" if len(names) > MAX_NAMES_IN_MESSAGE else ""
+            f" and {len(names) - MAX_NAMES_IN_MESSAGE} more"
+            if len(names) > MAX_NAMES_IN_MESSAGE
+            else ""
         )
         if namespace in self._crowded and (name is None or name not in fitting):
             raise Permanent(
-                f"namespace {namespace} has more than {MAX_PER_NAMESPACE} Connections, and only {MAX_PER_NAMESPACE} are used; "
-                f"{'name one' if name is None else f'{name} is not among them'}, or delete what nobody uses"
+                f"namespace {namespace} has more than {MAX_PER_NAMESPACE} Connections, and "
+                f"only {MAX_PER_NAMESPACE} are used; "
+                f"{'name one' if name is None else f'{name} is not among them'}, or delete "
+                "what nobody uses"
             )
         if name is not None and name not in fitting:
             raise Permanent(
-                f'there is no {kind} Connection "{name}" in namespace {namespace} (there: {known or "none"}); '
+                f'there is no {kind} Connection "{name}" in namespace {namespace} (there: '
+                f"{known or 'none'}); "
                 "make it, or name another"
             )
         if name is None and not fitting:
             raise Permanent(f"there is no {kind} Connection in namespace {namespace}; make one")
         if name is None and len(fitting) > 1:
             raise Permanent(
-                f"namespace {namespace} has {len(fitting)} {kind} Connections ({known}), and none is named; "
+                f"namespace {namespace} has {len(fitting)} {kind} Connections ({known}), "
+                "and none is named; "
                 "say which by connection:"
             )
         return fitting[name] if name is not None else next(iter(fitting.values()))
@@ -322,7 +374,9 @@ class Connections:
             raise Unproved(f"Connection {place[1]} is not opened: {why}")
         self._proved[place] = edition
 
-    async def _open_connection(self, found: Mapping[str, Any], age: float | None = None) -> OpenConnection:
+    async def _open_connection(
+        self, found: Mapping[str, Any], age: float | None = None
+    ) -> OpenConnection:
         """`age`: seconds for which a Secret that was read counts."""
         meta = found["metadata"]
         read = self._parse_connection(found)
@@ -336,7 +390,9 @@ class Connections:
             raise
         identity = fingerprint([meta["uid"], meta.get("generation"), versions])
         self._record_identity(place, identity)
-        return OpenConnection(meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"])
+        return OpenConnection(
+            meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"]
+        )
 
     def _record_identity(self, place: Place, identity: str) -> None:
         """How a Connection was opened; "" where its Secrets did not allow it."""
@@ -347,7 +403,8 @@ class Connections:
         self._opened[place] = identity
 
     def _parse_connection(self, found: Mapping[str, Any]) -> _ParsedConnection:
-        """What a Connection says, parsed once an edition: every question goes through one. Raises Permanent."""
+        """What a Connection says, parsed once an edition: every question goes through one. Raises
+        Permanent."""
         meta = found["metadata"]
         place = meta["namespace"], meta["name"]
         read = self._read_once.get(place)
@@ -357,8 +414,12 @@ class Connections:
             timeout = seconds(ConnectionSpec.model_validate(found["spec"]).timeout)
             _, config = _config_of(found)
         except ValidationError as error:
-            raise Permanent(f"Connection {meta['name']}: {error.error_count()} problems in its spec") from None
-        read = self._read_once[place] = _ParsedConnection(found, timeout, config, tuple(_secret_refs_in(config)))
+            raise Permanent(
+                f"Connection {meta['name']}: {error.error_count()} problems in its spec"
+            ) from None
+        read = self._read_once[place] = _ParsedConnection(
+            found, timeout, config, tuple(_secret_refs_in(config))
+        )
         return read
 
     async def _read_secret_values(
@@ -367,18 +428,23 @@ class Connections:
         values: dict[tuple[str, str], str] = {}
         versions: list[str] = []
         for ref in refs:
-            values[ref.name, ref.key], version = await self._read_secret(namespace, ref.name, ref.key, age)
+            values[ref.name, ref.key], version = await self._read_secret(
+                namespace, ref.name, ref.key, age
+            )
             versions.append(version)
         size = sum(len(value.encode()) for value in values.values())
         if size > MAX_SECRET_BYTES:
             raise Permanent(
-                f"the Secrets of the Connection have {size} bytes in the keys that it names, at most {MAX_SECRET_BYTES} together"
+                f"the Secrets of the Connection have {size} bytes in the keys that it "
+                f"names, at most {MAX_SECRET_BYTES} together"
             )
         return values, versions
 
-    async def _read_secret(self, namespace: str, name: str, key: str, age: float) -> tuple[str, str]:
-        """The value of a key and the version of its Secret. Of a Secret nothing is kept but what was asked for.
-        Raises Retryable, Permanent."""
+    async def _read_secret(
+        self, namespace: str, name: str, key: str, age: float
+    ) -> tuple[str, str]:
+        """The value of a key and the version of its Secret. Of a Secret nothing is kept but what
+        was asked for. Raises Retryable, Permanent."""
         now = asyncio.get_running_loop().time()
         kept = self._secrets.get((namespace, name))
         if kept is not None and now - kept.at < age and key in kept.values:
@@ -389,14 +455,17 @@ class Connections:
             raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
         value, version = _secret_value(found, name, key), found["metadata"]["resourceVersion"]
         named = {key} | self._keys_named(namespace, name)
-        values = {one: _secret_value(found, name, one) for one in named if _has_usable_key(found, one)}
+        values = {
+            one: _secret_value(found, name, one) for one in named if _has_usable_key(found, one)
+        }
         secret = _CachedSecret(now, version, values)
         self._secrets.put(namespace, (namespace, name), secret, secret.size)
         self._forget_secrets(now)
         return value, version
 
     def _keys_named(self, namespace: str, name: str) -> set[str]:
-        """The keys of a Secret that the Connections of its namespace name: one request reads it for all of them."""
+        """The keys of a Secret that the Connections of its namespace name: one request reads it for
+        all of them."""
         places = [(namespace, one) for one in self._objects.get(namespace, {})]
         here = [self._read_once[place] for place in places if place in self._read_once]
         return {ref.key for read in here for ref in read.references if ref.name == name}
@@ -409,7 +478,9 @@ class Connections:
                 break
             self._secrets.pop(place)
         if len(self._secrets) and self._forgetting is None:
-            self._forgetting = asyncio.get_running_loop().call_later(SECRET_MAX_AGE_S, self._forget_later)
+            self._forgetting = asyncio.get_running_loop().call_later(
+                SECRET_MAX_AGE_S, self._forget_later
+            )
 
     def _forget_later(self) -> None:
         """Also where nobody asks any more."""
@@ -421,7 +492,9 @@ def _secret_value(secret: Mapping[str, Any], name: str, key: str) -> str:
     """The value of a key of a Secret. Raises Permanent where it opens no Connection."""
     kind = str(secret.get("type", ""))
     if kind.startswith(CLOSED_SECRET_TYPES):
-        raise Permanent(f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own")
+        raise Permanent(
+            f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own"
+        )
     if key not in (secret.get("data") or {}):
         raise Permanent(f"Secret {name} does not have the key that the Connection names")
     if not _has_usable_key(secret, key):
@@ -445,7 +518,8 @@ def _base64_bytes(text: str) -> int:
 
 
 def _kept_part(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked of a Connection: there may be many, and whoever writes one may have put anything beside it."""
+    """What is asked of a Connection: there may be many, and whoever writes one may have put
+    anything beside it."""
     meta = {name: body["metadata"][name] for name in KEPT_METADATA if name in body["metadata"]}
     conditions = (body.get("status") or {}).get("conditions") or ()
     ready = [item for item in conditions if item.get("type") == "Ready"][:1]
@@ -468,11 +542,14 @@ def _config_of(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
     except (ValueError, KeyError) as error:
         if isinstance(error, ValidationError):
             raise
-        raise Permanent(f"Connection {found['metadata']['name']}: names no known provider") from None
+        raise Permanent(
+            f"Connection {found['metadata']['name']}: names no known provider"
+        ) from None
 
 
 def _address_of(config: BaseModel) -> str | None:
-    """Host, port and path of a system, however its URL is spelt; for a URL in a Secret, where that stands."""
+    """Host, port and path of a system, however its URL is spelt; for a URL in a Secret, where that
+    stands."""
     url = getattr(config, "url", None)
     if isinstance(url, SecretSource):
         return f"{url.secretRef.name}/{url.secretRef.key}"

@@ -1,4 +1,5 @@
-"""All Releases of this process: what the watches tell of them, and the workers that make passes over them."""
+"""All Releases of this process: what the watches tell of them, and the workers that make passes
+over them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,12 @@ from gatewright.core.model import Delivery
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import costs
 from gatewright.runtime.admission_probe import AdmissionProbe
-from gatewright.runtime.background import BackgroundTasks, OrphanedJobs, UnknownReleases, log_passed_over
+from gatewright.runtime.background import (
+    BackgroundTasks,
+    OrphanedJobs,
+    UnknownReleases,
+    log_passed_over,
+)
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
@@ -46,19 +52,28 @@ EVENT_SENDER_COUNT = 4
 RELIST_INTERVAL_S = 60.0
 MISSED_EVENT_TIMEOUT_S = 45.0
 WATCH_START_TIMEOUT_S = 3.0
-OWN_KINDS = tuple((API_VERSION, plural, "") for plural in ("releases", "connections", "interventions"))
-FOLLOWED_KINDS = (("apps/v1", "deployments", ""), ("apps/v1", "statefulsets", ""), ("batch/v1", "jobs", RELEASE))
+OWN_KINDS = tuple(
+    (API_VERSION, plural, "") for plural in ("releases", "connections", "interventions")
+)
+FOLLOWED_KINDS = (
+    ("apps/v1", "deployments", ""),
+    ("apps/v1", "statefulsets", ""),
+    ("batch/v1", "jobs", RELEASE),
+)
 """What Releases work on: API, plural, label selector."""
 MAX_URGENT_RETRY_DELAY_S = 2.0
 """Seconds, while a run is being undone."""
 RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 MAX_RESTLESS_PASSES = 20
-"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps are over at once."""
+"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps
+are over at once."""
 RESTLESS_DELAYS_S = (5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds until the next pass after so many; each may write a hundred times."""
 RESTLESS_MESSAGE = (
-    f"each decision is followed at once by another one, {MAX_RESTLESS_PASSES * MAX_ROUNDS} times so far, so it comes to "
-    "no rest. Two things may undo each other: see what alternates in its events and steps, then edit the "
+    f"each decision is followed at once by another one, {MAX_RESTLESS_PASSES * MAX_ROUNDS} "
+    "times so far, so it comes to "
+    "no rest. Two things may undo each other: see what alternates in its events and steps, "
+    "then edit the "
     "spec. If nothing does, report it as a fault of the operator"
 )
 
@@ -79,15 +94,21 @@ class Controller:
         self.kube = kube
         self.leader = leader
         self.entries = TrackedReleases()
-        self.queue: WorkQueue[Key] = WorkQueue(_namespace_of, self._is_rolling_back, WORKER_COUNT, URGENT_WORKER_COUNT)
+        self.queue: WorkQueue[Key] = WorkQueue(
+            _namespace_of, self._is_rolling_back, WORKER_COUNT, URGENT_WORKER_COUNT
+        )
         self.lens = CachedCluster(kube)
         self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
         self.links = Connections(kube, self.probe.connections)
         self.outbox = EventSender(kube, settings.identity)
         self.notices = Notifications(self.links, self._on_delivered, leader.fence)
         self.people = Interventions(kube, self.queue.add, settings.trust)
-        self.sampler = Sampler(self.links, self.queue.add, self._pins_of, settings.fastest, settings.rate)
-        self.outside = Externals(self.links, leader.fence, self.queue.add, self._pins_of, settings.fastest)
+        self.sampler = Sampler(
+            self.links, self.queue.add, self._pins_of, settings.fastest, settings.rate
+        )
+        self.outside = Externals(
+            self.links, leader.fence, self.queue.add, self._pins_of, settings.fastest
+        )
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins_of)
         self.run_beside = BackgroundTasks()
         self.orphans = OrphanedJobs(kube, self.entries, self.run_beside)
@@ -95,10 +116,21 @@ class Controller:
         self.strangers = UnknownReleases(self._read_unknown, self.run_beside)
         self.configs = ConfigWatches(kube, self.object_event, self._on_watch_gap)
         self.passes = Reconciler(
-            kube, self.lens, self.links, self.outside, self.sampler, self.people, self.outbox, self.claims, self.configs,
-            self.probe, self.queue,
-            forget=self._forget_release, count=self._count_state, rescue=Rescue(kube, self.outbox),
-        )  # fmt: skip
+            kube,
+            self.lens,
+            self.links,
+            self.outside,
+            self.sampler,
+            self.people,
+            self.outbox,
+            self.claims,
+            self.configs,
+            self.probe,
+            self.queue,
+            forget=self._forget_release,
+            count=self._count_state,
+            rescue=Rescue(kube, self.outbox),
+        )
         self._namespaces = settings.namespaces
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
@@ -145,7 +177,8 @@ class Controller:
         return pins_of(self.links, self.entries.get(key))
 
     def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
-        """A watch event of an Intervention: somebody asks something of a Release, or was answered."""
+        """A watch event of an Intervention: somebody asks something of a Release, or was
+        answered."""
         key = self.people.event(kind, body)
         if key is not None and self._acting:
             self._enqueue_or_find(key)
@@ -193,9 +226,12 @@ class Controller:
             self.release_event(kind, body)
 
     def _on_own_watch_gap(self, part: str) -> None:
-        """A watch of what people write had a gap: what has vanished or changed meanwhile is found by listing."""
+        """A watch of what people write had a gap: what has vanished or changed meanwhile is found
+        by listing."""
         if self._acting:
-            self.run_beside.begin(self._relist_safely(gap=True, connections=part == "/connections/"))
+            self.run_beside.begin(
+                self._relist_safely(gap=True, connections=part == "/connections/")
+            )
 
     def _on_watch_gap(self, part: str) -> None:
         for key in self.lens.doubt(part):
@@ -209,16 +245,21 @@ class Controller:
     # Life
 
     async def start(self) -> None:
-        """Take over: list everything, then act. The list comes first, so that no two runs can claim one target."""
+        """Take over: list everything, then act. The list comes first, so that no two runs can claim
+        one target."""
         loop = asyncio.get_running_loop()
-        own = make_watches(self.kube, self._namespaces, OWN_KINDS, self._own_object_event, self._on_own_watch_gap)
+        own = make_watches(
+            self.kube, self._namespaces, OWN_KINDS, self._own_object_event, self._on_own_watch_gap
+        )
         self._watches = own + make_watches(
             self.kube, self._namespaces, FOLLOWED_KINDS, self.object_event, self._on_watch_gap
         )
         self._tasks = [
-            loop.create_task(watch.run(), name=f"the watch of {watch.collection}") for watch in self._watches
+            loop.create_task(watch.run(), name=f"the watch of {watch.collection}")
+            for watch in self._watches
         ]
-        # what is read before a watch has begun may have changed unseen; an API server that refuses is not waited for
+        # what is read before a watch has begun may have changed unseen; an API server that refuses
+        # is not waited for
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WATCH_START_TIMEOUT_S):
                 await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
@@ -227,7 +268,9 @@ class Controller:
         self.links.look_at_all()  # some were edited or mended while no instance acted
         for namespace in self._namespaces or {""}:
             self.orphans.look(namespace)
-        self.run_beside.begin(self.people.announce_doubt(sorted(self._namespaces) or [self.leader.namespace]))
+        self.run_beside.begin(
+            self.people.announce_doubt(sorted(self._namespaces) or [self.leader.namespace])
+        )
         for key in self.people.waiting():
             self._enqueue_or_find(key)
         self._tasks += [
@@ -260,26 +303,43 @@ class Controller:
         self.entries.clear()
 
     def dead(self) -> str | None:
-        """What does not go on, or was not told in time, if anything: the liveness probe fails then."""
-        ended = next((task.get_name() for task in self._tasks if task.done()), None) or self.configs.ended()
+        """What does not go on, or was not told in time, if anything: the liveness probe fails
+        then."""
+        ended = (
+            next((task.get_name() for task in self._tasks if task.done()), None)
+            or self.configs.ended()
+        )
         if ended:
             return f"{ended} has ended"
         now = time.monotonic()
-        silent = next((found for found in map(Watch.dead, self._watches) if found), None) or self.configs.dead()
-        late = (f"{key[0]}/{key[1]}" for key, missed in self._missed.items() if self._is_late(key, missed, now))
+        silent = (
+            next((found for found in map(Watch.dead, self._watches) if found), None)
+            or self.configs.dead()
+        )
+        late = (
+            f"{key[0]}/{key[1]}"
+            for key, missed in self._missed.items()
+            if self._is_late(key, missed, now)
+        )
         untold = silent or next(late, None)
         return f"the watch has not told of {untold}" if untold else None
 
     def _is_late(self, key: Key, missed: _Missed, now: float) -> bool:
-        """Whether a watch is to tell of a change, and has not for too long; one that has begun anew since never will."""
+        """Whether a watch is to tell of a change, and has not for too long; one that has begun anew
+        since never will."""
         collections = [api_path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
-        skipped = any(watch.collection in collections and watch.has_skipped(missed.version) for watch in self._watches)
+        skipped = any(
+            watch.collection in collections and watch.has_skipped(missed.version)
+            for watch in self._watches
+        )
         return now - missed.since > MISSED_EVENT_TIMEOUT_S and not skipped
 
     async def relist(self, first: bool = False, gap: bool = False) -> None:
-        """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen changes.
+        """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen
+        changes.
 
-        `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it must, and soon.
+        `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it
+        must, and soon.
         """
         accept = "application/json" if first else METADATA_ONLY
         if first:
@@ -289,13 +349,17 @@ class Controller:
                 await self.people.relist(self._namespaces or {""}, first=True)
             except (Retryable, Permanent):
                 raise
-            except Exception:  # what was not read to the end is told by its watch, or found by the next list
+            except (
+                Exception
+            ):  # what was not read to the end is told by its watch, or found by the next list
                 metrics.pass_errors.inc()
                 log.exception("not all Interventions were taken in")
         before = set(self.entries)  # one that is made while the list is read is not in it
         listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
-            async for item in self.kube.each(api_path(API_VERSION, "releases", namespace), accept=accept):
+            async for item in self.kube.each(
+                api_path(API_VERSION, "releases", namespace), accept=accept
+            ):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
                 listed.add(key)
                 try:
@@ -307,7 +371,8 @@ class Controller:
                     log_passed_over("Release", key)
         for key in (before - listed) & set(self.entries):
             self._on_deleted(self.entries[key])
-        for key in self._missed.keys() - listed:  # it is gone: nobody will ever tell of what it was before
+        # It is gone: nobody will ever tell of what it was before.
+        for key in self._missed.keys() - listed:
             del self._missed[key]
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
@@ -336,7 +401,8 @@ class Controller:
         self.queue.add(key)
 
     async def _list_connections(self) -> None:
-        """Before the first measurement: a Connection that was not told of yet would look like one that is not there."""
+        """Before the first measurement: a Connection that was not told of yet would look like one
+        that is not there."""
         listed: set[Key] = set()
         for namespace in self._namespaces or {""}:
             async for item in self.kube.each(api_path(API_VERSION, "connections", namespace)):
@@ -365,7 +431,9 @@ class Controller:
             log.warning("the list of Releases could not be read: %s", error)
         except Exception:
             metrics.pass_errors.inc()
-            log.exception("what the watches have not told was not found out; the next list finds it")
+            log.exception(
+                "what the watches have not told was not found out; the next list finds it"
+            )
 
     def _on_deleted(self, entry: TrackedRelease) -> None:
         """A Release was deleted, whether or not another one has its name by now."""
@@ -381,7 +449,10 @@ class Controller:
         self.sampler.watch(key, ())
         self.lens.follow(key, set())
         self.configs.follow(key, key[0], False)
-        beside = [*(item.task for item in entry.lookers.values()), *(item.task for item in entry.glances.values())]
+        beside = [
+            *(item.task for item in entry.lookers.values()),
+            *(item.task for item in entry.glances.values()),
+        ]
         for task in beside:
             if task is not None:
                 task.cancel()
@@ -397,7 +468,9 @@ class Controller:
     def _is_rolling_back(self, key: Key) -> bool:
         """Whether a run is being undone, or somebody asks for that: nothing goes before it."""
         entry = self.entries.get(key)
-        return entry is not None and (entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key))
+        return entry is not None and (
+            entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key)
+        )
 
     async def _run_worker(self, reserved: bool) -> None:
         while True:
@@ -406,7 +479,9 @@ class Controller:
             try:
                 entry = self.entries.get(key)
                 if entry is not None and not self._put_off(entry):
-                    await costs.charged(self._reconcile_safely(entry), partial(self.queue.charge, key))
+                    await costs.charged(
+                        self._reconcile_safely(entry), partial(self.queue.charge, key)
+                    )
                     self.notices.take(entry)
                     entry.rest()
             except Exception:  # a bug in what follows a pass; this worker is there for others too
@@ -417,7 +492,8 @@ class Controller:
                 self.queue.done(key)
 
     def _put_off(self, entry: TrackedRelease) -> bool:
-        """Whether a new spec waits until its namespace may have one read again; a run that is being undone waits little."""
+        """Whether a new spec waits until its namespace may have one read again; a run that is being
+        undone waits little."""
         now = time.monotonic()
         if not entry.unchecked or entry.listed:
             return False
@@ -444,7 +520,8 @@ class Controller:
             entry.listed, entry.put_off = False, None
 
     async def _reconcile_safely(self, entry: TrackedRelease) -> None:
-        """A pass that fails is tried again, sooner at first; a bug in it must not stop the others."""
+        """A pass that fails is tried again, sooner at first; a bug in it must not stop the
+        others."""
         metrics.passes.inc()
         after = 0.0
         why = ""
@@ -483,25 +560,29 @@ class Controller:
         self.queue.add_after(entry.key, max(delay, after))
 
     async def _requeue_restless(self, entry: TrackedRelease) -> None:
-        """A pass has not come to rest: others first, then the next one. One that never does is said, and made seldom."""
+        """A pass has not come to rest: others first, then the next one. One that never does is
+        said, and made seldom."""
         entry.restless += 1
         excess = entry.restless - MAX_RESTLESS_PASSES
         if excess < 0:
             self.queue.add(entry.key)
             return
         log.error("%s/%s: %s", *entry.key, RESTLESS_MESSAGE, extra=about(*entry.key))
-        entry.hopeless = max(entry.hopeless, MAX_FAILED_PASSES - 1)  # that many passes are proof enough
+        # That many passes are proof enough.
+        entry.hopeless = max(entry.hopeless, MAX_FAILED_PASSES - 1)
         await self._reread_release(entry.key)
         await self._rescue_release(entry.key, RESTLESS_MESSAGE)
         self.queue.add_after(entry.key, RESTLESS_DELAYS_S[min(excess, len(RESTLESS_DELAYS_S) - 1)])
 
     async def _rescue_release(self, key: Key, why: str) -> None:
-        """Passes of a Release go on failing: it is said, and people are answered; a deletion waits for nobody."""
+        """Passes of a Release go on failing: it is said, and people are answered; a deletion waits
+        for nobody."""
         entry = self.entries.get(key)
         if entry is None:
             return
         entry.hopeless += 1
-        # What arrived while the pass was failing is tried by the next one first: a rollback may well be possible.
+        # What arrived while the pass was failing is tried by the next one first: a rollback may
+        # well be possible.
         acts = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
         view = replace(entry.view(), open_interventions=acts)
         if entry.hopeless < MAX_FAILED_PASSES or entry.tampered:
@@ -512,7 +593,9 @@ class Controller:
         except (Retryable, Permanent) as error:
             log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
-    def _on_delivered(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
+    def _on_delivered(
+        self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery
+    ) -> None:
         """A notice was delivered, or given up; the status says so with its next write."""
         entry = self.entries.get(key)
         if entry is not None and entry.obj["metadata"]["uid"] == uid:

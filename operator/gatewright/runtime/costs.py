@@ -1,4 +1,5 @@
-"""What work on the event loop costs: the CPU of its own steps, and of nothing that went on while it waited."""
+"""What work on the event loop costs: the CPU of its own steps, and of nothing that went on while it
+waited."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def spent(charge: Callable[[float], None]) -> Iterator[None]:
 
 
 @types.coroutine
-def charged(work: Coroutine[Any, Any, T], charge: Callable[[float], None]) -> Generator[Any, Any, T]:
+def charged(
+    work: Coroutine[Any, Any, T], charge: Callable[[float], None]
+) -> Generator[Any, Any, T]:
     """Await a coroutine; `charge` is told what each of its steps has cost, in seconds of CPU."""
     go_on: Callable[[Any], Any] = work.send
     answer: Any = None
@@ -44,5 +47,7 @@ def charged(work: Coroutine[Any, Any, T], charge: Callable[[float], None]) -> Ge
         except GeneratorExit:
             work.close()
             raise
-        except BaseException as error:  # a request that was broken off: it is for the work to say what that means
+        except (
+            BaseException
+        ) as error:  # a request that was broken off: it is for the work to say what that means
             go_on, answer = work.throw, error

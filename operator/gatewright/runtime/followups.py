@@ -1,4 +1,5 @@
-"""What follow-ups of earlier runs measure stands in those runs' ControllerRevisions; it is read once a process."""
+"""What follow-ups of earlier runs measure stands in those runs' ControllerRevisions; it is read
+once a process."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ log = logging.getLogger("gatewright.followups")
 
 
 async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
-    """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises Retryable."""
+    """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises
+    Retryable."""
     wanted = followups.revisions_in_use(view.status)
     for name in entry.kept.keys() - wanted:
         del entry.kept[name]
@@ -28,15 +30,27 @@ async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) 
         except Retryable as error:
             if view.run is None:
                 raise
-            log.info("%s/%s: follow-ups wait, a run goes first: %s", *entry.key, error, extra=about(*entry.key))
+            log.info(
+                "%s/%s: follow-ups wait, a run goes first: %s",
+                *entry.key,
+                error,
+                extra=about(*entry.key),
+            )
 
 
-async def _read_body(cluster: Cluster, entry: TrackedRelease, view: View, name: str) -> PinnedSpec | None:
+async def _read_body(
+    cluster: Cluster, entry: TrackedRelease, view: View, name: str
+) -> PinnedSpec | None:
     last = view.status.run
     if entry.body is not None and last is not None and last.revision == name:
         return entry.body
     try:
         return unpin_spec((await revisions.read_revision(cluster, view, name))["body"])
     except (Permanent, ValidationError, KeyError) as error:
-        log.warning("%s/%s: what follow-ups measure cannot be told: %s", *entry.key, error, extra=about(*entry.key))
+        log.warning(
+            "%s/%s: what follow-ups measure cannot be told: %s",
+            *entry.key,
+            error,
+            extra=about(*entry.key),
+        )
         return None

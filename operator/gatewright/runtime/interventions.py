@@ -3,9 +3,10 @@
     event, list -> identity proved? -> pending(key) -> the core decides, the Release's status says so
                                                                        -> tell -> the Intervention's own status
 
-The Release's status is the record; an Intervention's own status follows it, and until it does, the Intervention is told
-to the core again and again, which knows it by its UID. Events of the past (a watch may be late) are known by their
-resourceVersion, so that what was answered is never taken for new.
+The Release's status is the record; an Intervention's own status follows it, and until it does, the
+Intervention is told to the core again and again, which knows it by its UID. Events of the past (a
+watch may be late) are known by their resourceVersion, so that what was answered is never taken for
+new.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from gatewright.runtime.tracked import Key
 PLURAL = "interventions"
 RETRY_DELAYS_S = (0.2, 1.0, 2.0, 5.0, 10.0)
 MAX_PENDING = 32
-"""What is asked of one Release and told to a pass; more than `core.model.MOST_UNREPORTED_ANSWERS`."""
+"""What is asked of one Release and told to a pass; more than
+`core.model.MOST_UNREPORTED_ANSWERS`."""
 WRITES_AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
 BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")
@@ -52,11 +54,13 @@ class _OpenIntervention:
     act: Intervention
     order: tuple[str, int, str]
     judged: bool = False
-    """Whether it is known if the API server proved whose act it is; what it does not prove stands in `act.doubt`."""
+    """Whether it is known if the API server proved whose act it is; what it does not prove stands
+    in `act.doubt`."""
 
 
 class _OpenInterventions:
-    """What is asked of one Release and not answered yet, the oldest first; there may be thousands."""
+    """What is asked of one Release and not answered yet, the oldest first; there may be
+    thousands."""
 
     def __init__(self) -> None:
         self._items: dict[str, _OpenIntervention] = {}
@@ -70,10 +74,14 @@ class _OpenInterventions:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, uid: str, act: Intervention, order: tuple[str, int, str], judged: bool) -> _OpenIntervention:
+    def put(
+        self, uid: str, act: Intervention, order: tuple[str, int, str], judged: bool
+    ) -> _OpenIntervention:
         """Add one; one that is there keeps its place."""
         old = self.pop(uid)
-        item = self._items[uid] = _OpenIntervention(act, old.order if old is not None else order, judged)
+        item = self._items[uid] = _OpenIntervention(
+            act, old.order if old is not None else order, judged
+        )
         bisect.insort(self._order, (item.order, uid))
         self.back += act.action in BACKWARD_ACTIONS
         return item
@@ -126,10 +134,14 @@ class Interventions:
         try:
             act = _intervention_of(meta, body.get("spec"))
         except ValidationError as error:
-            self._begin_answer(key, uid, meta["name"], "Refused", f"its spec has {error.error_count()} problems")
+            self._begin_answer(
+                key, uid, meta["name"], "Refused", f"its spec has {error.error_count()} problems"
+            )
             return None
         here = self._open.setdefault(key, _OpenInterventions())
-        item = here.put(uid, act, (meta.get("creationTimestamp", ""), version, meta["name"]), self._trust)
+        item = here.put(
+            uid, act, (meta.get("creationTimestamp", ""), version, meta["name"]), self._trust
+        )
         if not self._trust:
             self._unjudged.setdefault(key[0], {})[uid] = key, item
         return key
@@ -157,7 +169,9 @@ class Interventions:
     async def announce_doubt(self, namespaces: Iterable[str]) -> None:
         """Say at start where Interventions will be refused, before somebody needs one."""
         if self._trust:
-            log.warning("Interventions are taken at their word, whoever made them (--trust-interventions)")
+            log.warning(
+                "Interventions are taken at their word, whoever made them (--trust-interventions)"
+            )
             return
         for namespace in namespaces:
             try:
@@ -168,13 +182,18 @@ class Interventions:
                 log.error("Interventions are refused: %s", why)
 
     def tell(self, key: Key, status: Mapping[str, Any]) -> None:
-        """Whatever stands in a Release's written status is told in the background, until it is known to have arrived."""
+        """Whatever stands in a Release's written status is told in the background, until it is
+        known to have arrived."""
         here = self._open.get(key)
         if not here:
             return
         for item in status.get("interventions", ()):
             if item["uid"] in here:
-                said = {name: item[name] for name in ("message", "run", "specHash", "at") if name in item}
+                said = {
+                    name: item[name]
+                    for name in ("message", "run", "specHash", "at")
+                    if name in item
+                }
                 self._begin_answer(key, item["uid"], item["name"], item["result"], **said)
 
     def refuse(self, key: Key, message: str) -> None:
@@ -185,7 +204,8 @@ class Interventions:
             self._begin_answer(key, uid, item.act.name, "Refused", message)
 
     async def relist(self, namespaces: Iterable[str], first: bool = False) -> list[Key]:
-        """Find what the watch did not tell; at first everything is read. Raises Retryable, Permanent."""
+        """Find what the watch did not tell; at first everything is read. Raises Retryable,
+        Permanent."""
         keys: list[Key] = []
         if first:
             self._open.clear()
@@ -201,7 +221,11 @@ class Interventions:
                 if not first and int(meta["resourceVersion"]) <= self._seen.get(meta["uid"], -1):
                     continue
                 try:
-                    found = item if first else await self._kube.get(_path_of(meta["namespace"], meta["name"]))
+                    found = (
+                        item
+                        if first
+                        else await self._kube.get(_path_of(meta["namespace"], meta["name"]))
+                    )
                 except NotFound:
                     continue
                 key = self.event(None, found)
@@ -225,7 +249,8 @@ class Interventions:
             task.add_done_callback(lambda _: self._judging.pop(namespace, None))
 
     async def _judge_namespace(self, namespace: str) -> None:
-        """Each is judged by a trial that began after it was seen: a policy may have gone since the last one."""
+        """Each is judged by a trial that began after it was seen: a policy may have gone since the
+        last one."""
         failures = 0
         while found := list(self._unjudged.get(namespace, {}).items()):
             try:
@@ -233,13 +258,16 @@ class Interventions:
             except LeaseLost:
                 return
             except Retryable as error:
-                log.warning("Interventions in %s wait: %s", namespace, error, extra=about(namespace))
+                log.warning(
+                    "Interventions in %s wait: %s", namespace, error, extra=about(namespace)
+                )
                 await asyncio.sleep(RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)])
                 failures += 1
                 continue
             for uid, (key, item) in found:
                 item.act, item.judged = replace(item.act, doubt=why), True
-                if self._unjudged.get(namespace, {}).get(uid) == (key, item):  # else it was told of anew meanwhile
+                # Else it was told of anew meanwhile.
+                if self._unjudged.get(namespace, {}).get(uid) == (key, item):
                     self._stop_judging(namespace, uid)
             if why:
                 log.error("Interventions are refused: %s", why, extra=about(namespace))
@@ -261,7 +289,9 @@ class Interventions:
             del self._open[key]
         return key
 
-    def _begin_answer(self, key: Key, uid: str, name: str, result: str, message: str, **more: Any) -> None:
+    def _begin_answer(
+        self, key: Key, uid: str, name: str, result: str, message: str, **more: Any
+    ) -> None:
         if uid in self._answer_tasks:
             return
         said = {"result": result, "message": message, "at": format_time(datetime.now(UTC))} | more
@@ -271,11 +301,14 @@ class Interventions:
 
     async def _send_answer(self, key: Key, uid: str, name: str, said: Mapping[str, Any]) -> None:
         """Until it has arrived, or there is nobody left to be told."""
-        body = {"metadata": {"uid": uid}, "status": said}  # the UID is a precondition: not another one of this name
+        # The UID is a precondition: not another one of this name.
+        body = {"metadata": {"uid": uid}, "status": said}
         for attempt in itertools.count():
             try:
                 async with self._shares.of(key[0]):
-                    meta = await self._kube.patch_for_metadata(_path_of(key[0], name, "status"), body, "merge")
+                    meta = await self._kube.patch_for_metadata(
+                        _path_of(key[0], name, "status"), body, "merge"
+                    )
                 self._seen[uid] = max(self._seen.get(uid, 0), int(meta["resourceVersion"]))
                 break
             except NotFound:
@@ -286,7 +319,11 @@ class Interventions:
                 if isinstance(error, Conflict) and await self._is_replaced(key[0], name, uid):
                     break
                 log.warning(
-                    "Intervention %s/%s cannot be told what came of it: %s", key[0], name, error, extra=about(*key)
+                    "Intervention %s/%s cannot be told what came of it: %s",
+                    key[0],
+                    name,
+                    error,
+                    extra=about(*key),
                 )
                 await asyncio.sleep(RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) - 1)])
         if self._drop_intervention(key, uid) is not None:

@@ -19,7 +19,8 @@ log = logging.getLogger("gatewright.operator")
 
 
 class ProbeLog:
-    """A probe whose log says when its answer turns, and why: a pod that is restarted for it leaves nothing else."""
+    """A probe whose log says when its answer turns, and why: a pod that is restarted for it leaves
+    nothing else."""
 
     def __init__(self, bad: str, good: str, probe: Probe) -> None:
         self._bad, self._good, self._probe = bad, good, probe
@@ -60,8 +61,14 @@ class Operator:
         self._kube.fence = self._leader.fence
         self.reconciler = Controller(self._kube, self._leader, self.settings)
         self._server = ProbeServer(
-            ProbeLog("not healthy (/healthz answers 503)", "healthy again (/healthz answers 200)", self._is_unhealthy),
-            ProbeLog("not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._is_unready),
+            ProbeLog(
+                "not healthy (/healthz answers 503)",
+                "healthy again (/healthz answers 200)",
+                self._is_unhealthy,
+            ),
+            ProbeLog(
+                "not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._is_unready
+            ),
         )
         self._server.start(self.settings.health_port, self.settings.port)
         self._main = asyncio.get_running_loop().create_task(self._lead_once())
@@ -91,7 +98,11 @@ class Operator:
             assert self._servers is not None
             await self._servers.start()
             await self._leader.acquire()
-            log.info("acting as %s; nobody watched for %.1fs", self.settings.identity, self._leader.unwatched)
+            log.info(
+                "acting as %s; nobody watched for %.1fs",
+                self.settings.identity,
+                self._leader.unwatched,
+            )
             await self.reconciler.start()
             await self._leader.hold()
             self._failed = "the Lease was lost"

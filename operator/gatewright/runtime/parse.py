@@ -29,7 +29,8 @@ MAX_PROBLEM_LENGTH = 500
 
 @dataclass(slots=True)
 class WrittenSpec:
-    """A spec as it was written: as text, because what it is read into takes ten times the memory and more."""
+    """A spec as it was written: as text, because what it is read into takes ten times the memory
+    and more."""
 
     generation: int = 0
     text: bytes = b"{}"
@@ -39,7 +40,8 @@ class WrittenSpec:
     """Whether it is known to be small and flat enough."""
 
     def read(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
-        """The model, and everything that is wrong with it; what was checked before is not checked again."""
+        """The model, and everything that is wrong with it; what was checked before is not checked
+        again."""
         if self.problems is None:
             raw = self._raw()
             if self.problems is not None:
@@ -49,10 +51,13 @@ class WrittenSpec:
             if spec is None:
                 self.text = b""
             return spec, self.problems
-        return ReleaseSpec.model_validate(orjson.loads(self.text)) if self.text else None, self.problems
+        return ReleaseSpec.model_validate(
+            orjson.loads(self.text)
+        ) if self.text else None, self.problems
 
     def _raw(self) -> Any:
-        """The spec as JSON has it; one that was not measured yet, is, and may turn out to be too large or too deep."""
+        """The spec as JSON has it; one that was not measured yet, is, and may turn out to be too
+        large or too deep."""
         if self.measured:
             return orjson.loads(self.text)
         try:
@@ -66,9 +71,11 @@ class WrittenSpec:
 
 
 def written_spec_of(obj: Mapping[str, Any]) -> WrittenSpec:
-    """The spec of an object that was read; of one that is too large or too deep nothing is kept but why.
+    """The spec of an object that was read; of one that is too large or too deep nothing is kept but
+    why.
 
-    One that is still text is measured when it is used: much of what is told of an object does not concern its spec."""
+    One that is still text is measured when it is used: much of what is told of an object does not
+    concern its spec."""
     generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
     if not isinstance(raw, UnreadSpec):
         return WrittenSpec(generation, *_measured(raw))
@@ -99,12 +106,17 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     problem = size.find_expansion_problem(spec)
     if problem is not None:
         return spec, (problem,)
-    return spec, _first_problems(itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec)))
+    return spec, _first_problems(
+        itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec))
+    )
 
 
 def _first_problems(problems: Iterable[str]) -> tuple[str, ...]:
     """As many problems as anybody reads; the others are not even put into words."""
-    found = tuple(cut_middle(text, MAX_PROBLEM_LENGTH) for text in itertools.islice(problems, MAX_PROBLEMS + 1))
+    found = tuple(
+        cut_middle(text, MAX_PROBLEM_LENGTH)
+        for text in itertools.islice(problems, MAX_PROBLEMS + 1)
+    )
     return found if len(found) <= MAX_PROBLEMS else (*found[:MAX_PROBLEMS], "")
 
 
@@ -116,7 +128,12 @@ def status_of(raw: Any) -> ReleaseStatus | None:
         return None
 
 
-def view_of(obj: Mapping[str, Any], spec: ReleaseSpec | None, problems: tuple[str, ...], status: ReleaseStatus) -> View:
+def view_of(
+    obj: Mapping[str, Any],
+    spec: ReleaseSpec | None,
+    problems: tuple[str, ...],
+    status: ReleaseStatus,
+) -> View:
     """The Release as it stands."""
     meta = obj["metadata"]
     return View(

@@ -1,8 +1,9 @@
-"""What the shell itself asks of the API server; targets declare their own in `access`. RBAC is generated from both.
+"""What the shell itself asks of the API server; targets declare their own in `access`. RBAC is
+generated from both.
 
-Three places: the namespaces of Releases, the operator's own namespace, one object in `default` by its name; and nothing else
-cluster-wide (kopf's scanning for new resources and namespaces is off). Secrets are read by name, never listed or watched,
-and written only where capture is switched on.
+Three places: the namespaces of Releases, the operator's own namespace, one object in `default` by
+its name; and nothing else cluster-wide (kopf's scanning for new resources and namespaces is off).
+Secrets are read by name, never listed or watched, and written only where capture is switched on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ RELEASE_ACCESS: tuple[Access, ...] = (
     ),
     Access(GROUP, ("interventions/status",), ("patch",), "say what came of it"),
     Access(GROUP, ("connections",), ("list", "watch"), "know the systems that Releases ask"),
-    Access(GROUP, ("connections",), ("patch",), "try by a dry run whether a policy refuses the change that it must"),
+    Access(
+        GROUP,
+        ("connections",),
+        ("patch",),
+        "try by a dry run whether a policy refuses the change that it must",
+    ),
     Access(GROUP, ("connections/status",), ("patch",), "say whether they answer"),
     Access(
         GROUP,
@@ -32,36 +38,72 @@ RELEASE_ACCESS: tuple[Access, ...] = (
         ("operate",),
         "be the one whose word a status is: a policy asks for it",
     ),
-    Access("apps", ("controllerrevisions",), ("get", "list", "create", "delete"), "keep pinned bodies and snapshots"),
-    Access("batch", ("jobs",), ("get", "list", "watch", "create", "patch"), "run Jobs, follow them, stop them"),
+    Access(
+        "apps",
+        ("controllerrevisions",),
+        ("get", "list", "create", "delete"),
+        "keep pinned bodies and snapshots",
+    ),
+    Access(
+        "batch",
+        ("jobs",),
+        ("get", "list", "watch", "create", "patch"),
+        "run Jobs, follow them, stop them",
+    ),
     Access("batch", ("cronjobs",), ("get",), "read the template that a job takes by fromCronJob"),
     Access("", ("pods",), ("list",), "read a Job's outputs, and why its pods do not start"),
     Access(
         "",
         ("pods/log",),
         ("get",),
-        "read the report that a Job's container has printed, and the end of the log of one that failed",
+        (
+            "read the report that a Job's container has printed, and the end of the log of one "
+            "that failed"
+        ),
     ),
-    Access("", ("events",), ("list",), "say why a Job gets no pod, and why a pod of it does not start"),
+    Access(
+        "", ("events",), ("list",), "say why a Job gets no pod, and why a pod of it does not start"
+    ),
     Access("", ("configmaps",), ("get", "patch"), "set flags, take and restore captured content"),
-    Access("", ("configmaps",), ("create",), "make one again that was deleted during a run that has to return it"),
-    Access("", ("configmaps",), ("list", "watch"), "see who changes what a run has set, while that run is under way"),
+    Access(
+        "",
+        ("configmaps",),
+        ("create",),
+        "make one again that was deleted during a run that has to return it",
+    ),
+    Access(
+        "",
+        ("configmaps",),
+        ("list", "watch"),
+        "see who changes what a run has set, while that run is under way",
+    ),
     Access("", ("secrets",), ("get",), "open Connections, and take captured content"),
     Access("events.k8s.io", ("events",), ("create",), "tell transitions"),
 )
 """In the namespaces of Releases."""
 
 CAPTURE_ACCESS: tuple[Access, ...] = (
-    Access("", ("secrets",), ("create", "patch"), "keep a copy of a captured Secret, and restore it"),
+    Access(
+        "", ("secrets",), ("create", "patch"), "keep a copy of a captured Secret, and restore it"
+    ),
     Access("", ("secrets",), ("delete",), "take away a copy that no kept snapshot needs any more"),
 )
 """The same, where Releases may capture Secrets: a role of its own, which has to be switched on."""
 
 OWN_NAMESPACE_ACCESS: tuple[Access, ...] = (
     Access(
-        "coordination.k8s.io", ("leases",), ("get", "update"), "let one instance act at a time", names=(LEASE_NAME,)
+        "coordination.k8s.io",
+        ("leases",),
+        ("get", "update"),
+        "let one instance act at a time",
+        names=(LEASE_NAME,),
     ),
-    Access("coordination.k8s.io", ("leases",), ("create",), "make that Lease; RBAC cannot restrict this by name"),
+    Access(
+        "coordination.k8s.io",
+        ("leases",),
+        ("create",),
+        "make that Lease; RBAC cannot restrict this by name",
+    ),
 )
 """In the operator's own namespace."""
 
@@ -74,5 +116,6 @@ API_SERVER_ACCESS: tuple[Access, ...] = (
         names=("kubernetes",),
     ),
 )
-"""Of one object, which Kubernetes itself keeps in the namespace `default`. A ClusterRole grants it, since a Role there would be
-moved by every overlay that sets a namespace; an EndpointSlice of that name elsewhere tells nothing that counts."""
+"""Of one object, which Kubernetes itself keeps in the namespace `default`. A ClusterRole grants it,
+since a Role there would be moved by every overlay that sets a namespace; an EndpointSlice of that
+name elsewhere tells nothing that counts."""

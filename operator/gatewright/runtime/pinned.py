@@ -1,7 +1,8 @@
-"""The Connections of a run: all of them are found before its first change, and go on meaning the very same objects.
+"""The Connections of a run: all of them are found before its first change, and go on meaning the
+very same objects.
 
-What was found stands in the run's ControllerRevision as `kind/name` (nothing after the slash where it is implied) with the
-Connection's name and UID.
+What was found stands in the run's ControllerRevision as `kind/name` (nothing after the slash where
+it is implied) with the Connection's name and UID.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from gatewright.runtime.tracked import TrackedRelease
 
 
 def find_connections(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
-    """The Connections that a run would use, and what is wrong with them: `connections` and `unconnected`."""
+    """The Connections that a run would use, and what is wrong with them: `connections` and
+    `unconnected`."""
     assert view.spec is not None
     body = pin_spec(view.spec, view.status.runs + 1, "unknown")
     found: dict[str, list[str]] = {}
@@ -34,13 +36,15 @@ def find_connections(links: Connections, entry: TrackedRelease, view: View) -> d
 
 
 def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
-    """What the run under way has pinned. On the way back a Connection of the same name stands in for one that was made anew:
-    the way home is not to be lost by it."""
+    """What the run under way has pinned. On the way back a Connection of the same name stands in
+    for one that was made anew: the way home is not to be lost by it."""
     if entry is None or entry.body is None:
         return {}
     undoing = entry.phase in ("RollingBack", "Verifying")
     found = {}
     for key, (name, uid) in entry.connections.items():
         kind, _, written = key.partition("/")
-        found[kind, written] = Pin(name, (links.uid(entry.key[0], name) or uid) if undoing else uid, returning=undoing)
+        found[kind, written] = Pin(
+            name, (links.uid(entry.key[0], name) or uid) if undoing else uid, returning=undoing
+        )
     return found

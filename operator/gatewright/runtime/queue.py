@@ -1,16 +1,17 @@
 """The keyed queue: a key is worked on by one worker at a time, and never stands in the queue twice.
 
-The controller-runtime shape: `add` while a key is being worked on makes it dirty, so that it is worked on once more
-afterwards. `add_after` keeps only the earliest wake-up of a key.
+The controller-runtime shape: `add` while a key is being worked on makes it dirty, so that it is
+worked on once more afterwards. `add_after` keeps only the earliest wake-up of a key.
 
 Keys belong to shares (their namespaces), and no share is in another's way:
 
 * shares take turns, however many keys one of them has;
-* a share may hold a worker more only while it holds fewer than are free: one alone gets half of them, the next half of
-  what is left, and so on, so that a worker is there for whoever comes next;
+* a share may hold a worker more only while it holds fewer than are free: one alone gets half of
+  them, the next half of what is left, and so on, so that a worker is there for whoever comes next;
 * urgent keys (rollbacks) go first, and have workers of their own besides;
-* a share that has used more of the CPU than its part comes after those that have not: its urgent keys after theirs, its
-  other ones after all of theirs. Of passes whose steps are long a share has few at a time.
+* a share that has used more of the CPU than its part comes after those that have not: its urgent
+  keys after theirs, its other ones after all of theirs. Of passes whose steps are long a share has
+  few at a time.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class _Lane(Generic[K]):
             del self.working[share]
 
     def next(self, may: Callable[[Hashable], bool]) -> K | None:
-        """The first key of the first share that may have it; that share is the last one from now on."""
+        """The first key of the first share that may have it; that share is the last one from now
+        on."""
         share = next((share for share in self._shares if may(share)), None)
         if share is None:
             return None
@@ -154,14 +156,16 @@ class WorkQueue(Generic[K]):
             return
         self._due[key] = due
         self._count += 1
-        if len(self._heap) > 2 * len(self._due) + 64:  # most of it stands for what was forgotten, or is due earlier
+        # Most of it stands for what was forgotten, or is due earlier.
+        if len(self._heap) > 2 * len(self._due) + 64:
             self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
             heapq.heapify(self._heap)
         heapq.heappush(self._heap, (due, self._count, key))
         self._arm_timer()
 
     async def take(self, reserved: bool = False) -> K:
-        """The next key; call `done` when its pass is over. `reserved`: by a worker for urgent keys alone."""
+        """The next key; call `done` when its pass is over. `reserved`: by a worker for urgent keys
+        alone."""
         turn: asyncio.Future[K] = asyncio.get_running_loop().create_future()
         (self._reserved if reserved else self._general).idle.append(turn)
         self._hand_out()
@@ -199,7 +203,9 @@ class WorkQueue(Generic[K]):
 
     def _hand_out(self) -> None:
         """Give keys to workers that are idle, as far as their shares may have them."""
-        while self._give_key(self._general, self._urgent) or self._give_key(self._general, self._normal):
+        while self._give_key(self._general, self._urgent) or self._give_key(
+            self._general, self._normal
+        ):
             pass
         while self._give_key(self._reserved, self._urgent):
             pass
@@ -235,11 +241,16 @@ class WorkQueue(Generic[K]):
 
     def _others_first(self, lane: _Lane[K]) -> bool:
         """Whether somebody who is not in debt wants something that is at least as urgent."""
-        active = lane.active() if lane is self._urgent else itertools.chain(self._urgent.active(), lane.active())
+        active = (
+            lane.active()
+            if lane is self._urgent
+            else itertools.chain(self._urgent.active(), lane.active())
+        )
         return any(not self._usage.debt(share) for share in active)
 
     def _wait_for_payday(self, lane: _Lane[K]) -> None:
-        """Look again when the first of those that are held back for their debt is not in debt any more."""
+        """Look again when the first of those that are held back for their debt is not in debt any
+        more."""
         debts = [debt for share in lane.waiting() if (debt := self._usage.debt(share))]
         if not debts:
             return

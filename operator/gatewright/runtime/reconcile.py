@@ -1,11 +1,13 @@
 """One pass over one Release.
 
-    needs (pure) -> observe -> decide (pure) -> finalizer, revision -> ONE status write -> effects -> again
+needs (pure) -> observe -> decide (pure) -> finalizer, revision -> ONE status write -> effects ->
+again
 
-until a decision changes nothing. The order is the safety: an effect is started only when the status that intends it is
-what the API server holds. A write that fails by conflict, or whose answer is lost, ends the pass: the object is read
-afresh and decided upon anew. A status that nothing depends on may wait `LAZY_WRITE_DELAY_S` seconds for the next one,
-so that "steps done", "gates passed" and "next stage begun" are one write where they follow each other at once.
+until a decision changes nothing. The order is the safety: an effect is started only when the status
+that intends it is what the API server holds. A write that fails by conflict, or whose answer is
+lost, ends the pass: the object is read afresh and decided upon anew. A status that nothing depends
+on may wait `LAZY_WRITE_DELAY_S` seconds for the next one, so that "steps done", "gates passed" and
+"next stage begun" are one write where they follow each other at once.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ log = logging.getLogger("gatewright.passes")
 
 
 class Restless(Exception):
-    """A pass has ended, and its last decision asks for another one. A long walk does that, and one that goes in circles."""
+    """A pass has ended, and its last decision asks for another one. A long walk does that, and one
+    that goes in circles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class Reconciler:
     """For what cannot be decided upon."""
 
     async def make(self, entry: TrackedRelease) -> None:
-        """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent, LeaseLost."""
+        """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent,
+        LeaseLost."""
         decision: Decision | None = None
         entry.turn += 1
         generation = entry.generation
@@ -114,10 +118,14 @@ class Reconciler:
             self.claims.take(entry, view)
             wants = self._needs_of(entry, view)
             self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
-            self.configs.follow(entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings))
+            self.configs.follow(
+                entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings)
+            )
             entry.resumed = entry.resumed and view.run is not None and entry.body is None
             rival = self.claims.rival(entry, view) if wants.live_states else None
-            seen, looked = await observe(self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival)
+            seen, looked = await observe(
+                self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival
+            )
             if looked.wake is not None:
                 self.queue.add_after(entry.key, looked.wake)
             if wants.connections:
@@ -136,7 +144,9 @@ class Reconciler:
 
     def _needs_of(self, entry: TrackedRelease, view: View) -> Needs:
         left = entry.left.known if entry.left is not None else None
-        return find_needs(view, entry.body if view.run is not None else None, clock.now(), entry.kept, left)
+        return find_needs(
+            view, entry.body if view.run is not None else None, clock.now(), entry.kept, left
+        )
 
     async def _carry_out(
         self, entry: TrackedRelease, view: View, decision: Decision, copies: list[dict[str, Any]]
@@ -151,7 +161,9 @@ class Reconciler:
         self._claim_more(entry, view, decision)
         if decision.add_finalizer and not view.finalized:
             await self._add_finalizer(entry, view)
-        named = revisions.copies_in(decision.revision.data) if decision.revision is not None else set()
+        named = (
+            revisions.copies_in(decision.revision.data) if decision.revision is not None else set()
+        )
         for copy in copies:
             if copy["metadata"]["name"] in named:
                 await self._keep_copy(copy)
@@ -179,7 +191,8 @@ class Reconciler:
         return changed or performed
 
     def _claim_more(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
-        """A Retry may add targets: they belong to the run before it touches them. Raises Retryable."""
+        """A Retry may add targets: they belong to the run before it touches them. Raises
+        Retryable."""
         if view.run is None or decision.revision is None or "body" not in decision.revision.data:
             return
         body = unpin_spec(decision.revision.data["body"])
@@ -187,7 +200,10 @@ class Reconciler:
             return
         rival = self.claims.extend_claims(entry, view, body)
         if rival is not None:
-            raise Retryable(f"release {rival} has a target that the edit adds; the Retry waits for its run to end")
+            raise Retryable(
+                f"release {rival} has a target that the edit adds; the Retry waits for its "
+                "run to end"
+            )
 
     def _remember_decision(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """What the write that has just succeeded makes true in memory."""
@@ -201,7 +217,11 @@ class Reconciler:
             entry.remember_promotion(decision.revision.name, decision.revision.data)
 
     async def _write_status(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
-        if decision.urgent and view.run is not None and view.run.phase not in ("RollingBack", "Verifying"):
+        if (
+            decision.urgent
+            and view.run is not None
+            and view.run.phase not in ("RollingBack", "Verifying")
+        ):
             answered = self.sampler.answered(entry.key)
             if answered:
                 metrics.decision_to_write_s.observe(time.monotonic() - answered)
@@ -211,7 +231,9 @@ class Reconciler:
         ]
         try:
             where = api_path(API_VERSION, "releases", *entry.key, "status")
-            entry.record_write(await self.kube.patch_for_metadata(where, body, "json"), entry.working)
+            entry.record_write(
+                await self.kube.patch_for_metadata(where, body, "json"), entry.working
+            )
         except Exception:
             metrics.status_writes.labels("failed").inc()
             entry.working = entry.persisted
@@ -222,12 +244,16 @@ class Reconciler:
         entry.flush_at = None
         self.count(entry.key, decision.status.state)
 
-    async def _start_operations(self, entry: TrackedRelease, view: View, effects: list[Operation]) -> bool:
+    async def _start_operations(
+        self, entry: TrackedRelease, view: View, effects: list[Operation]
+    ) -> bool:
         """Start effects; True if the next decision may be another one at once."""
         if not effects:
             return False
         if entry.has_unwritten_status:
-            raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
+            raise Retryable(
+                "an effect was decided whose intent is not written; the pass is repeated"
+            )
         undoing = entry.phase == "RollingBack"
         inside = [item for item in effects if not is_external(item.subject, item.config)]
         for item in effects:
@@ -236,33 +262,62 @@ class Reconciler:
                 self.outside.begin(entry, view, item, snapshot, _finality_of(entry, undoing))
         if not inside:
             return False
-        snapshots = await snapshots_of(self.kube, entry, view) if any(item.kind == "restore" for item in inside) else {}
+        snapshots = (
+            await snapshots_of(self.kube, entry, view)
+            if any(item.kind == "restore" for item in inside)
+            else {}
+        )
         for item in inside:
             self.lens.follow_too(
-                entry.key, handlers.paths_or_none(view.namespace, item.subject, handlers.config_of(item))
+                entry.key,
+                handlers.paths_or_none(view.namespace, item.subject, handlers.config_of(item)),
             )
         results = await asyncio.gather(
-            *(handlers.perform_operation(self.lens, view, item, snapshots.get(item.subject)) for item in inside),
+            *(
+                handlers.perform_operation(self.lens, view, item, snapshots.get(item.subject))
+                for item in inside
+            ),
             return_exceptions=True,
         )
         for operation, result in zip(inside, results, strict=True):
             if isinstance(result, Progress):
                 before = entry.operations.get(operation.id)
                 overwritten = before.overwritten if before is not None else 0
-                entry.operations[operation.id] = OperationState(result, time.monotonic(), overwritten=overwritten)
-            elif isinstance(result, LeaseLost | Conflict) or not isinstance(result, Permanent | Retryable):
-                entry.operations.pop(operation.id, None)  # nobody knows: the next pass looks before it tries again
+                entry.operations[operation.id] = OperationState(
+                    result, time.monotonic(), overwritten=overwritten
+                )
+            elif isinstance(result, LeaseLost | Conflict) or not isinstance(
+                result, Permanent | Retryable
+            ):
+                # Nobody knows: the next pass looks before it tries again.
+                entry.operations.pop(operation.id, None)
             elif undoing and not is_final(entry, result):
-                refusals = entry.operations[operation.id].refusals if operation.id in entry.operations else 0
-                known = entry.operations[operation.id] = OperationState(Progress("Unknown"), refusals=refusals)
+                refusals = (
+                    entry.operations[operation.id].refusals
+                    if operation.id in entry.operations
+                    else 0
+                )
+                known = entry.operations[operation.id] = OperationState(
+                    Progress("Unknown"), refusals=refusals
+                )
                 known.refused(str(result))
             elif isinstance(result, Permanent):
-                entry.operations[operation.id] = OperationState(Progress("Failed", str(result)), time.monotonic())
+                entry.operations[operation.id] = OperationState(
+                    Progress("Failed", str(result)), time.monotonic()
+                )
             else:
                 entry.operations.pop(operation.id, None)
         for result in results:
-            tried_again = undoing and isinstance(result, Retryable) and not isinstance(result, LeaseLost | Conflict)
-            if isinstance(result, BaseException) and not isinstance(result, Permanent) and not tried_again:
+            tried_again = (
+                undoing
+                and isinstance(result, Retryable)
+                and not isinstance(result, LeaseLost | Conflict)
+            )
+            if (
+                isinstance(result, BaseException)
+                and not isinstance(result, Permanent)
+                and not tried_again
+            ):
                 raise result
         return True
 
@@ -270,7 +325,8 @@ class Reconciler:
         try:
             await self.kube.create(api_path("v1", "secrets", copy["metadata"]["namespace"]), copy)
         except Conflict:
-            return  # its name holds the hash of its content and our UID; whoever restores it compares both
+            # Its name holds the hash of its content and our UID; whoever restores it compares both.
+            return
 
     async def _add_finalizer(self, entry: TrackedRelease, view: View) -> None:
         meta = entry.obj["metadata"]
@@ -281,7 +337,9 @@ class Reconciler:
             }
         }
         entry.record_write(
-            await self.kube.patch_for_metadata(api_path(API_VERSION, "releases", *entry.key), body, "merge")
+            await self.kube.patch_for_metadata(
+                api_path(API_VERSION, "releases", *entry.key), body, "merge"
+            )
         )
 
     async def _remove_finalizer(self, entry: TrackedRelease) -> None:
@@ -292,22 +350,32 @@ class Reconciler:
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
             entry.record_write(
-                await self.kube.patch_for_metadata(api_path(API_VERSION, "releases", *entry.key), body, "merge")
+                await self.kube.patch_for_metadata(
+                    api_path(API_VERSION, "releases", *entry.key), body, "merge"
+                )
             )
         except NotFound:
             self.forget(entry)
 
     async def _prune_revisions(self, entry: TrackedRelease) -> None:
-        """When a run begins, in one request, revisions go that nothing in the status needs any more."""
+        """When a run begins, in one request, revisions go that nothing in the status needs any
+        more."""
         status = entry.persisted
         names = [(status.get(name) or {}).get("snapshot") for name in ("lastGood", "live")]
         names += [(status.get("run") or {}).get("revision")]
-        names += [row.get("revision") for row in (*status.get("followUps", ()), *status.get("history", ()))]
+        names += [
+            row.get("revision")
+            for row in (*status.get("followUps", ()), *status.get("history", ()))
+        ]
         runs = {int(past["id"]) for past in status.get("history", ())}
         try:
-            await revisions.prune_revisions(self.kube, entry.view(), {name for name in names if name}, runs)
+            await revisions.prune_revisions(
+                self.kube, entry.view(), {name for name in names if name}, runs
+            )
         except (Retryable, Permanent) as error:
-            log.info("%s/%s: old revisions stay for now: %s", *entry.key, error, extra=about(*entry.key))
+            log.info(
+                "%s/%s: old revisions stay for now: %s", *entry.key, error, extra=about(*entry.key)
+            )
 
     async def _requeue_later(self, entry: TrackedRelease, decision: Decision | None) -> None:
         """Nothing more to do now: write what has waited long enough, and say when to look again."""
@@ -318,12 +386,15 @@ class Reconciler:
             and decision is not None
         ):
             await self._write_status(entry, entry.view(), decision)
-            self.queue.add(entry.key)  # what had to wait for the write (taking the finalizer away) can be done now
+            # What had to wait for the write (taking the finalizer away) can be done now.
+            self.queue.add(entry.key)
         if decision is None:
             return
         delays = [seconds_until(decision.requeue_at)] if decision.requeue_at is not None else []
         delays += (
-            [entry.flush_at - time.monotonic()] if entry.flush_at is not None and entry.has_unwritten_status else []
+            [entry.flush_at - time.monotonic()]
+            if entry.flush_at is not None and entry.has_unwritten_status
+            else []
         )
         again = seconds_until_look(entry)
         delays += [again] if again is not None else []
@@ -336,7 +407,8 @@ class Reconciler:
 
 
 def _finality_of(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], bool]:
-    """Whether a refusal outside the cluster ends an operation: not on the way back, as long as there is one."""
+    """Whether a refusal outside the cluster ends an operation: not on the way back, as long as
+    there is one."""
 
     def final(error: Exception) -> bool:
         return isinstance(error, Permanent) and (not undoing or is_final(entry, error))

@@ -1,7 +1,8 @@
 """What is done with a Release whose passes fail again and again, or whose status cannot be read.
 
-a pass has failed `MAX_FAILED_PASSES` times   its conditions say why, people can end its run, and a deletion lets go of it
-the status cannot be read         its conditions say so; nothing is decided on it, and nothing of it is overwritten
+a pass has failed `MAX_FAILED_PASSES` times   its conditions say why, people can end its run, and a
+deletion lets go of it the status cannot be read         its conditions say so; nothing is decided
+on it, and nothing of it is overwritten
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import TrackedRelease
 
 MAX_FAILED_PASSES = 5
-"""Passes that may fail before anybody is told: most of what fails once has passed a moment later."""
+"""Passes that may fail before anybody is told: most of what fails once has passed a moment
+later."""
 
 log = logging.getLogger("gatewright.rescue")
 
@@ -35,7 +37,8 @@ class Rescue:
         self._outbox = outbox
 
     async def stuck(self, entry: TrackedRelease, view: View, why: str) -> None:
-        """Say why nothing goes on, if that is not said yet, and do what people ask. Raises Retryable, Permanent."""
+        """Say why nothing goes on, if that is not said yet, and do what people ask. Raises
+        Retryable, Permanent."""
         decision = rescue.decide_stuck(view, why[:900], clock.now())
         entry.take_decided(decision.status)
         if entry.has_unwritten_status and not view.deleting:
@@ -45,7 +48,8 @@ class Rescue:
             ]
             try:
                 entry.record_write(
-                    await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "json"), entry.working
+                    await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "json"),
+                    entry.working,
                 )
             finally:
                 entry.working = entry.persisted
@@ -56,26 +60,39 @@ class Rescue:
             await self._remove_finalizer(entry)
 
     async def unreadable(self, entry: TrackedRelease, view: View) -> None:
-        """Unknown means stop: what a status says that cannot be read is neither followed nor overwritten."""
+        """Unknown means stop: what a status says that cannot be read is neither followed nor
+        overwritten."""
         if view.deleting:
             await self._remove_finalizer(entry)
             return
-        message = "its status cannot be read by this operator; nothing is done until somebody mends it or a newer operator runs"
+        message = (
+            "its status cannot be read by this operator; nothing is done until somebody "
+            "mends it or a newer operator runs"
+        )
         old = entry.persisted.get("conditions")
         known = old if isinstance(old, list) else []
         if any(isinstance(item, dict) and item.get("message") == message for item in known):
             return
         log.error("%s/%s: %s", *entry.key, message, extra=about(*entry.key))
         now = format_time(clock.now())[:19] + "Z"
-        row: dict[str, Any] = {"reason": "StatusUnreadable", "message": message, "lastTransitionTime": now}
+        row: dict[str, Any] = {
+            "reason": "StatusUnreadable",
+            "message": message,
+            "lastTransitionTime": now,
+        }
         row["observedGeneration"] = view.generation
-        said = [{"type": "Ready", "status": "False", **row}, {"type": "Stalled", "status": "True", **row}]
+        said = [
+            {"type": "Ready", "status": "False", **row},
+            {"type": "Stalled", "status": "True", **row},
+        ]
         body = {
             "metadata": {"resourceVersion": entry.basis},
             "status": {"conditions": said, "state": "Stalled", "message": message},
         }
         status = {**entry.persisted, **body["status"]}  # type: ignore[dict-item]  # a part of the body is a status
-        entry.record_write(await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "merge"), status)
+        entry.record_write(
+            await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "merge"), status
+        )
         entry.working = entry.persisted
 
     async def _remove_finalizer(self, entry: TrackedRelease) -> None:

@@ -1,13 +1,13 @@
 """Measuring: one timer for all gates, answers in memory, a pass only when a verdict changes.
 
-Equal measurements (namespace, provider, configuration, and the Connection that they go through: the very object that a
-run has pinned, else the one that its name or its absence stands for now) are asked once for all Releases: a gate that is
-due takes the newest answer if that was asked after its window was opened and is not older than half its interval.
-A check that an edit has changed (what is asked, of whom, or when it fails) begins with a new window: answers to another
-question say nothing of this one.
-A gate never waits for another: each question has a task of its own, bounded by the Connection's time-out, and a few at a
-time for each Connection and each namespace. A namespace that asks more than its share is asked for it less often
-(`runtime.budget`).
+Equal measurements (namespace, provider, configuration, and the Connection that they go through: the
+very object that a run has pinned, else the one that its name or its absence stands for now) are
+asked once for all Releases: a gate that is due takes the newest answer if that was asked after its
+window was opened and is not older than half its interval. A check that an edit has changed (what is
+asked, of whom, or when it fails) begins with a new window: answers to another question say nothing
+of this one. A gate never waits for another: each question has a task of its own, bounded by the
+Connection's time-out, and a few at a time for each Connection and each namespace. A namespace that
+asks more than its share is asked for it less often (`runtime.budget`).
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ MAX_PER_CONNECTION = 8
 MAX_PER_NAMESPACE = 32
 """Measurements at a time of one namespace."""
 TIDY_INTERVAL_S = 300.0
-"""Seconds between two looks for namespaces that measure no more, and between two words about a namespace that asks too much."""
+"""Seconds between two looks for namespaces that measure no more, and between two words about a
+namespace that asks too much."""
 MEASURE_GRACE_S = 2.0
 REPEAT_MESSAGE_S = 60.0
-"""Seconds before other words for the same hold are told once more: an error that alternates is no write a sample."""
+"""Seconds before other words for the same hold are told once more: an error that alternates is no
+write a sample."""
 
 log = logging.getLogger("gatewright.sampler")
 
@@ -112,9 +114,9 @@ class Sampler:
         fastest: float = MIN_INTERVAL_S,
         rate: float = MEASUREMENTS_PER_S,
     ) -> None:
-        """`pins`: the Connections that the run of a Release has pinned; known before its checks are watched.
-        `fastest`: seconds that lie between two measurements of a check at least; `rate`: measurements of one namespace a
-        second."""
+        """`pins`: the Connections that the run of a Release has pinned; known before its checks are
+        watched. `fastest`: seconds that lie between two measurements of a check at least; `rate`:
+        measurements of one namespace a second."""
         self._budget = MeasurementBudget(rate)
         self._links = links
         self._fastest = fastest
@@ -126,15 +128,19 @@ class Sampler:
         self._open_tracks = 0
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._slots: WeakValueDictionary[tuple[str, str, str | None], asyncio.Semaphore] = WeakValueDictionary()
+        self._slots: WeakValueDictionary[tuple[str, str, str | None], asyncio.Semaphore] = (
+            WeakValueDictionary()
+        )
         """While somebody measures: names of Connections may be made up."""
         self._shares = NamespaceLimits(MAX_PER_NAMESPACE)
         self._tidy = 0.0
 
     def watch(self, key: Key, measures: Iterable[Measure], rebuild: bool = False) -> None:
-        """Measure exactly these for a Release from now on; new ones at once, those that are gone no more.
+        """Measure exactly these for a Release from now on; new ones at once, those that are gone no
+        more.
 
-        `rebuild`: the run was under way before this process; rows of breaches are read from the provider's memory.
+        `rebuild`: the run was under way before this process; rows of breaches are read from the
+        provider's memory.
         """
         wanted = {measure.path: self._bound_interval(measure) for measure in measures}
         tracks = self._tracks.setdefault(key, {}) if wanted else self._tracks.get(key, {})
@@ -162,7 +168,10 @@ class Sampler:
     def verdicts(self, key: Key) -> dict[str, Verdict]:
         """What the samples of a Release's gates mean now."""
         now = time.monotonic()
-        return {path: verdict(track.window, now, _rule_of(track)) for path, track in self._tracks.get(key, {}).items()}
+        return {
+            path: verdict(track.window, now, _rule_of(track))
+            for path, track in self._tracks.get(key, {}).items()
+        }
 
     def answered(self, key: Key) -> float:
         """When the newest answer for a Release arrived (monotonic)."""
@@ -175,7 +184,9 @@ class Sampler:
         """Stop measuring."""
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [question.task for question in self._questions.values() if question.task is not None]
+        tasks = [
+            question.task for question in self._questions.values() if question.task is not None
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -186,7 +197,14 @@ class Sampler:
 
     def _open_track(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
         now = time.monotonic()
-        track = _Track(key, measure, Window(opened=now), self._question_for(key[0], measure, pinned), rebuild, now)
+        track = _Track(
+            key,
+            measure,
+            Window(opened=now),
+            self._question_for(key[0], measure, pinned),
+            rebuild,
+            now,
+        )
         self._open_tracks += 1
         track.question.intervals[measure.rule.interval] += 1
         self._count_on(track.question)
@@ -204,7 +222,8 @@ class Sampler:
     def _question_for(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
         name = _connection_name(measure)
         asked = [measure.provider, _without_connection(measure), _connection_identity(pinned, name)]
-        found = namespace, fingerprint(asked)  # never in the hash: answers stay in the namespace that asked
+        # Never in the hash: answers stay in the namespace that asked.
+        found = namespace, fingerprint(asked)
         if found not in self._questions:
             gate = GATES[measure.provider]
             self._questions[found] = _Question(found, namespace, gate, measure.config, name, pinned)
@@ -231,7 +250,8 @@ class Sampler:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if len(self._heap) > 2 * self._open_tracks + 64:  # most of it stands for checks that are watched no more
+        # Most of it stands for checks that are watched no more.
+        if len(self._heap) > 2 * self._open_tracks + 64:
             self._heap = [item for item in self._heap if item[2].due == item[0]]
             heapq.heapify(self._heap)
         while self._heap and self._heap[0][2].due != self._heap[0][0]:
@@ -250,7 +270,10 @@ class Sampler:
 
     def _ask_question(self, track: _Track, now: float) -> None:
         question = track.question
-        fresh = question.asked >= track.window.opened and now - question.asked < _rule_of(track).interval / 2
+        fresh = (
+            question.asked >= track.window.opened
+            and now - question.asked < _rule_of(track).interval / 2
+        )
         newer = track.window.last is None or question.asked > track.window.last.at
         if fresh and newer and question.result is not None:
             self._record_answer(track, question.asked, question.result)
@@ -309,10 +332,15 @@ class Sampler:
             self._budget.rest(now)
             for name, factor in self._budget.over():
                 log.warning(
-                    "namespace %s asks for %.3g times as many measurements as it may (%g a second); each of its checks is "
-                    "measured that much less often. Longer intervals help, or --measurements-per-second",
-                    name, factor, self._budget.rate, extra=about(name),
-                )  # fmt: skip
+                    "namespace %s asks for %.3g times as many measurements as it may (%g a "
+                    "second); each of its checks is "
+                    "measured that much less often. Longer intervals help, or "
+                    "--measurements-per-second",
+                    name,
+                    factor,
+                    self._budget.rate,
+                    extra=about(name),
+                )
             metrics.stretched_namespaces.set(len(self._budget.over()))
         return self._budget.turn(namespace, now)
 
@@ -331,7 +359,9 @@ class Sampler:
                     if track.rebuild:
                         await self._rebuild_window(track, question.gate, config, link)
                 # hidden here, for every provider, and before anything is cut
-                result: Answer | Exception = hide_in_answer(await question.gate.measure(config, link), link)
+                result: Answer | Exception = hide_in_answer(
+                    await question.gate.measure(config, link), link
+                )
         except (Retryable, Permanent) as error:
             result = hide_in_error(error, link) if link is not None else error
         except TimeoutError:
@@ -339,20 +369,29 @@ class Sampler:
         except ValidationError as error:
             result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
         except Exception as error:
-            log.exception("a provider raised what it may not raise", extra=about(question.namespace))
+            log.exception(
+                "a provider raised what it may not raise", extra=about(question.namespace)
+            )
             result = Retryable(f"the provider failed: {type(error).__name__}")
         if link is not None:
-            self._links.used(question.namespace, link.name, result if isinstance(result, Exception) else None)
+            self._links.used(
+                question.namespace, link.name, result if isinstance(result, Exception) else None
+            )
         return result
 
-    async def _rebuild_window(self, track: _Track, gate: Gate, config: Any, link: OpenConnection) -> None:
+    async def _rebuild_window(
+        self, track: _Track, gate: Gate, config: Any, link: OpenConnection
+    ) -> None:
         """After a restart: the row of breaches from the provider's own memory."""
         track.rebuild = False
         rule = track.measure.rule
         if rule.lasting is None or track.measure.breaching_since is None:
             return
         wall, mono = time.time(), time.monotonic()
-        start = max(parse_time(track.measure.breaching_since).timestamp(), wall - rule.lasting - rule.interval)
+        start = max(
+            parse_time(track.measure.breaching_since).timestamp(),
+            wall - rule.lasting - rule.interval,
+        )
         try:
             found = await gate.history(config, link, start, wall, rule.interval)
         except (Retryable, Permanent):
@@ -364,7 +403,9 @@ class Sampler:
     def _record_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
         rule = _rule_of(track)
         track.answered = time.monotonic()
-        sample = mark_late(track.window, _sample_from(track.measure.check, asked, result), track.answered, rule)
+        sample = mark_late(
+            track.window, _sample_from(track.measure.check, asked, result), track.answered, rule
+        )
         metrics.measurements.labels(track.measure.provider, sample.kind).inc()
         track.window = fold(track.window, sample, rule)
         track.stretch = self._budget.stretch(track.key[0])

@@ -1,4 +1,5 @@
-"""What the operator itself is told: flags of `gatewright run`, each also an environment variable."""
+"""What the operator itself is told: flags of `gatewright run`, each also an environment
+variable."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 METRICS_PORT = 8080
 HEALTH_PORT = 8081
 MIN_INTERVAL_S = 1.0
-"""Seconds between two measurements of one check, whatever its spec says: the schema asks for no less."""
+"""Seconds between two measurements of one check, whatever its spec says: the schema asks for no
+less."""
 MEASUREMENTS_PER_S = 50.0
 """Measurements of one namespace a second; what is more is spread over time."""
 
@@ -25,17 +27,18 @@ class Settings:
     port: int
     """Of /metrics; 0: none."""
     allow: str
-    """Comma-separated hosts, addresses and networks that Connections may reach although the address rules refuse them;
-    `NAMESPACE=...` for those of one namespace."""
+    """Comma-separated hosts, addresses and networks that Connections may reach although the address
+    rules refuse them; `NAMESPACE=...` for those of one namespace."""
     refuse: str = ""
     """The same of what Connections may not reach."""
     trust: bool = False
     """Take Interventions at their word where the API server does not prove whose they are."""
     trust_authors: bool = False
-    """Run Releases and open Connections where the API server does not ask RBAC about their authors."""
+    """Run Releases and open Connections where the API server does not ask RBAC about their
+    authors."""
     own_namespace: str = ""
-    """The namespace of the operator's own pod, whose Releases do not run: whoever may edit there could act as the operator.
-    Empty where it runs in no pod, or is told to serve that one, too."""
+    """The namespace of the operator's own pod, whose Releases do not run: whoever may edit there
+    could act as the operator. Empty where it runs in no pod, or is told to serve that one, too."""
     fastest: float = MIN_INTERVAL_S
     """Seconds between two measurements of one check at least."""
     rate: float = MEASUREMENTS_PER_S
@@ -45,7 +48,8 @@ class Settings:
 
 
 def default_identity() -> str:
-    """The pod's name: a container that was restarted takes its own Lease up at once. Elsewhere unique to the process."""
+    """The pod's name: a container that was restarted takes its own Lease up at once. Elsewhere
+    unique to the process."""
     return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
 
 

@@ -1,4 +1,5 @@
-"""How many requests of one namespace go on at a time, of one kind, and how fast: none waits for another namespace's."""
+"""How many requests of one namespace go on at a time, of one kind, and how fast: none waits for
+another namespace's."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ class NamespaceLimits:
 
     def _forget_idle(self) -> None:
         """Namespaces come and go; those that hold nothing now begin anew."""
-        held = {name: one for name, one in self._found.items() if one.locked() or one._value < self._each}
+        held = {
+            name: one
+            for name, one in self._found.items()
+            if one.locked() or one._value < self._each
+        }
         self._found = held
         self._tidy = max(TIDY_ABOVE, 2 * len(held))
 
@@ -41,7 +46,8 @@ class NamespacePace:
         self._tidy = TIDY_ABOVE
 
     def turn(self, namespace: str, earliest: float) -> float:
-        """When it may be: at the earliest, or after the turns that the namespace has taken already."""
+        """When it may be: at the earliest, or after the turns that the namespace has taken
+        already."""
         last = self._last.get(namespace)
         when = earliest if last is None else max(earliest, last + self._seconds)
         if len(self._last) >= self._tidy:

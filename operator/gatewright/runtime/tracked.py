@@ -1,4 +1,5 @@
-"""What this process remembers of a Release between two passes; all of it can be lost at any moment."""
+"""What this process remembers of a Release between two passes; all of it can be lost at any
+moment."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_sp
 Key = tuple[str, str]
 KEPT_METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
 
-REPLICA_COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
+REPLICA_COUNTS = (
+    "replicas",
+    "updatedReplicas",
+    "readyReplicas",
+    "availableReplicas",
+    "unavailableReplicas",
+)
 
 
 class LeftState(NamedTuple):
@@ -43,7 +50,8 @@ def left_state_of(name: str, data: Mapping[str, Any]) -> LeftState:
 
 
 REFUSED_RETRY_DELAYS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds after which an operation of a rollback is begun once more when it was refused; the last one repeats."""
+"""Seconds after which an operation of a rollback is begun once more when it was refused; the last
+one repeats."""
 
 
 def refusal_delay(refusals: int) -> float:
@@ -84,9 +92,11 @@ class OperationState:
     """It is being begun."""
 
     def refused(self, message: str) -> None:
-        """An operation of a rollback was refused: it is begun again after a while, a little later each time."""
+        """An operation of a rollback was refused: it is begun again after a while, a little later
+        each time."""
         self.refusals += 1
-        # The first refusal is tried again at once, before anybody is told: it may be gone in a moment.
+        # The first refusal is tried again at once, before anybody is told: it may be gone in a
+        # moment.
         self.progress = Progress("Refused", message) if self.refusals > 1 else Progress("Unknown")
         self.looked = time.monotonic()
         self.retry_at = self.looked + refusal_delay(self.refusals)
@@ -100,7 +110,8 @@ class OperationState:
 
 @dataclass(slots=True, eq=False)
 class HoldingWatch:
-    """Looks at something outside the cluster that a run has changed, again and again: no watch tells of it."""
+    """Looks at something outside the cluster that a run has changed, again and again: no watch
+    tells of it."""
 
     signature: str
     standing: Standing
@@ -144,13 +155,15 @@ class TrackedRelease:
     promoted: tuple[str, Mapping[str, Any]] | None = None
     """The name of the last promotion's ControllerRevision, and its snapshots."""
     prints: dict[str, Any] = field(default_factory=dict)
-    """What was known of each object that is held when it was compared: its news matter only if that changes."""
+    """What was known of each object that is held when it was compared: its news matter only if that
+    changes."""
     lookers: dict[str, HoldingWatch] = field(default_factory=dict)
     """By subject outside the cluster."""
     glances: dict[str, Inspection] = field(default_factory=dict)
     """By subject outside the cluster: looks before a run, a first change, a promotion."""
     leaving: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
-    """By subject outside the cluster: requests of operations that are not wanted any more, and have not ended yet."""
+    """By subject outside the cluster: requests of operations that are not wanted any more, and have
+    not ended yet."""
     turn: int = 0
     """Number of the pass under way."""
     kept: dict[str, PinnedSpec | None] = field(default_factory=dict)
@@ -159,9 +172,11 @@ class TrackedRelease:
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, until the status says so."""
     claims: frozenset[str] | None = frozenset()
-    """API paths of the targets of the run under way; None while they are not known (after a restart)."""
+    """API paths of the targets of the run under way; None while they are not known (after a
+    restart)."""
     resumed: bool = False
-    """The run was under way when this process took over: its windows are rebuilt where a provider remembers."""
+    """The run was under way when this process took over: its windows are rebuilt where a provider
+    remembers."""
     unwatched: float = 0.0
     flush_at: float | None = None
     """When a status that may wait has to be written."""
@@ -171,14 +186,16 @@ class TrackedRelease:
     restless: int = 0
     """Passes in a row after which the next one had to go on at once."""
     tried: tuple[str, ...] = ()
-    """UIDs of what people had asked when the last pass began: only that is answered where passes fail."""
+    """UIDs of what people had asked when the last pass began: only that is answered where passes
+    fail."""
     terminating: bool = False
     """Its namespace is being deleted: nothing can be made there any more."""
     blocked: str = ""
     """The Release that has one of its targets."""
     tampered: bool = False
     basis: str = ""
-    """The resourceVersion that the current decision is made on; every write names it as its precondition."""
+    """The resourceVersion that the current decision is made on; every write names it as its
+    precondition."""
     listed: bool = False
     """It was there when this process took over: its spec is read without waiting for a turn."""
     put_off: float | None = None
@@ -227,10 +244,14 @@ class TrackedRelease:
     @property
     def is_waiting(self) -> bool:
         """Whether an operation is under way, so that news of an object may matter."""
-        return any(known.progress.state not in ("Succeeded", "Failed") for known in self.operations.values())
+        return any(
+            known.progress.state not in ("Succeeded", "Failed")
+            for known in self.operations.values()
+        )
 
     def is_concerned_by(self, path: str, kind: str, obj: Mapping[str, Any]) -> bool:
-        """Whether news of an object may matter: an operation is under way, or what is held has changed."""
+        """Whether news of an object may matter: an operation is under way, or what is held has
+        changed."""
         if self.is_waiting:
             return True
         return path in self.prints and self.prints[path] != fingerprint_parts(
@@ -238,7 +259,8 @@ class TrackedRelease:
         )
 
     def take_newer(self, obj: dict[str, Any]) -> bool:
-        """A newer object; False if it is not newer. A status that somebody else wrote replaces ours."""
+        """A newer object; False if it is not newer. A status that somebody else wrote replaces
+        ours."""
         if int(obj["metadata"]["resourceVersion"]) <= self.version:
             return False
         status = obj.get("status") or {}
@@ -261,12 +283,15 @@ class TrackedRelease:
             self._keep_object(metadata, self.persisted)
 
     def _keep_object(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
-        """What passes need of an object: there may be thousands, and whoever writes one may have put anything there."""
+        """What passes need of an object: there may be thousands, and whoever writes one may have
+        put anything there."""
         meta = {name: metadata[name] for name in KEPT_METADATA if name in metadata}
         finalizers = metadata.get("finalizers") or []
         self.many_finalizers = len(finalizers) > MAX_FINALIZERS
         if finalizers:
-            meta["finalizers"] = [item for item in finalizers if not self.many_finalizers or item == FINALIZER]
+            meta["finalizers"] = [
+                item for item in finalizers if not self.many_finalizers or item == FINALIZER
+            ]
         self.obj = {"metadata": meta, "status": status}
 
     @property
@@ -275,7 +300,8 @@ class TrackedRelease:
         return self._spec.problems is None
 
     def parsed(self) -> tuple[int, ReleaseSpec | None, tuple[str, ...]]:
-        """Its generation, spec and problems; checked once a generation, and the model is kept while it is used."""
+        """Its generation, spec and problems; checked once a generation, and the model is kept while
+        it is used."""
         generation = self._spec.generation
         if self._parsed is None or self._parsed[0] != generation:
             self._parsed = (generation, *self._spec.read())
@@ -292,13 +318,19 @@ class TrackedRelease:
         return view_of(self.obj, spec, problems, self._read[1])
 
     def rest(self) -> None:
-        """After a pass: a Release at rest keeps no models, which take ten times the memory of what they were read from."""
+        """After a pass: a Release at rest keeps no models, which take ten times the memory of what
+        they were read from."""
         run = self.working.get("run") or {}
-        if not self.has_unwritten_status and (not run or run.get("outcome")) and self.working.get("state") != "Waiting":
+        if (
+            not self.has_unwritten_status
+            and (not run or run.get("outcome"))
+            and self.working.get("state") != "Waiting"
+        ):
             self._parsed = self._read = None
 
     def pace(self) -> float:
-        """Seconds before the next pass that only time asks for: a Release that stands still is looked at once a second."""
+        """Seconds before the next pass that only time asks for: a Release that stands still is
+        looked at once a second."""
         changed = self._paced != (self.basis, self.flush_at)
         self._paced = (self.basis, self.flush_at)
         return 0.001 if changed else 1.0
@@ -313,7 +345,8 @@ class TrackedRelease:
         return True
 
     def begins(self, data: Mapping[str, Any]) -> None:
-        """A run begins with what its revision keeps; the body shares the spec that was parsed, where it is the same."""
+        """A run begins with what its revision keeps; the body shares the spec that was parsed,
+        where it is the same."""
         self.body, self.snapshots = unpin_spec(data["body"]), data["snapshots"]
         self.connections = data.get("connections", {})
         spec = self._parsed[1] if self._parsed is not None else None
@@ -359,8 +392,8 @@ class TrackedReleases(MutableMapping[Key, TrackedRelease]):
 
 
 def fingerprint_parts(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
-    """What of a workload matters to whoever holds it: what it is to be, whether all its pods are that, and within a run how
-    many of them serve."""
+    """What of a workload matters to whoever holds it: what it is to be, whether all its pods are
+    that, and within a run how many of them serve."""
     if obj is None:
         return None
     meta, status = obj["metadata"], obj.get("status", {})
@@ -371,7 +404,8 @@ def fingerprint_parts(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
 
 
 def _status_of(obj: Mapping[str, Any]) -> dict[str, Any]:
-    """A status; of one that the operator cannot have written only what says so, and that cannot be read."""
+    """A status; of one that the operator cannot have written only what says so, and that cannot be
+    read."""
     status = obj.get("status") or {}
     try:
         used = len(orjson.dumps(status))

@@ -3,7 +3,8 @@
     used:  + what its passes cost,  - PART of each second that goes by
     in debt: used > BURST_S
 
-All passes share one thread. A namespace in debt waits for those that are not; it has never more than `MOST_DEBT_S` to wait off.
+All passes share one thread. A namespace in debt waits for those that are not; it has never more
+than `MOST_DEBT_S` to wait off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ BURST_S = 0.5
 MOST_DEBT_S = 1.0
 """Seconds of CPU that it is held to have used beyond that at most: nobody waits for ever."""
 AT_ONCE_S = 0.05
-"""Seconds of CPU that the next steps of its passes may take together: others wait for all that are begun."""
+"""Seconds of CPU that the next steps of its passes may take together: others wait for all that are
+begun."""
 FADING = 0.98
 """What is left of the largest step with each further one."""
 REMEMBERED_S = 600.0
@@ -75,5 +77,7 @@ class Usage:
         return max(1.0, AT_ONCE_S // account.step)
 
     def _forget(self, now: float) -> None:
-        self.accounts = {share: one for share, one in self.accounts.items() if now - one.at < REMEMBERED_S}
+        self.accounts = {
+            share: one for share, one in self.accounts.items() if now - one.at < REMEMBERED_S
+        }
         self._tidy = max(MANY, 2 * len(self.accounts))

@@ -1,7 +1,8 @@
 """The stand-in without a cluster: the same programs as plain processes on 127.0.0.1.
 
-For tests of the parts themselves, and for work on them. PostgreSQL refuses to run as root: as root, the server alone
-runs as the user `postgres`, and the rest as we do, under the interpreter that runs the tests.
+For tests of the parts themselves, and for work on them. PostgreSQL refuses to run as root: as root,
+the server alone runs as the user `postgres`, and the rest as we do, under the interpreter that runs
+the tests.
 """
 
 from __future__ import annotations
@@ -42,10 +43,20 @@ def missing() -> str | None:
     return None if shutil.which("prometheus") else "the Debian package prometheus is not installed"
 
 
-def call(url: str, method: str = "GET", body: Any = None, workspace: str = "acme") -> tuple[int, Any]:
+def call(
+    url: str, method: str = "GET", body: Any = None, workspace: str = "acme"
+) -> tuple[int, Any]:
     """One request; the answer's status and its JSON (or text)."""
-    data = body.encode() if isinstance(body, str) else None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method, headers={"X-Workspace": workspace})
+    data = (
+        body.encode()
+        if isinstance(body, str)
+        else None
+        if body is None
+        else json.dumps(body).encode()
+    )
+    request = urllib.request.Request(
+        url, data=data, method=method, headers={"X-Workspace": workspace}
+    )
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
             status, text = response.status, response.read().decode()
@@ -75,7 +86,9 @@ class Host:
     _pristine: str = field(default="", repr=False)
     passwords: dict[str, str] = field(
         repr=False,  # a failing test prints its fixtures
-        default_factory=lambda: {role: secrets.token_urlsafe(18) for role in ("postgres", "owner", "app", "monitor")},
+        default_factory=lambda: {
+            role: secrets.token_urlsafe(18) for role in ("postgres", "owner", "app", "monitor")
+        },
     )
 
     def __post_init__(self) -> None:
@@ -88,12 +101,19 @@ class Host:
         self.database_port = free_port()
         self.token = secrets.token_urlsafe(18)
 
-    # -- processes ------------------------------------------------------------------------------------------------
+    # -- processes
+    # ------------------------------------------------------------------------------------------------
     def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(APP), "PYTHON": sys.executable}
-        return own | {"PYTHONDONTWRITEBYTECODE": "1", "HOST": "127.0.0.1", "HOME": str(self.directory)} | dict(extra)
+        return (
+            own
+            | {"PYTHONDONTWRITEBYTECODE": "1", "HOST": "127.0.0.1", "HOME": str(self.directory)}
+            | dict(extra)
+        )
 
-    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: list[str], env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         with (self.directory / "logs" / name).open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -109,7 +129,9 @@ class Host:
     def log(self, name: str) -> str:
         return (self.directory / "logs" / name).read_text()
 
-    def answering(self, name: str, url: str, process: subprocess.Popen[bytes], seconds: float = 20) -> str:
+    def answering(
+        self, name: str, url: str, process: subprocess.Popen[bytes], seconds: float = 20
+    ) -> str:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if process.poll() is not None:
@@ -136,12 +158,18 @@ class Host:
             self.end(process)
         shutil.rmtree(self.directory)
 
-    # -- parts -----------------------------------------------------------------------------------------------------
+    # -- parts
+    # -----------------------------------------------------------------------------------------------------
     def url(self, role: str) -> str:
-        return f"postgresql://foco_{role}:{self.passwords[role]}@127.0.0.1:{self.database_port}/foco"
+        return (
+            f"postgresql://foco_{role}:{self.passwords[role]}@127.0.0.1:{self.database_port}/foco"
+        )
 
     def start_postgres(self, seconds: float = 60) -> None:
-        env = {f"FOCO_{role.upper()}_PASSWORD": self.passwords[role] for role in ("owner", "app", "monitor")} | {
+        env = {
+            f"FOCO_{role.upper()}_PASSWORD": self.passwords[role]
+            for role in ("owner", "app", "monitor")
+        } | {
             "POSTGRES_PASSWORD": self.passwords["postgres"],
             "PGDATA": str(self.directory / "server/data"),
             "SOCKETS": str(self.directory / "server"),
@@ -185,7 +213,14 @@ class Host:
             return
         assert self.orchestrate("migrate", "2.3.1").code == 0
         self.sql((APP / "sql/seed.sql").read_text().replace("\\set ON_ERROR_STOP on", ""))
-        dump = ["pg_dump", "--schema=foco", "--inserts", "--rows-per-insert=100", "--no-owner", self.url("owner")]
+        dump = [
+            "pg_dump",
+            "--schema=foco",
+            "--inserts",
+            "--rows-per-insert=100",
+            "--no-owner",
+            self.url("owner"),
+        ]
         text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
         self._pristine = "\n".join(line for line in text.splitlines() if not line.startswith("\\"))
 
@@ -205,9 +240,15 @@ class Host:
         return Service(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", process)
 
     def start_prometheus(self, config: Mapping[str, Any], services: list[Service]) -> str:
-        """Prometheus with the manifest's configuration, but for how it finds the service; its URL."""
-        targets = {"static_configs": [{"targets": [s.url.removeprefix("http://") for s in services]}]}
-        scrape = [{k: v for k, v in c.items() if k != "dns_sd_configs"} | targets for c in config["scrape_configs"]]
+        """Prometheus with the manifest's configuration, but for how it finds the service; its
+        URL."""
+        targets = {
+            "static_configs": [{"targets": [s.url.removeprefix("http://") for s in services]}]
+        }
+        scrape = [
+            {k: v for k, v in c.items() if k != "dns_sd_configs"} | targets
+            for c in config["scrape_configs"]
+        ]
         file = self.directory / "prometheus.yml"
         file.write_text(json.dumps({**config, "scrape_configs": scrape}))  # JSON is YAML
         port = free_port()
@@ -226,7 +267,8 @@ class Host:
         env = {"BASE_URL": service.url, "RATE": str(rate)}
         return self.start("loadgen", [sys.executable, "-m", "focomx.loadgen"], env)
 
-    # -- Jobs ------------------------------------------------------------------------------------------------------
+    # -- Jobs
+    # ------------------------------------------------------------------------------------------------------
     def job(self, command: list[str], env: Mapping[str, str]) -> Ran:
         message = self.directory / f"termination-{secrets.token_hex(4)}"
         done = subprocess.run(

@@ -1,8 +1,9 @@
 """Puts the stand-in on a cluster, and asks and disturbs it there.
 
-Everything goes through `kubectl`, and to pods and Services through the API server's proxy, so it is the same on kind
-and on the native cluster and needs no route to pod addresses. Passwords are made here, at random, once a
-namespace; they go to the API server through kubectl's standard input and are printed nowhere.
+Everything goes through `kubectl`, and to pods and Services through the API server's proxy, so it is
+the same on kind and on the native cluster and needs no route to pod addresses. Passwords are made
+here, at random, once a namespace; they go to the API server through kubectl's standard input and
+are printed nowhere.
 """
 
 from __future__ import annotations
@@ -58,30 +59,40 @@ def packages() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-# -- images ----------------------------------------------------------------------------------------------------
+# -- images
+# ----------------------------------------------------------------------------------------------------
 def images(cluster: Cluster, versions: Sequence[str] = VERSIONS) -> None:
     """Build and load `foco:<version>`; all share their layers, so only the first takes time."""
     base = cluster.base_image(packages())
     for version in versions:
         cluster.build_image(
-            f"foco:{version}", HERE / "Dockerfile", HERE / "app", base=base, build_args={"APP_VERSION": version}
+            f"foco:{version}",
+            HERE / "Dockerfile",
+            HERE / "app",
+            base=base,
+            build_args={"APP_VERSION": version},
         )
 
 
-# -- installing ------------------------------------------------------------------------------------------------
+# -- installing
+# ------------------------------------------------------------------------------------------------
 def install(cluster: Cluster, namespace: str = "production", timeout: str = "180s") -> None:
-    """Apply everything and wait until it serves. Applying again puts `web` back to 2.3.1; passwords stay."""
+    """Apply everything and wait until it serves. Applying again puts `web` back to 2.3.1; passwords
+    stay."""
     apply(cluster, _manifest("namespace.yaml", namespace))
     # Secrets first: pods that wait for one are tried again only after a while.
     apply(cluster, *_secrets(cluster, namespace))
     for name in ("postgres.yaml", "backups.yaml", "web.yaml", "prometheus.yaml", "loadgen.yaml"):
         apply(cluster, *_manifests(name, namespace))
     for workload in WORKLOADS:
-        cluster.kubectl("rollout", "status", workload, "--namespace", namespace, "--timeout", timeout)
+        cluster.kubectl(
+            "rollout", "status", workload, "--namespace", namespace, "--timeout", timeout
+        )
 
 
 def apply(cluster: Cluster, *objects: dict[str, Any]) -> None:
-    """Server-side apply of these objects; they pass through standard input and show up in no argument list."""
+    """Server-side apply of these objects; they pass through standard input and show up in no
+    argument list."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=text)
 
@@ -106,7 +117,9 @@ def _secrets(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     kept = _existing(cluster, "foco-passwords", namespace)
     names = ("POSTGRES_PASSWORD", *(f"FOCO_{role.upper()}_PASSWORD" for role in ROLES))
     passwords = {name: kept.get(name) or secrets.token_urlsafe(24) for name in names}
-    token = _existing(cluster, "backup-store", namespace).get("BACKUP_STORE_TOKEN") or secrets.token_urlsafe(24)
+    token = _existing(cluster, "backup-store", namespace).get(
+        "BACKUP_STORE_TOKEN"
+    ) or secrets.token_urlsafe(24)
 
     def secret(name: str, **data: str) -> dict[str, Any]:
         metadata = {"name": name, "namespace": namespace}
@@ -126,7 +139,9 @@ def _secrets(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
 
 
 def _existing(cluster: Cluster, name: str, namespace: str) -> dict[str, str]:
-    text = cluster.kubectl("get", "secret", name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
+    text = cluster.kubectl(
+        "get", "secret", name, "--namespace", namespace, "--ignore-not-found", "--output", "json"
+    )
     data = json.loads(text).get("data", {}) if text.strip() else {}
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
@@ -135,10 +150,13 @@ def uninstall(cluster: Cluster, namespace: str = "production") -> None:
     cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
 
 
-# -- asking ----------------------------------------------------------------------------------------------------
+# -- asking
+# ----------------------------------------------------------------------------------------------------
 def get(cluster: Cluster, service: str, path: str, namespace: str = "production") -> str:
     """A GET through the API server's proxy; raises for anything but 2xx."""
-    return cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy{path}")
+    return cluster.kubectl(
+        "get", "--raw", f"/api/v1/namespaces/{namespace}/services/{service}:http/proxy{path}"
+    )
 
 
 def served_versions(cluster: Cluster, namespace: str = "production", asks: int = 8) -> set[str]:
@@ -154,7 +172,9 @@ def served_version(cluster: Cluster, namespace: str = "production", seconds: flo
         if len(versions) == 1:
             return versions.pop()
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds:.0f}s still several versions are served: {sorted(versions)}")
+            raise AssertionError(
+                f"after {seconds:.0f}s still several versions are served: {sorted(versions)}"
+            )
         time.sleep(0.5)
 
 
@@ -174,9 +194,21 @@ def promql(cluster: Cluster, query: str, namespace: str = "production") -> float
 def sql(cluster: Cluster, query: str, namespace: str = "production", role: str = "monitor") -> str:
     """Unaligned output of one query, inside of the database's pod; the password never leaves it."""
     password = f"$FOCO_{role.upper()}_PASSWORD"
-    script = f'PGPASSWORD="{password}" exec psql -h 127.0.0.1 -U foco_{role} -d foco -X -A -t -v ON_ERROR_STOP=1 -f -'
+    script = (
+        f'PGPASSWORD="{password}" exec psql -h 127.0.0.1 -U foco_{role} -d foco -X -A -t -v '
+        "ON_ERROR_STOP=1 -f -"
+    )
     return cluster.kubectl(
-        "exec", "--stdin", "--namespace", namespace, "postgres-0", "--", "sh", "-c", script, stdin=query
+        "exec",
+        "--stdin",
+        "--namespace",
+        namespace,
+        "postgres-0",
+        "--",
+        "sh",
+        "-c",
+        script,
+        stdin=query,
     ).strip()
 
 
@@ -186,27 +218,43 @@ def traffic(cluster: Cluster, namespace: str = "production") -> list[dict[str, A
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-# -- disturbing ------------------------------------------------------------------------------------------------
+# -- disturbing
+# ------------------------------------------------------------------------------------------------
 def set_fault(cluster: Cluster, version: str, namespace: str = "production", **fault: Any) -> None:
     """Make a version bad, at once and for pods to come; without keywords it is good again.
 
-    The ConfigMap is for pods that start later: the kubelet writes it into running ones only after up to a minute or so,
-    so those are told through their admin port.
+    The ConfigMap is for pods that start later: the kubelet writes it into running ones only after
+    up to a minute or so, so those are told through their admin port.
     """
-    held = json.loads(cluster.kubectl("get", "configmap", "web-faults", "--namespace", namespace, "--output", "json"))
+    held = json.loads(
+        cluster.kubectl(
+            "get", "configmap", "web-faults", "--namespace", namespace, "--output", "json"
+        )
+    )
     faults = json.loads(held["data"]["faults.json"])
     faults.pop(version, None)
     if fault:
         faults[version] = fault
     patch = json.dumps({"data": {"faults.json": json.dumps(faults)}})
-    cluster.kubectl("patch", "configmap", "web-faults", "--namespace", namespace, "--type=merge", "--patch", patch)
+    cluster.kubectl(
+        "patch",
+        "configmap",
+        "web-faults",
+        "--namespace",
+        namespace,
+        "--type=merge",
+        "--patch",
+        patch,
+    )
     for pod in _pods(cluster, namespace):
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}:8081/proxy/faults"
         cluster.kubectl("replace", "--raw", path, "--filename", "-", stdin=json.dumps(faults))
 
 
 def _pods(cluster: Cluster, namespace: str) -> list[str]:
-    text = cluster.kubectl("get", "pods", "--namespace", namespace, "--selector", "app=web", "--output", "json")
+    text = cluster.kubectl(
+        "get", "pods", "--namespace", namespace, "--selector", "app=web", "--output", "json"
+    )
     return [
         pod["metadata"]["name"]
         for pod in json.loads(text)["items"]

@@ -1,4 +1,5 @@
-"""PostgreSQL as Supabase has it, with a database for each scene: tables with policies, and rows enough for a backup."""
+"""PostgreSQL as Supabase has it, with a database for each scene: tables with policies, and rows
+enough for a backup."""
 
 from __future__ import annotations
 
@@ -79,7 +80,11 @@ def database(server: world.Postgres, address: str, name: str) -> Database:
         admin.execute(f'CREATE DATABASE "{name}"')
     made = Database(server, address, name)
     made.run("CREATE EXTENSION pg_stat_statements", "GRANT CREATE ON SCHEMA public TO owner")
-    tables = {"tasks": "workspace members", "organizations": "organization members", "workspaces": "members"}
+    tables = {
+        "tasks": "workspace members",
+        "organizations": "organization members",
+        "workspaces": "members",
+    }
     for table, policy in tables.items():
         made.run(
             f"CREATE TABLE public.{table} (id int primary key, workspace int, title text)",
@@ -87,5 +92,8 @@ def database(server: world.Postgres, address: str, name: str) -> Database:
             f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY",
             f'CREATE POLICY "{policy}" ON public.{table} USING (workspace = 1)',
         )
-    made.run(f"INSERT INTO public.tasks SELECT n, n % 4, repeat(md5(n::text), 6) FROM generate_series(1, {ROWS}) AS n")
+    made.run(
+        "INSERT INTO public.tasks SELECT n, n % 4, repeat(md5(n::text), 6) FROM "
+        f"generate_series(1, {ROWS}) AS n"
+    )
     return made

@@ -1,4 +1,5 @@
-"""What all scenes share: a cluster, the operator on it as users install it, and a record of every object's every version."""
+"""What all scenes share: a cluster, the operator on it as users install it, and a record of every
+object's every version."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ RECORDED = {
     "configmaps": "/api/v1/configmaps",
 }
 OURS = "runbook"
-METRICS = f"/api/v1/namespaces/{installing.NAMESPACE}/services/gatewright-metrics:metrics/proxy/metrics"
+METRICS = (
+    f"/api/v1/namespaces/{installing.NAMESPACE}/services/gatewright-metrics:metrics/proxy/metrics"
+)
 
 
 def images(cluster: Cluster) -> None:
@@ -111,7 +114,9 @@ class Ground:
                 ]
                 with (self._directory / f"{name}.log").open("wb") as log:
                     self._following[name] = subprocess.Popen(
-                        [*command, f"--namespace={installing.NAMESPACE}", name], stdout=log, stderr=subprocess.DEVNULL
+                        [*command, f"--namespace={installing.NAMESPACE}", name],
+                        stdout=log,
+                        stderr=subprocess.DEVNULL,
                     )
 
     def log(self) -> str:
@@ -120,18 +125,27 @@ class Ground:
 
     def metrics(self) -> str:
         """What /metrics shows now, or as soon as an operator runs again."""
-        return str(self.wait(lambda: self.api.find(METRICS, (404, 500, 502, 503, 504)), 120, "the operator's metrics"))
+        return str(
+            self.wait(
+                lambda: self.api.find(METRICS, (404, 500, 502, 503, 504)),
+                120,
+                "the operator's metrics",
+            )
+        )
 
     @contextlib.contextmanager
     def killed_now_and_then(self) -> Iterator[None]:
-        """Kill the operator's pod, wherever it stands. Its successor waits for the Lease to end before it acts."""
+        """Kill the operator's pod, wherever it stands. Its successor waits for the Lease to end
+        before it acts."""
         over = threading.Event()
 
         def kill() -> None:
             while not over.wait(random.uniform(40.0, 80.0)):
                 for name in installing.pods(self.cluster):
                     now = ("--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
-                    self.cluster.kubectl("delete", "pod", name, "--namespace", installing.NAMESPACE, *now)
+                    self.cluster.kubectl(
+                        "delete", "pod", name, "--namespace", installing.NAMESPACE, *now
+                    )
                 self._running()
                 self.listen()
 
@@ -144,25 +158,37 @@ class Ground:
             thread.join(120)
 
     def _running(self) -> None:
-        arguments = ("rollout", "status", "deployment/gatewright", "--namespace", installing.NAMESPACE)
+        arguments = (
+            "rollout",
+            "status",
+            "deployment/gatewright",
+            "--namespace",
+            installing.NAMESPACE,
+        )
         self.cluster.kubectl(*arguments, "--timeout", "120s")
 
     # --- namespaces
 
     def clear(self, wait: bool = True) -> None:
         """Remove the namespaces of all scenes."""
-        self.cluster.kubectl("delete", "namespaces", "--selector", f"test={OURS}", f"--wait={str(wait).lower()}")
+        self.cluster.kubectl(
+            "delete", "namespaces", "--selector", f"test={OURS}", f"--wait={str(wait).lower()}"
+        )
 
     def place(self, name: str) -> Place:
         """A fresh namespace, in which nothing may ask for more than production allows."""
         labels = {"test": OURS, "pod-security.kubernetes.io/enforce": "restricted"}
-        self.api.create("/api/v1/namespaces", {"metadata": {"name": f"{OURS}-{name}", "labels": labels}})
+        self.api.create(
+            "/api/v1/namespaces", {"metadata": {"name": f"{OURS}-{name}", "labels": labels}}
+        )
         return Place(self, f"{OURS}-{name}")
 
     @functools.cached_property
     def kinds(self) -> str:
         """Everything that can be listed in a namespace, but for Secrets."""
-        found = self.cluster.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        found = self.cluster.kubectl(
+            "api-resources", "--namespaced", "--verbs=list", "--output=name"
+        ).split()
         return ",".join(kind for kind in found if kind != "secrets")
 
 
@@ -178,7 +204,9 @@ class Place:
     def create(self, path: str, name: str, **fields: Any) -> None:
         """An object of the namespace; `path` is its API's and its plural's."""
         group, _, plural = path.rpartition("/")
-        self.ground.api.create(f"{group}/namespaces/{self.name}/{plural}", {"metadata": {"name": name}, **fields})
+        self.ground.api.create(
+            f"{group}/namespaces/{self.name}/{plural}", {"metadata": {"name": name}, **fields}
+        )
 
     def gatewright(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
         """A Connection or a Release."""
@@ -194,18 +222,24 @@ class Place:
     @property
     def status(self) -> Any:
         """The Release's newest status that was seen."""
-        return (self.ground.recording.newest("releases", self.name, "foco") or {}).get("status") or {}
+        return (self.ground.recording.newest("releases", self.name, "foco") or {}).get(
+            "status"
+        ) or {}
 
     def condition(self, kind: str) -> Any:
         """One of its conditions."""
-        return next((item for item in self.status.get("conditions", ()) if item["type"] == kind), {})
+        return next(
+            (item for item in self.status.get("conditions", ()) if item["type"] == kind), {}
+        )
 
     def until(self, condition: Callable[[Any], Any], seconds: float, what: str) -> Any:
         """Wait until a condition holds for the status. Raises Late, with the status."""
         try:
             self.ground.wait(lambda: condition(self.status), seconds, what)
         except Late as error:
-            raise Late(f"{error}\nstatus of {self.name}/foco:\n{yaml.safe_dump(dict(self.status))}") from None
+            raise Late(
+                f"{error}\nstatus of {self.name}/foco:\n{yaml.safe_dump(dict(self.status))}"
+            ) from None
         return self.status
 
     def runs(self, word: str) -> list[Ran]:
@@ -214,13 +248,18 @@ class Place:
         for versions in self.ground.recording.of("pods", self.name).values():
             pod = versions[-1].body
             ran = Ran(_job(pod), tuple(pod["spec"]["containers"][0].get("command", ())))
-            if any(_started(version.body) for version in versions) and word in " ".join(ran.command):
+            if any(_started(version.body) for version in versions) and word in " ".join(
+                ran.command
+            ):
                 found.append(ran)
         return found
 
     def told(self) -> dict[str, str]:
-        """All that can be read in the namespace without reading Secrets: what is there now, and what was there before."""
-        now = self.ground.cluster.kubectl("get", self.ground.kinds, "--namespace", self.name, "--output", "json")
+        """All that can be read in the namespace without reading Secrets: what is there now, and
+        what was there before."""
+        now = self.ground.cluster.kubectl(
+            "get", self.ground.kinds, "--namespace", self.name, "--output", "json"
+        )
         before = {
             f"{resource} {name}": json.dumps([version.body for version in versions])
             for resource in RECORDED

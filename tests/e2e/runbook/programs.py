@@ -1,8 +1,10 @@
-"""The programs of others that the runbook's Jobs run: k6, Node with its npm, and Playwright, in one folder.
+"""The programs of others that the runbook's Jobs run: k6, Node with its npm, and Playwright, in one
+folder.
 
     bin/k6, node, npm, npx      lib/node_modules/npm      node_modules/: Playwright
 
-The folder is made once, in the cache, of what is there already, and is what `programs.Dockerfile` puts into an image.
+The folder is made once, in the cache, of what is there already, and is what `programs.Dockerfile`
+puts into an image.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ SETTINGS = {
     "K6_NO_USAGE_REPORT": "true",
     "K6_AUTO_EXTENSION_RESOLUTION": "false",
 }
-"""What keeps k6 from asking the network for anything but what its script asks; the Dockerfile says the same."""
+"""What keeps k6 from asking the network for anything but what its script asks; the Dockerfile says
+the same."""
 
 
 def k6() -> Path:
@@ -37,7 +40,9 @@ def k6() -> Path:
 def folder() -> Path:
     """All of them."""
     parts = k6(), npm.node(), npm.installed(npm.PLAYWRIGHT)
-    digest = hashlib.sha256(repr((assets.TOOLS_BY_NAME["k6"].directory.name, npm.NODE, npm.PLAYWRIGHT)).encode())
+    digest = hashlib.sha256(
+        repr((assets.TOOLS_BY_NAME["k6"].directory.name, npm.NODE, npm.PLAYWRIGHT)).encode()
+    )
     found = cache_dir() / f"runbook-programs-{digest.hexdigest()[:12]}"
     with locked("runbook-programs"):
         if not found.exists():

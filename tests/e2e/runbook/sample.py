@@ -1,4 +1,5 @@
-"""The sample as it is written, pointed at stand-ins and made short. Nothing is added to it and nothing is left out."""
+"""The sample as it is written, pointed at stand-ins and made short. Nothing is added to it and
+nothing is left out."""
 
 from __future__ import annotations
 
@@ -37,7 +38,11 @@ def release() -> dict[str, Any]:
 
 def connections() -> dict[str, dict[str, Any]]:
     """Specs of its Connections, by name."""
-    return {item["metadata"]["name"]: item["spec"] for item in documents() if item["kind"] == "Connection"}
+    return {
+        item["metadata"]["name"]: item["spec"]
+        for item in documents()
+        if item["kind"] == "Connection"
+    }
 
 
 def pointed(spec: Mapping[str, Any], url: str | None) -> dict[str, Any]:
@@ -56,7 +61,8 @@ def shortened(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def led(spec: dict[str, Any], site: str, images: str) -> dict[str, Any]:
-    """The spec for a site and images that are elsewhere, and for the repository that the stand-in has."""
+    """The spec for a site and images that are elsewhere, and for the repository that the stand-in
+    has."""
     names = {"repository": "acme/shop", "images": images}
     found: dict[str, Any] = _replaced(spec | {"vars": spec["vars"] | names}, site)
     return found
@@ -73,7 +79,9 @@ def _replaced(value: Any, site: str) -> Any:
 def _walk(value: Any, inside: str) -> Any:
     if isinstance(value, dict):
         return {
-            key: _shorter(item) if isinstance(item, str) and _short(key, inside) else _walk(item, key)
+            key: _shorter(item)
+            if isinstance(item, str) and _short(key, inside)
+            else _walk(item, key)
             for key, item in value.items()
         }
     return [_walk(item, inside) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,5 @@
-"""A namespace with the sample in it, its stand-ins, and ana, who does what the runbook leaves to people."""
+"""A namespace with the sample in it, its stand-ins, and ana, who does what the runbook leaves to
+people."""
 
 from __future__ import annotations
 
@@ -74,27 +75,39 @@ class Scene:
         for name, keys in SECRETS.items():
             self._secret(name, {key: SEEDS[seed] for key, seed in keys.items()})
         self._secret("database", {"url": self.foco.database.url})
-        store = {"BACKUP_STORE_URL": self.foco.urls["backups"], "BACKUP_STORE_TOKEN": SEEDS["backups"]}
+        store = {
+            "BACKUP_STORE_URL": self.foco.urls["backups"],
+            "BACKUP_STORE_TOKEN": SEEDS["backups"],
+        }
         self._secret("database-owner", {"DATABASE_URL": self.foco.database.owners_url, **store})
         self._registry()
         for name, spec in sample.connections().items():
-            self.place.gatewright("Connection", name, sample.pointed(spec, self.foco.urls.get(name)))
+            self.place.gatewright(
+                "Connection", name, sample.pointed(spec, self.foco.urls.get(name))
+            )
         subject = {"kind": "User", "name": ANA, "apiGroup": "rbac.authorization.k8s.io"}
-        reference = {"kind": "ClusterRole", "name": rbac.RELEASER_ROLE, "apiGroup": "rbac.authorization.k8s.io"}
+        reference = {
+            "kind": "ClusterRole",
+            "name": rbac.RELEASER_ROLE,
+            "apiGroup": "rbac.authorization.k8s.io",
+        }
         bindings = "/apis/rbac.authorization.k8s.io/v1/rolebindings"
         self.place.create(bindings, ANA, subjects=[subject], roleRef=reference)
         spec = sample.shortened(sample.release()["spec"])
         spec = sample.led(spec, self.foco.urls["site"], ground.repository(self.migration))
         self.place.gatewright("Release", "foco", spec | {"version": OLD})
         self.place.until(
-            lambda status: (status.get("lastGood") or {}).get("version") == OLD, 120, f"{OLD} as last good"
+            lambda status: (status.get("lastGood") or {}).get("version") == OLD,
+            120,
+            f"{OLD} as last good",
         )
 
     def _secret(self, name: str, data: Mapping[str, str]) -> None:
         self.place.create("/api/v1/secrets", name, stringData=data)
 
     def _registry(self) -> None:
-        """A Service for the registry of packages that the images name: Jobs reach it as they would reach a company's."""
+        """A Service for the registry of packages that the images name: Jobs reach it as they would
+        reach a company's."""
         url, name = urllib.parse.urlsplit(self.foco.urls["npm"]), "npm-registry"
         self.place.create("/api/v1/services", name, spec={"ports": [{"name": "http", "port": 80}]})
         slice_ = {
@@ -137,7 +150,9 @@ class Scene:
             while not self._turn(self.place.status):
                 if time.monotonic() > began + seconds or self._stopped.wait(0.2):
                     raise Late(yaml.safe_dump(dict(self.place.status)))
-            self.ended = self.place.until(lambda status: not status.get("notices"), 60, "everybody to be told")
+            self.ended = self.place.until(
+                lambda status: not status.get("notices"), 60, "everybody to be told"
+            )
             self.took = time.monotonic() - began
         except BaseException as error:
             self.failure = error
@@ -166,7 +181,9 @@ class Scene:
             for step, asked in zip(told["steps"], stage["steps"], strict=True):
                 if step["state"] == "Running" and told["state"] == "Running":
                     kind = next((kind for kind in ("approval", "confirm") if kind in asked), None)
-                    found += [(kind, {"stage": stage["name"], "step": step["name"]})] if kind else []
+                    found += (
+                        [(kind, {"stage": stage["name"], "step": step["name"]})] if kind else []
+                    )
         return found
 
     def _answer(self, kind: str, where: dict[str, str]) -> None:
@@ -188,7 +205,12 @@ class Scene:
         if kind == "approval":
             spec["groups"] = [MANAGERS]
         meta = {"name": f"{name}-{next(self._numbers)}"}
-        body = {"apiVersion": "gatewright.dev/v1alpha1", "kind": "Intervention", "metadata": meta, "spec": spec}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Intervention",
+            "metadata": meta,
+            "spec": spec,
+        }
         path = MADE.format(self.place.name)
         try:
             self.ana.create(path, body)
@@ -197,7 +219,11 @@ class Scene:
                 return
             raise
         shared = self.place.ground
-        said = shared.wait(lambda: shared.api.get(f"{path}/{meta['name']}").get("status"), 90, f"an answer to {meta}")
+        said = shared.wait(
+            lambda: shared.api.get(f"{path}/{meta['name']}").get("status"),
+            90,
+            f"an answer to {meta}",
+        )
         self.acted.append((name, said["result"]))
 
     def _rotate(self) -> None:
@@ -209,10 +235,17 @@ class Scene:
 
     @property
     def secrets_told(self) -> list[str]:
-        """Where seeds stand that should not: the operator's log, all objects but Secrets, messages, metrics."""
+        """Where seeds stand that should not: the operator's log, all objects but Secrets, messages,
+        metrics."""
         texts = {"messages": self.foco.messages, **self.place.told()}
-        texts |= {"metrics": self.place.ground.metrics(), "the operator's log": self.place.ground.log()}
-        forms = {name: (value, base64.b64encode(value.encode()).decode().rstrip("=")) for name, value in SEEDS.items()}
+        texts |= {
+            "metrics": self.place.ground.metrics(),
+            "the operator's log": self.place.ground.log(),
+        }
+        forms = {
+            name: (value, base64.b64encode(value.encode()).decode().rstrip("="))
+            for name, value in SEEDS.items()
+        }
         return [
             f"{seed} in {where}"
             for where, text in texts.items()
@@ -243,6 +276,8 @@ class Scene:
         """Events that a channel was told in threads, in order."""
         known = {channel, self.foco.channel_id(channel)}
         told = [
-            body for method, body in self.foco.slack.calls if method == "chat.postMessage" and body["channel"] in known
+            body
+            for method, body in self.foco.slack.calls
+            if method == "chat.postMessage" and body["channel"] in known
         ]
         return [str(body["text"]).split("*")[1] for body in told if body.get("thread_ts")]

@@ -15,10 +15,24 @@ def _seed(name: str) -> str:
 
 
 SEEDS: Mapping[str, str] = {
-    "vercel": _seed("vercel"), "bypass": _seed("bypass"), "supabase": _seed("supabase"), "github": _seed("github"),
-    "sentry": _seed("sentry"), "site": _seed("site"), "upstash": _seed("upstash"), "beta": _seed("beta"),
-    "slack": world.TOKEN, "pagerduty": secrets.token_hex(16), "statuspage": _seed("statuspage"),
-    "openai-old": _seed("openai-old"), "openai-new": _seed("openai-new"),
-    "role-old": _seed("role-old"), "role-new": _seed("role-new"), "anon": _seed("anon"),
-    "database": world.PASSWORD, "database-quoted": world.PASSWORD_QUOTED, "owner": _seed("owner"), "backups": _seed("backups"),
-}  # fmt: skip
+    "vercel": _seed("vercel"),
+    "bypass": _seed("bypass"),
+    "supabase": _seed("supabase"),
+    "github": _seed("github"),
+    "sentry": _seed("sentry"),
+    "site": _seed("site"),
+    "upstash": _seed("upstash"),
+    "beta": _seed("beta"),
+    "slack": world.TOKEN,
+    "pagerduty": secrets.token_hex(16),
+    "statuspage": _seed("statuspage"),
+    "openai-old": _seed("openai-old"),
+    "openai-new": _seed("openai-new"),
+    "role-old": _seed("role-old"),
+    "role-new": _seed("role-new"),
+    "anon": _seed("anon"),
+    "database": world.PASSWORD,
+    "database-quoted": world.PASSWORD_QUOTED,
+    "owner": _seed("owner"),
+    "backups": _seed("backups"),
+}

@@ -1,4 +1,5 @@
-"""Stand-ins that only the runbook needs: foco.mx, OpenAI, a registry of npm packages, and a store of backups."""
+"""Stand-ins that only the runbook needs: foco.mx, OpenAI, a registry of npm packages, and a store
+of backups."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class OpenAI:
             models = [{"id": "gpt-5", "object": "model", "created": 1, "owned_by": "openai"}]
             return web.json_response({"object": "list", "data": models})
         said = {"message": f"Incorrect API key provided: {key}", "type": "invalid_request_error"}
-        return web.json_response({"error": {**said, "param": None, "code": "invalid_api_key"}}, status=401)
+        return web.json_response(
+            {"error": {**said, "param": None, "code": "invalid_api_key"}}, status=401
+        )
 
 
 @dataclass
@@ -44,7 +47,11 @@ class Site:
     metrics: dict[str, Any] = field(
         default_factory=lambda: {
             "uptimeRatio": 0.9999,
-            "auth": {"loginSuccessRatio": 0.99, "signupSuccessRatio": 0.98, "unauthorizedAccesses": 0},
+            "auth": {
+                "loginSuccessRatio": 0.99,
+                "signupSuccessRatio": 0.98,
+                "unauthorizedAccesses": 0,
+            },
             "rateLimit": {"requestsPerMinute": 100, "loginsPer15Minutes": 5},
             "workspaces": {"crossings": 0},
             "features": {"betaUses": 12},
@@ -69,7 +76,10 @@ class Site:
     async def _opened(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if self.down:
             return web.json_response({"status": "down"}, status=503)
-        if request.path != "/api/health" and request.headers.get("Authorization") != f"Bearer {self.token}":
+        if (
+            request.path != "/api/health"
+            and request.headers.get("Authorization") != f"Bearer {self.token}"
+        ):
             return web.json_response({"error": "unauthorized"}, status=401)
         return await handler(request)  # type: ignore[no-any-return]
 
@@ -108,7 +118,10 @@ ADVISORIES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         }
     ],
 }
-PUBLISHED: Mapping[str, Sequence[str]] = {"cookie": ("0.6.0", "0.7.0"), "minimist": ("1.2.5", "1.2.6", "1.2.8")}
+PUBLISHED: Mapping[str, Sequence[str]] = {
+    "cookie": ("0.6.0", "0.7.0"),
+    "minimist": ("1.2.5", "1.2.6", "1.2.8"),
+}
 """Versions that the registry knows, oldest first."""
 _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
@@ -116,7 +129,8 @@ _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class Registry:
-    """What `npm audit` asks of a registry of packages: the advisories for a list of versions, and what is published."""
+    """What `npm audit` asks of a registry of packages: the advisories for a list of versions, and
+    what is published."""
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Sequence[str]]] = []
@@ -133,29 +147,44 @@ class Registry:
         asked: dict[str, list[str]] = await request.json()  # it comes gzipped
         self.asked.append(asked)
         found = {name: _of(name, versions) for name, versions in asked.items()}
-        return web.json_response({name: advisories for name, advisories in found.items() if advisories})
+        return web.json_response(
+            {name: advisories for name, advisories in found.items() if advisories}
+        )
 
     async def _package(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if name not in PUBLISHED:
             return web.json_response({"error": "Not found"}, status=404)
         versions = {
-            version: {"name": name, "version": version, "dist": {"tarball": f"{request.url}/-/{name}-{version}.tgz"}}
+            version: {
+                "name": name,
+                "version": version,
+                "dist": {"tarball": f"{request.url}/-/{name}-{version}.tgz"},
+            }
             for version in PUBLISHED[name]
         }
-        return web.json_response({"name": name, "dist-tags": {"latest": PUBLISHED[name][-1]}, "versions": versions})
+        return web.json_response(
+            {"name": name, "dist-tags": {"latest": PUBLISHED[name][-1]}, "versions": versions}
+        )
 
 
 def _of(name: str, versions: Sequence[str]) -> list[Mapping[str, Any]]:
     """Advisories on any of these versions of a package."""
     known = ADVISORIES.get(name, ())
-    return [item for item in known if any(_within(version, item["vulnerable_versions"]) for version in versions)]
+    return [
+        item
+        for item in known
+        if any(_within(version, item["vulnerable_versions"]) for version in versions)
+    ]
 
 
 def _within(version: str, wanted: str) -> bool:
     """Whether a version is in a range of comparators that all have to hold."""
     parts = [re.fullmatch(r"([<>]=?)(.+)", word) for word in wanted.split()]
-    return all(part is not None and _COMPARED[part[1]](_numbers(version), _numbers(part[2])) for part in parts)
+    return all(
+        part is not None and _COMPARED[part[1]](_numbers(version), _numbers(part[2]))
+        for part in parts
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -164,7 +193,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @dataclass
 class Backups:
-    """A store of objects. What is kept is not replaced: a Job that runs again must not put a later state in its place."""
+    """A store of objects. What is kept is not replaced: a Job that runs again must not put a later
+    state in its place."""
 
     token: str
     kept: dict[str, bytes] = field(default_factory=dict)

@@ -1,4 +1,5 @@
-"""One of each system that the sample names, and foco.mx itself, which is whatever Vercel's production is.
+"""One of each system that the sample names, and foco.mx itself, which is whatever Vercel's
+production is.
 
     foco.mx  <- Vercel (deployments, variables, numbers)      Sentry, GitHub, Supabase's API: tests/fakes
     PostgreSQL, Redis behind Upstash's REST API: real         Slack: emulate; PagerDuty, Statuspage: tests/fakes
@@ -55,7 +56,9 @@ class Foco:
     """By the name of the sample's Connection."""
 
     def __post_init__(self) -> None:
-        self.vercel = Vercel(token=SEEDS["vercel"], bypass=SEEDS["bypass"], phases=["BUILDING", "READY"])
+        self.vercel = Vercel(
+            token=SEEDS["vercel"], bypass=SEEDS["bypass"], phases=["BUILDING", "READY"]
+        )
         self.vercel.jobs = ["pending", "succeeded"]
         self.vercel.host = self.address
         self.supabase = Supabase(SEEDS["supabase"])
@@ -67,11 +70,22 @@ class Foco:
         self.beta = Ofrep(SEEDS["beta"], {"voice-system": dict(beta), "crico": dict(beta)})
         self.backups, self.registry = Backups(SEEDS["backups"]), Registry()
         self.slack = Between(self.workspace)
-        self.pagerduty, self.statuspage = Pagerduty(SEEDS["pagerduty"]), Statuspage(SEEDS["statuspage"])
+        self.pagerduty, self.statuspage = (
+            Pagerduty(SEEDS["pagerduty"]),
+            Statuspage(SEEDS["statuspage"]),
+        )
         self._fill()
 
     def _fill(self) -> None:
-        for name in ("lint", "type-check", "unit", "integration", "e2e", "build", "migrate-staging"):
+        for name in (
+            "lint",
+            "type-check",
+            "unit",
+            "integration",
+            "e2e",
+            "build",
+            "migrate-staging",
+        ):
             self.github.check(name, "success")
         self.github.labels |= {"P0", "user-report"}
         day = time.time() - 3600
@@ -80,9 +94,12 @@ class Foco:
         ]
         self.supabase.pitr = False
         self.supabase.services = [
-            {"name": name, "healthy": True, "status": "ACTIVE_HEALTHY"} for name in ("db", "auth", "rest")
+            {"name": name, "healthy": True, "status": "ACTIVE_HEALTHY"}
+            for name in ("db", "auth", "rest")
         ]
-        self.supabase.keys = [{"id": "1", "type": "secret", "name": "service_role", "prefix": "sb_", **_made(30)}]
+        self.supabase.keys = [
+            {"id": "1", "type": "secret", "name": "service_role", "prefix": "sb_", **_made(30)}
+        ]
         self._number(0.0, 42.0, 1200.0)
         for key, value, kind in (
             ("NEXT_PUBLIC_SUPABASE_URL", f"https://{PROJECT}.supabase.co", "plain"),
@@ -127,12 +144,19 @@ class Foco:
             {"Authorization": f"Bearer {SEEDS['slack']}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return next(str(item["id"]) for item in json.load(answer)["channels"] if item["name"] == name)
+            return next(
+                str(item["id"]) for item in json.load(answer)["channels"] if item["name"] == name
+            )
 
     @property
     def messages(self) -> str:
         """All that anybody was told, and every mark that was left with a vendor."""
-        told = [self.slack.calls, self.pagerduty.alerts, self.pagerduty.changes, self.statuspage.incidents]
+        told = [
+            self.slack.calls,
+            self.pagerduty.alerts,
+            self.pagerduty.changes,
+            self.statuspage.incidents,
+        ]
         marks = [item.meta for item in self.vercel.deployments.values()]
         comments = [item.get("comment") for item in self.vercel.env.values()]
         said = [
@@ -150,18 +174,30 @@ class Foco:
         """Serve all of them, with 2.3.1 in production."""
         self._runners: list[web.AppRunner] = []
         apps = {
-            "vercel": self.vercel.app(), "supabase": self.supabase.app(), "github": self.github.app(),
-            "sentry": self.sentry.app(), "site": self.site.app(), "cache": self.upstash.app(),
-            "openai": self.openai.app(), "beta-users": self.beta.app(), "slack": self.slack.app(),
-            "on-call": self.pagerduty.app(), "status-page": self.statuspage.app(), "backups": self.backups.app(),
+            "vercel": self.vercel.app(),
+            "supabase": self.supabase.app(),
+            "github": self.github.app(),
+            "sentry": self.sentry.app(),
+            "site": self.site.app(),
+            "cache": self.upstash.app(),
+            "openai": self.openai.app(),
+            "beta-users": self.beta.app(),
+            "slack": self.slack.app(),
+            "on-call": self.pagerduty.app(),
+            "status-page": self.statuspage.app(),
+            "backups": self.backups.app(),
             "npm": self.registry.app(),
-        }  # fmt: skip
+        }
         below = {"openai": "/v1", "slack": "/api", "status-page": "/v1"}
         for name, app in apps.items():
             self.urls[name] = self.background.run(self._serve(app)) + below.get(name, "")
         self.urls["openai-before-rotation"] = self.urls["openai"]
         self.background.run(self.vercel.add(OLD))
-        self.sentry.releases[f"foco@{OLD}"] = {"version": f"foco@{OLD}", "projects": [], "dateReleased": stamp(0)}
+        self.sentry.releases[f"foco@{OLD}"] = {
+            "version": f"foco@{OLD}",
+            "projects": [],
+            "dateReleased": stamp(0),
+        }
         for number in range(50):
             self.redis.do("SET", f"{PREFIX}{number}", "cached")
         self.redis.do("SET", "foco:session:1", "kept")
@@ -178,7 +214,10 @@ class Foco:
 
     def _visit(self) -> None:
         """Visitors of the site, whose sessions are cached and whose tasks are read."""
-        with self.redis.session() as session, self.database.server.admin(self.database.name) as tasks:
+        with (
+            self.redis.session() as session,
+            self.database.server.admin(self.database.name) as tasks,
+        ):
             while not self._ended.wait(0.2):
                 tasks.execute("SELECT count(*) FROM public.tasks")
                 session.do("MGET", *["foco:session:1"] * 60)
@@ -197,7 +236,9 @@ def _made(days: float) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def standins(background: Background, address: str, server: world.Postgres, workspace: str, name: str) -> Iterator[Foco]:
+def standins(
+    background: Background, address: str, server: world.Postgres, workspace: str, name: str
+) -> Iterator[Foco]:
     """A world of its own for one Release."""
     with redis_server() as redis:
         made = Foco(background, address, database(server, address, name), redis, workspace)

@@ -1,4 +1,5 @@
-"""`make saboteur SEED=1 DRAWS=200`: many draws, each violation with its seed and its timeline. Exit 1 where there is one."""
+"""`make saboteur SEED=1 DRAWS=200`: many draws, each violation with its seed and its timeline. Exit
+1 where there is one."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def main(arguments: list[str]) -> int:
     """Play what was asked for, and say what was found."""
     options = _options(arguments)
     first, *more = options.seed
-    seeds = CHOSEN if options.chosen else options.seed if more else range(first, first + options.draws)
+    seeds = (
+        CHOSEN if options.chosen else options.seed if more else range(first, first + options.draws)
+    )
     if options.list:
         print("\n".join(str(draw(seed)) for seed in seeds))
         return 0
@@ -34,19 +37,32 @@ def main(arguments: list[str]) -> int:
         return 2
     bad = [report for report in reports if report.violations]
     missed = sum(bool(report.missed) for report in reports)
-    print(f"{len(reports)} draws in {time.monotonic() - started:.0f}s, {missed} of them missed their moment")
-    print(f"{len(bad)} with violations: {' '.join(str(report.draw.seed) for report in bad) or 'none'}")
+    print(
+        f"{len(reports)} draws in {time.monotonic() - started:.0f}s, {missed} of them "
+        "missed their moment"
+    )
+    print(
+        f"{len(bad)} with violations: {' '.join(str(report.draw.seed) for report in bad) or 'none'}"
+    )
     return 1 if bad else 0
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.saboteur", description=__doc__)
     parser.add_argument(
-        "--seed", type=int, nargs="+", default=[1], help="the first seed (default: 1), or all of several"
+        "--seed",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="the first seed (default: 1), or all of several",
     )
-    parser.add_argument("--draws", type=int, default=200, help="how many, each with the next seed (default: 200)")
+    parser.add_argument(
+        "--draws", type=int, default=200, help="how many, each with the next seed (default: 200)"
+    )
     parser.add_argument("--beside", type=int, default=many.BESIDE, help="how many at the same time")
-    parser.add_argument("--chosen", action="store_true", help="the short list that is part of the tests")
+    parser.add_argument(
+        "--chosen", action="store_true", help="the short list that is part of the tests"
+    )
     parser.add_argument("--list", action="store_true", help="only say what the seeds mean")
     return parser.parse_args(arguments)
 

@@ -1,6 +1,8 @@
-"""The foreign acts, each done as those do it who do such things: kubectl, an autoscaler, a mesh, an administrator.
+"""The foreign acts, each done as those do it who do such things: kubectl, an autoscaler, a mesh, an
+administrator.
 
-An act returns when it is over: a quota is off again, the node takes pods, what was scaled down is up.
+An act returns when it is over: a quota is off again, the node takes pods, what was scaled down is
+up.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def recreate(site: Site) -> None:
     """Deleted, and made again from an old manifest."""
     site.kubectl("delete", f"{_kind(site)}/{site.draw.workload}", "--wait=true")
     time.sleep(1)
-    site.create(f"/apis/apps/v1/{play.PLURALS[site.draw.workload]}", play.workload(site.draw.workload))
+    site.create(
+        f"/apis/apps/v1/{play.PLURALS[site.draw.workload]}", play.workload(site.draw.workload)
+    )
 
 
 def scale(site: Site) -> None:
@@ -88,7 +92,9 @@ def rotate_secret(site: Site) -> None:
 
 def quota(site: Site) -> None:
     """For a while no pod may be made."""
-    site.create("/api/v1/resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    site.create(
+        "/api/v1/resourcequotas", {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    )
     time.sleep(QUOTA)
     site.kubectl("delete", "resourcequota", "none", "--wait=false")
 
@@ -132,15 +138,29 @@ def delete_namespace(site: Site) -> None:
 
 
 ACTIONS: Mapping[str, Callable[[Site], None]] = {
-    "undo": undo, "set-image": set_image, "recreate": recreate, "scale": scale, "sidecar": sidecar, "resources": resources,
-    "delete-configmap": delete_configmap, "edit-configmap": edit_configmap, "flip-flag": flip_flag,
-    "rotate-secret": rotate_secret, "quota": quota, "cordon": cordon, "kill-pod": kill_pod, "kill-operator": kill_operator,
-    "gate-fails": gate_fails, "gate-silent": gate_silent, "delete-namespace": delete_namespace,
-}  # fmt: skip
+    "undo": undo,
+    "set-image": set_image,
+    "recreate": recreate,
+    "scale": scale,
+    "sidecar": sidecar,
+    "resources": resources,
+    "delete-configmap": delete_configmap,
+    "edit-configmap": edit_configmap,
+    "flip-flag": flip_flag,
+    "rotate-secret": rotate_secret,
+    "quota": quota,
+    "cordon": cordon,
+    "kill-pod": kill_pod,
+    "kill-operator": kill_operator,
+    "gate-fails": gate_fails,
+    "gate-silent": gate_silent,
+    "delete-namespace": delete_namespace,
+}
 
 
 def perform(site: Site) -> None:
-    """Do what is drawn. What the API server refuses (there is nothing to undo yet) is noted, and nothing was done."""
+    """Do what is drawn. What the API server refuses (there is nothing to undo yet) is noted, and
+    nothing was done."""
     try:
         ACTIONS[site.draw.act](site)
     except (RuntimeError, ApiError) as error:
@@ -154,7 +174,12 @@ def _kind(site: Site) -> str:
 def _apply(site: Site, manager: str, container: Mapping[str, object]) -> None:
     name = site.draw.workload
     spec = {"template": {"spec": {"containers": [dict(container)]}}}
-    body = {"apiVersion": "apps/v1", "kind": play.KINDS[name], "metadata": {"name": name}, "spec": spec}
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": play.KINDS[name],
+        "metadata": {"name": name},
+        "spec": spec,
+    }
     path = f"{site.path(f'/apis/apps/v1/{play.PLURALS[name]}')}/{name}?fieldManager={manager}&force=true"
     site.ground.api.request("PATCH", path, body, APPLY)
 

@@ -1,7 +1,8 @@
-"""What all draws share: a cluster, the operator on it, a record of every object's every version, and who answers the gate.
+"""What all draws share: a cluster, the operator on it, a record of every object's every version,
+and who answers the gate.
 
-A few acts meet everybody: a cordoned node, a killed operator. They are counted here, so that whoever judges another
-draw knows when nobody could have acted.
+A few acts meet everybody: a cordoned node, a killed operator. They are counted here, so that
+whoever judges another draw knows when nobody could have acted.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class Request:
 def images(cluster: Cluster) -> None:
     """Build and load what the pods run."""
     for version in VERSIONS:
-        cluster.build_image(play.image(version), IMAGE / "Dockerfile", IMAGE, build_args={"VERSION": version})
+        cluster.build_image(
+            play.image(version), IMAGE / "Dockerfile", IMAGE, build_args={"VERSION": version}
+        )
 
 
 class Ground:
@@ -100,7 +103,9 @@ class Ground:
 
     def wait(self, condition: Callable[[], Any], seconds: float, what: str) -> Any:
         """Poll until a condition is true; its value. Raises Late."""
-        return poll(condition, seconds, what, lambda: installing.logs(self.cluster)[-4000:], pause=0.1)
+        return poll(
+            condition, seconds, what, lambda: installing.logs(self.cluster)[-4000:], pause=0.1
+        )
 
     def _is_rolled_back(self, namespace: str) -> bool:
         """Whether the bad version is on its way out: what made the gate fail is over then."""
@@ -150,16 +155,25 @@ class Ground:
 
     def _cordon(self, on: bool) -> None:
         for node in self.api.get("/api/v1/nodes")["items"]:
-            self.api.merge(f"/api/v1/nodes/{node['metadata']['name']}", {"spec": {"unschedulable": on or None}})
+            self.api.merge(
+                f"/api/v1/nodes/{node['metadata']['name']}", {"spec": {"unschedulable": on or None}}
+            )
 
     def kill_operator(self) -> None:
-        """Kill the operator's pod at once; returns when another one has its Lease and has looked around."""
+        """Kill the operator's pod at once; returns when another one has its Lease and has looked
+        around."""
         with self._killing, self.disturbing("the operator is killed", deaf=True):
             before = self._holder()
             now = ("--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
             for name in installing.pods(self.cluster):
-                self.cluster.kubectl("delete", "pod", name, "--namespace", installing.NAMESPACE, *now)
-            self.wait(lambda: self._holder() not in ("", before), 120, "another operator to take the Lease")
+                self.cluster.kubectl(
+                    "delete", "pod", name, "--namespace", installing.NAMESPACE, *now
+                )
+            self.wait(
+                lambda: self._holder() not in ("", before),
+                120,
+                "another operator to take the Lease",
+            )
             time.sleep(TAKES_OVER)
 
     def _holder(self) -> str:
@@ -176,7 +190,11 @@ class Ground:
         for event in self.cluster.audit_events():
             reference = event.get("objectRef", {})
             if user_of(event) == OPERATOR and reference.get("resource") != "leases":
-                names = (reference.get("resource", ""), reference.get("subresource", ""), reference.get("name", ""))
+                names = (
+                    reference.get("resource", ""),
+                    reference.get("subresource", ""),
+                    reference.get("name", ""),
+                )
                 code = event.get("responseStatus", {}).get("code", 0)
                 at = unix(event["requestReceivedTimestamp"])
                 request = Request(event["verb"], "/".join(filter(None, names)), code, at)
@@ -185,7 +203,8 @@ class Ground:
 
 
 class Gate:
-    """Answers the gate of each namespace: good, failing until the rollback has begun, or not at all."""
+    """Answers the gate of each namespace: good, failing until the rollback has begun, or not at
+    all."""
 
     def __init__(self, background: Background, address: str, over: Callable[[str], bool]) -> None:
         self._background, self._over = background, over

@@ -19,7 +19,8 @@ BESIDE = 12
 
 @contextlib.contextmanager
 def made_ready(cluster: Cluster) -> Iterator[Ground]:
-    """The operator of this checkout on the cluster, the images, and everything that watches. All of it ends."""
+    """The operator of this checkout on the cluster, the images, and everything that watches. All of
+    it ends."""
     installing.image(cluster)
     grounds.images(cluster)
     installing.by_kustomize(cluster)
@@ -33,8 +34,11 @@ def made_ready(cluster: Cluster) -> Iterator[Ground]:
             ground.close()
 
 
-def play(ground: Ground, seeds: Sequence[int], told: Callable[[Report], None], beside: int = BESIDE) -> list[Report]:
-    """Play these draws, and judge them; each is told when it is over, and again where the audit log has more to say."""
+def play(
+    ground: Ground, seeds: Sequence[int], told: Callable[[Report], None], beside: int = BESIDE
+) -> list[Report]:
+    """Play these draws, and judge them; each is told when it is over, and again where the audit log
+    has more to say."""
     sites = [Site(ground, draw(seed), f"saboteur-{seed}") for seed in seeds]
     reports: list[Report] = []
     with ThreadPoolExecutor(beside, thread_name_prefix="draw") as pool:

@@ -1,4 +1,5 @@
-"""The oracle: was the design's promise kept in one namespace? From the API server's records alone, never the operator's word.
+"""The oracle: was the design's promise kept in one namespace? From the API server's records alone,
+never the operator's word.
 
     I1   each operation's Job has run at most once
     I2   what is called RolledBack is what stood before, as far as the run had changed it; what others did is still there
@@ -9,8 +10,9 @@
     I13  `Ready=True` stands only for the wanted version, and only while it is what the workloads have; at rest a
          difference is `Drifted`
 
-Whoever compares two writes leaves a grace: nobody can know what was written in the moment in which he writes himself.
-That every run ends (I12), and its namespace with it, is for `site` to see: it waits for that.
+Whoever compares two writes leaves a grace: nobody can know what was written in the moment in which
+he writes himself. That every run ends (I12), and its namespace with it, is for `site` to see: it
+waits for that.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def examine(case: Case) -> list[str]:
     return [f"{invariant}: {what}" for invariant, check in CHECKS for what in check(case)]
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is promoted
 
 
@@ -116,7 +118,9 @@ def passed(case: Case) -> Iterator[str]:
             yield from _unlike(case, f"{mark} passed", item.rv, item.at, wanted)
 
 
-def _unlike(case: Case, what: str, rv: int, at: float, wanted: Mapping[str, str | None]) -> Iterator[str]:
+def _unlike(
+    case: Case, what: str, rv: int, at: float, wanted: Mapping[str, str | None]
+) -> Iterator[str]:
     """Workloads that have not had what was said for a while."""
     for name, version in wanted.items():
 
@@ -124,7 +128,9 @@ def _unlike(case: Case, what: str, rv: int, at: float, wanted: Mapping[str, str 
             return image_of(body) != version
 
         if case.records.stood(play.PLURALS[name], name, rv, at, WRITE_GRACE, wrong):
-            has = image_of(case.records.newest(play.PLURALS[name], name, rv)) or "nothing: it is gone"
+            has = (
+                image_of(case.records.newest(play.PLURALS[name], name, rv)) or "nothing: it is gone"
+            )
             yield f"{what} while {name} had {has}, not {version}"
 
 
@@ -148,7 +154,7 @@ def stages(case: Case) -> Iterator[str]:
         good = latest
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is rolled back
 
 
@@ -177,11 +183,15 @@ def _told(end: Ending) -> Iterator[str]:
 
 
 def _to_the_letter(case: Case, end: Ending) -> Iterator[str]:
-    """Where nobody else changed anything the template is the snapshot's, so that the very ReplicaSet comes back."""
+    """Where nobody else changed anything the template is the snapshot's, so that the very
+    ReplicaSet comes back."""
     if case.draw.act in ON_TEMPLATES:
         return
     for name in play.KINDS:
-        before, now = case.records.before(name), case.records.newest(play.PLURALS[name], name, end.rv)
+        before, now = (
+            case.records.before(name),
+            case.records.newest(play.PLURALS[name], name, end.rv),
+        )
         if before is None or now is None:
             continue
         if before["spec"]["template"] != now["spec"]["template"] and not _configured(case):
@@ -189,7 +199,8 @@ def _to_the_letter(case: Case, end: Ending) -> Iterator[str]:
 
 
 def _configured(case: Case) -> bool:
-    """Whether pods may have been started anew for a changed configuration, which a template then says."""
+    """Whether pods may have been started anew for a changed configuration, which a template then
+    says."""
     return case.draw.act in ("edit-configmap", "delete-configmap", "rotate-secret", "flip-flag")
 
 
@@ -201,7 +212,10 @@ def _configuration(case: Case, end: Ending, changed: set[str]) -> Iterator[str]:
     early = case.acted is None or case.acted < rolling
     settings = _data(case, play.SETTINGS, end.rv)
     if "web" in changed and early and settings != play.SETTING:
-        yield f"the captured ConfigMap is {settings} after run {end.run} was called RolledBack, not {play.SETTING}"
+        yield (
+            f"the captured ConfigMap is {settings} after run {end.run} was called RolledBack, "
+            f"not {play.SETTING}"
+        )
     if "store" in changed:
         yield from _secret(case, end)
 
@@ -212,7 +226,10 @@ def _flag(case: Case, end: Ending, before: Body) -> Iterator[str]:
     if case.draw.act == "flip-flag":
         allowed.add(acts.FLIPPED["BETA"])
     if now.get("BETA") not in allowed:
-        yield f"the flag is {now.get('BETA')} after run {end.run} was called RolledBack; it was {allowed}"
+        yield (
+            f"the flag is {now.get('BETA')} after run {end.run} was called RolledBack; it was "
+            f"{allowed}"
+        )
 
 
 def _secret(case: Case, end: Ending) -> Iterator[str]:
@@ -221,7 +238,10 @@ def _secret(case: Case, end: Ending) -> Iterator[str]:
     rotated = case.draw.act == "rotate-secret" and case.acted_before(end.at)
     wanted = acts.ROTATED["TOKEN"] if rotated else play.KEY["TOKEN"]
     if token != wanted and not (case.draw.act == "rotate-secret" and not rotated):
-        yield f"the key is the {token or 'lost'} one after run {end.run} was called RolledBack, not the {wanted} one"
+        yield (
+            f"the key is the {token or 'lost'} one after run {end.run} was called RolledBack, "
+            f"not the {wanted} one"
+        )
 
 
 def _others(case: Case, end: Ending) -> Iterator[str]:
@@ -235,7 +255,10 @@ def _others(case: Case, end: Ending) -> Iterator[str]:
     requests = present.get("app", {}).get("resources", {}).get("requests", {})
     if case.draw.act == "resources" and requests.get("memory") != acts.MEMORY:
         yield f"the resources that others had set on {case.draw.workload} are gone at {end.outcome}"
-    if case.draw.act == "flip-flag" and (_data(case, play.FLAGS, end.rv) or {}).get("OTHER") != "kept":
+    if (
+        case.draw.act == "flip-flag"
+        and (_data(case, play.FLAGS, end.rv) or {}).get("OTHER") != "kept"
+    ):
         yield f"the key that others had added to the flags is gone at {end.outcome}"
 
 
@@ -252,7 +275,7 @@ def _rollback_began(case: Case, end: Ending) -> float:
     return end.at
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Jobs
 
 
@@ -275,7 +298,12 @@ def in_order(case: Case) -> Iterator[str]:
         first = case.records.versions("jobs", name)[0]
         for pod in case.records.pods(first.rv):
             job, phase = job_of(pod), pod.get("status", {}).get("phase")
-            if job and job != name and phase not in ("Succeeded", "Failed") and case.records.started(job):
+            if (
+                job
+                and job != name
+                and phase not in ("Succeeded", "Failed")
+                and case.records.started(job)
+            ):
                 yield f"the compensation {name} was started while a pod of {job} was {phase}"
         yield from _restored(case, name, first.rv, first.at)
 
@@ -295,16 +323,21 @@ def _restored(case: Case, job: str, rv: int, at: float) -> Iterator[str]:
         for pod in case.records.pods(rv):
             stood = case.records.versions("pods", pod["metadata"]["name"])[0].at < at - WRITE_GRACE
             if stood and _serves(pod, name, withdrawn):
-                yield f"the compensation {job} was started while pod {pod['metadata']['name']} ran {withdrawn}"
+                yield (
+                    f"the compensation {job} was started while pod {pod['metadata']['name']} "
+                    f"ran {withdrawn}"
+                )
 
 
 def _serves(pod: Body, name: str, version: str) -> bool:
-    mine = pod["metadata"].get("labels", {}).get("app") == name and not pod["metadata"].get("deletionTimestamp")
+    mine = pod["metadata"].get("labels", {}).get("app") == name and not pod["metadata"].get(
+        "deletionTimestamp"
+    )
     running = pod.get("status", {}).get("phase") in ("Pending", "Running")
     return mine and running and play.version_of(pod["spec"]["containers"][0]["image"]) == version
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is said
 
 

@@ -1,4 +1,5 @@
-"""What the saboteur acts on: a Release of five stages in compressed time, a Deployment, a StatefulSet, their configuration."""
+"""What the saboteur acts on: a Release of five stages in compressed time, a Deployment, a
+StatefulSet, their configuration."""
 
 from __future__ import annotations
 
@@ -40,7 +41,11 @@ def workload(name: str, version: str = OLD) -> Object:
         "name": "app", "image": image(version), "env": [{"name": "ROLE", "value": name}],
         "envFrom": [{"configMapRef": {"name": SETTINGS}}, {"secretRef": {"name": KEYS}}],
     }  # fmt: skip
-    pod: Object = {"containers": [container], "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False}
+    pod: Object = {
+        "containers": [container],
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+    }
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec: Object = {
         "minReadySeconds": 1,
@@ -85,17 +90,29 @@ def intervention(action: str, by: str) -> Object:
 
 
 def _gatewright(kind: str, name: str, spec: Mapping[str, Any]) -> Object:
-    return {"apiVersion": "gatewright.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
+    return {
+        "apiVersion": "gatewright.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": dict(spec),
+    }
 
 
 def _patience(version: str) -> str:
-    """How long a deploy may take: what starts does so on a busy machine, too; what does not is not waited for."""
+    """How long a deploy may take: what starts does so on a busy machine, too; what does not is not
+    waited for."""
     return "30s" if version in (BROKEN, HALF) else "90s"
 
 
 def _spec(patience: str) -> Object:
     targets = [_target("web", [{"configMap": SETTINGS}]), _target("store", [{"secret": KEYS}])]
-    health = {"name": "health", "http": {"path": "/health"}, "interval": "1s", "failureThreshold": 2, "holdFor": "6s"}
+    health = {
+        "name": "health",
+        "http": {"path": "/health"},
+        "interval": "1s",
+        "failureThreshold": 2,
+        "holdFor": "6s",
+    }
     return {
         "targets": targets,
         "guards": [health],
@@ -106,7 +123,12 @@ def _spec(patience: str) -> Object:
 
 
 def _target(name: str, captured: list[Object]) -> Object:
-    described = {"kind": KINDS[name], "name": name, "images": {"app": image("$(version)")}, "config": captured}
+    described = {
+        "kind": KINDS[name],
+        "name": name,
+        "images": {"app": image("$(version)")},
+        "config": captured,
+    }
     return {"name": name, "workload": described, "holdFor": "5s", "availability": {"for": "10s"}}
 
 
@@ -115,10 +137,20 @@ def _stage(name: str, health: Object, patience: str) -> Object:
         "migrate": [{"name": "migrate", "job": {"image": image("$(version)"), **_JOB}}],
         "web": [{"name": "web", "deploy": {"targets": ["web"], "timeout": patience}}],
         "store": [{"name": "store", "deploy": {"targets": ["store"], "timeout": patience}}],
-        "flags": [{"name": "beta", "flags": {"configMap": FLAGS, "set": WANTED, "holdFor": "5s", "timeout": "20s"}}],
+        "flags": [
+            {
+                "name": "beta",
+                "flags": {"configMap": FLAGS, "set": WANTED, "holdFor": "5s", "timeout": "20s"},
+            }
+        ],
         "finish": [{"name": "settle", "wait": "1s"}],
     }
-    stage: Object = {"name": name, "steps": steps[name], "gates": [{**health, "name": "answers"}], "bake": "3s"}
+    stage: Object = {
+        "name": name,
+        "steps": steps[name],
+        "gates": [{**health, "name": "answers"}],
+        "bake": "3s",
+    }
     if name == "migrate":
         undone = {"name": COMPENSATION, "job": {"image": image("$(version)"), **_JOB}}
         stage["rollback"] = {"reach": "Release", "within": "90s", "steps": [undone]}
@@ -126,6 +158,23 @@ def _stage(name: str, health: Object, patience: str) -> Object:
 
 
 __all__ = [
-    "COMPENSATION", "FLAG", "FLAGS", "KEY", "KEYS", "KINDS", "PLURALS", "RELEASE", "REPLICAS", "SETTING", "SETTINGS", "WANTED",
-    "configuration", "connection", "image", "intervention", "release", "version_of", "workload",
-]  # fmt: skip
+    "COMPENSATION",
+    "FLAG",
+    "FLAGS",
+    "KEY",
+    "KEYS",
+    "KINDS",
+    "PLURALS",
+    "RELEASE",
+    "REPLICAS",
+    "SETTING",
+    "SETTINGS",
+    "WANTED",
+    "configuration",
+    "connection",
+    "image",
+    "intervention",
+    "release",
+    "version_of",
+    "workload",
+]

@@ -1,4 +1,5 @@
-"""What stood in one namespace at any moment, from the recording: resource versions order everything that was written."""
+"""What stood in one namespace at any moment, from the recording: resource versions order everything
+that was written."""
 
 from __future__ import annotations
 
@@ -46,7 +47,15 @@ class Records:
     def __init__(self, histories: Histories, namespace: str) -> None:
         self._known = {
             resource: histories.of(resource, namespace)
-            for resource in ("releases", "deployments", "statefulsets", "jobs", "pods", "configmaps", "secrets")
+            for resource in (
+                "releases",
+                "deployments",
+                "statefulsets",
+                "jobs",
+                "pods",
+                "configmaps",
+                "secrets",
+            )
         }
 
     def versions(self, resource: str, name: str) -> Sequence[Version]:
@@ -73,22 +82,33 @@ class Records:
             mark = (run.get("id"), run.get("outcome"))
             if run.get("outcome") and mark not in seen:
                 seen.add(mark)
-                yield Ending(run["outcome"], run["version"], run["id"], item.rv, item.at, item.body["status"])
+                yield Ending(
+                    run["outcome"], run["version"], run["id"], item.rv, item.at, item.body["status"]
+                )
 
     def before(self, name: str) -> Body | None:
-        """A workload right before the operator changed it for the first time; None where it never has."""
+        """A workload right before the operator changed it for the first time; None where it never
+        has."""
         versions = self.workload(name)
         return next((old.body for old, new in _pairs(versions) if _changed(old, new)), None)
 
     def was_set(self, name: str) -> Body | None:
-        """A ConfigMap right before the operator changed it for the first time; None where it never has."""
+        """A ConfigMap right before the operator changed it for the first time; None where it never
+        has."""
         versions = self.versions("configmaps", name)
         return next((old.body for old, new in _pairs(versions) if _changed(old, new)), None)
 
     def stood(
-        self, resource: str, name: str, rv: int, at: float, grace: float, wrong: Callable[[Body | None], bool]
+        self,
+        resource: str,
+        name: str,
+        rv: int,
+        at: float,
+        grace: float,
+        wrong: Callable[[Body | None], bool],
     ) -> bool:
-        """Whether an object was wrong through the whole grace before a write; one that is not there is None."""
+        """Whether an object was wrong through the whole grace before a write; one that is not there
+        is None."""
         states = self._states(resource, name, rv, at - grace)
         return all(wrong(state) for state in states)
 
@@ -134,10 +154,13 @@ class Records:
 
 
 def image_of(body: Body | None) -> str | None:
-    """Version of the container `app` in a workload's template; None where the workload is not there."""
+    """Version of the container `app` in a workload's template; None where the workload is not
+    there."""
     if body is None:
         return None
-    return next((play.version_of(item["image"]) for item in containers(body) if item["name"] == "app"), None)
+    return next(
+        (play.version_of(item["image"]) for item in containers(body) if item["name"] == "app"), None
+    )
 
 
 def containers(body: Body) -> Sequence[Body]:

@@ -1,4 +1,5 @@
-"""One draw, played in a namespace of its own: set up, start the run, act at the drawn moment, see it end, go away."""
+"""One draw, played in a namespace of its own: set up, start the run, act at the drawn moment, see
+it end, go away."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ HOME = 240.0
 GONE = 180.0
 """Seconds in which a namespace must have ended."""
 SETTLES, SETTLES_AT_REST, QUIET = 8.0, SAY_GRACE + 2.0, 20.0
-"""Seconds after the end in which something may still be said (more after an act at rest, which nobody has asked for), and those
-in which nothing may be written."""
+"""Seconds after the end in which something may still be said (more after an act at rest, which
+nobody has asked for), and those in which nothing may be written."""
 CALLED = 3.0
 """Seconds that a run is paused before a person comes."""
 
@@ -44,9 +45,16 @@ class Report:
     took: float = 0.0
 
     def __str__(self) -> str:
-        lines = [f"{self.draw}: {self.outcome} after {self.took:.0f}s{f', {self.missed}' if self.missed else ''}"]
+        lines = [
+            (
+                f"{self.draw}: {self.outcome} after "
+                f"{self.took:.0f}s{f', {self.missed}' if self.missed else ''}"
+            )
+        ]
         lines += [f"  ✘ {item}" for item in self.violations]
-        return "\n".join(lines + ([f"    {line}" for line in self.timeline] if self.violations else []))
+        return "\n".join(
+            lines + ([f"    {line}" for line in self.timeline] if self.violations else [])
+        )
 
 
 class Site:
@@ -64,7 +72,8 @@ class Site:
     # --- what is done here
 
     def path(self, collection: str) -> str:
-        """API path of a collection in this namespace; `collection` as `/apis/apps/v1/deployments`."""
+        """API path of a collection in this namespace; `collection` as
+        `/apis/apps/v1/deployments`."""
         group, _, plural = collection.rpartition("/")
         return f"{group}/namespaces/{self.name}/{plural}"
 
@@ -115,7 +124,8 @@ class Site:
     # --- the play
 
     def play(self) -> Report:
-        """All of it. What breaks the play itself is a violation, too: nobody may conclude from it that all is well."""
+        """All of it. What breaks the play itself is a violation, too: nobody may conclude from it
+        that all is well."""
         try:
             self._set_up()
             self._walk()
@@ -136,15 +146,25 @@ class Site:
 
     def _set_up(self) -> None:
         labels = {LABEL: str(self.draw.seed)}
-        self.ground.api.create("/api/v1/namespaces", {"metadata": {"name": self.name, "labels": labels}})
+        self.ground.api.create(
+            "/api/v1/namespaces", {"metadata": {"name": self.name, "labels": labels}}
+        )
         for plural, body in play.configuration():
             self.create(f"/api/v1/{plural}", body)
         for name, plural in play.PLURALS.items():
             self.create(f"/apis/apps/v1/{plural}", play.workload(name))
-        self.create(f"{GATEWRIGHT}/connections", play.connection(f"{self.ground.gate.url}/{self.name}"))
-        self.ground.wait(lambda: all(self._is_up(name) for name in play.KINDS), SET_UP, f"{self.name} to run {OLD}")
+        self.create(
+            f"{GATEWRIGHT}/connections", play.connection(f"{self.ground.gate.url}/{self.name}")
+        )
+        self.ground.wait(
+            lambda: all(self._is_up(name) for name in play.KINDS),
+            SET_UP,
+            f"{self.name} to run {OLD}",
+        )
         self.create(f"{GATEWRIGHT}/releases", play.release(OLD))
-        self.ground.wait(self._is_adopted, SET_UP, f"{OLD} to be the last good version of {self.name}")
+        self.ground.wait(
+            self._is_adopted, SET_UP, f"{OLD} to be the last good version of {self.name}"
+        )
 
     def _is_up(self, name: str) -> bool:
         found = self.ground.recording.newest(play.PLURALS[name], self.name, name) or {}
@@ -155,7 +175,9 @@ class Site:
 
     def _walk(self) -> None:
         self._began = time.time()
-        self.change(f"{GATEWRIGHT}/releases", play.RELEASE, {"spec": {"version": self.draw.version}})
+        self.change(
+            f"{GATEWRIGHT}/releases", play.RELEASE, {"spec": {"version": self.draw.version}}
+        )
         self.note(f"{self.draw.version} is wanted")
         if self.draw.phase in ("RollingBack", "RolledBack") and self.draw.breach:
             self._break_at(f"bake-{self.draw.breach_in}")
@@ -200,7 +222,9 @@ class Site:
         while self._run.get("outcome") is None:
             calm = max(self._over or 0.0, self.ground.calm_since())
             if time.time() > calm + BOUND:
-                self.report.violations.append(f"I12: the run did not end within {BOUND:.0f}s of calm")
+                self.report.violations.append(
+                    f"I12: the run did not end within {BOUND:.0f}s of calm"
+                )
                 return False
             asked = self._run.get("phase") == "Paused" or "paused" in self._run
             paused = (paused or time.time()) if asked else None
@@ -226,7 +250,9 @@ class Site:
 
     @property
     def _status(self) -> Any:
-        return (self.ground.recording.newest("releases", self.name, play.RELEASE) or {}).get("status") or {}
+        return (self.ground.recording.newest("releases", self.name, play.RELEASE) or {}).get(
+            "status"
+        ) or {}
 
     @property
     def _run(self) -> Any:
@@ -245,8 +271,14 @@ class Site:
         return True
 
     def _was(self, phase: str) -> bool:
-        found = list(self.ground.recording.histories.known.get(("releases", self.name, play.RELEASE), ()))
-        runs = [(item.body.get("status") or {}).get("run") or {} for item in found if item.at >= self._since(phase)]
+        found = list(
+            self.ground.recording.histories.known.get(("releases", self.name, play.RELEASE), ())
+        )
+        runs = [
+            (item.body.get("status") or {}).get("run") or {}
+            for item in found
+            if item.at >= self._since(phase)
+        ]
         return any(_is_at(run, phase) for run in runs if run.get("version") == self.draw.version)
 
     def _since(self, phase: str) -> float:
@@ -266,25 +298,37 @@ class Site:
     def _judge(self, until: float) -> None:
         found = records.Records(self.ground.recording.histories, self.name)
         outages = [
-            Outage(item.began, item.ended or time.time()) for item in list(self.ground.disturbances) if item.deaf
+            Outage(item.began, item.ended or time.time())
+            for item in list(self.ground.disturbances)
+            if item.deaf
         ]
         case = Case(self.draw, found, self._began, self._acted, self._over, until, outages)
         self.report.violations += examine(case)
         if self.report.violations:
             from tests.e2e.saboteur.timeline import lines
 
-            self.report.timeline = lines(found, self._notes, self.ground.disturbances, self._began, until)
+            self.report.timeline = lines(
+                found, self._notes, self.ground.disturbances, self._began, until
+            )
         self.ground.forget(self.name)
 
 
 def judge_requests(report: Report, requests: list[Request]) -> None:
     """I6, once the audit log was read: silence at rest, and no storm at any time."""
     if not requests:
-        report.violations.append("the audit log shows no request of the operator, so nothing is known of its silence")
+        report.violations.append(
+            "the audit log shows no request of the operator, so nothing is known of its silence"
+        )
     start, end = report.quiet
     # A Connection says of itself whether it is answered, also where no Release uses it.
-    late = [item for item in requests if item.writes and start < item.at < end and "connections/" not in str(item)]
-    report.violations += [f"I6: written {item.at - start:.0f}s into the rest: {item}" for item in late[:5]]
+    late = [
+        item
+        for item in requests
+        if item.writes and start < item.at < end and "connections/" not in str(item)
+    ]
+    report.violations += [
+        f"I6: written {item.at - start:.0f}s into the rest: {item}" for item in late[:5]
+    ]
     times = sorted(item.at for item in requests)
     for first, last in zip(times, times[STORM:], strict=False):
         if last - first < STORM_SECONDS:
@@ -297,7 +341,9 @@ def _is_at(run: Mapping[str, Any], phase: str) -> bool:
     if kind in ("start", "bake"):
         stages = run.get("stages") or []
         state = stages[int(number) - 1]["state"] if len(stages) >= int(number) else ""
-        return bool(run.get("phase") == "Walking" and state == {"start": "Running", "bake": "Baking"}[kind])
+        return bool(
+            run.get("phase") == "Walking" and state == {"start": "Running", "bake": "Baking"}[kind]
+        )
     if phase == "any":
         baking = any(stage["state"] == "Baking" for stage in run.get("stages") or [])
         return bool(run.get("phase") == "Guarding" or (run.get("phase") == "Walking" and baking))

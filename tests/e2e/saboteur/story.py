@@ -1,4 +1,5 @@
-"""A recording that nobody has made: a good run told in a few lines, for tests of the oracle, which then spoil it."""
+"""A recording that nobody has made: a good run told in a few lines, for tests of the oracle, which
+then spoil it."""
 
 from __future__ import annotations
 
@@ -31,30 +32,45 @@ class Story:
     def case(self) -> Case:
         """The story as the oracle gets it."""
         histories = Histories()
-        for number, (at, resource, body, gone) in enumerate(sorted(self._written, key=lambda one: one[0]), 1):
+        for number, (at, resource, body, gone) in enumerate(
+            sorted(self._written, key=lambda one: one[0]), 1
+        ):
             body["metadata"] |= {"namespace": NAMESPACE, "resourceVersion": str(number)}
             histories.add(resource, body, at, gone)
-        return Case(self.draw, Records(histories, NAMESPACE), 0.0, self.acted, self.acted + 0.1, END)
+        return Case(
+            self.draw, Records(histories, NAMESPACE), 0.0, self.acted, self.acted + 0.1, END
+        )
 
-    def workload(self, at: float, name: str, version: str, key: str = "", gone: bool = False, **fields: Any) -> None:
-        """A workload; `fields` are those of a second container, or of the first one's `resources`."""
+    def workload(
+        self, at: float, name: str, version: str, key: str = "", gone: bool = False, **fields: Any
+    ) -> None:
+        """A workload; `fields` are those of a second container, or of the first one's
+        `resources`."""
         body = play.workload(name, version)
         containers = body["spec"]["template"]["spec"]["containers"]
         containers[0] |= {field: value for field, value in fields.items() if field == "resources"}
         containers += [{"name": fields["sidecar"], "image": "any"}] if "sidecar" in fields else []
         self._add(at, play.PLURALS[name], name, body, key, gone)
 
-    def config(self, at: float, name: str, data: Mapping[str, str], key: str = "", gone: bool = False) -> None:
+    def config(
+        self, at: float, name: str, data: Mapping[str, str], key: str = "", gone: bool = False
+    ) -> None:
         """A ConfigMap, or the Secret."""
         secret = name == play.KEYS
-        coded = {one: base64.b64encode(value.encode()).decode() for one, value in data.items()} if secret else data
+        coded = (
+            {one: base64.b64encode(value.encode()).decode() for one, value in data.items()}
+            if secret
+            else data
+        )
         self._add(at, "secrets" if secret else "configmaps", name, {"data": dict(coded)}, key, gone)
 
     def job(self, at: float, name: str, key: str) -> None:
         """A Job that has just been made."""
         self._add(at, "jobs", name, {"spec": {}}, key)
 
-    def pod(self, at: float, name: str, labels: Mapping[str, str], image: str = "any", **state: Any) -> None:
+    def pod(
+        self, at: float, name: str, labels: Mapping[str, str], image: str = "any", **state: Any
+    ) -> None:
         """A pod that runs, or stands as `state` says."""
         runs: dict[str, Any] = {"state": {"running": {}}, "restartCount": 0}
         status = {"phase": "Running", "containerStatuses": [runs], **state}
@@ -62,8 +78,11 @@ class Story:
         body["spec"] = {"containers": [{"image": image}]}
         self._add(at, "pods", name, body)
 
-    def release(self, at: float, version: str, ready: str, run: Mapping[str, Any], **status: Any) -> None:
-        """The Release; `live`, `lastGood` are plain versions, `conditions` further types that are True."""
+    def release(
+        self, at: float, version: str, ready: str, run: Mapping[str, Any], **status: Any
+    ) -> None:
+        """The Release; `live`, `lastGood` are plain versions, `conditions` further types that are
+        True."""
         conditions = [{"type": "Ready", "status": ready}]
         conditions += [{"type": kind, "status": "True"} for kind in status.pop("conditions", ())]
         served: dict[str, Any] = {
@@ -76,7 +95,13 @@ class Story:
         self._add(at, "releases", play.RELEASE, body)
 
     def _add(
-        self, at: float, resource: str, name: str, body: dict[str, Any], key: str = "", gone: bool = False
+        self,
+        at: float,
+        resource: str,
+        name: str,
+        body: dict[str, Any],
+        key: str = "",
+        gone: bool = False,
     ) -> None:
         metadata: dict[str, Any] = {**body.get("metadata", {}), "name": name}
         metadata |= {"annotations": {KEY: key}} if key else {}
@@ -85,7 +110,10 @@ class Story:
 
 def run(phase: str, outcome: str = "", passed: int = 0, **fields: Any) -> dict[str, Any]:
     """A run's status, with so many stages passed."""
-    stages = [{"name": name, "state": "Passed" if index < passed else "Pending"} for index, name in enumerate(STAGES)]
+    stages = [
+        {"name": name, "state": "Passed" if index < passed else "Pending"}
+        for index, name in enumerate(STAGES)
+    ]
     found: dict[str, Any] = {"id": 1, "version": NEW, "phase": phase, "stages": stages, **fields}
     return found | ({"outcome": outcome} if outcome else {})
 
@@ -93,7 +121,11 @@ def run(phase: str, outcome: str = "", passed: int = 0, **fields: Any) -> dict[s
 def _walked(story: Story) -> Story:
     for name in play.KINDS:
         story.workload(0, name, OLD)
-    for name, data in ((play.SETTINGS, play.SETTING), (play.FLAGS, play.FLAG), (play.KEYS, play.KEY)):
+    for name, data in (
+        (play.SETTINGS, play.SETTING),
+        (play.FLAGS, play.FLAG),
+        (play.KEYS, play.KEY),
+    ):
         story.config(0, name, data)
     story.release(1, OLD, "True", {}, live=OLD, lastGood=OLD)
     story.release(10, NEW, "Unknown", run("Walking"), live=OLD, lastGood=OLD)

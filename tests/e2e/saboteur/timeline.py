@@ -13,7 +13,11 @@ Line = tuple[float, str]
 
 
 def lines(
-    records: Records, notes: Sequence[Line], disturbances: Sequence[Disturbance], began: float, until: float
+    records: Records,
+    notes: Sequence[Line],
+    disturbances: Sequence[Disturbance],
+    began: float,
+    until: float,
 ) -> list[str]:
     """Until the namespace was deleted, in order, in seconds since the run was asked for."""
     found = [*_release(records), *_workloads(records), *_configuration(records), *_jobs(records)]
@@ -21,7 +25,11 @@ def lines(
     end = max((at for at, _ in found), default=began)
     for item in list(disturbances):
         found += [(item.began, f"everywhere: {item.what}")] if began < item.began < end else []
-        found += [(item.ended, f"everywhere: over: {item.what}")] if item.ended and began < item.ended < end else []
+        found += (
+            [(item.ended, f"everywhere: over: {item.what}")]
+            if item.ended and began < item.ended < end
+            else []
+        )
     return [f"{at - began:7.2f}s  {text}" for at, text in sorted(found)]
 
 
@@ -39,7 +47,9 @@ def _said(status: Mapping[str, Any]) -> str:
     where = run.get("outcome") or run.get("phase") or "at rest"
     live = (status.get("live") or {}).get("version")
     more = "".join(
-        f" {kind}" for kind in ("Stalled", "Drifted", "Paused") if condition(status, kind).get("status") == "True"
+        f" {kind}"
+        for kind in ("Stalled", "Drifted", "Paused")
+        if condition(status, kind).get("status") == "True"
     )
     words = (status.get("waitingFor") or {}).get("message") or status.get("message") or ""
     stage = "" if run.get("outcome") else f" {status.get('stage') or ''}"
@@ -53,14 +63,22 @@ def _workloads(records: Records) -> Iterator[Line]:
             names = [one["name"] for one in containers(item.body)]
             status = item.body.get("status", {})
             ready = f"{status.get('readyReplicas', 0)}/{item.body['spec'].get('replicas')} ready"
-            text = "is gone" if item.gone else f"has {image_of(item.body)} {names} {ready}, key {key_of(item.body)}"
+            text = (
+                "is gone"
+                if item.gone
+                else f"has {image_of(item.body)} {names} {ready}, key {key_of(item.body)}"
+            )
             if text != last:
                 yield item.at, f"{name} {text}"
             last = text
 
 
 def _configuration(records: Records) -> Iterator[Line]:
-    for resource, name in (("configmaps", play.SETTINGS), ("configmaps", play.FLAGS), ("secrets", play.KEYS)):
+    for resource, name in (
+        ("configmaps", play.SETTINGS),
+        ("configmaps", play.FLAGS),
+        ("secrets", play.KEYS),
+    ):
         for item in records.versions(resource, name):
             said = f"is {item.body.get('data')}" if resource == "configmaps" else "was written"
             yield item.at, f"{name} {'is gone' if item.gone else said}"

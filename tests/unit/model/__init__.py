@@ -1,1 +1,2 @@
-"""A random model of the core: a scripted world that anything may happen in, and the laws that hold all the same."""
+"""A random model of the core: a scripted world that anything may happen in, and the laws that hold
+all the same."""

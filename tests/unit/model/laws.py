@@ -1,4 +1,5 @@
-"""What holds after every pass, whatever has happened. A law raises AssertionError, and its docstring says what it protects."""
+"""What holds after every pass, whatever has happened. A law raises AssertionError, and its
+docstring says what it protects."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def keeps_what_it_does_not_know(world: Wild, seen: Seen) -> None:
 
 
 def starts_only_what_may(world: Wild, seen: Seen) -> None:
-    """Rejected versions, unverified states, deletion, suspension and errors of the spec keep a run from starting."""
+    """Rejected versions, unverified states, deletion, suspension and errors of the spec keep a run
+    from starting."""
     before, after, spec = seen.view.status, world.status, seen.view.spec
     if after.runs == before.runs:
         return
@@ -50,29 +52,44 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
     rejected = after.run.version in [item.version for item in before.rejected]
     assert seen.person or not rejected, f"{after.run.version} is rejected and starts"
     left = before.unverified
-    assert seen.person or left is None or seen.view.generation > left.generation, "a run starts on what is not verified"
-    same = before.run is not None and before.run.version == after.run.version and before.run.outcome == "Aborted"
+    assert seen.person or left is None or seen.view.generation > left.generation, (
+        "a run starts on what is not verified"
+    )
+    same = (
+        before.run is not None
+        and before.run.version == after.run.version
+        and before.run.outcome == "Aborted"
+    )
     assert seen.person or not same, "an aborted version starts by itself"
 
 
 def promotes_what_runs(world: Wild, seen: Seen) -> None:
-    """What is promoted was live, every stage of it passed, and what did not was passed over by its own rule or a person."""
+    """What is promoted was live, every stage of it passed, and what did not was passed over by its
+    own rule or a person."""
     run = _ended_now(world, seen)
     if run is None or run.outcome != "Promoted":
         return
     last = {change.subject: change.wanted for change in world.changes if change.run == run.id}
     for subject, wanted in last.items():
-        assert subject not in world.dark or not subject.startswith("target/"), f"{subject} was not looked at"
+        assert subject not in world.dark or not subject.startswith("target/"), (
+            f"{subject} was not looked at"
+        )
         if subject.startswith("target/") or subject in _set_well(world, seen, run):
-            assert world.value(subject) == wanted, f"{subject} has {world.value(subject)}, the run wants {wanted}"
+            assert world.value(subject) == wanted, (
+                f"{subject} has {world.value(subject)}, the run wants {wanted}"
+            )
     body = seen.observation.body
     assert body is not None
-    deploys = [step.deploy for stage in body.spec.stages for step in stage.steps if step.deploy is not None]
+    deploys = [
+        step.deploy for stage in body.spec.stages for step in stage.steps if step.deploy is not None
+    ]
     for name in {name for deploy in deploys for name in deploy.targets}:
         found = world.value(f"target/{name}")
         assert found == run.version, f"target/{name} has {found}, and {run.version} is promoted"
     for stage in run.stages:
-        assert stage.state in ("Passed", "Failed", "Skipped"), f"promoted with stage {stage.name} {stage.state}"
+        assert stage.state in ("Passed", "Failed", "Skipped"), (
+            f"promoted with stage {stage.name} {stage.state}"
+        )
         if stage.state == "Failed":
             assert stage.name in world.passed_over, f"promoted over the failed stage {stage.name}"
         if stage.state == "Skipped":
@@ -92,14 +109,23 @@ def notes_answers(world: Wild, seen: Seen) -> None:
 
 
 def runs_only_what_was_approved(world: Wild, seen: Seen) -> None:
-    """No step runs under an approval that was given for another body, and none that was given is taken away."""
+    """No step runs under an approval that was given for another body, and none that was given is
+    taken away."""
     run = world.status.run
-    forward = [item for item in seen.decision.operations if item.kind in FORWARD and part(item) in ("step", "stages")]
+    forward = [
+        item
+        for item in seen.decision.operations
+        if item.kind in FORWARD and part(item) in ("step", "stages")
+    ]
     if not forward or run is None:
         return
     for question, body in world.said_to.items():
-        assert body == run.bodyHash, f"{[item.id for item in forward]} run, and {question} was said to body {body}"
-    open_ = {row.name for row in run.preflight} - {name for stage, name in world.said_to if stage is None}
+        assert body == run.bodyHash, (
+            f"{[item.id for item in forward]} run, and {question} was said to body {body}"
+        )
+    open_ = {row.name for row in run.preflight} - {
+        name for stage, name in world.said_to if stage is None
+    }
     assert not open_ & {"go"}, f"{[item.id for item in forward]} run, and nobody has said go"
 
 
@@ -109,7 +135,9 @@ def _answered(world: Wild, run: Run) -> set[tuple[str | None, str]]:
         (None, row.name) for row in run.preflight if row.name == "go" and row.state == "Passing"
     }
     body = world.pinned_body(run)
-    for stage, wanted in zip(run.stages, body.spec.stages if body is not None else (), strict=False):
+    for stage, wanted in zip(
+        run.stages, body.spec.stages if body is not None else (), strict=False
+    ):
         for step, asked in zip(stage.steps, wanted.steps, strict=False):
             if asked.kind == "approval" and step.state in ("Succeeded", "Skipped"):
                 found.add((stage.name, step.name))
@@ -117,15 +145,22 @@ def _answered(world: Wild, run: Run) -> set[tuple[str | None, str]]:
 
 
 def passes_over_no_failure(world: Wild, seen: Seen) -> None:
-    """The walk goes on past a failed stage only by the stage's own `onFailure: Continue`; who paused it is not forgotten."""
+    """The walk goes on past a failed stage only by the stage's own `onFailure: Continue`; who
+    paused it is not forgotten."""
     run, before = world.status.run, seen.view.run
     if run is None or run.observe or run.outcome is not None:
         return
-    old = {stage.name: (stage.state, stage.attempt) for stage in before.stages} if before is not None else {}
+    old = (
+        {stage.name: (stage.state, stage.attempt) for stage in before.stages}
+        if before is not None
+        else {}
+    )
     if before is None or before.id != run.id:
         world.passed_over.clear()
     body = world.pinned_body(run)
-    for stage, wanted in zip(run.stages, body.spec.stages if body is not None else (), strict=False):
+    for stage, wanted in zip(
+        run.stages, body.spec.stages if body is not None else (), strict=False
+    ):
         if stage.state != "Failed":
             world.passed_over.discard(stage.name)
         elif (
@@ -136,13 +171,16 @@ def passes_over_no_failure(world: Wild, seen: Seen) -> None:
             world.passed_over.add(stage.name)
     if run.phase in ("Walking", "Guarding"):
         forgotten = [
-            stage.name for stage in run.stages if stage.state == "Failed" and stage.name not in world.passed_over
+            stage.name
+            for stage in run.stages
+            if stage.state == "Failed" and stage.name not in world.passed_over
         ]
         assert not forgotten, f"{forgotten} have failed, and the run is {run.phase}"
 
 
 def compensates_in_order(world: Wild, seen: Seen) -> None:
-    """A compensation starts only when everything before it is over, and nothing of the run goes on beside it."""
+    """A compensation starts only when everything before it is over, and nothing of the run goes on
+    beside it."""
     run = world.status.run
     for operation in seen.decision.operations:
         if operation.kind in ("stop", "restore") or part(operation) != "rollback":
@@ -173,7 +211,9 @@ def one_job_at_a_time(world: Wild, seen: Seen) -> None:
         beside = [
             other.id
             for other in _running(world, run)
-            if other.id != operation.id and part(other) == "step" and stage_of(other) == stage_of(operation)
+            if other.id != operation.id
+            and part(other) == "step"
+            and stage_of(other) == stage_of(operation)
         ]
         assert not beside, f"{operation.id} starts while {beside} run"
 
@@ -181,28 +221,41 @@ def one_job_at_a_time(world: Wild, seen: Seen) -> None:
 def one_effect_for_a_subject(world: Wild, seen: Seen) -> None:
     """Effects of one pass are done side by side: two on the same subject have no order."""
     subjects = [item.subject for item in seen.decision.operations if item.kind != "ask"]
-    assert len(set(subjects)) == len(subjects), f"{[item.id for item in seen.decision.operations]} at once"
+    assert len(set(subjects)) == len(subjects), (
+        f"{[item.id for item in seen.decision.operations]} at once"
+    )
 
 
 def acts_only_where_it_may(world: Wild, seen: Seen) -> None:
     """Observe acts on nothing; a rollback does nothing forward; who stands still begins nothing."""
     run = world.status.run
     forward = [
-        item for item in seen.decision.operations if item.kind in FORWARD and part(item) not in ("rollback", "verify")
+        item
+        for item in seen.decision.operations
+        if item.kind in FORWARD and part(item) not in ("rollback", "verify")
     ]
     if not forward:
         return
     assert run is not None
     assert not run.observe, f"{[item.id for item in forward]} in mode Observe"
     steps = [item.id for item in forward if part(item) == "step"]
-    still = seen.view.spec is None or seen.view.spec.suspend or (run.paused is not None and not seen.person)
+    still = (
+        seen.view.spec is None
+        or seen.view.spec.suspend
+        or (run.paused is not None and not seen.person)
+    )
     assert not (steps and still), f"{steps} begin while the walk stands still"
-    assert run.phase in ("Preflight", "Walking", "Guarding", "Done", "Paused", "RollingBack"), run.phase
-    assert not (steps and run.phase in ("Paused", "RollingBack")), f"{steps} begin in phase {run.phase}"
+    assert run.phase in ("Preflight", "Walking", "Guarding", "Done", "Paused", "RollingBack"), (
+        run.phase
+    )
+    assert not (steps and run.phase in ("Paused", "RollingBack")), (
+        f"{steps} begin in phase {run.phase}"
+    )
 
 
 def returns_what_it_changed(world: Wild, seen: Seen) -> None:
-    """A rollback that is called done has returned everything, and every compensation that was due has run."""
+    """A rollback that is called done has returned everything, and every compensation that was due
+    has run."""
     run = _ended_now(world, seen)
     if run is None or run.rollback is None or run.outcome == "RollbackFailed":
         return
@@ -214,21 +267,32 @@ def returns_what_it_changed(world: Wild, seen: Seen) -> None:
         assert world.value(change.subject) == wanted, (
             f"{change.subject} has {world.value(change.subject)}, not {wanted}"
         )
-    good = {f"{line.stage}/{line.subject}" for line in run.rollback.undo if line.state == "Succeeded"}
-    good |= {f"{line.stage}/{line.subject}" for line in run.rollback.undo if "nothing produced" in (line.message or "")}
+    good = {
+        f"{line.stage}/{line.subject}" for line in run.rollback.undo if line.state == "Succeeded"
+    }
+    good |= {
+        f"{line.stage}/{line.subject}"
+        for line in run.rollback.undo
+        if "nothing produced" in (line.message or "")
+    }
     for stage, wanted_stage in zip(run.stages, body.spec.stages, strict=True):
         due = wanted_stage.rollback.reach == "Release" or stage.state == "Failed"
         if stage.startedAt is None or not due:
             continue
         for step in wanted_stage.rollback.steps:
-            assert f"{stage.name}/step/{step.name}" in good, f"compensation {step.name} of {stage.name} did not run"
+            assert f"{stage.name}/step/{step.name}" in good, (
+                f"compensation {step.name} of {stage.name} did not run"
+            )
     for check, row in zip(body.spec.rollback.verify, run.rollback.verify, strict=True):
         if check.provider[0] == "job":
-            assert run.id in world.verified_after, f"verification {row.name} did not run after the rollback"
+            assert run.id in world.verified_after, (
+                f"verification {row.name} did not run after the rollback"
+            )
 
 
 def notes_verifications(world: Wild, seen: Seen) -> None:
-    """Not a law: notes which runs have started a Job to verify their rollback, once they had turned around."""
+    """Not a law: notes which runs have started a Job to verify their rollback, once they had turned
+    around."""
     run = world.status.run
     if run is not None and run.rollback is not None:
         if any(item.kind == "job" and part(item) == "verify" for item in seen.decision.operations):
@@ -236,7 +300,8 @@ def notes_verifications(world: Wild, seen: Seen) -> None:
 
 
 def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
-    """What is not verified stays so until a version is promoted, a rollback has returned it, or a person has said so."""
+    """What is not verified stays so until a version is promoted, a rollback has returned it, or a
+    person has said so."""
     before, after, run = seen.view.status.unverified, world.status.unverified, world.status.run
     if _ended_now(world, seen) is not None and run is not None and run.outcome == "RollbackFailed":
         assert after is not None and after.run == run.id, "a failed rollback is forgotten at once"
@@ -245,7 +310,11 @@ def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
     assert run is not None
     act = seen.view.next_intervention
     confirmed = act is not None and act.action == "Confirm" and act.follow_up is None
-    repeated = act is not None and act.action == "Rollback" and run.phase in ("RollingBack", "Verifying", "Done")
+    repeated = (
+        act is not None
+        and act.action == "Rollback"
+        and run.phase in ("RollingBack", "Verifying", "Done")
+    )
     if confirmed or repeated or run.outcome == "Promoted":
         return
     assert run.rollback is not None and run.outcome is not None, "what is not verified is forgotten"
@@ -254,22 +323,32 @@ def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
     for change in _last_changes(world, before.run):
         wanted = (taken.get(change.subject) or {"of": "old"})["of"]
         now = world.value(change.subject)
-        assert now == wanted, f"{change.subject} has {now}, not {wanted}, and run {before.run} is forgotten"
+        assert now == wanted, (
+            f"{change.subject} has {now}, not {wanted}, and run {before.run} is forgotten"
+        )
 
 
 def ready_is_what_is_live(world: Wild, seen: Seen) -> None:
-    """Ready is True only for the wanted version, live and seen to be, in a run that is over or guards it."""
+    """Ready is True only for the wanted version, live and seen to be, in a run that is over or
+    guards it."""
     status, run, spec = world.status, world.status.run, seen.view.spec
     said = _conditions(world)
     if said.get("Ready") != "True" or _unread(seen) or seen.view.deleting:
         return
     assert spec is not None and not seen.view.problems, "Ready with a spec that cannot be"
-    assert status.live is not None and status.live.version == spec.version, f"{status.live} is not {spec.version}"
-    assert run is None or run.outcome is not None or run.phase == "Guarding", f"Ready in {run.phase}"
+    assert status.live is not None and status.live.version == spec.version, (
+        f"{status.live} is not {spec.version}"
+    )
+    assert run is None or run.outcome is not None or run.phase == "Guarding", (
+        f"Ready in {run.phase}"
+    )
     adopted = not _same_live(seen.view.status, status) and run == seen.view.status.run
     for subject, standing in seen.observation.standings.items():
-        if subject.startswith("target/") and adopted:  # what was promoted before is compared until this very pass
-            assert world.value(subject) == spec.version, f"{spec.version} is taken over, but {standing}"
+        # What was promoted before is compared until this very pass.
+        if subject.startswith("target/") and adopted:
+            assert world.value(subject) == spec.version, (
+                f"{spec.version} is taken over, but {standing}"
+            )
         elif subject.startswith("target/"):
             assert not standing.difference and not standing.unknown, f"Ready, but {standing}"
     if run is not None and run.version == spec.version and run.outcome in (None, "Promoted"):
@@ -299,8 +378,13 @@ def conditions_follow_kstatus(world: Wild, seen: Seen) -> None:
         assert "Reconciling" in said, f"state {state} is Unknown, and nothing says that it goes on"
     if said["Ready"] == "True":
         assert "Stalled" not in said and "Reconciling" not in said
-    if world.status.waitingFor is not None and "waits for a person" in world.status.waitingFor.message:
-        assert found == "InProgress" or seen.view.deleting, "whoever is asked is told that it has failed"
+    if (
+        world.status.waitingFor is not None
+        and "waits for a person" in world.status.waitingFor.message
+    ):
+        assert found == "InProgress" or seen.view.deleting, (
+            "whoever is asked is told that it has failed"
+        )
 
 
 def normally_is_verified(world: Wild, seen: Seen) -> None:
@@ -312,18 +396,28 @@ def normally_is_verified(world: Wild, seen: Seen) -> None:
 
 
 def clocks_are_whole(world: Wild, seen: Seen) -> None:
-    """A clock ticks or stands; while something holds the run only the hold's own clock ticks; over is over."""
+    """A clock ticks or stands; while something holds the run only the hold's own clock ticks; over
+    is over."""
     run = world.status.run
     if run is None:
         return
     for name, timer in run.timers.items():
         assert (timer.due is None) != (timer.remaining is None), f"clock {name}: {timer}"
-        assert run.held is None or name == "difference" or timer.due is None, f"clock {name} ticks while {run.held}"
+        assert run.held is None or name == "difference" or timer.due is None, (
+            f"clock {name} ticks while {run.held}"
+        )
     if run.outcome is not None:
         assert not run.timers and run.paused is None and run.phase == "Done" and run.finishedAt
-    # A pass in which a stage fails stops its clocks, and the next one starts them; one that answers a person only answers.
+    # A pass in which a stage fails stops its clocks, and the next one starts them; one that answers
+    # a person only answers.
     settled = run == seen.view.run and seen.view.next_intervention is None
-    if settled and run.phase == "Walking" and run.differences and run.held and "is not as the run wants it" in run.held:
+    if (
+        settled
+        and run.phase == "Walking"
+        and run.differences
+        and run.held
+        and "is not as the run wants it" in run.held
+    ):
         assert "difference" in run.timers, "a hold that nothing ends"
 
 
@@ -347,7 +441,11 @@ def records_history(world: Wild, seen: Seen) -> None:
     if run is not None:
         past = world.status.history[0]
         assert (past.id, past.outcome, past.version) == (run.id, run.outcome, run.version)
-        failed = [stage.name for stage in run.stages if stage.state == "Failed"] if run.outcome == "Promoted" else []
+        failed = (
+            [stage.name for stage in run.stages if stage.state == "Failed"]
+            if run.outcome == "Promoted"
+            else []
+        )
         assert past.passedOver == failed
         assert not failed or "failed and passed over" in (past.reason or "")
 
@@ -379,7 +477,8 @@ LAWS: tuple[Law, ...] = (
 
 
 def check(world: Wild) -> None:
-    """Every law, on the pass that was just made. Raises AssertionError with the law that is broken."""
+    """Every law, on the pass that was just made. Raises AssertionError with the law that is
+    broken."""
     seen = world.last
     if seen is None:
         return
@@ -405,7 +504,9 @@ def _ended_now(world: Wild, seen: Seen) -> Run | None:
 
 def _last_changes(world: Wild, run: int) -> Iterator[Change]:
     """What a run has changed, but for what its own compensations have set since."""
-    compensated = {item.subject for item in world.performed if item.kind == "set" and part(item) == "rollback"}
+    compensated = {
+        item.subject for item in world.performed if item.kind == "set" and part(item) == "rollback"
+    }
     last = {change.subject: change for change in world.changes if change.run == run}
     return (change for subject, change in last.items() if subject not in compensated)
 

@@ -1,4 +1,5 @@
-"""The machine: rules that let anything happen to a Release, a pass after each, and the laws after each pass."""
+"""The machine: rules that let anything happen to a Release, a pass after each, and the laws after
+each pass."""
 
 from __future__ import annotations
 
@@ -15,11 +16,50 @@ from tests.unit.model import laws, specs
 from tests.unit.model.world import GONE, Kill, Wild, name_of
 from tests.unit.test_kstatus import kstatus
 
-SUBJECTS = ("target/web", "target/worker", "configmap/flags", "configmap/web-env", "flags/deploy.one")
-FATES = ("Succeeded", "Failed", "Failed", "Running", "Stuck", "Failed", "Refused", "Hopeless", "Mute", "Unread")
+SUBJECTS = (
+    "target/web",
+    "target/worker",
+    "configmap/flags",
+    "configmap/web-env",
+    "flags/deploy.one",
+)
+FATES = (
+    "Succeeded",
+    "Failed",
+    "Failed",
+    "Running",
+    "Stuck",
+    "Failed",
+    "Refused",
+    "Hopeless",
+    "Mute",
+    "Unread",
+)
 THINGS = (*specs.NAMES, *specs.CHECKS, "undo0", "undo1", *SUBJECTS)
-ACTIONS = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote", "Rollback", "Abort", "Pause", "Resume")
-USUAL = (*ACTIONS, "Retry", "Retry", "Skip", "Skip", "Rollback", "Rollback", "Confirm", "Promote", "Resume")
+ACTIONS = (
+    "Approve",
+    "Reject",
+    "Confirm",
+    "Retry",
+    "Skip",
+    "Promote",
+    "Rollback",
+    "Abort",
+    "Pause",
+    "Resume",
+)
+USUAL = (
+    *ACTIONS,
+    "Retry",
+    "Retry",
+    "Skip",
+    "Skip",
+    "Rollback",
+    "Rollback",
+    "Confirm",
+    "Promote",
+    "Resume",
+)
 PLACES = ("stage", "step", "gate", "run", "follow_up", "doubt")
 count = 0
 """Steps of all walks so far."""
@@ -135,7 +175,10 @@ class Walk(RuleBasedStateMachine):
             self.world.fates[name_of(under_way[number % len(under_way)])] = fate
         self._go()
 
-    @rule(number=st.integers(0, 2), state=st.sampled_from(["Breaching", "Holding", "Failed", "Failed", "Silent"]))
+    @rule(
+        number=st.integers(0, 2),
+        state=st.sampled_from(["Breaching", "Holding", "Failed", "Failed", "Silent"]),
+    )
     def what_is_measured_is(self, number: int, state: str) -> None:
         measured = [item.check.name for item in self._wants().measures]
         if measured:
@@ -145,13 +188,18 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def the_stage_fails(self) -> None:
         wants = self._wants()
-        self.world.fates |= {name_of(item): "Failed" for item in wants.operations if item.kind not in ("ask", "stop")}
-        self.world.gates |= {item.check.name: "Failed" for item in wants.measures if "/stages/" in item.path}
+        self.world.fates |= {
+            name_of(item): "Failed" for item in wants.operations if item.kind not in ("ask", "stop")
+        }
+        self.world.gates |= {
+            item.check.name: "Failed" for item in wants.measures if "/stages/" in item.path
+        }
         self._go()
 
     @rule()
     def two_stages_fail(self) -> None:
-        """One after the other, until people decide; then the last one is repeated, and all goes well."""
+        """One after the other, until people decide; then the last one is repeated, and all goes
+        well."""
         for _ in range(10):
             run = self.world.status.run
             if run is None or run.phase not in ("Preflight", "Walking"):
@@ -212,7 +260,11 @@ class Walk(RuleBasedStateMachine):
         for _ in range(times):
             self._until_due()
 
-    @rule(fate=st.sampled_from(["Stuck", "Running"]), number=st.sampled_from([0, 0, 1]), times=st.integers(1, 3))
+    @rule(
+        fate=st.sampled_from(["Stuck", "Running"]),
+        number=st.sampled_from([0, 0, 1]),
+        times=st.integers(1, 3),
+    )
     def a_rollback_takes_too_long(self, fate: str, number: int, times: int) -> None:
         self.world.fates[f"undo{number}"] = fate
         self.world.intervene("Rollback")
@@ -248,9 +300,18 @@ class Walk(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(ACTIONS), where=st.sampled_from(PLACES), number=st.integers(0, 4))
     def somebody_asks_for(self, action: str, where: str, number: int) -> None:
-        names = {"stage": specs.STAGES, "step": specs.NAMES, "gate": specs.CHECKS, "follow_up": ("log", "rate-24h")}
+        names = {
+            "stage": specs.STAGES,
+            "step": specs.NAMES,
+            "gate": specs.CHECKS,
+            "follow_up": ("log", "rate-24h"),
+        }
         more: dict[str, Any] = (
-            {"run": number} if where == "run" else {"doubt": "nobody knows"} if where == "doubt" else {}
+            {"run": number}
+            if where == "run"
+            else {"doubt": "nobody knows"}
+            if where == "doubt"
+            else {}
         )
         if where in names and not (where == "follow_up" and action not in ("Confirm", "Reject")):
             more = {where: names[where][number % len(names[where])]}
@@ -277,7 +338,8 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self._may_pause())
     @rule(away=st.sampled_from([False, False, True]))
     def what_people_have_approved_is_edited(self, away: bool) -> None:
-        """People say yes until a stage has failed; then somebody edits the body, and has it go on."""
+        """People say yes until a stage has failed; then somebody edits the body, and has it go
+        on."""
         self.world.make_benign()
         for _ in range(15):
             if not self._may_pause() or self.world.status.state == "Paused":
@@ -286,7 +348,11 @@ class Walk(RuleBasedStateMachine):
                 self._go(100)
                 continue
             index, body = current_stage_index(self._run()), self.world.pinned_body(self._run())
-            if index is not None and body is not None and body.spec.stages[index].onFailure == "Pause":
+            if (
+                index is not None
+                and body is not None
+                and body.spec.stages[index].onFailure == "Pause"
+            ):
                 self.the_stage_fails()
             self._until_due()
         if self.world.status.state == "Paused":
@@ -303,20 +369,24 @@ class Walk(RuleBasedStateMachine):
         if away:
             changes["preflight"] = [check for check in spec["preflight"] if "approval" not in check]
             changes["stages"] = [
-                stage | {"steps": [_harmless(step) for step in stage["steps"]]} for stage in spec["stages"]
+                stage | {"steps": [_harmless(step) for step in stage["steps"]]}
+                for stage in spec["stages"]
             ]
         self.world.ask(**changes)
         self.world.intervene("Retry", "mallory")
         self._go()
 
     def _may_pause(self) -> bool:
-        """Whether people are asked in a run that is under way, and decide when a stage of it has failed."""
+        """Whether people are asked in a run that is under way, and decide when a stage of it has
+        failed."""
         run = self.world.status.run
         body = self.world.pinned_body(run) if run is not None else None
         if run is None or body is None or run.phase not in ("Preflight", "Walking", "Paused"):
             return False
         steps = [step for stage in body.spec.stages for step in stage.steps]
-        asks = any(step.approval for step in steps) or any(row.name == "go" for row in run.preflight)
+        asks = any(step.approval for step in steps) or any(
+            row.name == "go" for row in run.preflight
+        )
         return asks and any(stage.onFailure == "Pause" for stage in body.spec.stages)
 
     def _run(self) -> Run:
@@ -343,7 +413,12 @@ class Walk(RuleBasedStateMachine):
     def edit_failure(self, failure: str, number: int) -> None:
         found = self.world.spec["stages"]
         number %= len(found)
-        self.world.ask(stages=[item | ({"onFailure": failure} if n == number else {}) for n, item in enumerate(found)])
+        self.world.ask(
+            stages=[
+                item | ({"onFailure": failure} if n == number else {})
+                for n, item in enumerate(found)
+            ]
+        )
         self._go()
 
     @rule(
@@ -361,7 +436,9 @@ class Walk(RuleBasedStateMachine):
         self._go()
 
     @rule(
-        invalid=st.booleans(), unreadable=st.sampled_from([False, False, True]), version=st.sampled_from(["2.0", "3.0"])
+        invalid=st.booleans(),
+        unreadable=st.sampled_from([False, False, True]),
+        version=st.sampled_from(["2.0", "3.0"]),
     )
     def edit_badly(self, invalid: bool, unreadable: bool, version: str) -> None:
         self.world.invalid, self.world.unreadable = invalid, unreadable
@@ -383,7 +460,10 @@ class Walk(RuleBasedStateMachine):
         elif place == "run":
             raw["run"] = {**run, laws.UNKNOWN: "b"}
         else:
-            raw["run"] = {**run, "stages": [{**run["stages"][0], laws.UNKNOWN: 3}, *run["stages"][1:]]}
+            raw["run"] = {
+                **run,
+                "stages": [{**run["stages"][0], laws.UNKNOWN: 3}, *run["stages"][1:]],
+            }
         self.world.raw = raw
         self._go()
 
@@ -412,7 +492,8 @@ class Walk(RuleBasedStateMachine):
             raise
 
     def _end(self) -> None:
-        """Every run can end, once all goes well and people answer; and at rest nothing claims to be under way."""
+        """Every run can end, once all goes well and people answer; and at rest nothing claims to be
+        under way."""
         world = self.world
         world.make_benign()
         aborted = False
@@ -431,7 +512,9 @@ class Walk(RuleBasedStateMachine):
                     return
                 self._until_due()
             world.put_back()
-        raise AssertionError(f"the run does not end: {world.status.state}: {world.status.waitingFor}")
+        raise AssertionError(
+            f"the run does not end: {world.status.state}: {world.status.waitingFor}"
+        )
 
     def _rests(self) -> bool:
         world, run = self.world, self.world.status.run
@@ -439,7 +522,9 @@ class Walk(RuleBasedStateMachine):
             return False
         assert not world.open_interventions, f"{world.open_interventions} are never answered"
         found = kstatus({"metadata": {"generation": world.generation}, "status": world.raw})
-        assert found != "InProgress", f"{world.status.state} ({world.status.message}) at rest is InProgress for ever"
+        assert found != "InProgress", (
+            f"{world.status.state} ({world.status.message}) at rest is InProgress for ever"
+        )
         return True
 
     def _answer(self) -> bool:
@@ -454,10 +539,16 @@ class Walk(RuleBasedStateMachine):
         if run.paused is not None:
             world.intervene("Resume")
         elif run.phase == "Paused":
-            world.intervene("Retry" if run.stages and max(stage.attempt for stage in run.stages) < 4 else "Skip")
-        elif "kubectl release confirm" in (world.status.waitingFor.message if world.status.waitingFor else ""):
+            world.intervene(
+                "Retry" if run.stages and max(stage.attempt for stage in run.stages) < 4 else "Skip"
+            )
+        elif "kubectl release confirm" in (
+            world.status.waitingFor.message if world.status.waitingFor else ""
+        ):
             world.intervene("Confirm")
-        elif "kubectl release approve" in (world.status.waitingFor.message if world.status.waitingFor else ""):
+        elif "kubectl release approve" in (
+            world.status.waitingFor.message if world.status.waitingFor else ""
+        ):
             world.intervene("Approve", by=f"person-{world.people}", **_question(run))
         else:
             return False
@@ -504,7 +595,9 @@ def _question(run: Run) -> dict[str, str]:
     """What is asked first."""
     if any(row.name == "go" and row.state != "Passing" for row in run.preflight):
         return {"gate": "go"}
-    running = [(stage, step) for stage in run.stages for step in stage.steps if step.state == "Running"]
+    running = [
+        (stage, step) for stage in run.stages for step in stage.steps if step.state == "Running"
+    ]
     return {"stage": running[0][0].name, "step": running[0][1].name} if running else {}
 
 

@@ -1,7 +1,8 @@
 """Specs as people might write them, drawn: few names, so that names meet which should not.
 
-A spec is small (one to three stages), and uses everything that the core decides on. Names are drawn from short lists on
-purpose: a stage may be called `verify`, and a step as a check is called elsewhere.
+A spec is small (one to three stages), and uses everything that the core decides on. Names are drawn
+from short lists on purpose: a stage may be called `verify`, and a step as a check is called
+elsewhere.
 """
 
 from __future__ import annotations
@@ -24,12 +25,27 @@ _bake = st.sampled_from(["0s", "20s", "20s", "5m"])
 _failure = st.sampled_from(["Rollback", "Pause", "Continue"])
 _expired = st.sampled_from([None, None, "Fail", "Pause", "Notify"])
 _kinds = st.sampled_from(
-    ["job", "job", "deploy", "deploy", "deploy", "flags", "outside", "confirm", "approval", "wait", "act"]
+    [
+        "job",
+        "job",
+        "deploy",
+        "deploy",
+        "deploy",
+        "flags",
+        "outside",
+        "confirm",
+        "approval",
+        "wait",
+        "act",
+    ]
 )
 
 
 def _job(*outputs: str) -> dict[str, Any]:
-    return {"image": "tools:$(version)", "args": [f"$(steps.{name}.outputs.id)" for name in outputs]}
+    return {
+        "image": "tools:$(version)",
+        "args": [f"$(steps.{name}.outputs.id)" for name in outputs],
+    }
 
 
 @st.composite
@@ -46,7 +62,9 @@ def _step(draw: st.DrawFn, name: str, stage: str) -> dict[str, Any]:
         "act": {"redis": {"command": "FLUSHALL"}},
     }[kind]
     if kind == "deploy":
-        made["deploy"]["targets"] = draw(st.sampled_from([["web"], ["web"], ["worker"], ["web", "worker"]]))
+        made["deploy"]["targets"] = draw(
+            st.sampled_from([["web"], ["web"], ["worker"], ["web", "worker"]])
+        )
     return {"name": name, **made}
 
 
@@ -54,7 +72,12 @@ def _step(draw: st.DrawFn, name: str, stage: str) -> dict[str, Any]:
 def _check(draw: st.DrawFn, name: str, jobs: bool = True) -> dict[str, Any]:
     if jobs and draw(st.integers(0, 2)) == 0:
         return {"name": name, "job": {"image": "k6"}}
-    check: dict[str, Any] = {"name": name, "prometheus": {"query": "errors"}, "max": "1%", "holdFor": "2m"}
+    check: dict[str, Any] = {
+        "name": name,
+        "prometheus": {"query": "errors"},
+        "max": "1%",
+        "holdFor": "2m",
+    }
     expired = draw(_expired)
     return check | ({"onHoldExpired": expired} if expired else {})
 
@@ -76,8 +99,15 @@ def _undo(draw: st.DrawFn, number: int, steps: list[dict[str, Any]]) -> dict[str
 @st.composite
 def _stage(draw: st.DrawFn, name: str) -> dict[str, Any]:
     steps = [draw(_step(NAMES[number], name)) for number in range(draw(st.integers(0, 3)))]
-    gates = [draw(_check(CHECKS[number])) for number in range(draw(st.integers(0 if steps else 1, 2)))]
-    stage: dict[str, Any] = {"name": name, "steps": steps, "gates": gates, "onFailure": draw(_failure)}
+    gates = [
+        draw(_check(CHECKS[number])) for number in range(draw(st.integers(0 if steps else 1, 2)))
+    ]
+    stage: dict[str, Any] = {
+        "name": name,
+        "steps": steps,
+        "gates": gates,
+        "onFailure": draw(_failure),
+    }
     stage["bake"] = draw(_bake)
     undo = [draw(_undo(number, steps)) for number in range(draw(st.sampled_from([2, 0, 1, 2])))]
     stage["rollback"] = {"reach": draw(st.sampled_from(["Release", "Stage"])), "steps": undo}
@@ -101,7 +131,10 @@ def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @st.composite
 def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
-    found = [draw(_check(CHECKS[number], jobs=False)) for number in range(draw(st.sampled_from([0, 0, 1, 1, 2])))]
+    found = [
+        draw(_check(CHECKS[number], jobs=False))
+        for number in range(draw(st.sampled_from([0, 0, 1, 1, 2])))
+    ]
     for guard in found:
         guard["action"] = draw(st.sampled_from(["Rollback", "Rollback", "Notify"]))
     return found
@@ -109,18 +142,29 @@ def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @st.composite
 def _preflight(draw: st.DrawFn) -> list[dict[str, Any]]:
-    found = [draw(_check(CHECKS[number])) for number in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1])))]
+    found = [
+        draw(_check(CHECKS[number])) for number in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1])))
+    ]
     return found + ([{"name": "go", "approval": {"count": 1}}] if draw(_once) else [])
 
 
 @st.composite
 def _targets(draw: st.DrawFn) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "workload": {"kind": "Deployment", "name": name, "images": {"app": "shop/web:$(version)"}}}
+        {
+            "name": name,
+            "workload": {
+                "kind": "Deployment",
+                "name": name,
+                "images": {"app": "shop/web:$(version)"},
+            },
+        }
         for name in TARGETS
     ]
     found[0]["holdFor"] = draw(st.sampled_from(["10m", "1m"]))
-    found[0]["availability"] = {"action": draw(st.sampled_from(["Rollback", "Rollback", "Pause", "Notify"]))}
+    found[0]["availability"] = {
+        "action": draw(st.sampled_from(["Rollback", "Rollback", "Pause", "Notify"]))
+    }
     if draw(_once):
         found[0]["workload"]["config"] = [{"configMap": CAPTURED.partition("/")[2]}]
     return found
@@ -146,14 +190,20 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         found["followUps"] = draw(follow_ups)
     if draw(_once):
         found["notify"] = [
-            {"events": ["Started", "RolledBack", "RollbackFailed", "Downtime"], "slack": {"channel": "#x"}}
+            {
+                "events": ["Started", "RolledBack", "RollbackFailed", "Downtime"],
+                "slack": {"channel": "#x"},
+            }
         ]
     return found
 
 
 def asking(spec: dict[str, Any]) -> dict[str, Any]:
-    """The same with approvals, before the first stage and at its beginning; people decide when a stage has failed."""
-    go = [check for check in spec["preflight"] if check["name"] != "go"] + [{"name": "go", "approval": {"count": 1}}]
+    """The same with approvals, before the first stage and at its beginning; people decide when a
+    stage has failed."""
+    go = [check for check in spec["preflight"] if check["name"] != "go"] + [
+        {"name": "go", "approval": {"count": 1}}
+    ]
     stages = [stage | {"onFailure": "Pause"} for stage in spec["stages"]]
     first = [{"name": NAMES[0], "approval": {"count": 1}}, *stages[0]["steps"][1:]]
     stages[0] = stages[0] | {"steps": first, "rollback": {"steps": []}}
@@ -161,15 +211,26 @@ def asking(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def failing_twice(spec: dict[str, Any]) -> dict[str, Any]:
-    """The same; its first stage is passed over when it fails, and people decide about the others."""
+    """The same; its first stage is passed over when it fails, and people decide about the
+    others."""
     first, *others = spec["stages"]
-    stages = [first | {"onFailure": "Continue"}, *(stage | {"onFailure": "Pause"} for stage in others)]
+    stages = [
+        first | {"onFailure": "Continue"},
+        *(stage | {"onFailure": "Pause"} for stage in others),
+    ]
     return spec | {"stages": stages, "mode": "Enforce"}
 
 
 follow_ups = st.sampled_from(
     [
-        [{"name": "log", "within": "1h", "confirm": {"instructions": "Write it down"}, "when": "Always"}],
+        [
+            {
+                "name": "log",
+                "within": "1h",
+                "confirm": {"instructions": "Write it down"},
+                "when": "Always",
+            }
+        ],
         [{"name": "rate-24h", "within": "24h", "prometheus": {"query": "errors"}, "max": "1%"}],
     ]
 )

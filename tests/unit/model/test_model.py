@@ -1,4 +1,5 @@
-"""The model walks the core: no law is broken in all its steps, and every planted fault is found within few.
+"""The model walks the core: no law is broken in all its steps, and every planted fault is found
+within few.
 
 `make model STEPS=1000000` walks longer, by chance, and prints how many steps it was.
 """
@@ -16,7 +17,8 @@ from tests.unit.model.machine import Walk
 from tests.unit.planted_core import PLANTED
 
 STEPS = int(os.environ.get("MODEL_STEPS", "0"))
-"""How far to walk by chance; 0: the same walk each time, as far as every change of the code can afford."""
+"""How far to walk by chance; 0: the same walk each time, as far as every change of the code can
+afford."""
 LONG = 50
 """Steps of one walk."""
 IN_CI = 20_000
@@ -40,7 +42,9 @@ def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) ->
     before = machine.count
     with pytest.raises(AssertionError) as found:
         run_state_machine_as_test(Walk, settings=_walks(FEW, shrink=False))
-    print(f"\n{name}: found after {machine.count - before} steps: {str(found.value).splitlines()[0]}")
+    print(
+        f"\n{name}: found after {machine.count - before} steps: {str(found.value).splitlines()[0]}"
+    )
 
 
 def _walks(steps: int, by_chance: bool = False, shrink: bool = True) -> settings:

@@ -1,7 +1,8 @@
-"""The world of the model: targets and configuration that others change too, Jobs that hang, operators that are killed.
+"""The world of the model: targets and configuration that others change too, Jobs that hang,
+operators that are killed.
 
-What is true stands here, and not only what the core believes of it: which Jobs still run, who changed a target, what was
-there before a run began to change it. The laws compare both.
+What is true stands here, and not only what the core believes of it: which Jobs still run, who
+changed a target, what was there before a run began to change it. The laws compare both.
 
     status      is kept as the API server does (`raw`), read anew for each pass, with fields that nobody knows
     operations  go as `fates` says, by the name of their step, check or subject; what is over stays over
@@ -74,7 +75,9 @@ class Wild(World):
     """A Release, and everything that may happen around it."""
 
     raw: dict[str, Any] = field(default_factory=dict)
-    things: dict[str, str] = field(default_factory=lambda: {"target/web": "1.0", "target/worker": "1.0"})
+    things: dict[str, str] = field(
+        default_factory=lambda: {"target/web": "1.0", "target/worker": "1.0"}
+    )
     fates: dict[str, str] = field(default_factory=dict)
     over: dict[str, Progress] = field(default_factory=dict)
     jobs_running: dict[str, Operation] = field(default_factory=dict)
@@ -118,10 +121,21 @@ class Wild(World):
         self.status = self._read()
         self.body = self._body(self.status.run)
         return View(
-            "shop", "web", self.uid, self.generation, None if self.unreadable else spec, self.status,
-            ("spec: cannot be read",) if self.unreadable else ("spec.vars: wrong",) if self.invalid else wrong,
-            self.deleting, self.finalized, tuple(self.open_interventions),
-        )  # fmt: skip
+            "shop",
+            "web",
+            self.uid,
+            self.generation,
+            None if self.unreadable else spec,
+            self.status,
+            ("spec: cannot be read",)
+            if self.unreadable
+            else ("spec.vars: wrong",)
+            if self.invalid
+            else wrong,
+            self.deleting,
+            self.finalized,
+            tuple(self.open_interventions),
+        )
 
     def _read(self) -> ReleaseStatus:
         """The status as an operator reads what the API server has; once for each write."""
@@ -134,7 +148,11 @@ class Wild(World):
     def left(self) -> dict[str, Any]:
         """At rest: what a ControllerRevision says; read once, as it never changes."""
         live = self.status.live
-        if live is None or live.snapshot is None or (self.status.run and self.status.run.outcome is None):
+        if (
+            live is None
+            or live.snapshot is None
+            or (self.status.run and self.status.run.outcome is None)
+        ):
             return {}
         data = self.data[live.snapshot]
         if self._left is None or self._left[0] is not data:
@@ -155,10 +173,13 @@ class Wild(World):
     def observe(self, wants: Needs) -> Observation:
         """Everything that was asked for, as it is now."""
         found = super().observe(replace(wants, live_states={}))
-        seen = wants.live_states if self.looking is None else ()  # half a look outside the cluster is none
+        # Half a look outside the cluster is none.
+        seen = wants.live_states if self.looking is None else ()
         sights = {subject: self._sight(subject) for subject in seen}
         run = self.status.run
-        broken = sights and self.body is None and self.status.unverified is not None and run is not None
+        broken = (
+            sights and self.body is None and self.status.unverified is not None and run is not None
+        )
         inherited = self.data[run.revision]["snapshots"] if broken and run is not None else None
         looking = (self.looking or "") if wants.live_states else ""
         return replace(found, live_states=sights, inherited=inherited, looking=looking)
@@ -195,7 +216,13 @@ class Wild(World):
         """What an operation makes of its subject."""
         if operation.kind == "restore":
             run, live = self.status.run, self.status.live
-            name = run.revision if run is not None and run.outcome is None else live.snapshot if live else ""
+            name = (
+                run.revision
+                if run is not None and run.outcome is None
+                else live.snapshot
+                if live
+                else ""
+            )
             taken = self.data[name or ""]["snapshots"].get(operation.subject) or {"of": "old"}
             return str(taken["of"])
         if operation.kind == "apply":
@@ -241,7 +268,9 @@ class Wild(World):
             return Progress("Failed", "ImagePullBackOff")
         if fate in ("Running", "Stuck"):
             return Progress("Running", LONG if fate == "Stuck" else "", stuck=fate == "Stuck")
-        if operation.kind in ("apply", "set", "restore") and self.value(operation.subject) != self.result_of(operation):
+        if operation.kind in ("apply", "set", "restore") and self.value(
+            operation.subject
+        ) != self.result_of(operation):
             if operation.kind == "restore" and self._is_due(operation):
                 return Progress("Absent", f"{operation.subject} is something else")
             return Progress("Running", f"{operation.subject} is something else", stuck=True)
@@ -249,7 +278,9 @@ class Wild(World):
             found = Progress("Failed", f"exit code 1; {LONG}")
         elif is_job:
             published = {} if fate in ("Mute", "Unread") else {"id": "b-1"}
-            found = Progress("Succeeded", outputs=published, unread="its pod is gone" if fate == "Unread" else "")
+            found = Progress(
+                "Succeeded", outputs=published, unread="its pod is gone" if fate == "Unread" else ""
+            )
         else:
             found = Progress("Succeeded")
         if is_job:
@@ -289,20 +320,28 @@ class Wild(World):
         view = self.view()
         return self._carry_out(view, Observation(self.now), decide_stuck(view, why, self.now), None)
 
-    def _carry_out(self, view: View, seen: Observation, decision: Decision, kill: Kill | None) -> Decision:
+    def _carry_out(
+        self, view: View, seen: Observation, decision: Decision, kill: Kill | None
+    ) -> Decision:
         before = self.raw
         if decision.add_finalizer:
             self.finalized = True
         if decision.revision is not None:
             self.data[decision.revision.name] = json.loads(json.dumps(decision.revision.data))
             if "body" in decision.revision.data:
-                self.revisions[decision.revision.name] = unpin_spec(self.data[decision.revision.name]["body"])
+                self.revisions[decision.revision.name] = unpin_spec(
+                    self.data[decision.revision.name]["body"]
+                )
         if kill == "before":
             return decision
         self.raw = json.loads(json.dumps(dump(decision.status)))
         self.status = self._read()
         self.unwatched = 0.0
-        done = decision.operations if kill is None else decision.operations[: len(decision.operations) // 2]
+        done = (
+            decision.operations
+            if kill is None
+            else decision.operations[: len(decision.operations) // 2]
+        )
         self.last = Seen(view, seen, decision, before, view.next_intervention is not None)
         self.started = []
         for operation in done:
@@ -310,11 +349,15 @@ class Wild(World):
         if decision.remove_finalizer and kill is None:
             self.finalized = False
         answered = {item.uid for item in self.status.interventions}
-        self.open_interventions = [act for act in self.open_interventions if not self.told or act.uid not in answered]
+        self.open_interventions = [
+            act for act in self.open_interventions if not self.told or act.uid not in answered
+        ]
         return decision
 
     def _perform(self, operation: Operation) -> None:
-        assert operation.kind == "stop" or operation.id not in self.done_ids, f"{operation.id} twice"
+        assert operation.kind == "stop" or operation.id not in self.done_ids, (
+            f"{operation.id} twice"
+        )
         if self.fate(operation) == "Refused" and operation.kind not in ("stop", "ask"):
             self.turned_down.add(operation.id)
             return
@@ -342,7 +385,13 @@ class Wild(World):
     def rest(self, look: Any = None, most: int = 100) -> None:
         """Decide until nothing changes at this moment."""
         for _ in range(most):
-            before = self.raw, len(self.performed), self.finalized, len(self.open_interventions), len(self.turned_down)
+            before = (
+                self.raw,
+                len(self.performed),
+                self.finalized,
+                len(self.open_interventions),
+                len(self.turned_down),
+            )
             self.tick()
             if look is not None:
                 look(self)
@@ -368,7 +417,9 @@ class Wild(World):
     def intervene(self, action: Any, by: str = "ana", **more: Any) -> None:
         """Somebody makes an Intervention."""
         self.people += 1
-        self.open_interventions.append(Intervention(f"itv-{self.people}", f"web-{self.people}", action, by, **more))
+        self.open_interventions.append(
+            Intervention(f"itv-{self.people}", f"web-{self.people}", action, by, **more)
+        )
 
     def make_anew(self) -> None:
         """The Release was deleted and is gone; somebody applies it again."""

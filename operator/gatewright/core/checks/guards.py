@@ -1,9 +1,11 @@
 """Guards: when they count, what their silence does, and which of them ends the run.
 
 before the first change   measured and said, so that whoever approves knows; nothing follows
-breaching by then         `early`: it counts from the first completed deploy on, with a new row of samples; a hotfix
+breaching by then         `early`: it counts from the first completed deploy on, with a new row of
+samples; a hotfix
                           is rolled out because something breaches
-silent for too long       `onHoldExpired`: Fail undoes the run; Pause lets a person decide; Notify says so, and the
+silent for too long       `onHoldExpired`: Fail undoes the run; Pause lets a person decide; Notify
+says so, and the
                           clocks stand until there is an answer
 """
 
@@ -25,8 +27,8 @@ def preview_guards(ctx: Context) -> None:
 
 
 def have_guards_answered(ctx: Context) -> bool:
-    """Whether every guard has had an answer, or has been silent for long enough to hold: only then is it known which of
-    them breach already before the run changes anything."""
+    """Whether every guard has had an answer, or has been silent for long enough to hold: only then
+    is it known which of them breach already before the run changes anything."""
     return ctx.run.observe or all(row.state != "Unknown" for row in ctx.run.guards)
 
 
@@ -42,13 +44,16 @@ def update_guards(ctx: Context) -> None:
         if row.early:
             continue
         if row.state == "Failed" and guard.action == "Notify" and _has_just_failed(ctx, row):
-            ctx.record_event("GuardFailed", f"guard {judge.describe(row)} (action: Notify)", warning=True)
+            ctx.record_event(
+                "GuardFailed", f"guard {judge.describe(row)} (action: Notify)", warning=True
+            )
         if row.state == "Expired" and not row.acknowledged:
             notify_or_pause(ctx, row, _action_on_silence(ctx, guard))
 
 
 def failed_guard(ctx: Context) -> GateStatus | None:
-    """The first guard that undoes the run: by a breach, or by its silence where that is to count as a failure."""
+    """The first guard that undoes the run: by a breach, or by its silence where that is to count as
+    a failure."""
     return next(
         (
             row
@@ -60,14 +65,21 @@ def failed_guard(ctx: Context) -> GateStatus | None:
 
 
 def expired_guard(ctx: Context) -> GateStatus | None:
-    """A guard that has been silent for longer than it may, while nothing follows from that by itself."""
+    """A guard that has been silent for longer than it may, while nothing follows from that by
+    itself."""
     return next(
-        (row for guard, row in _guards_with_status(ctx) if row.state == "Expired" and guard.action == "Rollback"), None
+        (
+            row
+            for guard, row in _guards_with_status(ctx)
+            if row.state == "Expired" and guard.action == "Rollback"
+        ),
+        None,
     )
 
 
 def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
-    """Whether a person has resumed the run although this guard is silent: it keeps nothing from going on until it answers."""
+    """Whether a person has resumed the run although this guard is silent: it keeps nothing from
+    going on until it answers."""
     return (
         row.state == "Expired"
         and row.acknowledged
@@ -77,7 +89,8 @@ def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
 
 
 def rearm_guards(ctx: Context) -> None:
-    """All stages have passed: what was let go in them is decided anew, by what counts from now on."""
+    """All stages have passed: what was let go in them is decided anew, by what counts from now
+    on."""
     for guard, row in _guards_with_status(ctx):
         if row.acknowledged and _action_on_silence(ctx, guard) == "Notify":
             row.acknowledged = False
@@ -89,13 +102,17 @@ def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
         ctx.run.paused = f"guard {judge.describe(row)}"[:1000]
         row.acknowledged = True  # once it was resumed it is not paused again for the same
         ctx.record_event(
-            "PausedByGuard", f"{ctx.run.version}: guard {judge.describe(row)}; a person decides", warning=True
+            "PausedByGuard",
+            f"{ctx.run.version}: guard {judge.describe(row)}; a person decides",
+            warning=True,
         )
         ctx.write_now()
     elif action == "Notify":
         row.acknowledged = True
         text = "nothing is promoted and nothing undone until there is an answer"
-        ctx.record_event("GuardSilent", f"{ctx.run.version}: guard {judge.describe(row)}; {text}", warning=True)
+        ctx.record_event(
+            "GuardSilent", f"{ctx.run.version}: guard {judge.describe(row)}; {text}", warning=True
+        )
         ctx.write_now()
 
 
@@ -108,7 +125,10 @@ def _action_on_silence(ctx: Context, guard: Guard) -> str:
 def _has_just_failed(ctx: Context, row: GateStatus) -> bool:
     """Whether a guard has failed in this very pass."""
     before = ctx.view.status.run
-    return before is not None and next((g.state for g in before.guards if g.name == row.name), "") != "Failed"
+    return (
+        before is not None
+        and next((g.state for g in before.guards if g.name == row.name), "") != "Failed"
+    )
 
 
 def _guards_with_status(ctx: Context) -> list[tuple[Guard, GateStatus]]:

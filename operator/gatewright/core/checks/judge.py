@@ -16,18 +16,32 @@ from gatewright.core.run.operations import limit_of, margin_of
 
 
 def sample_of(check: Check, at: float, value: float | bool | None, message: str = "") -> Sample:
-    """A provider's answer as a sample: compared with the limits; None and NaN are no data, never good."""
+    """A provider's answer as a sample: compared with the limits; None and NaN are no data, never
+    good."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return Sample(at, "NoData", None, message or "the answer is NaN" if value is not None else message or "no data")
-    if isinstance(value, bool):  # a plain no ("answered 503") is a breach, whatever the limits of its number are
+        return Sample(
+            at,
+            "NoData",
+            None,
+            message or "the answer is NaN" if value is not None else message or "no data",
+        )
+    # A plain no ("answered 503") is a breach, whatever the limits of its number are.
+    if isinstance(value, bool):
         if value and limit_of(check) is not None:
-            words = f"{message or 'the answer is yes'}, which is no number, and the limit is {limit_of(check)}"
+            words = (
+                f"{message or 'the answer is yes'}, which is no number, and the limit is "
+                f"{limit_of(check)}"
+            )
             return Sample(at, "Error", None, words)
         return Sample(at, "Good" if value else "Breach", None, message)
     if check.max is not None and value > quantity(check.max):
-        return Sample(at, "Breach", value, _with_details(f"{show(value, check.max)} > {check.max}", message))
+        return Sample(
+            at, "Breach", value, _with_details(f"{show(value, check.max)} > {check.max}", message)
+        )
     if check.min is not None and value < quantity(check.min):
-        return Sample(at, "Breach", value, _with_details(f"{show(value, check.min)} < {check.min}", message))
+        return Sample(
+            at, "Breach", value, _with_details(f"{show(value, check.min)} < {check.min}", message)
+        )
     if check.max is None and check.min is None:
         return Sample(at, "Error", value, "a number without limits means nothing; set max or min")
     return Sample(at, "Good", value, message)
@@ -43,8 +57,9 @@ def update_status(
 ) -> bool:
     """Bring a status line up to a verdict; True if the state changed.
 
-    Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what people must mend.
-    `silence_fails`: a hold that has lasted too long is a failure; else it is Expired, and somebody else says what follows.
+    Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what
+    people must mend. `silence_fails`: a hold that has lasted too long is a failure; else it is
+    Expired, and somebody else says what follows.
     """
     silent = verdict.state == "Failed" and verdict.reason != "Breach"
     state: GateState = "Expired" if silent and not silence_fails else verdict.state
@@ -54,7 +69,8 @@ def update_status(
         return False
     status.state = state
     status.since = format_time(now)
-    # Only an answer ends what a person has let pass; a restart, which begins with no answer, does not.
+    # Only an answer ends what a person has let pass; a restart, which begins with no answer, does
+    # not.
     status.acknowledged = status.acknowledged and state not in ("Passing", "Breaching")
     fill_details(check, status, verdict)
     return True
@@ -74,7 +90,9 @@ def fill_details(check: Check, status: GateStatus, verdict: Verdict) -> None:
 
 def update_from_progress(status: GateStatus, progress: Progress, now: datetime) -> bool:
     """The same for a check that is a job or an approval."""
-    state = {"Succeeded": "Passing", "Failed": "Failed", "Refused": "Failed"}.get(progress.state, "Unknown")
+    state = {"Succeeded": "Passing", "Failed": "Failed", "Refused": "Failed"}.get(
+        progress.state, "Unknown"
+    )
     message = progress.message[:1000] or None if state != "Unknown" or progress.stuck else None
     if status.state == state and status.message == message:
         return False
@@ -107,15 +125,21 @@ def _message_of(check: Check, verdict: Verdict) -> str:
     if verdict.state == "Failed":
         return f"{_describe_silence(verdict, text)}, longer than {check.holdFor}"
     if verdict.state == "Holding":
-        return f"{_describe_silence(verdict, text)}; {_consequence_of_hold(check)} after {check.holdFor}"
+        return (
+            f"{_describe_silence(verdict, text)}; {_consequence_of_hold(check)} after "
+            f"{check.holdFor}"
+        )
     return text
 
 
 def _consequence_of_hold(check: Check) -> str:
-    """What follows from a silence that lasts. A guard's depends on when it is, where nothing is said."""
+    """What follows from a silence that lasts. A guard's depends on when it is, where nothing is
+    said."""
     if check.onHoldExpired is None and isinstance(check, Guard):
         return "people are told, and decide during the stages,"
-    return {"Fail": "fails", "Pause": "a person decides", "Notify": "people are told"}[check.onHoldExpired or "Fail"]
+    return {"Fail": "fails", "Pause": "a person decides", "Notify": "people are told"}[
+        check.onHoldExpired or "Fail"
+    ]
 
 
 def _describe_silence(verdict: Verdict, text: str) -> str:

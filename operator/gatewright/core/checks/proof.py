@@ -1,10 +1,13 @@
-"""Whether what a step says it has left behind is worth relying on: large enough, new enough, and not without its contents.
+"""Whether what a step says it has left behind is worth relying on: large enough, new enough, and
+not without its contents.
 
 A backup Job publishes, beside what a restore needs, what it can tell about the backup itself:
 
-    {"id": "s3://...", "bytes": 73400320, "createdAt": "2026-11-22T08:30:00Z", "tables": ["public.tasks", "auth.users"]}
+{"id": "s3://...", "bytes": 73400320, "createdAt": "2026-11-22T08:30:00Z", "tables":
+["public.tasks", "auth.users"]}
 
-What is not told is not proved. Nothing here asks anybody: the outputs and the limits are all there is.
+What is not told is not proved. Nothing here asks anybody: the outputs and the limits are all there
+is.
 """
 
 from __future__ import annotations
@@ -28,7 +31,11 @@ def find_missing_proof(proof: Proof, outputs: Mapping[str, str], now: datetime) 
     """What is missing for the proof, in words; None where it holds."""
     return (
         "; ".join(
-            [*_size_problems(proof, outputs), *_age_problems(proof, outputs, now), *_content_problems(proof, outputs)]
+            [
+                *_size_problems(proof, outputs),
+                *_age_problems(proof, outputs, now),
+                *_content_problems(proof, outputs),
+            ]
         )
         or None
     )
@@ -37,7 +44,9 @@ def find_missing_proof(proof: Proof, outputs: Mapping[str, str], now: datetime) 
 def _size_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
     text = outputs.get("bytes", "").strip()
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        yield f'its size is not told as a number (output "bytes": {_quote_output(outputs, "bytes")})'
+        yield (
+            f'its size is not told as a number (output "bytes": {_quote_output(outputs, "bytes")})'
+        )
     elif int(text) < proof.minBytes:
         yield f"it is too small: {int(text)} bytes, at least {proof.minBytes} are expected"
 
@@ -46,13 +55,19 @@ def _age_problems(proof: Proof, outputs: Mapping[str, str], now: datetime) -> It
     try:
         made = clocks.parse_time(outputs.get("createdAt", "").strip())
     except ValueError:
-        yield f'when it was made is not told as a time (output "createdAt": {_quote_output(outputs, "createdAt")})'
+        yield (
+            'when it was made is not told as a time (output "createdAt": '
+            f"{_quote_output(outputs, 'createdAt')})"
+        )
         return
     age = (now - (made if made.tzinfo else made.replace(tzinfo=UTC))).total_seconds()
     if age < -_MOST_CLOCK_SKEW_S:
         yield "it was made in the future"
     elif age > seconds(proof.maxAge):
-        yield f"it is too old: made {clocks.format_duration(age)} ago, at most {proof.maxAge} is expected"
+        yield (
+            f"it is too old: made {clocks.format_duration(age)} ago, at most {proof.maxAge} is "
+            "expected"
+        )
 
 
 def _content_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
@@ -63,7 +78,11 @@ def _content_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]
     if not found:
         yield f'its tables are not told (output "tables": {_quote_output(outputs, "tables")})'
     elif missing:
-        more = f" and {len(missing) - _MOST_NAMED_TABLES} more" if len(missing) > _MOST_NAMED_TABLES else ""
+        more = (
+            f" and {len(missing) - _MOST_NAMED_TABLES} more"
+            if len(missing) > _MOST_NAMED_TABLES
+            else ""
+        )
         yield f"it does not contain {', '.join(missing[:_MOST_NAMED_TABLES])}{more}"
 
 

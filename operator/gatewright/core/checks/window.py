@@ -1,18 +1,21 @@
 """The gate mathematics: what a row of samples means.
 
-A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoData or Error. Three rules hold:
+A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoData or Error. Three
+rules hold:
 
-* Time is measured in breach, not in samples. `for: 5m` is reached when the first and the last breach of an unbroken
-  row lie five minutes apart. A row is broken by a good sample, and by a gap of more than three intervals between two
-  breaches: what nobody saw is neither good nor bad. `failureThreshold` counts the breaches of the row. Where both are
-  given, both must be reached; where none is, one breach is enough.
-* Absent is not good. NoData and Error put the gate on Hold (or count as a breach, where the gate says `Fail`). So does
-  silence: an answer older than three intervals is no answer, and neither is one that arrives more than three intervals
-  after it was asked for (`mark_late`). After `holdFor` of Hold the gate fails.
-* A hold lasts from its first silence until the next Good or Breach, and nothing else moves its beginning: whatever comes
-  instead of fresh answers, the hold is over when `holdFor` is.
-* A row of breaches outlives a short hold: three errors do not wipe out four minutes of breach, unless they make the
-  gap too long.
+* Time is measured in breach, not in samples. `for: 5m` is reached when the first and the last
+  breach of an unbroken row lie five minutes apart. A row is broken by a good sample, and by a gap
+  of more than three intervals between two breaches: what nobody saw is neither good nor bad.
+  `failureThreshold` counts the breaches of the row. Where both are given, both must be reached;
+  where none is, one breach is enough.
+* Absent is not good. NoData and Error put the gate on Hold (or count as a breach, where the gate
+  says `Fail`). So does silence: an answer older than three intervals is no answer, and neither is
+  one that arrives more than three intervals after it was asked for (`mark_late`). After `holdFor`
+  of Hold the gate fails.
+* A hold lasts from its first silence until the next Good or Breach, and nothing else moves its
+  beginning: whatever comes instead of fresh answers, the hold is over when `holdFor` is.
+* A row of breaches outlives a short hold: three errors do not wipe out four minutes of breach,
+  unless they make the gap too long.
 
     sample    | row of breaches                              | hold
     ----------+----------------------------------------------+---------------------
@@ -22,7 +25,8 @@ A gate is asked every `interval`. Each answer is one sample: Good, Breach, NoDat
     Error     | stays as it is                               | starts, or goes on
     too late  | stays as it is                               | goes on: it began with the silence before it
 
-Times are seconds on one clock of the caller's choice; a sample that is not newer than the last is ignored.
+Times are seconds on one clock of the caller's choice; a sample that is not newer than the last is
+ignored.
 """
 
 from __future__ import annotations
@@ -86,12 +90,17 @@ class Verdict:
 
 
 def mark_late(window: Window, sample: Sample, now: float, rule: Rule) -> Sample:
-    """The sample as it counts when its answer arrives at `now`: too late, it tells of a past that nobody waits for."""
+    """The sample as it counts when its answer arrives at `now`: too late, it tells of a past that
+    nobody waits for."""
     took = now - sample.at
     if took > GAP_INTERVALS * rule.interval:
         message = f"the answer took {took:.0f}s, longer than three intervals"
         return Sample(sample.at, "Error", None, message, late=True)
-    return replace(sample, late=True) if now - _last_heard(window) > GAP_INTERVALS * rule.interval else sample
+    return (
+        replace(sample, late=True)
+        if now - _last_heard(window) > GAP_INTERVALS * rule.interval
+        else sample
+    )
 
 
 def fold(window: Window, sample: Sample, rule: Rule) -> Window:
@@ -102,7 +111,9 @@ def fold(window: Window, sample: Sample, rule: Rule) -> Window:
     if kind == "Good":
         return Window(opened=window.opened, last=sample, answered=sample.at)
     if kind == "Breach":
-        unbroken = window.breaches > 0 and sample.at - window.breach_last <= GAP_INTERVALS * rule.interval
+        unbroken = (
+            window.breaches > 0 and sample.at - window.breach_last <= GAP_INTERVALS * rule.interval
+        )
         return Window(
             opened=window.opened,
             last=sample,
@@ -120,7 +131,9 @@ def verdict(window: Window, now: float, rule: Rule) -> Verdict:
         return Verdict("Failed", window.breach_first, window.last, "Breach")
     silent = _silent_since(window, now, rule)
     if silent is not None:
-        why = window.last.kind if window.last is not None and window.silent is not None else "Silence"
+        why = (
+            window.last.kind if window.last is not None and window.silent is not None else "Silence"
+        )
         state: State = "Failed" if now - silent >= rule.hold_for else "Holding"
         return Verdict(state, silent, window.last, why)
     if window.last is None:
@@ -137,11 +150,14 @@ def _effective_kind(kind: Kind, rule: Rule) -> Kind:
 
 def _is_sustained(window: Window, rule: Rule) -> bool:
     enough = window.breaches >= (rule.threshold or 1)
-    return enough and (rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting)
+    return enough and (
+        rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting
+    )
 
 
 def _silence_before(window: Window, sample: Sample, rule: Rule) -> float:
-    """Since when there has been no answer, after one more sample that is none; what has begun keeps its beginning."""
+    """Since when there has been no answer, after one more sample that is none; what has begun keeps
+    its beginning."""
     if window.silent is not None:
         return window.silent
     heard = _last_heard(window)

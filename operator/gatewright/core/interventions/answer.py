@@ -1,9 +1,9 @@
 """What people ask for by Interventions: one at a time, in the order in which they were made.
 
-An Intervention acts exactly once: what it changes and the line in `status.interventions` that says so are one write, and
-as long as its own status does not tell the same, the line stays. What it cannot do in the state it meets is Refused, in
-words; it is never kept for later. Whose act it is, and that RBAC allows it, admission has proved; one that it has not
-proved is Refused.
+An Intervention acts exactly once: what it changes and the line in `status.interventions` that says
+so are one write, and as long as its own status does not tell the same, the line stays. What it
+cannot do in the state it meets is Refused, in words; it is never kept for later. Whose act it is,
+and that RBAC allows it, admission has proved; one that it has not proved is Refused.
 
               where              does
     Approve   an approval waits  counts one more person; the last one lets the run go on
@@ -34,21 +34,29 @@ from gatewright.core.run.phases import start_run
 from gatewright.core.run.situations import Situation
 
 MOST_EARLIER_ANSWERS = 19
-"""Earlier answers that a Release keeps beside a new one, as far as their Interventions do not tell them yet."""
+"""Earlier answers that a Release keeps beside a new one, as far as their Interventions do not tell
+them yet."""
 MOST_LOGGED_INTERVENTIONS = 20
 REFUSALS_AT_REST = {
     "Deleting": "the Release is being deleted",
     "Invalid": "its spec is invalid; correct it first",
     "UpToDate": "its version is live and last good; there is nothing to repeat",
-    "Unverified": "nobody knows what was there before the run whose rollback failed; bring it back by hand, then Confirm",
+    "Unverified": (
+        "nobody knows what was there before the run whose rollback failed; bring it back "
+        "by hand, then Confirm"
+    ),
     "Suspended": "it is suspended; set spec.suspend to false first",
 }
 """Why a Retry can start nothing."""
-ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {**questions.ANSWERS, **commands.ACTIONS}
+ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
+    **questions.ANSWERS,
+    **commands.ACTIONS,
+}
 
 
 def answer_next(ctx: Context, situation: Situation) -> Situation | None:
-    """Answer the next Intervention, if there is one; the situation that is then to be acted in, None for no more."""
+    """Answer the next Intervention, if there is one; the situation that is then to be acted in,
+    None for no more."""
     act = ctx.view.next_intervention
     if act is None or situation in ("BodyNotLoaded", "TargetsNotRead", "Unobserved"):
         return situation
@@ -62,10 +70,16 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
             return situation
         _require_run(ctx, act)
         _require_seen_spec(ctx, act)
-        message = _act_at_rest(ctx, act, situation) if ctx.view.run is None else ACTIONS[act.action](ctx, act)
+        message = (
+            _act_at_rest(ctx, act, situation)
+            if ctx.view.run is None
+            else ACTIONS[act.action](ctx, act)
+        )
     except Refused as refusal:
         said.result, said.message = "Refused", str(refusal)[:1000]
-        ctx.record_event("InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True)
+        ctx.record_event(
+            "InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True
+        )
         return None
     said.message = message[:1000]
     if ctx.view.run is None and act.action == "Confirm":
@@ -105,7 +119,12 @@ def _log_intervention(ctx: Context, act: Intervention, message: str) -> None:
     ctx.run.people = [*ctx.run.people, line][:MOST_LOGGED_INTERVENTIONS]
     if ctx.run.outcome is not None:
         ctx.status.history[0].people = ctx.run.people
-    reason = {"Approve": "Approved", "Confirm": "Confirmed", "Skip": "Skipped", "Promote": "PromotedEarly"}
+    reason = {
+        "Approve": "Approved",
+        "Confirm": "Confirmed",
+        "Skip": "Skipped",
+        "Promote": "PromotedEarly",
+    }
     reason |= {"Pause": "PausedByPerson", "Resume": "Resumed"}
     if act.action in reason:  # what the others do has an Event already
         ctx.record_event(reason[act.action], f"{ctx.run.version}: {act.by}: {message}")
@@ -120,7 +139,8 @@ def _require_run(ctx: Context, act: Intervention) -> None:
 
 
 def _require_seen_spec(ctx: Context, act: Intervention) -> None:
-    """What somebody decides about is what they have looked at: what the run has pinned, or what a Retry takes up."""
+    """What somebody decides about is what they have looked at: what the run has pinned, or what a
+    Retry takes up."""
     if act.spec_hash is None or (ctx.view.run is None and act.action not in ("Retry", "Confirm")):
         return
     run, spec = ctx.status.run, ctx.view.spec
@@ -132,10 +152,13 @@ def _require_seen_spec(ctx: Context, act: Intervention) -> None:
     else:
         return
     if now is None:
-        raise Refused(f"the hash of {what} is not known; look again (kubectl release explain {ctx.view.name})")
+        raise Refused(
+            f"the hash of {what} is not known; look again (kubectl release explain {ctx.view.name})"
+        )
     if now != act.spec_hash:
         raise Refused(
-            f"the Release was edited since it was looked at: {what} has specHash {now}, not {act.spec_hash}; look again "
+            f"the Release was edited since it was looked at: {what} has specHash {now}, "
+            f"not {act.spec_hash}; look again "
             f"(kubectl release explain {ctx.view.name})"
         )
 
@@ -149,7 +172,8 @@ def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
         raise Refused(f"no run is under way, so there is nothing to {act.action.lower()}")
     if act.stage is not None:
         raise Refused(
-            "no run is under way, so there is no stage to repeat; without a stage it starts the version again"
+            "no run is under way, so there is no stage to repeat; without a stage it "
+            "starts the version again"
         )
     version = ctx.view.spec.version if ctx.view.spec is not None else ""
     if situation == "ReadyToStart":
@@ -159,10 +183,21 @@ def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
     if situation == "Unadmitted":
         raise Refused(f"{version} cannot start: {ctx.seen.doubt}")
     if situation == "Blocked":
-        raise Refused(f"release {ctx.seen.rival} has one of its targets; try again when that run has ended")
-    problem = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.live_states.items() if sight.problem), None)
+        raise Refused(
+            f"release {ctx.seen.rival} has one of its targets; try again when that run has ended"
+        )
+    problem = next(
+        (
+            f"{name}: {sight.problem}"
+            for name, sight in ctx.seen.live_states.items()
+            if sight.problem
+        ),
+        None,
+    )
     problem = problem or next(iter(ctx.seen.unconnected), None)
-    raise Refused(REFUSALS_AT_REST.get(situation) or f"{version} cannot start: {problem or situation}")
+    raise Refused(
+        REFUSALS_AT_REST.get(situation) or f"{version} cannot start: {problem or situation}"
+    )
 
 
 def _repeat_rollback(ctx: Context) -> str:
@@ -171,8 +206,10 @@ def _repeat_rollback(ctx: Context) -> str:
     left = ctx.status.unverified
     if left is not None and run is not None and left.run != run.id:
         raise Refused(
-            f"run {left.run}, whose rollback failed, was followed by run {run.id}, and its record is gone; Retry or another "
-            "version starts on the snapshots of before, and Confirm says that what is served is good"
+            f"run {left.run}, whose rollback failed, was followed by run {run.id}, and its "
+            "record is gone; Retry or another "
+            "version starts on the snapshots of before, and Confirm says that what is "
+            "served is good"
         )
     if run is None or run.outcome != "RollbackFailed" or run.rollback is None or left is None:
         raise Refused("no run is under way, so there is nothing to roll back")
@@ -187,6 +224,8 @@ def _confirm_served(ctx: Context, act: Intervention) -> str:
         raise Refused("no run is under way, so there is nothing to confirm")
     ctx.status.unverified = None
     ctx.record_event(
-        "Verified", f"{act.by} says that what is served is good, although run {left.run} was not undone", warning=False
+        "Verified",
+        f"{act.by} says that what is served is good, although run {left.run} was not undone",
+        warning=False,
     )
     return f"what run {left.run} has left is said to be good; the next version may start"

@@ -1,11 +1,13 @@
-"""What people have said belongs to the body that they saw: a Retry that pins an edited one asks them again.
+"""What people have said belongs to the body that they saw: a Retry that pins an edited one asks
+them again.
 
     approvals of preflight            asked again, those that the edit adds as well
     approvals in stages that are over asked again: what comes after them runs under them
     approvals and manual steps        asked again in the stage that is repeated
 
-Until all of them are answered nothing else begins. An edit that takes away or alters an approval which people have been
-asked for already does not count within the run: nobody could tell any more what they have said yes or no to.
+Until all of them are answered nothing else begins. An edit that takes away or alters an approval
+which people have been asked for already does not count within the run: nobody could tell any more
+what they have said yes or no to.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ ANSWERED_STATES = ("Succeeded", "Skipped")
 
 
 def awaited_answers(run: Run, index: int | None) -> Iterator[tuple[str, GateStatus | StepStatus]]:
-    """What is asked again, but for what the stage under way (`index`) asks itself; each with its name in words."""
+    """What is asked again, but for what the stage under way (`index`) asks itself; each with its
+    name in words."""
     if run.phase != "Walking" or run.observe:
         return
     for row in run.preflight:
@@ -38,14 +41,16 @@ def awaited_answers(run: Run, index: int | None) -> Iterator[tuple[str, GateStat
 
 
 def must_wait(run: Run, index: int) -> bool:
-    """Whether nothing begins in a stage before people have answered; what is under way in it may end, or be skipped."""
+    """Whether nothing begins in a stage before people have answered; what is under way in it may
+    end, or be skipped."""
     stage = run.stages[index]
     ending = stage.skippedBy is not None or any(step.state == "Running" for step in stage.steps)
     return not ending and any(awaited_answers(run, index))
 
 
 def altered_approval(run: Run, before: PinnedSpec, after: PinnedSpec, index: int) -> str:
-    """Which approval, of those that people have been asked for, an edit takes away or alters. Raises UnknownReference."""
+    """Which approval, of those that people have been asked for, an edit takes away or alters.
+    Raises UnknownReference."""
     wanted = {check.name: _approval_of_check(after, check) for check in after.spec.preflight}
     for check in before.spec.preflight:
         asked = _approval_of_check(before, check)
@@ -56,7 +61,9 @@ def altered_approval(run: Run, before: PinnedSpec, after: PinnedSpec, index: int
             old, new = (body.spec.stages[number].steps[place] for body in (before, after))
             if old.approval is None or (step.attempt == 0 and step.state == "Pending"):
                 continue
-            if _approval_of_step(run, after, number, new) != _approval_of_step(run, before, number, old):
+            if _approval_of_step(run, after, number, new) != _approval_of_step(
+                run, before, number, old
+            ):
                 return f"approval {step.name} of stage {stage.name}"
     return ""
 
@@ -99,10 +106,16 @@ def _is_approval(check: Check) -> bool:
 
 def _approval_of_check(body: PinnedSpec, check: Check) -> Approval | None:
     """Who is asked, with its references resolved."""
-    return Approval.model_validate(expand_references(check.provider[1], body.names)) if _is_approval(check) else None
+    return (
+        Approval.model_validate(expand_references(check.provider[1], body.names))
+        if _is_approval(check)
+        else None
+    )
 
 
 def _approval_of_step(run: Run, body: PinnedSpec, stage: int, step: Step) -> Approval | None:
     if step.approval is None:
         return None
-    return Approval.model_validate(expand_references(step.approval.model_dump(), names_at(body, run, stage)))
+    return Approval.model_validate(
+        expand_references(step.approval.model_dump(), names_at(body, run, stage))
+    )

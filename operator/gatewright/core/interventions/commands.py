@@ -12,7 +12,12 @@ from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused, finish_run
 from gatewright.core.run.phases import is_suspended, retry_stage
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stages import are_guards_calm, current_stage_index, skip_current, skip_stage
+from gatewright.core.run.stages import (
+    are_guards_calm,
+    current_stage_index,
+    skip_current,
+    skip_stage,
+)
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
@@ -25,14 +30,19 @@ def describe_standstill(ctx: Context) -> tuple[str, str]:
     if ctx.run.paused is not None:
         rows = [row for row in ctx.run.guards if ctx.run.paused.startswith(f"guard {row.name}:")]
         now = "; it is good again by now" if any(row.state == "Passing" for row in rows) else ""
-        return f"paused by {ctx.run.paused}{now}", f"a Resume (kubectl release resume {ctx.view.name})"
+        return (
+            f"paused by {ctx.run.paused}{now}",
+            f"a Resume (kubectl release resume {ctx.view.name})",
+        )
     return "suspended", "spec.suspend to be false"
 
 
 def _require_phase(ctx: Context, act: Intervention, *phases: str) -> Run:
     """The run, if it is in one of these phases."""
     if ctx.run.phase not in phases:
-        raise Refused(f"{act.action} is for a run that is {' or '.join(phases)}; {describe_place(ctx)}")
+        raise Refused(
+            f"{act.action} is for a run that is {' or '.join(phases)}; {describe_place(ctx)}"
+        )
     return ctx.run
 
 
@@ -53,7 +63,11 @@ def _retry_stage(ctx: Context, act: Intervention) -> str:
     before = ctx.body
     ignored = retry_stage(ctx)
     more = f"; the edit does not count before the next run: {ignored}" if ignored else ""
-    more = f"; its edit counts now: {edits.summarize_edits(run.edits)}" if ctx.body is not before else more
+    more = (
+        f"; its edit counts now: {edits.summarize_edits(run.edits)}"
+        if ctx.body is not before
+        else more
+    )
     return f"stage {stage.name} starts again, attempt {stage.attempt}{more}"
 
 
@@ -61,9 +75,13 @@ def _skip_step_or_stage(ctx: Context, act: Intervention) -> str:
     run = _require_phase(ctx, act, "Walking", "Paused")
     index = _require_stage(ctx, act)
     stage, message = run.stages[index], f"skipped by {act.attribution}"[:1000]
-    number = next((n for n, step in enumerate(stage.steps) if step.state in ("Running", "Failed")), None)
+    number = next(
+        (n for n, step in enumerate(stage.steps) if step.state in ("Running", "Failed")), None
+    )
     _require_stoppable(ctx, index, number)
-    one = act.step is not None or (act.stage is None and run.phase == "Walking" and number is not None)
+    one = act.step is not None or (
+        act.stage is None and run.phase == "Walking" and number is not None
+    )
     _require_may_skip(ctx, act, index, number if one else None)
     if one:
         if number is None or act.step not in (None, stage.steps[number].name):
@@ -87,16 +105,23 @@ def _require_stoppable(ctx: Context, index: int, number: int | None) -> None:
         return
     step = ctx.body.spec.stages[index].steps[number]
     if step.kind not in ("deploy", "job", "flags", "wait", "confirm", "approval"):
-        raise Refused(f"{step.kind} step {step.name} is under way and cannot be stopped; wait for its end, or Abort")
+        raise Refused(
+            f"{step.kind} step {step.name} is under way and cannot be stopped; wait for "
+            "its end, or Abort"
+        )
 
 
 def _require_may_skip(ctx: Context, act: Intervention, index: int, number: int | None) -> None:
-    """Who skips an approval decides in the place of those who are asked, and must be one of them. `number`: of the step;
-    None for the whole stage."""
+    """Who skips an approval decides in the place of those who are asked, and must be one of them.
+    `number`: of the step; None for the whole stage."""
     for place, (step, row) in enumerate(
         zip(ctx.body.spec.stages[index].steps, ctx.run.stages[index].steps, strict=True)
     ):
-        if step.approval is None or row.state in ("Succeeded", "Skipped") or number not in (None, place):
+        if (
+            step.approval is None
+            or row.state in ("Succeeded", "Skipped")
+            or number not in (None, place)
+        ):
             continue
         groups = expand_references(list(step.approval.groups), names_at(ctx.body, ctx.run, index))
         require_member(act, groups, f"a Skip of approval {step.name}, as the approval itself,")
@@ -124,7 +149,9 @@ def _promote_early(ctx: Context, act: Intervention) -> str:
         raise Refused(f"Promote ends a bake; {describe_place(ctx)}")
     open_ = next((row for row in stage.gates if row.state != "Passing"), None)
     if open_ is not None:
-        raise Refused(f"gate {judge.describe(open_)}; Promote does not pass what does not pass (Skip does)")
+        raise Refused(
+            f"gate {judge.describe(open_)}; Promote does not pass what does not pass (Skip does)"
+        )
     clocks.start(run, "bake", 0.0, ctx.now)
     return f"the bake of stage {stage.name} ends now"
 

@@ -1,4 +1,5 @@
-"""What waits for people, and how they answer it: approvals and manual steps, before the first stage and in one."""
+"""What waits for people, and how they answer it: approvals and manual steps, before the first stage
+and in one."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ class Question:
     """Whether it was answered before, for another body, outside of the stage under way."""
 
     def __str__(self) -> str:
-        where = f"step {self.line.name} of stage {self.stage}" if self.stage is not None else f"check {self.line.name}"
+        where = (
+            f"step {self.line.name} of stage {self.stage}"
+            if self.stage is not None
+            else f"check {self.line.name}"
+        )
         return f"{self.kind} {where}" if self.kind == "approval" else where
 
 
@@ -45,14 +50,26 @@ def describe_question(ctx: Context, asked: Question) -> str:
     after = f", after an edit ({edits.summarize_edits(ctx.run.edits)})" if ctx.run.edits else ""
     if asked.kind == "confirm":
         how = f"kubectl release confirm {ctx.view.name}"
-        return f"step {asked.line.name} waits for a person ({how}){after}: {asked.config['instructions']}"
+        return (
+            f"step {asked.line.name} waits for a person ({how}){after}: "
+            f"{asked.config['instructions']}"
+        )
     wanted, have = Approval.model_validate(asked.config), asked.line.approvedBy
     who = f" by {' or '.join(wanted.groups)}" if wanted.groups else ""
-    count = f" ({len(have)} of {wanted.count}{': ' + ', '.join(have) if have else ''})" if wanted.count > 1 else ""
+    count = (
+        f" ({len(have)} of {wanted.count}{': ' + ', '.join(have) if have else ''})"
+        if wanted.count > 1
+        else ""
+    )
     what = f"step {asked.line.name}" if asked.stage is not None else f"preflight {asked.line.name}"
     if asked.again:
-        what += (f" of stage {asked.stage}" if asked.stage is not None else "") + " is asked again and"
-    return f"{what} waits for a person: approval{who}{count} (kubectl release approve {ctx.view.name}){after}"
+        what += (
+            f" of stage {asked.stage}" if asked.stage is not None else ""
+        ) + " is asked again and"
+    return (
+        f"{what} waits for a person: approval{who}{count} (kubectl release approve "
+        f"{ctx.view.name}){after}"
+    )
 
 
 def describe_place(ctx: Context) -> str:
@@ -61,7 +78,14 @@ def describe_place(ctx: Context) -> str:
     index = current_stage_index(run)
     if run.phase in ("Walking", "Paused") and index is not None:
         stage = run.stages[index]
-        step = next((f", step {step.name} is {step.state}" for step in stage.steps if step.state == "Running"), "")
+        step = next(
+            (
+                f", step {step.name} is {step.state}"
+                for step in stage.steps
+                if step.state == "Running"
+            ),
+            "",
+        )
         return f"run {run.id} is {run.phase}, stage {stage.name} is {stage.state}{step}"
     return f"run {run.id} is {run.phase}"
 
@@ -75,7 +99,11 @@ def _questions_of_checks(ctx: Context) -> Iterator[Question]:
         kind, config = checks[row.name].provider if row.name in checks else ("", None)
         if kind == "approval" and row.state not in ("Passing", "Failed"):
             yield Question(
-                kind, row, None, expand_references(config, names_at(ctx.body, run, None)), again=run.phase == "Walking"
+                kind,
+                row,
+                None,
+                expand_references(config, names_at(ctx.body, run, None)),
+                again=run.phase == "Walking",
             )
 
 
@@ -98,7 +126,9 @@ def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Q
         raise Refused(f"nothing waits for a person: {describe_place(ctx)}")
     named = [asked for asked in everything if _names_question(act, asked)]
     if not named:
-        raise Refused(f"what it names does not wait for a person; {_list_questions(everything)} does")
+        raise Refused(
+            f"what it names does not wait for a person; {_list_questions(everything)} does"
+        )
     fitting = [asked for asked in named if asked.kind in kinds]
     if not fitting:
         instead = {"confirm": "Confirm", "approval": "Approve"}[named[0].kind]
@@ -111,7 +141,11 @@ def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Q
 def _names_question(act: Intervention, asked: Question) -> bool:
     if asked.stage is None:
         return act.stage is None and act.step is None and act.gate in (None, asked.line.name)
-    return act.gate is None and act.stage in (None, asked.stage) and act.step in (None, asked.line.name)
+    return (
+        act.gate is None
+        and act.stage in (None, asked.stage)
+        and act.step in (None, asked.line.name)
+    )
 
 
 def _list_questions(asked: list[Question]) -> str:
@@ -122,7 +156,9 @@ def require_member(act: Intervention, groups: Sequence[str], what: str) -> None:
     """That whoever acts shows one of the groups, if there are any. Raises Refused."""
     if groups and not act.groups & set(groups):
         shown = ", ".join(sorted(act.groups)) or "none"
-        raise Refused(f"{what} asks for a member of {' or '.join(groups)}; spec.groups shows {shown}")
+        raise Refused(
+            f"{what} asks for a member of {' or '.join(groups)}; spec.groups shows {shown}"
+        )
 
 
 def _add_approval(ctx: Context, act: Intervention) -> str:
@@ -130,7 +166,9 @@ def _add_approval(ctx: Context, act: Intervention) -> str:
     wanted, line = Approval.model_validate(asked.config), asked.line
     require_member(act, wanted.groups, str(asked))
     if act.by in line.approvedBy:
-        raise Refused(f"{act.by} has approved {asked} already; {wanted.count} different people are needed")
+        raise Refused(
+            f"{act.by} has approved {asked} already; {wanted.count} different people are needed"
+        )
     line.approvedBy = [*line.approvedBy, act.by]
     who = f"approved by {', '.join(line.approvedBy)}"
     if len(line.approvedBy) < wanted.count:

@@ -26,16 +26,30 @@ from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
 from gatewright.core.run.operations import JOB_GRACE_S
 from gatewright.core.run.phases import is_suspended
-from gatewright.core.run.situations import Situation, describe_differences, is_edited, unresolved_names
+from gatewright.core.run.situations import (
+    Situation,
+    describe_differences,
+    is_edited,
+    unresolved_names,
+)
 from gatewright.core.run.stages import current_stage_index, stops_of
 from gatewright.core.spec.pinned_spec import pin_spec
 
-CONDITION_ORDER = ("Ready", "Reconciling", "Stalled", "Succeeded", "RolledBack", "Paused", "Drifted")
+CONDITION_ORDER = (
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "Succeeded",
+    "RolledBack",
+    "Paused",
+    "Drifted",
+)
 
 
 @dataclass(slots=True)
 class _Summary:
-    """What is to be said: state in a word, Ready's value, reason, message; and what is waited for."""
+    """What is to be said: state in a word, Ready's value, reason, message; and what is waited
+    for."""
 
     state: str
     ready: str
@@ -70,12 +84,17 @@ def summarize(ctx: Context, situation: Situation) -> None:
         wanted["Paused"] = ("True", said.reason, said.message)
     drift = "" if situation == "Adopted" else _describe_drift(ctx)
     was = next((item.message for item in ctx.view.status.conditions if item.type == "Drifted"), "")
-    if not drift and ctx.view.run is None and any(standing.unknown for standing in ctx.seen.standings.values()):
+    if (
+        not drift
+        and ctx.view.run is None
+        and any(standing.unknown for standing in ctx.seen.standings.values())
+    ):
         drift = was  # nobody can tell for a moment: what was said of it stays
     if drift:
         wanted["Drifted"] = ("True", "NotAsWanted", drift)
         if ctx.view.run is None and not was:
-            ctx.record_event("Drifted", drift, warning=True)  # in a run its rows tell of each difference
+            # In a run its rows tell of each difference.
+            ctx.record_event("Drifted", drift, warning=True)
     wanted |= _ending_conditions(status, said)
     _write_conditions(ctx, wanted)
 
@@ -86,7 +105,9 @@ def write_stalled(ctx: Context, reason: str, message: str, waiting: str) -> None
     ctx.status.state, ctx.status.stage = "Stalled", _stage_progress(ctx.status.run)
     ctx.status.message = message[:1000]
     _set_waiting_for(ctx, waiting)
-    _write_conditions(ctx, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)})
+    _write_conditions(
+        ctx, {"Ready": ("False", reason, message), "Stalled": ("True", reason, message)}
+    )
 
 
 def _summarize_run(ctx: Context) -> _Summary:
@@ -99,7 +120,8 @@ def _summarize_run(ctx: Context) -> _Summary:
     }
     said = phase.get(run.phase, _summarize_rollback)(ctx, run)
     said.message += _describe_edit(ctx, run)
-    if said.ready == "True" and (ctx.view.problems or ctx.view.spec is None):  # what is wanted now cannot be told
+    # What is wanted now cannot be told.
+    if said.ready == "True" and (ctx.view.problems or ctx.view.spec is None):
         said.ready, said.reason, said.stalled = "False", "InvalidSpec", True
     if ctx.view.spec is not None and ctx.view.spec.version != run.version and said.ready == "True":
         _mark_queued(said, ctx.view.spec.version, ctx.view.spec.supersede)
@@ -118,7 +140,11 @@ def _describe_edit(ctx: Context, run: Run) -> str:
         return ""
     if pin_spec(spec, run.id, ctx.body.names.get("lastGood.version")).hash() == run.bodyHash:
         return ""
-    retry = "" if run.phase in ("Guarding", "RollingBack", "Verifying") else ", or from a Retry of a failed stage"
+    retry = (
+        ""
+        if run.phase in ("Guarding", "RollingBack", "Verifying")
+        else ", or from a Retry of a failed stage"
+    )
     return f"; the spec was edited: the edit counts from the next run{retry}"
 
 
@@ -128,19 +154,28 @@ def _mark_queued(said: _Summary, version: str, supersede: str) -> None:
         said.ready, said.reason, said.stalled = "False", "Ignored", True
         return
     said.ready, said.reason, said.working = "Unknown", "Queued", True
-    said.waiting = f"{said.waiting}; then {version} starts" if said.waiting else f"{version} to start"
+    said.waiting = (
+        f"{said.waiting}; then {version} starts" if said.waiting else f"{version} to start"
+    )
 
 
 def _summarize_preflight(ctx: Context, run: Run) -> _Summary:
     open_ = questions.open_questions(ctx)
     lines = [item.line.name for item in open_]
-    row = next((row for row in run.preflight if row.state != "Passing" and row.name not in lines), None)
+    row = next(
+        (row for row in run.preflight if row.state != "Passing" and row.name not in lines), None
+    )
     if row is None and open_:
         text = questions.describe_question(ctx, open_[0])
         waiting = f"{text}; nothing was touched"
         waiting += _describe_early_breaches(run)
         return _Summary(
-            "WaitingForPerson", "Unknown", "WaitingForPerson", f"{run.version}: {text}", waiting, working=True
+            "WaitingForPerson",
+            "Unknown",
+            "WaitingForPerson",
+            f"{run.version}: {text}",
+            waiting,
+            working=True,
         )
     text = f"preflight {judge.describe(row)}" if row else "preflight"
     silent = next((row.name for row in run.guards if row.state == "Unknown"), None)
@@ -150,11 +185,14 @@ def _summarize_preflight(ctx: Context, run: Run) -> _Summary:
     elif row is None and silent is not None:
         text = f"a first answer of guard {silent}"
     waiting = f"{text}; nothing was touched{_describe_early_breaches(run)}"
-    return _Summary("Preflight", "Unknown", "Preflight", f"{run.version}: {text}", waiting, working=True)
+    return _Summary(
+        "Preflight", "Unknown", "Preflight", f"{run.version}: {text}", waiting, working=True
+    )
 
 
 def _describe_early_breaches(run: Run) -> str:
-    """A guard that breaches before anything is touched: whoever approves should know, and why the run goes on."""
+    """A guard that breaches before anything is touched: whoever approves should know, and why the
+    run goes on."""
     early = [row for row in run.guards if row.early]
     if not early:
         return ""
@@ -166,16 +204,34 @@ def _summarize_stages(ctx: Context, run: Run) -> _Summary:
     index = current_stage_index(run)
     again = any(approvals.awaited_answers(run, index))
     if index is None and not again:
-        return _Summary("Progressing", "Unknown", "Progressing", f"{run.version}: all stages passed", working=True)
+        return _Summary(
+            "Progressing",
+            "Unknown",
+            "Progressing",
+            f"{run.version}: all stages passed",
+            working=True,
+        )
     text = (
-        f"{run.version}: stage {run.stages[index].name}" if index is not None else f"{run.version}: all stages passed"
+        f"{run.version}: stage {run.stages[index].name}"
+        if index is not None
+        else f"{run.version}: all stages passed"
     )
     if is_suspended(ctx):
         return _summarize_suspended(ctx, text)
     if run.stopping:
         held = _describe_stuck_stop(ctx)
-        waiting = f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; nothing else starts before{held}"
-        return _Summary("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
+        waiting = (
+            f"job {run.stopping[0].subject.partition('/')[2]} of a failed stage to stop; "
+            f"nothing else starts before{held}"
+        )
+        return _Summary(
+            "Progressing",
+            "Unknown",
+            "Progressing",
+            f"{text} waits for {waiting}",
+            waiting,
+            working=True,
+        )
     if run.differences:
         return _summarize_difference(ctx, run, text)
     if again or index is None:
@@ -186,10 +242,19 @@ def _summarize_stages(ctx: Context, run: Run) -> _Summary:
         return _summarize_step(ctx, run, index, text)
     if ctx.seen.looking:
         waiting = f"a look at {ctx.seen.looking}"
-        return _Summary("Progressing", "Unknown", "Progressing", f"{text} waits for {waiting}", waiting, working=True)
+        return _Summary(
+            "Progressing",
+            "Unknown",
+            "Progressing",
+            f"{text} waits for {waiting}",
+            waiting,
+            working=True,
+        )
     waiting, state = _describe_gates(run, stage.gates, stage.state)
     overdue = f" ({stage.message})" if stage.message else ""
-    return _Summary(state, "Unknown", state, f"{text} is {state.lower()}{overdue}", waiting, working=True)
+    return _Summary(
+        state, "Unknown", state, f"{text} is {state.lower()}{overdue}", waiting, working=True
+    )
 
 
 def _summarize_step(ctx: Context, run: Run, index: int, text: str) -> _Summary:
@@ -201,25 +266,46 @@ def _summarize_step(ctx: Context, run: Run, index: int, text: str) -> _Summary:
         return _summarize_question(ctx, text, open_)
     due = clocks.due(run, "step")
     ends = "until" if wanted.kind == "wait" else "fails at"
-    due = due - timedelta(seconds=JOB_GRACE_S) if due is not None and wanted.job is not None else due
+    due = (
+        due - timedelta(seconds=JOB_GRACE_S) if due is not None and wanted.job is not None else due
+    )
     deadline = f"; {ends} {clocks.format_time(due)[:19]}Z" if due is not None else ""
     problem = f": {step.message}" if step.message else ""
     held = f"; clocks stand still: {_describe_hold(run)}" if run.held else ""
     waiting = f"{wanted.kind} step {step.name} of stage {stage.name}{problem}{deadline}{held}"
     return _Summary(
-        "Progressing", "Unknown", "Progressing", f"{text}, step {step.name}{problem}{held}", waiting, working=True
+        "Progressing",
+        "Unknown",
+        "Progressing",
+        f"{text}, step {step.name}{problem}{held}",
+        waiting,
+        working=True,
     )
 
 
 def _summarize_question(ctx: Context, text: str, open_: list[questions.Question]) -> _Summary:
     waiting = questions.describe_question(ctx, open_[0])
-    return _Summary("WaitingForPerson", "Unknown", "WaitingForPerson", f"{text}, {waiting}", waiting, working=True)
+    return _Summary(
+        "WaitingForPerson",
+        "Unknown",
+        "WaitingForPerson",
+        f"{text}, {waiting}",
+        waiting,
+        working=True,
+    )
 
 
 def _describe_hold(run: Run) -> str:
     """Why clocks stand still, with the words of the guard or gate that holds."""
     rows = [*run.guards, *(row for stage in run.stages for row in stage.gates)]
-    row = next((row for row in rows if row.state in ("Holding", "Expired") and run.held == f"{row.name} holds"), None)
+    row = next(
+        (
+            row
+            for row in rows
+            if row.state in ("Holding", "Expired") and run.held == f"{row.name} holds"
+        ),
+        None,
+    )
     return judge.describe(row) if row is not None else run.held or ""
 
 
@@ -248,7 +334,9 @@ def _summarize_suspended(ctx: Context, text: str) -> _Summary:
 
 def _describe_meanwhile(run: Run) -> str:
     """What runs instead while nothing goes on anyway."""
-    return f"; {_first_and_count([row.message for row in run.differences])}" if run.differences else ""
+    return (
+        f"; {_first_and_count([row.message for row in run.differences])}" if run.differences else ""
+    )
 
 
 def _summarize_difference(ctx: Context, run: Run, text: str) -> _Summary:
@@ -258,19 +346,34 @@ def _summarize_difference(ctx: Context, run: Run, text: str) -> _Summary:
     more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
     then = "the release is rolled back" if run.phase == "Guarding" else "the stage fails"
     deadline = f"; {then} at {clocks.format_time(due)[:19]}Z" if due is not None else ""
-    waiting = f"{row.message}{more}, since {row.since[:19]}Z; make it so again, or roll back (kubectl release rollback "
+    waiting = (
+        f"{row.message}{more}, since {row.since[:19]}Z; make it so again, or roll back "
+        "(kubectl release rollback "
+    )
     waiting += f"{ctx.view.name}); clocks stand still{deadline}"
-    return _Summary("Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True)
+    return _Summary(
+        "Holding", "Unknown", "Holding", f"{text}: {row.message}{more}", waiting, working=True
+    )
 
 
 def _describe_gates(run: Run, gates: list[GateStatus], state: str) -> tuple[str, str]:
     order = ("Expired", "Holding", "Breaching", "Unknown")
-    rows = [*gates, *run.availability, *(row for row in run.guards if not row.early and not row.acknowledged)]
+    rows = [
+        *gates,
+        *run.availability,
+        *(row for row in run.guards if not row.early and not row.acknowledged),
+    ]
     row = next((row for wanted in order for row in rows if row.state == wanted), None)
     due = clocks.due(run, "bake")
     kind = "gate" if row in gates else "guard"
     if row is not None and row.state == "Expired":
-        return f"{judge.describe(row)}; clocks stand still until there is an answer, or a person decides", "Holding"
+        return (
+            (
+                f"{judge.describe(row)}; clocks stand still until there is an answer, or a "
+                "person decides"
+            ),
+            "Holding",
+        )
     if row is not None and row.state == "Holding":
         return f"{judge.describe(row)}; clocks stand still", "Holding"
     if row is not None and row.state in ("Breaching", "Failed") and row in run.availability:
@@ -280,15 +383,24 @@ def _describe_gates(run: Run, gates: list[GateStatus], state: str) -> tuple[str,
     if row is not None:
         return f"a first answer of {kind} {row.name}", "Gating"
     until = f" until {clocks.format_time(due)[:19]}Z" if due is not None else ""
-    silent = next((row for row in run.guards if row.acknowledged and row.state in ("Expired", "Holding")), None)
-    said = f"; guard {judge.describe(silent)} (a person has let the run go on)" if silent is not None else ""
+    silent = next(
+        (row for row in run.guards if row.acknowledged and row.state in ("Expired", "Holding")),
+        None,
+    )
+    said = (
+        f"; guard {judge.describe(silent)} (a person has let the run go on)"
+        if silent is not None
+        else ""
+    )
     return f"the bake of this stage{until}{said}", "Baking"
 
 
 def _summarize_paused(ctx: Context, run: Run) -> _Summary:
     index = current_stage_index(run)
     stage = run.stages[index or 0]
-    text = f"{run.version}: stage {stage.name} failed: {stage.message or ''}{_describe_meanwhile(run)}"
+    text = (
+        f"{run.version}: stage {stage.name} failed: {stage.message or ''}{_describe_meanwhile(run)}"
+    )
     waiting = f"a person: kubectl release retry {ctx.view.name}, or skip, rollback, abort"
     return _Summary("Paused", "False", "Paused", text, waiting, stalled=True, paused=True)
 
@@ -300,13 +412,26 @@ def _summarize_guarding(ctx: Context, run: Run) -> _Summary:
     if run.differences:
         return _summarize_difference(ctx, run, text)
     rows = [*run.availability, *(row for row in run.guards if not row.early)]
-    row = next((row for wanted in ("Expired", "Holding", "Breaching") for row in rows if row.state == wanted), None)
+    row = next(
+        (
+            row
+            for wanted in ("Expired", "Holding", "Breaching")
+            for row in rows
+            if row.state == wanted
+        ),
+        None,
+    )
     due = clocks.due(run, "guard")
     until = f" until {clocks.format_time(due)[:19]}Z" if due is not None else ""
     waiting = f"guards watch{until}, then {run.version} is last good"
     if row is not None and row.state == "Expired":
-        waiting = f"an answer of guard {judge.describe(row)}; until then nothing is promoted and nothing undone "
-        waiting += f"(kubectl release rollback {ctx.view.name} undoes it; a new version does not wait)"
+        waiting = (
+            f"an answer of guard {judge.describe(row)}; until then nothing is promoted and "
+            "nothing undone "
+        )
+        waiting += (
+            f"(kubectl release rollback {ctx.view.name} undoes it; a new version does not wait)"
+        )
     elif row is not None and row in run.availability:
         waiting = f"{row.message}; nothing is promoted until it runs"
     elif row is not None:
@@ -314,21 +439,48 @@ def _summarize_guarding(ctx: Context, run: Run) -> _Summary:
     if is_suspended(ctx):
         why, then = commands.describe_standstill(ctx)
         waiting = f"{why}; waits for {then}"
-    lost = next((f"{name}: {sight.problem}" for name, sight in ctx.seen.live_states.items() if sight.problem), None)
+    lost = next(
+        (
+            f"{name}: {sight.problem}"
+            for name, sight in ctx.seen.live_states.items()
+            if sight.problem
+        ),
+        None,
+    )
     untold = observed.unobserved_reason(ctx) if not run.observe else None
     lost = lost or ctx.seen.looking
     if lost or untold:
         waiting = f"cannot be made last good: {lost or untold}"
     if untold:
-        return _Summary("Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True)
+        return _Summary(
+            "Guarding", "Unknown", "Guarding", f"{text}; {untold}", waiting, working=True
+        )
     if run.availability:
         return _Summary(
-            "Guarding", "Unknown", "Unavailable", f"{text}; {run.availability[0].message}", waiting, working=True
+            "Guarding",
+            "Unknown",
+            "Unavailable",
+            f"{text}; {run.availability[0].message}",
+            waiting,
+            working=True,
         )
     if run.observe:  # nothing was deployed
-        return _Summary("Guarding", "Unknown", "Guarding", f"{run.version} is only observed", waiting, working=True)
+        return _Summary(
+            "Guarding",
+            "Unknown",
+            "Guarding",
+            f"{run.version} is only observed",
+            waiting,
+            working=True,
+        )
     nobody = f" ({remark})" if (remark := _describe_idle(ctx)) else ""
-    return _Summary("Guarding", "True", "Guarding", f"serving {run.version}{nobody}; guards watch{until}", waiting)
+    return _Summary(
+        "Guarding",
+        "True",
+        "Guarding",
+        f"serving {run.version}{nobody}; guards watch{until}",
+        waiting,
+    )
 
 
 def _summarize_rollback(ctx: Context, run: Run) -> _Summary:
@@ -336,12 +488,16 @@ def _summarize_rollback(ctx: Context, run: Run) -> _Summary:
     if run.phase == "Verifying":
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
         changed = describe_differences(ctx.seen)
-        trouble = next((standing.trouble for standing in ctx.seen.standings.values() if standing.trouble), "")
+        trouble = next(
+            (standing.trouble for standing in ctx.seen.standings.values() if standing.trouble), ""
+        )
         waiting = f"verification of the rollback{f', {judge.describe(row)}' if row else ''}"
         waiting += f"; {trouble}" if trouble else ""
         waiting += f"; {changed}: put it back" if changed else ""
     else:
-        line = next((line for line in run.rollback.undo if line.state in ("Running", "Pending")), None)
+        line = next(
+            (line for line in run.rollback.undo if line.state in ("Running", "Pending")), None
+        )
         problem = f": {line.message}" if line and line.message else ""
         waiting = f"undoing {line.subject}{problem}" if line else "the rollback"
         if line is not None and line.kind == "Stop":
@@ -355,14 +511,24 @@ def _summarize_at_rest(ctx: Context, situation: Situation) -> _Summary:
     run, version = status.run, spec.version if spec is not None else ""
     if situation == "Invalid" or (situation != "Deleting" and (ctx.view.problems or spec is None)):
         # the last one has no words where there are more than were counted
-        count = f"{len(ctx.view.problems) - 1}" if all(ctx.view.problems) else f"at least {len(ctx.view.problems) - 1}"
+        count = (
+            f"{len(ctx.view.problems) - 1}"
+            if all(ctx.view.problems)
+            else f"at least {len(ctx.view.problems) - 1}"
+        )
         more = f" (and {count} more)" if len(ctx.view.problems) > 1 else ""
         text = (ctx.view.problems or ("spec cannot be read",))[0] + more
         return _Summary("Invalid", "False", "InvalidSpec", text, "a corrected spec", stalled=True)
     if status.unverified is not None and (situation == "Unverified" or ctx.view.run is not None):
         return _summarize_unverified(ctx)
     if situation == "Unobserved":
-        return _Summary("Pending", "Unknown", "Unobserved", f"{version}: its targets are being looked at", working=True)
+        return _Summary(
+            "Pending",
+            "Unknown",
+            "Unobserved",
+            f"{version}: its targets are being looked at",
+            working=True,
+        )
     if situation == "TargetsNotRead":
         text = f"{version} cannot start yet: nobody knows what is there now"
         return _Summary(
@@ -375,62 +541,125 @@ def _summarize_at_rest(ctx: Context, situation: Situation) -> _Summary:
         )
     if situation == "Drifted":
         text = f"{version} was promoted, but {describe_differences(ctx.seen)}"
-        waiting = f"the target to be put back, a Retry (kubectl release retry {ctx.view.name}), or a new version"
+        waiting = (
+            f"the target to be put back, a Retry (kubectl release retry {ctx.view.name}), or "
+            "a new version"
+        )
         return _Summary("Drifted", "False", "Drifted", text, waiting, stalled=True)
     if situation == "Unconnected":
         text = f"{version} cannot start: {_first_and_count(ctx.seen.unconnected)}"
-        return _Summary("Waiting", "False", "ConnectionNotFound", text, f"{ctx.seen.unconnected[0]}", working=True)
+        return _Summary(
+            "Waiting",
+            "False",
+            "ConnectionNotFound",
+            text,
+            f"{ctx.seen.unconnected[0]}",
+            working=True,
+        )
     if situation == "Unresolved":
         names = unresolved_names(ctx.view, ctx.seen)
         text = f"{version} cannot start: {_first_and_count(names)}"
         return _Summary(
-            "Invalid", "False", "InvalidSpec", text, "a spec without it, or a first promoted version", stalled=True
+            "Invalid",
+            "False",
+            "InvalidSpec",
+            text,
+            "a spec without it, or a first promoted version",
+            stalled=True,
         )
     if situation == "Settling":
-        name, unready = next((name, sight.unready) for name, sight in ctx.seen.live_states.items() if sight.unready)
+        name, unready = next(
+            (name, sight.unready) for name, sight in ctx.seen.live_states.items() if sight.unready
+        )
         text = f"{version} is what {name} has, but not what runs: {unready}"
-        waiting = f"{name} to run it ({unready}), looked at again every 30s; adopt: Never walks the stages instead"
+        waiting = (
+            f"{name} to run it ({unready}), looked at again every 30s; adopt: Never walks "
+            "the stages instead"
+        )
         return _Summary("Waiting", "Unknown", "Settling", text, waiting, working=True)
     if situation == "TargetMissing":
-        name, problem = next((name, sight.problem) for name, sight in ctx.seen.live_states.items() if sight.problem)
+        name, problem = next(
+            (name, sight.problem) for name, sight in ctx.seen.live_states.items() if sight.problem
+        )
         text = f"{version} cannot start: {name}: {problem}"
         reason = "TargetNotFound" if problem.startswith("there is no") else "TargetUnfit"
-        return _Summary("Waiting", "False", reason, text, f"{name}: {problem}; looked at again every 30s", working=True)
+        return _Summary(
+            "Waiting",
+            "False",
+            reason,
+            text,
+            f"{name}: {problem}; looked at again every 30s",
+            working=True,
+        )
     if situation == "Suspended":
         text = f"{version} is not started: the Release is suspended"
         return _Summary(
-            "Suspended", "Unknown", "Suspended", text, "spec.suspend to be false", paused=True, working=True
+            "Suspended",
+            "Unknown",
+            "Suspended",
+            text,
+            "spec.suspend to be false",
+            paused=True,
+            working=True,
         )
     if situation == "Unadmitted":
         text = f"{version} cannot start: {ctx.seen.doubt}"
         return _Summary(
-            "Waiting", "False", "PolicyNotInForce", text, "the admission policies to be in force", working=True
+            "Waiting",
+            "False",
+            "PolicyNotInForce",
+            text,
+            "the admission policies to be in force",
+            working=True,
         )
     if situation == "Blocked":
         text = f"{version} waits for release {ctx.seen.rival}, which has one of its targets"
-        return _Summary("Waiting", "Unknown", "Blocked", text, f"release {ctx.seen.rival} to end its run", working=True)
+        return _Summary(
+            "Waiting",
+            "Unknown",
+            "Blocked",
+            text,
+            f"release {ctx.seen.rival} to end its run",
+            working=True,
+        )
     live = status.live.version if status.live else ""
     if situation in ("UpToDate", "Adopted"):
         return _summarize_serving(ctx, version)
-    if run and run.outcome == "Promoted" and run.version == version and situation not in ("Rejected", "RunEnded"):
-        return _summarize_serving(ctx, version)  # it has been promoted in this very pass, in which it was looked at
+    if (
+        run
+        and run.outcome == "Promoted"
+        and run.version == version
+        and situation not in ("Rejected", "RunEnded")
+    ):
+        # It has been promoted in this very pass, in which it was looked at.
+        return _summarize_serving(ctx, version)
     return _summarize_ended(ctx, status, run, version, live)
 
 
 def _summarize_serving(ctx: Context, version: str) -> _Summary:
     """The wanted version is live, and was seen to be."""
     unknown = next(
-        (f"{name}: {standing.unknown}" for name, standing in ctx.seen.standings.items() if standing.unknown), None
+        (
+            f"{name}: {standing.unknown}"
+            for name, standing in ctx.seen.standings.items()
+            if standing.unknown
+        ),
+        None,
     )
     if unknown:
         text = f"{version} was promoted; whether it is live cannot be told: {unknown}"
-        return _Summary("Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True)
+        return _Summary(
+            "Promoted", "Unknown", "Unobserved", text, f"a look at {unknown}", working=True
+        )
     remark = _describe_idle(ctx)
     caveat = (ctx.status.live.caveat if ctx.status.live is not None else None) or ""
     caveat = "; ".join(part for part in (caveat, remark if remark not in caveat else "") if part)
     text = f"serving {version}{f' ({caveat})' if caveat else ''}"
     if is_edited(ctx.view):
-        text += f"; the spec was edited: the edit counts from the next version, or from kubectl release retry {ctx.view.name}"
+        text += (
+            "; the spec was edited: the edit counts from the next version, or from kubectl "
+            f"release retry {ctx.view.name}"
+        )
     return _Summary("Promoted", "True", "Promoted", text)
 
 
@@ -444,7 +673,9 @@ def _summarize_unverified(ctx: Context) -> _Summary:
     if run is not None and run.id != left.run and run.outcome is not None:
         tried.append(run.version)
         text += f"; {run.version} was started on it and {_describe_outcome(run)}"
-        text += f", which has not made good: {_first_and_count(left.subjects)}" if left.subjects else ""
+        text += (
+            f", which has not made good: {_first_and_count(left.subjects)}" if left.subjects else ""
+        )
     if version not in tried:
         text += f"; {version} is not started on it"
     confirm = f"kubectl release confirm {name} says that what is served is good"
@@ -453,7 +684,14 @@ def _summarize_unverified(ctx: Context) -> _Summary:
         waiting = f"a person to bring back by hand what was there before; then {confirm}"
         return _Summary("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
     again = f"kubectl release rollback {name} tries again what could not be undone; "
-    again = again if run is not None and run.id == left.run and run.outcome == "RollbackFailed" and run.rollback else ""
+    again = (
+        again
+        if run is not None
+        and run.id == left.run
+        and run.outcome == "RollbackFailed"
+        and run.rollback
+        else ""
+    )
     waiting = f"a person: {again}{confirm}; kubectl release retry {name} starts {version}"
     return _Summary("RollbackFailed", "False", "RollbackFailed", text, waiting, stalled=True)
 
@@ -468,7 +706,8 @@ def _first_and_count(problems: Sequence[str]) -> str:
 
 
 def _describe_live(ctx: Context, run: Run | None) -> str:
-    """What is served, as far as somebody has looked: normally only where a verification has passed."""
+    """What is served, as far as somebody has looked: normally only where a verification has
+    passed."""
     live = ctx.status.live
     changed = describe_differences(ctx.seen)
     if changed:
@@ -486,27 +725,51 @@ def _describe_live(ctx: Context, run: Run | None) -> str:
 def _describe_idle(ctx: Context) -> str:
     """What people should know although nothing is different: nobody runs it."""
     return "; ".join(
-        standing.remark for standing in ctx.seen.standings.values() if standing.remark.startswith("nobody")
+        standing.remark
+        for standing in ctx.seen.standings.values()
+        if standing.remark.startswith("nobody")
     )
 
 
-def _summarize_ended(ctx: Context, status: ReleaseStatus, run: Run | None, version: str, live: str) -> _Summary:
+def _summarize_ended(
+    ctx: Context, status: ReleaseStatus, run: Run | None, version: str, live: str
+) -> _Summary:
     serving = _describe_live(ctx, run)
     if run is not None and run.version == version and run.outcome == "RollbackFailed":
-        text = f"rollback of {version} failed: {run.reason}; a person has said that what is served is good"
-        return _Summary("RollbackFailed", "False", "RollbackFailed", text, "a Retry or a new version", stalled=True)
+        text = (
+            f"rollback of {version} failed: {run.reason}; a person has said that what is "
+            "served is good"
+        )
+        return _Summary(
+            "RollbackFailed",
+            "False",
+            "RollbackFailed",
+            text,
+            "a Retry or a new version",
+            stalled=True,
+        )
     if run is not None and run.version == version and run.outcome in ("Aborted", "Superseded"):
         text = f"{serving}; {version} {run.outcome.lower()}: {run.reason}"
-        return _Summary(run.outcome, "False", run.outcome, text, "a Retry or a new version", stalled=True)
+        return _Summary(
+            run.outcome, "False", run.outcome, text, "a Retry or a new version", stalled=True
+        )
     if run is not None and run.version == version and run.outcome == "Observed":
-        return _Summary("Observed", "False", "Observed", f"{version} observed: {run.reason}", stalled=True)
+        return _Summary(
+            "Observed", "False", "Observed", f"{version} observed: {run.reason}", stalled=True
+        )
     rejected = next((item for item in status.rejected if item.version == version), None)
     if rejected is None:
-        return _Summary("Pending", "Unknown", "Pending", f"{version} is about to start", working=True)
+        return _Summary(
+            "Pending", "Unknown", "Pending", f"{version} is about to start", working=True
+        )
     text = f"{serving}; {version} rejected by {rejected.reason}"
     if run is None or run.version != version:
-        return _Summary("Rejected", "False", "Rejected", text, "a Retry or a new version", stalled=True)
-    return _Summary("RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True)
+        return _Summary(
+            "Rejected", "False", "Rejected", text, "a Retry or a new version", stalled=True
+        )
+    return _Summary(
+        "RolledBack", "False", "RolledBack", text, "a Retry or a new version", stalled=True
+    )
 
 
 def _describe_drift(ctx: Context) -> str:
@@ -515,20 +778,36 @@ def _describe_drift(ctx: Context) -> str:
     if run is None:
         return describe_differences(ctx.seen)
     after = ctx.status.run
-    return "; ".join(row.message for row in after.differences) if after is not None and after.outcome is None else ""
+    return (
+        "; ".join(row.message for row in after.differences)
+        if after is not None and after.outcome is None
+        else ""
+    )
 
 
 def _ending_conditions(status: ReleaseStatus, said: _Summary) -> dict[str, tuple[str, str, str]]:
     if said.state in ("Promoted", "Guarding"):
-        return {"Succeeded": ("True", said.reason, said.message)} if said.state == "Promoted" else {}
+        return (
+            {"Succeeded": ("True", said.reason, said.message)} if said.state == "Promoted" else {}
+        )
     if said.state == "Rejected":
         return {"Succeeded": ("False", said.reason, said.message)}
     outcome = status.run.outcome if status.run is not None else None
-    if outcome is None or said.state not in ("RolledBack", "RollbackFailed", "Aborted", "Superseded", "Observed"):
+    if outcome is None or said.state not in (
+        "RolledBack",
+        "RollbackFailed",
+        "Aborted",
+        "Superseded",
+        "Observed",
+    ):
         return {}
     found: dict[str, tuple[str, str, str]] = {"Succeeded": ("False", outcome, said.message)}
     if said.state in ("RolledBack", "RollbackFailed"):
-        found["RolledBack"] = ("True" if said.state == "RolledBack" else "False", said.state, said.message)
+        found["RolledBack"] = (
+            "True" if said.state == "RolledBack" else "False",
+            said.state,
+            said.message,
+        )
     return found
 
 
@@ -544,7 +823,9 @@ def _set_waiting_for(ctx: Context, message: str | None) -> None:
     if message is None:
         ctx.status.waitingFor = None
     elif ctx.status.waitingFor is None or ctx.status.waitingFor.message != message[:1000]:
-        ctx.status.waitingFor = WaitingFor(message=message[:1000], since=clocks.format_time(ctx.now))
+        ctx.status.waitingFor = WaitingFor(
+            message=message[:1000], since=clocks.format_time(ctx.now)
+        )
 
 
 def _write_conditions(ctx: Context, wanted: dict[str, tuple[str, str, str]]) -> None:
@@ -557,7 +838,9 @@ def _write_conditions(ctx: Context, wanted: dict[str, tuple[str, str, str]]) -> 
             status=value,
             reason=reason,
             message=message[:2000],
-            lastTransitionTime=old[name].lastTransitionTime if name in old and old[name].status == value else now,
+            lastTransitionTime=old[name].lastTransitionTime
+            if name in old and old[name].status == value
+            else now,
             observedGeneration=ctx.view.generation,
         )
         for name in CONDITION_ORDER

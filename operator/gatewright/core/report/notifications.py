@@ -1,11 +1,13 @@
-"""Who is to be told what: the notices that a decision leaves in the status, and what became of earlier ones.
+"""Who is to be told what: the notices that a decision leaves in the status, and what became of
+earlier ones.
 
     before, after  ->  events      a comparison of two statuses, so that no transition has to remember to tell
     events         ->  notices     those that `spec.notify` asks for, in the same write as the transition they tell of
     deliveries     ->  status      a notice goes when everybody was told; what was opened elsewhere stays as a thread
 
-A crash after the write cannot lose a notice, and a crash before it leads to the same transition again, whose notices
-have the same ids. Sending is not done here, and nothing here waits for it. A Release without `notify` has none of it.
+A crash after the write cannot lose a notice, and a crash before it leads to the same transition
+again, whose notices have the same ids. Sending is not done here, and nothing here waits for it. A
+Release without `notify` has none of it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Check, Notify, ReleaseSpec
-from gatewright.api.status import Downtime, GateStatus, Notification, ReleaseStatus, Run, StageStatus, Thread
+from gatewright.api.status import (
+    Downtime,
+    GateStatus,
+    Notification,
+    ReleaseStatus,
+    Run,
+    StageStatus,
+    Thread,
+)
 from gatewright.core.checks import followups, judge
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Delivery, short_fingerprint
@@ -25,7 +35,14 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.stages import current_stage_index
 
 ENDINGS = ("Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed")
-LOUD_EVENTS = ("RollbackFailed", "RollbackHindered", "Downtime", "Restored", "ApprovalNeeded", *ENDINGS)
+LOUD_EVENTS = (
+    "RollbackFailed",
+    "RollbackHindered",
+    "Downtime",
+    "Restored",
+    "ApprovalNeeded",
+    *ENDINGS,
+)
 """Events that stay when there are more notices than a status should hold."""
 MOST_NOTIFICATIONS = 60
 MOST_THREADS = 20
@@ -56,7 +73,8 @@ def channels_of(spec: ReleaseSpec) -> dict[str, list[Notify]]:
 
 
 def update_notifications(ctx: Context) -> datetime | None:
-    """Bring notices and threads up to this decision; when it must be looked at again, if that is known."""
+    """Bring notices and threads up to this decision; when it must be looked at again, if that is
+    known."""
     spec = ctx.view.spec or (ctx.body_if_read.spec if ctx.body_if_read is not None else None)
     status = ctx.status
     if spec is None or not (spec.notify or status.notices or status.threads or status.downtime):
@@ -67,10 +85,17 @@ def update_notifications(ctx: Context) -> datetime | None:
         for event in _find_events(ctx, status.run):
             _add_notification(ctx, wanted, event, status.run.id)
     for row in followups.newly_overdue_or_failed(ctx.view.status, status):
-        name, text = ("FollowUpDue", "is overdue") if row.state == "Overdue" else ("FollowUpFailed", "has failed")
+        name, text = (
+            ("FollowUpDue", "is overdue")
+            if row.state == "Overdue"
+            else ("FollowUpFailed", "has failed")
+        )
         why = f": {row.message}" if row.message else ""
         _add_notification(
-            ctx, wanted, _Event(name, f"follow-up {row.name} of {row.version} {text}{why}", row.name), row.run
+            ctx,
+            wanted,
+            _Event(name, f"follow-up {row.name} of {row.version} {text}{why}", row.name),
+            row.run,
         )
     due = _track_downtime(ctx, wanted)
     _drop_threads(status)
@@ -94,7 +119,10 @@ def _settle_delivered(ctx: Context, wanted: Mapping[str, list[Notify]]) -> None:
 
 def _record_delivery(ctx: Context, notice: Notification, channel: str, done: Delivery) -> None:
     if done.failed:
-        text = f"{channel.rpartition('-')[0]} was not told of {notice.event} (run {notice.run}): {done.failed}"
+        text = (
+            f"{channel.rpartition('-')[0]} was not told of {notice.event} (run {notice.run}): "
+            f"{done.failed}"
+        )
         ctx.record_event("NotificationFailed", text, warning=True)
         return
     others = [item for item in ctx.status.threads if (item.run, item.to) != (notice.run, channel)]
@@ -118,7 +146,8 @@ def _drop_threads(status: ReleaseStatus) -> None:
 def _add_notification(
     ctx: Context, wanted: Mapping[str, list[Notify]], event: _Event, run: int, anyway: bool = False
 ) -> None:
-    """A notice to those who asked for the event; an ending also closes what was opened for its run."""
+    """A notice to those who asked for the event; an ending also closes what was opened for its
+    run."""
     status = ctx.status
     name = ".".join(filter(None, (str(run), event.name, event.about)))
     names = {event.name} | ({"RollbackFailed"} if event.name == "RollbackHindered" else set())
@@ -129,15 +158,26 @@ def _add_notification(
     ]
     if event.name in ENDINGS:
         opened = {item.to for item in status.threads if item.run == run}
-        opened |= {channel for notice in status.notices if notice.run == run for channel in notice.to}
+        opened |= {
+            channel for notice in status.notices if notice.run == run for channel in notice.to
+        }
         to += [channel for channel in wanted if channel in opened and channel not in to]
     if not to or any(notice.id == name for notice in status.notices):
         return
-    status.notices.append(Notification(id=name, at=clocks.format_time(ctx.now), text=event.text[:500], to=to))
+    status.notices.append(
+        Notification(id=name, at=clocks.format_time(ctx.now), text=event.text[:500], to=to)
+    )
     if len(status.notices) > MOST_NOTIFICATIONS:
-        quiet = next((notice for notice in status.notices if notice.event not in LOUD_EVENTS), status.notices[0])
+        quiet = next(
+            (notice for notice in status.notices if notice.event not in LOUD_EVENTS),
+            status.notices[0],
+        )
         status.notices.remove(quiet)
-        ctx.record_event("NotificationFailed", f"nobody was told of {quiet.id}: too many wait to be told", warning=True)
+        ctx.record_event(
+            "NotificationFailed",
+            f"nobody was told of {quiet.id}: too many wait to be told",
+            warning=True,
+        )
 
 
 def _find_events(ctx: Context, run: Run) -> Iterator[_Event]:
@@ -157,12 +197,16 @@ def _find_events(ctx: Context, run: Run) -> Iterator[_Event]:
         yield from _events_of_stage(stage, was, f"{number + 1}/{len(run.stages)}")
     asked = _open_question(ctx.status)
     if asked is not None and asked != (_open_question(before) if old is not None else None):
-        yield _Event("ApprovalNeeded", ctx.status.waitingFor.message if ctx.status.waitingFor else "", asked)
+        yield _Event(
+            "ApprovalNeeded", ctx.status.waitingFor.message if ctx.status.waitingFor else "", asked
+        )
     if _has_completed(run) and not (old is not None and _has_completed(old)):
         yield _Event("Completed", f"serving {run.version}")
     for note in ctx.decision.events:
         if note.reason == "GuardFailed":
-            yield _Event("GuardFailed", note.message, short_fingerprint([note.message, run.startedAt]))
+            yield _Event(
+                "GuardFailed", note.message, short_fingerprint([note.message, run.startedAt])
+            )
     if run.rollback is not None and (old is None or old.rollback is None):
         yield _Event("RollingBack", run.rollback.reason)
     verifies = run.phase == "Verifying" and run.rollback is not None and bool(run.rollback.verify)
@@ -176,7 +220,9 @@ def _find_events(ctx: Context, run: Run) -> Iterator[_Event]:
                 short_fingerprint(note.message)[:6] if note.reason == "RollbackHindered" else "",
             )
         if note.reason in ("Different", "Unavailable", "GuardSilent", "PausedByGuard"):
-            yield _Event("Hindered", note.message, short_fingerprint([note.message, run.startedAt])[:6])
+            yield _Event(
+                "Hindered", note.message, short_fingerprint([note.message, run.startedAt])[:6]
+            )
     if ended:
         yield _Event(run.outcome or "", run.reason or "")
 
@@ -193,7 +239,9 @@ def _events_of_stage(stage: StageStatus, old: StageStatus | None, place: str) ->
     if state == "Passed" and was != "Passed":
         yield _Event("StagePassed", f"stage {place} {stage.name} passed", about)
     if state == "Failed" and (was != "Failed" or again):
-        yield _Event("StageFailed", f"stage {place} {stage.name}: {stage.message or 'failed'}", about)
+        yield _Event(
+            "StageFailed", f"stage {place} {stage.name}: {stage.message or 'failed'}", about
+        )
 
 
 def _is_overdue(stage: StageStatus) -> bool:
@@ -210,7 +258,9 @@ def _open_question(status: ReleaseStatus) -> str | None:
     if run is None or run.outcome is not None or status.state not in _ASKING_STATES:
         return None
     if run.phase == "Preflight":
-        return "preflight." + next((row.name for row in run.preflight if row.state != "Passing"), "")
+        return "preflight." + next(
+            (row.name for row in run.preflight if row.state != "Passing"), ""
+        )
     index = current_stage_index(run)
     again = next(approvals.awaited_answers(run, index), None)
     if again is not None:
@@ -219,14 +269,19 @@ def _open_question(status: ReleaseStatus) -> str | None:
         return status.state
     stage = run.stages[index]
     step = next((step for step in stage.steps if step.state == "Running"), None)
-    return f"{stage.name}.{step.name}.{step.attempt}" if step is not None else f"{stage.name}.{stage.attempt}"
+    return (
+        f"{stage.name}.{step.name}.{step.attempt}"
+        if step is not None
+        else f"{stage.name}.{stage.attempt}"
+    )
 
 
 # --- downtime
 
 
 def _track_downtime(ctx: Context, wanted: Mapping[str, list[Notify]]) -> datetime | None:
-    """Users are told when they have not been served for too long, and when they are served again."""
+    """Users are told when they have not been served for too long, and when they are served
+    again."""
     asking = {
         channel: min(seconds(entry.after) for entry in entries if "Downtime" in entry.events)
         for channel, entries in wanted.items()
@@ -236,13 +291,22 @@ def _track_downtime(ctx: Context, wanted: Mapping[str, list[Notify]]) -> datetim
     if not asking:
         status.downtime = None
         return None
-    rows = _health_rows(ctx, [entry for entries in wanted.values() for entry in entries if "Downtime" in entry.events])
+    rows = _health_rows(
+        ctx,
+        [entry for entries in wanted.values() for entry in entries if "Downtime" in entry.events],
+    )
     bad = next((row for row in rows if row.state in ("Breaching", "Failed")), None)
     if status.downtime is None and bad is not None and status.run is not None:
         status.downtime = Downtime(
-            since=bad.since or clocks.format_time(ctx.now), run=status.run.id, check=judge.describe(bad)[:300]
+            since=bad.since or clocks.format_time(ctx.now),
+            run=status.run.id,
+            check=judge.describe(bad)[:300],
         )
-    elif status.downtime is not None and bad is None and (_is_served(status) or (rows and judge.all_passing(rows))):
+    elif (
+        status.downtime is not None
+        and bad is None
+        and (_is_served(status) or (rows and judge.all_passing(rows)))
+    ):
         _announce_restored(ctx, wanted, status.downtime)
     return _announce_downtime(ctx, wanted, asking)
 
@@ -254,11 +318,20 @@ def _announce_downtime(
     if down is None:
         return None
     since = clocks.parse_time(down.since)
-    due = {channel: since + timedelta(seconds=after) for channel, after in asking.items() if channel not in down.told}
+    due = {
+        channel: since + timedelta(seconds=after)
+        for channel, after in asking.items()
+        if channel not in down.told
+    }
     late = {channel: wanted[channel] for channel, at in due.items() if at <= ctx.now}
     if late:
         text = f"users have not been served since {down.since[:19]}Z: {down.check}"
-        _add_notification(ctx, late, _Event("Downtime", text, short_fingerprint([down.since, down.told])), down.run)
+        _add_notification(
+            ctx,
+            late,
+            _Event("Downtime", text, short_fingerprint([down.since, down.told])),
+            down.run,
+        )
         down.told = [*down.told, *late][:10]
     return min((at for at in due.values() if at > ctx.now), default=None)
 
@@ -266,18 +339,29 @@ def _announce_downtime(
 def _announce_restored(ctx: Context, wanted: Mapping[str, list[Notify]], down: Downtime) -> None:
     took = clocks.format_duration((ctx.now - clocks.parse_time(down.since)).total_seconds())
     ctx.status.downtime = None
-    event = _Event("Restored", f"users are served again after {took}", short_fingerprint(down.since))
+    event = _Event(
+        "Restored", f"users are served again after {took}", short_fingerprint(down.since)
+    )
     _add_notification(
-        ctx, {channel: wanted[channel] for channel in down.told if channel in wanted}, event, down.run, anyway=True
+        ctx,
+        {channel: wanted[channel] for channel in down.told if channel in wanted},
+        event,
+        down.run,
+        anyway=True,
     )
 
 
 def _is_served(status: ReleaseStatus) -> bool:
-    """The run has ended so that somebody has looked: everything passed, or the rollback was verified."""
+    """The run has ended so that somebody has looked: everything passed, or the rollback was
+    verified."""
     run = status.run
     if status.state == "Promoted":
         return True
-    return run is not None and run.rollback is not None and run.outcome in ("RolledBack", "Superseded", "Aborted")
+    return (
+        run is not None
+        and run.rollback is not None
+        and run.outcome in ("RolledBack", "Superseded", "Aborted")
+    )
 
 
 def _health_rows(ctx: Context, entries: list[Notify]) -> list[GateStatus]:

@@ -1,13 +1,15 @@
-"""A spec is read only if it is small enough, and status stays small, whatever a spec, its Jobs and people say.
+"""A spec is read only if it is small enough, and status stays small, whatever a spec, its Jobs and
+people say.
 
-A CRD bounds each text and each list, but not what they come to, and nothing of what is free in form. So the JSON of a spec
-is measured before it is made into models, which take much more memory; and what its variables come to, before they are
-put in.
+A CRD bounds each text and each list, but not what they come to, and nothing of what is free in
+form. So the JSON of a spec is measured before it is made into models, which take much more memory;
+and what its variables come to, before they are put in.
 
-Most statuses are far below that, and are left as they are. A large one is folded, what is read least first, until it
-fits: what people did in old runs, the details of what is over, then long messages. Nothing that a decision is made of goes:
-states, attempts, outputs that something names, the journal, the order of a rollback. A spec whose rows alone would not fit
-is refused before it starts.
+Most statuses are far below that, and are left as they are. A large one is folded, what is read
+least first, until it fits: what people did in old runs, the details of what is over, then long
+messages. Nothing that a decision is made of goes: states, attempts, outputs that something names,
+the journal, the order of a rollback. A spec whose rows alone would not fit is refused before it
+starts.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from gatewright.core.spec.expand import find_references
 MOST_BYTES = 256 * 1024
 """Bytes of JSON that a spec may have; a runbook in full has 18 KiB."""
 MOST_VALUES = 10_000
-"""Texts, numbers, lists and maps that a spec may have; a runbook in full has 1,100. A model takes some 300 bytes for each."""
+"""Texts, numbers, lists and maps that a spec may have; a runbook in full has 1,100. A model takes
+some 300 bytes for each."""
 MOST_LEVELS = 64
-"""Lists and maps within each other that a spec may have, and the value in the innermost; the samples have 12."""
+"""Lists and maps within each other that a spec may have, and the value in the innermost; the
+samples have 12."""
 _MOST_PATH_CHARS = 200
 MOST_PARTS = 500
 """Steps, gates and compensations of all stages together."""
@@ -39,22 +43,28 @@ MOST_STATUS_BYTES = 98_000
 SMALL_STATUS_CHARS = 22_000
 """A status that has no more characters is not measured: a character has at most four bytes."""
 MOST_ROWS_BYTES = 66_000
-"""Bytes that the rows of a spec may take: what people, outputs and earlier runs need comes to them."""
+"""Bytes that the rows of a spec may take: what people, outputs and earlier runs need comes to
+them."""
 FINISHED_STAGE_STATES = ("Passed", "Skipped", "RolledBack")
 
 
 def too_much(used: int, count: int) -> str | None:
     """Why a spec of so many bytes of JSON and so many values is not even read."""
-    remedy = "put long texts and lists into ConfigMaps or images that its Jobs use, or split the Release"
+    remedy = (
+        "put long texts and lists into ConfigMaps or images that its Jobs use, or split the Release"
+    )
     if used > MOST_BYTES:
-        return f"spec: has {-(-used // 1024)} KiB of JSON, at most {MOST_BYTES // 1024} KiB; {remedy}"
+        return (
+            f"spec: has {-(-used // 1024)} KiB of JSON, at most {MOST_BYTES // 1024} KiB; {remedy}"
+        )
     if count > MOST_VALUES:
         return f"spec: has too many values, at most {MOST_VALUES}; {remedy}"
     return None
 
 
 def too_deep(spec: Any) -> str:
-    """What to say of a spec that is nested more than MOST_LEVELS deep; to be asked before it is written out or read.
+    """What to say of a spec that is nested more than MOST_LEVELS deep; to be asked before it is
+    written out or read.
 
     No value below that is visited, and of what is above no more than `shape` has counted."""
     steps: tuple[Any, ...] = ("spec",)
@@ -78,7 +88,8 @@ def nested_too_deep(where: str = "spec") -> str:
     """What to say of a part of a spec that is nested more than MOST_LEVELS deep."""
     shown = where if len(where) <= _MOST_PATH_CHARS else f"{where[:_MOST_PATH_CHARS]}..."
     return (
-        f"{shown}: lists and maps are nested more than {MOST_LEVELS} levels deep, at most {MOST_LEVELS} are read; "
+        f"{shown}: lists and maps are nested more than {MOST_LEVELS} levels deep, at most "
+        f"{MOST_LEVELS} are read; "
         "make it flatter, or put it into a ConfigMap that its Jobs use"
     )
 
@@ -104,19 +115,25 @@ def find_expansion_problem(spec: ReleaseSpec) -> str | None:
     if longest * MOST_BYTES // len("$(vars.a)") <= MOST_EXPANDED_CHARS:
         return None
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"vars"})
-    added = sum(len(spec.vars.get(name.removeprefix("vars."), "")) for _, name in find_references(raw, "spec"))
+    added = sum(
+        len(spec.vars.get(name.removeprefix("vars."), ""))
+        for _, name in find_references(raw, "spec")
+    )
     if added <= MOST_EXPANDED_CHARS:
         return None
     return (
-        f"spec.vars: come to {added // 1024} KiB where they are put in, at most {MOST_EXPANDED_CHARS // 1024} KiB; "
+        f"spec.vars: come to {added // 1024} KiB where they are put in, at most "
+        f"{MOST_EXPANDED_CHARS // 1024} KiB; "
         "make them shorter, or name them less often"
     )
 
 
 def measure_shape(value: Any, values: float = inf, levels: float = inf) -> tuple[int, int]:
-    """How many values there are within a JSON value, itself included, and how many levels; it may be of any depth.
+    """How many values there are within a JSON value, itself included, and how many levels; it may
+    be of any depth.
 
-    Where there are more than so many values or levels, it stops, and says one more of either than it may have at least."""
+    Where there are more than so many values or levels, it stops, and says one more of either than
+    it may have at least."""
     count, depth, here = 1, 0, [value]
     while here and depth <= levels:
         depth += 1
@@ -144,29 +161,41 @@ def fit(status: ReleaseStatus) -> None:
 
 def find_problem(spec: ReleaseSpec) -> str | None:
     """Why the status of a run of this spec could not be written, however much of it is folded."""
-    parts = sum(len(stage.steps) + len(stage.gates) + len(stage.rollback.steps) for stage in spec.stages)
+    parts = sum(
+        len(stage.steps) + len(stage.gates) + len(stage.rollback.steps) for stage in spec.stages
+    )
     if parts > MOST_PARTS:
-        return f"spec.stages: have {parts} steps, gates and compensations, at most {MOST_PARTS}; split the Release"
+        return (
+            f"spec.stages: have {parts} steps, gates and compensations, at most {MOST_PARTS}; "
+            "split the Release"
+        )
     used = sum(_rows_of_stage(stage) for stage in spec.stages)
     used += max((_rows_of_now(stage) for stage in spec.stages), default=0)
-    used += sum(40 + len(check.name) for check in (*spec.preflight, *spec.guards, *spec.rollback.verify))
+    used += sum(
+        40 + len(check.name) for check in (*spec.preflight, *spec.guards, *spec.rollback.verify)
+    )
     used += sum(300 + 3 * len(subject) for stage in spec.stages for subject in _subjects_of(stage))
     if used <= MOST_ROWS_BYTES:
         return None
     steps = sum(len(stage.steps) + len(stage.rollback.steps) for stage in spec.stages)
     gates = sum(len(stage.gates) for stage in spec.stages)
     return (
-        f"spec.stages: {len(spec.stages)} stages with {steps} steps and {gates} gates are too many: their status would have "
-        f"more than 100 KiB ({used} bytes of names and states, at most {MOST_ROWS_BYTES}); make fewer, "
+        f"spec.stages: {len(spec.stages)} stages with {steps} steps and {gates} gates are "
+        "too many: their status would have "
+        f"more than 100 KiB ({used} bytes of names and states, at most {MOST_ROWS_BYTES}); "
+        "make fewer, "
         "give them shorter names, or split the Release"
     )
 
 
 def _rows_of_stage(stage: Stage) -> int:
-    """Bytes that a stage always takes: its rows, one line of the journal for each thing, its compensations."""
+    """Bytes that a stage always takes: its rows, one line of the journal for each thing, its
+    compensations."""
     name = len(stage.name)
     used = 110 + name
-    used += sum(60 + len(step.name) for step in stage.steps) + sum(40 + len(gate.name) for gate in stage.gates)
+    used += sum(60 + len(step.name) for step in stage.steps) + sum(
+        40 + len(gate.name) for gate in stage.gates
+    )
     used += sum(110 + 2 * name + 40 + len(subject) for subject in _subjects_of(stage))
     return used + sum(220 + 2 * name + 2 * len(step.name) for step in stage.rollback.steps)
 
@@ -174,7 +203,10 @@ def _rows_of_stage(stage: Stage) -> int:
 def _rows_of_now(stage: Stage) -> int:
     """Bytes that a stage takes beyond that while it is walked."""
     name = len(stage.name)
-    lines = sum(max(1, len(changed_by(stage, step))) * (110 + 2 * name + 2 * len(step.name)) for step in stage.steps)
+    lines = sum(
+        max(1, len(changed_by(stage, step))) * (110 + 2 * name + 2 * len(step.name))
+        for step in stage.steps
+    )
     return lines + sum(170 + name + len(step.name) for step in stage.steps) + 60 * len(stage.gates)
 
 
@@ -188,11 +220,26 @@ def _upper_bound_chars(status: ReleaseStatus) -> int:
     run = status.run
     rows = 0
     if run is not None:
-        rows = sum(1 + len(stage.steps) + len(stage.gates) for stage in run.stages) + len(run.journal) + len(run.plan)
+        rows = (
+            sum(1 + len(stage.steps) + len(stage.gates) for stage in run.stages)
+            + len(run.journal)
+            + len(run.plan)
+        )
         rows += len(run.edits)
-        rows += len(run.guards) + len(run.preflight) + len(run.people) + len(run.differences) + len(run.availability)
+        rows += (
+            len(run.guards)
+            + len(run.preflight)
+            + len(run.people)
+            + len(run.differences)
+            + len(run.availability)
+        )
         rows += len(run.rollback.undo) + len(run.rollback.verify) if run.rollback is not None else 0
-    rows += len(status.history) + len(status.notices) + len(status.interventions) + len(status.followUps)
+    rows += (
+        len(status.history)
+        + len(status.notices)
+        + len(status.interventions)
+        + len(status.followUps)
+    )
     return texts + rows * 450
 
 
@@ -228,7 +275,9 @@ def _fold_history(people: int, reason: int) -> Callable[[ReleaseStatus], None]:
 
     def fold(status: ReleaseStatus) -> None:
         for past in status.history:
-            past.people = [_cut_bytes(line, 80) or "" for line in past.people[-people:]] if people else []
+            past.people = (
+                [_cut_bytes(line, 80) or "" for line in past.people[-people:]] if people else []
+            )
             past.reason = _cut_bytes(past.reason, reason)
 
     return fold
@@ -239,7 +288,8 @@ def _fold_reports(notices: int, messages: int, reasons: int) -> Callable[[Releas
 
     def fold(status: ReleaseStatus) -> None:
         status.notices = [
-            notice.model_copy(update={"text": _cut_bytes(notice.text, notices) or ""}) for notice in status.notices
+            notice.model_copy(update={"text": _cut_bytes(notice.text, notices) or ""})
+            for notice in status.notices
         ]
         for answered in status.interventions:
             answered.message = _cut_bytes(answered.message, messages) or ""
@@ -289,7 +339,8 @@ def _fold_messages(longest: int) -> Callable[[ReleaseStatus], None]:
         run.people = [_cut_bytes(text, 2 * longest) or "" for text in run.people]
         run.plan = [_cut_bytes(text, 2 * longest) or "" for text in run.plan]
         run.differences = [
-            item.model_copy(update={"message": _cut_bytes(item.message, 2 * longest) or ""}) for item in run.differences
+            item.model_copy(update={"message": _cut_bytes(item.message, 2 * longest) or ""})
+            for item in run.differences
         ]
         if run.rollback is not None:
             run.rollback.reason = _cut_bytes(run.rollback.reason, 4 * longest) or ""
@@ -350,7 +401,13 @@ def _rows_of(status: ReleaseStatus) -> list[GateStatus]:
     if run is None:
         return []
     verify = run.rollback.verify if run.rollback is not None else []
-    return [*run.preflight, *run.guards, *run.availability, *verify, *(row for one in run.stages for row in one.gates)]
+    return [
+        *run.preflight,
+        *run.guards,
+        *run.availability,
+        *verify,
+        *(row for one in run.stages for row in one.gates),
+    ]
 
 
 FOLDS: tuple[Callable[[ReleaseStatus], None], ...] = (

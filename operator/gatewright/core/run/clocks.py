@@ -1,8 +1,8 @@
 """Points in time as status keeps them, and the clocks of a run.
 
-A clock is a timer in `run.timers`. It ticks while it has `due`; it stands still while it has `remaining`. Whatever
-stops the run (a hold, a person who is waited for, suspension) stops all clocks at once, and operator downtime sets them
-forward by the time nobody watched.
+A clock is a timer in `run.timers`. It ticks while it has `due`; it stands still while it has
+`remaining`. Whatever stops the run (a hold, a person who is waited for, suspension) stops all
+clocks at once, and operator downtime sets them forward by the time nobody watched.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from gatewright.api.status import Run, Timer
 
 DIFFERENCE_CLOCK = "difference"
-"""The clock that ends a hold because others have changed what the run had changed: it ticks while the others stand."""
+"""The clock that ends a hold because others have changed what the run had changed: it ticks while
+the others stand."""
 
 
 def format_time(at: datetime) -> str:
@@ -94,7 +95,8 @@ def shift(run: Run, by: timedelta) -> None:
 
 
 def next_due(run: Run, now: datetime) -> datetime | None:
-    """When the next clock runs out. One that has run out already, while something else keeps the run, wakes nobody."""
+    """When the next clock runs out. One that has run out already, while something else keeps the
+    run, wakes nobody."""
     ticking = [timer.due for timer in run.timers.values()]
     if run.rollback is not None:
         ticking += [line.due for line in run.rollback.undo if line.state == "Running"]

@@ -8,10 +8,27 @@ from datetime import datetime
 from typing import Any
 
 from gatewright.api.release import Check
-from gatewright.api.status import GateStatus, JournalEntry, Outcome, Past, ReleaseStatus, Run, Served
+from gatewright.api.status import (
+    GateStatus,
+    JournalEntry,
+    Outcome,
+    Past,
+    ReleaseStatus,
+    Run,
+    Served,
+)
 from gatewright.core.checks import judge
 from gatewright.core.checks.window import Verdict
-from gatewright.core.model import Decision, Holding, KubernetesEvent, Observation, Operation, PinnedSpec, Progress, View
+from gatewright.core.model import (
+    Decision,
+    Holding,
+    KubernetesEvent,
+    Observation,
+    Operation,
+    PinnedSpec,
+    Progress,
+    View,
+)
 from gatewright.core.run import clocks, states
 from gatewright.core.run.operations import find_holdings, operation_of_check, path_of, window_of
 from gatewright.core.spec.expand import UnknownReference
@@ -64,17 +81,21 @@ class Context:
         self.decision.deferrable = False
 
     def holdings(self) -> Sequence[Holding]:
-        """What the run had changed when it was looked at: what a pass does itself is looked at in the next.
+        """What the run had changed when it was looked at: what a pass does itself is looked at in
+        the next.
 
         Raises UnknownReference.
         """
         if self.derived_holdings is None:
             run, body = self.view.run, self.seen.body
-            self.derived_holdings = find_holdings(self.view, body, run) if run is not None and body is not None else []
+            self.derived_holdings = (
+                find_holdings(self.view, body, run) if run is not None and body is not None else []
+            )
         return self.derived_holdings
 
     def snapshots(self) -> Mapping[str, Any]:
-        """What the run has recorded so far; what this very pass records counts. Raises LookupError: never taken for nothing."""
+        """What the run has recorded so far; what this very pass records counts. Raises LookupError:
+        never taken for nothing."""
         if self.decision.revision is not None and "body" in self.decision.revision.data:
             return dict(self.decision.revision.data["snapshots"])
         if self.seen.snapshots is None:
@@ -96,7 +117,9 @@ class Context:
         self.write_now()
         kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
         if operation.subject.startswith(kinds) and stage:
-            entry = JournalEntry(key=operation.key, stage=stage, step=step, subject=operation.subject)
+            entry = JournalEntry(
+                key=operation.key, stage=stage, step=step, subject=operation.subject
+            )
             if entry not in self.run.journal:
                 self.run.journal.append(entry)
 
@@ -107,22 +130,37 @@ def fresh_statuses(checks: Sequence[Check]) -> list[GateStatus]:
 
 
 def evaluate_checks(
-    ctx: Context, place: str, checks: Sequence[Check], rows: Sequence[GateStatus], stage: int | None = None
+    ctx: Context,
+    place: str,
+    checks: Sequence[Check],
+    rows: Sequence[GateStatus],
+    stage: int | None = None,
 ) -> None:
-    """Bring the status lines of measured checks, jobs and approvals up to what was observed; start jobs that are due."""
+    """Bring the status lines of measured checks, jobs and approvals up to what was observed; start
+    jobs that are due."""
     for check, row in zip(checks, rows, strict=True):
         try:
             _evaluate_check(ctx, place, check, row, stage)
-        except UnknownReference as error:  # what it names is not there, and never will be in this run
-            row.state, row.message, row.since = "Failed", str(error)[:1000], clocks.format_time(ctx.now)
+        except (
+            UnknownReference
+        ) as error:  # what it names is not there, and never will be in this run
+            row.state, row.message, row.since = (
+                "Failed",
+                str(error)[:1000],
+                clocks.format_time(ctx.now),
+            )
 
 
-def _evaluate_check(ctx: Context, place: str, check: Check, row: GateStatus, stage: int | None) -> None:
+def _evaluate_check(
+    ctx: Context, place: str, check: Check, row: GateStatus, stage: int | None
+) -> None:
     operation = operation_of_check(ctx.view, ctx.body, ctx.run, place, check, stage)
     if operation is None:
         seen = ctx.seen.verdicts.get(path_of(ctx.run, place, check, window_of(ctx.run, row, stage)))
         fails = (check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")) == "Fail"
-        judge.update_status(check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails)
+        judge.update_status(
+            check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails
+        )
         return
     if row.state in ("Passing", "Failed"):
         return
@@ -135,7 +173,11 @@ def _evaluate_check(ctx: Context, place: str, check: Check, row: GateStatus, sta
         return
     progress = ctx.progress(operation)
     if progress.state == "Absent":
-        ctx.perform(operation, ctx.run.stages[stage].name if stage is not None else "", f"gates/{check.name}")
+        ctx.perform(
+            operation,
+            ctx.run.stages[stage].name if stage is not None else "",
+            f"gates/{check.name}",
+        )
     if operation.kind != "ask":  # people answer those, not operations
         judge.update_from_progress(row, progress, ctx.now)
 
@@ -159,13 +201,19 @@ def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
         startedAt=run.startedAt,
         finishedAt=run.finishedAt,
         reason=run.reason,
-        passedOver=[stage.name for stage in run.stages if stage.state == "Failed"] if outcome == "Promoted" else [],
+        passedOver=[stage.name for stage in run.stages if stage.state == "Failed"]
+        if outcome == "Promoted"
+        else [],
         revision=run.revision,
         people=run.people,
     )
-    ctx.status.history = [past, *(item for item in ctx.status.history if item.id != run.id)][:MOST_PAST_RUNS]
+    ctx.status.history = [past, *(item for item in ctx.status.history if item.id != run.id)][
+        :MOST_PAST_RUNS
+    ]
     ctx.decision.remove_finalizer = True
-    ctx.record_event(outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed"))
+    ctx.record_event(
+        outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed")
+    )
     ctx.write_now()
 
 

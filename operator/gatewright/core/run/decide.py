@@ -1,8 +1,9 @@
 """decide: one look at a Release and everything observed about it, one decision.
 
-`classify_situation` names the situation, `interventions` answers whoever has asked for something, one function acts,
-`conditions` says it in words. The decision holds the whole new status. What it asks to be done is done after that status
-stands in the API server, never before; only finalizer and revision, which keep what is there, come first.
+`classify_situation` names the situation, `interventions` answers whoever has asked for something,
+one function acts, `conditions` says it in words. The decision holds the whole new status. What it
+asks to be done is done after that status stands in the API server, never before; only finalizer and
+revision, which keep what is there, come first.
 
 The state diagram is at the top of `core.run.states`.
 """
@@ -40,7 +41,9 @@ def decide(view: View, seen: Observation) -> Decision:
         after = answer.answer_next(p, situation)
         if after is not None:
             ACTIONS[after](p)
-        elif situation == "ReadyToStart" and p.status.runs == view.status.runs:  # who asked for it was refused
+        elif (
+            situation == "ReadyToStart" and p.status.runs == view.status.runs
+        ):  # who asked for it was refused
             situation = classify_situation(replace(view, open_interventions=()), seen)
     except UnknownReference as error:
         _fail_unresolved(p, error)
@@ -48,7 +51,11 @@ def decide(view: View, seen: Observation) -> Decision:
     if situation != "BodyNotLoaded" and (situation != "TargetsNotRead" or seen.looking):
         conditions.summarize(p, situation)
     p.decision.requeue_at = min(
-        (at for at in (_next_clock(p), due, notifications.update_notifications(p), *p.requeue_times) if at is not None),
+        (
+            at
+            for at in (_next_clock(p), due, notifications.update_notifications(p), *p.requeue_times)
+            if at is not None
+        ),
         default=None,
     )
     size.fit(p.status)
@@ -70,7 +77,9 @@ def _adopt_version(ctx: Context) -> None:
     spec = ctx.view.spec
     assert spec is not None
     taken = pin_spec(spec, ctx.status.runs, None)
-    found = {name: config for name, config in subjects_of(taken).items() if name in ctx.seen.live_states}
+    found = {
+        name: config for name, config in subjects_of(taken).items() if name in ctx.seen.live_states
+    }
     data = {
         "subjects": {name: {"config": config, "changes": []} for name, config in found.items()},
         "snapshots": {name: sight.snapshot for name, sight in ctx.seen.live_states.items()},
@@ -91,7 +100,8 @@ def _remove_finalizer(ctx: Context) -> None:
 
 
 def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
-    """A reference that cannot be resolved in the middle of a run fails what it stands in, whatever that is."""
+    """A reference that cannot be resolved in the middle of a run fails what it stands in, whatever
+    that is."""
     run = ctx.status.run
     if run is None or run.outcome is not None:
         raise error

@@ -1,6 +1,8 @@
-"""What must be known before the next decision about a Release: pure, so that it can be asked before any I/O.
+"""What must be known before the next decision about a Release: pure, so that it can be asked before
+any I/O.
 
-A reference that names nothing is left out here: `decide` meets the same reference, and fails what it stands in.
+A reference that names nothing is left out here: `decide` meets the same reference, and fails what
+it stands in.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from gatewright.api.release import Check
@@ -49,7 +52,9 @@ def find_needs(
     return replace(found, measures=(*found.measures, *later)) if later else found
 
 
-def _needs_now(view: View, body: PinnedSpec | None, now: datetime, left: Mapping[str, Any] | None) -> Needs:
+def _needs_now(
+    view: View, body: PinnedSpec | None, now: datetime, left: Mapping[str, Any] | None
+) -> Needs:
     run = view.run
     if run is None:
         return _needs_at_rest(view, now, left)
@@ -62,12 +67,16 @@ def _needs_now(view: View, body: PinnedSpec | None, now: datetime, left: Mapping
         snapshots=bool(sights) or is_retry_next(view) or verifying,
         operations=tuple(_operations_to_follow(view, body, run)),
         measures=tuple(_active_measures(body, run)),
-        holdings=tuple(_list_unless_unknown(lambda: _holdings_to_compare(view, body, run, closely=ends))),
+        holdings=tuple(
+            _list_unless_unknown(lambda: _holdings_to_compare(view, body, run, closely=ends))
+        ),
         author=run.phase == "Paused" and is_retry_next(view) and view.generation != run.generation,
     )
 
 
-def _holdings_to_compare(view: View, body: PinnedSpec, run: Run, closely: bool) -> Iterator[Holding]:
+def _holdings_to_compare(
+    view: View, body: PinnedSpec, run: Run, closely: bool
+) -> Iterator[Holding]:
     for item in find_holdings(view, body, run):
         if item.operations:
             yield replace(item, closely=True) if closely and item.window is not None else item
@@ -77,17 +86,30 @@ def _needs_at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) ->
     held: Sequence[Holding] = () if view.deleting else resting.holdings(left or {})
     situation = classify_situation(view, Observation(now, resting=left))
     looks = situation == "TargetsNotRead" or (situation == "Unobserved" and is_retry_next(view))
-    begins = looks or situation in ("Settling", "Adopted", "Suspended", "Blocked", "Unresolved", "ReadyToStart")
+    begins = looks or situation in (
+        "Settling",
+        "Adopted",
+        "Suspended",
+        "Blocked",
+        "Unresolved",
+        "ReadyToStart",
+    )
     if view.spec is None or not looks:
         return Needs(holdings=tuple(held), connections=begins, author=begins)
     last_good = view.status.lastGood.version if view.status.lastGood else None
-    # What cannot be known is refused before the start, with its path; until then anything may stand for it.
+    # What cannot be known is refused before the start, with its path; until then anything may stand
+    # for it.
     body = pin_spec(view.spec, view.status.runs + 1, last_good or "unknown")
-    return Needs(live_states=subjects_of(body), holdings=tuple(held), connections=begins, author=begins)
+    return Needs(
+        live_states=subjects_of(body), holdings=tuple(held), connections=begins, author=begins
+    )
 
 
-def _live_states_to_read(view: View, body: PinnedSpec, run: Run, now: datetime) -> Mapping[str, Any]:
-    """What is about to be changed for the first time, and, when guards have watched long enough, everything."""
+def _live_states_to_read(
+    view: View, body: PinnedSpec, run: Run, now: datetime
+) -> Mapping[str, Any]:
+    """What is about to be changed for the first time, and, when guards have watched long enough,
+    everything."""
     if run.phase == "Guarding":
         waiting = view.spec is not None and view.spec.version != run.version
         return subjects_of(body) if waiting or clocks.is_over(run, "guard", now) else {}
@@ -110,7 +132,9 @@ def _operations_to_follow(view: View, body: PinnedSpec, run: Run) -> Iterator[Op
     spec = body.spec
     if run.phase == "Preflight":
         if not run.observe:
-            yield from _operations_of_checks(view, body, run, "preflight", spec.preflight, run.preflight)
+            yield from _operations_of_checks(
+                view, body, run, "preflight", spec.preflight, run.preflight
+            )
     elif run.phase == "Paused":
         yield from stops_of(run)
     elif run.phase == "Walking":
@@ -122,17 +146,25 @@ def _operations_to_follow(view: View, body: PinnedSpec, run: Run) -> Iterator[Op
         for number, step in enumerate(stage.steps):
             if step.state == "Running":
                 find = stops_of_step if step.skippedBy is not None else operations_of_step
-                yield from _list_unless_unknown(lambda find=find, number=number: find(view, body, run, index, number))  # type: ignore[misc]
+                yield from _list_unless_unknown(partial(find, view, body, run, index, number))
         if stage.state in ("Gating", "Baking"):
             yield from _operations_of_checks(
-                view, body, run, f"stages/{stage.name}", spec.stages[index].gates, stage.gates, index
+                view,
+                body,
+                run,
+                f"stages/{stage.name}",
+                spec.stages[index].gates,
+                stage.gates,
+                index,
             )
     elif run.phase == "RollingBack" and run.rollback is not None:
         for line in run.rollback.undo:
             if line.state == "Running":
-                yield from _list_unless_unknown(lambda line=line: operations_of_undo(view, body, run, line))  # type: ignore[misc]
+                yield from _list_unless_unknown(partial(operations_of_undo, view, body, run, line))
     elif run.phase == "Verifying" and run.rollback is not None:
-        yield from _operations_of_checks(view, body, run, "verify", spec.rollback.verify, run.rollback.verify)
+        yield from _operations_of_checks(
+            view, body, run, "verify", spec.rollback.verify, run.rollback.verify
+        )
 
 
 def _operations_of_checks(
@@ -160,7 +192,9 @@ def _active_measures(body: PinnedSpec, run: Run) -> Iterator[Measure]:
     if run.phase == "Preflight":
         yield from _measures_of_checks(body, run, "preflight", spec.preflight, run.preflight)
     elif run.phase == "Verifying" and run.rollback is not None:
-        yield from _measures_of_checks(body, run, "verify", spec.rollback.verify, run.rollback.verify)
+        yield from _measures_of_checks(
+            body, run, "verify", spec.rollback.verify, run.rollback.verify
+        )
     elif run.phase == "Walking":
         index = current_stage_index(run)
         if index is not None and run.stages[index].state in ("Gating", "Baking"):

@@ -1,4 +1,5 @@
-"""Live is what is observed: what the run has changed, beside what it wants of it, and whether what was deployed runs.
+"""Live is what is observed: what the run has changed, beside what it wants of it, and whether what
+was deployed runs.
 
     standing            row                          what follows
     ------------------  ---------------------------  ---------------------------------------------------------------
@@ -7,8 +8,8 @@
     nobody can tell     the row stays as it was      nothing is promoted, and no stage passes, until somebody can
     trouble             availability: Breaching      nothing passes; after its `for` the built-in guard has failed
 
-A row is there only while something is wrong. What is different now may be as wanted again later, and then everything goes
-on: whoever changed it may put it back.
+A row is there only while something is wrong. What is different now may be as wanted again later,
+and then everything goes on: whoever changed it may put it back.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def _newly_passed_over(ctx: Context) -> str | None:
     if before is None or run.observe or ctx.body_if_read is None or run.outcome is not None:
         return None
     over = [_passed_over_flags(stage) for stage in run.stages]
-    if not any(any(states) for states in over) or over == [_passed_over_flags(stage) for stage in before.stages]:
+    if not any(any(states) for states in over) or over == [
+        _passed_over_flags(stage) for stage in before.stages
+    ]:
         return None
     seen = {holding.subject for holding in ctx.holdings() if holding.unproved or holding.missing}
     for holding in find_holdings(ctx.view, ctx.body, run):
@@ -101,10 +104,16 @@ def target_of(ctx: Context, subject: str) -> Target | None:
 def _update_differences(ctx: Context) -> None:
     run = ctx.run
     before = {row.subject: row for row in run.differences}
-    rows = [row for held in ctx.holdings() if (row := _difference_row(ctx, held, before.get(held.subject))) is not None]
+    rows = [
+        row
+        for held in ctx.holdings()
+        if (row := _difference_row(ctx, held, before.get(held.subject))) is not None
+    ]
     said = {row.subject for row in rows}
     rows += [
-        _missing_row(ctx, subject, before.get(subject)) for subject in _missing_subjects(ctx) if subject not in said
+        _missing_row(ctx, subject, before.get(subject))
+        for subject in _missing_subjects(ctx)
+        if subject not in said
     ]
     for row in rows:
         if row.subject not in before:
@@ -116,7 +125,9 @@ def _update_differences(ctx: Context) -> None:
     if not rows:
         clocks.stop(run, clocks.DIFFERENCE_CLOCK)
     elif clocks.DIFFERENCE_CLOCK not in run.timers:
-        clocks.start(run, clocks.DIFFERENCE_CLOCK, min(hold_for(ctx, row.subject) for row in rows), ctx.now)
+        clocks.start(
+            run, clocks.DIFFERENCE_CLOCK, min(hold_for(ctx, row.subject) for row in rows), ctx.now
+        )
 
 
 def _difference_row(ctx: Context, held: Holding, row: Difference | None) -> Difference | None:
@@ -134,7 +145,8 @@ def _difference_row(ctx: Context, held: Holding, row: Difference | None) -> Diff
 
 
 def _missing_subjects(ctx: Context) -> list[str]:
-    """What is captured with a target and cannot be found when the run is to be promoted: there is no good state to keep."""
+    """What is captured with a target and cannot be found when the run is to be promoted: there is
+    no good state to keep."""
     if ctx.run.phase != "Guarding":
         return []
     lost = [subject for subject, sight in ctx.seen.live_states.items() if sight.problem]
@@ -153,7 +165,11 @@ def hold_for(ctx: Context, subject: str) -> float:
     """Seconds for which something may be other than the run wants."""
     target = target_of(ctx, subject)
     limits = [seconds(target.holdFor)] if target is not None else []
-    limits += [seconds(one.holdFor) for one in ctx.body.spec.targets if subject in captured_configs(ctx.body, one.name)]
+    limits += [
+        seconds(one.holdFor)
+        for one in ctx.body.spec.targets
+        if subject in captured_configs(ctx.body, one.name)
+    ]
     limits += [
         seconds(step.flags.holdFor)
         for stage in ctx.body.spec.stages
@@ -177,7 +193,9 @@ def _update_availability(ctx: Context) -> None:
             continue
         row = _availability_row(ctx, name, before.get(name), standing, holding.window)
         rows += [row] if row is not None else []
-    if [(row.name, row.state) for row in rows] != [(row.name, row.state) for row in before.values()]:
+    if [(row.name, row.state) for row in rows] != [
+        (row.name, row.state) for row in before.values()
+    ]:
         ctx.write_now()
     run.availability = rows
 
@@ -190,7 +208,9 @@ def _availability_row(
         return None
     if row is None:
         row = GateStatus(name=name, state="Breaching", since=clocks.format_time(ctx.now))
-        ctx.record_event("Unavailable", f"{ctx.run.version}: target {name}: {standing.trouble}", warning=True)
+        ctx.record_event(
+            "Unavailable", f"{ctx.run.version}: target {name}: {standing.trouble}", warning=True
+        )
     message = f"target {name}: {standing.trouble}"[:1000]
     if row.message != message:
         row = row.model_copy(update={"message": message})

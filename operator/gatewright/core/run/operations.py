@@ -1,7 +1,8 @@
 """Which operations a point of a run stands for: the same run always yields the same keys.
 
-A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`. The nonce is a hash of the Release's UID and the start of the run, so that a
-child of a deleted Release of the same name, or of a run whose status was wiped, is never taken for ours.
+A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`. The nonce is a hash of the Release's UID and the start
+of the run, so that a child of a deleted Release of the same name, or of a run whose status was
+wiped, is never taken for ours.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import Check, FlagsStep, Step
 from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.checks.window import Rule
-from gatewright.core.model import Holding, Measure, Operation, PinnedSpec, Progress, View, short_fingerprint
+from gatewright.core.model import (
+    Holding,
+    Measure,
+    Operation,
+    PinnedSpec,
+    Progress,
+    View,
+    short_fingerprint,
+)
 from gatewright.core.spec.changes import changed_by, flags_subject
 from gatewright.core.spec.expand import UnknownReference, expand_references
 from gatewright.core.spec.pinned_spec import names_at
@@ -40,10 +49,8 @@ def operation_key(view: View, run: Run, *parts: str | int) -> str:
 
 def child_name(view: View, operation_key: str, step: str) -> str:
     """A deterministic DNS label for the Job of an operation."""
-    return (
-        f"{view.name[:30].rstrip('-.')}-{step[:20].rstrip('-')}-{short_fingerprint([view.uid, operation_key])}".replace(
-            ".", "-"
-        )
+    return f"{view.name[:30].rstrip('-.')}-{step[:20].rstrip('-')}-{short_fingerprint([view.uid, operation_key])}".replace(
+        ".", "-"
     )
 
 
@@ -54,7 +61,8 @@ def raw_target(body: PinnedSpec, name: str) -> Any:
 
 
 def captured_configs(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
-    """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback returns them."""
+    """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback
+    returns them."""
     config = next(iter(raw_target(body, name).values())) or {}
     entries = config.get(CONFIG_FIELD, []) if isinstance(config, dict) else []
     found: dict[str, dict[str, Any]] = {}
@@ -81,13 +89,20 @@ def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
         names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
             if step.flags and step.flags.configMap:
-                found.setdefault(expand_references(f"configmap/{step.flags.configMap}", names), {"captured": False})
+                found.setdefault(
+                    expand_references(f"configmap/{step.flags.configMap}", names),
+                    {"captured": False},
+                )
             elif step.flags and not step.flags.target:
-                found[flags_subject(stage, step)] = expand_references(dict([step.flags.provider]), names)
+                found[flags_subject(stage, step)] = expand_references(
+                    dict([step.flags.provider]), names
+                )
     return found
 
 
-def operations_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
+def operations_of_step(
+    view: View, body: PinnedSpec, run: Run, stage: int, step: int
+) -> list[Operation]:
     """The operations of the current attempt of a step. Raises UnknownReference."""
     status = run.stages[stage].steps[step]
     wanted = body.spec.stages[stage].steps[step]
@@ -96,15 +111,22 @@ def operations_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step:
 
 
 def stops_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
-    """What stops the current attempt of a step: only a Job goes on by itself. Raises UnknownReference."""
+    """What stops the current attempt of a step: only a Job goes on by itself. Raises
+    UnknownReference."""
     own = run.stages[stage].steps[step].key or ""
-    jobs = (operation for operation in operations_of_step(view, body, run, stage, step) if operation.kind == "job")
+    jobs = (
+        operation
+        for operation in operations_of_step(view, body, run, stage, step)
+        if operation.kind == "job"
+    )
     return [Operation(own, "stop", operation.subject) for operation in jobs]
 
 
 def step_key(view: View, run: Run, stage: int, step: int, attempt: int) -> str:
     """The key that a step's attempt will carry."""
-    return operation_key(view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt)
+    return operation_key(
+        view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt
+    )
 
 
 def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> list[Operation]:
@@ -113,7 +135,12 @@ def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> li
     if undo.kind == "Stop":
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
     if undo.kind == "Restore":
-        return [replace(restore_operation(view, body, run, undo.subject, own, undo.startedAt), restart=undo.restart)]
+        return [
+            replace(
+                restore_operation(view, body, run, undo.subject, own, undo.startedAt),
+                restart=undo.restart,
+            )
+        ]
     stage, step = compensation_of(body, undo)
     operations = _operations_of(view, body, run, stage, step, own, undo.startedAt)
     if undo.stopping:
@@ -122,9 +149,14 @@ def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> li
 
 
 def compensation_of(body: PinnedSpec, undo: Undo) -> tuple[int, Step]:
-    """The stage, by its number, and the step that a line of the rollback stands for, if it is a compensation."""
+    """The stage, by its number, and the step that a line of the rollback stands for, if it is a
+    compensation."""
     stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
-    return stage, next(item for item in body.spec.stages[stage].rollback.steps if f"step/{item.name}" == undo.subject)
+    return stage, next(
+        item
+        for item in body.spec.stages[stage].rollback.steps
+        if f"step/{item.name}" == undo.subject
+    )
 
 
 def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
@@ -133,8 +165,11 @@ def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
     return set(changed_by(body.spec.stages[stage], step))
 
 
-def restore_operation(view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None) -> Operation:
-    """What returns a subject to its snapshot, as wide as what the run did to it. Raises UnknownReference."""
+def restore_operation(
+    view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None
+) -> Operation:
+    """What returns a subject to its snapshot, as wide as what the run did to it. Raises
+    UnknownReference."""
     done = (operation for operation, _ in changes_of(view, body, run))
     changes = (
         *(one for one in (*body.earlier, *done) if one.subject == subject),
@@ -143,18 +178,29 @@ def restore_operation(view: View, body: PinnedSpec, run: Run, subject: str, own:
     return Operation(own, "restore", subject, subjects_of(body).get(subject), since, changes)
 
 
-def _compensated_before(view: View, body: PinnedSpec, run: Run, subject: str) -> tuple[Operation, ...]:
+def _compensated_before(
+    view: View, body: PinnedSpec, run: Run, subject: str
+) -> tuple[Operation, ...]:
     """What compensations before its restore have set in it, which returns with it."""
     lines = run.rollback.undo if run.rollback is not None else []
-    line = next((item for item in lines if item.kind == "Restore" and item.subject == subject), None)
-    return _sets_of(view, body, run, compensations_around(body, run, line)[0], subject) if line is not None else ()
+    line = next(
+        (item for item in lines if item.kind == "Restore" and item.subject == subject), None
+    )
+    return (
+        _sets_of(view, body, run, compensations_around(body, run, line)[0], subject)
+        if line is not None
+        else ()
+    )
 
 
 def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
-    """Every change of something that has a state, of every step that was started, in order. Raises UnknownReference."""
+    """Every change of something that has a state, of every step that was started, in order. Raises
+    UnknownReference."""
     for index, stage in enumerate(run.stages):
         for number, step in enumerate(stage.steps):
-            if step.attempt == 0 or not changed_by(body.spec.stages[index], body.spec.stages[index].steps[number]):
+            if step.attempt == 0 or not changed_by(
+                body.spec.stages[index], body.spec.stages[index].steps[number]
+            ):
                 continue
             for operation in operations_of_step(view, body, run, index, number):
                 yield operation, step
@@ -163,8 +209,9 @@ def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operati
 def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     """What the run has changed so far, and what it wants of it. Raises UnknownReference.
 
-    What a step is at work on is followed, not held. Of a step that has failed or was skipped a target is held all the
-    same: what is promoted has to be what runs; flags and configuration that could not be set are not.
+    What a step is at work on is followed, not held. Of a step that has failed or was skipped a
+    target is held all the same: what is promoted has to be what runs; flags and configuration that
+    could not be set are not.
     """
     if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
         return []
@@ -214,9 +261,11 @@ def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     ]
 
 
-def _deploys_passed_over(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
-    """Deploys that never began because their stage was passed over, where no later stage deploys the same: what is
-    promoted has to be what runs, also where nobody has deployed it."""
+def _deploys_passed_over(
+    view: View, body: PinnedSpec, run: Run
+) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
+    """Deploys that never began because their stage was passed over, where no later stage deploys
+    the same: what is promoted has to be what runs, also where nobody has deployed it."""
     done = {entry.subject for entry in run.journal}
     for index, stage in enumerate(run.stages):
         if stage.state not in FINISHED_STAGE_STATES:
@@ -230,21 +279,27 @@ def _deploys_passed_over(view: View, body: PinnedSpec, run: Run) -> Iterator[tup
                 if name in coming or f"target/{name}" in done:
                     continue
                 words = (
-                    f"target/{name} was not deployed: stage {stage.name} was passed over before step {step.name} began"
+                    f"target/{name} was not deployed: stage {stage.name} was passed over "
+                    f"before step {step.name} began"
                 )
                 yield (
                     f"target/{name}",
                     words,
-                    lambda index=index, number=number, place=place: operations_of_step(view, body, run, index, number)[
-                        place
-                    ],  # type: ignore[misc]
+                    lambda index=index, number=number, place=place: operations_of_step(
+                        view, body, run, index, number
+                    )[place],  # type: ignore[misc]
                 )
 
 
 def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]:
     """Names of targets that stages after this one are still to deploy."""
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
-    steps = [step for stage, state in later if state.state not in FINISHED_STAGE_STATES for step in stage.steps]
+    steps = [
+        step
+        for stage, state in later
+        if state.state not in FINISHED_STAGE_STATES
+        for step in stage.steps
+    ]
     return {name for step in steps if step.deploy for name in step.deploy.targets}
 
 
@@ -270,40 +325,55 @@ def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Hold
 
 def _crash_windows(body: PinnedSpec) -> dict[str, float]:
     """Seconds for which a crash counts as trouble, by target."""
-    return {f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets}
+    return {
+        f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets
+    }
 
 
 def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
-    """Restores after which a subject has to be as it was, but for what a compensation has set since; of flags elsewhere
-    nobody can tell the one from the other."""
+    """Restores after which a subject has to be as it was, but for what a compensation has set
+    since; of flags elsewhere nobody can tell the one from the other."""
     undo = run.rollback.undo if run.rollback is not None else []
     done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
     told_apart = ("target/", "configmap/")
     return [
-        line for line in done if line.subject.startswith(told_apart) or not compensations_around(body, run, line)[1]
+        line
+        for line in done
+        if line.subject.startswith(told_apart) or not compensations_around(body, run, line)[1]
     ]
 
 
 def compensations_around(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
-    """Compensations that have set something in what a line restores: those before it, of later stages, on which the line
-    has the last word where both name the same; and those since, which have it themselves."""
+    """Compensations that have set something in what a line restores: those before it, of later
+    stages, on which the line has the last word where both name the same; and those since, which
+    have it themselves."""
     undo = run.rollback.undo if run.rollback is not None else []
     place = next((number for number, item in enumerate(undo) if item is line), len(undo))
     before, since = (
-        [item for item in part if _has_compensated(item) and line.subject in subjects_set_by(body, item)]
+        [
+            item
+            for item in part
+            if _has_compensated(item) and line.subject in subjects_set_by(body, item)
+        ]
         for part in (undo[:place], undo[place + 1 :])
     )
     return before, since
 
 
-def _sets_of(view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str) -> tuple[Operation, ...]:
+def _sets_of(
+    view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str
+) -> tuple[Operation, ...]:
     return tuple(
-        item for line in lines for item in operations_of_undo(view, body, run, line) if item.subject == subject
+        item
+        for line in lines
+        for item in operations_of_undo(view, body, run, line)
+        if item.subject == subject
     )
 
 
 def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
-    """Compensations that have set something in a target or a ConfigMap which the run has not changed, by the subject."""
+    """Compensations that have set something in a target or a ConfigMap which the run has not
+    changed, by the subject."""
     lines = run.rollback.undo if run.rollback is not None else []
     restored = {line.subject for line in lines if line.kind == "Restore"}
     found: dict[str, list[Undo]] = {}
@@ -328,7 +398,8 @@ def operation_of_check(
     attempt = run.stages[stage].attempt if stage is not None else run.attempt
     if place == "verify" and run.rollback is not None:
         attempt += run.rollback.attempt - 1  # what was undone once more is verified anew
-    # Five parts, where a step has four: a stage may be called `verify`, and its step as the check is.
+    # Five parts, where a step has four: a stage may be called `verify`, and its step as the check
+    # is.
     where = place.split("/") if stage is not None else (place, "checks")
     own = operation_key(view, run, *where, check.name, attempt)
     if provider == "approval":
@@ -340,7 +411,11 @@ def operation_of_check(
 def has_jobs(body: PinnedSpec) -> bool:
     """Whether a run of this body may make Jobs."""
     spec = body.spec
-    checks = [*spec.preflight, *spec.rollback.verify, *(gate for stage in spec.stages for gate in stage.gates)]
+    checks = [
+        *spec.preflight,
+        *spec.rollback.verify,
+        *(gate for stage in spec.stages for gate in stage.gates),
+    ]
     steps = [step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps)]
     return any(step.job for step in steps) or any(check.provider[0] == "job" for check in checks)
 
@@ -355,7 +430,9 @@ def measure_of_check(
     return measure_at(path, check, row, names_at(body, run, stage))
 
 
-def measure_at(path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]) -> Measure:
+def measure_at(
+    path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]
+) -> Measure:
     """The measurement of a check whose samples are kept at a path. Raises UnknownReference."""
     provider, config = check.provider
     since = row.since if row is not None and row.state == "Breaching" else None
@@ -375,7 +452,8 @@ def rule_of(check: Check) -> Rule:
 
 
 def window_of(run: Run, row: GateStatus, stage: int | None) -> int:
-    """Which row of samples a check's verdict comes from: a Retry, or a guard that counts only now, begins another one."""
+    """Which row of samples a check's verdict comes from: a Retry, or a guard that counts only now,
+    begins another one."""
     return run.stages[stage].attempt if stage is not None else row.window
 
 
@@ -386,7 +464,10 @@ def path_of(run: Run, place: str, check: Check, attempt: int = 0) -> str:
 
 def limit_of(check: Check) -> str | None:
     """The limits as text, for status and messages."""
-    parts = [f"<= {check.max}" if check.max is not None else "", f">= {check.min}" if check.min is not None else ""]
+    parts = [
+        f"<= {check.max}" if check.max is not None else "",
+        f">= {check.min}" if check.min is not None else "",
+    ]
     return " and ".join(part for part in parts if part) or None
 
 
@@ -404,13 +485,20 @@ def budget_of(step: Step) -> float | None:
     if step.flags:
         return seconds(step.flags.timeout)
     if step.job:
-        # The Job's own deadline comes first, and its pods have time to end; this one is for a cluster that hangs.
+        # The Job's own deadline comes first, and its pods have time to end; this one is for a
+        # cluster that hangs.
         return seconds(step.job.timeout) + JOB_GRACE_S
     return seconds(step.timeout) if step.model_extra else None
 
 
 def _operations_of(
-    view: View, body: PinnedSpec, run: Run, stage: int, step: Step, own: str, since: str | None = None
+    view: View,
+    body: PinnedSpec,
+    run: Run,
+    stage: int,
+    step: Step,
+    own: str,
+    since: str | None = None,
 ) -> list[Operation]:
     names = names_at(body, run, stage)
     known = body.memo.get(own)
@@ -422,7 +510,13 @@ def _operations_of(
 
 
 def _derive_operations(
-    view: View, body: PinnedSpec, stage: int, step: Step, own: str, since: str | None, names: dict[str, str]
+    view: View,
+    body: PinnedSpec,
+    stage: int,
+    step: Step,
+    own: str,
+    since: str | None,
+    names: dict[str, str],
 ) -> list[Operation]:
     if step.deploy:
         if step.deploy.version:
@@ -440,18 +534,42 @@ def _derive_operations(
         ]
     if step.job:
         config = expand_references(step.job.model_dump(mode="json", exclude_none=True), names)
-        return [Operation(own, "job", f"job/{child_name(view, own, step.name)}", Job.model_validate(config), since)]
+        return [
+            Operation(
+                own,
+                "job",
+                f"job/{child_name(view, own, step.name)}",
+                Job.model_validate(config),
+                since,
+            )
+        ]
     if step.flags and (step.flags.configMap or step.flags.target):
         return [_flags_operation(body, step.flags, own, names, since)]
     if step.flags:
         where = flags_subject(body.spec.stages[stage], step)
-        return [Operation(own, "set", where, expand_references(dict([step.flags.provider]), names), since)]
+        return [
+            Operation(
+                own, "set", where, expand_references(dict([step.flags.provider]), names), since
+            )
+        ]
     if step.confirm or step.approval:
         asked = (step.confirm or step.approval).model_dump(mode="json")  # type: ignore[union-attr]  # one is given
-        return [Operation(own, "ask", f"{step.kind}/{step.name}", expand_references(asked, names), since)]
+        return [
+            Operation(
+                own, "ask", f"{step.kind}/{step.name}", expand_references(asked, names), since
+            )
+        ]
     if step.wait is not None:
         return []
-    return [Operation(own, "act", f"action/{step.name}", expand_references(dict([step.provider]), names), since)]
+    return [
+        Operation(
+            own,
+            "act",
+            f"action/{step.name}",
+            expand_references(dict([step.provider]), names),
+            since,
+        )
+    ]
 
 
 def _flags_operation(
@@ -459,7 +577,13 @@ def _flags_operation(
 ) -> Operation:
     values = expand_references(dict(flags.set), names)
     if flags.configMap:
-        return Operation(own, "set", expand_references(f"configmap/{flags.configMap}", names), {"set": values}, since)
+        return Operation(
+            own,
+            "set",
+            expand_references(f"configmap/{flags.configMap}", names),
+            {"set": values},
+            since,
+        )
     assert flags.target is not None
     config = {
         "target": expand_references(raw_target(body, flags.target), names),
@@ -470,7 +594,8 @@ def _flags_operation(
 
 
 def limit_of_restore(body: PinnedSpec, subject: str) -> float:
-    """Seconds within which a subject must have returned: as long as the longest of the steps that change it may take."""
+    """Seconds within which a subject must have returned: as long as the longest of the steps that
+    change it may take."""
     limits = [
         budget_of(step) or 0.0
         for stage in body.spec.stages
@@ -481,7 +606,8 @@ def limit_of_restore(body: PinnedSpec, subject: str) -> float:
 
 
 def describe_progress(found: Sequence[Progress]) -> str | None:
-    """What people should know of operations: what keeps one from ending, else what is notable although nothing is wrong."""
+    """What people should know of operations: what keeps one from ending, else what is notable
+    although nothing is wrong."""
     stuck = next((item.message for item in found if item.stuck), None)
     words = stuck or "; ".join(item.message for item in found if item.notable and item.message)
     return words[:1000] or None

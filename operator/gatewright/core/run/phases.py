@@ -11,7 +11,14 @@ from gatewright.core.checks import guards, judge
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Revision, hash_spec
 from gatewright.core.run import clocks, observed, states
-from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks, finish_run, fresh_statuses, set_live
+from gatewright.core.run.context import (
+    MOST_REJECTED,
+    Context,
+    evaluate_checks,
+    finish_run,
+    fresh_statuses,
+    set_live,
+)
 from gatewright.core.run.pinning import (
     baseline_version,
     fresh_stages,
@@ -46,8 +53,13 @@ def start_run(ctx: Context) -> None:
     body = pin_spec(spec, number, status.lastGood.version if status.lastGood else None)
     revision = revision_of(ctx, body, number)
     ctx.decision.add_finalizer, ctx.decision.revision = True, revision
-    for kept in (status.lastGood, status.live):  # what was there before the first run: its snapshot is the run's own
-        if kept is not None and kept.snapshot is None and kept.version == (status.lastGood or kept).version:
+    # What was there before the first run: its snapshot is the run's own.
+    for kept in (status.lastGood, status.live):
+        if (
+            kept is not None
+            and kept.snapshot is None
+            and kept.version == (status.lastGood or kept).version
+        ):
             kept.snapshot = revision.name
     status.run = Run(
         id=number,
@@ -64,7 +76,12 @@ def start_run(ctx: Context) -> None:
         guards=fresh_statuses(spec.guards),
         stages=fresh_stages(body),
         plan=describe_plan(
-            body, {name: sight.restore_hint for name, sight in ctx.seen.live_states.items() if sight.restore_hint}
+            body,
+            {
+                name: sight.restore_hint
+                for name, sight in ctx.seen.live_states.items()
+                if sight.restore_hint
+            },
         ),
         found=_found_version(ctx),
     )
@@ -78,10 +95,12 @@ def start_run(ctx: Context) -> None:
 
 
 def _found_version(ctx: Context) -> str | None:
-    """What is live before the run, where that is not the last good version: a rollback returns to it all the same."""
+    """What is live before the run, where that is not the last good version: a rollback returns to
+    it all the same."""
     good, last = ctx.status.lastGood, ctx.status.run
     if ctx.seen.inherited and last is not None:
-        return last.found  # its rollback failed: what was live before it is what this run returns to as well
+        # Its rollback failed: what was live before it is what this run returns to as well.
+        return last.found
     version, live = baseline_version(ctx.seen), ctx.status.live
     if good is None:
         return None
@@ -91,7 +110,9 @@ def _found_version(ctx: Context) -> str | None:
         return None if version == good.version else version or "unknown"
     # What was compared and does not differ is last good, whatever its images call it.
     compared = bool(ctx.seen.standings) and live.version == good.version
-    return version if not compared and version and good.version and version != good.version else None
+    return (
+        version if not compared and version and good.version and version != good.version else None
+    )
 
 
 def run_preflight(ctx: Context) -> None:
@@ -106,10 +127,16 @@ def run_preflight(ctx: Context) -> None:
     evaluate_checks(ctx, "preflight", checks, rows)
     once = ("job", "approval")
     failed = [
-        row for row, check in zip(rows, checks, strict=True) if row.state == "Failed" and check.provider[0] in once
+        row
+        for row, check in zip(rows, checks, strict=True)
+        if row.state == "Failed" and check.provider[0] in once
     ]
     if failed:
-        finish_run(ctx, "Aborted", f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again")
+        finish_run(
+            ctx,
+            "Aborted",
+            f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again",
+        )
     elif judge.all_passing(rows) and not is_suspended(ctx) and guards.have_guards_answered(ctx):
         states.move(run, "Walking")
         run_stages(ctx)
@@ -139,14 +166,17 @@ def stay_paused(ctx: Context) -> None:
 
 
 def retry_stage(ctx: Context) -> str:
-    """Out of Paused, with the failed stage once more; why an edit does not count, where it does not."""
+    """Out of Paused, with the failed stage once more; why an edit does not count, where it does
+    not."""
     run = ctx.run
     index = current_stage_index(run)
     assert index is not None
     before = ctx.body
     ignored = pin_again(ctx, index)
     if ignored:
-        ctx.record_event("EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True)
+        ctx.record_event(
+            "EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True
+        )
 
     stage = run.stages[index]
     stage.attempt += 1
@@ -156,8 +186,11 @@ def retry_stage(ctx: Context) -> str:
     run.pausedStage = None
     stage.gates = fresh_statuses(ctx.body.spec.stages[index].gates)
     edited = steps_done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
-    for step in stage.steps:  # what others have changed since is done once more, and so is what the edit changes
-        if step.state == "Succeeded" and (step.name in edited or _is_changed_by_others(ctx, index, step.name)):
+    # What others have changed since is done once more, and so is what the edit changes.
+    for step in stage.steps:
+        if step.state == "Succeeded" and (
+            step.name in edited or _is_changed_by_others(ctx, index, step.name)
+        ):
             states.move(step, "Pending")
     run.availability = []
     run.differences = []
@@ -180,13 +213,17 @@ def run_guarding(ctx: Context) -> None:
     run = ctx.run
     interrupted = _handle_interruptions(ctx)
     if run.phase == "Guarding":
-        _set_live_when_observed(ctx)  # also while it stands still: what runs does not wait for whoever paused it
+        # Also while it stands still: what runs does not wait for whoever paused it.
+        _set_live_when_observed(ctx)
     if interrupted:
         return
     silent = guards.expired_guard(ctx)
-    waiting = ctx.view.spec is not None and not ctx.view.problems and ctx.view.spec.version != run.version
+    waiting = (
+        ctx.view.spec is not None and not ctx.view.problems and ctx.view.spec.version != run.version
+    )
     if silent is not None and waiting and not run.observe:
-        # A guard that says nothing must not keep the next version away for ever; that nobody watched is said for ever.
+        # A guard that says nothing must not keep the next version away for ever; that nobody
+        # watched is said for ever.
         _promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
     if not clocks.expired(run, "guard", ctx.now) or not are_guards_calm(ctx):
@@ -198,9 +235,14 @@ def run_guarding(ctx: Context) -> None:
 
 
 def _set_live_when_observed(ctx: Context) -> None:
-    """Say that the version is live, once it is: something may have been different when all stages were done."""
+    """Say that the version is live, once it is: something may have been different when all stages
+    were done."""
     run, live = ctx.run, ctx.status.live
-    if not run.observe and observed.all_as_wanted(ctx) and (live is None or live.version != run.version):
+    if (
+        not run.observe
+        and observed.all_as_wanted(ctx)
+        and (live is None or live.version != run.version)
+    ):
         set_live(ctx, Served(version=run.version))
 
 
@@ -223,7 +265,8 @@ def _end_if_outdated(ctx: Context) -> bool:
 
 
 def _handle_interruptions(ctx: Context) -> bool:
-    """What ends or stops the walk from outside: people, guards, what others have changed, suspension, holds."""
+    """What ends or stops the walk from outside: people, guards, what others have changed,
+    suspension, holds."""
     run = ctx.run
     if ctx.view.deleting:
         begin_rollback(ctx, "Aborted", "the Release was deleted", then="Aborted")
@@ -235,7 +278,9 @@ def _handle_interruptions(ctx: Context) -> bool:
     index = current_stage_index(run)
     if index is not None and run.stages[index].state in ("Gating", "Baking"):
         stage = run.stages[index]
-        evaluate_checks(ctx, f"stages/{stage.name}", ctx.body.spec.stages[index].gates, stage.gates, index)
+        evaluate_checks(
+            ctx, f"stages/{stage.name}", ctx.body.spec.stages[index].gates, stage.gates, index
+        )
     if not run.observe:
         observed.update_rows(ctx)
     if _roll_back_on_failure(ctx):
@@ -249,23 +294,30 @@ def _handle_interruptions(ctx: Context) -> bool:
 
 
 def _roll_back_if_replaced(ctx: Context) -> bool:
-    """A new version that does not wait for this run: by `supersede: Replace`, or because it is what was live before."""
+    """A new version that does not wait for this run: by `supersede: Replace`, or because it is what
+    was live before."""
     run, spec, good = ctx.run, ctx.view.spec, ctx.status.lastGood
     if spec is None or ctx.view.problems or spec.version == run.version:
         return False
     if good is not None and good.version == spec.version:
         begin_rollback(
-            ctx, "Superseded", f"spec.version is {spec.version} again, the last good version", then="Superseded"
+            ctx,
+            "Superseded",
+            f"spec.version is {spec.version} again, the last good version",
+            then="Superseded",
         )
         return True
     if spec.supersede == "Replace":
-        begin_rollback(ctx, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded")
+        begin_rollback(
+            ctx, "Superseded", f"{spec.version} replaces {run.version}", then="Superseded"
+        )
         return True
     return False
 
 
 def _roll_back_on_failure(ctx: Context) -> bool:
-    """Guards that undo the run, the built-in ones included; and, once all stages have passed, what others have changed."""
+    """Guards that undo the run, the built-in ones included; and, once all stages have passed, what
+    others have changed."""
     run = ctx.run
     failed = guards.failed_guard(ctx)
     if failed is not None:
@@ -275,7 +327,12 @@ def _roll_back_on_failure(ctx: Context) -> bool:
     if target is not None:
         row, availability = target
         if availability.action == "Rollback":
-            begin_rollback(ctx, "Guard", f"{row.message} for {availability.for_}", gate=f"availability/{row.name}")
+            begin_rollback(
+                ctx,
+                "Guard",
+                f"{row.message} for {availability.for_}",
+                gate=f"availability/{row.name}",
+            )
             return True
         guards.notify_or_pause(ctx, row, availability.action)
     lasting = observed.expired_difference(ctx)
@@ -283,7 +340,10 @@ def _roll_back_on_failure(ctx: Context) -> bool:
         begin_rollback(
             ctx,
             "Difference",
-            f"{lasting.message}, longer than {clocks.format_duration(observed.hold_for(ctx, lasting.subject))}",
+            (
+                f"{lasting.message}, longer than "
+                f"{clocks.format_duration(observed.hold_for(ctx, lasting.subject))}"
+            ),
         )
         return True
     return False
@@ -294,15 +354,24 @@ def _fail_on_lasting_difference(ctx: Context) -> bool:
     lasting = observed.expired_difference(ctx)
     if lasting is None:
         return False
-    words = f"{lasting.message}, longer than {clocks.format_duration(observed.hold_for(ctx, lasting.subject))}"
+    words = (
+        f"{lasting.message}, longer than "
+        f"{clocks.format_duration(observed.hold_for(ctx, lasting.subject))}"
+    )
     fail_current(ctx, "Difference", words)
     return True
 
 
 def _ignore_other_version(ctx: Context) -> None:
-    """supersede: Reject. What was asked for during a run does not start after it either, but by a Retry."""
+    """supersede: Reject. What was asked for during a run does not start after it either, but by a
+    Retry."""
     run, spec = ctx.run, ctx.view.spec
-    if spec is None or ctx.view.problems or spec.version == run.version or spec.supersede != "Reject":
+    if (
+        spec is None
+        or ctx.view.problems
+        or spec.version == run.version
+        or spec.supersede != "Reject"
+    ):
         return
     if any(item.version == spec.version for item in ctx.status.rejected):
         return
@@ -356,7 +425,8 @@ def _hold_reason(ctx: Context) -> str | None:
 
 
 def is_suspended(ctx: Context) -> bool:
-    """Whether the walk stands still: by `spec.suspend`, because somebody paused the run, or because nobody can tell."""
+    """Whether the walk stands still: by `spec.suspend`, because somebody paused the run, or because
+    nobody can tell."""
     return ctx.run.paused is not None or ctx.view.spec is None or ctx.view.spec.suspend
 
 
@@ -366,7 +436,9 @@ def _announce_overdue(ctx: Context) -> None:
         clocks.stop(ctx.run, "overdue")
         stage, expected = ctx.run.stages[index], ctx.body.spec.stages[index].expectedDuration
         stage.message = f"overdue: expected to take {expected}"
-        ctx.record_event("Overdue", f"stage {stage.name} is taking longer than {expected}", warning=True)
+        ctx.record_event(
+            "Overdue", f"stage {stage.name} is taking longer than {expected}", warning=True
+        )
 
 
 def _begin_guarding(ctx: Context) -> None:
@@ -378,18 +450,24 @@ def _begin_guarding(ctx: Context) -> None:
 
 
 def _promote_run(ctx: Context, caveat: str = "") -> None:
-    """What is live becomes last good, if it is what the run wants; a target that is gone keeps the run from ending."""
+    """What is live becomes last good, if it is what the run wants; a target that is gone keeps the
+    run from ending."""
     sights = ctx.seen.live_states
     if not sights and has_subjects(ctx.body.spec):
         return
     if any(sight.problem for sight in sights.values()) or not observed.all_as_wanted(ctx):
         return
     run = ctx.run
-    data = {"subjects": promoted_subjects(ctx), "snapshots": {name: sight.snapshot for name, sight in sights.items()}}
+    data = {
+        "subjects": promoted_subjects(ctx),
+        "snapshots": {name: sight.snapshot for name, sight in sights.items()},
+    }
     revision = Revision.named(ctx.view, f"{run.id}-good", data)
     ctx.decision.revision = revision
     remarks = [
-        item.remark.replace("nobody runs it", IDLE_REMARK, 1) for item in ctx.seen.standings.values() if item.remark
+        item.remark.replace("nobody runs it", IDLE_REMARK, 1)
+        for item in ctx.seen.standings.values()
+        if item.remark
     ]
     words = "; ".join([*([caveat] if caveat else []), *remarks]) or None
     ctx.status.lastGood = Served(
@@ -399,15 +477,19 @@ def _promote_run(ctx: Context, caveat: str = "") -> None:
         caveat=words[:1000] if words else None,
     )
     since = (ctx.status.live or Served()).since
-    # Whether anybody runs it is looked at as long as it is live: only the record of the promotion keeps that.
-    ctx.status.live = ctx.status.lastGood.model_copy(update={"since": since, "caveat": caveat[:1000] or None})
+    # Whether anybody runs it is looked at as long as it is live: only the record of the promotion
+    # keeps that.
+    ctx.status.live = ctx.status.lastGood.model_copy(
+        update={"since": since, "caveat": caveat[:1000] or None}
+    )
     ctx.status.unverified = None
     ctx.status.rejected = [item for item in ctx.status.rejected if item.version != run.version]
     finish_run(ctx, "Promoted", "; ".join([_describe_stages(run), *([words] if words else [])]))
 
 
 def promoted_subjects(ctx: Context) -> dict[str, Any]:
-    """What finds each target and what the run did to it: to see at rest whether it still is what was promoted."""
+    """What finds each target and what the run did to it: to see at rest whether it still is what
+    was promoted."""
     return {
         holding.subject: {
             "config": holding.config,
@@ -430,7 +512,9 @@ def _describe_stages(run: Run) -> str:
     ]
     passed = len(run.stages) - len(skipped) - len(failed)
     whole = not skipped and not failed and not steps
-    words = [f"all {passed} stages passed" if whole else f"{passed} of {len(run.stages)} stages passed"]
+    words = [
+        f"all {passed} stages passed" if whole else f"{passed} of {len(run.stages)} stages passed"
+    ]
     words += [f"failed and passed over: {', '.join(failed)}"] if failed else []
     words += [f"skipped: {', '.join(skipped)}"] if skipped else []
     words += [f"skipped steps: {', '.join(steps)}"] if steps else []

@@ -1,8 +1,10 @@
-"""When a Release cannot be decided upon: say so, let people end the run, let go of what is being deleted.
+"""When a Release cannot be decided upon: say so, let people end the run, let go of what is being
+deleted.
 
-A pass that fails again and again (a pinned body that is gone, a fault of ours) would otherwise say nothing, answer nobody
-and keep its namespace from ending. Nothing is acted on here, and nothing is taken for good: a run that a person ends this
-way has failed to roll back, and what it has left is not verified.
+A pass that fails again and again (a pinned body that is gone, a fault of ours) would otherwise say
+nothing, answer nobody and keep its namespace from ending. Nothing is acted on here, and nothing is
+taken for good: a run that a person ends this way has failed to roll back, and what it has left is
+not verified.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ def decide_stuck(view: View, why: str, now: datetime) -> Decision:
     p = Context(view, Observation(now), Decision(status), None)
     if view.deleting:
         p.decision.remove_finalizer = view.finalized
-        p.record_event("LetGo", f"it is being deleted, and could not be undone: {why}", warning=True)
+        p.record_event(
+            "LetGo", f"it is being deleted, and could not be undone: {why}", warning=True
+        )
         return p.decision
     if view.next_intervention is not None:
         _answer_intervention(p, view.next_intervention, why)
-    conditions.write_stalled(p, "CannotProceed", f"nothing can be decided: {why}", _describe_remedy(p))
+    conditions.write_stalled(
+        p, "CannotProceed", f"nothing can be decided: {why}", _describe_remedy(p)
+    )
     return p.decision
 
 
@@ -59,4 +65,7 @@ def _describe_remedy(ctx: Context) -> str:
     run = ctx.status.run
     if run is None or run.outcome is not None:
         return "a person to mend what the message names"
-    return f"a person to mend what the message names, or to end the run (kubectl release abort {ctx.view.name})"
+    return (
+        "a person to mend what the message names, or to end the run (kubectl release abort "
+        f"{ctx.view.name})"
+    )

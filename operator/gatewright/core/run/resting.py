@@ -1,8 +1,9 @@
 """At rest: what was promoted, or what a rollback has left, is what the targets are to be.
 
-Both stand in the ControllerRevision that `status.live.snapshot` names: after a promotion what the run did to each target
-beside its snapshot; after a rollback the run's own snapshots, and what compensations have set in them before and since.
-Only what a Release sets is compared, never what others own.
+Both stand in the ControllerRevision that `status.live.snapshot` names: after a promotion what the
+run did to each target beside its snapshot; after a rollback the run's own snapshots, and what
+compensations have set in them before and since. Only what a Release sets is compared, never what
+others own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from gatewright.core.spec.pinned_spec import unpin_spec
 
 
 def left_subjects(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Targets with what finds them, what was done to them and what they are to be, of a ControllerRevision's content.
+    """Targets with what finds them, what was done to them and what they are to be, of a
+    ControllerRevision's content.
 
     Raises pydantic.ValidationError, KeyError where it cannot be read.
     """

@@ -1,8 +1,9 @@
 """The way back: undo what ran, look at it once more, verify, say what is served.
 
-A rollback's critical path is two requests: the write that holds the plan as intents, and the first restore. Restores do
-not wait for each other; a compensation waits until everything before it has ended. One line that fails does not keep the
-others from being undone, but the run then ends RollbackFailed.
+A rollback's critical path is two requests: the write that holds the plan as intents, and the first
+restore. Restores do not wait for each other; a compensation waits until everything before it has
+ended. One line that fails does not keep the others from being undone, but the run then ends
+RollbackFailed.
 
     refused            tried again with back-off until the line's own time is over; said at once
     not done in time   a Job is stopped, and only then has its line failed; a restore that only is not ready yet is looked
@@ -22,7 +23,14 @@ from gatewright.api.status import Outcome, Rejected, Rollback, Run, Served, Undo
 from gatewright.core.checks import judge
 from gatewright.core.model import Operation, Progress, Revision
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks, finish_run, fresh_statuses, set_live
+from gatewright.core.run.context import (
+    MOST_REJECTED,
+    Context,
+    evaluate_checks,
+    finish_run,
+    fresh_statuses,
+    set_live,
+)
 from gatewright.core.run.observed import TROUBLE_RECHECK_INTERVAL
 from gatewright.core.run.operations import (
     budget_of,
@@ -52,9 +60,11 @@ STOP_LIMIT_S = 120.0
 KEPT_BACK_PREFIX = "not started"
 """How the message of a line begins that waited for something that did not end."""
 SETTLE_TIME = timedelta(seconds=30)
-"""What has crashed runs again once it has done so for this long, or for as long as its target's `availability` says."""
+"""What has crashed runs again once it has done so for this long, or for as long as its target's
+`availability` says."""
 FRESH_TIME = timedelta(seconds=5)
-"""What was restored has to have run for this long: what crashes as it starts is ready for a moment, too."""
+"""What was restored has to have run for this long: what crashes as it starts is ready for a moment,
+too."""
 CLOCK_SKEW = timedelta(seconds=-2)
 """How far the API server's clock may be ahead of ours, its times being whole seconds."""
 VERIFICATION_SUBJECT = "rollback.verify"
@@ -82,7 +92,9 @@ def begin_rollback(
         return
 
     ctx.decision.operations.clear()  # what this very pass would have started has not been started
-    under_way = next((stage for stage in run.stages if stage.state in ("Running", "Gating", "Baking")), None)
+    under_way = next(
+        (stage for stage in run.stages if stage.state in ("Running", "Gating", "Baking")), None
+    )
     if under_way is not None:
         states.move(under_way, "Failed")
         under_way.finishedAt, under_way.message = clocks.format_time(ctx.now), reason[:1000]
@@ -95,7 +107,9 @@ def begin_rollback(
     run.differences = []
     run.availability = []
 
-    failures = {stage.name for stage in run.stages if stage.state == "Failed"} | ({failed} if failed else set())
+    failures = {stage.name for stage in run.stages if stage.state == "Failed"} | (
+        {failed} if failed else set()
+    )
     undo = plan_rollback(ctx.body, run, failures)
     run.rollback = Rollback(
         cause=cause,
@@ -121,9 +135,12 @@ def repeat_rollback(ctx: Context) -> None:
     assert run.rollback is not None
     run.finishedAt = run.took = run.reason = None
     run.rollback.attempt += 1
-    # To return something twice is to return it once, and others may have taken away what was returned.
+    # To return something twice is to return it once, and others may have taken away what was
+    # returned.
     left = [
-        item for item in run.rollback.undo if item.state == "Failed" or _is_kept_back(item) or item.kind == "Restore"
+        item
+        for item in run.rollback.undo
+        if item.state == "Failed" or _is_kept_back(item) or item.kind == "Restore"
     ]
     for line in left:
         _reset_line(line)
@@ -135,7 +152,9 @@ def repeat_rollback(ctx: Context) -> None:
     ctx.status.unverified = _remaining_unverified(ctx)
     ctx.decision.add_finalizer = True
     ctx.decision.urgent = True
-    ctx.record_event("RollingBack", f"{run.version}: what was not undone is undone once more", warning=True)
+    ctx.record_event(
+        "RollingBack", f"{run.version}: what was not undone is undone once more", warning=True
+    )
     ctx.write_now()
 
 
@@ -148,17 +167,21 @@ def _reset_line(line: Undo) -> None:
 def _reset_verification(rollback: Rollback) -> None:
     """What passed or failed was asked of something else: each check begins with nothing."""
     fresh = {"state": "Unknown", "message": None, "since": None, "value": None}
-    rollback.verify = [row.model_copy(update={**fresh, "window": row.window + 1}) for row in rollback.verify]
+    rollback.verify = [
+        row.model_copy(update={**fresh, "window": row.window + 1}) for row in rollback.verify
+    ]
 
 
 def _is_kept_back(line: Undo) -> bool:
-    """Whether it was not started because of others; what had nothing to undo is skipped for good."""
+    """Whether it was not started because of others; what had nothing to undo is skipped for
+    good."""
     return line.state == "Skipped" and (line.message or "").startswith(KEPT_BACK_PREFIX)
 
 
 def _repeat_compensations(ctx: Context, lines_: list[Undo], before: bool) -> None:
-    """What is returned once more loses what compensations have set in it: that is set again, which is no second migration;
-    a Job is not run twice for it. `before`: also what was set before it was returned, and others may have taken away."""
+    """What is returned once more loses what compensations have set in it: that is set again, which
+    is no second migration; a Job is not run twice for it. `before`: also what was set before it was
+    returned, and others may have taken away."""
     for line in [item for item in lines_ if item.kind == "Restore"]:
         earlier, since = compensations_around(ctx.body, ctx.run, line)
         for done in (*(earlier if before else ()), *since):
@@ -169,16 +192,22 @@ def _repeat_compensations(ctx: Context, lines_: list[Undo], before: bool) -> Non
 
 
 def _stop_unended_jobs(ctx: Context) -> None:
-    """Jobs of compensations that may still be going on are stopped before these are started once more."""
+    """Jobs of compensations that may still be going on are stopped before these are started once
+    more."""
     rollback = ctx.run.rollback
     assert rollback is not None
     for line in [item for item in rollback.undo if item.state == "Pending" and item.unended]:
         jobs = (
-            operations_of_undo(ctx.view, ctx.body, ctx.run, line.model_copy(update={"stopping": True}))
+            operations_of_undo(
+                ctx.view, ctx.body, ctx.run, line.model_copy(update={"stopping": True})
+            )
             if _is_job(ctx, line)
             else []
         )
-        stops = [Undo(kind="Stop", stage=line.stage, subject=job.subject, state="Pending", key=job.key) for job in jobs]
+        stops = [
+            Undo(kind="Stop", stage=line.stage, subject=job.subject, state="Pending", key=job.key)
+            for job in jobs
+        ]
         line.unended = False
         rollback.undo = [*stops, *rollback.undo]
         _give_keys(ctx, [line])
@@ -196,11 +225,19 @@ def roll_back(ctx: Context) -> None:
     waiting, unended = False, ""
     for line in run.rollback.undo:
         if line.kind == "Compensate" and line.state == "Pending" and unended:
-            states.move(line, "Skipped").message = f"{KEPT_BACK_PREFIX}: {unended} may still be going on"
+            states.move(
+                line, "Skipped"
+            ).message = f"{KEPT_BACK_PREFIX}: {unended} may still be going on"
         if line.kind == "Compensate" and line.state not in FINISHED_STATES and waiting:
             break
-        if line.kind == "Compensate" and line.state == "Pending" and (unmet := _unmet_requirements(ctx, line)):
-            states.move(line, "Skipped").message = f"{KEPT_BACK_PREFIX}: nothing has produced {', '.join(unmet)}"
+        if (
+            line.kind == "Compensate"
+            and line.state == "Pending"
+            and (unmet := _unmet_requirements(ctx, line))
+        ):
+            states.move(
+                line, "Skipped"
+            ).message = f"{KEPT_BACK_PREFIX}: nothing has produced {', '.join(unmet)}"
         if line.state not in FINISHED_STATES:
             _advance_line(ctx, line)
         unended = unended or (line.subject if line.unended else "")
@@ -209,28 +246,46 @@ def roll_back(ctx: Context) -> None:
             if line.kind == "Compensate":
                 break
     _report_exceeded_budgets(ctx)
-    if all(line.state in FINISHED_STATES for line in run.rollback.undo) and not _recheck_late_restores(ctx):
+    if all(
+        line.state in FINISHED_STATES for line in run.rollback.undo
+    ) and not _recheck_late_restores(ctx):
         _begin_verification(ctx)
 
 
 def _unmet_requirements(ctx: Context, line: Undo) -> list[str]:
-    """What a compensation requires and one before it in its stage should have produced, but has not."""
+    """What a compensation requires and one before it in its stage should have produced, but has
+    not."""
     assert ctx.run.rollback is not None
     stage, step = compensation_of(ctx.body, line)
     if not step.requires:
         return []
-    good = {item.subject for item in ctx.run.rollback.undo if item.stage == line.stage and item.state == "Succeeded"}
-    own = {item.produces for item in ctx.body.spec.stages[stage].rollback.steps if f"step/{item.name}" in good}
-    return sorted(set(step.requires) - produced_artifacts(ctx.body, ctx.run) - {name for name in own if name})
+    good = {
+        item.subject
+        for item in ctx.run.rollback.undo
+        if item.stage == line.stage and item.state == "Succeeded"
+    }
+    own = {
+        item.produces
+        for item in ctx.body.spec.stages[stage].rollback.steps
+        if f"step/{item.name}" in good
+    }
+    return sorted(
+        set(step.requires) - produced_artifacts(ctx.body, ctx.run) - {name for name in own if name}
+    )
 
 
 def verify_rollback(ctx: Context) -> None:
-    """Everything that was returned is there, and all checks pass, before the rollback is called done."""
+    """Everything that was returned is there, and all checks pass, before the rollback is called
+    done."""
     run = ctx.run
     assert run.rollback is not None
     checks = ctx.body.spec.rollback.verify
     evaluate_checks(ctx, "verify", checks, run.rollback.verify)
-    jobs = [row for row, check in zip(run.rollback.verify, checks, strict=True) if "job" in check.provider]
+    jobs = [
+        row
+        for row, check in zip(run.rollback.verify, checks, strict=True)
+        if "job" in check.provider
+    ]
     broken = judge.first_in_state(jobs, "Failed")
     taken = [line for line in _overwritten_lines(ctx) if not line.again]
     if taken:
@@ -244,24 +299,33 @@ def verify_rollback(ctx: Context) -> None:
         fail_rollback(ctx, f"verification failed: {judge.describe(broken)}")
     elif clocks.expired(run, "rollback", ctx.now):
         row = next((row for row in run.rollback.verify if row.state != "Passing"), None)
-        open_ = judge.describe(row) if row is not None and (row.message or row.state != "Unknown") else ""
+        open_ = (
+            judge.describe(row)
+            if row is not None and (row.message or row.state != "Unknown")
+            else ""
+        )
         if row is not None and not open_:
             open_ = f"{row.name} has not {'ended' if row in jobs else 'answered'}"
         _stop_verification_jobs(ctx)
         fail_rollback(
-            ctx, f"not verified within {ctx.body.spec.rollback.within}: {open_ or problem or 'nobody has looked'}"
+            ctx,
+            (
+                f"not verified within {ctx.body.spec.rollback.within}: "
+                f"{open_ or problem or 'nobody has looked'}"
+            ),
         )
 
 
 def _stop_verification_jobs(ctx: Context) -> None:
-    """Jobs of a verification that have not ended are stopped: it has failed, or is made anew. A line says so, too, so that
-    a rollback which is repeated waits for their end."""
+    """Jobs of a verification that have not ended are stopped: it has failed, or is made anew. A
+    line says so, too, so that a rollback which is repeated waits for their end."""
     assert ctx.run.rollback is not None
     for check, row in zip(ctx.body.spec.rollback.verify, ctx.run.rollback.verify, strict=True):
         job = operation_of_check(ctx.view, ctx.body, ctx.run, "verify", check)
         if job is None or job.kind != "job" or row.state in ("Passing", "Failed"):
             continue
-        if any(one.id == job.id for one in ctx.decision.operations):  # this very pass would have started it
+        # This very pass would have started it.
+        if any(one.id == job.id for one in ctx.decision.operations):
             ctx.decision.operations = [one for one in ctx.decision.operations if one.id != job.id]
             continue
         stop = Undo(kind="Stop", stage="verify", subject=job.subject, state="Pending", key=job.key)
@@ -282,10 +346,13 @@ def _overwritten_lines(ctx: Context) -> list[Undo]:
 
 
 def _return_overwritten(ctx: Context, taken: list[Undo]) -> None:
-    """Once, before anybody calls the rollback failed: whoever did it may not have known of the rollback."""
+    """Once, before anybody calls the rollback failed: whoever did it may not have known of the
+    rollback."""
     run = ctx.run
     assert run.rollback is not None
-    said = "; ".join(standing.difference for standing in ctx.seen.standings.values() if standing.difference)
+    said = "; ".join(
+        standing.difference for standing in ctx.seen.standings.values() if standing.difference
+    )
     _stop_verification_jobs(ctx)
     states.move(run, "RollingBack")
     run.rollback.attempt += 1
@@ -295,16 +362,22 @@ def _return_overwritten(ctx: Context, taken: list[Undo]) -> None:
     _give_keys(ctx, taken)
     _repeat_compensations(ctx, taken, before=True)
     _reset_verification(run.rollback)
-    ctx.record_event("RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True)
+    ctx.record_event(
+        "RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True
+    )
     ctx.write_now()
     roll_back(ctx)
 
 
 def _return_problem(ctx: Context) -> str | None:
-    """What is not as it was returned: empty where everything is; None where nobody has looked yet."""
+    """What is not as it was returned: empty where everything is; None where nobody has looked
+    yet."""
     run, before = ctx.run, ctx.view.run
     assert run.rollback is not None
-    restored = [*(line.subject for line in restores_done(ctx.body, run)), *compensated_alone(ctx.body, run)]
+    restored = [
+        *(line.subject for line in restores_done(ctx.body, run)),
+        *compensated_alone(ctx.body, run),
+    ]
     if restored and (before is None or before.phase != "Verifying"):
         return None
     for subject in restored:
@@ -312,11 +385,16 @@ def _return_problem(ctx: Context) -> str | None:
         if standing is None:
             return None
         if standing.unknown or standing.difference:
-            return standing.difference or f"nobody can tell what {subject} is now: {standing.unknown}"
+            return (
+                standing.difference or f"nobody can tell what {subject} is now: {standing.unknown}"
+            )
         if standing.troubled_at is not None and ctx.now - standing.troubled_at < SETTLE_TIME:
             ctx.requeue_times.append(ctx.now + TROUBLE_RECHECK_INTERVAL)
             return f"{subject}: {standing.trouble}"
-        if standing.rolled_out is not None and CLOCK_SKEW < ctx.now - standing.rolled_out < FRESH_TIME:
+        if (
+            standing.rolled_out is not None
+            and CLOCK_SKEW < ctx.now - standing.rolled_out < FRESH_TIME
+        ):
             ctx.requeue_times.append(standing.rolled_out + FRESH_TIME)
             return f"{subject} has only just rolled out"
     return ""
@@ -330,7 +408,13 @@ def _give_keys(ctx: Context, undo: list[Undo]) -> None:
         again = (*again, f"again{line.tries}") if line.tries else again
         if line.kind != "Stop" and any(line is item for item in undo):
             line.key = operation_key(
-                ctx.view, ctx.run, "rollback", line.stage, line.subject.partition("/")[2], number, *again
+                ctx.view,
+                ctx.run,
+                "rollback",
+                line.stage,
+                line.subject.partition("/")[2],
+                number,
+                *again,
             )
 
 
@@ -340,7 +424,9 @@ def _start_budget(ctx: Context, line: Undo) -> None:
     stage = next((item for item in ctx.body.spec.stages if item.name == line.stage), None)
     first = not any(item.startedAt for item in ctx.run.rollback.undo if item.stage == line.stage)
     if stage is not None and stage.rollback.within and first:
-        clocks.start(ctx.run, f"{STAGE_BUDGET_PREFIX}{stage.name}", seconds(stage.rollback.within), ctx.now)
+        clocks.start(
+            ctx.run, f"{STAGE_BUDGET_PREFIX}{stage.name}", seconds(stage.rollback.within), ctx.now
+        )
 
 
 def _limit_of_line(ctx: Context, line: Undo) -> float:
@@ -363,11 +449,13 @@ def _advance_line(ctx: Context, line: Undo) -> None:
         operations = operations_of_undo(ctx.view, ctx.body, ctx.run, line)
     except (
         UnknownReference
-    ) as error:  # an output that its step never published: this line cannot be undone, the others can
+        # An output that its step never published: this line cannot be undone, the others can.
+    ) as error:
         _fail_line(ctx, line, str(error))
         return
 
-    # What begins in this very pass was not looked at: it is performed, and looked at in the next one.
+    # What begins in this very pass was not looked at: it is performed, and looked at in the next
+    # one.
     found = [Progress("Absent") if begins else ctx.progress(operation) for operation in operations]
     failed = next((item for item in found if item.state == "Failed"), None)
     if all(item.state == "Succeeded" for item in found):
@@ -377,7 +465,9 @@ def _advance_line(ctx: Context, line: Undo) -> None:
         _fail_line(ctx, line, failed.message)
     elif _is_line_late(ctx, line) or (any(item.hopeless for item in found) and not line.stopping):
         words = next((item.message for item in found if item.message), "it is still under way")
-        _end_late_line(ctx, line, words, begun=any(item.state not in ("Absent", "Refused") for item in found))
+        _end_late_line(
+            ctx, line, words, begun=any(item.state not in ("Absent", "Refused") for item in found)
+        )
     else:
         for operation, item in zip(operations, found, strict=True):
             if item.state == "Absent":
@@ -391,7 +481,9 @@ def _report_hindrance(ctx: Context, line: Undo, found: list[Progress]) -> None:
     message = f"refused, and tried again: {refused}"[:1000] if refused else describe_progress(found)
     hindered = bool(refused) or any(item.stuck for item in found)
     if hindered and line.message is None:
-        ctx.record_event("RollbackHindered", f"{ctx.run.version}: {line.subject}: {message}", warning=True)
+        ctx.record_event(
+            "RollbackHindered", f"{ctx.run.version}: {line.subject}: {message}", warning=True
+        )
         ctx.write_now()
     if message is not None or line.kind != "Restore":
         line.message = message if message is not None else line.message
@@ -409,11 +501,16 @@ def _complete_line(ctx: Context, line: Undo, message: str | None) -> None:
 
 
 def _restart_targets_with(ctx: Context, subject: str) -> None:
-    """Configuration that was refused for a while is back: pods that have started meanwhile have read what was there."""
+    """Configuration that was refused for a while is back: pods that have started meanwhile have
+    read what was there."""
     assert ctx.run.rollback is not None
     for line in ctx.run.rollback.undo:
         name = line.subject.removeprefix("target/")
-        if line.kind != "Restore" or name == line.subject or subject not in captured_configs(ctx.body, name):
+        if (
+            line.kind != "Restore"
+            or name == line.subject
+            or subject not in captured_configs(ctx.body, name)
+        ):
             continue
         if line.state == "Succeeded":
             states.move(line, "Pending")
@@ -430,8 +527,8 @@ def _fail_line(ctx: Context, line: Undo, message: str) -> None:
 
 
 def _end_late_line(ctx: Context, line: Undo, words: str, begun: bool) -> None:
-    """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what comes after it. What
-    was refused all the time has not `begun`."""
+    """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what
+    comes after it. What was refused all the time has not `begun`."""
     lead = (
         f"not done within {clocks.format_duration(_limit_of_line(ctx, line))}"
         if _is_line_late(ctx, line)
@@ -445,7 +542,10 @@ def _end_late_line(ctx: Context, line: Undo, words: str, begun: bool) -> None:
         return
     line.unended = (begun or line.stopping) and line.kind != "Restore"
     if line.stopping:
-        message = f"{(line.message or '').removesuffix('; it was stopped')}; it could not be stopped: {words}"
+        message = (
+            f"{(line.message or '').removesuffix('; it was stopped')}; it could not be "
+            f"stopped: {words}"
+        )
     _fail_line(ctx, line, message)
 
 
@@ -459,13 +559,19 @@ def _is_job(ctx: Context, line: Undo) -> bool:
 
 
 def _recheck_late_restores(ctx: Context) -> bool:
-    """Restores that were not ready in time, when everything else is done: compensations may have mended what they need."""
+    """Restores that were not ready in time, when everything else is done: compensations may have
+    mended what they need."""
     run = ctx.run
     assert run.rollback is not None
     lines_ = run.rollback.undo
-    late = [line for line in lines_ if line.kind == "Restore" and line.state == "Failed" and not line.again]
+    late = [
+        line
+        for line in lines_
+        if line.kind == "Restore" and line.state == "Failed" and not line.again
+    ]
     for line in late:
-        if compensations_around(ctx.body, run, line)[1]:  # it has rolled out with that; verification compares both
+        # It has rolled out with that; verification compares both.
+        if compensations_around(ctx.body, run, line)[1]:
             states.move(states.move(line, "Running"), "Succeeded").message = None
             continue
         after = lines_[[item is line for item in lines_].index(True) :]
@@ -492,11 +598,15 @@ def _report_exceeded_budgets(ctx: Context) -> None:
         elif clocks.expired(run, name, ctx.now):
             clocks.stop(run, name)
             ctx.record_event(
-                "RollbackOverdue", f"{run.version}: undoing stage {stage} exceeds its budget", warning=True
+                "RollbackOverdue",
+                f"{run.version}: undoing stage {stage} exceeds its budget",
+                warning=True,
             )
     if clocks.expired(run, "rollback", ctx.now):
         clocks.stop(run, "rollback")
-        ctx.record_event("RollbackOverdue", f"{run.version}: the rollback exceeds its budget", warning=True)
+        ctx.record_event(
+            "RollbackOverdue", f"{run.version}: the rollback exceeds its budget", warning=True
+        )
 
 
 def _begin_verification(ctx: Context) -> None:
@@ -522,7 +632,8 @@ def _finish_rollback(ctx: Context) -> None:
             states.move(stage, "RolledBack")
     _set_live_restored(ctx)
     ctx.status.unverified = _remaining_unverified(ctx)
-    if ctx.status.unverified is not None:  # an earlier run has left what this one does not know: nothing starts on it
+    # An earlier run has left what this one does not know: nothing starts on it.
+    if ctx.status.unverified is not None:
         ctx.status.unverified.generation = ctx.view.generation
         set_live(ctx, None)
     _reject_version(ctx)
@@ -530,15 +641,21 @@ def _finish_rollback(ctx: Context) -> None:
 
 
 def _remaining_unverified(ctx: Context) -> Unverified | None:
-    """What an earlier run has left that the rollback of this one does not return; None where there is nothing.
+    """What an earlier run has left that the rollback of this one does not return; None where there
+    is nothing.
 
-    A verification that passes says that what is there is sound, not that it is what was to be there.
+    A verification that passes says that what is there is sound, not that it is what was to be
+    there.
     """
     left, rollback = ctx.status.unverified, ctx.run.rollback
     if left is None or rollback is None:
         return left
     returned = {line.subject for line in rollback.undo if line.kind == "Restore"}
-    others = [item for item in left.subjects if item not in returned and not item.startswith(_run_prefix(ctx.run))]
+    others = [
+        item
+        for item in left.subjects
+        if item not in returned and not item.startswith(_run_prefix(ctx.run))
+    ]
     if rollback.verify:
         others = [item for item in others if not item.endswith(VERIFICATION_SUBJECT)]
     return left.model_copy(update={"subjects": others}) if others else None
@@ -562,18 +679,24 @@ def _set_live_restored(ctx: Context) -> None:
 
 
 def _left_revision(ctx: Context) -> str | None:
-    """The ControllerRevision that tells what the targets are to be from now on: the run's own, unless compensations have
-    set something in them since, or what somebody has changed during the run has stayed so."""
+    """The ControllerRevision that tells what the targets are to be from now on: the run's own,
+    unless compensations have set something in them since, or what somebody has changed during the
+    run has stayed so."""
     compensated_ = _compensated_targets(ctx)
     stayed = {subject for subject, standing in ctx.seen.standings.items() if standing.stays}
     if ctx.seen.snapshots is not None:
-        stayed |= {subject for subject, taken in ctx.seen.snapshots.items() if STAYED_MARK in (taken or {})}
+        stayed |= {
+            subject for subject, taken in ctx.seen.snapshots.items() if STAYED_MARK in (taken or {})
+        }
     if not compensated_ and not stayed:
         return ctx.run.revision
-    known = {name: config for name, config in subjects_of(ctx.body).items() if name.startswith("target/")}
+    known = {
+        name: config for name, config in subjects_of(ctx.body).items() if name.startswith("target/")
+    }
     data = {
         "subjects": {
-            name: {"config": config, "changes": [], **compensated_.get(name, {})} for name, config in known.items()
+            name: {"config": config, "changes": [], **compensated_.get(name, {})}
+            for name, config in known.items()
         },
         "snapshots": {name: taken for name, taken in ctx.snapshots().items() if name in known},
         "stayed": sorted(stayed),
@@ -605,7 +728,11 @@ def _compensated_targets(ctx: Context) -> dict[str, dict[str, Any]]:
 
 
 def _operation_record(ctx: Context, line: Undo, subject: str) -> dict[str, Any]:
-    done = next(item for item in operations_of_undo(ctx.view, ctx.body, ctx.run, line) if item.subject == subject)
+    done = next(
+        item
+        for item in operations_of_undo(ctx.view, ctx.body, ctx.run, line)
+        if item.subject == subject
+    )
     return {"kind": done.kind, "config": done.config}
 
 
@@ -628,7 +755,9 @@ def set_unverified(ctx: Context, reason: str) -> None:
         version=ctx.run.version,
         reason=reason[:1000],
         subjects=_bound_subjects(
-            ctx.run, before.subjects if before is not None else [], list(_subjects_to_verify(ctx.run))
+            ctx.run,
+            before.subjects if before is not None else [],
+            list(_subjects_to_verify(ctx.run)),
         ),
         generation=ctx.view.generation,
         since=clocks.format_time(ctx.now),
@@ -636,7 +765,8 @@ def set_unverified(ctx: Context, reason: str) -> None:
 
 
 def _subjects_to_verify(run: Run) -> Iterator[str]:
-    """What another rollback has to return before what this run has left counts as sound, and what none can."""
+    """What another rollback has to return before what this run has left counts as sound, and what
+    none can."""
     if run.rollback is None:
         yield f"{_run_prefix(run)}its rollback, which was not planned"
         return
@@ -650,8 +780,8 @@ def _subjects_to_verify(run: Run) -> Iterator[str]:
 
 
 def _bound_subjects(run: Run, earlier: list[str], own: list[str]) -> list[str]:
-    """All of it, each once. Where there is too much to keep only this run itself ends what it has left, and what earlier ones
-    have left only a person or a promotion."""
+    """All of it, each once. Where there is too much to keep only this run itself ends what it has
+    left, and what earlier ones have left only a person or a promotion."""
     everything = list(dict.fromkeys([*earlier, *own]))
     if sum(map(len, everything)) <= MOST_SUBJECTS_CHARS:
         return everything
@@ -670,7 +800,10 @@ def _reject_version(ctx: Context) -> None:
     if run.rollback.cause in ("Superseded", "Aborted"):
         return
     rejected = Rejected(
-        version=run.version, reason=run.rollback.reason, gate=run.rollback.gate, at=clocks.format_time(ctx.now)
+        version=run.version,
+        reason=run.rollback.reason,
+        gate=run.rollback.gate,
+        at=clocks.format_time(ctx.now),
     )
     others = [item for item in ctx.status.rejected if item.version != run.version]
     ctx.status.rejected = [rejected, *others][:MOST_REJECTED]

@@ -11,11 +11,32 @@ from gatewright.core.run.pinning import baseline_version
 from gatewright.core.spec.pinned_spec import has_subjects, unresolved_references
 
 Situation = Literal[
-    "BodyNotLoaded", "Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying",
-    "Deleting", "Invalid", "Unverified", "Unobserved", "Drifted", "UpToDate", "Rejected", "RunEnded", "TargetsNotRead",
+    "BodyNotLoaded",
+    "Preflight",
+    "Walking",
+    "Paused",
+    "Guarding",
+    "RollingBack",
+    "Verifying",
+    "Deleting",
+    "Invalid",
+    "Unverified",
+    "Unobserved",
+    "Drifted",
+    "UpToDate",
+    "Rejected",
+    "RunEnded",
+    "TargetsNotRead",
     "TargetMissing",
-    "Unconnected", "Unresolved", "Settling", "Adopted", "Suspended", "Unadmitted", "Blocked", "ReadyToStart",
-]  # fmt: skip
+    "Unconnected",
+    "Unresolved",
+    "Settling",
+    "Adopted",
+    "Suspended",
+    "Unadmitted",
+    "Blocked",
+    "ReadyToStart",
+]
 _Check = Callable[[View, Observation], bool]
 
 
@@ -30,21 +51,29 @@ def classify_situation(view: View, seen: Observation) -> Situation:
 def is_retry_next(view: View) -> bool:
     """Whether a Retry is the next act."""
     act, last = view.next_intervention, view.status.run
-    return act is not None and act.action == "Retry" and act.run in (None, last.id if last is not None else None)
+    return (
+        act is not None
+        and act.action == "Retry"
+        and act.run in (None, last.id if last is not None else None)
+    )
 
 
 def is_promoted_live(view: View) -> bool:
-    """Whether the wanted version is the one that was promoted last, and nothing else has been live since."""
+    """Whether the wanted version is the one that was promoted last, and nothing else has been live
+    since."""
     status = view.status
     both = status.live is not None and status.lastGood is not None
-    if _is_rejected(view):  # what was there before the first run may be called the same, and its stages have failed
+    # What was there before the first run may be called the same, and its stages have failed.
+    if _is_rejected(view):
         return False
     return both and _wanted_version(view) == status.live.version == status.lastGood.version  # type: ignore[union-attr]
 
 
 def describe_differences(seen: Observation) -> str:
     """What is not as it was promoted, or left; empty where everything is."""
-    return "; ".join(standing.difference for standing in seen.standings.values() if standing.difference)
+    return "; ".join(
+        standing.difference for standing in seen.standings.values() if standing.difference
+    )
 
 
 def _wanted_version(view: View) -> str:
@@ -52,20 +81,27 @@ def _wanted_version(view: View) -> str:
 
 
 def _is_unverified(view: View, seen: Observation) -> bool:
-    """A rollback failed: only a person, or another version that is newer than that, starts anything on what it has left."""
+    """A rollback failed: only a person, or another version that is newer than that, starts anything
+    on what it has left."""
     left = view.status.unverified
     if left is None:
         return False
     if seen.lost:  # whatever started now would take what is there for good
         return True
     last = view.status.run  # a run that was started on it and has ended without making it good
-    newest = max(left.generation, last.generation if last is not None and last.outcome is not None else 0)
-    return not is_retry_next(view) and (view.generation <= newest or _wanted_version(view) == left.version)
+    newest = max(
+        left.generation, last.generation if last is not None and last.outcome is not None else 0
+    )
+    return not is_retry_next(view) and (
+        view.generation <= newest or _wanted_version(view) == left.version
+    )
 
 
 def _is_unobserved(view: View, seen: Observation) -> bool:
     known = seen.standings
-    return is_promoted_live(view) and (seen.resting is None or any(name not in known for name in seen.resting))
+    return is_promoted_live(view) and (
+        seen.resting is None or any(name not in known for name in seen.resting)
+    )
 
 
 def _has_drifted(view: View, seen: Observation) -> bool:
@@ -73,11 +109,16 @@ def _has_drifted(view: View, seen: Observation) -> bool:
 
 
 def _is_up_to_date(view: View, seen: Observation) -> bool:
-    return is_promoted_live(view) and describe_differences(seen) == "" and not (is_retry_next(view) and is_edited(view))
+    return (
+        is_promoted_live(view)
+        and describe_differences(seen) == ""
+        and not (is_retry_next(view) and is_edited(view))
+    )
 
 
 def is_edited(view: View) -> bool:
-    """Whether the spec of the version that was promoted last says something else by now, which counts from the next run."""
+    """Whether the spec of the version that was promoted last says something else by now, which
+    counts from the next run."""
     last, spec = view.status.run, view.spec
     if last is None or spec is None or last.specHash is None or last.outcome != "Promoted":
         return False
@@ -99,19 +140,26 @@ def _has_ended(view: View, seen: Observation) -> bool:
         return False
     if last.outcome == "Observed":
         return spec.mode == "Observe"
-    if last.outcome == "RollbackFailed":  # a person has said that what is served is good, or the spec is newer
+    # A person has said that what is served is good, or the spec is newer.
+    if last.outcome == "RollbackFailed":
         return view.generation <= last.generation
     return last.outcome == "Aborted"
 
 
 def _is_settling(view: View, seen: Observation) -> bool:
-    """It would be taken over, but does not run yet what it has: nobody knows whether it ever will."""
+    """It would be taken over, but does not run yet what it has: nobody knows whether it ever
+    will."""
     return _is_adoptable(view, seen) and any(sight.unready for sight in seen.live_states.values())
 
 
 def _is_adoptable(view: View, seen: Observation) -> bool:
     targets = [sight for name, sight in seen.live_states.items() if name.startswith("target/")]
-    if not targets or not all(sight.matches for sight in targets) or has_unverified(view.status) or view.spec is None:
+    if (
+        not targets
+        or not all(sight.matches for sight in targets)
+        or has_unverified(view.status)
+        or view.spec is None
+    ):
         return False
     fresh = view.status.runs == 0 and view.status.lastGood is None
     return view.spec.adopt == "Always" or (view.spec.adopt == "First" and fresh)
@@ -135,7 +183,9 @@ def unresolved_names(view: View, seen: Observation) -> list[str]:
     if view.spec is None:
         return []
     good = view.status.lastGood
-    return unresolved_references(view.spec, good.version if good is not None else baseline_version(seen))
+    return unresolved_references(
+        view.spec, good.version if good is not None else baseline_version(seen)
+    )
 
 
 AT_REST: tuple[tuple[_Check, Situation], ...] = (

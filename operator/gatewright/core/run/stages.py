@@ -30,20 +30,30 @@ STOP_LIMIT_S = 120.0
 
 
 def current_stage_index(run: Run) -> int | None:
-    """Index of the stage the walk is at; None past the last. While Paused: the one whose failure a person decides about."""
+    """Index of the stage the walk is at; None past the last. While Paused: the one whose failure a
+    person decides about."""
     if run.phase == "Paused" and run.pausedStage is not None:
-        return next((n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage), None)
+        return next(
+            (n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage), None
+        )
     over = ("Passed", "Skipped", "RolledBack", "Failed")
     return next((n for n, stage in enumerate(run.stages) if stage.state not in over), None)
 
 
 def next_step_index(run: Run) -> tuple[int, int] | None:
-    """Stage and step that will begin next, if one can: indices; None while one runs, and in a bake."""
+    """Stage and step that will begin next, if one can: indices; None while one runs, and in a
+    bake."""
     index = current_stage_index(run) if run.phase == "Walking" else None
-    if index is None or run.stages[index].state not in ("Pending", "Running") or approvals.must_wait(run, index):
+    if (
+        index is None
+        or run.stages[index].state not in ("Pending", "Running")
+        or approvals.must_wait(run, index)
+    ):
         return None
     steps = run.stages[index].steps
-    number = next((n for n, step in enumerate(steps) if step.state not in ("Succeeded", "Skipped")), None)
+    number = next(
+        (n for n, step in enumerate(steps) if step.state not in ("Succeeded", "Skipped")), None
+    )
     if number is None or steps[number].state == "Running":
         return None
     return index, number
@@ -55,13 +65,16 @@ def stops_of(run: Run) -> list[Operation]:
 
 
 def settle_stopping(ctx: Context) -> bool:
-    """See to it that Jobs of failed stages stop; True while one may still run, and nothing else may start."""
+    """See to it that Jobs of failed stages stop; True while one may still run, and nothing else may
+    start."""
     for operation in stops_of(ctx.run):
         progress = ctx.progress(operation)
         if progress.state == "Absent":
             ctx.perform(operation, "", "")
         elif progress.state == "Succeeded":
-            ctx.run.stopping = [entry for entry in ctx.run.stopping if entry.subject != operation.subject]
+            ctx.run.stopping = [
+                entry for entry in ctx.run.stopping if entry.subject != operation.subject
+            ]
     return bool(ctx.run.stopping)
 
 
@@ -89,9 +102,16 @@ def advance_stage(ctx: Context) -> bool:
 
 
 def _advance_steps(ctx: Context, index: int, stage: StageStatus) -> bool:
-    number = next((n for n, step in enumerate(stage.steps) if step.state not in ("Succeeded", "Skipped")), None)
+    number = next(
+        (n for n, step in enumerate(stage.steps) if step.state not in ("Succeeded", "Skipped")),
+        None,
+    )
     if number is None:
-        return _finish_skipped_stage(ctx, stage) if stage.skippedBy is not None else _begin_gates(ctx, index, stage)
+        return (
+            _finish_skipped_stage(ctx, stage)
+            if stage.skippedBy is not None
+            else _begin_gates(ctx, index, stage)
+        )
     step = stage.steps[number]
     if step.state in ("Pending", "Failed"):
         return _begin_step(ctx, index, number, step)
@@ -111,7 +131,8 @@ def _advance_steps(ctx: Context, index: int, stage: StageStatus) -> bool:
         return fail_step(ctx, index, step, failed.message)
     if clocks.expired(ctx.run, "step", ctx.now):
         stuck = next(
-            (item.message for item in found if item.message and item.state != "Succeeded"), "it is still under way"
+            (item.message for item in found if item.message and item.state != "Succeeded"),
+            "it is still under way",
         )
         return fail_step(ctx, index, step, f"not done in {budget_of(wanted) or 0:.0f}s: {stuck}")
 
@@ -135,7 +156,9 @@ def _complete_step(ctx: Context, index: int, number: int, found: list[Progress])
         return fail_step(ctx, index, step, problem)
 
     kept = outputs.select_kept(ctx.body.spec, ctx.run, index, wanted, published)
-    return end_step(ctx, step, kept, describe_progress(found), deployed=_brings_version(ctx, wanted))
+    return end_step(
+        ctx, step, kept, describe_progress(found), deployed=_brings_version(ctx, wanted)
+    )
 
 
 def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
@@ -143,7 +166,10 @@ def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool
     missing = sorted(set(wanted.requires) - produced_artifacts(ctx.body, run))
     if missing and not run.observe:
         return fail_step(
-            ctx, index, step, f"requires {', '.join(missing)}, which no earlier step of this run has produced"
+            ctx,
+            index,
+            step,
+            f"requires {', '.join(missing)}, which no earlier step of this run has produced",
         )
     if not run.observe:
         changes = set(changed_by(ctx.body.spec.stages[index], wanted))
@@ -163,7 +189,9 @@ def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool
     operations = operations_of_step(ctx.view, ctx.body, run, index, number)
     if run.observe:
         states.move(step, "Skipped")
-        step.message = f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}".strip()
+        step.message = (
+            f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}"
+        ).strip()
         return True
 
     limit = seconds(wanted.wait) if wanted.wait is not None else budget_of(wanted)
@@ -200,7 +228,8 @@ def skip_step(ctx: Context, step: StepStatus) -> None:
 
 
 def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
-    """Past a stage whatever its steps and gates say; a Job of it is stopped first. What it did stays in the journal."""
+    """Past a stage whatever its steps and gates say; a Job of it is stopped first. What it did
+    stays in the journal."""
     stage = ctx.run.stages[index]
     stage.skippedBy, stage.message = by, message
     for number, step in enumerate(stage.steps):
@@ -237,7 +266,11 @@ def _finish_skipped_stage(ctx: Context, stage: StageStatus) -> bool:
 
 
 def end_step(
-    ctx: Context, step: StepStatus, published: dict[str, str], message: str | None = None, deployed: bool = False
+    ctx: Context,
+    step: StepStatus,
+    published: dict[str, str],
+    message: str | None = None,
+    deployed: bool = False,
 ) -> bool:
     """A step is done."""
     states.move(step, "Succeeded")
@@ -251,18 +284,25 @@ def end_step(
 
 
 def _brings_version(ctx: Context, step: Step) -> bool:
-    """Whether a step brings the version: a deploy; in a Release without one, whatever changes something."""
+    """Whether a step brings the version: a deploy; in a Release without one, whatever changes
+    something."""
     if any(item.deploy for stage in ctx.body.spec.stages for item in stage.steps):
         return step.deploy is not None
     return step.kind not in ("wait", "confirm", "approval")
 
 
 def _arm_early_guards(ctx: Context) -> None:
-    """The first deploy is done: guards that breached before the run changed anything count from now on, by their own rule."""
+    """The first deploy is done: guards that breached before the run changed anything count from now
+    on, by their own rule."""
     ctx.run.deployed = True
     for row in ctx.run.guards:
         if row.early:
-            row.early, row.state, row.since, row.message = False, "Unknown", clocks.format_time(ctx.now), None
+            row.early, row.state, row.since, row.message = (
+                False,
+                "Unknown",
+                clocks.format_time(ctx.now),
+                None,
+            )
             row.window += 1
     ctx.write_now()
 
@@ -299,7 +339,9 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
         return fail_stage(ctx, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
     expired = _gate_to_decide(ctx, index, stage)
     if expired is not None:
-        return fail_stage(ctx, index, "Gate", f"gate {judge.describe(expired)}", expired.name, pause=True)
+        return fail_stage(
+            ctx, index, "Gate", f"gate {judge.describe(expired)}", expired.name, pause=True
+        )
     if run.held is not None or not judge.all_passing(stage.gates):
         return False
     if stage.state == "Gating" and seconds(wanted.bake) > 0:
@@ -312,16 +354,21 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
 
 
 def _gate_to_decide(ctx: Context, index: int, stage: StageStatus) -> GateStatus | None:
-    """A gate whose silence has lasted too long, where a person is to decide (`onHoldExpired: Pause`)."""
+    """A gate whose silence has lasted too long, where a person is to decide (`onHoldExpired:
+    Pause`)."""
     rows = zip(ctx.body.spec.stages[index].gates, stage.gates, strict=True)
-    return next((row for check, row in rows if row.state == "Expired" and check.onHoldExpired == "Pause"), None)
+    return next(
+        (row for check, row in rows if row.state == "Expired" and check.onHoldExpired == "Pause"),
+        None,
+    )
 
 
 def are_guards_calm(ctx: Context) -> bool:
     """Whether nothing that is watched keeps the run from going on.
 
-    A guard that breaches or holds does, and one that has not answered yet; so does something that is not as wanted, does
-    not run, or cannot be looked at. A guard that breached before the run changed anything counts later.
+    A guard that breaches or holds does, and one that has not answered yet; so does something that
+    is not as wanted, does not run, or cannot be looked at. A guard that breached before the run
+    changed anything counts later.
     """
     rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
     passing = all(
@@ -339,7 +386,10 @@ def _pass_stage(ctx: Context, index: int, stage: StageStatus) -> bool:
     stage.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "bake", "overdue")
     _fold_journal(ctx.run, stage)
-    ctx.record_event("StagePassed", f"{ctx.run.version}: stage {index + 1}/{len(ctx.run.stages)} {stage.name} passed")
+    ctx.record_event(
+        "StagePassed",
+        f"{ctx.run.version}: stage {index + 1}/{len(ctx.run.stages)} {stage.name} passed",
+    )
     return True
 
 
@@ -349,13 +399,20 @@ def _fold_journal(run: Run, stage: StageStatus) -> None:
     jobs: list[JournalEntry] = []
     for entry in run.journal:
         if entry.stage == stage.name:
-            (jobs.append(entry) if entry.subject.startswith("job/") else kept.update({entry.subject: entry}))
+            (
+                jobs.append(entry)
+                if entry.subject.startswith("job/")
+                else kept.update({entry.subject: entry})
+            )
     rest = [entry for entry in run.journal if entry.stage != stage.name]
     run.journal = rest + (list(kept.values()) or jobs[-1:])
 
 
-def fail_stage(ctx: Context, index: int, cause: str, reason: str, gate: str | None = None, pause: bool = False) -> bool:
-    """A stage has failed: what its `onFailure` says. `pause`: a person decides in any case, but where it goes on."""
+def fail_stage(
+    ctx: Context, index: int, cause: str, reason: str, gate: str | None = None, pause: bool = False
+) -> bool:
+    """A stage has failed: what its `onFailure` says. `pause`: a person decides in any case, but
+    where it goes on."""
     run = ctx.run
     stage, wanted = run.stages[index], ctx.body.spec.stages[index]
     for step in stage.steps:  # what it was doing has failed with it
@@ -369,7 +426,9 @@ def fail_stage(ctx: Context, index: int, cause: str, reason: str, gate: str | No
     ctx.write_now()
     if wanted.onFailure == "Continue" and not pause:
         run.stopping += _jobs_still_running(run, stage)
-        ctx.record_event("StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True)
+        ctx.record_event(
+            "StageFailed", f"stage {stage.name}: {reason} (onFailure: Continue)", warning=True
+        )
         return True
     if (wanted.onFailure == "Pause" or pause) and not run.observe:
         run.stopping += _jobs_still_running(run, stage)
@@ -396,7 +455,8 @@ def fail_current(ctx: Context, cause: str, reason: str) -> None:
 
 
 def _jobs_still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
-    """Jobs of a stage that has failed, unless it is known that they have ended: by their step, or by their gate."""
+    """Jobs of a stage that has failed, unless it is known that they have ended: by their step, or
+    by their gate."""
     over = {step.key for step in stage.steps if step.state in ("Succeeded", "Skipped")}
     # A gate that cannot pass has failed before its Job has ended.
     judged = {f"gates/{row.name}" for row in stage.gates if row.state == "Passing"}

@@ -1,4 +1,5 @@
-"""The states of a run, of its stages and of its steps, as tables; `move` is the only way to change one.
+"""The states of a run, of its stages and of its steps, as tables; `move` is the only way to change
+one.
 
                        +-----------+   checks pass    +---------+   last stage   +----------+   guardFor   +----------+
     spec.version  ---> | Preflight | ---------------> | Walking | -------------> | Guarding | -----------> | Promoted |
@@ -21,12 +22,14 @@
 
 Verifying leads back to RollingBack once, where others have overwritten what was returned.
 
-A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a failed rollback has not
-undone. A rollback is never itself rolled back, and nothing leads from it to Promoted. A run that cannot be decided upon
-at all ends as RollbackFailed when somebody aborts it: nobody knows what it has left behind.
+A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a
+failed rollback has not undone. A rollback is never itself rolled back, and nothing leads from it to
+Promoted. A run that cannot be decided upon at all ends as RollbackFailed when somebody aborts it:
+nobody knows what it has left behind.
 
-What people do (`core.interventions`) moves along the same lines: Retry and Skip lead out of Paused, Promote ends a bake or the
-guarding early, Rollback and Abort turn around, Pause and Resume change no phase. A rollback under way answers to nobody.
+What people do (`core.interventions`) moves along the same lines: Retry and Skip lead out of Paused,
+Promote ends a bake or the guarding early, Rollback and Abort turn around, Pause and Resume change
+no phase. A rollback under way answers to nobody.
 """
 
 from __future__ import annotations
@@ -91,7 +94,9 @@ def move(item: _Item, to: str) -> _Item:
         _require_transition(STAGES, item.state, to, f"stage {item.name}")
         item.state = to  # type: ignore[assignment]  # likewise
     else:
-        _require_transition(STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}")
+        _require_transition(
+            STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}"
+        )
         item.state = to  # type: ignore[assignment]  # likewise
     return item
 

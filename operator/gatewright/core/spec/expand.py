@@ -1,8 +1,10 @@
-"""`$(NAME)` as in Kubernetes' own env expansion: substitution, no expressions; `$$(NAME)` stands for itself.
+"""`$(NAME)` as in Kubernetes' own env expansion: substitution, no expressions; `$$(NAME)` stands
+for itself.
 
-Names: `version`, `vars.NAME`, `lastGood.version`, `stage`, `run`, `steps.STEP.outputs.KEY`. A name that is none of
-these is an error, so that `$(veersion)` never reaches a shell. What a step has published is known only later, so a
-reference to it is checked for its step before the run, and for its key when it is used.
+Names: `version`, `vars.NAME`, `lastGood.version`, `stage`, `run`, `steps.STEP.outputs.KEY`. A name
+that is none of these is an error, so that `$(veersion)` never reaches a shell. What a step has
+published is known only later, so a reference to it is checked for its step before the run, and for
+its key when it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import Any
 
 _REFERENCE = re.compile(r"\$(\$?)\(([^()\s]*)\)")
 MOST_EXPANDED_CHARS = 2**20
-"""Characters that the texts of one step or check may have once everything is put in; the API server takes no more."""
+"""Characters that the texts of one step or check may have once everything is put in; the API server
+takes no more."""
 OUTPUT_NAME = re.compile(r"steps\.([a-z0-9-]+)\.outputs\.([A-Za-z0-9_.-]+)")
 
 
@@ -29,7 +32,8 @@ class UnknownReference(ValueError):
 
 
 def expand_references(value: Any, names: Mapping[str, str], path: str = "") -> Any:
-    """A copy of a JSON value with every reference replaced. Raises UnknownReference, also where that comes to too much."""
+    """A copy of a JSON value with every reference replaced. Raises UnknownReference, also where
+    that comes to too much."""
     left = MOST_EXPANDED_CHARS
 
     def leaf(text: str, where: str) -> str:
@@ -38,7 +42,8 @@ def expand_references(value: Any, names: Mapping[str, str], path: str = "") -> A
         left -= len(replaced)
         if left < 0:
             raise UnknownReference(
-                f"{show_path(where)}: what is put in for its references has more than {MOST_EXPANDED_CHARS} characters"
+                f"{show_path(where)}: what is put in for its references has more than "
+                f"{MOST_EXPANDED_CHARS} characters"
             )
         return replaced
 
@@ -46,7 +51,8 @@ def expand_references(value: Any, names: Mapping[str, str], path: str = "") -> A
 
 
 def find_references(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every (path, name) that a JSON value refers to, one after the other: there may be very many."""
+    """Every (path, name) that a JSON value refers to, one after the other: there may be very
+    many."""
     if isinstance(value, str):
         yield from ((path, match[2]) for match in _REFERENCE.finditer(value) if not match[1])
     elif isinstance(value, Mapping):
@@ -70,7 +76,11 @@ def show_path(path: str) -> str:
 def list_names(names: Iterable[str]) -> str:
     """Names in a row, not too many."""
     text = ", ".join(sorted(names)) or "none"
-    return text if len(text) <= _MOST_LIST_CHARS else f"{text[:_MOST_LIST_CHARS].rpartition(', ')[0]} and more"
+    return (
+        text
+        if len(text) <= _MOST_LIST_CHARS
+        else f"{text[:_MOST_LIST_CHARS].rpartition(', ')[0]} and more"
+    )
 
 
 def cut_middle(text: str, longest: int) -> str:
@@ -95,7 +105,8 @@ def _replace_references(text: str, path: str, names: Mapping[str, str]) -> str:
             return match[0][1:]
         if match[2] not in names:
             raise UnknownReference(
-                f"{show_path(path)}: $({cut_middle(match[2], _MOST_KEY_CHARS)}) is not known here (known: {list_names(names)})"
+                f"{show_path(path)}: $({cut_middle(match[2], _MOST_KEY_CHARS)}) is not "
+                f"known here (known: {list_names(names)})"
             )
         return names[match[2]]
 

@@ -1,7 +1,8 @@
-"""What steps publish: what of it is kept in the status, and when something that is needed is not there.
+"""What steps publish: what of it is kept in the status, and when something that is needed is not
+there.
 
-Status stays small whatever Jobs say, and nothing that somebody names is ever cut or left out: where it does not fit, the
-step fails and says so.
+Status stays small whatever Jobs say, and nothing that somebody names is ever cut or left out: where
+it does not fit, the step fails and says so.
 """
 
 from __future__ import annotations
@@ -30,22 +31,34 @@ CROWDED_BYTES = 3_000
 def find_problem(
     spec: ReleaseSpec, run: Run, stage: int, step: Step, published: Mapping[str, str], unread: str
 ) -> str | None:
-    """Why a step that has ended well has failed all the same: something names an output that nobody knows, or too much."""
+    """Why a step that has ended well has failed all the same: something names an output that nobody
+    knows, or too much."""
     named = named_outputs(spec, stage, step.name) if unread or published else set()
     if unread and (named or step.proof is not None):
         return f"{unread}; {', '.join(sorted(named)) or 'its proof'} is needed"
-    long = next((name for name in sorted(named) if len(published.get(name, "")) > MOST_OUTPUT_CHARS), None)
+    long = next(
+        (name for name in sorted(named) if len(published.get(name, "")) > MOST_OUTPUT_CHARS), None
+    )
     if long is not None:
-        return f"output {long} has {len(published[long])} characters; at most {MOST_OUTPUT_CHARS} can be kept"
+        return (
+            f"output {long} has {len(published[long])} characters; at most {MOST_OUTPUT_CHARS} "
+            "can be kept"
+        )
     used = _used_bytes(run)
     size = sum(_written_bytes(published.get(name, "")) for name in named)
     if named and used + size > MOST_NAMED_BYTES:
-        return f"its outputs have {size} bytes, with {used} of earlier steps; at most {MOST_NAMED_BYTES} can be kept in a run"
+        return (
+            f"its outputs have {size} bytes, with {used} of earlier steps; at most "
+            f"{MOST_NAMED_BYTES} can be kept in a run"
+        )
     return None
 
 
-def select_kept(spec: ReleaseSpec, run: Run, stage: int, step: Step, published: Mapping[str, str]) -> dict[str, str]:
-    """Everything that something names, and of the rest what fits; nothing of the rest where its Job is not to be repeated."""
+def select_kept(
+    spec: ReleaseSpec, run: Run, stage: int, step: Step, published: Mapping[str, str]
+) -> dict[str, str]:
+    """Everything that something names, and of the rest what fits; nothing of the rest where its Job
+    is not to be repeated."""
     named = named_outputs(spec, stage, step.name) if published else set()
     found = {name: published[name] for name in sorted(named & published.keys())}
     if step.job is not None and step.job.is_quiet:
@@ -78,7 +91,9 @@ def _used_bytes(run: Run) -> int:
     """Bytes of all outputs that a run keeps."""
     steps = [each.outputs for one in run.stages for each in one.steps]
     lines = [line.outputs for line in run.rollback.undo] if run.rollback is not None else []
-    return sum(_written_bytes(value) for published in (*steps, *lines) for value in published.values())
+    return sum(
+        _written_bytes(value) for published in (*steps, *lines) for value in published.values()
+    )
 
 
 def _written_bytes(value: str) -> int:

@@ -9,7 +9,13 @@ from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
 from gatewright.api.status import Run
 from gatewright.core.model import Operation, PinnedSpec
 from gatewright.core.report import size
-from gatewright.core.spec.expand import OUTPUT_NAME, cut_middle, find_references, list_names, show_path
+from gatewright.core.spec.expand import (
+    OUTPUT_NAME,
+    cut_middle,
+    find_references,
+    list_names,
+    show_path,
+)
 
 _MOST_NAME_CHARS = 100
 """Characters of an unknown name that a message repeats."""
@@ -32,19 +38,26 @@ def pin_spec(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpe
 def unpin_spec(data: Mapping[str, Any]) -> PinnedSpec:
     """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
     earlier = (
-        Operation(item["key"], item["kind"], item["subject"], item["config"]) for item in data.get("earlier", ())
+        Operation(item["key"], item["kind"], item["subject"], item["config"])
+        for item in data.get("earlier", ())
     )
     return PinnedSpec(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
 
 
 def unresolved_references(spec: ReleaseSpec, last_good: str | None) -> list[str]:
-    """What a run of this spec could not know: `$(lastGood.version)` where there is none. Each with its path."""
+    """What a run of this spec could not know: `$(lastGood.version)` where there is none. Each with
+    its path."""
     if last_good:
         return []
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    places = dict.fromkeys(path for path, name in find_references(raw, "spec") if name == "lastGood.version")
+    places = dict.fromkeys(
+        path for path, name in find_references(raw, "spec") if name == "lastGood.version"
+    )
     return [
-        f"{show_path(path)}: $(lastGood.version) is not known: no version was promoted yet, and the targets do not tell one"
+        (
+            f"{show_path(path)}: $(lastGood.version) is not known: no version was promoted "
+            "yet, and the targets do not tell one"
+        )
         for path in places
     ]
 
@@ -63,14 +76,17 @@ def has_subjects(spec: ReleaseSpec) -> bool:
 
 
 def names_at(body: PinnedSpec, run: Run, stage: int | None) -> dict[str, str]:
-    """What `$(...)` may name within a stage (or outside of all, with None): outputs of this stage go before older ones."""
+    """What `$(...)` may name within a stage (or outside of all, with None): outputs of this stage
+    go before older ones."""
     names = dict(body.names)
     if stage is None:
         return names
     names["stage"] = body.spec.stages[stage].name
     for earlier in run.stages[: stage + 1]:
         for step in earlier.steps:
-            names |= {f"steps.{step.name}.outputs.{key}": value for key, value in step.outputs.items()}
+            names |= {
+                f"steps.{step.name}.outputs.{key}": value for key, value in step.outputs.items()
+            }
     return names
 
 
@@ -85,9 +101,11 @@ def produced_artifacts(body: PinnedSpec, run: Run) -> set[str]:
 
 
 def find_problems(spec: ReleaseSpec) -> Iterator[str]:
-    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and what would be right.
+    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and
+    what would be right.
 
-    One after the other: there may be as many as a spec has characters, and nobody reads more than a few.
+    One after the other: there may be as many as a spec has characters, and nobody reads more than a
+    few.
     """
     yield from _duplicate_names("spec.targets", spec.targets)
     yield from _duplicate_names("spec.preflight", spec.preflight)
@@ -110,7 +128,10 @@ def _duplicate_names(path: str, items: Sequence[_Named]) -> Iterator[str]:
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         if item.name in seen:
-            yield f'{path}[{index}].name: "{item.name}" is already the name of {path}[{seen[item.name]}]; names are unique'
+            yield (
+                f'{path}[{index}].name: "{item.name}" is already the name of '
+                f"{path}[{seen[item.name]}]; names are unique"
+            )
         seen.setdefault(item.name, index)
 
 
@@ -122,22 +143,37 @@ def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[
         yield f"{path}: has neither steps nor gates; give it something to do"
     known = [target.name for target in spec.targets]
     for where, step in _steps_with_paths(path, stage):
-        wanted = step.deploy.targets if step.deploy else [step.flags.target] if step.flags and step.flags.target else []
+        wanted = (
+            step.deploy.targets
+            if step.deploy
+            else [step.flags.target]
+            if step.flags and step.flags.target
+            else []
+        )
         for name in wanted:
             if name not in known:
-                yield f'{where}: target "{name}" is not in spec.targets (known: {list_names(known)})'
+                yield (
+                    f'{where}: target "{name}" is not in spec.targets (known: {list_names(known)})'
+                )
     for number, step in enumerate(stage.rollback.steps):
         if step.kind in ("deploy", "wait", "confirm", "approval"):
-            yield f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, flags or a provider's action"
+            yield (
+                f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, "
+                "flags or a provider's action"
+            )
 
 
 def _steps_with_paths(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
     yield from ((f"{path}.steps[{number}]", step) for number, step in enumerate(stage.steps))
-    yield from ((f"{path}.rollback.steps[{number}]", step) for number, step in enumerate(stage.rollback.steps))
+    yield from (
+        (f"{path}.rollback.steps[{number}]", step)
+        for number, step in enumerate(stage.rollback.steps)
+    )
 
 
 def _unmet_requirements(spec: ReleaseSpec) -> Iterator[str]:
-    """Steps may require what earlier steps produce; compensations also what those before them in their stage do."""
+    """Steps may require what earlier steps produce; compensations also what those before them in
+    their stage do."""
     produced: set[str] = set()
     for index, stage in enumerate(spec.stages):
         path = f"spec.stages[{index}]"
@@ -150,7 +186,10 @@ def _unmet_in_steps(path: str, steps: Sequence[Step], available: set[str]) -> It
         for name in step.requires:
             if name not in available:
                 known = list_names(available)
-                yield f'{path}[{number}].requires: no earlier step produces "{name}" (produced so far: {known})'
+                yield (
+                    f'{path}[{number}].requires: no earlier step produces "{name}" (produced '
+                    f"so far: {known})"
+                )
         if step.produces:
             available.add(step.produces)
 
@@ -164,11 +203,15 @@ def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
     yield from _unknown_among(find_references(raw, "spec"), fixed, steps)
     for index, stage in enumerate(stages):
         own = {step["name"] for step in stage.get("steps", [])}
-        yield from _unknown_among(find_references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own)
+        yield from _unknown_among(
+            find_references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own
+        )
         steps |= own
 
 
-def _unknown_among(found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]) -> Iterator[str]:
+def _unknown_among(
+    found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]
+) -> Iterator[str]:
     for path, name in found:
         output = OUTPUT_NAME.fullmatch(name)
         if output and output[1] in steps:
@@ -176,7 +219,10 @@ def _unknown_among(found: Iterable[tuple[str, str]], fixed: set[str], steps: set
         where, short = show_path(path), cut_middle(name, _MOST_NAME_CHARS)
         if output:
             earlier = cut_middle(output[1], _MOST_NAME_CHARS)
-            yield f'{where}: $({short}) names the step "{earlier}", which does not run before (known: {list_names(steps)})'
+            yield (
+                f'{where}: $({short}) names the step "{earlier}", which does not run before '
+                f"(known: {list_names(steps)})"
+            )
         elif name not in fixed:
             yield f"{where}: $({short}) is not known here (known: {list_names(fixed)})"
 
@@ -189,7 +235,10 @@ def _early_references(spec: ReleaseSpec) -> Iterator[str]:
             for path, name in find_references(outside, f"{where}.flags"):
                 if OUTPUT_NAME.fullmatch(name):
                     short = cut_middle(name, _MOST_NAME_CHARS)
-                    yield f"{show_path(path)}: $({short}) is not known when the flags' former values are recorded; use a variable"
+                    yield (
+                        f"{show_path(path)}: $({short}) is not known when the flags' former "
+                        "values are recorded; use a variable"
+                    )
 
 
 def _duplicate_workloads(spec: ReleaseSpec) -> Iterator[str]:
@@ -216,20 +265,37 @@ def _misplaced_proofs(spec: ReleaseSpec) -> Iterator[str]:
             if step.proof is None:
                 continue
             if where.partition(".rollback.")[1]:
-                yield f"{where}.proof: a compensation is not proved; put a check into spec.rollback.verify"
+                yield (
+                    f"{where}.proof: a compensation is not proved; put a check into "
+                    "spec.rollback.verify"
+                )
             elif step.kind in STEP_KINDS and step.kind != "job":
-                yield f"{where}.proof: {step.kind} publishes nothing that could be proved; only a job does"
+                yield (
+                    f"{where}.proof: {step.kind} publishes nothing that could be proved; only "
+                    "a job does"
+                )
 
 
 def _misplaced_checks(spec: ReleaseSpec) -> Iterator[str]:
-    places: dict[str, Sequence[Check]] = {"spec.guards": [*spec.guards], "spec.rollback.verify": spec.rollback.verify}
-    places |= {f"spec.stages[{index}].gates": stage.gates for index, stage in enumerate(spec.stages)}
+    places: dict[str, Sequence[Check]] = {
+        "spec.guards": [*spec.guards],
+        "spec.rollback.verify": spec.rollback.verify,
+    }
+    places |= {
+        f"spec.stages[{index}].gates": stage.gates for index, stage in enumerate(spec.stages)
+    }
     for path, checks in places.items():
         for index, check in enumerate(checks):
             if "approval" in (check.model_extra or {}):
-                yield f"{path}[{index}].approval: nobody is asked here; put it into preflight, or make it a step"
+                yield (
+                    f"{path}[{index}].approval: nobody is asked here; put it into preflight, "
+                    "or make it a step"
+                )
             if path == "spec.guards" and "job" in (check.model_extra or {}):
-                yield f"{path}[{index}].job: a guard is measured again and again; a job runs once, as a gate"
+                yield (
+                    f"{path}[{index}].job: a guard is measured again and again; a job runs "
+                    "once, as a gate"
+                )
 
 
 def provider_key_of(check: Check) -> str:

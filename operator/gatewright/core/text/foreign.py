@@ -1,9 +1,12 @@
-"""What others have written: JSON of a body, a log, what a container leaves; numbers of a header or a URL.
+"""What others have written: JSON of a body, a log, what a container leaves; numbers of a header or
+a URL.
 
-Of what another system answers, a message repeats numbers, booleans, times and short words alone (`to_plain_word`):
-whoever chooses a URL could otherwise read by it, in a status, what that system tells to the operator's place in the network.
+Of what another system answers, a message repeats numbers, booleans, times and short words alone
+(`to_plain_word`): whoever chooses a URL could otherwise read by it, in a status, what that system
+tells to the operator's place in the network.
 
-JSON may write half of a surrogate pair (`"\\ud800"`), which is no text: no status, no message and no log can hold it.
+JSON may write half of a surrogate pair (`"\\ud800"`), which is no text: no status, no message and
+no log can hold it.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ _HALF_PAIR = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
-"""The escape of half of a pair, where no backslash is escaped: the first half before anything but a second, or the second
-after anything but a first."""
+"""The escape of half of a pair, where no backslash is escaped: the first half before anything but a
+second, or the second after anything but a first."""
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -37,7 +40,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d
 
 
 def to_plain_word(value: Any) -> str | None:
-    """A JSON value as a message may repeat it: a number, a boolean, null, a time, or up to five plain words that are no key.
+    """A JSON value as a message may repeat it: a number, a boolean, null, a time, or up to five
+    plain words that are no key.
 
     None where it is anything else.
     """
@@ -69,12 +73,14 @@ def quote_value(value: Any) -> str:
 
 
 def parse_decimal(text: str) -> float | None:
-    """The number that a text is in plain decimal digits (`30`, `1767268800.5`); None where it is anything else, such as `²`."""
+    """The number that a text is in plain decimal digits (`30`, `1767268800.5`); None where it is
+    anything else, such as `²`."""
     return float(text) if _DECIMAL.fullmatch(text) else None
 
 
 def to_number(value: Any) -> float | None:
-    """The number that a JSON value is, if it has a plain size; a boolean is none, nor is what no float can hold."""
+    """The number that a JSON value is, if it has a plain size; a boolean is none, nor is what no
+    float can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if -LARGEST_NUMBER <= value <= LARGEST_NUMBER else None
@@ -90,16 +96,19 @@ class TooManyValues(ValueError):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON (UTF-8) says; what is no text becomes `?`. Raises TooManyValues, ValueError, RecursionError.
+    """What JSON (UTF-8) says; what is no text becomes `?`. Raises TooManyValues, ValueError,
+    RecursionError.
 
-    Values are counted by the characters that begin or part them, also within texts: a parser stops for nobody, and a
-    megabyte of `[]` would keep it for as long as hundreds of megabytes of text.
+    Values are counted by the characters that begin or part them, also within texts: a parser stops
+    for nobody, and a megabyte of `[]` would keep it for as long as hundreds of megabytes of text.
     """
     raw = text if isinstance(text, bytes) else text.encode()
     if len(raw) > MOST_LISTS:
         lists = raw.count(b"[") + raw.count(b"{")
         if lists > MOST_LISTS or lists + raw.count(b",") > MOST_VALUES:
-            raise TooManyValues(f"has more than {MOST_LISTS:,} objects and lists, or {MOST_VALUES:,} values")
+            raise TooManyValues(
+                f"has more than {MOST_LISTS:,} objects and lists, or {MOST_VALUES:,} values"
+            )
     if _ESCAPED_SURROGATE.search(raw):
         raw = _HALF_PAIR.sub(b"?", raw.replace(rb"\\", rb"\u005c"))
     return json.loads(raw.decode("utf-8-sig"))

@@ -1,6 +1,8 @@
-"""Text of others, fit to be repeated in a status: in one line, short, and without what looks like a secret.
+"""Text of others, fit to be repeated in a status: in one line, short, and without what looks like a
+secret.
 
-A log may hold anything, and whoever may read a Release may read its status. So these are masked, in this order:
+A log may hold anything, and whoever may read a Release may read its status. So these are masked, in
+this order:
 
     blocks       PEM keys, whole, also where their beginning was cut off
     URLs         user and password; all that follows the host of a webhook; words in paths that look random
@@ -8,7 +10,8 @@ A log may hold anything, and whoever may read a Release may read its status. So 
     names        the value after a name such as `key`, `token` or `password`: to its closing quote, else to the next space
     long words   of letters and digits, but for what people look for: digests of images, commits, UUIDs, names of objects
 
-All of it takes time linear to the text. Whatever is cut is masked before: a secret that was cut looks like none.
+All of it takes time linear to the text. Whatever is cut is masked before: a secret that was cut
+looks like none.
 """
 
 from __future__ import annotations
@@ -28,12 +31,15 @@ LINE_BREAK_MARK = " / "
 _MASK = "***"
 _ANSI = re.compile(r"\x1b\[[0-9;]*+[A-Za-z]")
 _CUT_WORDS = 3
-"""Words at the cut end of a text that are left out: a part of a secret, and what would have told that it is one."""
+"""Words at the cut end of a text that are left out: a part of a secret, and what would have told
+that it is one."""
 
 
 def join_lines(lines: Iterable[str]) -> str:
     """Lines of a log in one, without colours."""
-    return LINE_BREAK_MARK.join(" ".join(_ANSI.sub("", line).split()) for line in lines if line.strip())
+    return LINE_BREAK_MARK.join(
+        " ".join(_ANSI.sub("", line).split()) for line in lines if line.strip()
+    )
 
 
 def mask_secrets(text: str) -> str:
@@ -54,7 +60,8 @@ def mask_beginning(text: str, longest: int) -> str:
 
 
 def mask_ending(text: str, cut: bool = False) -> str:
-    """The masked end of a text, at most `MOST_LOG_CHARS` characters and `…`; `cut`: its beginning is not there any more."""
+    """The masked end of a text, at most `MOST_LOG_CHARS` characters and `…`; `cut`: its beginning
+    is not there any more."""
     return keep_end(mask_secrets(take_end(text, cut)))
 
 
@@ -128,19 +135,47 @@ _WEBHOOK = re.compile(
     r"|hc-ping\.com|uptime\.betterstack\.com)(?=[/?])",
     re.IGNORECASE,
 )
-_STORES = frozenset({
-    "postgres", "postgresql", "mysql", "mariadb", "mongodb", "mongodb+srv", "redis", "rediss", "valkey", "amqp",
-    "amqps", "mssql", "sqlserver", "clickhouse", "oracle", "cockroachdb", "kafka", "nats", "mqtt", "mqtts", "smtp",
-    "smtps", "ftp", "ftps", "sftp", "ldap", "ldaps",
-})  # fmt: skip
+_STORES = frozenset(
+    {
+        "postgres",
+        "postgresql",
+        "mysql",
+        "mariadb",
+        "mongodb",
+        "mongodb+srv",
+        "redis",
+        "rediss",
+        "valkey",
+        "amqp",
+        "amqps",
+        "mssql",
+        "sqlserver",
+        "clickhouse",
+        "oracle",
+        "cockroachdb",
+        "kafka",
+        "nats",
+        "mqtt",
+        "mqtts",
+        "smtp",
+        "smtps",
+        "ftp",
+        "ftps",
+        "sftp",
+        "ldap",
+        "ldaps",
+    }
+)
 """Schemes whose URLs have nothing behind the host that holds an `@`, unless a password does."""
 _HEX_SEGMENT = re.compile(
-    r"(?<=/)(?<!commit/)(?<!commits/)(?<!tree/)(?<!blob/)[0-9a-f]{32,128}+(?![\w.:-])", re.IGNORECASE
+    r"(?<=/)(?<!commit/)(?<!commits/)(?<!tree/)(?<!blob/)[0-9a-f]{32,128}+(?![\w.:-])",
+    re.IGNORECASE,
 )
 
 
 def mask_credentials(text: str) -> str:
-    """Without users and passwords in URLs, without what follows the host of a webhook and what looks like its token."""
+    """Without users and passwords in URLs, without what follows the host of a webhook and what
+    looks like its token."""
     first, *rest = text.split("://")
     parts = [first]
     for index, part in enumerate(rest):
@@ -151,7 +186,8 @@ def mask_credentials(text: str) -> str:
             continue
         bare = part[:end]
         if end == len(part) or part[end].isspace():
-            bare = bare.rstrip(_PUNCTUATION)  # of the sentence that it ends: `http://host:8080: no answer`
+            # Of the sentence that it ends: `http://host:8080: no answer`.
+            bare = bare.rstrip(_PUNCTUATION)
         url = _mask_url(_scheme_before(rest[index - 1] if index else first), bare)
         if url is not None:
             end = len(bare)
@@ -201,15 +237,20 @@ _CERTAIN = re.compile(
     r"|(?<![a-z])(?:pwd|pass|sig|auth)(?![a-z])",
     re.IGNORECASE,
 )
-_FOLLOWED = re.compile(r"token|secret|passw|passphrase|credential|authorization|bearer|dsn", re.IGNORECASE)
+_FOLLOWED = re.compile(
+    r"token|secret|passw|passphrase|credential|authorization|bearer|dsn", re.IGNORECASE
+)
 """Names whose value may follow without a sign between."""
 _HARMLESS = frozenset({"PWD", "OLDPWD", "pass", "PASS", "Pass"})
 _LIKELY = re.compile(
-    r"key(?<!monkey)(?<!hockey)(?<!turkey)(?<!donkey)(?!cloak|board|space|word|note|frame|stone)", re.IGNORECASE
+    r"key(?<!monkey)(?<!hockey)(?<!turkey)(?<!donkey)(?!cloak|board|space|word|note|frame|stone)",
+    re.IGNORECASE,
 )
 _SERVICE = re.compile(r"-(?:service|server|api|app|web|worker|controller|operator|proxy|gateway)\Z")
 """How names end of what runs and says something: `token-service: no endpoints`."""
-_COUNTED = re.compile(r"(?:tokens|secrets|keys|passwords|credentials|cookies|signatures)\Z", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"(?:tokens|secrets|keys|passwords|credentials|cookies|signatures)\Z", re.IGNORECASE
+)
 """Names of what there are many of, so that a number is how many."""
 _COUNT = re.compile(r"[0-9]{1,9}")
 _NOTHING = frozenset({"true", "false", "null", "none", "nil", "undefined"})
@@ -233,17 +274,65 @@ _MORE_HEADER_PARTS = re.compile(r"(?:(?<=[,;])\s++[\w.%-]++=\S++)++")
 """Further parts of a header: `Cookie: a=1; b=2`."""
 _KEY_LIKE = re.compile(r"[\d_+/=-]")  # but "duplicate key value" and "pkey / DETAIL:" stay
 _LEAST_VALUE_CHARS = 4
-_PLAIN_WORDS = frozenset({
-    "is", "are", "was", "were", "has", "have", "had", "not", "for", "of", "and", "or", "in", "to", "from", "with",
-    "by", "at", "on", "the", "a", "an", "must", "may", "can", "cannot", "does", "do", "did", "will", "supplied",
-    "expired", "missing", "invalid", "required", "failed", "found", "rejected", "denied", "refused", "mismatch",
-    "authentication", "error", "empty", "revoked", "unknown", "wrong", "provided", "given",
-})  # fmt: skip
+_PLAIN_WORDS = frozenset(
+    {
+        "is",
+        "are",
+        "was",
+        "were",
+        "has",
+        "have",
+        "had",
+        "not",
+        "for",
+        "of",
+        "and",
+        "or",
+        "in",
+        "to",
+        "from",
+        "with",
+        "by",
+        "at",
+        "on",
+        "the",
+        "a",
+        "an",
+        "must",
+        "may",
+        "can",
+        "cannot",
+        "does",
+        "do",
+        "did",
+        "will",
+        "supplied",
+        "expired",
+        "missing",
+        "invalid",
+        "required",
+        "failed",
+        "found",
+        "rejected",
+        "denied",
+        "refused",
+        "mismatch",
+        "authentication",
+        "error",
+        "empty",
+        "revoked",
+        "unknown",
+        "wrong",
+        "provided",
+        "given",
+    }
+)
 """Words after a name that are no value."""
 
 
 def _mask_values(text: str) -> str:
-    """Without the values that stand after a name such as `token`. Each name is looked at as a whole, and once."""
+    """Without the values that stand after a name such as `token`. Each name is looked at as a
+    whole, and once."""
     parts: list[str] = []
     kept = place = 0
     while (name := _NAME.search(text, place)) is not None:
@@ -275,22 +364,33 @@ def _value_of(text: str, name: re.Match[str]) -> tuple[int, int] | None:
 
 
 def _is_said(text: str, name: re.Match[str], value: str) -> bool:
-    """Whether what is assigned to a name tells how many there are, or that there is none, or is what a service says."""
+    """Whether what is assigned to a name tells how many there are, or that there is none, or is
+    what a service says."""
     bare = value.strip(_AROUND)
     if bare.lower() in _NOTHING:
         return True
     if _COUNT.fullmatch(bare) is not None and _COUNTED.search(name[0]) is not None:
         return True
-    return text.startswith(": ", name.end()) and _SERVICE.search(name[0]) is not None and name[0].islower()
+    return (
+        text.startswith(": ", name.end())
+        and _SERVICE.search(name[0]) is not None
+        and name[0].islower()
+    )
 
 
 def _is_object(text: str, name: re.Match[str], value: re.Match[str]) -> bool:
     """Whether Kubernetes speaks of an object of kind Secret, whose name follows."""
     if name[0].lower() not in ("secret", "secrets"):
         return False
-    if _OBJECT.fullmatch(value["value"]) is not None and _STATE.match(text, value.end()) is not None:
+    if (
+        _OBJECT.fullmatch(value["value"]) is not None
+        and _STATE.match(text, value.end()) is not None
+    ):
         return True
-    return text.startswith("in ", max(0, name.start() - 3)) and _PLACED.fullmatch(value["value"]) is not None
+    return (
+        text.startswith("in ", max(0, name.start() - 3))
+        and _PLACED.fullmatch(value["value"]) is not None
+    )
 
 
 def _is_value(name: str, value: str, certain: bool) -> bool:
@@ -317,7 +417,8 @@ _TOKEN = re.compile(
 _WORD = re.compile(r"(?<![\w.+/=@~-])[\w.+/=@~-]{16,}+")
 """What may hold a long word, from its beginning to its end."""
 _LONG = re.compile(
-    r"(?<![\w/.@-])(?=[A-Za-z_-]*+\d)(?=[\d_-]*+[A-Za-z])[A-Za-z0-9_+=-]{20,}+(?:\.[A-Za-z0-9_+=-]{10,}+)*+", re.ASCII
+    r"(?<![\w/.@-])(?=[A-Za-z_-]*+\d)(?=[\d_-]*+[A-Za-z])[A-Za-z0-9_+=-]{20,}+(?:\.[A-Za-z0-9_+=-]{10,}+)*+",
+    re.ASCII,
 )
 _SEGMENT = re.compile(r"(?<=[/.@])[A-Za-z0-9_+=~-]{16,}+", re.ASCII)
 _AWS = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/])")
@@ -326,13 +427,16 @@ _DIGEST = re.compile(r"[0-9a-f]{32,128}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST_MARK = re.compile(r"sha(?:1|224|256|384|512)[:@/-]\Z", re.IGNORECASE)
 _COMMIT_TAG = re.compile(r"(?:sha|git|commit|rev)-")
-_COMMIT_MARK = re.compile(r"\b(?:commit|revision|rev|sha|head|ref|checkout|parent)\W{1,3}\Z", re.IGNORECASE)
+_COMMIT_MARK = re.compile(
+    r"\b(?:commit|revision|rev|sha|head|ref|checkout|parent)\W{1,3}\Z", re.IGNORECASE
+)
 _PARTS = re.compile(r"[A-Za-z0-9]{10,}")
 _CHARS_BEFORE_WORD = 80
 """Characters before a word that may tell what it is."""
 _LABEL = re.compile(r"[a-z]{2,20}(?:-[a-z0-9]{1,20})++")
 _HASHED = re.compile(r"[0-9a-f]{1,10}|[bcdfghjklmnpqrstvwxz2456789]{1,10}|[a-z]{2,20}[0-9]{1,3}")
-"""What stands in a name beside words: a number, a hash of Kubernetes or of a Git commit, a word with a number."""
+"""What stands in a name beside words: a number, a hash of Kubernetes or of a Git commit, a word
+with a number."""
 _MOST_HASH_CHARS = 15
 """Characters of those: the hash of a template and that of a pod."""
 
@@ -342,11 +446,15 @@ def _mask_words(text: str) -> str:
 
 
 def _mask_word(word: re.Match[str]) -> str:
-    """A run of characters without the words in it that look like keys; `word` tells also what stands before it."""
+    """A run of characters without the words in it that look like keys; `word` tells also what
+    stands before it."""
     before = word.string[max(0, word.start() - _CHARS_BEFORE_WORD) : word.start()]
     text = _AWS.sub(lambda found: _MASK if _is_mixed(found[0]) else found[0], word[0])
     text = _LONG.sub(
-        lambda found: found[0] if _is_known(before + found.string[: found.start()], found[0]) else _MASK, text
+        lambda found: (
+            found[0] if _is_known(before + found.string[: found.start()], found[0]) else _MASK
+        ),
+        text,
     )
     return _SEGMENT.sub(lambda found: _MASK if _is_random(found[0]) else found[0], text)
 
@@ -365,7 +473,8 @@ def _is_known(before: str, word: str) -> bool:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word is made as names of objects in a cluster are: words, and few hashes and numbers after them."""
+    """Whether a word is made as names of objects in a cluster are: words, and few hashes and
+    numbers after them."""
     if _LABEL.fullmatch(word) is None:
         return False
     hashed = returns = 0
@@ -388,21 +497,29 @@ def _is_image(before: str) -> bool:
 
 
 def _is_mixed(word: str) -> bool:
-    """Whether a word of 40 letters, digits, `+` and `/` looks like a secret key of AWS, and not like a path."""
+    """Whether a word of 40 letters, digits, `+` and `/` looks like a secret key of AWS, and not
+    like a path."""
     return (
-        sum(map(str.isupper, word)) > 5 and sum(map(str.islower, word)) > 5 and any(map(str.isdigit, word))
+        sum(map(str.isupper, word)) > 5
+        and sum(map(str.islower, word)) > 5
+        and any(map(str.isdigit, word))
     ) and _count_kind_changes(word) * 3 >= len(word)
 
 
 def _is_random(word: str) -> bool:
-    """Whether a part of a path looks like a key: letters of both kinds and digits, in no order that a name would have."""
+    """Whether a part of a path looks like a key: letters of both kinds and digits, in no order that
+    a name would have."""
     kinds = any(map(str.isupper, word)), any(map(str.islower, word)), any(map(str.isdigit, word))
     digits, turns = sum(map(str.isdigit, word)), _count_kind_changes(word)
-    many = turns * 3 >= len(word) and (digits > 2 or turns * 2 >= len(word))  # `ServerSideProps2` has few digits
+    # `ServerSideProps2` has few digits.
+    many = turns * 3 >= len(word) and (digits > 2 or turns * 2 >= len(word))
     return all(kinds) and many and not _UUID.fullmatch(word)
 
 
 def _count_kind_changes(word: str) -> int:
     """How often two neighbours are of different kinds: upper case, lower case, digit, sign."""
-    kinds = [0 if char.isupper() else 1 if char.islower() else 2 if char.isdigit() else 3 for char in word]
+    kinds = [
+        0 if char.isupper() else 1 if char.islower() else 2 if char.isdigit() else 3
+        for char in word
+    ]
     return sum(one != other for one, other in itertools.pairwise(kinds))

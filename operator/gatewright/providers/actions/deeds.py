@@ -1,4 +1,5 @@
-"""What actions have in common: what is done is done. Nothing of it can be restored, and nothing is compared."""
+"""What actions have in common: what is done is done. Nothing of it can be restored, and nothing is
+compared."""
 
 from __future__ import annotations
 
@@ -13,9 +14,14 @@ class Deed:
     """The part of an External that all actions share."""
 
     async def compare(
-        self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
     ) -> Standing:
-        """Nothing: a record that was made, or a key that was removed, is no state that somebody could move away."""
+        """Nothing: a record that was made, or a key that was removed, is no state that somebody
+        could move away."""
         for operation in operations:
             require_act(operation)
         return Standing()
@@ -24,4 +30,6 @@ class Deed:
 def require_act(operation: Operation) -> None:
     """What an action does can be done, and nothing else. Raises Permanent."""
     if operation.kind != "act":
-        raise Permanent(f"an action can be done; it cannot be undone, nor anything else ({operation.kind})")
+        raise Permanent(
+            f"an action can be done; it cannot be undone, nor anything else ({operation.kind})"
+        )

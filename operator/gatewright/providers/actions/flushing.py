@@ -4,9 +4,10 @@
     UNLINK key ...                         removed, their memory freed in the background
     SET gatewright:flush:HASH ... EX       the mark of the operation: how far it is
 
-Each look at the operation goes on from its mark for at most `SLICE_BUDGET_S` seconds, until the cursor is back at 0. FLUSHDB is
-never used. What was there when the flush began is gone when it is done; what was written meanwhile may stay. Done
-twice, or from the start again because the mark was evicted, it removes the same keys.
+Each look at the operation goes on from its mark for at most `SLICE_BUDGET_S` seconds, until the
+cursor is back at 0. FLUSHDB is never used. What was there when the flush began is gone when it is
+done; what was written meanwhile may stay. Done twice, or from the start again because the mark was
+evicted, it removes the same keys.
 """
 
 from __future__ import annotations
@@ -54,18 +55,26 @@ class _Mark:
     done: bool = False
 
 
-async def start(run: RunCommand, link: OpenConnection, flush: Flush, operation: Operation) -> Progress:
+async def start(
+    run: RunCommand, link: OpenConnection, flush: Flush, operation: Operation
+) -> Progress:
     """Begin, or go on with what an earlier try began. Raises Retryable, Permanent."""
-    return await _go_on(run, link, flush, operation, await _read_mark(run, link, operation) or _Mark())
+    return await _go_on(
+        run, link, flush, operation, await _read_mark(run, link, operation) or _Mark()
+    )
 
 
-async def follow(run: RunCommand, link: OpenConnection, flush: Flush, operation: Operation) -> Progress:
+async def follow(
+    run: RunCommand, link: OpenConnection, flush: Flush, operation: Operation
+) -> Progress:
     """Go on from the mark; Absent where there is none. Raises Retryable, Permanent."""
     mark = await _read_mark(run, link, operation)
     return Progress("Absent") if mark is None else await _go_on(run, link, flush, operation, mark)
 
 
-async def _go_on(run: RunCommand, link: OpenConnection, flush: Flush, operation: Operation, mark: _Mark) -> Progress:
+async def _go_on(
+    run: RunCommand, link: OpenConnection, flush: Flush, operation: Operation, mark: _Mark
+) -> Progress:
     if not mark.done:
         await _remove_slice(run, link, flush.prefix, mark)
         await _write_mark(run, link, operation, mark)
@@ -77,16 +86,22 @@ async def _remove_slice(run: RunCommand, link: OpenConnection, prefix: str, mark
     deadline = clock() + SLICE_BUDGET_S
     pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
     while True:
-        cursor, keys = _require_scan(await run(link, "SCAN", mark.cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT)))
+        cursor, keys = _require_scan(
+            await run(link, "SCAN", mark.cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT))
+        )
         mark.unreadable += sum(_is_unreadable(key) for key in keys)
         # a prefix of a key is what it says, whatever the server makes of the pattern
         removable = [
             key
             for key in keys
-            if not _is_unreadable(key) and _has_prefix(key, prefix) and not _has_prefix(key, _MARK_PREFIX)
+            if not _is_unreadable(key)
+            and _has_prefix(key, prefix)
+            and not _has_prefix(key, _MARK_PREFIX)
         ]
         for index in range(0, len(removable), SCAN_COUNT):
-            mark.removed += _require_count(await run(link, "UNLINK", *removable[index : index + SCAN_COUNT]))
+            mark.removed += _require_count(
+                await run(link, "UNLINK", *removable[index : index + SCAN_COUNT])
+            )
         mark.cursor, mark.done = cursor, cursor == "0"
         if mark.done or clock() > deadline:
             return
@@ -94,7 +109,9 @@ async def _remove_slice(run: RunCommand, link: OpenConnection, prefix: str, mark
 
 def _require_scan(answer: Any) -> tuple[str, Sequence[str | bytes]]:
     match answer:
-        case [bytes() | str() as cursor, list() as keys] if all(isinstance(key, str | bytes) for key in keys):
+        case [bytes() | str() as cursor, list() as keys] if all(
+            isinstance(key, str | bytes) for key in keys
+        ):
             text = _to_text(cursor)
             if text.isascii() and text.isdigit():
                 return text, keys
@@ -117,8 +134,15 @@ async def _read_mark(run: RunCommand, link: OpenConnection, operation: Operation
         return None
 
 
-async def _write_mark(run: RunCommand, link: OpenConnection, operation: Operation, mark: _Mark) -> None:
-    value = {"cursor": mark.cursor, "removed": mark.removed, "unreadable": mark.unreadable, "done": mark.done}
+async def _write_mark(
+    run: RunCommand, link: OpenConnection, operation: Operation, mark: _Mark
+) -> None:
+    value = {
+        "cursor": mark.cursor,
+        "removed": mark.removed,
+        "unreadable": mark.unreadable,
+        "done": mark.done,
+    }
     try:
         await run(link, "SET", _mark_key(operation), json.dumps(value), "EX", str(_MARK_TTL_S))
     except Retryable:
@@ -136,7 +160,10 @@ def _progress_of(mark: _Mark) -> Progress:
         return Progress("Running", f"{mark.removed} keys removed so far")
     outputs = {"removed": str(mark.removed)}
     if mark.unreadable:
-        words = f"{mark.removed} keys removed; the names of {mark.unreadable} are no UTF-8 and cannot be sent this way"
+        words = (
+            f"{mark.removed} keys removed; the names of {mark.unreadable} are no UTF-8 and "
+            "cannot be sent this way"
+        )
         return Progress("Failed", words, outputs)
     return Progress("Succeeded", f"{mark.removed} keys removed", outputs)
 

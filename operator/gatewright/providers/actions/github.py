@@ -4,16 +4,17 @@
     {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit), state: success}}   the same record
     {repository: acme/shop, workflow: {file: smoke.yml, ref: main, inputs: {url: ...}}}
 
-A run has one record for each environment and ref: its payload holds the run's mark, so a later step finds it, and a
-state's description holds the step's mark, so that it is set once.
+A run has one record for each environment and ref: its payload holds the run's mark, so a later step
+finds it, and a state's description holds the step's mark, so that it is set once.
 
-A workflow run has no field for a key. The workflow takes it as an input and shows it in its own `run-name`:
+A workflow run has no field for a key. The workflow takes it as an input and shows it in its own
+`run-name`:
 
     run-name: smoke ${{ inputs.operation }}
     on: {workflow_dispatch: {inputs: {operation: {type: string}}}}
 
-Runs are looked for by that name before one is started. A workflow that does not show its input could be started twice
-after a crash, so it is refused before anything is done.
+Runs are looked for by that name before one is started. A workflow that does not show its input
+could be started twice after a crash, so it is refused before anything is done.
 """
 
 from __future__ import annotations
@@ -52,10 +53,14 @@ _PAGE = re.compile(
 )
 _MAX_RUN_AGE = timedelta(days=3)
 """No operation is under way for longer; runs from before are not looked at."""
-_FAILED_CONCLUSIONS = frozenset({"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale"})
+_FAILED_CONCLUSIONS = frozenset(
+    {"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale"}
+)
 _NEUTRAL_CONCLUSIONS = frozenset({"neutral", "skipped"})
 
-File = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+\.ya?ml$")]
+File = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+\.ya?ml$")
+]
 Environment = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
 
@@ -67,8 +72,11 @@ class Deployment(Model):
     """Name of the environment, as `production`."""
     ref: Ref
     """The commit, branch or tag that is deployed: usually `$(vars.commit)`."""
-    state: Literal["queued", "pending", "in_progress", "success", "failure", "error", "inactive"] = "in_progress"
-    """The state that this step sets. The first step of a run makes the record, later ones find it by environment and ref."""
+    state: Literal[
+        "queued", "pending", "in_progress", "success", "failure", "error", "inactive"
+    ] = "in_progress"
+    """The state that this step sets. The first step of a run makes the record, later ones find it
+    by environment and ref."""
     description: Annotated[str, Field(max_length=70)] = "Gatewright"
     """What is shown beside the state."""
     environmentUrl: Url | None = None
@@ -78,7 +86,8 @@ class Deployment(Model):
 
 
 class Workflow(Model):
-    """A workflow that is started by `workflow_dispatch`; the step lasts until it has ended, and passes by `success` alone."""
+    """A workflow that is started by `workflow_dispatch`; the step lasts until it has ended, and
+    passes by `success` alone."""
 
     file: File
     """Name of the workflow's file in `.github/workflows`."""
@@ -87,7 +96,8 @@ class Workflow(Model):
     inputs: Annotated[dict[Key, Text], Field(max_length=24)] = {}
     """Inputs of the workflow."""
     keyInput: Key = "operation"
-    """Input that gets the operation's key; the workflow must show it in its `run-name`, by which a run is found again."""
+    """Input that gets the operation's key; the workflow must show it in its `run-name`, by which a
+    run is found again."""
 
 
 class GithubAction(Model):
@@ -107,7 +117,10 @@ class GithubAction(Model):
         if (self.deployment is None) == (self.workflow is None):
             raise ValueError("needs exactly one of deployment, workflow")
         if self.workflow is not None and self.workflow.keyInput in self.workflow.inputs:
-            raise ValueError(f"the input {self.workflow.keyInput} gets the operation's key; name another by keyInput")
+            raise ValueError(
+                f"the input {self.workflow.keyInput} gets the operation's key; name "
+                "another by keyInput"
+            )
         return self
 
 
@@ -123,20 +136,27 @@ class GithubStep(Deed):
         return ""
 
     async def look(self, config: GithubAction, link: OpenConnection) -> LiveState:
-        """Whether there is such a repository, and a workflow that can be found again. Raises Retryable, Permanent."""
+        """Whether there is such a repository, and a workflow that can be found again. Raises
+        Retryable, Permanent."""
         try:
             if config.workflow is not None:
                 await _require_usable(config.repository, config.workflow, link)
             else:
                 await _fetch_existing(
-                    link, repository_path(config.repository), f"there is no repository {config.repository}"
+                    link,
+                    repository_path(config.repository),
+                    f"there is no repository {config.repository}",
                 )
         except NotFound as error:
             return LiveState(None, problem=str(error))
         return LiveState(None)
 
     async def perform(
-        self, config: GithubAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: GithubAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Make the record and set its state, or start the workflow. Raises Retryable, Permanent."""
         require_act(operation)
@@ -146,7 +166,11 @@ class GithubStep(Deed):
         return await _record_deployment(config.repository, config.deployment, link, operation)
 
     async def follow(
-        self, config: GithubAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: GithubAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """How far the workflow is, or whether the state is set. Raises Retryable, Permanent."""
         require_act(operation)
@@ -159,7 +183,9 @@ class GithubStep(Deed):
             return Progress("Absent")
         return _progress_of_recorded(config.deployment, record)
 
-    async def trouble(self, config: GithubAction, link: OpenConnection, operation: Operation) -> str | None:
+    async def trouble(
+        self, config: GithubAction, link: OpenConnection, operation: Operation
+    ) -> str | None:
         """The jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
         if config.workflow is None:
             return None
@@ -201,11 +227,16 @@ async def _record_deployment(
             **({"log_url": config.logUrl} if config.logUrl else {}),
         }
         reply = await call(
-            link, "POST", repository_path(repository, "deployments", str(record), "statuses"), body=state
+            link,
+            "POST",
+            repository_path(repository, "deployments", str(record), "statuses"),
+            body=state,
         )
         found = client.json_of(reply)
         if not isinstance(found, dict) or found.get("state") != config.state:
-            raise Permanent(f"{reply.where}: the answer is not the state that was set; is this the GitHub API?")
+            raise Permanent(
+                f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"
+            )
     return _progress_of_recorded(config, record)
 
 
@@ -214,7 +245,9 @@ def _progress_of_recorded(config: Deployment, record: int) -> Progress:
     return Progress("Succeeded", words, {"deployment": str(record)})
 
 
-async def _find_record(repository: str, config: Deployment, link: OpenConnection, operation: Operation) -> int | None:
+async def _find_record(
+    repository: str, config: Deployment, link: OpenConnection, operation: Operation
+) -> int | None:
     """The number of this run's record."""
     wanted = _run_mark(operation)
     query = {"environment": config.environment, "ref": config.ref}
@@ -228,11 +261,15 @@ async def _find_record(repository: str, config: Deployment, link: OpenConnection
     return None
 
 
-async def _has_stated(repository: str, record: int, link: OpenConnection, operation: Operation) -> bool:
+async def _has_stated(
+    repository: str, record: int, link: OpenConnection, operation: Operation
+) -> bool:
     """Whether this step has set its state, even if another has followed."""
     wanted = f"[{_mark_of(operation)}]"
     try:
-        async for page in list_pages(link, repository_path(repository, "deployments", str(record), "statuses"), {}):
+        async for page in list_pages(
+            link, repository_path(repository, "deployments", str(record), "statuses"), {}
+        ):
             if any(str(item.get("description") or "").endswith(wanted) for item in page):
                 return True
     except ListUnfinished:
@@ -252,7 +289,11 @@ def _payload_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mark_of(operation: Operation) -> str:
     key = operation.key
-    return key if len(key) <= _MAX_MARK_LENGTH else f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
+    return (
+        key
+        if len(key) <= _MAX_MARK_LENGTH
+        else f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
+    )
 
 
 def _run_mark(operation: Operation) -> str:
@@ -269,7 +310,9 @@ def _require_id(item: Any, where: str) -> int:
 # --- workflows
 
 
-async def _dispatch_workflow(repository: str, config: Workflow, link: OpenConnection, operation: Operation) -> Progress:
+async def _dispatch_workflow(
+    repository: str, config: Workflow, link: OpenConnection, operation: Operation
+) -> Progress:
     run = await _find_run(repository, config, link, operation)
     if run is not None:
         return _progress_of_run(run, link)
@@ -280,7 +323,10 @@ async def _dispatch_workflow(repository: str, config: Workflow, link: OpenConnec
         "return_run_details": True,
     }
     reply = await call(
-        link, "POST", repository_path(repository, "actions", "workflows", config.file, "dispatches"), body=body
+        link,
+        "POST",
+        repository_path(repository, "actions", "workflows", config.file, "dispatches"),
+        body=body,
     )
     if reply.status == 204:  # an Enterprise server that does not tell which run it started
         return Progress("Running", f"{config.file} is started")
@@ -299,7 +345,8 @@ async def _dispatch_workflow(repository: str, config: Workflow, link: OpenConnec
 _MAX_RUNS_REMEMBERED = 256
 """Runs that are remembered; no namespace drives out those of another."""
 _begun_runs: FairMemory[tuple[str, str], int] = FairMemory(_MAX_RUNS_REMEMBERED)
-"""Runs that this process has started: the list of runs may lag behind, and what it does not show must not start twice."""
+"""Runs that this process has started: the list of runs may lag behind, and what it does not show
+must not start twice."""
 
 
 async def _find_run(
@@ -320,7 +367,9 @@ async def _find_run(
                 break
     except ListUnfinished as error:
         if not runs:
-            raise Permanent(f"{config.file}: {error}, so nobody can tell whether this one has been started") from None
+            raise Permanent(
+                f"{config.file}: {error}, so nobody can tell whether this one has been started"
+            ) from None
     return min(runs, key=lambda run: _require_id(run, path), default=None)
 
 
@@ -331,16 +380,26 @@ def _has_key(run: Mapping[str, Any], key: str) -> bool:
 
 
 def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
-    status, conclusion, url = run.get("status"), foreign.to_plain_word(run.get("conclusion") or ""), _page_of_run(run)
+    status, conclusion, url = (
+        run.get("status"),
+        foreign.to_plain_word(run.get("conclusion") or ""),
+        _page_of_run(run),
+    )
     outputs = {"run": str(run.get("id")), "url": hide_secrets(url, link)}
     if status == "completed":
         if conclusion == "success":
             return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
         words = "did nothing: " if str(conclusion) in _NEUTRAL_CONCLUSIONS else ""
-        return Progress("Failed", hide_secrets(f"{words}{conclusion or 'without a conclusion'}: {url}", link), outputs)
+        return Progress(
+            "Failed",
+            hide_secrets(f"{words}{conclusion or 'without a conclusion'}: {url}", link),
+            outputs,
+        )
     waiting = status in ("waiting", "action_required")
     words = (
-        "waits for somebody to allow it" if waiting else foreign.to_plain_word(status) or "in a status that is no word"
+        "waits for somebody to allow it"
+        if waiting
+        else foreign.to_plain_word(status) or "in a status that is no word"
     )
     return Progress("Running", hide_secrets(f"{words}: {url}", link), outputs, stuck=waiting)
 
@@ -348,20 +407,28 @@ def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
 async def _require_usable(repository: str, config: Workflow, link: OpenConnection) -> None:
     """Raise Permanent unless the workflow can be started and its runs can be found again."""
     missing = f"there is no workflow {config.file} in {repository}"
-    found = await _fetch_existing(link, repository_path(repository, "actions", "workflows", config.file), missing)
+    found = await _fetch_existing(
+        link, repository_path(repository, "actions", "workflows", config.file), missing
+    )
     if found.get("state") != "active":
         raise NotFound(
             hide_secrets(
-                f"the workflow {config.file} is {foreign.to_plain_word(found.get('state')) or 'not active'}; enable it",
+                (
+                    f"the workflow {config.file} is "
+                    f"{foreign.to_plain_word(found.get('state')) or 'not active'}; enable it"
+                ),
                 link,
             )
         )
     path = str(found.get("path") or f".github/workflows/{config.file}")
     missing = f"{config.file} is not in {repository} at {config.ref}"
-    content = await _fetch_existing(link, repository_path(repository, "contents", path), missing, {"ref": config.ref})
+    content = await _fetch_existing(
+        link, repository_path(repository, "contents", path), missing, {"ref": config.ref}
+    )
     if not _shows_input(_decode_content(content), config.keyInput):
         raise NotFound(
-            f"{config.file} does not show its input in its name, so a run could not be found again; "
+            f"{config.file} does not show its input in its name, so a run could not be "
+            "found again; "
             f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
         )
 
@@ -396,7 +463,11 @@ async def _fetch_existing(
 def _page_of_run(run: Mapping[str, Any], key: str = "id") -> str:
     """Where people see a run; its number, where what is given is no such address."""
     url, number = str(run.get("html_url"))[:300], run.get(key)
-    return url if _PAGE.fullmatch(url) and f"/runs/{number}" in url else f"run {foreign.to_plain_word(number) or '?'}"
+    return (
+        url
+        if _PAGE.fullmatch(url) and f"/runs/{number}" in url
+        else f"run {foreign.to_plain_word(number) or '?'}"
+    )
 
 
 def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
@@ -406,7 +477,10 @@ def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
         if _has_failed(step)
     ]
     where = f", step {steps[0]}" if steps and steps[0] else ""
-    return f"job {rest.repeatable_text(link, job.get('name')) or '?'}{where}: {foreign.to_plain_word(job.get('conclusion'))}"
+    return (
+        f"job {rest.repeatable_text(link, job.get('name')) or '?'}{where}: "
+        f"{foreign.to_plain_word(job.get('conclusion'))}"
+    )
 
 
 def _has_failed(item: Mapping[str, Any]) -> bool:

@@ -39,13 +39,19 @@ class RedisFlush(Deed):
         """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
-            return LiveState(None, problem="a node of a Redis Cluster, which knows only its own part of the keys")
+            return LiveState(
+                None, problem="a node of a Redis Cluster, which knows only its own part of the keys"
+            )
         if info.get("role", "master") != "master":
             return LiveState(None, problem="a replica, which takes no writes")
         return LiveState(None)
 
     async def perform(
-        self, config: RedisAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: RedisAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
         require_act(operation)
@@ -55,12 +61,18 @@ class RedisFlush(Deed):
         return await flushing.start(redis.run_command, link, config.flush, operation)
 
     async def follow(
-        self, config: RedisAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: RedisAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.follow(redis.run_command, link, config.flush, operation)
 
-    async def trouble(self, config: RedisAction, link: OpenConnection, operation: Operation) -> str | None:
+    async def trouble(
+        self, config: RedisAction, link: OpenConnection, operation: Operation
+    ) -> str | None:
         """A flush has no log."""
         return None

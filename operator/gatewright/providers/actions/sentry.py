@@ -2,8 +2,9 @@
 
     {release: {version: foco@$(version), projects: [web, api]}, deploy: {environment: production}}
 
-A release that exists is taken as it is (208), gets the projects it lacks, and its date only if it has none. A deploy has
-no field for a key, so it carries the key in its name, and the list is looked through before one is made.
+A release that exists is taken as it is (208), gets the projects it lacks, and its date only if it
+has none. A deploy has no field for a key, so it carries the key in its name, and the list is looked
+through before one is made.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class SentryStep(Deed):
         return ""
 
     async def look(self, config: SentryAction, link: OpenConnection) -> LiveState:
-        """Whether the projects are there, as far as the token may see them. Raises Retryable, Permanent."""
+        """Whether the projects are there, as far as the token may see them. Raises Retryable,
+        Permanent."""
         for project in config.release.projects:
             path = f"/api/0/projects/{rest.path_segment(link.config.organization)}/{rest.path_segment(project)}/"
             reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
@@ -82,14 +84,22 @@ class SentryStep(Deed):
                 sentry.require_object(reply)
             if reply.status == 404:
                 return LiveState(
-                    None, problem=hide_secrets(f"{link.config.organization} has no project {project}", link)
+                    None,
+                    problem=hide_secrets(
+                        f"{link.config.organization} has no project {project}", link
+                    ),
                 )
         return LiveState(None)
 
     async def perform(
-        self, config: SentryAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: SentryAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Make, complete and date the release, then note the deploy. Raises Retryable, Permanent."""
+        """Make, complete and date the release, then note the deploy. Raises Retryable,
+        Permanent."""
         require_act(operation)
         await _mark_release(config.release, link)
         if config.deploy is None:
@@ -106,24 +116,36 @@ class SentryStep(Deed):
             reply = await sentry.call(link, "POST", path, body=body)
             deploy = sentry.require_object(reply)
             if deploy.get("name") != body["name"]:
-                raise Permanent(f"{reply.where}: the answer is not the deploy that was noted; is this the Sentry API?")
+                raise Permanent(
+                    f"{reply.where}: the answer is not the deploy that was noted; is this "
+                    "the Sentry API?"
+                )
         return _progress_of_marked(config, deploy)
 
     async def follow(
-        self, config: SentryAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: SentryAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Whether the marks are there; Absent while any of them is missing. Raises Retryable, Permanent."""
+        """Whether the marks are there; Absent while any of them is missing. Raises Retryable,
+        Permanent."""
         require_act(operation)
         path = sentry.organization_path(link, "releases", config.release.version)
         reply = await sentry.call(link, "GET", path, accepted=_MISSING)
-        if reply.status == 404 or not _is_complete(config.release, _require_release(config.release, reply)):
+        if reply.status == 404 or not _is_complete(
+            config.release, _require_release(config.release, reply)
+        ):
             return Progress("Absent")
         if config.deploy is None:
             return _progress_of_marked(config, None)
         deploy = await _find_deploy(config, link, operation)
         return _progress_of_marked(config, deploy) if deploy is not None else Progress("Absent")
 
-    async def trouble(self, config: SentryAction, link: OpenConnection, operation: Operation) -> str | None:
+    async def trouble(
+        self, config: SentryAction, link: OpenConnection, operation: Operation
+    ) -> str | None:
         """Marks are made at once or refused with words."""
         return None
 
@@ -141,7 +163,10 @@ async def _mark_release(wanted: SentryRelease, link: OpenConnection) -> None:
     if wanted.finalize and not found.get("dateReleased"):
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         await sentry.call(
-            link, "PUT", sentry.organization_path(link, "releases", wanted.version), body={"dateReleased": now}
+            link,
+            "PUT",
+            sentry.organization_path(link, "releases", wanted.version),
+            body={"dateReleased": now},
         )
 
 
@@ -149,19 +174,28 @@ def _require_release(wanted: SentryRelease, reply: client.Reply) -> Mapping[str,
     """The answer, if it is the release. Raises Permanent."""
     found = sentry.require_object(reply)
     if found.get("version") != wanted.version:
-        raise Permanent(f"{reply.where}: the answer is not the release {wanted.version}; is this the Sentry API?")
+        raise Permanent(
+            f"{reply.where}: the answer is not the release {wanted.version}; is this the "
+            "Sentry API?"
+        )
     return found
 
 
 def _is_complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
     listed = found.get("projects")
     projects = (
-        {str(item.get("slug")) for item in listed if isinstance(item, dict)} if isinstance(listed, list) else set()
+        {str(item.get("slug")) for item in listed if isinstance(item, dict)}
+        if isinstance(listed, list)
+        else set()
     )
-    return projects >= set(wanted.projects) and (not wanted.finalize or bool(found.get("dateReleased")))
+    return projects >= set(wanted.projects) and (
+        not wanted.finalize or bool(found.get("dateReleased"))
+    )
 
 
-async def _find_deploy(config: SentryAction, link: OpenConnection, operation: Operation) -> Mapping[str, Any] | None:
+async def _find_deploy(
+    config: SentryAction, link: OpenConnection, operation: Operation
+) -> Mapping[str, Any] | None:
     """The deploy that carries the operation's key. Raises Retryable, Permanent."""
     name = _deploy_name(operation)
     path = sentry.organization_path(link, "releases", config.release.version, "deploys")
@@ -171,13 +205,19 @@ async def _find_deploy(config: SentryAction, link: OpenConnection, operation: Op
                 if deploy.get("name") == name:
                     return deploy
     except sentry.ListUnfinished as error:
-        raise Permanent(f"deploys of {config.release.version}: {error}, so nobody can tell if it is noted") from None
+        raise Permanent(
+            f"deploys of {config.release.version}: {error}, so nobody can tell if it is noted"
+        ) from None
     return None
 
 
 def _deploy_name(operation: Operation) -> str:
     key = operation.key
-    return key if len(key) <= _MAX_NAME_LENGTH else f"{key[: _MAX_NAME_LENGTH - 11]}-{short_fingerprint(key)}"
+    return (
+        key
+        if len(key) <= _MAX_NAME_LENGTH
+        else f"{key[: _MAX_NAME_LENGTH - 11]}-{short_fingerprint(key)}"
+    )
 
 
 def _progress_of_marked(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:

@@ -1,11 +1,13 @@
 """supabase: a restore point, and the two ways back: undo to one, and point-in-time recovery.
 
-A restore point carries a mark of the operation in its name, so that a second try finds what the first one began, and
-none of an earlier run is ever taken for it. The step publishes the whole name as `name`, for `undo`.
+A restore point carries a mark of the operation in its name, so that a second try finds what the
+first one began, and none of an earlier run is ever taken for it. The step publishes the whole name
+as `name`, for `undo`.
 
-A restore has no such place, takes minutes, and the project is down meanwhile. It looks the same before it has begun and
-after it is over: `ACTIVE_HEALTHY`. So before it is asked for, a mark is put where no restore of the database reaches: an
-edge function secret whose name holds the operation's key, and whose value says nothing.
+A restore has no such place, takes minutes, and the project is down meanwhile. It looks the same
+before it has begun and after it is over: `ACTIVE_HEALTHY`. So before it is asked for, a mark is put
+where no restore of the database reaches: an edge function secret whose name holds the operation's
+key, and whose value says nothing.
 
     no mark                           it was not begun                                          Absent
     mark, RESTORE_FAILED ...          it has failed                                             Failed
@@ -43,7 +45,8 @@ MAX_NAME_LENGTH = 20
 _MARK = "GATEWRIGHT_RESTORE_"
 _MAX_PREFIX_LENGTH = 11
 RESTORE_START_TIMEOUT_S = 180.0
-"""Seconds in which a restore that was asked for begins; then the database tells by its start whether it has."""
+"""Seconds in which a restore that was asked for begins; then the database tells by its start
+whether it has."""
 _HEALTHY = "ACTIVE_HEALTHY"
 _ACTIVE = frozenset({_HEALTHY, "ACTIVE_UNHEALTHY"})
 _DOWN = frozenset({"RESTORING", "COMING_UP", "GOING_DOWN", "RESTARTING", "INACTIVE"})
@@ -56,14 +59,17 @@ _ASKED = "the restore was asked for, and has yet to begin"
 def _require_short(text: str) -> str:
     if len(text) > _MAX_PREFIX_LENGTH or not text.isascii() or not text.isprintable():
         raise ValueError(
-            f'"{text}" is not a short name (at most {_MAX_PREFIX_LENGTH} characters, the mark of the run is added)'
+            f'"{text}" is not a short name (at most {_MAX_PREFIX_LENGTH} characters, the '
+            "mark of the run is added)"
         )
     return text
 
 
 def _require_time(text: str) -> str:
     if _target_time(text) is None:
-        raise ValueError(f'"{text}" is not a time (try 2026-11-22T08:30:00Z, or Unix time in seconds)')
+        raise ValueError(
+            f'"{text}" is not a time (try 2026-11-22T08:30:00Z, or Unix time in seconds)'
+        )
     return text
 
 
@@ -86,18 +92,21 @@ class RestorePoint(Model):
     """Make a restore point of the database; publishes `name` and `completedOn`."""
 
     name: Prefix
-    """How its name begins, at most 11 characters; the mark of the run follows, and `outputs.name` is the whole."""
+    """How its name begins, at most 11 characters; the mark of the run follows, and `outputs.name`
+    is the whole."""
 
 
 class UndoTo(Model):
-    """Take the database back to a restore point. The project is down meanwhile, and what was written since is lost."""
+    """Take the database back to a restore point. The project is down meanwhile, and what was
+    written since is lost."""
 
     name: PointName
     """Name of the restore point: `$(steps.STEP.outputs.name)`."""
 
 
 class RestorePitr(Model):
-    """Take the database back to a point in time. The project is down meanwhile, and what was written since is lost."""
+    """Take the database back to a point in time. The project is down meanwhile, and what was
+    written since is lost."""
 
     to: Moment
     """The point in time, RFC 3339 or Unix time in seconds: `$(steps.STEP.outputs.createdAt)`."""
@@ -118,13 +127,16 @@ class SupabaseAction(Model):
     undo: UndoTo | None = None
     """Take the database back to a restore point; with downtime."""
     restorePitr: RestorePitr | None = None
-    """Take the database back to a point in time; with downtime, and only where point-in-time recovery is on."""
+    """Take the database back to a point in time; with downtime, and only where point-in-time
+    recovery is on."""
 
     @model_validator(mode="after")
     def _require_one(self) -> SupabaseAction:
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(KINDS)}; has {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(KINDS)}; has {', '.join(given) or 'none'}"
+            )
         return self
 
 
@@ -140,7 +152,8 @@ class SupabaseActions(Deed):
         return config.project
 
     async def look(self, config: SupabaseAction, link: OpenConnection) -> LiveState:
-        """Whether the project is there; nothing of it can be kept as a snapshot. Raises Retryable, Permanent."""
+        """Whether the project is there; nothing of it can be kept as a snapshot. Raises Retryable,
+        Permanent."""
         status = await supabase.fetch_status(link, config.project)
         lost = status in _LOST or status not in _UNDER_WAY
         return LiveState(
@@ -149,7 +162,11 @@ class SupabaseActions(Deed):
         )
 
     async def perform(
-        self, config: SupabaseAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: SupabaseAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Begin it, unless an earlier try has. Raises Retryable, Permanent."""
         require_act(operation)
@@ -158,7 +175,11 @@ class SupabaseActions(Deed):
         return await _start_restore(config, link, operation)
 
     async def follow(
-        self, config: SupabaseAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: SupabaseAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """How far it is. Raises Retryable, Permanent."""
         require_act(operation)
@@ -167,8 +188,11 @@ class SupabaseActions(Deed):
             return _of_point(found) if found is not None else Progress("Absent")
         return await _follow_restore(config.project, link, operation)
 
-    async def trouble(self, config: SupabaseAction, link: OpenConnection, operation: Operation) -> str | None:
-        """Nothing: a project that is being restored is unwell in every way, and what has failed says so by itself."""
+    async def trouble(
+        self, config: SupabaseAction, link: OpenConnection, operation: Operation
+    ) -> str | None:
+        """Nothing: a project that is being restored is unwell in every way, and what has failed
+        says so by itself."""
         return None
 
 
@@ -185,16 +209,22 @@ def point_name(config: SupabaseAction, operation: Operation) -> str:
     return f"{config.restorePoint.name}-{_key_hash(operation)[: MAX_NAME_LENGTH - _MAX_PREFIX_LENGTH - 1]}"
 
 
-async def _make_point(config: SupabaseAction, link: OpenConnection, operation: Operation) -> Progress:
+async def _make_point(
+    config: SupabaseAction, link: OpenConnection, operation: Operation
+) -> Progress:
     name = point_name(config, operation)
     found = await _find_restore_point(config.project, link, name)
     if found is not None:
         return _of_point(found)
     path = supabase.project_path(config.project, "database", "backups", "restore-point")
-    return _of_point(supabase.require_object(await supabase.call(link, "POST", path, body={"name": name})))
+    return _of_point(
+        supabase.require_object(await supabase.call(link, "POST", path, body={"name": name}))
+    )
 
 
-async def _find_restore_point(project: str, link: OpenConnection, name: str) -> dict[str, Any] | None:
+async def _find_restore_point(
+    project: str, link: OpenConnection, name: str
+) -> dict[str, Any] | None:
     path = supabase.project_path(project, "database", "backups", "restore-point")
     reply = await supabase.call(link, "GET", path, query={"name": name}, accepted=frozenset({404}))
     if reply.status == 404:
@@ -212,14 +242,18 @@ def _of_point(found: Mapping[str, Any]) -> Progress:
     if status == "AVAILABLE":
         return Progress(
             "Succeeded",
-            outputs={"name": name, "completedOn": foreign.to_plain_word(found.get("completed_on") or "") or ""},
+            outputs={
+                "name": name,
+                "completedOn": foreign.to_plain_word(found.get("completed_on") or "") or "",
+            },
         )
     if status == "PENDING":
         return Progress("Running", f"the restore point {name} is being made")
     if status in ("FAILED", "REMOVED"):
         return Progress("Failed", f"the restore point {name} is {status}")
     return Progress(
-        "Running", f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}"
+        "Running",
+        f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}",
     )
 
 
@@ -236,11 +270,13 @@ class _Mark:
 _KEPT = 256
 """Restores that are remembered; no namespace drives out those of another."""
 _asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(_KEPT)
-"""What this process knows of the restores it has asked for, by project and mark; `Left`: the project has left its health
-since."""
+"""What this process knows of the restores it has asked for, by project and mark; `Left`: the
+project has left its health since."""
 
 
-async def _start_restore(config: SupabaseAction, link: OpenConnection, operation: Operation) -> Progress:
+async def _start_restore(
+    config: SupabaseAction, link: OpenConnection, operation: Operation
+) -> Progress:
     project, name = config.project, _mark_name(operation)
     mark = await _read_mark(project, link, name)
     status = await supabase.fetch_status(link, project)
@@ -251,7 +287,10 @@ async def _start_restore(config: SupabaseAction, link: OpenConnection, operation
     elif status in _LOST:
         raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
     elif status not in _ACTIVE:
-        raise Retryable(f"the project {project} is {_status_word(status)}; a restore begins when it is {_HEALTHY}")
+        raise Retryable(
+            f"the project {project} is {_status_word(status)}; a restore begins when it is "
+            f"{_HEALTHY}"
+        )
     path, body = await _restore_request(config, link)
     await _put_mark(project, link, name)
     _remember_request(link, project, name, "Asked")
@@ -268,10 +307,14 @@ async def _follow_restore(project: str, link: OpenConnection, operation: Operati
     mark = await _read_mark(project, link, _mark_name(operation))
     if mark is None:
         return Progress("Absent")
-    return await _progress_of_restore(project, link, mark, await supabase.fetch_status(link, project))
+    return await _progress_of_restore(
+        project, link, mark, await supabase.fetch_status(link, project)
+    )
 
 
-async def _progress_of_restore(project: str, link: OpenConnection, mark: _Mark, status: str) -> Progress:
+async def _progress_of_restore(
+    project: str, link: OpenConnection, mark: _Mark, status: str
+) -> Progress:
     known = _asked.get((project, mark.name))
     if known == "Refused":
         return Progress("Absent")
@@ -291,7 +334,9 @@ async def _progress_of_restore(project: str, link: OpenConnection, mark: _Mark, 
     return Progress("Running", _ASKED) if known == "Asked" else Progress("Absent")
 
 
-def _remember_request(link: OpenConnection, project: str, name: str, what: Literal["Refused", "Asked", "Left"]) -> None:
+def _remember_request(
+    link: OpenConnection, project: str, name: str, what: Literal["Refused", "Asked", "Left"]
+) -> None:
     _asked.put(link.namespace, (project, name), what)
 
 
@@ -306,18 +351,31 @@ async def _database_started_at(project: str, link: OpenConnection) -> float:
     return started
 
 
-async def _restore_request(config: SupabaseAction, link: OpenConnection) -> tuple[str, dict[str, Any]]:
-    """What to ask for, once it is known that there is something to go back to. Raises Retryable, Permanent."""
+async def _restore_request(
+    config: SupabaseAction, link: OpenConnection
+) -> tuple[str, dict[str, Any]]:
+    """What to ask for, once it is known that there is something to go back to. Raises Retryable,
+    Permanent."""
     if config.undo is not None:
         point = await _find_restore_point(config.project, link, config.undo.name)
         if point is None or point.get("status") != "AVAILABLE":
-            state = "not there" if point is None else foreign.to_plain_word(point.get("status")) or "not available"
-            raise Permanent(f"the restore point {config.undo.name} is {state}; there is nothing to go back to")
-        return supabase.project_path(config.project, "database", "backups", "undo"), {"name": config.undo.name}
+            state = (
+                "not there"
+                if point is None
+                else foreign.to_plain_word(point.get("status")) or "not available"
+            )
+            raise Permanent(
+                f"the restore point {config.undo.name} is {state}; there is nothing to go back to"
+            )
+        return supabase.project_path(config.project, "database", "backups", "undo"), {
+            "name": config.undo.name
+        }
     assert config.restorePitr is not None
     to = _target_time(config.restorePitr.to)
     assert to is not None
-    reply = await supabase.call(link, "GET", supabase.project_path(config.project, "database", "backups"))
+    reply = await supabase.call(
+        link, "GET", supabase.project_path(config.project, "database", "backups")
+    )
     found = supabase.require_object(reply)
     window = found.get("physical_backup_data")
     if found.get("pitr_enabled") is not True or not isinstance(window, dict):
@@ -329,7 +387,10 @@ async def _restore_request(config: SupabaseAction, link: OpenConnection) -> tupl
     if to > time.time():
         raise Permanent(f"{config.restorePitr.to} lies in the future")
     if last is None or to > last:
-        raise Retryable(f"{config.restorePitr.to} cannot be recovered yet; the log of the database is written later")
+        raise Retryable(
+            f"{config.restorePitr.to} cannot be recovered yet; the log of the database is "
+            "written later"
+        )
     path = supabase.project_path(config.project, "database", "backups", "restore-pitr")
     return path, {"recovery_time_target_unix": int(to)}
 

@@ -16,7 +16,8 @@ from gatewright.providers.connections import upstash
 
 
 class UpstashAction(Model):
-    """Removes keys from an Upstash Redis. There is no way back: an approval step has to stand before it."""
+    """Removes keys from an Upstash Redis. There is no way back: an approval step has to stand
+    before it."""
 
     connection: Name | None = None
     """Name of the upstash Connection; the namespace's only one when left out."""
@@ -41,19 +42,29 @@ class UpstashFlush(Deed):
         return LiveState(None)
 
     async def perform(
-        self, config: UpstashAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: UpstashAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Begin. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.start(upstash.run_command, link, config.flush, operation)
 
     async def follow(
-        self, config: UpstashAction, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: UpstashAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.follow(upstash.run_command, link, config.flush, operation)
 
-    async def trouble(self, config: UpstashAction, link: OpenConnection, operation: Operation) -> str | None:
+    async def trouble(
+        self, config: UpstashAction, link: OpenConnection, operation: Operation
+    ) -> str | None:
         """A flush has no log."""
         return None

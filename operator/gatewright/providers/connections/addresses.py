@@ -1,22 +1,27 @@
 """Which addresses a Connection may reach.
 
-A Connection's URL is written by a user of the cluster and opened by the operator, which stands inside of it: without
-rules it would be a way to the metadata service of the cloud, to the operator's own ports and to the API server. So
+A Connection's URL is written by a user of the cluster and opened by the operator, which stands
+inside of it: without rules it would be a way to the metadata service of the cloud, to the
+operator's own ports and to the API server. So
 
-* a host is judged as it is written (`check_host`): a plain name or a plain address, nothing that two parsers could
-  read in two ways (`0x7f.1`, `2130706433`, `127。0。0。1`, user information);
-* and again as it is connected to (`resolve`): the name is looked up once, every address of the answer is judged, and
-  the connection is made to those very addresses, so a name that changes its answer between the two gains nothing.
+* a host is judged as it is written (`check_host`): a plain name or a plain address, nothing that
+  two parsers could read in two ways (`0x7f.1`, `2130706433`, `127。0。0。1`, user information);
+* and again as it is connected to (`resolve`): the name is looked up once, every address of the
+  answer is judged, and the connection is made to those very addresses, so a name that changes its
+  answer between the two gains nothing.
 
-Refused are loopback, link-local, unspecified, multicast and reserved addresses, the metadata services of clouds, and
-the API server by name and by the addresses of its endpoints; also where they hide in an IPv6 address (mapped, 6to4,
-NAT64, Teredo). Private networks are open: that is where clusters live.
+Refused are loopback, link-local, unspecified, multicast and reserved addresses, the metadata
+services of clouds, and the API server by name and by the addresses of its endpoints; also where
+they hide in an IPv6 address (mapped, 6to4, NAT64, Teredo). Private networks are open: that is where
+clusters live.
 
-A node has more addresses than its Node object tells (bridges of the pods, of containers), and the API server, kubelet
-and etcd listen on each. So their ports are refused on every address, and those that the API server says it has on the
-addresses of the operator's own node. Everything else on a node is open: a NodePort and an ingress are honest.
+A node has more addresses than its Node object tells (bridges of the pods, of containers), and the
+API server, kubelet and etcd listen on each. So their ports are refused on every address, and those
+that the API server says it has on the addresses of the operator's own node. Everything else on a
+node is open: a NodePort and an ingress are honest.
 
-The operator's own settings speak first, and the first of these that names a host or an address decides:
+The operator's own settings speak first, and the first of these that names a host or an address
+decides:
 
     1  --allow-address NAMESPACE=...    open for that namespace
     2  --refuse-address NAMESPACE=...   refused for that namespace
@@ -56,8 +61,11 @@ MAX_ADDRESSES = 16
 """Addresses of a name that are judged and connected to."""
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..+)?)?)?")
 _ILLEGAL = re.compile(r"[^\x21-\x7e]|[\\@\"<>^`{|}]")
-_SHAPE = re.compile(r"https?://(\[[0-9a-fA-F:.]+(%25[0-9a-zA-Z]+)?\]|[^\[\]:/]*)(:([0-9]*))?(/.*)?", re.IGNORECASE)
-"""All that a base URL may look like; what its parts mean, yarl says, which is also who makes up the requests."""
+_SHAPE = re.compile(
+    r"https?://(\[[0-9a-fA-F:.]+(%25[0-9a-zA-Z]+)?\]|[^\[\]:/]*)(:([0-9]*))?(/.*)?", re.IGNORECASE
+)
+"""All that a base URL may look like; what its parts mean, yarl says, which is also who makes up the
+requests."""
 _EXCEPT = "(the operator's setting --allow-address may except it)"
 
 
@@ -73,13 +81,19 @@ class ApiServerPlaces:
     """Addresses of the node that the operator runs on."""
 
     @classmethod
-    def of(cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()) -> ApiServerPlaces:
+    def of(
+        cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()
+    ) -> ApiServerPlaces:
         """From host names and addresses; anything else is left out."""
         plain = [place.lower().rstrip(".") for place in places]
         found = {place: literal_address(place) for place in plain}
-        names = frozenset(place for place, address in found.items() if address is None and is_plain_name(place))
+        names = frozenset(
+            place for place, address in found.items() if address is None and is_plain_name(place)
+        )
         known = frozenset(address for address in found.values() if address is not None)
-        own = frozenset(address for place in node if (address := literal_address(place)) is not None)
+        own = frozenset(
+            address for place in node if (address := literal_address(place)) is not None
+        )
         return cls(names, known, frozenset(ports) - WEB_PORTS, own)
 
 
@@ -110,18 +124,29 @@ def allowed_places() -> AddressSetting:
 
 
 def check_url(text: str, namespace: str = "") -> URL:
-    """The base URL of a Connection, if it is plain http(s) to a host that may be reached. Raises Permanent."""
+    """The base URL of a Connection, if it is plain http(s) to a host that may be reached. Raises
+    Permanent."""
     if _ILLEGAL.search(text):
-        raise Permanent("the URL may hold no spaces, control characters, user names or characters outside of ASCII")
+        raise Permanent(
+            "the URL may hold no spaces, control characters, user names or characters "
+            "outside of ASCII"
+        )
     if not text.lower().startswith(("http://", "https://")):
         raise Permanent("the URL starts neither with http:// nor with https://")
     if "?" in text or "#" in text:
-        raise Permanent("the URL is a base: put queries into the paths of checks, secrets into headers")
+        raise Permanent(
+            "the URL is a base: put queries into the paths of checks, secrets into headers"
+        )
     shape = _SHAPE.fullmatch(text)
     if shape is None:
-        raise Permanent("not a URL: after http:// come a host, perhaps a port, and a path (http://10.0.0.7:9090/base)")
+        raise Permanent(
+            "not a URL: after http:// come a host, perhaps a port, and a path "
+            "(http://10.0.0.7:9090/base)"
+        )
     # digits are stripped, not counted: a number of a megabyte is refused before anybody computes it
-    if shape[4] and not (len(shape[4].lstrip("0")) <= 5 and 0 < int(shape[4].lstrip("0") or "0") < 65536):
+    if shape[4] and not (
+        len(shape[4].lstrip("0")) <= 5 and 0 < int(shape[4].lstrip("0") or "0") < 65536
+    ):
         raise Permanent(f"{shape[4][:10]} is not a port (1 to 65535)")
     try:
         url = URL(text)
@@ -135,14 +160,18 @@ def check_url(text: str, namespace: str = "") -> URL:
 
 
 def check_host(text: str, namespace: str = "", port: int | None = None) -> str:
-    """The host in its plain form, if its name or address may be reached, at that port. Raises Permanent."""
+    """The host in its plain form, if its name or address may be reached, at that port. Raises
+    Permanent."""
     host = text.lower().rstrip(".") if len(text) <= 1024 else text
     address = literal_address(host)
     if address is not None:
         check_address(address, host, namespace, port)
         return host
     if not is_plain_name(host):
-        raise Permanent(f'"{text[:80]}" is not a host name; an address has four decimal numbers, or stands in brackets')
+        raise Permanent(
+            f'"{text[:80]}" is not a host name; an address has four decimal numbers, or '
+            "stands in brackets"
+        )
     if _is_allowed(host, None, namespace):
         return host
     if host == "localhost" or host.endswith(".localhost"):
@@ -152,8 +181,11 @@ def check_host(text: str, namespace: str = "", port: int | None = None) -> str:
     return host
 
 
-def check_address(address: Address, host: str, namespace: str = "", port: int | None = None) -> None:
-    """Judge one address that `host` stands for, and the port that is asked there. Raises Permanent."""
+def check_address(
+    address: Address, host: str, namespace: str = "", port: int | None = None
+) -> None:
+    """Judge one address that `host` stands for, and the port that is asked there. Raises
+    Permanent."""
     if isinstance(address, IPv6Address) and address.scope_id:
         raise Permanent(_refusal_message(host, "link-local"))
     shown = host if host == str(address) else f"{host} ({address})"
@@ -167,7 +199,8 @@ def check_address(address: Address, host: str, namespace: str = "", port: int | 
 
 
 async def resolve_host(host: str, namespace: str, port: int | None = None) -> list[str]:
-    """The addresses of a host, each of them checked; connect to these. Raises Retryable, Permanent."""
+    """The addresses of a host, each of them checked; connect to these. Raises Retryable,
+    Permanent."""
     host = check_host(host, namespace, port)
     address = literal_address(host)
     if address is not None:
@@ -196,7 +229,8 @@ def _setting_scopes(namespace: str) -> Iterator[tuple[Places, Places, str]]:
 
 
 def _is_allowed(host: str, address: Address | None, namespace: str, shown: str = "") -> bool:
-    """Whether a setting opens the host whatever it stands for. Raises Permanent where one refuses it, or its address."""
+    """Whether a setting opens the host whatever it stands for. Raises Permanent where one refuses
+    it, or its address."""
     for allow, refuse, own in _setting_scopes(namespace):
         if host in allow.hosts:
             return True
@@ -212,7 +246,8 @@ def _is_allowed(host: str, address: Address | None, namespace: str, shown: str =
 
 
 def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
-    """What an address is that nobody may reach, or who is asked there, and the network that is closed for it."""
+    """What an address is that nobody may reach, or who is asked there, and the network that is
+    closed for it."""
     own = literal_address(_server_host())
     if address in _server.addresses or address == own:
         yield "the API server", ip_network(address)
@@ -223,7 +258,10 @@ def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, 
     if port in NODE_PORTS:
         yield f"asked at port {port}, that of {NODE_PORTS[port]} on a node", ip_network(address)
     if port in _server.ports and address in _server.node:
-        yield f"the operator's own node, asked at port {port} of the API server", ip_network(address)
+        yield (
+            f"the operator's own node, asked at port {port} of the API server",
+            ip_network(address),
+        )
 
 
 def _server_host() -> str:

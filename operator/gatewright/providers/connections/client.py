@@ -4,8 +4,9 @@
       └─ Client, one per identity      base URL, headers from Secrets, a small pool of connections
            └─ transport                connects to addresses that `addresses` has judged, to no others
 
-What goes wrong becomes an error in one place: nobody knows (time-outs, broken connections, 429, 5xx) is Retryable,
-the rest Permanent. Messages name scheme, host and path; no query, no user, and no value of a Secret.
+What goes wrong becomes an error in one place: nobody knows (time-outs, broken connections, 429,
+5xx) is Retryable, the rest Permanent. Messages name scheme, host and path; no query, no user, and
+no value of a Secret.
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ _LIST_COST = 16
 """Bytes of plain text that could be parsed as JSON in the time that one object or list takes."""
 _VALUE_COST = 2
 """And one value of them."""
-_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
+_FRAMING = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
+)
 """Headers that say where a request ends or goes: never a user's."""
 _SAFE = frozenset({"GET", "HEAD"})
 _UNQUOTED = "!$%&'()*+,/:;=?@[]|~"
-"""What a path or a query may hold as it is, beside letters, digits and `-._`; the rest is written as %XX."""
+"""What a path or a query may hold as it is, beside letters, digits and `-._`; the rest is written
+as %XX."""
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,9}\.?|\[[0-9A-Fa-f:.]{2,45}\]")
 _HIDDEN_HOST = "a host that is not shown"
 _PLAIN = re.compile(rf"[A-Za-z0-9._\-{re.escape(_UNQUOTED)}]*")
@@ -53,7 +57,8 @@ def _free(size: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer in full, whatever its status; `seconds` is from sending the request to the end of the body."""
+    """An answer in full, whatever its status; `seconds` is from sending the request to the end of
+    the body."""
 
     where: str
     status: int
@@ -99,9 +104,11 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     enough: float = 0.0,
 ) -> Reply:
-    """Send one request below the link's URL, with a form or a JSON body, and read its answer. Raises Retryable, Permanent.
+    """Send one request below the link's URL, with a form or a JSON body, and read its answer.
+    Raises Retryable, Permanent.
 
-    `enough`: seconds after which a body that does not end (a log that is followed) is taken as far as it has come.
+    `enough`: seconds after which a body that does not end (a log that is followed) is taken as far
+    as it has come.
     """
     with await pace.PACE.admit(link.namespace) as account:
         permit.require_permit()
@@ -111,13 +118,16 @@ async def ask(
             count(size)
             account.spend(size)
 
-        return await _ask(link, PendingRequest(method, path, form, body, headers or {}, enough), charge)
+        return await _ask(
+            link, PendingRequest(method, path, form, body, headers or {}, enough), charge
+        )
 
 
 async def _ask(link: OpenConnection, wish: PendingRequest, charge: Callable[[int], None]) -> Reply:
     problem: Retryable | Permanent
     try:
-        # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer that drips
+        # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer
+        # that drips
         async with (
             asyncio.timeout(link.timeout),
             _client_pool.lend_client(link.identity, lambda: Client(link), link.namespace) as client,
@@ -146,22 +156,29 @@ def require_ok(reply: Reply) -> Reply:
     if reply.status >= 500 or reply.status in (408, 425):
         raise Retryable(f"{reply.where}: answered {reply.status}")
     refuse_redirect(reply)
-    texts = {401: "the credentials are refused", 403: "the credentials may not do this", 404: "no such path"}
+    texts = {
+        401: "the credentials are refused",
+        403: "the credentials may not do this",
+        404: "no such path",
+    }
     raise Permanent(f"{reply.where}: {texts.get(reply.status, 'answered')} ({reply.status})")
 
 
 def refuse_redirect(reply: Reply) -> None:
-    """Raise Permanent if the answer sends elsewhere: following it would carry the credentials to another host."""
+    """Raise Permanent if the answer sends elsewhere: following it would carry the credentials to
+    another host."""
     if not 300 <= reply.status < 400:
         return
     raise Permanent(
-        f"{reply.where}: answered {reply.status}, a redirect to {reply.location}; it is not followed, "
+        f"{reply.where}: answered {reply.status}, a redirect to {reply.location}; it is "
+        "not followed, "
         "put the final address into the Connection"
     )
 
 
 def target_of(location: str) -> str:
-    """Where a redirect leads: scheme, host and port. What follows may be a token, and is a stranger's text in any case."""
+    """Where a redirect leads: scheme, host and port. What follows may be a token, and is a
+    stranger's text in any case."""
     if not location:
         return "nowhere"
     try:
@@ -172,7 +189,11 @@ def target_of(location: str) -> str:
     if not url.scheme and not url.netloc:
         return "another path of the same host"
     host = url.netloc.rpartition("@")[2].removesuffix(port)
-    if url.scheme not in ("", "http", "https") or not _HOST.fullmatch(host) or masking.is_like_key(host):
+    if (
+        url.scheme not in ("", "http", "https")
+        or not _HOST.fullmatch(host)
+        or masking.is_like_key(host)
+    ):
         return _HIDDEN_HOST
     return f"{url.scheme}{':' if url.scheme else ''}//{host.lower()}{port}"
 
@@ -181,7 +202,10 @@ def json_of(reply: Reply) -> Any:
     """The body as JSON. Raises Permanent."""
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml"):
-        raise Permanent(f"{reply.where}: answered HTML where JSON is expected (a login page, or a wrong address?)")
+        raise Permanent(
+            f"{reply.where}: answered HTML where JSON is expected (a login page, or a "
+            "wrong address?)"
+        )
     problem = ""
     reply.charge(_weight(reply.body))
     try:
@@ -220,7 +244,8 @@ class Client:
         self._closed = False
 
     async def ask(self, wish: PendingRequest, charge: Callable[[int], None]) -> Reply:
-        """One request; asked once more if a kept connection turns out to be dead, unless that might do something twice.
+        """One request; asked once more if a kept connection turns out to be dead, unless that might
+        do something twice.
 
         `charge`: counts what comes in.
         """
@@ -228,13 +253,16 @@ class Client:
         again = wish.method not in _SAFE and wish.form is None
         for _ in range(transport.MAX_CONNECTIONS + 2):
             try:
-                return await self._exchange_once(request, transport.RequestCourse(Intake(charge), again), wish.enough)
+                return await self._exchange_once(
+                    request, transport.RequestCourse(Intake(charge), again), wish.enough
+                )
             except transport.NothingSent:
                 continue
             except _Stale:
                 again = True
             except _Bodied:
-                # some answer HEAD with a body, which no client can tell from the next answer; GET asks the same
+                # some answer HEAD with a body, which no client can tell from the next answer; GET
+                # asks the same
                 request = replace(request, method="GET", bodiless=True)
         raise Retryable(f"{_place_of(self._link)}: the connections are not in order")
 
@@ -256,7 +284,8 @@ class Client:
             query_string=_quote_url(query),
             encoded=True,
         )
-        # the answer is counted as it comes, so it must not be one that unpacks to a thousand times its size
+        # the answer is counted as it comes, so it must not be one that unpacks to a thousand times
+        # its size
         own = {"Accept-Encoding": "identity", "User-Agent": "gatewright"}
         headers, content = CIMultiDict({**own, **wish.headers, **self._headers}), wish.body
         if content is None and wish.form is not None:
@@ -264,11 +293,15 @@ class Client:
             content = urlencode(wish.form).encode()
         elif content is not None and not isinstance(content, bytes):
             headers.setdefault("Content-Type", "application/json")
-            content = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            content = json.dumps(
+                content, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+            ).encode()
         # else it is made up already, as a signed body is; its type stands in the headers
         return Request(wish.method, url, headers, content)
 
-    async def _exchange_once(self, request: Request, course: transport.RequestCourse, enough: float) -> Reply:
+    async def _exchange_once(
+        self, request: Request, course: transport.RequestCourse, enough: float
+    ) -> Reply:
         where = _without_query(str(request.url))
         problem: Exception
         try:
@@ -277,7 +310,9 @@ class Client:
             problem = transport.convert_error(error.problem, where)
             if course.is_stale(error.problem):
                 problem = _Stale()
-            elif request.method == "HEAD" and isinstance(error.problem, aiohttp.ClientResponseError):
+            elif request.method == "HEAD" and isinstance(
+                error.problem, aiohttp.ClientResponseError
+            ):
                 problem = _Bodied()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = transport.convert_error(error, where)
@@ -293,13 +328,22 @@ class Client:
         if self._session is None:
             self._session = transport.open_session(self._host, self._link.namespace)
         answer = await transport.send_request(
-            self._session, course, request.method, request.url, headers=request.headers, data=request.content
+            self._session,
+            course,
+            request.method,
+            request.url,
+            headers=request.headers,
+            data=request.content,
         )
         try:
             headers = _plain_headers(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = b"" if request.bodiless else await _read_body(answer.content, where, course.intake, enough)
+            body = (
+                b""
+                if request.bodiless
+                else await _read_body(answer.content, where, course.intake, enough)
+            )
             # a body without a length ends where the connection does, also where that was cut off
             has_body = request.method != "HEAD" and not request.bodiless
             if course.intake.cut and has_body and not enough:
@@ -308,7 +352,8 @@ class Client:
             location = hide_secrets(target_of(headers.get("location", "")), self._link)
             return Reply(where, answer.status, headers, location, body, took, course.intake.charge)
         finally:
-            answer.close()  # where its body was read to the end, the connection is back in the pool already
+            # Where its body was read to the end, the connection is back in the pool already.
+            answer.close()
 
 
 class _Bodied(Exception):
@@ -319,7 +364,9 @@ class _Stale(Exception):
     """A connection that was kept had been closed by the other side before it answered anything."""
 
 
-async def _read_body(stream: aiohttp.StreamReader, where: str, intake: Intake, enough: float = 0.0) -> bytes:
+async def _read_body(
+    stream: aiohttp.StreamReader, where: str, intake: Intake, enough: float = 0.0
+) -> bytes:
     body = bytearray()
     until = asyncio.timeout(enough or None)
     try:
@@ -329,7 +376,9 @@ async def _read_body(stream: aiohttp.StreamReader, where: str, intake: Intake, e
                 if len(body) > MAX_BODY_BYTES:
                     if enough:
                         break
-                    raise Permanent(f"{where}: the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB")
+                    raise Permanent(
+                        f"{where}: the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB"
+                    )
     except TimeoutError:
         if not until.expired():
             raise
@@ -350,10 +399,14 @@ def _quote_url(text: str) -> str:
 
 
 def _plain_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
-    """Headers of an answer as text that can be written on: bytes that are no UTF-8 would be half of a character."""
+    """Headers of an answer as text that can be written on: bytes that are no UTF-8 would be half of
+    a character."""
     if all(map(str.isascii, headers.values())):
         return headers
-    clean = ((name, value.encode(errors="surrogateescape").decode(errors="replace")) for name, value in headers.items())
+    clean = (
+        (name, value.encode(errors="surrogateescape").decode(errors="replace"))
+        for name, value in headers.items()
+    )
     return CIMultiDictProxy(CIMultiDict(clean))
 
 

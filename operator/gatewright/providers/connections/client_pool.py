@@ -1,9 +1,10 @@
-"""Clients are kept by the identity of their Connection, and closed when nobody has used them for a while, or when there
-are many: whoever makes a thousand Connections has not a thousand sockets. Then those of the namespace go that has the most
-of them idle, so that nobody else has to open connections anew.
+"""Clients are kept by the identity of their Connection, and closed when nobody has used them for a
+while, or when there are many: whoever makes a thousand Connections has not a thousand sockets. Then
+those of the namespace go that has the most of them idle, so that nobody else has to open
+connections anew.
 
-An identity changes when the Connection or one of its Secrets does: the new one gets a new client, and the old one, no
-longer asked for, is closed with the next sweep.
+An identity changes when the Connection or one of its Secrets does: the new one gets a new client,
+and the old one, no longer asked for, is closed with the next sweep.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Generic, Protocol, TypeVar
 IDLE_TIMEOUT_S = 90.0
 """Seconds without use after which a client is closed."""
 MAX_CLIENTS = 256
-"""Clients that are kept; beyond, the namespace with the most idle ones loses what it used longest ago."""
+"""Clients that are kept; beyond, the namespace with the most idle ones loses what it used longest
+ago."""
 
 
 class Closable(Protocol):
@@ -55,8 +57,11 @@ class ClientPool(Generic[T]):
         return len(self._kept)
 
     @asynccontextmanager
-    async def lend_client(self, identity: str, make: Callable[[], T], namespace: str = "") -> AsyncIterator[T]:
-        """The client of an identity, made if there is none; it is not closed while it is lent. `namespace`: whose it is."""
+    async def lend_client(
+        self, identity: str, make: Callable[[], T], namespace: str = ""
+    ) -> AsyncIterator[T]:
+        """The client of an identity, made if there is none; it is not closed while it is lent.
+        `namespace`: whose it is."""
         kept = self._find_or_make(identity, make, namespace)
         kept.users += 1
         try:
@@ -83,10 +88,13 @@ class ClientPool(Generic[T]):
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
-    def _find_or_make(self, identity: str, make: Callable[[], T], namespace: str) -> _PooledClient[T]:
+    def _find_or_make(
+        self, identity: str, make: Callable[[], T], namespace: str
+    ) -> _PooledClient[T]:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # sockets belong to the loop that opened them; another loop (the next test) starts afresh
+            # sockets belong to the loop that opened them; another loop (the next test) starts
+            # afresh
             self._loop, self._kept, self._sweeper, self._leaving = loop, {}, None, set()
         if identity not in self._kept:
             self._kept[identity] = _PooledClient(make(), namespace, 0, loop.time())
@@ -104,7 +112,8 @@ class ClientPool(Generic[T]):
             self._close_beside(oldest)
 
     def _close_beside(self, identity: str) -> None:
-        """A server may be slow to say goodbye to: nobody waits for it, and no other client either."""
+        """A server may be slow to say goodbye to: nobody waits for it, and no other client
+        either."""
         task = asyncio.create_task(self._kept.pop(identity).item.aclose(), name="close a client")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)

@@ -1,8 +1,9 @@
 """GitHub's REST API, of github.com or of an Enterprise server (`https://HOST/api/v3`).
 
-Lists are paged by a `Link` header; its address is not followed, because it could lead elsewhere, only counted on from.
-A limit answers 403 or 429: with `retry-after` (seconds), or with `x-ratelimit-remaining: 0` and `x-ratelimit-reset`
-(Unix time), or, for the secondary limits, with words alone, and then a minute is what GitHub asks for.
+Lists are paged by a `Link` header; its address is not followed, because it could lead elsewhere,
+only counted on from. A limit answers 403 or 429: with `retry-after` (seconds), or with
+`x-ratelimit-remaining: 0` and `x-ratelimit-reset` (Unix time), or, for the secondary limits, with
+words alone, and then a minute is what GitHub asks for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
-LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0)
+LIMITS = rest.RateLimits(
+    reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0
+)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}")
 _PAGE_ITEMS = 30
 """Entries a page: with more, an answer could be larger than what is read."""
@@ -44,7 +47,13 @@ def _plain_ref(text: str) -> str:
 Repository = Annotated[
     str,
     AfterValidator(_require_repository),
-    WithJsonSchema({"type": "string", "maxLength": 256, "pattern": r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+|.*\$\(.*)$"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 256,
+            "pattern": r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+|.*\$\(.*)$",
+        }
+    ),
     Field(max_length=256),
 ]
 Ref = Annotated[str, AfterValidator(_plain_ref), Field(min_length=1, max_length=256)]
@@ -56,8 +65,8 @@ class GithubAccess(Model):
     url: HttpUrl = "https://api.github.com"
     """Base URL of the REST API; `https://HOST/api/v3` for an Enterprise server."""
     token: SecretSource
-    """A token of a user or an app: reading needs checks, commit statuses, actions, issues and metadata; steps need to write
-    deployments or actions, and to read contents."""
+    """A token of a user or an app: reading needs checks, commit statuses, actions, issues and
+    metadata; steps need to write deployments or actions, and to read contents."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
@@ -69,7 +78,12 @@ class GithubAccess(Model):
 
 
 async def call(
-    link: OpenConnection, method: str, path: str, *, accepted: frozenset[int] = frozenset(), **options: Any
+    link: OpenConnection,
+    method: str,
+    path: str,
+    *,
+    accepted: frozenset[int] = frozenset(),
+    **options: Any,
 ) -> client.Reply:
     """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
     reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
@@ -77,7 +91,9 @@ async def call(
         return reply
     judged = rest.error_of(reply).lower()
     if "rate limit" in judged or "abuse detection" in judged:
-        error = Retryable(f"{reply.where}: too many requests (403); asked again in {LIMITS.pause:.0f}s")
+        error = Retryable(
+            f"{reply.where}: too many requests (403); asked again in {LIMITS.pause:.0f}s"
+        )
         error.after = LIMITS.pause
         raise error
     words = rest.message_of(link, reply)
@@ -91,11 +107,18 @@ async def fetch(link: OpenConnection, path: str, **options: Any) -> dict[str, An
 
 
 async def list_pages(
-    link: OpenConnection, path: str, query: Mapping[str, Any], key: str | None = None, most: int = 10
+    link: OpenConnection,
+    path: str,
+    query: Mapping[str, Any],
+    key: str | None = None,
+    most: int = 10,
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """The pages of a list, which stands under `key` where the answer is an object. Raises Unfinished after `most`."""
+    """The pages of a list, which stands under `key` where the answer is an object. Raises
+    Unfinished after `most`."""
     for page in range(1, most + 1):
-        reply = await call(link, "GET", path, query={**query, "per_page": _PAGE_ITEMS, "page": page})
+        reply = await call(
+            link, "GET", path, query={**query, "per_page": _PAGE_ITEMS, "page": page}
+        )
         found = client.json_of(reply)
         if key is not None:
             found = _require_object(reply, found).get(key)
@@ -126,9 +149,12 @@ class GithubConnection:
     async def check(self, link: OpenConnection) -> None:
         """Whether the token is one. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
-        if reply.status == 404:  # an Enterprise server without limits says so; anybody else is not GitHub
+        # An Enterprise server without limits says so; anybody else is not GitHub.
+        if reply.status == 404:
             if "rate limiting is not enabled" not in rest.error_of(reply).lower():
-                raise Permanent(f"{reply.where}: no such path (404); is the URL that of the REST API?")
+                raise Permanent(
+                    f"{reply.where}: no such path (404); is the URL that of the REST API?"
+                )
             return
         if not isinstance(_require_object(reply, client.json_of(reply)).get("resources"), dict):
             raise Permanent(f"{reply.where}: this is not the GitHub API")

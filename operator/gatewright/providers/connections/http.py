@@ -12,7 +12,8 @@ from gatewright.providers.connections import client
 
 
 class HttpConnection:
-    """Answers at its base URL; 401 and 403 mean that the credentials do not work, every other answer is one."""
+    """Answers at its base URL; 401 and 403 mean that the credentials do not work, every other
+    answer is one."""
 
     config: ClassVar[type[BaseModel]] = HttpAccess
 

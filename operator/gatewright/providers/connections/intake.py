@@ -1,11 +1,12 @@
-"""What comes in on an HTTP connection: counted below aiohttp's parser, raw as it comes, and cut off where it is too much.
+"""What comes in on an HTTP connection: counted below aiohttp's parser, raw as it comes, and cut off
+where it is too much.
 
     transport --data_received--> Intake    every byte, head and framing included, and the work that it makes
                                    └─ pieces of 16 KiB, one a turn of the loop --> aiohttp's parser --> the body's reader
 
-The parser works on what it is given until it is done, and what it makes of it is larger than what came in: a hundred
-thousand `100 Continue`, or a chunk around every byte. So it is given a little at a time, and what it has made of that is
-counted before it gets more.
+The parser works on what it is given until it is done, and what it makes of it is larger than what
+came in: a hundred thousand `100 Continue`, or a chunk around every byte. So it is given a little at
+a time, and what it has made of that is counted before it gets more.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ PIECE = 16 * 1024
 READ_COST = 256
 """Bytes that could be parsed in the time that it takes to receive a little."""
 FRAMING_COST = 12
-"""Bytes of a body that could be parsed for one byte of framing: a chunk has at least five, and costs as much as 60."""
+"""Bytes of a body that could be parsed for one byte of framing: a chunk has at least five, and
+costs as much as 60."""
 
 
 class Intake:
@@ -65,7 +67,8 @@ class Intake:
             self.refuse(f"more than {HEADS} answers came for one request (such as 100 Continue)")
 
     def take_parsed(self, size: int, body: StreamReader | None) -> None:
-        """Count what the parser has made of a piece. `body`: of the answer, if its head has come."""
+        """Count what the parser has made of a piece. `body`: of the answer, if its head has
+        come."""
         self.parsed += size
         if body is None or not self.head:
             self.head = self.parsed - body.total_bytes if body is not None else 0
@@ -83,7 +86,8 @@ class Intake:
 
 
 class CountedHandler(ResponseHandler):
-    """aiohttp's side of a connection, which takes no more than is allowed and parses a piece at a time."""
+    """aiohttp's side of a connection, which takes no more than is allowed and parses a piece at a
+    time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, intake: Intake) -> None:
         super().__init__(loop)
@@ -151,7 +155,8 @@ class CountedHandler(ResponseHandler):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Parse the next piece in another turn of the loop, so that everything else has its own in between."""
+        """Parse the next piece in another turn of the loop, so that everything else has its own in
+        between."""
         if self._reading_paused or self._turn is not None or not self._buffer_paused:
             return
         if self._unparsed:

@@ -1,4 +1,5 @@
-"""How many bytes came in for a question: counted where they are read, told to whoever asks for the question."""
+"""How many bytes came in for a question: counted where they are read, told to whoever asks for the
+question."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def add_received(size: int) -> None:
 
 
 def counter() -> Callable[[int], None]:
-    """Count for whoever asks now, also from where nobody knows who that was: a connection outlives its question."""
+    """Count for whoever asks now, also from where nobody knows who that was: a connection outlives
+    its question."""
     found = _received.get()
 
     def add(size: int) -> None:

@@ -1,18 +1,21 @@
-"""Names of hosts, looked up for everybody who asks: asynchronously, one look-up a name, a few at a time for each namespace.
+"""Names of hosts, looked up for everybody who asks: asynchronously, one look-up a name, a few at a
+time for each namespace.
 
     find(host, namespace)
       ├─ it is being asked already      wait for the same answer
       ├─ it failed a moment ago         the same error at once
       └─ else                           wait for a share of the namespace's, then ask
 
-Who writes a Connection chooses its name, and with it a name server that may never answer. So what a look-up takes is
-taken from its own namespace: others share neither its place in a queue, nor a thread, nor a socket, nor a memory. A
-look-up goes on when those who asked leave: it ends within `LONGEST`, and only then makes room for the next.
+Who writes a Connection chooses its name, and with it a name server that may never answer. So what a
+look-up takes is taken from its own namespace: others share neither its place in a queue, nor a
+thread, nor a socket, nor a memory. A look-up goes on when those who asked leave: it ends within
+`LONGEST`, and only then makes room for the next.
 
-c-ares asks, as /etc/hosts, resolv.conf (servers, search, ndots) and nsswitch.conf have it, A and AAAA at once, by TCP
-where an answer is cut. Each look-up has a channel of its own: a channel remembers answers for as long as their records
-say, up to an hour, which is too long for a failover, and would share a slow server's time-outs among all.
-An answer is not kept at all: it is used for the connection that it was asked for, and connections are.
+c-ares asks, as /etc/hosts, resolv.conf (servers, search, ndots) and nsswitch.conf have it, A and
+AAAA at once, by TCP where an answer is cut. Each look-up has a channel of its own: a channel
+remembers answers for as long as their records say, up to an hour, which is too long for a failover,
+and would share a slow server's time-outs among all. An answer is not kept at all: it is used for
+the connection that it was asked for, and connections are.
 """
 
 from __future__ import annotations
@@ -105,16 +108,22 @@ class NameResolver:
             raise
         # from here on the share is the flight's, which gives it back when it lands, however that is
         flight = self._flights[host] = _Lookup()
-        flight.found.add_done_callback(functools.partial(self._on_lookup_done, host, namespace, share))
+        flight.found.add_done_callback(
+            functools.partial(self._on_lookup_done, host, namespace, share)
+        )
         flight.start(host, self._options)
         return flight
 
-    def _on_lookup_done(self, host: str, namespace: str, share: asyncio.Semaphore, done: asyncio.Future[Found]) -> None:
+    def _on_lookup_done(
+        self, host: str, namespace: str, share: asyncio.Semaphore, done: asyncio.Future[Found]
+    ) -> None:
         share.release()
         self._flights.pop(host, None)
         found = done.result()
         if isinstance(found, str):
-            self._failed.put(namespace, host, (asyncio.get_running_loop().time() + FAILURE_MAX_AGE_S, found))
+            self._failed.put(
+                namespace, host, (asyncio.get_running_loop().time() + FAILURE_MAX_AGE_S, found)
+            )
 
     def _raise_known_failure(self, host: str) -> None:
         until, words = self._failed.get(host) or (0.0, "")
@@ -123,7 +132,8 @@ class NameResolver:
         self._failed.pop(host)
 
     def _attach_to_loop(self) -> None:
-        """Sockets belong to the loop that watches them; another loop (the next test) starts afresh."""
+        """Sockets belong to the loop that watches them; another loop (the next test) starts
+        afresh."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._flights, self._shares = loop, {}, WeakValueDictionary()
@@ -178,16 +188,23 @@ class _Lookup:
         if error is not None or result is None:
             self.end(_WORDS.get(error or 0, "the name server's answer cannot be read"))
             return
-        self.end(list(dict.fromkeys(node.addr[0].decode() for node in result.nodes)) or "it has no address")
+        self.end(
+            list(dict.fromkeys(node.addr[0].decode() for node in result.nodes))
+            or "it has no address"
+        )
 
     def _watch_socket(self, descriptor: int, readable: bool, writable: bool) -> None:
         if self._channel is None and self.found.done():
             return  # c-ares clears up in a thread of its own; by then nothing is watched any more
         self._unwatch_socket(descriptor)
         if readable:
-            self._loop.add_reader(descriptor, self._on_socket_ready, descriptor, pycares.ARES_SOCKET_BAD)
+            self._loop.add_reader(
+                descriptor, self._on_socket_ready, descriptor, pycares.ARES_SOCKET_BAD
+            )
         if writable:
-            self._loop.add_writer(descriptor, self._on_socket_ready, pycares.ARES_SOCKET_BAD, descriptor)
+            self._loop.add_writer(
+                descriptor, self._on_socket_ready, pycares.ARES_SOCKET_BAD, descriptor
+            )
         if readable or writable:
             self._watched.add(descriptor)
 

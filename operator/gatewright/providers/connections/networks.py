@@ -1,7 +1,9 @@
-"""Hosts and networks: which spellings count, which are refused, and what the operator's settings name.
+"""Hosts and networks: which spellings count, which are refused, and what the operator's settings
+name.
 
-A setting is a list, separated by commas, of host names, addresses and networks. An entry that begins with `NAMESPACE=`
-counts for the Connections of that namespace alone: `prometheus.monitoring.svc,10.2.0.0/16,shop=10.3.0.7`.
+A setting is a list, separated by commas, of host names, addresses and networks. An entry that
+begins with `NAMESPACE=` counts for the Connections of that namespace alone:
+`prometheus.monitoring.svc,10.2.0.0/16,shop=10.3.0.7`.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ NODE_PORTS: Mapping[int, str] = {
     10257: "the controller manager",
     10259: "the scheduler",
 }
-"""Where the parts of a cluster listen on each address of a node; nodes have more addresses than anybody tells."""
+"""Where the parts of a cluster listen on each address of a node; nodes have more addresses than
+anybody tells."""
 WEB_PORTS = frozenset({80, 443})
 """Where an ingress listens on a node: never closed for what else may listen there elsewhere."""
 
@@ -86,25 +89,36 @@ class AddressSetting:
         for item in filter(None, (part.strip().lower() for part in text.split(","))):
             namespace, equals, place = item.rpartition("=")
             if equals and not _NAMESPACE.fullmatch(namespace):
-                raise ValueError(f'"{item}": "{namespace}" is no name of a namespace (try shop=10.2.0.0/16)')
+                raise ValueError(
+                    f'"{item}": "{namespace}" is no name of a namespace (try shop=10.2.0.0/16)'
+                )
             hosts, networks = found.setdefault(namespace, (set(), []))
             place = place.rstrip(".")
             try:
                 networks.append(ipaddress.ip_network(place))
             except ValueError:
                 if not is_plain_name(place):
-                    raise ValueError(f'"{item}" is neither a host name nor an address nor a network') from None
+                    raise ValueError(
+                        f'"{item}" is neither a host name nor an address nor a network'
+                    ) from None
                 hosts.add(place)
-        places = {name: Places(frozenset(hosts), tuple(networks)) for name, (hosts, networks) in found.items()}
+        places = {
+            name: Places(frozenset(hosts), tuple(networks))
+            for name, (hosts, networks) in found.items()
+        }
         return cls(places.pop(""), places)
 
     def both(self, other: AddressSetting) -> list[str]:
         """What two settings name alike."""
         pairs = [("", self.everywhere, other.everywhere)]
-        pairs += [(f"{name}=", places, other.of.get(name, NOWHERE)) for name, places in self.of.items()]
+        pairs += [
+            (f"{name}=", places, other.of.get(name, NOWHERE)) for name, places in self.of.items()
+        ]
         found: list[str] = []
         for prefix, here, there in pairs:
-            same = sorted(here.hosts & there.hosts) + [str(item) for item in here.networks if item in there.networks]
+            same = sorted(here.hosts & there.hosts) + [
+                str(item) for item in here.networks if item in there.networks
+            ]
             found += [f"{prefix}{item}" for item in same]
         return found
 
@@ -138,7 +152,12 @@ def address_forms(address: Address) -> Iterator[Address]:
         yield from address.teredo
     number = int(address)
     isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
-    if address in _NAT64 or address in _TRANSLATED or isatap or (address in _COMPATIBLE and number > 0xFFFF):
+    if (
+        address in _NAT64
+        or address in _TRANSLATED
+        or isatap
+        or (address in _COMPATIBLE and number > 0xFFFF)
+    ):
         yield ipaddress.IPv4Address(number & 0xFFFFFFFF)
     if address in _LOCAL_NAT64:
         yield from filter(None, (_address_behind(number, prefix) for prefix in (48, 56, 64, 96)))
@@ -150,8 +169,8 @@ def is_within(inner: Network, outer: Network) -> bool:
 
 
 def _address_behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64 to 71 are left out
-    (RFC 6052)."""
+    """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64
+    to 71 are left out (RFC 6052)."""
     bits = f"{number:0128b}"
     rest = bits[prefix:] if prefix > 64 else bits[prefix:64] + bits[72:]
     found = ipaddress.IPv4Address(int(rest[:32], 2))

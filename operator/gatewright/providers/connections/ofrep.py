@@ -1,7 +1,9 @@
-"""Flag systems that speak OFREP, the OpenFeature Remote Evaluation Protocol 0.3 (flagd, GO Feature Flag and others).
+"""Flag systems that speak OFREP, the OpenFeature Remote Evaluation Protocol 0.3 (flagd, GO Feature
+Flag and others).
 
-A flag is evaluated for one context by `POST /ofrep/v1/evaluate/flags/KEY`: `{"key", "value", "reason", "variant"}`, or
-`{"key", "errorCode", "errorDetails"}` with status 400 or 404. There is no way to change one.
+A flag is evaluated for one context by `POST /ofrep/v1/evaluate/flags/KEY`: `{"key", "value",
+"reason", "variant"}`, or `{"key", "errorCode", "errorDetails"}` with status 400 or 404. There is no
+way to change one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import client, rest
 
 _PROBE = "gatewright"
-"""A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are accepted."""
+"""A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are
+accepted."""
 _TRANSIENT = frozenset({"PROVIDER_NOT_READY"})
 
 
@@ -86,18 +89,25 @@ async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, s
         client.require_ok(reply)
     kind = Retryable if code in _TRANSIENT else Permanent
     raise kind(
-        f"{reply.where}: the flag cannot be evaluated ({foreign.to_plain_word(code) or 'for a reason that is no word'})"
+        f"{reply.where}: the flag cannot be evaluated "
+        f"({foreign.to_plain_word(code) or 'for a reason that is no word'})"
     )
 
 
 async def _ask_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:
     path = f"/ofrep/v1/evaluate/flags/{rest.path_segment(flag)}"
-    return await rest.call(link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404}))
+    return await rest.call(
+        link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404})
+    )
 
 
 def _evaluation_of(reply: client.Reply) -> Evaluation:
     answer = client.json_of(reply)
-    if not isinstance(answer, dict) or not isinstance(answer.get("key"), str) or "errorCode" in answer:
+    if (
+        not isinstance(answer, dict)
+        or not isinstance(answer.get("key"), str)
+        or "errorCode" in answer
+    ):
         raise Permanent(f"{reply.where}: this is not OFREP")
     return Evaluation(answer.get("value"), str(answer.get("reason") or ""))
 

@@ -1,6 +1,7 @@
 """OpenAI's API, and what its answer to `GET /models` says of a key. It costs no tokens.
 
-Nothing of an error's text is ever repeated: it may hold parts of the key. What is said is chosen by status and code.
+Nothing of an error's text is ever repeated: it may hold parts of the key. What is said is chosen by
+status and code.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ async def fetch_key_state(link: OpenConnection) -> KeyState:
     if reply.status in (401, 403, 429):
         return _state_of_refusal(reply.status, _error_code(reply))
     answer = client.json_of(client.require_ok(reply))
-    if not isinstance(answer, dict) or answer.get("object") != "list" or not isinstance(answer.get("data"), list):
+    if (
+        not isinstance(answer, dict)
+        or answer.get("object") != "list"
+        or not isinstance(answer.get("data"), list)
+    ):
         raise Permanent(f"{reply.where}: this is not the OpenAI API")
     if not answer["data"]:
         return KeyState("Unknown", "the key sees no model at all")
@@ -73,7 +78,8 @@ class OpenAIConnection:
 
 
 def _error_code(reply: client.Reply) -> str | None:
-    """The code of an error as OpenAI has it, empty where it has none; None where something else has answered."""
+    """The code of an error as OpenAI has it, empty where it has none; None where something else has
+    answered."""
     try:
         answer = client.json_of(reply)
     except Permanent:
@@ -84,9 +90,15 @@ def _error_code(reply: client.Reply) -> str | None:
 
 def _state_of_refusal(status: int, code: str | None) -> KeyState:
     if code is None:
-        return KeyState("Refused" if status == 401 else "Unknown", f"answered {status}, not as OpenAI does (a proxy?)")
+        return KeyState(
+            "Refused" if status == 401 else "Unknown",
+            f"answered {status}, not as OpenAI does (a proxy?)",
+        )
     if code in _NOT_LOOKED_AT:
-        return KeyState("Refused" if status == 401 else "Unknown", f"refused for where the request comes from ({code})")
+        return KeyState(
+            "Refused" if status == 401 else "Unknown",
+            f"refused for where the request comes from ({code})",
+        )
     if status == 401:
         if code == "invalid_api_key":
             return KeyState("Revoked", "the key is refused: OpenAI knows no such key (401)")

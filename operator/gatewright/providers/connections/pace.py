@@ -1,11 +1,13 @@
-"""How much a namespace may have the operator receive and parse: what is more waits, and only that namespace does.
+"""How much a namespace may have the operator receive and parse: what is more waits, and only that
+namespace does.
 
-An answer is parsed on the one event loop, a mebibyte in about 25 ms, and nothing else goes on meanwhile (nor would it
-beside a thread: the parser holds the interpreter's lock). Requests are counted elsewhere, but who chooses the system
-chooses how long its answers are. So what has come in is paid for before the next request of that namespace is sent: at
-`RATE`, a namespace takes a tenth of the loop at most. Each request pays an advance, so that of many that have waited not
-all go at once. Requests that lead back are counted by themselves, so that no long answer to a check keeps a rollback
-waiting.
+An answer is parsed on the one event loop, a mebibyte in about 25 ms, and nothing else goes on
+meanwhile (nor would it beside a thread: the parser holds the interpreter's lock). Requests are
+counted elsewhere, but who chooses the system chooses how long its answers are. So what has come in
+is paid for before the next request of that namespace is sent: at `RATE`, a namespace takes a tenth
+of the loop at most. Each request pays an advance, so that of many that have waited not all go at
+once. Requests that lead back are counted by themselves, so that no long answer to a check keeps a
+rollback waiting.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from contextvars import ContextVar
 from gatewright.core.token_buckets import TokenBuckets
 
 BYTES_PER_S = 4 * 1024 * 1024
-"""Bytes a second: more than a namespace receives that keeps within its measurements a second, of 64 KiB each."""
+"""Bytes a second: more than a namespace receives that keeps within its measurements a second, of 64
+KiB each."""
 BURST_BYTES = 8 * 1024 * 1024
 """Bytes that may come at once after a quiet time."""
 ADVANCE = 64 * 1024
@@ -87,7 +90,8 @@ class BytePace:
             await self._sleep(left)
 
     async def admit(self, namespace: str) -> Account:
-        """Wait until what came in before is paid for. What comes in is paid by this account, whoever notes it; close it."""
+        """Wait until what came in before is paid for. What comes in is paid by this account,
+        whoever notes it; close it."""
         await self.ready(namespace)
         key = namespace, _returning.get()
         self._spend(key, ADVANCE)

@@ -22,7 +22,8 @@ class PagerdutyAccess(Model):
     url: HttpUrl = "https://events.pagerduty.com"
     """Base URL of the Events API; `https://events.eu.pagerduty.com` in the EU."""
     routingKey: SecretSource
-    """Integration key of the service (32 characters); keys of rulesets (`R...`) take no change events."""
+    """Integration key of the service (32 characters); keys of rulesets (`R...`) take no change
+    events."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """No header opens it: the routing key stands in each event."""
@@ -37,7 +38,9 @@ class PagerdutyConnection:
 
     async def check(self, link: OpenConnection) -> None:
         """Resolve an alert that never was, which PagerDuty takes and drops."""
-        await enqueue_event(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"})
+        await enqueue_event(
+            link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"}
+        )
 
     async def close(self) -> None:
         """Close every client."""
@@ -54,6 +57,8 @@ async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any
         words = rest.message_of(link, reply)
         if isinstance(errors, list) and errors:
             words = rest.repeatable_text(link, "; ".join(map(str, errors)))
-        raise Permanent(f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}")
+        raise Permanent(
+            f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}"
+        )
     if not isinstance(found, dict) or found.get("status") != "success":
         raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

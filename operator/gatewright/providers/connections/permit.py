@@ -1,4 +1,5 @@
-"""Whether this process may still act: asked right before each request that changes something, however many an operation has.
+"""Whether this process may still act: asked right before each request that changes something,
+however many an operation has.
 
 A process that stood still may have lost its Lease meanwhile, and another one acts.
 """

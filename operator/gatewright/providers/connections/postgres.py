@@ -1,12 +1,13 @@
-"""PostgreSQL, and the way SQL is asked of it: one query, read-only, within the link's time, always rolled back.
+"""PostgreSQL, and the way SQL is asked of it: one query, read-only, within the link's time, always
+rolled back.
 
     ask, ask_for                 one question within the link's time
       └─ Database, one per identity        a few connections, kept for the next question
            └─ Session, one per connection  two round trips a question
                 └─ Relay                   logs in, and counts what comes back below the driver
 
-A new connection is asked first what its role may do: a function that a query calls may run programs, write files or end
-sessions where the role may, and none of that is rolled back.
+A new connection is asked first what its role may do: a function that a query calls may run
+programs, write files or end sessions where the role may, and none of that is rolled back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from gatewright.providers.connections import meter, postgres_errors, postgres_ty
 from gatewright.providers.connections.client_pool import ClientPool
 from gatewright.providers.connections.postgres_errors import StatementFailed
 from gatewright.providers.connections.postgres_session import DECLARE_PREFIX, Question, Row, Session
-from gatewright.providers.connections.postgres_url import Place, login_of, places_of, relayed_settings, settings_of
+from gatewright.providers.connections.postgres_url import (
+    Place,
+    login_of,
+    places_of,
+    relayed_settings,
+    settings_of,
+)
 from gatewright.providers.connections.relay import Relay
 from gatewright.providers.connections.secrets import hide_in_error, secret_value
 
@@ -36,7 +43,8 @@ LOGIN_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024
 """Bytes that may come back of a question, unless it says otherwise."""
 MAX_SESSION_BYTES = 64 * 1024
-"""A connection on which more came back in all is not kept: a driver remembers some of what it is told."""
+"""A connection on which more came back in all is not kept: a driver remembers some of what it is
+told."""
 
 _JSON = frozenset({postgres_types.JSON})
 
@@ -44,9 +52,14 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 
-async def ask_rows(link: OpenConnection, statement: str, parameters: Sequence[str] = ()) -> list[Row]:
-    """The first rows, at most two, of a query for numbers, truths or intervals. Raises Retryable, Permanent."""
-    return await _ask_in_time(link, Question(statement, tuple(parameters), postgres_types.NUMBERS, MAX_ANSWER_BYTES))
+async def ask_rows(
+    link: OpenConnection, statement: str, parameters: Sequence[str] = ()
+) -> list[Row]:
+    """The first rows, at most two, of a query for numbers, truths or intervals. Raises Retryable,
+    Permanent."""
+    return await _ask_in_time(
+        link, Question(statement, tuple(parameters), postgres_types.NUMBERS, MAX_ANSWER_BYTES)
+    )
 
 
 async def ask_model(
@@ -114,7 +127,8 @@ class Database:
     async def _ask_session(
         self, session: Session, question: Question, deadline: float, kept: bool = False
     ) -> list[Row] | None:
-        """The rows; None where a connection broke that was kept, which says nothing about the database now."""
+        """The rows; None where a connection broke that was kept, which says nothing about the
+        database now."""
         left = deadline - asyncio.get_running_loop().time()
         before = session.relay.received
         reusable = False
@@ -159,7 +173,9 @@ class Database:
         login = login_of(self._settings, self._namespace, relay)
         ready = False
         try:
-            session = await Session.connect(await relayed_settings(self._settings, login, place, relay, timeout), relay)
+            session = await Session.connect(
+                await relayed_settings(self._settings, login, place, relay, timeout), relay
+            )
             if not self._trusted:
                 await session.check_role()
             ready = True
@@ -188,23 +204,32 @@ async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
 
 async def _ask_database(link: OpenConnection, question: Question) -> list[Row]:
     deadline = asyncio.get_running_loop().time() + link.timeout
-    async with _database_pool.lend_client(link.identity, lambda: Database(link), link.namespace) as database:
+    async with _database_pool.lend_client(
+        link.identity, lambda: Database(link), link.namespace
+    ) as database:
         return await database.ask(question, deadline)
 
 
 def _error_of_cut(relay: Relay) -> Permanent | None:
     if relay.is_cut:
-        return Permanent(f"the database sent more than {relay.allowance // 1024} KiB for one answer and was cut off")
+        return Permanent(
+            f"the database sent more than {relay.allowance // 1024} KiB for one answer and "
+            "was cut off"
+        )
     return None
 
 
-def _error_of_statement(error: StatementFailed | psycopg.Error, statement: str) -> Retryable | Permanent:
+def _error_of_statement(
+    error: StatementFailed | psycopg.Error, statement: str
+) -> Retryable | Permanent:
     if isinstance(error, StatementFailed):
         return postgres_errors.error_of_statement(error, statement, len(DECLARE_PREFIX))
     return Retryable("the connection to the database broke off")
 
 
-def _error_of_connecting(error: StatementFailed | psycopg.Error, relay: Relay) -> Retryable | Permanent:
+def _error_of_connecting(
+    error: StatementFailed | psycopg.Error, relay: Relay
+) -> Retryable | Permanent:
     if isinstance(error, StatementFailed):
         return postgres_errors.error_of_statement(error, "", 0)
     if relay.refused:
@@ -213,7 +238,8 @@ def _error_of_connecting(error: StatementFailed | psycopg.Error, relay: Relay) -
 
 
 async def _run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, if it comes in time. Raises TimeoutError, and lets it clean up behind our back."""
+    """The result of `work`, if it comes in time. Raises TimeoutError, and lets it clean up behind
+    our back."""
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)

@@ -1,8 +1,10 @@
-"""What an error of PostgreSQL means, in our own words: its SQLSTATE, and where in the statement it is.
+"""What an error of PostgreSQL means, in our own words: its SQLSTATE, and where in the statement it
+is.
 
-What the server says is never repeated. A cast quotes the value that it cannot read, and a function may raise any words
-under any SQLSTATE, so every text and every code that is not in PostgreSQL's own list may be data of its tables. The
-position is a number, and the word that stands there is the statement's: whoever wrote the check wrote it.
+What the server says is never repeated. A cast quotes the value that it cannot read, and a function
+may raise any words under any SQLSTATE, so every text and every code that is not in PostgreSQL's own
+list may be data of its tables. The position is a number, and the word that stands there is the
+statement's: whoever wrote the check wrote it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ _LATER: Mapping[str, str] = {
     "55P03": "a lock was not to be had",
     "40001": "the transaction collided with another",
     "40P01": "the transaction was the victim of a deadlock",
-    "55000": "it is not set up for this statement (pg_stat_statements: add it to shared_preload_libraries and restart)",
+    "55000": (
+        "it is not set up for this statement (pg_stat_statements: add it to "
+        "shared_preload_libraries and restart)"
+    ),
     "22012": "division by zero (nullif(x, 0) makes it no data)",
     "22P02": "a text cannot be read as the type that it is cast to",
     "22003": "a number is out of its type's range",
@@ -62,9 +67,12 @@ _SEVERAL = "multiple commands"
 
 
 def error_of_state(state: str, where: str = "") -> Retryable | Permanent:
-    """What a SQLSTATE means; `where` is a place in the statement (` at character 8 ("nowhere")`)."""
+    """What a SQLSTATE means; `where` is a place in the statement (` at character 8
+    ("nowhere")`)."""
     if not _is_known(state):
-        return Retryable(f"the database answered an error that is not PostgreSQL's own (a function's?){where}")
+        return Retryable(
+            f"the database answered an error that is not PostgreSQL's own (a function's?){where}"
+        )
     if state in _LATER:
         return Retryable(f"{_LATER[state]} ({state}){where}")
     if state in _NEVER:
@@ -88,12 +96,18 @@ class StatementFailed(Exception):
         """What a result says that is none."""
         state, position, text = (
             (result.error_field(field) or b"").decode(errors="replace")
-            for field in (DiagnosticField.SQLSTATE, DiagnosticField.STATEMENT_POSITION, DiagnosticField.MESSAGE_PRIMARY)
+            for field in (
+                DiagnosticField.SQLSTATE,
+                DiagnosticField.STATEMENT_POSITION,
+                DiagnosticField.MESSAGE_PRIMARY,
+            )
         )
         return cls(state or None, position, text)
 
 
-def error_of_statement(error: StatementFailed, statement: str, before: int) -> Retryable | Permanent:
+def error_of_statement(
+    error: StatementFailed, statement: str, before: int
+) -> Retryable | Permanent:
     """What went wrong with a statement that was sent with so many characters before it."""
     if error.state is None:
         return Retryable("the connection to the database broke off")
@@ -104,23 +118,36 @@ def error_of_statement(error: StatementFailed, statement: str, before: int) -> R
 
 
 def error_of_login(error: bytes) -> Retryable | Permanent:
-    """What an ErrorResponse in place of a login means; `error` is its body: fields, each with a letter before it."""
+    """What an ErrorResponse in place of a login means; `error` is its body: fields, each with a
+    letter before it."""
     fields = {part[:1]: part[1:] for part in error.split(b"\0") if part}
     found = error_of_state(fields.get(b"C", b"").decode("ascii", "replace"))
     return type(found)(f"cannot connect to the database: {found}")
 
 
 def error_of_connecting(error: psycopg.Error) -> Retryable | Permanent:
-    """What libpq says of a server that let the role in; it has no SQLSTATE for that, and words in its own language."""
-    for words in ("session is read-only", "session is not read-only", "server is in hot standby", "not in hot standby"):
+    """What libpq says of a server that let the role in; it has no SQLSTATE for that, and words in
+    its own language."""
+    for words in (
+        "session is read-only",
+        "session is not read-only",
+        "server is in hot standby",
+        "not in hot standby",
+    ):
         if words in str(error):
-            return Retryable(f"cannot connect to the database: {words}, which target_session_attrs rules out")
+            return Retryable(
+                f"cannot connect to the database: {words}, which target_session_attrs rules out"
+            )
     return Retryable("cannot connect to the database")
 
 
 def is_broken(error: StatementFailed | psycopg.Error) -> bool:
     """Whether the connection ended, rather than the statement."""
-    return isinstance(error, psycopg.Error) or error.state is None or error.state.startswith(("080", "57P"))
+    return (
+        isinstance(error, psycopg.Error)
+        or error.state is None
+        or error.state.startswith(("080", "57P"))
+    )
 
 
 def _is_known(state: str) -> bool:
@@ -131,7 +158,8 @@ def _is_known(state: str) -> bool:
 
 
 def _describe_position(position: str, statement: str, before: int) -> str:
-    """The position, which counts characters from 1, and the word of the statement that stands there."""
+    """The position, which counts characters from 1, and the word of the statement that stands
+    there."""
     if not position.isascii() or not position.isdigit() or len(position) > 6:
         return ""
     offset = int(position) - before - 1

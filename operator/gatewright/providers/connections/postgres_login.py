@@ -9,9 +9,10 @@
       | <--- logged in  | <-- logged in, ready             |
       | <------------------ everything else -------------> |
 
-libpq does what the server asks for before it looks up again: a server that names two thousand million iterations of
-SCRAM would have the whole operator derive a key for minutes. Here the number has a limit, a key is derived in a thread,
-one at a time for each namespace, and what it costs is counted. The role's password and the certificate never reach libpq.
+libpq does what the server asks for before it looks up again: a server that names two thousand
+million iterations of SCRAM would have the whole operator derive a key for minutes. Here the number
+has a limit, a key is derived in a thread, one at a time for each namespace, and what it costs is
+counted. The role's password and the certificate never reach libpq.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from gatewright.providers.connections.concurrency import NamespaceThreads
 from gatewright.providers.connections.relay import Side
 
 MOST_ITERATIONS = 200_000
-"""Iterations of SCRAM that a server may ask for; PostgreSQL's own default is 4,096, the most of others some 120,000."""
+"""Iterations of SCRAM that a server may ask for; PostgreSQL's own default is 4,096, the most of
+others some 120,000."""
 BYTES_PER_ITERATION = 16
-"""What an iteration costs, in bytes that could have been read instead: 4,096 of them are as 64 KiB."""
+"""What an iteration costs, in bytes that could have been read instead: 4,096 of them are as 64
+KiB."""
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _CHECKS: Mapping[str, tls.Checks] = {
     "allow": "nothing",
@@ -55,7 +58,9 @@ _OTHER_HOST = 62
 _OTHER_ADDRESS = 64
 
 _STRANGE = "cannot connect to the database: what answers does not speak PostgreSQL's protocol"
-_IS_NOT_BOUND = "the login cannot be bound to the certificate, which channel_binding=require asks for"
+_IS_NOT_BOUND = (
+    "the login cannot be bound to the certificate, which channel_binding=require asks for"
+)
 
 _threads = NamespaceThreads("scram", 1)
 
@@ -93,7 +98,10 @@ class Login:
         body = await driver.read(size - 4)
         words = body[4:].rstrip(b"\0").split(b"\0")
         settings = dict(zip(words[::2], words[1::2], strict=False))
-        if struct.unpack_from("!i", body) != (_PROTOCOL,) or settings.get(b"user") != self.token.encode():
+        if (
+            struct.unpack_from("!i", body) != (_PROTOCOL,)
+            or settings.get(b"user") != self.token.encode()
+        ):
             raise ConnectionRefusedError("not our driver")
         settings[b"user"] = self.user.encode()
         pairs = b"".join(b"%b\0%b\0" % pair for pair in settings.items())
@@ -113,13 +121,21 @@ class Login:
                 raise Retryable(_STRANGE)
         problem = ""
         try:
-            await server.secure(tls.client_context("postgresql", checks=_CHECKS[self.sslmode]), host)
+            await server.secure(
+                tls.client_context("postgresql", checks=_CHECKS[self.sslmode]), host
+            )
         except ssl.SSLCertVerificationError as error:
             is_other = error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS)
-            problem = "the certificate is for another host" if is_other else "the certificate is not trusted"
+            problem = (
+                "the certificate is for another host"
+                if is_other
+                else "the certificate is not trusted"
+            )
         except ssl.SSLError as error:
             # a TLS alert may come from anything on the way, so it may be over soon
-            raise Retryable(f"cannot connect to the database: TLS failed ({error.reason or 'no reason'})") from None
+            raise Retryable(
+                f"cannot connect to the database: TLS failed ({error.reason or 'no reason'})"
+            ) from None
         if problem:
             raise Permanent(problem)
 
@@ -150,7 +166,9 @@ class _LoginExchange:
                 break
             await self._answer_request(code, body[4:])
         if not self._is_proven:
-            raise Permanent("the server let the role in without having shown that it knows its password")
+            raise Permanent(
+                "the server let the role in without having shown that it knows its password"
+            )
         if self._login.channel_binding == "require" and not self._is_bound:
             raise Permanent(_IS_NOT_BOUND)
 
@@ -162,7 +180,9 @@ class _LoginExchange:
         if code == _CLEARTEXT:
             self._send_password(self._login.password.encode() + b"\0")
         elif code == _MD5 and len(data) == 4:
-            self._send_password(_md5_password(self._login.user.encode(), self._login.password.encode(), data))
+            self._send_password(
+                _md5_password(self._login.user.encode(), self._login.password.encode(), data)
+            )
         elif code == _SASL and self._client is None:
             self._begin_scram(data)
         elif code == _CONTINUE and self._client is not None:
@@ -173,30 +193,51 @@ class _LoginExchange:
         elif code in (_MD5, _SASL, _CONTINUE, _FINAL):
             raise Retryable(_STRANGE)
         else:
-            raise Permanent(f"the server wants a login of kind {code}; give the role a password (scram-sha-256)")
+            raise Permanent(
+                f"the server wants a login of kind {code}; give the role a password (scram-sha-256)"
+            )
 
     def _begin_scram(self, data: bytes) -> None:
         offered = {name.decode("ascii", "replace") for name in data.split(b"\0") if name}
-        client = None if self._login.channel_binding == "disable" else self._client_by(offered, self._server.secured)
-        if self._login.channel_binding == "require" and (client is None or client.mechanism_name != _BOUND):
+        client = (
+            None
+            if self._login.channel_binding == "disable"
+            else self._client_by(offered, self._server.secured)
+        )
+        if self._login.channel_binding == "require" and (
+            client is None or client.mechanism_name != _BOUND
+        ):
             raise Permanent(_IS_NOT_BOUND)
         # some certificates have no hash to bind to (Ed25519)
         client = client or self._client_by(offered, None)
         if client is None and _SCRAM not in offered:
-            raise Permanent("the server offers no login by SCRAM-SHA-256 that this connection can have")
+            raise Permanent(
+                "the server offers no login by SCRAM-SHA-256 that this connection can have"
+            )
         if client is None:
             raise Permanent(
-                "the role or its password has characters that SCRAM does not take; give it a plain password"
+                "the role or its password has characters that SCRAM does not take; give it "
+                "a plain password"
             )
-        self._client, self._is_bound, self._is_proven = client, client.mechanism_name == _BOUND, False
+        self._client, self._is_bound, self._is_proven = (
+            client,
+            client.mechanism_name == _BOUND,
+            False,
+        )
         first = client.get_client_first().encode()
-        self._send_password(client.mechanism_name.encode() + b"\0" + struct.pack("!i", len(first)) + first)
+        self._send_password(
+            client.mechanism_name.encode() + b"\0" + struct.pack("!i", len(first)) + first
+        )
 
     def _client_by(self, offered: set[str], secured: ssl.SSLObject | None) -> ScramClient | None:
-        usable = [name for name in (_BOUND, _SCRAM) if name in offered and (secured or name != _BOUND)]
+        usable = [
+            name for name in (_BOUND, _SCRAM) if name in offered and (secured or name != _BOUND)
+        ]
         binding = ("tls-server-end-point", secured) if secured else None
         try:
-            return ScramClient(usable, self._login.user, self._login.password, channel_binding=binding)
+            return ScramClient(
+                usable, self._login.user, self._login.password, channel_binding=binding
+            )
         except (ScramException, ValueError, LookupError, TypeError):
             return None
 
@@ -205,7 +246,8 @@ class _LoginExchange:
         asked = int(client.iterations)
         if asked > MOST_ITERATIONS:
             raise Permanent(
-                f"the server wants {asked:,} iterations of SCRAM, and at most {MOST_ITERATIONS:,} are made; "
+                f"the server wants {asked:,} iterations of SCRAM, and at most "
+                f"{MOST_ITERATIONS:,} are made; "
                 "set scram_iterations lower and give the role its password again"
             )
         self._login.charge(asked * BYTES_PER_ITERATION)
@@ -217,21 +259,23 @@ class _LoginExchange:
 
 
 def _tell_scram(tell: Callable[[str], None], data: bytes) -> None:
-    """Tell SCRAM what the server says of it; whatever cannot be read there is the server's fault. Raises Permanent."""
+    """Tell SCRAM what the server says of it; whatever cannot be read there is the server's fault.
+    Raises Permanent."""
     try:
         tell(data.decode())
         return
     except (ScramException, ValueError, LookupError, TypeError):
         pass
     raise Permanent(
-        "what the server says in a login by SCRAM cannot be used: it does not know the password, or asks for fewer than "
+        "what the server says in a login by SCRAM cannot be used: it does not know the "
+        "password, or asks for fewer than "
         "4,096 iterations or for more than can be counted"
     )
 
 
 async def _read_until_ready(server: Side) -> bytes:
-    """What a server says between letting the role in and waiting for a question: settings, and whether there is such a
-    database at all. Raises Retryable, Permanent, OSError."""
+    """What a server says between letting the role in and waiting for a question: settings, and
+    whether there is such a database at all. Raises Retryable, Permanent, OSError."""
     said = bytearray()
     while True:
         kind, body = await _read_message(server)

@@ -1,4 +1,5 @@
-"""One connection to a PostgreSQL, by libpq's pipeline mode: what is known beforehand is sent at once.
+"""One connection to a PostgreSQL, by libpq's pipeline mode: what is known beforehand is sent at
+once.
 
     BEGIN READ ONLY; SET LOCAL statement_timeout ...
     DECLARE ... CURSOR FOR the statement              nothing but a query can stand there, and it does not run yet
@@ -9,7 +10,8 @@
     DISCARD ALL                                       and those of the session too (advisory locks)
                                                       --- second round trip
 
-Results are read as bytes and never by the driver's own loaders: whatever answers need not be a PostgreSQL.
+Results are read as bytes and never by the driver's own loaders: whatever answers need not be a
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -88,7 +90,9 @@ class Session:
         self._send_statement(_POWERS)
         self._libpq.pipeline_sync()
         powers = [
-            value for row in _rows_of((await self._read_results(1))[0], {postgres_types.BOOLEAN}) for value in row
+            value
+            for row in _rows_of((await self._read_results(1))[0], {postgres_types.BOOLEAN})
+            for value in row
         ]
         if len(powers) != len(_WORDS):
             raise Permanent("the database does not say what its role may do")
@@ -100,15 +104,16 @@ class Session:
             )
 
     async def begin(self, question: Question, left: float) -> int:
-        """Open a cursor for the query; the type of its only column, which is one that may come. `left` are the seconds
-        that there are. Raises Permanent, Failure, psycopg.Error."""
+        """Open a cursor for the query; the type of its only column, which is one that may come.
+        `left` are the seconds that there are. Raises Permanent, Failure, psycopg.Error."""
         self.relay.allow(question.longest)
         # the server ends a statement before we walk away from it, and says so
         limit = max(left / 2, left - TIMEOUT_MARGIN_S)
         self._send_statement(b"BEGIN READ ONLY")
         self._send_statement(f"SET LOCAL statement_timeout = {max(1, int(limit * 1000))}".encode())
         self._send_statement(
-            _to_bytes(DECLARE_PREFIX + question.statement), [_to_bytes(text) for text in question.parameters]
+            _to_bytes(DECLARE_PREFIX + question.statement),
+            [_to_bytes(text) for text in question.parameters],
         )
         self._libpq.send_describe_portal(_CURSOR)
         self._libpq.pipeline_sync()
@@ -121,7 +126,8 @@ class Session:
         return column
 
     async def finish(self, question: Question, column: int) -> list[Row]:
-        """Fetch the first rows, and go back to where it was. Raises Permanent, Failure, psycopg.Error."""
+        """Fetch the first rows, and go back to where it was. Raises Permanent, Failure,
+        psycopg.Error."""
         self._send_statement(_FETCH, binary=postgres_types.is_sent_binary(column))
         self._send_statement(b"ROLLBACK")
         self._libpq.pipeline_sync()
@@ -135,14 +141,19 @@ class Session:
         """Close it."""
         await self._driver.close()
 
-    def _send_statement(self, statement: bytes, parameters: Sequence[bytes] = (), binary: bool = False) -> None:
+    def _send_statement(
+        self, statement: bytes, parameters: Sequence[bytes] = (), binary: bool = False
+    ) -> None:
         form = pq.Format.BINARY if binary else pq.Format.TEXT
         self._libpq.send_query_params(statement, list(parameters) or None, result_format=form)
 
     async def _read_results(self, count: int) -> list[PGresult]:
-        """What so many statements and the end behind them gave. Raises Failure for the first that failed."""
+        """What so many statements and the end behind them gave. Raises Failure for the first that
+        failed."""
         while self._libpq.flush():
-            await self._wait_for_socket(asyncio.get_running_loop().add_writer, asyncio.get_running_loop().remove_writer)
+            await self._wait_for_socket(
+                asyncio.get_running_loop().add_writer, asyncio.get_running_loop().remove_writer
+            )
         found: list[PGresult] = []
         ended = False
         while True:
@@ -186,7 +197,9 @@ def _set_ready(ready: asyncio.Future[None]) -> None:
 def _to_bytes(text: str) -> bytes:
     """What libpq is told, which ends a text at its first NUL. Raises Permanent."""
     if "\0" in text:
-        raise Permanent("the statement or a parameter holds a NUL character, which PostgreSQL does not know")
+        raise Permanent(
+            "the statement or a parameter holds a NUL character, which PostgreSQL does not know"
+        )
     return text.encode(errors="replace")
 
 
@@ -195,6 +208,9 @@ def _rows_of(result: PGresult, types: set[int] | frozenset[int]) -> list[Row]:
     if any(column not in types for column in columns):
         raise Permanent(_STRANGE)
     return [
-        tuple(postgres_types.read_value(oid, result.get_value(row, index)) for index, oid in enumerate(columns))
+        tuple(
+            postgres_types.read_value(oid, result.get_value(row, index))
+            for index, oid in enumerate(columns)
+        )
         for row in range(min(MAX_ROWS, result.ntuples))
     ]

@@ -1,4 +1,5 @@
-"""Types of PostgreSQL that a check can read, and how their values are read: bytes in, numbers out, nothing large."""
+"""Types of PostgreSQL that a check can read, and how their values are read: bytes in, numbers out,
+nothing large."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ JSON = 114
 INTERVAL = 1186
 _VOID = 2278
 _DECIMAL = frozenset({20, 21, 23, 26, 700, 701, 1700})
-"""bigint, smallint, integer, oid, real, double precision, numeric: as text they are all read in one way."""
+"""bigint, smallint, integer, oid, real, double precision, numeric: as text they are all read in one
+way."""
 NUMBERS = frozenset({BOOLEAN, INTERVAL}) | _DECIMAL
 """What a check may select."""
 
@@ -31,7 +33,8 @@ Value = bool | float | bytes | None
 
 
 def is_sent_binary(oid: int) -> bool:
-    """Whether a value is asked for as binary: an interval's text has a style, which a role may have changed."""
+    """Whether a value is asked for as binary: an interval's text has a style, which a role may have
+    changed."""
     return oid == INTERVAL
 
 

@@ -1,7 +1,8 @@
 """The URL of a PostgreSQL: what it may say, and where it leads.
 
-Each address is checked by the address rules and reached by the relay, which logs in; libpq is told the relay's port.
-Of libpq's settings a URL may hold only those that name no file of the operator's pod.
+Each address is checked by the address rules and reached by the relay, which logs in; libpq is told
+the relay's port. Of libpq's settings a URL may hold only those that name no file of the operator's
+pod.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ _TRY = "try postgresql://user:password@host:5432/database"
 _PORT = re.compile(r"[0-9]{1,5}")
 _PLAIN = frozenset(
     {
-        *("host", "port", "user", "password", "dbname", "application_name", "client_encoding", "target_session_attrs"),
+        *(
+            "host",
+            "port",
+            "user",
+            "password",
+            "dbname",
+            "application_name",
+            "client_encoding",
+            "target_session_attrs",
+        ),
         *("sslmode", "sslnegotiation", "sslrootcert", "channel_binding", "gssencmode"),
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     }
@@ -46,12 +56,15 @@ _LIBPQ = frozenset({"dbname", "application_name", "client_encoding", "target_ses
 
 
 def settings_of(url: str) -> dict[str, str]:
-    """The settings of libpq that a URL stands for. Raises Permanent, which repeats nothing of the URL."""
+    """The settings of libpq that a URL stands for. Raises Permanent, which repeats nothing of the
+    URL."""
     if not url.startswith(("postgresql://", "postgres://")):
         raise Permanent(f"the Secret holds no URL ({_TRY})")
     problem = ""
     try:
-        found = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+        found = {
+            name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None
+        }
     except psycopg.ProgrammingError:
         problem = f"the Secret's URL cannot be read ({_TRY}; escape by %XX)"
     if problem:
@@ -72,8 +85,14 @@ def settings_of(url: str) -> dict[str, str]:
     plain = {"dbname": found["user"], "port": "5432", "application_name": "gatewright"}
     sslmode = "verify-full" if "sslrootcert" in found else "prefer"
     settings = {**plain, "sslmode": sslmode, **found, "client_encoding": "UTF8"}
-    if settings.get("sslnegotiation") == "direct" and settings["sslmode"] in ("disable", "allow", "prefer"):
-        raise Permanent("the Secret's URL sets sslnegotiation to direct: it needs an sslmode of require or more")
+    if settings.get("sslnegotiation") == "direct" and settings["sslmode"] in (
+        "disable",
+        "allow",
+        "prefer",
+    ):
+        raise Permanent(
+            "the Secret's URL sets sslnegotiation to direct: it needs an sslmode of require or more"
+        )
     return settings
 
 
@@ -87,11 +106,13 @@ class Place:
 
 
 async def places_of(settings: Mapping[str, str], namespace: str) -> list[Place]:
-    """What the hosts stand for now, in the URL's order, each address checked by the rules for that namespace. Raises
-    Retryable, Permanent."""
+    """What the hosts stand for now, in the URL's order, each address checked by the rules for that
+    namespace. Raises Retryable, Permanent."""
     hosts, ports = settings["host"].split(","), settings["port"].split(",")
     if len(hosts) > MOST_HOSTS:
-        raise Permanent(f"the Secret's URL names {len(hosts)} hosts; {MOST_HOSTS} are tried at most")
+        raise Permanent(
+            f"the Secret's URL names {len(hosts)} hosts; {MOST_HOSTS} are tried at most"
+        )
     if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
         raise Permanent("the Secret's URL needs one port, or one for each host")
     ports = ports if len(ports) == len(hosts) else ports * len(hosts)
@@ -119,8 +140,8 @@ def login_of(settings: Mapping[str, str], namespace: str, relay: Relay) -> Login
 async def relayed_settings(
     settings: Mapping[str, str], login: Login, place: Place, relay: Relay, timeout: float
 ) -> dict[str, str]:
-    """What libpq is told: the relay's port in place of the address, and no secret. `timeout` is for connecting and the
-    login, in seconds."""
+    """What libpq is told: the relay's port in place of the address, and no secret. `timeout` is for
+    connecting and the login, in seconds."""
     host, port = await relay.lead_to(
         RelayRoute(place.address, place.port, timeout, functools.partial(login.open, place.host))
     )

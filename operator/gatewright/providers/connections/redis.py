@@ -1,13 +1,15 @@
-"""Redis, and the few commands that are asked of it, over RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec).
+"""Redis, and the few commands that are asked of it, over RESP2
+(https://redis.io/docs/latest/develop/reference/protocol-spec).
 
     run(link, "INFO")                 one command within the link's time, one bounded answer
       └─ Server, one per identity     one connection: its address checked, AUTH and SELECT done, used by one at a time
 
-The protocol is spoken here and not by redis-py: its client may be sent to another address by the server ("moving"
-notifications), reads answers of any length, and takes half a second of CPU and 28 MB to import.
+The protocol is spoken here and not by redis-py: its client may be sent to another address by the
+server ("moving" notifications), reads answers of any length, and takes half a second of CPU and 28
+MB to import.
 
-Every command that is used may be sent twice, so one that met a dead connection is sent again on a new one. A server's
-error is told apart by its code alone: its text may repeat what was sent.
+Every command that is used may be sent twice, so one that met a dead connection is sent again on a
+new one. A server's error is told apart by its code alone: its text may repeat what was sent.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ MAX_ANSWER_BYTES = 1024 * 1024
 MAX_INFO_BYTES = 64 * 1024
 """Characters of the longest INFO that is read."""
 _ELEMENT = 64
-"""Bytes that an element of a list counts for at least: that is what it costs here, and reading it takes time."""
+"""Bytes that an element of a list counts for at least: that is what it costs here, and reading it
+takes time."""
 _LINE_COST = 128
 """Bytes that could be received in the time that an element takes here."""
 _TURN = 128
@@ -111,7 +114,8 @@ class RedisConnection:
 
 
 async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
-    """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable, Permanent."""
+    """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable,
+    Permanent."""
     with await pace.PACE.admit(link.namespace) as account:
         permit.require_permit()
         count = meter.counter()
@@ -123,12 +127,16 @@ async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
         return await _run(link, command, charge)
 
 
-async def _run(link: OpenConnection, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
+async def _run(
+    link: OpenConnection, command: tuple[str | bytes, ...], charge: Callable[[int], None]
+) -> Any:
     problem: Retryable | Permanent
     try:
         async with (
             asyncio.timeout(link.timeout),
-            _server_pool.lend_client(link.identity, lambda: RedisServer(link), link.namespace) as server,
+            _server_pool.lend_client(
+                link.identity, lambda: RedisServer(link), link.namespace
+            ) as server,
         ):
             return await server.run(command, charge)
     except (Retryable, Permanent) as error:
@@ -150,7 +158,9 @@ def error_of_refusal(text: str) -> Retryable | Permanent:
         return Permanent(f"the Redis: {_NEVER[code]} ({code})")
     if code in _LATER:
         return Retryable(f"the Redis: {_LATER[code]} ({code})")
-    return Retryable(f"the Redis answered an error ({code if _CODE.fullmatch(code) else 'without a code'})")
+    return Retryable(
+        f"the Redis answered an error ({code if _CODE.fullmatch(code) else 'without a code'})"
+    )
 
 
 class RedisServer:
@@ -165,7 +175,8 @@ class RedisServer:
         self._closed = False
 
     async def run(self, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
-        """One command; sent again if the kept connection turns out to be dead. `charge`: counts what comes in."""
+        """One command; sent again if the kept connection turns out to be dead. `charge`: counts
+        what comes in."""
         async with self._turn:
             kept, self._open = self._open, None
             if kept is not None:
@@ -322,13 +333,16 @@ class _RespConnection:
     def _count_bytes(self, length: int) -> None:
         self._left -= length
         if self._left < 0:
-            raise Permanent(f"the Redis: the answer is larger than {MAX_ANSWER_BYTES // 1024 // 1024} MiB")
+            raise Permanent(
+                f"the Redis: the answer is larger than {MAX_ANSWER_BYTES // 1024 // 1024} MiB"
+            )
 
 
 async def _connect_first(
     place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]
 ) -> _RespConnection:
-    """To one of the checked addresses; the name goes on only into TLS. Raises Retryable, Permanent."""
+    """To one of the checked addresses; the name goes on only into TLS. Raises Retryable,
+    Permanent."""
     trust, name = (tls.client_context(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
     found = await addresses.resolve_host(place.host, namespace, place.port)
@@ -342,7 +356,9 @@ async def _connect_first(
     raise problem
 
 
-async def _opened(address: str, port: int, charge: Callable[[int], None], **options: Any) -> _RespConnection:
+async def _opened(
+    address: str, port: int, charge: Callable[[int], None], **options: Any
+) -> _RespConnection:
     loop = asyncio.get_running_loop()
     reader = _Reader(charge)
     protocol = asyncio.StreamReaderProtocol(reader)
@@ -362,19 +378,28 @@ def _error_of_connecting(error: Exception) -> Retryable | Permanent:
 
 def _pack_command(command: tuple[str | bytes, ...]) -> bytes:
     parts = [part.encode() if isinstance(part, str) else part for part in command]
-    return b"".join((b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)))
+    return b"".join(
+        (b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
+    )
 
 
 def _place_of(url: str) -> _Place:
     """What the URL says; nothing of it is repeated where it cannot be read."""
     found = _split_url(url)
-    if found is None or found.query or found.fragment or not re.fullmatch(r"/?|/\d{1,5}", found.path):
+    if (
+        found is None
+        or found.query
+        or found.fragment
+        or not re.fullmatch(r"/?|/\d{1,5}", found.path)
+    ):
         raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
     if not found.hostname:
         raise Permanent(f"the Secret's URL names no host ({_TRY})")
     user, password = unquote(found.username or ""), unquote(found.password or "")
     if foreign.has_control(user + password):
-        raise Permanent(f"the Secret's URL may hold no control characters, not even escaped ones ({_TRY})")
+        raise Permanent(
+            f"the Secret's URL may hold no control characters, not even escaped ones ({_TRY})"
+        )
     return _Place(
         host=found.hostname,
         port=found.port or 6379,

@@ -2,10 +2,11 @@
 
     driver <-- loopback --> Relay <-- network --> a checked address
 
-A driver that reads a message whole allocates what the message says, and that is for the server to say: in a value, an
-error, a notice or a setting. So what comes back is counted here, below the driver, and the connection is cut where it
-is too much. Before the two sides hear each other, an opening speaks with both: TLS and the login are its part, since a
-driver does in a login what the server asks for, however long that takes.
+A driver that reads a message whole allocates what the message says, and that is for the server to
+say: in a value, an error, a notice or a setting. So what comes back is counted here, below the
+driver, and the connection is cut where it is too much. Before the two sides hear each other, an
+opening speaks with both: TLS and the login are its part, since a driver does in a login what the
+server asks for, however long that takes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _LINGER_S = 1.0
 """Seconds that the last words have on a connection whose other side has ended."""
 
 Opening = Callable[["Side", "Side"], Awaitable[None]]
-"""What is spoken with the driver and with the server, before each hears the other. Raises Retryable, Permanent."""
+"""What is spoken with the driver and with the server, before each hears the other. Raises
+Retryable, Permanent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ class Relay:
     async def lead_to(self, way: RelayRoute) -> tuple[str, int]:
         """Open the loopback port; whoever connects to it is led to the address."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _DriverSide(self, way), _LOOPBACK, 0, backlog=2)
+        self._server = await loop.create_server(
+            lambda: _DriverSide(self, way), _LOOPBACK, 0, backlog=2
+        )
         return _LOOPBACK, int(self._server.sockets[0].getsockname()[1])
 
     def allow(self, size: int) -> None:
@@ -94,7 +98,8 @@ class Relay:
             side.abort()
 
     def connect(self, driver: Side, way: RelayRoute) -> None:
-        """Connect one connection of the driver to the address; it is aborted where that cannot be."""
+        """Connect one connection of the driver to the address; it is aborted where that cannot
+        be."""
         task = asyncio.create_task(self._connect_server(driver, way), name="connect a relay")
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -112,7 +117,9 @@ class Relay:
         joined = False
         try:
             async with asyncio.timeout(way.timeout):
-                await asyncio.get_running_loop().create_connection(lambda: server, way.address, way.port)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: server, way.address, way.port
+                )
                 await way.opening(driver, server)
             joined = join_sides(driver, server)
         except (Retryable, Permanent) as error:
@@ -126,7 +133,8 @@ class Relay:
 
 
 class Side(asyncio.Protocol):
-    """One side of a connection: read by the opening at first, passed on to the other side once they are joined.
+    """One side of a connection: read by the opening at first, passed on to the other side once they
+    are joined.
 
     What one side sends is small or counted, so nothing ever waits for the other.
     """

@@ -1,11 +1,13 @@
-"""What the vendors' JSON APIs have in common: when to come back, what a refusal means, and a path that is safe to build.
+"""What the vendors' JSON APIs have in common: when to come back, what a refusal means, and a path
+that is safe to build.
 
     call(link, method, path)           one request, its status judged, its body as JSON
       ├─ a limit that was met           keeps every request of that Connection back until it is over
       └─ client.ask                     addresses, time, size, redaction
 
-Nothing is waited for in here: a refusal that names a time becomes `Retryable.after`, and whoever asks comes back then.
-A GET that met a broken connection or a 5xx is asked once more, at once; what may have changed something is not.
+Nothing is waited for in here: a refusal that names a time becomes `Retryable.after`, and whoever
+asks comes back then. A GET that met a broken connection or a 5xx is asked once more, at once; what
+may have changed something is not.
 """
 
 from __future__ import annotations
@@ -37,9 +39,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_ERROR_BYTES = 8192
 """Characters of an error that are looked at."""
 _VENDOR_HOSTS = (
-    "api.github.com", "ghe.com", "sentry.io", "launchdarkly.com", "launchdarkly.us", "api.supabase.com", "api.vercel.com",
-    "slack.com", "api.statuspage.io", "events.pagerduty.com", "events.eu.pagerduty.com", "api.openai.com",
-)  # fmt: skip
+    "api.github.com",
+    "ghe.com",
+    "sentry.io",
+    "launchdarkly.com",
+    "launchdarkly.us",
+    "api.supabase.com",
+    "api.vercel.com",
+    "slack.com",
+    "api.statuspage.io",
+    "events.pagerduty.com",
+    "events.eu.pagerduty.com",
+    "api.openai.com",
+)
 """Hosts whose answers are the vendors' own, whoever has written the Connection."""
 _closed_until: FairMemory[str, float] = FairMemory(MAX_LIMITS_REMEMBERED)
 """When the limit of an identity is over."""
@@ -47,7 +59,8 @@ _closed_until: FairMemory[str, float] = FairMemory(MAX_LIMITS_REMEMBERED)
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How a vendor says that a limit is met, beside 429 and `Retry-After`, which all of them may use."""
+    """How a vendor says that a limit is met, beside 429 and `Retry-After`, which all of them may
+    use."""
 
     reset: str = ""
     """Header that tells when the window ends."""
@@ -105,20 +118,30 @@ def require_open(link: OpenConnection) -> None:
 
 
 def require_identifier(value: Any, where: str) -> str:
-    """An id that a stranger gives, fit to be kept and to be named to him again. Raises Permanent."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else value
+    """An id that a stranger gives, fit to be kept and to be named to him again. Raises
+    Permanent."""
+    text = (
+        str(value)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        else value
+    )
     if isinstance(text, str) and len(text) <= MAX_ID_LENGTH and _IDENTIFIER.fullmatch(text):
         return text
     raise Permanent(f"{where}: the answer gives an id that is none ({foreign.quote_value(value)})")
 
 
 def require_cursor(value: Any, where: str) -> str:
-    """Where the next page begins, as a stranger says; empty where there is none. Raises Permanent."""
+    """Where the next page begins, as a stranger says; empty where there is none. Raises
+    Permanent."""
     if value is None or value is False or value == "":
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
         return str(value)
-    if isinstance(value, str) and len(value) <= MAX_CURSOR_LENGTH and not foreign.has_control(value):
+    if (
+        isinstance(value, str)
+        and len(value) <= MAX_CURSOR_LENGTH
+        and not foreign.has_control(value)
+    ):
         return value
     raise Permanent(f"{where}: the answer says in no way that is known where its next page begins")
 
@@ -129,16 +152,22 @@ def path_segment(text: str) -> str:
 
 
 def is_vendor_host(link: OpenConnection) -> bool:
-    """Whether a Connection leads to a vendor's own API, known by its certificate; any other host is its author's choice."""
+    """Whether a Connection leads to a vendor's own API, known by its certificate; any other host is
+    its author's choice."""
     url = urlsplit(link.config.url)
     host = url.hostname or ""
-    return url.scheme == "https" and any(host == own or host.endswith(f".{own}") for own in _VENDOR_HOSTS)
+    return url.scheme == "https" and any(
+        host == own or host.endswith(f".{own}") for own in _VENDOR_HOSTS
+    )
 
 
 def repeatable_text(link: OpenConnection, text: Any) -> str:
-    """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody else a short word."""
+    """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody
+    else a short word."""
     return (
-        hide_secrets(str(text), link) if is_vendor_host(link) else hide_secrets(foreign.to_plain_word(text) or "", link)
+        hide_secrets(str(text), link)
+        if is_vendor_host(link)
+        else hide_secrets(foreign.to_plain_word(text) or "", link)
     )
 
 
@@ -149,7 +178,8 @@ def message_of(link: OpenConnection, reply: client.Reply) -> str:
 
 
 def error_of(reply: client.Reply) -> str:
-    """What an error body says, by the names that vendors use, to be judged and not to be repeated."""
+    """What an error body says, by the names that vendors use, to be judged and not to be
+    repeated."""
     try:
         found = client.json_of(reply)
     except Permanent:
@@ -185,14 +215,17 @@ def _is_limited(reply: client.Reply, limits: RateLimits) -> bool:
     if reply.status in limits.statuses or reply.status == 429:
         return True
     return reply.status == 403 and bool(
-        "retry-after" in reply.headers or (limits.remaining and reply.headers.get(limits.remaining) == "0")
+        "retry-after" in reply.headers
+        or (limits.remaining and reply.headers.get(limits.remaining) == "0")
     )
 
 
 def _error_of_limit(link: OpenConnection, reply: client.Reply, limits: RateLimits) -> Retryable:
     after = min(max(_wait_seconds(reply, limits), 1.0), MAX_WAIT_S)
     _close_until(link, after)
-    error = Retryable(f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s")
+    error = Retryable(
+        f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s"
+    )
     error.after = after
     return error
 
@@ -224,7 +257,9 @@ def _wait_seconds(reply: client.Reply, limits: RateLimits) -> float:
     number = foreign.parse_decimal(value)
     if number is None:
         return limits.pause
-    return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[limits.unit]
+    return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[
+        limits.unit
+    ]
 
 
 def _number_in_body(reply: client.Reply, names: tuple[str, ...]) -> str:

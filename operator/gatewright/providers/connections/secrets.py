@@ -18,17 +18,20 @@ from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 _MIN_SECRET_LENGTH = 4
 """Shorter values are not hidden: they would turn every message into dots, and are no secrets."""
 _PIECE_LENGTH = 12
-"""So many characters of a secret in a row are hidden, wherever the rest of it is: who repeats it may have cut it."""
+"""So many characters of a secret in a row are hidden, wherever the rest of it is: who repeats it
+may have cut it."""
 _MAX_MESSAGE_LENGTH = 300
 MAX_SECRET_BYTES = 8 * 1024
-"""Bytes that the values of a Connection may have together: all of its spellings are looked for in every message."""
+"""Bytes that the values of a Connection may have together: all of its spellings are looked for in
+every message."""
 _MAX_SEARCHED_LENGTH = 16 * 1024
 """Characters of a message that are looked at."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def secret_value(link: OpenConnection, source: SecretSource) -> str:
-    """The value of a Secret, without the line break that `kubectl create secret` leaves at its end. Raises Permanent."""
+    """The value of a Secret, without the line break that `kubectl create secret` leaves at its end.
+    Raises Permanent."""
     ref = source.secretRef
     value = link.secrets.get((ref.name, ref.key))
     if value is None:
@@ -37,16 +40,22 @@ def secret_value(link: OpenConnection, source: SecretSource) -> str:
     if not value:
         raise Permanent(f'the key "{ref.key}" of the Secret "{ref.name}" is empty')
     if _CONTROL.search(value):
-        raise Permanent(f'the key "{ref.key}" of the Secret "{ref.name}" holds a line break; it must be one line')
+        raise Permanent(
+            f'the key "{ref.key}" of the Secret "{ref.name}" holds a line break; it must '
+            "be one line"
+        )
     return value
 
 
 def hide_secrets(text: str, link: OpenConnection, longest: int = _MAX_MESSAGE_LENGTH) -> str:
-    """A message without any secret of the link, in one line, and cut only then: a secret that is cut is not found."""
+    """A message without any secret of the link, in one line, and cut only then: a secret that is
+    cut is not found."""
     if not text:
         return ""
     text = _hide_known(text, _known_secrets(frozenset(link.secrets.values()), link.namespace))
-    return masking.keep_beginning(_CONTROL.sub(" ", masking.mask_credentials(text)).strip(), longest + 1)
+    return masking.keep_beginning(
+        _CONTROL.sub(" ", masking.mask_credentials(text)).strip(), longest + 1
+    )
 
 
 def hide_in_answer(answer: Answer, link: OpenConnection) -> Answer:
@@ -73,7 +82,8 @@ class _KnownSecrets:
 
 
 def _hide_known(text: str, known: _KnownSecrets) -> str:
-    """With `***` in place of every secret, and of every piece of one. A secret that the end of a long text cuts is hidden too."""
+    """With `***` in place of every secret, and of every piece of one. A secret that the end of a
+    long text cuts is hidden too."""
     most = _MAX_SEARCHED_LENGTH + known.longest
     spans = sorted(_secret_spans(text[:most], known))
     parts: list[str] = []
@@ -100,7 +110,9 @@ def _secret_spans(text: str, known: _KnownSecrets) -> Iterator[tuple[int, int]]:
                 yield at, at + _PIECE_LENGTH
 
 
-_known_once: Memory[frozenset[str], _KnownSecrets] = Memory(8 * 1024 * 1024, most=512, large_bytes=256 * 1024)
+_known_once: Memory[frozenset[str], _KnownSecrets] = Memory(
+    8 * 1024 * 1024, most=512, large_bytes=256 * 1024
+)
 """By the bytes of what is looked for."""
 _BYTES_OF_A_PIECE = 128
 """A short text, and its place in a set."""
@@ -108,14 +120,20 @@ _BYTES_OF_A_PIECE = 128
 
 def _known_secrets(values: frozenset[str], namespace: str) -> _KnownSecrets:
     return _known_once.get(
-        values, lambda: _parts_to_hide(values), lambda known: len(known.pieces) * _BYTES_OF_A_PIECE, namespace
+        values,
+        lambda: _parts_to_hide(values),
+        lambda known: len(known.pieces) * _BYTES_OF_A_PIECE,
+        namespace,
     )
 
 
 def _parts_to_hide(values: frozenset[str]) -> _KnownSecrets:
     parts = {part for value in values for part in _secret_parts(value)}
     whole = {
-        spelled for part in parts | values for spelled in _spellings_of(part) if len(spelled) >= _MIN_SECRET_LENGTH
+        spelled
+        for part in parts | values
+        for spelled in _spellings_of(part)
+        if len(spelled) >= _MIN_SECRET_LENGTH
     }
     pieces = {
         spelled[at : at + _PIECE_LENGTH].lower()
@@ -125,12 +143,15 @@ def _parts_to_hide(values: frozenset[str]) -> _KnownSecrets:
         for at in range(len(spelled) - _PIECE_LENGTH + 1)
     }
     return _KnownSecrets(
-        tuple(sorted(whole, key=len, reverse=True)), frozenset(pieces), max(map(len, whole), default=0)
+        tuple(sorted(whole, key=len, reverse=True)),
+        frozenset(pieces),
+        max(map(len, whole), default=0),
     )
 
 
 def _secret_parts(value: str) -> Iterator[str]:
-    """What of a Secret's value is secret by itself: all of it, each word, and the password of a URL or of a DSN's words."""
+    """What of a Secret's value is secret by itself: all of it, each word, and the password of a URL
+    or of a DSN's words."""
     for word in {value.strip(), *value.split()}:
         yield word
         if "://" in word and "@" in word:
@@ -142,12 +163,21 @@ def _secret_parts(value: str) -> Iterator[str]:
 def _spellings_of(part: str) -> set[str]:
     """How a text may be written where it is repeated: as it is, escaped for a URL, JSON or HTML."""
     quotes = {part, unquote(part), quote(part, safe=""), quote(part), quote_plus(part)}
-    lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in quotes if "%" in text}
-    return quotes | lower | {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], html.escape(part)}
+    lower = {
+        re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text)
+        for text in quotes
+        if "%" in text
+    }
+    return (
+        quotes
+        | lower
+        | {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], html.escape(part)}
+    )
 
 
 def _encodings_of(part: str) -> Iterator[str]:
-    """The inner part of its base64 at each of the three places that it may begin at, and hexadecimal."""
+    """The inner part of its base64 at each of the three places that it may begin at, and
+    hexadecimal."""
     raw = part.encode(errors="replace")
     yield raw.hex()
     for shift in range(3):

@@ -1,8 +1,8 @@
 """Sentry's web API, of sentry.io or self-hosted.
 
-Every path ends with a slash. A `Link` header always names a next page; whether there is one it tells by
-`results="true"`. Limits answer 429, and `X-Sentry-Rate-Limit-Reset` (Unix time) tells when the window ends; they count
-all tokens of a caller together.
+Every path ends with a slash. A `Link` header always names a next page; whether there is one it
+tells by `results="true"`. Limits answer 429, and `X-Sentry-Rate-Limit-Reset` (Unix time) tells when
+the window ends; they count all tokens of a caller together.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ class ListUnfinished(Exception):
 def _require_release_version(text: str) -> str:
     if set(text) & _FORBIDDEN or text != text.strip() or text in ("", ".", "..", "latest"):
         raise ValueError(
-            f'"{text}" cannot be a release: it may hold no / \\ " * and no line break, and not be "latest"'
+            f'"{text}" cannot be a release: it may hold no / \\ " * and no line break, and '
+            'not be "latest"'
         )
     return text
 
 
-ReleaseVersion = Annotated[str, AfterValidator(_require_release_version), Field(min_length=1, max_length=200)]
+ReleaseVersion = Annotated[
+    str, AfterValidator(_require_release_version), Field(min_length=1, max_length=200)
+]
 Environment = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/\s]+$")]
 
 
@@ -44,11 +47,13 @@ class SentryAccess(Model):
     """Where Sentry is and how it is opened."""
 
     url: HttpUrl = "https://us.sentry.io"
-    """Base URL: that of the organization's region (`https://us.sentry.io`, `https://de.sentry.io`), or of an own server."""
+    """Base URL: that of the organization's region (`https://us.sentry.io`, `https://de.sentry.io`),
+    or of an own server."""
     organization: Slug
     """Slug of the organization."""
     token: SecretSource
-    """An auth token: checks need the scope `org:read` (and `event:read` for new issues), steps need `project:releases`."""
+    """An auth token: checks need the scope `org:read` (and `event:read` for new issues), steps need
+    `project:releases`."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
@@ -60,7 +65,9 @@ async def call(link: OpenConnection, method: str, path: str, **options: Any) -> 
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
-async def fetch(link: OpenConnection, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+async def fetch(
+    link: OpenConnection, path: str, query: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """GET an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query)
     return require_object(reply)
@@ -87,7 +94,12 @@ async def list_pages(
 def organization_path(link: OpenConnection, *parts: str) -> str:
     """A path of the organization, every part of it one segment."""
     return "/".join(
-        ["/api/0/organizations", rest.path_segment(link.config.organization), *map(rest.path_segment, parts), ""]
+        [
+            "/api/0/organizations",
+            rest.path_segment(link.config.organization),
+            *map(rest.path_segment, parts),
+            "",
+        ]
     )
 
 

@@ -1,8 +1,8 @@
 """Slack's Web API, by Slack's own client over our transport.
 
-slack_sdk knows the methods, their arguments and what an answer is; addresses, time, size, redirects and redaction are
-those of every other vendor, because its requests are carried by `vendor.call`. An error of Slack is HTTP 200 with
-`ok: false`.
+slack_sdk knows the methods, their arguments and what an answer is; addresses, time, size, redirects
+and redaction are those of every other vendor, because its requests are carried by `vendor.call`. An
+error of Slack is HTTP 200 with `ok: false`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,19 @@ from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import hide_secrets
 
 _LATER = frozenset(
-    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+    {
+        "ratelimited",
+        "rate_limited",
+        "internal_error",
+        "fatal_error",
+        "service_unavailable",
+        "request_timeout",
+    }
 )
 """Errors that pass; every other one does not."""
-_REFUSED = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
+_REFUSED = frozenset(
+    {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
+)
 _PAUSE_S = 30.0
 
 
@@ -37,7 +46,8 @@ class SlackAccess(Model):
     url: HttpUrl = "https://slack.com/api"
     """Base URL of the Web API."""
     token: SecretSource
-    """Bot token (`xoxb-...`) with `chat:write`; `channels:history` and `channels:read` help to find a message again."""
+    """Bot token (`xoxb-...`) with `chat:write`; `channels:history` and `channels:read` help to find
+    a message again."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
@@ -67,7 +77,8 @@ class SlackRefused(Permanent):
 
 
 class Slack(AsyncWebClient):
-    """slack_sdk's client of one Connection. Methods raise Refused (Permanent) and Retryable, nothing of slack_sdk's."""
+    """slack_sdk's client of one Connection. Methods raise Refused (Permanent) and Retryable,
+    nothing of slack_sdk's."""
 
     def __init__(self, link: OpenConnection) -> None:
         super().__init__(base_url=link.config.url, retry_handlers=[])
@@ -82,15 +93,22 @@ class Slack(AsyncWebClient):
             response = error.response
         raise self._error_of_response(api_method, response)
 
-    async def _request(self, *, http_verb: str, api_url: str, req_args: dict[str, Any]) -> dict[str, Any]:
+    async def _request(
+        self, *, http_verb: str, api_url: str, req_args: dict[str, Any]
+    ) -> dict[str, Any]:
         """The request, as slack_sdk has made it up, by our own transport."""
         path = api_url.removeprefix(self.base_url.rstrip("/"))
         options: dict[str, Any] = {}
         if req_args.get("json") is not None:
             options = {"body": req_args["json"]}
         elif req_args.get("data"):
-            form = urlencode({key: value for key, value in req_args["data"].items() if value is not None})
-            options = {"body": form.encode(), "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+            form = urlencode(
+                {key: value for key, value in req_args["data"].items() if value is not None}
+            )
+            options = {
+                "body": form.encode(),
+                "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+            }
         if http_verb == "GET" and req_args.get("params"):
             options["query"] = req_args["params"]
         reply = await rest.call(self._link, http_verb, path, **options)

@@ -1,7 +1,7 @@
 """Atlassian Statuspage: an API key with one request a second, measured over a minute.
 
-Requests of a key go one after the other, a second apart, whatever asks; who would have to wait too long is told to come
-back instead.
+Requests of a key go one after the other, a second apart, whatever asks; who would have to wait too
+long is told to come back instead.
 """
 
 from __future__ import annotations

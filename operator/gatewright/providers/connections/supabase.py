@@ -1,8 +1,8 @@
 """Supabase's Management API (https://api.supabase.com/api/v1), by an access token.
 
-A limit is one of user, project and endpoint (120 a minute for most); 429 comes with `X-RateLimit-Reset`, which is the
-number of seconds left. SQL that is refused is told by SQLSTATE, as for PostgreSQL: what the server says may hold data
-of its tables.
+A limit is one of user, project and endpoint (120 a minute for most); 429 comes with
+`X-RateLimit-Reset`, which is the number of seconds left. SQL that is refused is told by SQLSTATE,
+as for PostgreSQL: what the server says may hold data of its tables.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class SupabaseAccess(Model):
     url: HttpUrl = "https://api.supabase.com"
     """Base URL of the Management API, without `/v1`."""
     token: SecretSource
-    """A personal or OAuth access token. Checks need to read projects, advisors, backups, API keys and the database; steps
-    need to write backups and secrets."""
+    """A personal or OAuth access token. Checks need to read projects, advisors, backups, API keys
+    and the database; steps need to write backups and secrets."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
@@ -103,13 +103,16 @@ async def fetch_status(link: OpenConnection, project: str) -> str:
 async def fetch_rows(
     link: OpenConnection, project: str, statement: str, parameters: Sequence[str] = ()
 ) -> list[tuple[Any, ...]]:
-    """What one statement finds, asked as Supabase's own read-only user. Raises Retryable, Permanent."""
+    """What one statement finds, asked as Supabase's own read-only user. Raises Retryable,
+    Permanent."""
     body: dict[str, Any] = {"query": statement}
     if parameters:
         body["parameters"] = list(parameters)
     path = project_path(project, "database", "query", "read-only")
     # a refusal's words are told below: they may hold data
-    reply = await call(link, "POST", path, body=body, accepted=frozenset({400, 422, *range(500, 600)}))
+    reply = await call(
+        link, "POST", path, body=body, accepted=frozenset({400, 422, *range(500, 600)})
+    )
     if reply.status >= 400:
         raise _error_of_refusal(link, reply)
     return [tuple(row.values()) for row in require_list(reply)]

@@ -1,8 +1,10 @@
-"""How aiohttp carries requests for `client`: to judged addresses alone, and without anything that it does of its own.
+"""How aiohttp carries requests for `client`: to judged addresses alone, and without anything that
+it does of its own.
 
-Cookies would pin a check to one replica, proxies and credentials from the environment would lead past the address
-rules, redirects elsewhere, an answer that unpacks to a thousand times its size past the limit; and what may not be done
-twice would be sent again. Every error of aiohttp becomes one of ours here.
+Cookies would pin a check to one replica, proxies and credentials from the environment would lead
+past the address rules, redirects elsewhere, an answer that unpacks to a thousand times its size
+past the limit; and what may not be done twice would be sent again. Every error of aiohttp becomes
+one of ours here.
 """
 
 from __future__ import annotations
@@ -30,8 +32,13 @@ MAX_CONNECTIONS = 8
 _KEEP_ALIVE_S = 60.0
 _MAX_HEADERS = 256
 _BUFFER = 64 * 1024
-"""Bytes of a body that wait to be read, before nothing more of it is received; there may be twice as many."""
-_BROKEN = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError)
+"""Bytes of a body that wait to be read, before nothing more of it is received; there may be twice
+as many."""
+_BROKEN = (
+    aiohttp.ClientOSError,
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientConnectionResetError,
+)
 
 
 class RequestCourse:
@@ -48,12 +55,14 @@ class RequestCourse:
         """A connection was made for it."""
 
     def is_stale(self, error: Exception) -> bool:
-        """Whether a connection that was kept had been closed by the other side before it answered anything."""
+        """Whether a connection that was kept had been closed by the other side before it answered
+        anything."""
         return not (self.again or self.connected or self.answered) and isinstance(error, _BROKEN)
 
 
 class CarryFailed(Exception):
-    """What went wrong while a request was carried, out of the reach of whoever would send it again."""
+    """What went wrong while a request was carried, out of the reach of whoever would send it
+    again."""
 
     def __init__(self, problem: Exception) -> None:
         super().__init__()
@@ -65,7 +74,8 @@ class NothingSent(Exception):
 
 
 class _Request(aiohttp.ClientRequest):
-    """aiohttp would take for the answer what a server has said on a connection before it was asked."""
+    """aiohttp would take for the answer what a server has said on a connection before it was
+    asked."""
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         if conn.protocol is None or conn.protocol.should_close:
@@ -94,7 +104,8 @@ def open_session(host: str, namespace: str) -> aiohttp.ClientSession:
     """A few connections to one host, for the Connections of a namespace."""
 
     def judged(target: tuple[Any, ...]) -> socket.socket:
-        """A socket for one address; the last place where it is judged, and the only one for an address in a URL."""
+        """A socket for one address; the last place where it is judged, and the only one for an
+        address in a URL."""
         family, kind, protocol, _, place = target
         addresses.check_address(ip_address(place[0]), host, namespace, place[1])
         _COURSE.get().connected = True
@@ -131,19 +142,27 @@ def open_session(host: str, namespace: str) -> aiohttp.ClientSession:
 async def send_request(
     session: aiohttp.ClientSession, course: RequestCourse, method: str, url: Any, **options: Any
 ) -> Any:
-    """The beginning of an answer, its body unread. Raises Sent, Unsent, Retryable, Permanent, ValueError."""
+    """The beginning of an answer, its body unread. Raises Sent, Unsent, Retryable, Permanent,
+    ValueError."""
     _COURSE.set(course)
-    answer = await session.request(method, url, allow_redirects=False, trace_request_ctx=course, **options)
+    answer = await session.request(
+        method, url, allow_redirects=False, trace_request_ctx=course, **options
+    )
     course.answered = True
     return answer
 
 
-async def _note_sent(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+async def _note_sent(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
     context.trace_request_ctx.sent = time.monotonic()
 
 
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """aiohttp repeats what is idempotent, also what it has sent on a new connection; `ask` decides that here."""
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """aiohttp repeats what is idempotent, also what it has sent on a new connection; `ask` decides
+    that here."""
     problem: Exception
     try:
         return await handler(request)
@@ -190,7 +209,10 @@ def convert_error(error: Exception, where: str) -> Retryable | Permanent:
             return Retryable(f"{where}: the connection was refused")
         if isinstance(cause, OSError) and cause.errno:
             return Retryable(f"{where}: cannot connect ({os.strerror(cause.errno).lower()})")
-    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError)):
+    if isinstance(
+        error,
+        (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError),
+    ):
         return Retryable(f"{where}: the answer broke off, or is not HTTP")
     if isinstance(error, ValueError):  # a header or an address that would break out of its line
         return Permanent(f"{where}: this cannot be sent by HTTP")

@@ -1,7 +1,8 @@
 """Unleash's admin API: the state of a flag (a "feature") in an environment, and its switch.
 
-The feature itself is read, not its environment: only there Unleash compares the project, and only there an archived
-flag is not found. To switch on a flag that has no strategy makes Unleash give it to everybody.
+The feature itself is read, not its environment: only there Unleash compares the project, and only
+there an archived flag is not found. To switch on a flag that has no strategy makes Unleash give it
+to everybody.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class UnleashAccess(Model):
     url: HttpUrl
     """Base URL of the instance; `/api/admin/...` is appended to it."""
     token: SecretSource
-    """An admin, personal or service account token, sent as `Authorization`; client tokens cannot read flags' states."""
+    """An admin, personal or service account token, sent as `Authorization`; client tokens cannot
+    read flags' states."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
@@ -66,14 +68,20 @@ async def fetch_state(link: OpenConnection, project: str, environment: str, flag
             client.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}, or it is archived")
     environments = answer.get("environments")
-    if answer.get("name") != flag or answer.get("project") != project or not isinstance(environments, list):
+    if (
+        answer.get("name") != flag
+        or answer.get("project") != project
+        or not isinstance(environments, list)
+    ):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
     if answer.get("archived") is not False:
         raise Permanent(f"the flag {flag} is archived")
     return _state_in(reply, environments, project, environment)
 
 
-async def switch_flag(link: OpenConnection, project: str, environment: str, flag: str, on: bool) -> None:
+async def switch_flag(
+    link: OpenConnection, project: str, environment: str, flag: str, on: bool
+) -> None:
     """Switch a flag; on twice is on. Raises Retryable, Permanent."""
     path = f"{_flag_path(project, flag)}/environments/{rest.path_segment(environment)}/{'on' if on else 'off'}"
     await rest.call(link, "POST", path)
@@ -83,7 +91,9 @@ def _flag_path(project: str, flag: str) -> str:
     return f"/api/admin/projects/{rest.path_segment(project)}/features/{rest.path_segment(flag)}"
 
 
-def _state_in(reply: client.Reply, environments: list[Any], project: str, environment: str) -> FlagState:
+def _state_in(
+    reply: client.Reply, environments: list[Any], project: str, environment: str
+) -> FlagState:
     for item in environments:
         if isinstance(item, dict) and item.get("name") == environment:
             on, strategies = item.get("enabled"), item.get("strategies")

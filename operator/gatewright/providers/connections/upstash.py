@@ -1,7 +1,7 @@
 """Upstash Redis over its REST API (https://upstash.com/docs/redis/features/restapi).
 
-A command is the JSON list that is POSTed to the base URL; the answer is `{"result": ...}`, or `{"error": "ERR ..."}`
-with status 400 (a command that failed, or a limit of the plan) or 401.
+A command is the JSON list that is POSTed to the base URL; the answer is `{"result": ...}`, or
+`{"error": "ERR ..."}` with status 400 (a command that failed, or a limit of the plan) or 401.
 """
 
 from __future__ import annotations

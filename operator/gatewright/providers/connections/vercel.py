@@ -1,8 +1,9 @@
 """Vercel's REST API: https://vercel.com/docs/rest-api.
 
-Every request carries the team; limits are kept by endpoint, so a question that met one does not keep a rollback back
-(`bucket`). What this module reads is what both a target and flags need: the project with its last alias request, its
-production variables (never their values), deployments by their `meta`, and the ends of logs.
+Every request carries the team; limits are kept by endpoint, so a question that met one does not
+keep a rollback back (`bucket`). What this module reads is what both a target and flags need: the
+project with its last alias request, its production variables (never their values), deployments by
+their `meta`, and the ends of logs.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from gatewright.providers.connections import client, rest
 from gatewright.providers.connections.secrets import hide_secrets
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
-Project = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
-_LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0)
+Project = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)
+]
+_LIMITS = rest.RateLimits(
+    reset="x-ratelimit-reset", unit="epoch", body=("error", "limit", "reset"), pause=60.0
+)
 _ID = re.compile(r"(dpl|prj|team)_[A-Za-z0-9]{1,48}")
 _PAGE_ITEMS = 50
 _MAX_PAGES = 10
@@ -51,7 +56,8 @@ class VercelAccess(Model):
     slug: Slug | None = None
     """The team by the name in its URL, in place of `teamId`."""
     protectionBypass: SecretSource | None = None
-    """The project's secret of "Protection Bypass for Automation", sent with smoke requests to protected deployments."""
+    """The project's secret of "Protection Bypass for Automation", sent with smoke requests to
+    protected deployments."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """The headers that open it; `value` reads a Secret."""
@@ -74,14 +80,20 @@ class VercelConnection:
         team = link.config.teamId or link.config.slug
         reply = await call(link, "GET", "/v2/user", accepted=frozenset({401, 403}))
         if reply.status in (401, 403):
-            raise Permanent(f"{reply.where}: the token is not valid, or has expired ({reply.status})")
+            raise Permanent(
+                f"{reply.where}: the token is not valid, or has expired ({reply.status})"
+            )
         if not isinstance(as_object(client.json_of(reply)).get("user"), dict):
             raise Permanent(f"{reply.where}: this is not Vercel's API")
         if team is None:
             return
-        reply = await call(link, "GET", f"/v2/teams/{rest.path_segment(team)}", accepted=frozenset({401, 403, 404}))
+        reply = await call(
+            link, "GET", f"/v2/teams/{rest.path_segment(team)}", accepted=frozenset({401, 403, 404})
+        )
         if reply.status >= 400:
-            raise Permanent(f"{reply.where}: the token does not see the team {team} ({reply.status})")
+            raise Permanent(
+                f"{reply.where}: the token does not see the team {team} ({reply.status})"
+            )
 
     async def close(self) -> None:
         """Close every client."""
@@ -105,7 +117,9 @@ async def call(
     team = {"teamId": link.config.teamId, "slug": link.config.slug}
     whole = {**(query or {}), **{name: value for name, value in team.items() if value is not None}}
     asked = dataclasses.replace(link, identity=f"{link.identity}/{bucket}") if bucket else link
-    return await rest.call(asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted)
+    return await rest.call(
+        asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted
+    )
 
 
 async def fetch(
@@ -129,7 +143,11 @@ def require_project(link: OpenConnection, found: Mapping[str, Any], where: str) 
     """An answer, if it is a project. Raises Permanent."""
     target = as_object(as_object(found.get("targets")).get("production"))
     last = as_object(found.get("lastAliasRequest"))
-    known = [identity for identity in (target.get("id"), last.get("toDeploymentId")) if identity is not None]
+    known = [
+        identity
+        for identity in (target.get("id"), last.get("toDeploymentId"))
+        if identity is not None
+    ]
     for identity in (found.get("id"), *known):
         require_id(link, identity, where)
     require_texts(last, ("jobStatus", "type"), where)
@@ -137,7 +155,8 @@ def require_project(link: OpenConnection, found: Mapping[str, Any], where: str) 
 
 
 def require_id(link: OpenConnection, found: Any, where: str) -> str:
-    """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises Permanent."""
+    """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises
+    Permanent."""
     own = isinstance(found, str) and len(found) <= rest.MAX_ID_LENGTH and rest.is_vendor_host(link)
     if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.to_plain_word(found)):
         return found
@@ -161,13 +180,17 @@ def require_texts(found: Mapping[str, Any], names: Sequence[str], where: str) ->
     """What is compared with words is a word, or not there. Raises Permanent."""
     for name in names:
         if not isinstance(found.get(name), str | None):
-            raise Permanent(f"{where}: this is not Vercel's API ({name} is {foreign.quote_value(found[name])})")
+            raise Permanent(
+                f"{where}: this is not Vercel's API ({name} is {foreign.quote_value(found[name])})"
+            )
 
 
 async def list_marked(link: OpenConnection, project_id: str, **meta: str) -> list[dict[str, Any]]:
-    """Production deployments that carry these entries in their `meta`, newest first. Raises Retryable, Permanent.
+    """Production deployments that carry these entries in their `meta`, newest first. Raises
+    Retryable, Permanent.
 
-    The `meta-` parameters are what `vercel list --meta` sends; where they are ignored, the newest 500 are looked through.
+    The `meta-` parameters are what `vercel list --meta` sends; where they are ignored, the newest
+    500 are looked through.
     """
     query: dict[str, Any] = {"projectId": project_id, "target": "production", "limit": _PAGE_ITEMS}
     query |= {f"meta-{name}": value for name, value in meta.items()}
@@ -178,12 +201,17 @@ async def list_marked(link: OpenConnection, project_id: str, **meta: str) -> lis
         if not isinstance(page, list):
             raise Permanent(f"{link.config.url}/v6/deployments: this is not Vercel's API")
         fitting = [
-            item for item in page if isinstance(item, dict) and meta.items() <= as_object(item.get("meta")).items()
+            item
+            for item in page
+            if isinstance(item, dict) and meta.items() <= as_object(item.get("meta")).items()
         ]
         where = f"{link.config.url}/v6/deployments"
         for item in fitting:
             require_texts(item, _STATES, where)
-        found += [{**item, "id": require_id(link, item.get("uid") or item.get("id"), where)} for item in fitting]
+        found += [
+            {**item, "id": require_id(link, item.get("uid") or item.get("id"), where)}
+            for item in fitting
+        ]
         following = rest.require_cursor(as_object(answer.get("pagination")).get("next"), where)
         if found or not following:
             break
@@ -216,7 +244,9 @@ async def fetch_variables(
     shared: list[dict[str, Any]] = []
     if link.config.teamId or link.config.slug:
         query = {"projectId": project_id}
-        answer = await call(link, "GET", "/v1/env", query=query, accepted=frozenset({403}), bucket=bucket)
+        answer = await call(
+            link, "GET", "/v1/env", query=query, accepted=frozenset({403}), bucket=bucket
+        )
         if answer.status == 403:
             unseen = unseen or "the team's shared variables cannot be seen by this token (403)"
         else:
@@ -231,7 +261,8 @@ async def fetch_variables(
 
 
 async def fetch_plain_value(link: OpenConnection, project_id: str, identity: str) -> str | None:
-    """The value of an encrypted variable; None where Vercel does not give it. Raises Retryable, Permanent."""
+    """The value of an encrypted variable; None where Vercel does not give it. Raises Retryable,
+    Permanent."""
     path = f"/v1/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(identity)}"
     found = await fetch(link, path)
     value = found.get("value")
@@ -241,7 +272,9 @@ async def fetch_plain_value(link: OpenConnection, project_id: str, identity: str
 def reaches_target(variable: Mapping[str, Any], target: str) -> bool:
     """Whether a variable belongs to an environment as a whole."""
     named = variable.get("target")
-    return target in (named if isinstance(named, list) else [named]) and not variable.get("gitBranch")
+    return target in (named if isinstance(named, list) else [named]) and not variable.get(
+        "gitBranch"
+    )
 
 
 def created_at(item: Mapping[str, Any]) -> float:
@@ -250,7 +283,8 @@ def created_at(item: Mapping[str, Any]) -> float:
 
 
 def updated_at(variable: Mapping[str, Any]) -> float:
-    """When a variable was changed last, in Vercel's milliseconds; just now where that is not told."""
+    """When a variable was changed last, in Vercel's milliseconds; just now where that is not
+    told."""
     return _moment_or(variable.get("updatedAt") or variable.get("createdAt"), time.time() * 1000)
 
 
@@ -261,30 +295,47 @@ def _moment_or(at: Any, otherwise: float) -> float:
 
 
 async def fetch_build_log(link: OpenConnection, identity: str) -> str:
-    """The end of a deployment's build log, in one line; of anybody but Vercel none. Raises Retryable, Permanent."""
+    """The end of a deployment's build log, in one line; of anybody but Vercel none. Raises
+    Retryable, Permanent."""
     if not rest.is_vendor_host(link):
         return ""
     query = {"builds": 1, "direction": "backward", "limit": 30}
-    reply = await call(link, "GET", f"/v3/deployments/{rest.path_segment(identity)}/events", query=query, bucket="logs")
+    reply = await call(
+        link,
+        "GET",
+        f"/v3/deployments/{rest.path_segment(identity)}/events",
+        query=query,
+        bucket="logs",
+    )
     events = client.json_of(reply)
     if not isinstance(events, list):
         return ""
-    known = [item for item in events if isinstance(item, dict) and item.get("type") in ("stdout", "stderr", "fatal")]
-    lines = [str(item.get("text") or as_object(item.get("payload")).get("text") or "") for item in known]
+    known = [
+        item
+        for item in events
+        if isinstance(item, dict) and item.get("type") in ("stdout", "stderr", "fatal")
+    ]
+    lines = [
+        str(item.get("text") or as_object(item.get("payload")).get("text") or "") for item in known
+    ]
     return log_tail(reversed(lines), link)
 
 
 async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str) -> str:
-    """The end of what a deployment logged: lines of level error and fatal, else of any. Raises Retryable, Permanent.
+    """The end of what a deployment logged: lines of level error and fatal, else of any. Raises
+    Retryable, Permanent.
 
-    The vendor sends a line as it happens and does not end: what has come after half the Connection's time is taken.
-    Of anybody but Vercel there is none: a log is text of whoever is at the URL.
+    The vendor sends a line as it happens and does not end: what has come after half the
+    Connection's time is taken. Of anybody but Vercel there is none: a log is text of whoever is at
+    the URL.
     """
     if not rest.is_vendor_host(link):
         return ""
     path = f"/v1/projects/{rest.path_segment(project_id)}/deployments/{rest.path_segment(identity)}/runtime-logs"
     team = {"teamId": link.config.teamId, "slug": link.config.slug}
-    query = "&".join(f"{name}={rest.path_segment(value)}" for name, value in team.items() if value is not None)
+    query = "&".join(
+        f"{name}={rest.path_segment(value)}" for name, value in team.items() if value is not None
+    )
     headers = {"Accept": "application/stream+json"}
     reply = await client.ask(
         link, "GET", f"{path}?{query}" if query else path, headers=headers, enough=link.timeout / 2
@@ -297,12 +348,19 @@ async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str
 
 def log_tail(lines: Iterable[str], link: OpenConnection) -> str:
     """The last words of a log, in one line, without what looks like a secret."""
-    return masking.mask_ending(hide_secrets(masking.take_end(masking.join_lines(lines)), link, masking.MOST_TEXT_CHARS))
+    return masking.mask_ending(
+        hide_secrets(masking.take_end(masking.join_lines(lines)), link, masking.MOST_TEXT_CHARS)
+    )
 
 
 def repeatable_sentence(link: OpenConnection, text: Any) -> str:
-    """What Vercel says of a deployment, as a message may repeat it; of anybody else a short word."""
-    return log_tail([str(text)], link) if rest.is_vendor_host(link) else rest.repeatable_text(link, text)
+    """What Vercel says of a deployment, as a message may repeat it; of anybody else a short
+    word."""
+    return (
+        log_tail([str(text)], link)
+        if rest.is_vendor_host(link)
+        else rest.repeatable_text(link, text)
+    )
 
 
 def _log_records(body: bytes) -> Iterator[dict[str, Any]]:
@@ -316,17 +374,25 @@ def _log_records(body: bytes) -> Iterator[dict[str, Any]]:
 
 
 async def _fetch_all(
-    link: OpenConnection, path: str, query: dict[str, Any], field: str, first: client.Reply | None = None
+    link: OpenConnection,
+    path: str,
+    query: dict[str, Any],
+    field: str,
+    first: client.Reply | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """All pages of a list, and how many items are hidden."""
-    answer = as_object(client.json_of(first)) if first is not None else await fetch(link, path, query)
+    answer = (
+        as_object(client.json_of(first)) if first is not None else await fetch(link, path, query)
+    )
     found: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         page = answer.get(field)
         if not isinstance(page, list):
             raise Permanent(f"{link.config.url}{path}: this is not Vercel's API")
         found += [item for item in page if isinstance(item, dict)]
-        following = rest.require_cursor(as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}")
+        following = rest.require_cursor(
+            as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}"
+        )
         if not following:
             hidden = answer.get("hiddenProductionEnvCount")
             return found, hidden if isinstance(hidden, int) else 0
@@ -337,12 +403,15 @@ async def _fetch_all(
 def _require_variables(found: Sequence[Mapping[str, Any]], where: str) -> None:
     """They are recorded with each snapshot: few, each with a name and an id. Raises Permanent."""
     if len(found) > MAX_VARIABLES:
-        raise Permanent(f"{where}: {len(found)} variables are more than are compared ({MAX_VARIABLES})")
+        raise Permanent(
+            f"{where}: {len(found)} variables are more than are compared ({MAX_VARIABLES})"
+        )
     for item in found:
         require_texts(item, ("key", "id"), where)
         if any(len(item.get(name) or "") > _MAX_NAME_LENGTH for name in ("key", "id")):
             raise Permanent(
-                f"{where}: this is not Vercel's API (a variable's name has more than {_MAX_NAME_LENGTH} characters)"
+                f"{where}: this is not Vercel's API (a variable's name has more than "
+                f"{_MAX_NAME_LENGTH} characters)"
             )
 
 

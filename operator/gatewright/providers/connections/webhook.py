@@ -36,12 +36,14 @@ class WebhookAccess(Model):
 
 
 class WebhookConnection:
-    """Its keys can be used, and its URL answers; 401 and 403 mean that the headers do not open it."""
+    """Its keys can be used, and its URL answers; 401 and 403 mean that the headers do not open
+    it."""
 
     config: ClassVar[type[BaseModel]] = WebhookAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Ask for the headers of the URL: nothing is posted. Most receivers answer 404 or 405, which is an answer."""
+        """Ask for the headers of the URL: nothing is posted. Most receivers answer 404 or 405,
+        which is an answer."""
         list(signing_keys(link))
         reply = await client.ask(link, "HEAD", "")
         client.refuse_redirect(reply)
@@ -62,7 +64,9 @@ def signing_keys(link: OpenConnection) -> Iterator[bytes]:
     access: WebhookAccess = link.config
     for source in (access.secret, access.previousSecret):
         if source is not None:
-            yield _decode_key(secret_value(link, source), f"{source.secretRef.name}/{source.secretRef.key}")
+            yield _decode_key(
+                secret_value(link, source), f"{source.secretRef.name}/{source.secretRef.key}"
+            )
 
 
 def _decode_key(text: str, where: str) -> bytes:

@@ -1,4 +1,5 @@
-"""What a run has done to flags: the configurations of its operations, and so what a restore gives back."""
+"""What a run has done to flags: the configurations of its operations, and so what a restore gives
+back."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from gatewright.ports import Permanent
 
 
 def flags_set_by(model: type[BaseModel], config: Any, operation: Operation) -> dict[str, Any]:
-    """The flags of one `set` and their values; `config.set` where the operation holds no configuration. Raises Permanent."""
+    """The flags of one `set` and their values; `config.set` where the operation holds no
+    configuration. Raises Permanent."""
     if operation.kind != "set":
         raise Permanent(f"flags can be set and restored, and nothing else ({operation.kind})")
     if operation.config is None:
@@ -26,18 +28,24 @@ def flags_set_by(model: type[BaseModel], config: Any, operation: Operation) -> d
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise Permanent(f"{operation.id} does not say which flags it set: {where}: {first['msg']}") from None
+        raise Permanent(
+            f"{operation.id} does not say which flags it set: {where}: {first['msg']}"
+        ) from None
 
 
 def touched_flags(model: type[BaseModel], config: Any, restore: Operation) -> frozenset[str]:
-    """The flags that a restore gives back: those that the run has set; the configured ones where none are told."""
+    """The flags that a restore gives back: those that the run has set; the configured ones where
+    none are told."""
     if not restore.changes:
         return frozenset(config.set)
-    return frozenset(flag for change in restore.changes for flag in flags_set_by(model, config, change))
+    return frozenset(
+        flag for change in restore.changes for flag in flags_set_by(model, config, change)
+    )
 
 
 def fail_unrecorded(given: Progress, missing: Sequence[str]) -> Progress:
-    """The end of a restore in which some flags have no snapshot: what is known goes back, and then it has failed."""
+    """The end of a restore in which some flags have no snapshot: what is known goes back, and then
+    it has failed."""
     if not missing or given.state != "Succeeded":
         return given
     text = f"nothing was recorded of {', '.join(missing)} before it was set: set it back by hand"

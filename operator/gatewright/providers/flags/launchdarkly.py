@@ -19,7 +19,8 @@ _LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
 
 
 class LaunchDarklyConfig(Model):
-    """Targeting of LaunchDarkly flags in an environment, on or off; returned to what it was in a rollback."""
+    """Targeting of LaunchDarkly flags in an environment, on or off; returned to what it was in a
+    rollback."""
 
     connection: Name | None = None
     """Name of the launchdarkly Connection; the namespace's only one when left out."""
@@ -32,7 +33,8 @@ class LaunchDarklyConfig(Model):
 
 
 class LaunchDarklyFlags(FlagSwitches):
-    """Switches flags by semantic patch; the operation's key stands in the comment, for the audit log."""
+    """Switches flags by semantic patch; the operation's key stands in the comment, for the audit
+    log."""
 
     config: ClassVar[type[BaseModel]] = LaunchDarklyConfig
     connection: ClassVar[str] = "launchdarkly"
@@ -41,7 +43,12 @@ class LaunchDarklyFlags(FlagSwitches):
         return await launchdarkly.is_on(link, config.project, config.environment, flag)
 
     async def _switch_flag(
-        self, config: LaunchDarklyConfig, link: OpenConnection, flag: str, on: bool, operation: Operation
+        self,
+        config: LaunchDarklyConfig,
+        link: OpenConnection,
+        flag: str,
+        on: bool,
+        operation: Operation,
     ) -> None:
         await launchdarkly.switch_flag(
             link,
@@ -50,21 +57,30 @@ class LaunchDarklyFlags(FlagSwitches):
             flag,
             on,
             comment=f"Gatewright {operation.kind} {operation.key}",
-            # neither a rollback nor a kill switch waits for what somebody has scheduled or wants approved
+            # neither a rollback nor a kill switch waits for what somebody has scheduled or wants
+            # approved
             ignore_conflicts=operation.kind == "restore" or not on,
         )
 
-    async def _switched_by(self, config: LaunchDarklyConfig, link: OpenConnection, flag: str) -> str:
-        """By the newest entry of the audit log (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries)."""
+    async def _switched_by(
+        self, config: LaunchDarklyConfig, link: OpenConnection, flag: str
+    ) -> str:
+        """By the newest entry of the audit log
+        (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries)."""
         spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
         query = {"spec": spec, "limit": 1}
-        asked = dataclasses.replace(link, identity=f"{link.identity}/audit")  # a limit met here keeps no switch back
+        # A limit met here keeps no switch back.
+        asked = dataclasses.replace(link, identity=f"{link.identity}/audit")
         answer = await rest.fetch(asked, "/api/v2/auditlog", query=query, limits=_LIMITS)
         items = answer.get("items") if isinstance(answer, dict) else None
         last = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
         member, token = last.get("member"), last.get("token")
         who = (
-            member.get("email") if isinstance(member, dict) else token.get("name") if isinstance(token, dict) else None
+            member.get("email")
+            if isinstance(member, dict)
+            else token.get("name")
+            if isinstance(token, dict)
+            else None
         )
         at = last.get("date")
         when = (

@@ -5,9 +5,9 @@
     follow    read                              all as wanted: done; else Absent, so that it is performed again
     compare   read                              which are not as wanted, and who has switched them
 
-Only flags that the run has set go back, each to what it was. A flag's state is its own trace: to switch it twice is to
-switch it once, so nothing is marked. What is switched is the flag alone; its rules, strategies and rollouts stay as they
-are.
+Only flags that the run has set go back, each to what it was. A flag's state is its own trace: to
+switch it twice is to switch it once, so nothing is marked. What is switched is the flag alone; its
+rules, strategies and rollouts stay as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.connections import concurrency
 from gatewright.providers.flags.changed import fail_unrecorded, flags_set_by, touched_flags
 
-FlagKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=256)]
+FlagKey = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=256)
+]
 Switch = Literal["on", "off"]
 _MAX_ASKED = 3
 """Flags of which the vendor is asked who has switched them, at most."""
@@ -31,7 +33,8 @@ Switches = Annotated[dict[FlagKey, Switch], Field(min_length=1, max_length=20)]
 
 
 class FlagSwitches:
-    """The External of a flag system; what differs from vendor to vendor is `_is_on`, `_switch` and `_switched_by`."""
+    """The External of a flag system; what differs from vendor to vendor is `_is_on`, `_switch` and
+    `_switched_by`."""
 
     config: ClassVar[type[BaseModel]]
     connection: ClassVar[str]
@@ -39,7 +42,9 @@ class FlagSwitches:
 
     def identity(self, config: Any) -> str:
         """Each flag it owns, a line a flag."""
-        return "\n".join(f"{config.project}/{config.environment}/{flag}" for flag in sorted(config.set))
+        return "\n".join(
+            f"{config.project}/{config.environment}/{flag}" for flag in sorted(config.set)
+        )
 
     async def look(self, config: Any, link: OpenConnection) -> LiveState:
         """The state of every flag. Raises Retryable, Permanent."""
@@ -53,9 +58,14 @@ class FlagSwitches:
         return LiveState({"flags": found}, matches=found == config.set)
 
     async def perform(
-        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """`set` or `restore`: switch what differs, and read it back. Raises Retryable, Permanent."""
+        """`set` or `restore`: switch what differs, and read it back. Raises Retryable,
+        Permanent."""
         wanted, missing = self._wanted_switches(config, operation, snapshot)
         before = await self._read_switches(config, link, sorted(wanted))
         changed = [flag for flag, state in wanted.items() if before[flag] != state]
@@ -67,7 +77,11 @@ class FlagSwitches:
         return Progress("Running", found.message) if found.state == "Absent" else found
 
     async def follow(
-        self, config: Any, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         """Whether every flag is as wanted. Raises Retryable, Permanent."""
         wanted, missing = self._wanted_switches(config, operation, snapshot)
@@ -78,7 +92,11 @@ class FlagSwitches:
         return _progress_of_done(wanted, missing)
 
     async def compare(
-        self, config: Any, link: OpenConnection, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+        self,
+        config: Any,
+        link: OpenConnection,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
     ) -> Standing:
         """Which flags are not as wanted, and who has switched them. Raises Retryable, Permanent."""
         wanted: dict[str, Switch] = {}
@@ -100,7 +118,10 @@ class FlagSwitches:
                 strict=False,
             )
         )
-        parts = [f"{flag} is {found[flag]} instead of {wanted[flag]}{who.get(flag, '')}" for flag in others]
+        parts = [
+            f"{flag} is {found[flag]} instead of {wanted[flag]}{who.get(flag, '')}"
+            for flag in others
+        ]
         return Standing("; ".join(parts))
 
     async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
@@ -113,7 +134,9 @@ class FlagSwitches:
             return f" ({words})" if words else ""
         return ""
 
-    async def _read_switches(self, config: Any, link: OpenConnection, flags: list[str]) -> dict[str, Switch]:
+    async def _read_switches(
+        self, config: Any, link: OpenConnection, flags: list[str]
+    ) -> dict[str, Switch]:
         states = await concurrency.ask_each(flags, lambda flag: self._is_on(config, link, flag))
         return {flag: "on" if on else "off" for flag, on in zip(flags, states, strict=True)}
 
@@ -121,25 +144,31 @@ class FlagSwitches:
         """Whether a flag is on. Raises NotFound, Retryable, Permanent."""
         raise NotImplementedError
 
-    async def _switch_flag(self, config: Any, link: OpenConnection, flag: str, on: bool, operation: Operation) -> None:
+    async def _switch_flag(
+        self, config: Any, link: OpenConnection, flag: str, on: bool, operation: Operation
+    ) -> None:
         """Switch one flag; to do so twice does no harm. Raises Retryable, Permanent."""
         raise NotImplementedError
 
     async def _switched_by(self, config: Any, link: OpenConnection, flag: str) -> str:
-        """Who has switched a flag last, and when, in words; empty where the vendor does not tell. Raises Retryable, Permanent."""
+        """Who has switched a flag last, and when, in words; empty where the vendor does not tell.
+        Raises Retryable, Permanent."""
         raise NotImplementedError
 
     def _wanted_switches(
         self, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> tuple[dict[str, Switch], list[str]]:
-        """What an operation brings about, and flags that the run has set although nothing was recorded. Raises Permanent."""
+        """What an operation brings about, and flags that the run has set although nothing was
+        recorded. Raises Permanent."""
         if operation.kind != "restore":
             return flags_set_by(self.config, config, operation), []
         flags = snapshot.get("flags") if snapshot is not None else None
         if not isinstance(flags, Mapping) or not flags or not set(flags.values()) <= {"on", "off"}:
             raise Permanent("there is no snapshot of these flags to return to")
         names = touched_flags(self.config, config, operation)
-        return {flag: state for flag, state in flags.items() if flag in names}, sorted(names - flags.keys())
+        return {flag: state for flag, state in flags.items() if flag in names}, sorted(
+            names - flags.keys()
+        )
 
 
 def _progress_of_done(wanted: Mapping[str, str], missing: Sequence[str]) -> Progress:

@@ -19,7 +19,8 @@ _SWITCHED = ("feature-environment-enabled", "feature-environment-disabled")
 
 
 class UnleashConfig(Model):
-    """Flags of an Unleash environment, enabled or disabled; returned to what they were in a rollback."""
+    """Flags of an Unleash environment, enabled or disabled; returned to what they were in a
+    rollback."""
 
     connection: Name | None = None
     """Name of the unleash Connection; the namespace's only one when left out."""
@@ -28,7 +29,8 @@ class UnleashConfig(Model):
     environment: FlagKey
     """Key of the environment."""
     set: Switches
-    """"on" or "off", in quotes, by flag. Unleash gives a flag without a strategy to everybody when it is switched on."""
+    """"on" or "off", in quotes, by flag. Unleash gives a flag without a strategy to everybody when
+    it is switched on."""
 
 
 class UnleashFlags(FlagSwitches):
@@ -48,7 +50,8 @@ class UnleashFlags(FlagSwitches):
     async def _switched_by(self, config: UnleashConfig, link: OpenConnection, flag: str) -> str:
         """By the newest of the flag's events that switched it in the environment."""
         query = {"feature": f"IS:{flag}", "limit": _EVENTS}
-        asked = dataclasses.replace(link, identity=f"{link.identity}/events")  # a limit met here keeps no switch back
+        # A limit met here keeps no switch back.
+        asked = dataclasses.replace(link, identity=f"{link.identity}/events")
         answer = await rest.fetch(asked, "/api/admin/search/events", query=query)
         events = answer.get("events") if isinstance(answer, dict) else None
         for event in events if isinstance(events, list) else ():
@@ -56,7 +59,8 @@ class UnleashFlags(FlagSwitches):
                 continue
             if event.get("type") in _SWITCHED and event.get("featureName") == flag:
                 at, who = (
-                    rest.repeatable_text(link, event.get(name) or "") or "?" for name in ("createdAt", "createdBy")
+                    rest.repeatable_text(link, event.get(name) or "") or "?"
+                    for name in ("createdAt", "createdBy")
                 )
                 return f"switched at {at} by {who}"
         return ""

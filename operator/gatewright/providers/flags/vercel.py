@@ -1,10 +1,11 @@
 """`vercel:` feature flags as environment variables of a project's production.
 
-A deployment keeps the variables it was built with, so flags take effect by a new deployment of what production is:
-`set` writes the variables and then builds, smokes and promotes like a target; `restore` writes the recorded values back
-and returns production to the recorded deployment, unless production is without these flags already: a target of the same
-project may have gone back first, to what was there before. What was set is marked in the variable's comment
-(`vercel_return`). Only what the run has set goes back.
+A deployment keeps the variables it was built with, so flags take effect by a new deployment of what
+production is: `set` writes the variables and then builds, smokes and promotes like a target;
+`restore` writes the recorded values back and returns production to the recorded deployment, unless
+production is without these flags already: a target of the same project may have gone back first, to
+what was there before. What was set is marked in the variable's comment (`vercel_return`). Only what
+the run has set goes back.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.flags.changed import fail_unrecorded, flags_set_by, touched_flags
 from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout
-from gatewright.providers.hosts.vercel_production import BASE, FLAGS, KEY, RUN, SOURCE, VERSION, run_of
+from gatewright.providers.hosts.vercel_production import (
+    BASE,
+    FLAGS,
+    KEY,
+    RUN,
+    SOURCE,
+    VERSION,
+    run_of,
+)
 from gatewright.providers.hosts.vercel_return import Mark, mark_of, value_since
 from gatewright.providers.hosts.vercel_rollout import Smoke
 
 _PUBLIC = re.compile(r"(NEXT_PUBLIC|PUBLIC|VITE|REACT_APP|NUXT_PUBLIC|GATSBY|EXPO_PUBLIC)_")
 _SWITCH = re.compile(r"(?i)|true|false|on|off|yes|no|enabled|disabled|-?\d{1,9}(\.\d{1,6})?%?")
-"""Values that can only be a flag's: everything else in an encrypted variable may be a secret and is not recorded."""
+"""Values that can only be a flag's: everything else in an encrypted variable may be a secret and is
+not recorded."""
 
 
 class VercelFlags(Model):
@@ -42,7 +52,8 @@ class VercelFlags(Model):
     project: Project
     """Name or ID of the project."""
     set: Annotated[dict[EnvName, Text], Field(min_length=1, max_length=64)]
-    """Variables and their values. A variable that production shares with preview changes there too."""
+    """Variables and their values. A variable that production shares with preview changes there
+    too."""
     smoke: Smoke | None = None
     """A request to the new deployment's own URL, before production is switched to it."""
 
@@ -69,12 +80,24 @@ class VercelFlagsProvider:
             flags[key] = None if found is None else {"value": value, "since": value_since(found)}
         record = await vercel_production.record_production(link, project)
         if record is None:
-            return LiveState(None, problem=f"the project {config.project} has no production deployment to set flags on")
-        matches = all(flags[key] is not None and flags[key]["value"] == value for key, value in config.set.items())
+            return LiveState(
+                None,
+                problem=(
+                    f"the project {config.project} has no production deployment to set flags on"
+                ),
+            )
+        matches = all(
+            flags[key] is not None and flags[key]["value"] == value
+            for key, value in config.set.items()
+        )
         return LiveState({"production": record, "flags": flags}, matches=matches)
 
     async def perform(
-        self, config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: VercelFlags,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_flags(config, link, operation, snapshot, act=True)
@@ -86,17 +109,26 @@ class VercelFlagsProvider:
         live = vercel_production.production_id(project)
         base = await vercel.fetch_deployment(link, live) if live else None
         if base is None:
-            raise Permanent(f"the project {config.project} has no production deployment to set flags on")
+            raise Permanent(
+                f"the project {config.project} has no production deployment to set flags on"
+            )
         await _write_variables(link, project["id"], config.set, run_of(operation.key))
         git = vercel_production.git_of(base)
         source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
         marks = {VERSION: vercel_production.version_of(base), BASE: base["id"]}
         made = await vercel_rollout.create_deployment(link, project, operation, source, **marks)
-        text = f"{len(config.set)} flags are written; {made['id']} is made of {base['id']} to have them"
+        text = (
+            f"{len(config.set)} flags are written; {made['id']} is made of {base['id']} to "
+            "have them"
+        )
         return Progress("Running", text, {"deployment": made["id"]})
 
     async def follow(
-        self, config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: VercelFlags,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_flags(config, link, operation, snapshot, act=False)
@@ -117,8 +149,12 @@ class VercelFlagsProvider:
         project = await vercel.fetch_project(link, config.project)
         return await _compare_flags(config, link, project, operations, snapshot)
 
-    async def trouble(self, config: VercelFlags, link: OpenConnection, operation: Operation) -> str | None:
-        return await vercel_rollout.find_trouble(link, await vercel.fetch_project(link, config.project), operation)
+    async def trouble(
+        self, config: VercelFlags, link: OpenConnection, operation: Operation
+    ) -> str | None:
+        return await vercel_rollout.find_trouble(
+            link, await vercel.fetch_project(link, config.project), operation
+        )
 
 
 def _require_set(operation: Operation) -> None:
@@ -140,16 +176,33 @@ async def _record_flag(
     if kind == "plain":
         return str(found.get("value", "")), None
     if kind != "encrypted":
-        return None, f"{key} is of type {kind}: its value cannot be read, so it could not be set back; make it plain"
+        return (
+            None,
+            (
+                f"{key} is of type {kind}: its value cannot be read, so it could not be set "
+                "back; make it plain"
+            ),
+        )
     value = await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
     if value is None:
-        return None, f"Vercel does not give the value of {key}, so it could not be set back; make it plain"
+        return (
+            None,
+            f"Vercel does not give the value of {key}, so it could not be set back; make it plain",
+        )
     if not _PUBLIC.match(key) and not _SWITCH.fullmatch(value):
-        return None, f"{key} is encrypted and may be a secret, which is recorded nowhere; make it plain if it is a flag"
+        return (
+            None,
+            (
+                f"{key} is encrypted and may be a secret, which is recorded nowhere; make it "
+                "plain if it is a flag"
+            ),
+        )
     return value, None
 
 
-async def _write_variables(link: OpenConnection, project_id: str, wanted: Mapping[str, str], run: str) -> None:
+async def _write_variables(
+    link: OpenConnection, project_id: str, wanted: Mapping[str, str], run: str
+) -> None:
     """Set variables and mark them as set by this run."""
     present = _variables_by_key((await vercel.fetch_variables(link, project_id)).own)
     for key, value in wanted.items():
@@ -158,7 +211,9 @@ async def _write_variables(link: OpenConnection, project_id: str, wanted: Mappin
             await _create_variable(link, project_id, key, value, Mark("set", run, 0.0).text(""))
             continue
         old = _own_mark(found, run)
-        await _change_variable(link, project_id, found, value, Mark("set", run, old.was if old else value_since(found)))
+        await _change_variable(
+            link, project_id, found, value, Mark("set", run, old.was if old else value_since(found))
+        )
 
 
 def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
@@ -167,8 +222,16 @@ def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
     return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
 
 
-async def _create_variable(link: OpenConnection, project_id: str, key: str, value: str, comment: str) -> None:
-    item = {"key": key, "value": value, "type": "plain", "target": ["production"], "comment": comment}
+async def _create_variable(
+    link: OpenConnection, project_id: str, key: str, value: str, comment: str
+) -> None:
+    item = {
+        "key": key,
+        "value": value,
+        "type": "plain",
+        "target": ["production"],
+        "comment": comment,
+    }
     path = f"/v10/projects/{rest.path_segment(project_id)}/env"
     reply = await vercel.call(link, "POST", path, query={"upsert": "true"}, body=item, bucket="env")
     failed = as_object(client.json_of(reply)).get("failed")
@@ -187,7 +250,11 @@ async def _change_variable(
 
 
 async def _restore_flags(
-    config: VercelFlags, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None, act: bool
+    config: VercelFlags,
+    link: OpenConnection,
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
+    act: bool,
 ) -> Progress:
     kept, missing = _recorded_flags(config, operation, snapshot)
     async with vercel_return.take_turn(link, config.project):
@@ -197,21 +264,28 @@ async def _restore_flags(
         if left and not act:
             return Progress("Absent")
         for key, found, value in left:
-            await _restore_variable(link, project["id"], now.now, run_of(operation.key), key, found, value)
+            await _restore_variable(
+                link, project["id"], now.now, run_of(operation.key), key, found, value
+            )
 
         record = as_object(snapshot)["production"]
 
         async def enough(seen: Mapping[str, Any]) -> str:
-            return await _explain_without_flags(link, seen, operation, set(kept), str(record["deployment"]))
+            return await _explain_without_flags(
+                link, seen, operation, set(kept), str(record["deployment"])
+            )
 
-        given = await vercel_return.restore_production(link, project, record, operation, config.smoke, act, enough)
+        given = await vercel_return.restore_production(
+            link, project, record, operation, config.smoke, act, enough
+        )
     return fail_unrecorded(given, missing)
 
 
 def _recorded_flags(
     config: VercelFlags, restore: Operation, snapshot: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """What was recorded of the flags that the run has set, and those of which nothing was. Raises Permanent."""
+    """What was recorded of the flags that the run has set, and those of which nothing was. Raises
+    Permanent."""
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {restore.subject}")
     flags, names = snapshot["flags"], touched_flags(VercelFlags, config, restore)
@@ -219,13 +293,21 @@ def _recorded_flags(
 
 
 async def _restore_variable(
-    link: OpenConnection, project_id: str, now: float, run: str, key: str, found: Mapping[str, Any] | None, kept: Any
+    link: OpenConnection,
+    project_id: str,
+    now: float,
+    run: str,
+    key: str,
+    found: Mapping[str, Any] | None,
+    kept: Any,
 ) -> None:
     if kept is None:
         path = f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(as_object(found)['id']))}"
         await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
         return
-    begun = vercel.updated_at(found) if found is not None and _own_mark(found, run) is not None else 0.0
+    begun = (
+        vercel.updated_at(found) if found is not None and _own_mark(found, run) is not None else 0.0
+    )
     mark = Mark("restored", run, kept["since"], now, begun)
     if found is None:
         await _create_variable(link, project_id, key, kept["value"], mark.text(""))
@@ -236,7 +318,8 @@ async def _restore_variable(
 def _flags_to_restore(
     flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
-    """Flags that are not as they were recorded, and those that are still marked as set by this run."""
+    """Flags that are not as they were recorded, and those that are still marked as set by this
+    run."""
     for key, kept in flags.items():
         found = present.get(key)
         ours = _own_mark(found, run) is not None
@@ -252,9 +335,14 @@ def _is_other_value(found: Mapping[str, Any], value: str) -> bool:
 
 
 async def _explain_without_flags(
-    link: OpenConnection, project: Mapping[str, Any], operation: Operation, flags: set[str], recorded: str
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    operation: Operation,
+    flags: set[str],
+    recorded: str,
 ) -> str:
-    """Why production need not be moved: what it is was built before the run set these flags, or after they were set back."""
+    """Why production need not be moved: what it is was built before the run set these flags, or
+    after they were set back."""
     live = vercel_production.production_id(project)
     settled = (
         vercel_production.moving_to(project) is None
@@ -266,7 +354,11 @@ async def _explain_without_flags(
     meta = as_object(as_object(found).get("meta"))
     if found is None or meta.get(KEY) == operation.key:
         return ""
-    again = meta.get(RUN) == run_of(operation.key) and SOURCE in meta and not _flags_built_in(meta) & flags
+    again = (
+        meta.get(RUN) == run_of(operation.key)
+        and SOURCE in meta
+        and not _flags_built_in(meta) & flags
+    )
     made = [
         vercel.created_at(item)
         for change in operation.changes
@@ -275,12 +367,17 @@ async def _explain_without_flags(
     if not again and made and vercel.created_at(found) >= min(made):
         return ""
     return hide_secrets(
-        f"production is {vercel_production.describe_deployment(link, found)}, which is without these flags", link
+        (
+            f"production is {vercel_production.describe_deployment(link, found)}, which is "
+            "without these flags"
+        ),
+        link,
     )
 
 
 def _flags_built_in(meta: Mapping[str, Any]) -> set[str]:
-    """The flags of the run that something which was built on the way back has, because they were set then."""
+    """The flags of the run that something which was built on the way back has, because they were
+    set then."""
     return set(str(meta.get(FLAGS) or "").split(",")) - {""}
 
 
@@ -294,25 +391,37 @@ async def _compare_flags(
     operations: Sequence[Operation],
     snapshot: Mapping[str, Any] | None,
 ) -> Standing:
-    """The variables beside what they are to be, and whether production was built with that. Raises Retryable, Permanent."""
+    """The variables beside what they are to be, and whether production was built with that. Raises
+    Retryable, Permanent."""
     wanted = _wanted_values(config, operations, snapshot)
     last, live = operations[-1], vercel_production.production_id(project)
     present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
     found = await vercel.fetch_deployment(link, live) if live else None
     parts = [
-        await _describe_difference(link, project["id"], key, value, present.get(key), run_of(last.key))
+        await _describe_difference(
+            link, project["id"], key, value, present.get(key), run_of(last.key)
+        )
         for key, value in sorted(wanted.items())
     ]
     if found is None:
-        parts.append(f"the project {config.project} has no production deployment, so nobody has them")
+        parts.append(
+            f"the project {config.project} has no production deployment, so nobody has them"
+        )
         return Standing(hide_secrets("; ".join(part for part in parts if part), link))
     if last.kind == "set":
         parts.append(
-            await _explain_not_built_in(link, project, found, last, [present[key] for key in wanted if key in present])
+            await _explain_not_built_in(
+                link, project, found, last, [present[key] for key in wanted if key in present]
+            )
         )
     else:
-        parts.append(_explain_still_built_in(link, project, found, [*last.changes, *operations], set(wanted)))
-    return Standing("; ".join(part for part in parts if part), version=vercel_production.known_version(link, found))
+        parts.append(
+            _explain_still_built_in(link, project, found, [*last.changes, *operations], set(wanted))
+        )
+    return Standing(
+        "; ".join(part for part in parts if part),
+        version=vercel_production.known_version(link, found),
+    )
 
 
 def _wanted_values(
@@ -323,7 +432,9 @@ def _wanted_values(
     for operation in operations:
         if operation.kind == "restore":
             kept, _ = _recorded_flags(config, operation, snapshot)
-            wanted |= {key: None if value is None else str(value["value"]) for key, value in kept.items()}
+            wanted |= {
+                key: None if value is None else str(value["value"]) for key, value in kept.items()
+            }
         else:
             wanted |= flags_set_by(VercelFlags, config, operation)
     if not wanted:
@@ -332,35 +443,55 @@ def _wanted_values(
 
 
 async def _describe_difference(
-    link: OpenConnection, project_id: str, key: str, value: str | None, found: Mapping[str, Any] | None, run: str
+    link: OpenConnection,
+    project_id: str,
+    key: str,
+    value: str | None,
+    found: Mapping[str, Any] | None,
+    run: str,
 ) -> str:
-    """What a variable is instead of what it is to be, and who has made it so; empty where it is that."""
+    """What a variable is instead of what it is to be, and who has made it so; empty where it is
+    that."""
     if value is None:
         return f"{key} is still there" if _own_mark(found, run) is not None else ""
     if found is None:
         return f"{key} is gone instead of {_show_value(key, value)}"
     if found.get("type") not in ("plain", "encrypted"):
         kind = rest.repeatable_text(link, found.get("type"))
-        return f"{key} is of type {kind}, so that nobody can read what it is{_describe_editor(link, found)}"
+        return (
+            f"{key} is of type {kind}, so that nobody can read what it "
+            f"is{_describe_editor(link, found)}"
+        )
     plain = found.get("type") == "plain"
     now = (
-        str(found.get("value", "")) if plain else await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
+        str(found.get("value", ""))
+        if plain
+        else await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
     )
     if now == value:
         return ""
     if now is None:
-        return f"Vercel does not give the value of {key}, so that nobody can read what it is{_describe_editor(link, found)}"
+        return (
+            f"Vercel does not give the value of {key}, so that nobody can read what it "
+            f"is{_describe_editor(link, found)}"
+        )
     shown = _show_value(key, rest.repeatable_text(link, now))
     return f"{key} is {shown} instead of {_show_value(key, value)}{_describe_editor(link, found)}"
 
 
 def _show_value(key: str, value: str) -> str:
     """A value that can only be a flag's; what may be a secret is never shown."""
-    return f'"{keep_beginning(value, 60)}"' if _PUBLIC.match(key) or _SWITCH.fullmatch(value) else "another value"
+    return (
+        f'"{keep_beginning(value, 60)}"'
+        if _PUBLIC.match(key) or _SWITCH.fullmatch(value)
+        else "another value"
+    )
 
 
 def _describe_editor(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    who = rest.repeatable_text(link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or "")
+    who = rest.repeatable_text(
+        link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or ""
+    )
     at = vercel_production.time_of(found.get("updatedAt"))
     words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
     return f" ({hide_secrets(f'changed{words}', link)})" if words else ""
@@ -373,13 +504,21 @@ async def _explain_not_built_in(
     operation: Operation,
     variables: Sequence[Mapping[str, Any]],
 ) -> str:
-    """That production was built before the flags were set; empty where it has them. Raises Retryable, Permanent."""
+    """That production was built before the flags were set; empty where it has them. Raises
+    Retryable, Permanent."""
     made = await vercel_production.list_made_by(link, project, **{KEY: operation.key})
-    times = [vercel.created_at(item) for item in made] or [vercel.updated_at(item) for item in variables]
-    if any(item["id"] == found["id"] for item in made) or vercel.created_at(found) >= min(times, default=0.0):
+    times = [vercel.created_at(item) for item in made] or [
+        vercel.updated_at(item) for item in variables
+    ]
+    if any(item["id"] == found["id"] for item in made) or vercel.created_at(found) >= min(
+        times, default=0.0
+    ):
         return ""
     text = hide_secrets(
-        f"production is {vercel_production.describe_deployment(link, found)}, which was built before these flags were set",
+        (
+            f"production is {vercel_production.describe_deployment(link, found)}, which was "
+            "built before these flags were set"
+        ),
         link,
     )
     return f"{text}: {vercel_production.describe_makers(link, project, found)}"
@@ -398,7 +537,10 @@ def _explain_still_built_in(
     if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _flags_built_in(meta) & flags):
         return ""
     text = hide_secrets(
-        f"production is {vercel_production.describe_deployment(link, found)}, which was built with the flags as they were set",
+        (
+            f"production is {vercel_production.describe_deployment(link, found)}, which was "
+            "built with the flags as they were set"
+        ),
         link,
     )
     return f"{text}: {vercel_production.describe_makers(link, project, found)}"

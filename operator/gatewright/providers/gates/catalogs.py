@@ -1,7 +1,9 @@
-"""Four questions about a PostgreSQL, asked of its own catalogs: row level security, connections, locks, slow queries.
+"""Four questions about a PostgreSQL, asked of its own catalogs: row level security, connections,
+locks, slow queries.
 
-Each is one query for one JSON value of a few names and numbers, so that what comes back is small whatever the database
-is like; counts are whole, and only the first names of what is wrong are sent. What cannot be told is no data.
+Each is one query for one JSON value of a few names and numbers, so that what comes back is small
+whatever the database is like; counts are whole, and only the first names of what is wrong are sent.
+What cannot be told is no data.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class _Named(_StrictAnswer):
 
 # --- row level security
 
-# pg_class and pg_policy can be read by every role, whatever it may see of the tables; partitions are tables of their
-# own here, because whoever asks one directly does not meet the policies of its parent
+# pg_class and pg_policy can be read by every role, whatever it may see of the tables; partitions
+# are tables of their own here, because whoever asks one directly does not meet the policies of its
+# parent
 _RLS = """
 with wanted as (
   select item->>'table' as name, item->>'policy' as policy from jsonb_array_elements($2::jsonb) as item
@@ -101,9 +104,13 @@ class _Rls(_StrictAnswer):
 
 
 async def measure_rls(
-    link: OpenConnection, schemas: Sequence[str], policies: Sequence[tuple[str, str]], exempt: Sequence[str]
+    link: OpenConnection,
+    schemas: Sequence[str],
+    policies: Sequence[tuple[str, str]],
+    exempt: Sequence[str],
 ) -> Answer:
-    """Tables of the schemas without row level security or policies, and (table, policy) that is missing."""
+    """Tables of the schemas without row level security or policies, and (table, policy) that is
+    missing."""
     wanted = [{"table": _with_schema(table), "policy": name} for table, name in policies]
     exempted = [_with_schema(table) for table in exempt]
     parameters = [json.dumps(part) for part in (list(schemas), wanted, exempted)]
@@ -120,7 +127,9 @@ async def measure_rls(
     )
     said = "; ".join(f"{named.count} {words}: {named}" for words, named in lacks if named.count)
     count = sum(named.count for _, named in lacks)
-    return Answer(float(count), said or f"{found.looked} tables, each with row level security and a policy")
+    return Answer(
+        float(count), said or f"{found.looked} tables, each with row level security and a policy"
+    )
 
 
 def _with_schema(table: str) -> str:
@@ -129,7 +138,8 @@ def _with_schema(table: str) -> str:
 
 # --- connections
 
-# a role that may not see a session gets NULL for its kind: counting only what it sees would look like an idle server
+# a role that may not see a session gets NULL for its kind: counting only what it sees would look
+# like an idle server
 _CONNECTIONS = """
 select json_build_object(
   'used', count(*) filter (where backend_type = 'client backend'),
@@ -153,7 +163,10 @@ async def measure_connections(link: OpenConnection) -> Answer:
     """Client connections as a ratio of those that clients may have."""
     found = await postgres.ask_model(link, _Connections, _CONNECTIONS)
     if found.unseen:
-        return Answer(None, f"the role sees {found.used} sessions and may not see {found.unseen} others; {_UNSEEN}")
+        return Answer(
+            None,
+            f"the role sees {found.used} sessions and may not see {found.unseen} others; {_UNSEEN}",
+        )
     return Answer(found.used / found.limit, f"{found.used} of {found.limit} connections")
 
 
@@ -188,7 +201,9 @@ async def measure_blocked(link: OpenConnection, over: str) -> Answer:
     if found.pid is None or found.waited is None:
         return Answer(0.0, "nobody waits for a lock")
     behind = f" behind {found.behind}" if found.behind.count else ""
-    return Answer(float(found.count), f"the longest wait is {found.waited:.3g}s (process {found.pid}{behind})")
+    return Answer(
+        float(found.count), f"the longest wait is {found.waited:.3g}s (process {found.pid}{behind})"
+    )
 
 
 # --- slow queries
@@ -203,8 +218,8 @@ where e.extname = 'pg_stat_statements'
 """
 
 
-# without the texts: they would be read from a file each time, and may hold what nobody should read in a message;
-# without our own role: looking must not be the traffic that it finds
+# without the texts: they would be read from a file each time, and may hold what nobody should read
+# in a message; without our own role: looking must not be the traffic that it finds
 _STATEMENTS = """
 with known as (
   select s.queryid, s.userid::text || '/' || s.queryid as name, s.calls, (s.total_exec_time * 1000)::int8 as micros
@@ -268,7 +283,9 @@ class _Look:
     """Calls and seconds by statement."""
 
 
-_looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(_MAX_STATEMENTS_REMEMBERED)
+_looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(
+    _MAX_STATEMENTS_REMEMBERED
+)
 """The last two looks of each question."""
 
 
@@ -278,7 +295,9 @@ async def measure_slow_queries(link: OpenConnection, over: str) -> Answer:
     if extension.place is None:
         return Answer(None, "pg_stat_statements is not there; create extension pg_stat_statements")
     if not extension.current:
-        return Answer(None, "pg_stat_statements is too old; alter extension pg_stat_statements update")
+        return Answer(
+            None, "pg_stat_statements is too old; alter extension pg_stat_statements update"
+        )
     found = await postgres.ask_model(
         link, _Statements, _STATEMENTS.replace("SCHEMA", extension.place), longest=_MAX_LOOK_BYTES
     )
@@ -286,11 +305,19 @@ async def measure_slow_queries(link: OpenConnection, over: str) -> Answer:
         return Answer(None, f"the role may not see {found.unseen} statements of others; {_UNSEEN}")
     if found.count > MAX_STATEMENTS:
         return Answer(
-            None, f"{found.count} statements are too many to compare; lower pg_stat_statements.max to {MAX_STATEMENTS}"
+            None,
+            (
+                f"{found.count} statements are too many to compare; lower "
+                f"pg_stat_statements.max to {MAX_STATEMENTS}"
+            ),
         )
     look = _Look(time.monotonic(), (found.reset, found.started), found.evicted, found.counters)
     before = _previous_look(link, over, look)
-    return _compare_looks(before, look, over) if before else Answer(None, "the first look; the next one can tell")
+    return (
+        _compare_looks(before, look, over)
+        if before
+        else Answer(None, "the first look; the next one can tell")
+    )
 
 
 def _previous_look(link: OpenConnection, over: str, look: _Look) -> _Look | None:
@@ -310,9 +337,13 @@ def _look_size(looks: tuple[_Look | None, _Look]) -> int:
 
 def _compare_looks(before: _Look, now: _Look, over: str) -> Answer:
     if before.epoch == now.epoch and before.evicted != now.evicted:
-        return Answer(None, "statements were dropped since the last look; raise pg_stat_statements.max")
+        return Answer(
+            None, "statements were dropped since the last look; raise pg_stat_statements.max"
+        )
     # one statement can be reset too, and leaves no other trace
-    anew = any(now.counters.get(name, (-1, 0.0))[0] < calls for name, (calls, _) in before.counters.items())
+    anew = any(
+        now.counters.get(name, (-1, 0.0))[0] < calls for name, (calls, _) in before.counters.items()
+    )
     if anew or before.epoch != now.epoch:
         return Answer(None, "the counters began anew since the last look")
     spent = [
@@ -323,9 +354,14 @@ def _compare_looks(before: _Look, now: _Look, over: str) -> Answer:
     if not any(calls for _, calls, _ in spent):
         return Answer(None, "no statement of another role has ended since the last look")
     limit = seconds(over)
-    slow = sorted(((total / calls, name, calls) for name, calls, total in spent if calls > 0), reverse=True)
+    slow = sorted(
+        ((total / calls, name, calls) for name, calls, total in spent if calls > 0), reverse=True
+    )
     slow = [item for item in slow if item[0] > limit]
-    return Answer(float(len(slow)), f"in {now.at - before.at:.0f}s: {_describe_slowest(slow, over)}" if slow else "")
+    return Answer(
+        float(len(slow)),
+        f"in {now.at - before.at:.0f}s: {_describe_slowest(slow, over)}" if slow else "",
+    )
 
 
 def _describe_slowest(slow: Sequence[tuple[float, str, int]], over: str) -> str:

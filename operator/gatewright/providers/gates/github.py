@@ -3,9 +3,10 @@
     {repository: acme/shop, commit: 8f3c2e1, checks: [lint, unit]}      are they all green?
     {repository: acme/shop, openIssues: {labels: [P0]}}, max: "0"       how many?
 
-GitHub has three kinds of checks, and a name may stand for any of them: check runs (the jobs of GitHub Actions, and
-other apps), workflow runs, and the older commit statuses. Everything that has the name must be good. Of several
-attempts the newest counts: by workflow, or by app where there is none.
+GitHub has three kinds of checks, and a name may stand for any of them: check runs (the jobs of
+GitHub Actions, and other apps), workflow runs, and the older commit statuses. Everything that has
+the name must be good. Of several attempts the newest counts: by workflow, or by app where there is
+none.
 
     success                              good
     neutral, skipped                     good only where `accept` says so, else a breach: nothing was checked
@@ -13,8 +14,9 @@ attempts the newest counts: by workflow, or by app where there is none.
     queued, in_progress ...              no data: nobody knows yet
     not there, an unknown word           no data
 
-A pull request is an issue to GitHub, and not to us. Issues are listed, not searched for: the search has an index that
-lags, and answers that may be incomplete. No issue at all means something only if the repository has such a label.
+A pull request is an issue to GitHub, and not to us. Issues are listed, not searched for: the search
+has an index that lags, and answers that may be incomplete. No issue at all means something only if
+the repository has such a label.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ class GithubCheck(Model):
     checks: Annotated[list[CheckName], Field(min_length=1, max_length=50)] | None = None
     """Names of check runs (jobs), workflows or commit statuses; each must be there and green."""
     accept: Annotated[list[Literal["neutral", "skipped"]], Field(max_length=2)] = []
-    """Conclusions that are as good as `success`; without them a check that was skipped is a breach."""
+    """Conclusions that are as good as `success`; without them a check that was skipped is a
+    breach."""
     openIssues: OpenIssues | None = None
     """The number of open issues, pull requests left out; needs `max`."""
 
@@ -129,26 +132,45 @@ async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -
         "workflow_runs",
     ):
         for run in (run for run in page if run.get("head_sha") == commit):
-            # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it again gets a new run
-            newer = (_number_in(run, "run_number"), _number_in(run, "run_attempt"), _number_in(run, "id"))
+            # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it
+            # again gets a new run
+            newer = (
+                _number_in(run, "run_number"),
+                _number_in(run, "run_attempt"),
+                _number_in(run, "id"),
+            )
             workflow = _number_in(run, "workflow_id")
             if run.get("check_suite_id"):
                 workflows[_number_in(run, "check_suite_id")] = workflow
-            found += [_CheckResult(str(run.get("name")), ("workflow", workflow), newer, _conclusion_of(run))]
+            found += [
+                _CheckResult(
+                    str(run.get("name")), ("workflow", workflow), newer, _conclusion_of(run)
+                )
+            ]
     query = {"filter": "latest"}
     async for page in list_pages(
-        link, repository_path(config.repository, "commits", commit, "check-runs"), query, "check_runs", 20
+        link,
+        repository_path(config.repository, "commits", commit, "check-runs"),
+        query,
+        "check_runs",
+        20,
     ):
         for run in page:
             suite = _number_in(_object_in(run, "check_suite"), "id")
             app = str(_object_in(run, "app").get("slug"))
             source = ("job", workflows[suite]) if suite in workflows else ("app", app)
-            found.append(_CheckResult(str(run.get("name")), source, (_number_in(run, "id"),), _conclusion_of(run)))
+            found.append(
+                _CheckResult(
+                    str(run.get("name")), source, (_number_in(run, "id"),), _conclusion_of(run)
+                )
+            )
     assert config.checks is not None
     return _judge_checks(config.checks, found, frozenset(config.accept), link)
 
 
-async def _fetch_statuses(repository: str, ref: str, link: OpenConnection) -> tuple[str, list[_CheckResult]]:
+async def _fetch_statuses(
+    repository: str, ref: str, link: OpenConnection
+) -> tuple[str, list[_CheckResult]]:
     """The full name of the commit, and its statuses; GitHub lists the newest of each context."""
     path, found, commit = repository_path(repository, "commits", ref, "status"), [], ""
     for page in range(1, 11):
@@ -158,7 +180,12 @@ async def _fetch_statuses(repository: str, ref: str, link: OpenConnection) -> tu
             raise Permanent("the answer about the commit holds no sha; is this the GitHub API?")
         commit = answer["sha"]
         found += [
-            _CheckResult(str(item.get("context")), ("status", ""), (_number_in(item, "id"),), str(item.get("state")))
+            _CheckResult(
+                str(item.get("context")),
+                ("status", ""),
+                (_number_in(item, "id"),),
+                str(item.get("state")),
+            )
             for item in statuses
         ]
         if len(found) >= _number_in(answer, "total_count") or not statuses:
@@ -167,11 +194,14 @@ async def _fetch_statuses(repository: str, ref: str, link: OpenConnection) -> tu
 
 
 class _CheckResult:
-    """A check run, workflow run or status: what it is called, who it is an attempt of, and how it ended."""
+    """A check run, workflow run or status: what it is called, who it is an attempt of, and how it
+    ended."""
 
     __slots__ = ("age", "name", "source", "word")
 
-    def __init__(self, name: str, source: tuple[str, int | str], age: tuple[int, ...], word: str) -> None:
+    def __init__(
+        self, name: str, source: tuple[str, int | str], age: tuple[int, ...], word: str
+    ) -> None:
         self.name, self.source, self.age, self.word = name, source, age, word
 
 
@@ -183,7 +213,10 @@ def _conclusion_of(run: Mapping[str, Any]) -> str:
 
 
 def _judge_checks(
-    names: Iterable[str], found: Sequence[_CheckResult], accept: frozenset[str], link: OpenConnection
+    names: Iterable[str],
+    found: Sequence[_CheckResult],
+    accept: frozenset[str],
+    link: OpenConnection,
 ) -> Answer:
     bad: list[str] = []
     unknown: list[str] = []
@@ -232,12 +265,18 @@ async def _measure_issues(repository: str, labels: Sequence[str], link: OpenConn
     query = {"labels": ",".join(labels), "state": "open", "sort": "created", "direction": "asc"}
     found: dict[int, None] = {}
     async for page in list_pages(link, repository_path(repository, "issues"), query):
-        found.update((_number_in(item, "number"), None) for item in page if "pull_request" not in item)
+        found.update(
+            (_number_in(item, "number"), None) for item in page if "pull_request" not in item
+        )
     if not found:
         for label in labels:
             path = repository_path(repository, "labels", label)
             if (await call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-                raise Permanent(hide_secrets(f'{repository} has no label "{label}", so no issue can have it', link))
+                raise Permanent(
+                    hide_secrets(
+                        f'{repository} has no label "{label}", so no issue can have it', link
+                    )
+                )
         return Answer(0.0)
     shown = ", ".join(f"#{number}" for number in list(found)[:5])
     return Answer(float(len(found)), f"{shown}{' …' if len(found) > 5 else ''}")

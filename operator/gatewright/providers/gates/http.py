@@ -5,8 +5,9 @@
     {path: /stats, jsonPath: $.queue.length}, max: "100"       how many? (a boolean needs no limits)
     {path: /, measure: Latency}, max: 300ms                    how long, from sending to the end of the answer?
 
-A status that is not expected is a breach in each of them: a quick 503 is no good latency. A service that does not
-answer at all is an error, not a breach, because nobody knows why; `onError: Fail` makes it one.
+A status that is not expected is a breach in each of them: a quick 503 is no good latency. A service
+that does not answer at all is an error, not a breach, because nobody knows why; `onError: Fail`
+makes it one.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 def _plain_path(text: str) -> str:
     if not text.startswith("/") or text.startswith("//"):
-        raise ValueError(f'"{text}" is not a path below the Connection\'s URL (try /{text.lstrip("/")})')
+        raise ValueError(
+            f'"{text}" is not a path below the Connection\'s URL (try /{text.lstrip("/")})'
+        )
     if not text.isascii() or not text.isprintable() or set(text) & set(' \\#"<>'):
         raise ValueError(f'"{text}" holds characters that a path must not; escape them as %XX')
     path = _unescape(text.partition("?")[0])
     if path is None or not path.isprintable():
-        raise ValueError(f'"{text}" hides characters behind escapes; write each of them as it is, or once as %XX')
+        raise ValueError(
+            f'"{text}" hides characters behind escapes; write each of them as it is, or once as %XX'
+        )
     # Tomcat and its kin take "..;x" for ".."
     if ".." in (segment.partition(";")[0].strip() for segment in re.split(r"[/\\]", path)):
         raise ValueError(f'"{text}" climbs by ".."; write the path in full')
@@ -48,7 +53,8 @@ def _plain_path(text: str) -> str:
 
 
 def _unescape(path: str) -> str | None:
-    """Return a path as the last of several servers may read it; None where it is escaped more often than that."""
+    """Return a path as the last of several servers may read it; None where it is escaped more often
+    than that."""
     for _ in range(MAX_ESCAPES):
         plain = unquote(path)
         if plain == path:
@@ -78,12 +84,14 @@ class HttpCheck(Model):
     status: Annotated[list[Status], Field(min_length=1, max_length=10)] = [200]
     """Statuses that are good; every other is a breach. Redirects are not followed."""
     measure: Literal["Answer", "Latency"] = "Answer"
-    """Answer: the status, and what `jsonPath` finds. Latency: seconds from sending to the end of the answer; needs `max`."""
+    """Answer: the status, and what `jsonPath` finds. Latency: seconds from sending to the end of
+    the answer; needs `max`."""
     jsonPath: JsonPath | None = None
-    """JSONPath (RFC 9535) of one value in the body, as `$.database.status`: a number for `max` and `min`, or a boolean."""
+    """JSONPath (RFC 9535) of one value in the body, as `$.database.status`: a number for `max` and
+    `min`, or a boolean."""
     equals: Text | None = None
-    """What the value must be, compared as text (`true`, `2.4.0`, `null`); where the body has a number, as a number: 2.1 equals
-    `2.10`, so let a version be a text there."""
+    """What the value must be, compared as text (`true`, `2.4.0`, `null`); where the body has a
+    number, as a number: 2.1 equals `2.10`, so let a version be a text there."""
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
@@ -97,7 +105,9 @@ class HttpCheck(Model):
         if self.equals is not None and self.jsonPath is None:
             raise ValueError("equals needs jsonPath, which says what must be equal")
         if self.measure == "Latency" and self.jsonPath is not None:
-            raise ValueError("measure: Latency and jsonPath are two questions; make them two checks")
+            raise ValueError(
+                "measure: Latency and jsonPath are two questions; make them two checks"
+            )
         if self.method == "HEAD" and self.jsonPath is not None:
             raise ValueError("jsonPath needs a body, which HEAD does not have; use method: GET")
         return self
@@ -140,8 +150,12 @@ def _accept_headers(config: HttpCheck) -> dict[str, str]:
     return {"Accept": "application/json" if config.jsonPath else "*/*"}
 
 
-async def _find_value(config: HttpCheck, path: str, reply: client.Reply, link: OpenConnection) -> Answer:
-    values = await jsonpath.evaluate_path(path, len(reply.body), lambda: client.json_of(reply), link.namespace)
+async def _find_value(
+    config: HttpCheck, path: str, reply: client.Reply, link: OpenConnection
+) -> Answer:
+    values = await jsonpath.evaluate_path(
+        path, len(reply.body), lambda: client.json_of(reply), link.namespace
+    )
     if len(values) > 1:
         raise Permanent(f"{path} finds several values; it must lead to one")
     if not values:
@@ -159,7 +173,9 @@ def _compare_value(path: str, value: Any, wanted: str, link: OpenConnection) -> 
     text = _text_of(value)
     if text == wanted or _is_same_number(value, wanted):
         return Answer(True, f"{path} is {wanted}")
-    return Answer(False, hide_secrets(f'{path} is {foreign.quote_value(value)}, expected "{wanted}"', link))
+    return Answer(
+        False, hide_secrets(f'{path} is {foreign.quote_value(value)}, expected "{wanted}"', link)
+    )
 
 
 def _text_of(value: Any) -> str:

@@ -3,11 +3,13 @@
     $.a.b[0]                             names and places: on the loop, one look-up a step
     $..a, $.a[*].b, $.a[?@.n == 'x'].v   looks at many values: in a thread, one at a time for each namespace
 
-What an answer holds is not its asker's to read. So texts are compared as a whole, by `==` and `!=`: by their order, by
-their length and by regular expressions they could be read letter by letter. Numbers have all comparisons.
+What an answer holds is not its asker's to read. So texts are compared as a whole, by `==` and `!=`:
+by their order, by their length and by regular expressions they could be read letter by letter.
+Numbers have all comparisons.
 
-A thread cannot be ended, and it takes turns with the event loop. So what it may do is bounded before it begins: by the
-path, which asks little of each value, and by the body, of which the part that the path searches has few values.
+A thread cannot be ended, and it takes turns with the event loop. So what it may do is bounded
+before it begins: by the path, which asks little of each value, and by the body, of which the part
+that the path searches has few values.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ from gatewright.providers.connections.concurrency import NamespaceThreads
 MAX_VALUES = 20_000
 """Values that a path searches at most."""
 MAX_STEPS = 24
-"""Steps that a path takes at most for each value that it searches: four comparisons of a condition are such."""
+"""Steps that a path takes at most for each value that it searches: four comparisons of a condition
+are such."""
 INLINE_BODY_BYTES = 64 * 1024
 """Bytes of a body in which a plain path is followed on the event loop."""
 SMALL_BODY_BYTES = 1024
@@ -71,7 +74,9 @@ class _Ordering(ComparisonExpression):
 
     def evaluate(self, context: FilterContext) -> bool:
         """As in RFC 9535. Raises _Reads where both sides are texts."""
-        if all(isinstance(_value_of(side.evaluate(context)), str) for side in (self.left, self.right)):
+        if all(
+            isinstance(_value_of(side.evaluate(context)), str) for side in (self.left, self.right)
+        ):
             raise _ReadsText(_BY_LETTERS)
         return super().evaluate(context)
 
@@ -129,7 +134,9 @@ def _plain_json_path(text: str) -> str:
     return text
 
 
-JsonPath = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_plain_json_path)]
+JsonPath = Annotated[
+    str, StringConstraints(min_length=1, max_length=256), AfterValidator(_plain_json_path)
+]
 
 
 @functools.lru_cache(maxsize=512)
@@ -137,18 +144,26 @@ def compile_path(text: str) -> JSONPathQuery:
     """A JSONPath that is evaluated in time linear to the body. Raises ValueError."""
     if not text.startswith("$"):
         plain = text.strip("{}")
-        raise ValueError(f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})')
+        raise ValueError(
+            f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})'
+        )
     bare = _QUOTED.sub("''", text)
     # they can also take exponential time
     if _EXPRESSIONS.search(bare):
         raise ValueError(
-            f'"{text}" has match() or search(): there are no regular expressions; compare whole texts by == or !='
+            f'"{text}" has match() or search(): there are no regular expressions; compare '
+            "whole texts by == or !="
         )
     _, filters, condition = bare.partition("?")
     # nor may each element look at all of the body once more
-    if "," in bare or bare.count("..") + bare.count("?") > 1 or (filters and set(condition) & {"*", ":", "$"}):
+    if (
+        "," in bare
+        or bare.count("..") + bare.count("?") > 1
+        or (filters and set(condition) & {"*", ":", "$"})
+    ):
         raise ValueError(
-            f'"{text}" finds too much: it must lead to one value, at most one ".." or "?", no ",", and no "*" or "$" after "?"'
+            f'"{text}" finds too much: it must lead to one value, at most one ".." or "?", '
+            'no ",", and no "*" or "$" after "?"'
         )
     try:
         query = ENVIRONMENT.compile(text)
@@ -158,13 +173,15 @@ def compile_path(text: str) -> JSONPathQuery:
         raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
     if _count_steps(query) > MAX_STEPS:
         raise ValueError(
-            f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and to a few names after ".."'
+            f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and '
+            'to a few names after ".."'
         )
     return query
 
 
 async def evaluate_path(path: str, size: int, read: Callable[[], Any], namespace: str) -> list[Any]:
-    """What a path finds, two values at most, in the body of `size` bytes that `read` gives. Raises Permanent."""
+    """What a path finds, two values at most, in the body of `size` bytes that `read` gives. Raises
+    Permanent."""
     if size <= (INLINE_BODY_BYTES if compile_path(path).singular_query() else SMALL_BODY_BYTES):
         return find_values(path, read())
     return await _threads.run(namespace, lambda: find_values(path, read()))
@@ -186,7 +203,8 @@ def find_values(path: str, body: Any) -> list[Any]:
 
 
 def _searched_part(query: JSONPathQuery, body: Any) -> Any:
-    """The part of a body whose values a path looks at, one by one; None where it looks at none so."""
+    """The part of a body whose values a path looks at, one by one; None where it looks at none
+    so."""
     begin = _first_wide_segment(query)
     if begin == len(query.segments):
         return None
@@ -199,7 +217,9 @@ def _first_wide_segment(query: JSONPathQuery) -> int:
     for at, segment in enumerate(query.segments):
         if not isinstance(segment, JSONPathChildSegment):
             return at
-        if not all(isinstance(selector, NameSelector | IndexSelector) for selector in segment.selectors):
+        if not all(
+            isinstance(selector, NameSelector | IndexSelector) for selector in segment.selectors
+        ):
             return at
     return len(query.segments)
 
@@ -221,7 +241,9 @@ def _count_steps(query: JSONPathQuery) -> int:
     """What a path does for each value that it searches."""
     many = query.segments[_first_wide_segment(query) :]
     selectors = [selector for segment in many for selector in segment.selectors]
-    return len(many) + sum(_expression_weight(one.expression) for one in selectors if isinstance(one, FilterSelector))
+    return len(many) + sum(
+        _expression_weight(one.expression) for one in selectors if isinstance(one, FilterSelector)
+    )
 
 
 def _expression_weight(expression: Expression) -> int:

@@ -48,7 +48,10 @@ class LaunchDarklyGate:
     async def measure(self, config: LaunchDarklyCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         on = await launchdarkly.is_on(link, config.project, config.environment, config.flag)
-        return Answer(on == (config.state == "on"), f"{config.flag} is {'on' if on else 'off'} in {config.environment}")
+        return Answer(
+            on == (config.state == "on"),
+            f"{config.flag} is {'on' if on else 'off'} in {config.environment}",
+        )
 
     async def history(
         self, config: LaunchDarklyCheck, link: OpenConnection, start: float, end: float, step: float

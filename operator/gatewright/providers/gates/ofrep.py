@@ -3,8 +3,8 @@
     {flag: voice, users: [ada, grace], others: [alan]}      on for the two, not for the third
     {flag: theme, value: dark, users: [ada]}                a text or a number, compared as text
 
-A flag that leaves a user to the code's own default, one that was evaluated with an error, and a value that is said to
-be stale are no data: nobody knows what that user sees.
+A flag that leaves a user to the code's own default, one that was evaluated with an error, and a
+value that is said to be stale are no data: nobody knows what that user sees.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ class OfrepGate:
         """Evaluate for every user. Raises Retryable, Permanent."""
         names = [*config.users, *config.others]
         found = await concurrency.ask_each(
-            names, lambda name: ofrep.evaluate_flag(link, config.flag, {**config.context, "targetingKey": name})
+            names,
+            lambda name: ofrep.evaluate_flag(
+                link, config.flag, {**config.context, "targetingKey": name}
+            ),
         )
         return _judge_evaluations(config, dict(zip(names, found, strict=True)), link)
 
@@ -85,20 +88,32 @@ class OfrepGate:
         return []
 
 
-def _judge_evaluations(config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection) -> Answer:
-    got = {name: _text_of(evaluation.value, config.flag) == config.value for name, evaluation in found.items()}
+def _judge_evaluations(
+    config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection
+) -> Answer:
+    got = {
+        name: _text_of(evaluation.value, config.flag) == config.value
+        for name, evaluation in found.items()
+    }
     without = [name for name in config.users if not got[name] and _is_known(found[name])]
     with_it = [name for name in config.others if got[name] and _is_known(found[name])]
     wrong = [_describe_users("do not get it", without)] if without else []
     wrong += [_describe_users("get it and must not", with_it)] if with_it else []
     if wrong:
-        return Answer(False, hide_secrets(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link))
+        return Answer(
+            False, hide_secrets(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link)
+        )
     unsure = [name for name, evaluation in found.items() if not _is_known(evaluation)]
     if unsure:
-        reasons = sorted({foreign.to_plain_word(found[name].reason) or "no value" for name in unsure})
+        reasons = sorted(
+            {foreign.to_plain_word(found[name].reason) or "no value" for name in unsure}
+        )
         return Answer(
             None,
-            hide_secrets(f"{config.flag}: {_describe_users('are not known', unsure)} ({', '.join(reasons)})", link),
+            hide_secrets(
+                f"{config.flag}: {_describe_users('are not known', unsure)} ({', '.join(reasons)})",
+                link,
+            ),
         )
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"
     return Answer(True, hide_secrets(f"{config.flag} = {config.value}: {counted}", link))
@@ -110,7 +125,9 @@ def _is_known(evaluation: ofrep.Evaluation) -> bool:
 
 def _text_of(value: Any, flag: str) -> str | None:
     if isinstance(value, dict | list):
-        raise Permanent(f"{flag} is an object; a flag that is compared is a boolean, a number or a text")
+        raise Permanent(
+            f"{flag} is an object; a flag that is compared is a boolean, a number or a text"
+        )
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -120,6 +137,8 @@ def _text_of(value: Any, flag: str) -> str | None:
 
 def _describe_users(what: str, names: list[str]) -> str:
     shown = ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + (
-        f" and {len(names) - _MAX_NAMES_IN_MESSAGE} more" if len(names) > _MAX_NAMES_IN_MESSAGE else ""
+        f" and {len(names) - _MAX_NAMES_IN_MESSAGE} more"
+        if len(names) > _MAX_NAMES_IN_MESSAGE
+        else ""
     )
     return f"{len(names)} {what} ({shown})"

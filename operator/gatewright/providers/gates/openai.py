@@ -25,7 +25,8 @@ class OpenAICheck(Model):
     connection: Name | None = None
     """Name of the openai Connection; the namespace's only one when left out."""
     expect: Literal["Valid", "Revoked"] = "Valid"
-    """Valid: the key works. Revoked: it works no more, which is what an old key must do after a rotation."""
+    """Valid: the key works. Revoked: it works no more, which is what an old key must do after a
+    rotation."""
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:

@@ -1,8 +1,8 @@
 """prometheus: one number by an instant query.
 
-What counts as a number: a scalar, or a vector of exactly one element. An empty vector, NaN, infinity, a sample far
-from the present and an answer with warnings (which may be partial) are no data; several series are an error, because
-choosing one of them would be a guess.
+What counts as a number: a scalar, or a vector of exactly one element. An empty vector, NaN,
+infinity, a sample far from the present and an answer with warnings (which may be partial) are no
+data; several series are an error, because choosing one of them would be a guess.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _require_not_blank(text: str) -> str:
     return text
 
 
-Query = Annotated[str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_require_not_blank)]
+Query = Annotated[
+    str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_require_not_blank)
+]
 
 
 class PrometheusCheck(Model):
@@ -44,7 +46,8 @@ class PrometheusCheck(Model):
     connection: Name | None = None
     """Name of the prometheus Connection; the namespace's only one when left out."""
     query: Query
-    """An instant query whose result is one number: a scalar, or a vector of one series (`sum(...)`, `max(...)`)."""
+    """An instant query whose result is one number: a scalar, or a vector of one series (`sum(...)`,
+    `max(...)`)."""
 
 
 class PrometheusGate:
@@ -69,7 +72,12 @@ class PrometheusGate:
         at, answer = sample
         age = time.time() - at
         if abs(age) > STALE_AFTER_S:
-            return Answer(None, f"the sample is {age / 60:.0f}min old" if age > 0 else "the sample is from the future")
+            return Answer(
+                None,
+                f"the sample is {age / 60:.0f}min old"
+                if age > 0
+                else "the sample is from the future",
+            )
         return answer
 
     async def history(
@@ -78,7 +86,12 @@ class PrometheusGate:
         """The same question for `start`, `start + step`, ... up to `end`, by one range query."""
         count = min(int((end - start) / step), _MAX_POINTS - 1)
         start = end - count * step if count == _MAX_POINTS - 1 else start
-        form = {"query": config.query, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
+        form = {
+            "query": config.query,
+            "start": f"{start:.3f}",
+            "end": f"{end:.3f}",
+            "step": f"{step:.3f}",
+        }
         result = await prometheus.run_query(link, "/api/v1/query_range", form)
         if result.warning:
             return []
@@ -95,21 +108,28 @@ def _only_sample(result: prometheus.QueryResult) -> tuple[float, Answer] | None:
     if result.kind == "scalar":
         return _sample_of(result.value)
     if result.kind != "vector" or not isinstance(result.value, list):
-        raise Permanent(f"the query gives a {_words_for_kind(result.kind)}; it must give one number")
+        raise Permanent(
+            f"the query gives a {_words_for_kind(result.kind)}; it must give one number"
+        )
     if len(result.value) > 1:
         raise Permanent(f"{len(result.value)} series; aggregate them to one (sum, max or avg)")
     if not result.value:
         return None
     element = result.value[0]
     if not isinstance(element, Mapping) or "value" not in element:
-        raise Permanent("the query gives a native histogram; take a number out of it (histogram_quantile)")
+        raise Permanent(
+            "the query gives a native histogram; take a number out of it (histogram_quantile)"
+        )
     return _sample_of(element["value"])
 
 
 def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None]:
-    """Answers by time; None where several series answered at once, which `measure` would have refused."""
+    """Answers by time; None where several series answered at once, which `measure` would have
+    refused."""
     if result.kind != "matrix" or not isinstance(result.value, list):
-        raise Permanent(f"the query gives a {_words_for_kind(result.kind)}; it must give one number")
+        raise Permanent(
+            f"the query gives a {_words_for_kind(result.kind)}; it must give one number"
+        )
     points: dict[float, Answer | None] = {}
     for series in result.value:
         for value in series.get("values", []) if isinstance(series, Mapping) else []:
@@ -120,7 +140,9 @@ def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None
 
 def _sample_of(value: Any) -> tuple[float, Answer]:
     match value:
-        case [int() | float() as at, str() as text] if _NUMBER.fullmatch(text) and foreign.to_number(at) is not None:
+        case [int() | float() as at, str() as text] if (
+            _NUMBER.fullmatch(text) and foreign.to_number(at) is not None
+        ):
             number = float(text)
             return float(at), Answer(number) if math.isfinite(number) else Answer(
                 None, foreign.to_plain_word(text) or str(number)

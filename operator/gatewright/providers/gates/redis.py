@@ -3,8 +3,9 @@
     {hitRatio: {}}, min: 80%               hits of all reads of the last minute, by two samples of counters
     {memory: {}}, max: 90%                 used_memory of maxmemory
 
-Counters run since the server's start, so a ratio is that of their growth between two samples. No data: before the first
-two samples, when the server was restarted or its counters were reset in between, and where too little was read.
+Counters run since the server's start, so a ratio is that of their growth between two samples. No
+data: before the first two samples, when the server was restarted or its counters were reset in
+between, and where too little was read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from gatewright.providers.units import Unit
 _PATIENCE_FACTOR = 3.0
 """A base that is older than so many windows says little about the window."""
 _SLACK_S = 10.0
-"""Seconds by which a server's clock and ours may drift apart between two samples, answers under way included."""
+"""Seconds by which a server's clock and ours may drift apart between two samples, answers under way
+included."""
 _MAX_WINDOW_S = 3600.0
 """Seconds of the longest window."""
 _MAX_SAMPLES = 60
@@ -84,7 +86,10 @@ class RedisGate:
         """Ask once. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
-            raise Permanent("a node of a Redis Cluster, which knows only its own part; ask a Prometheus that knows all")
+            raise Permanent(
+                "a node of a Redis Cluster, which knows only its own part; ask a "
+                "Prometheus that knows all"
+            )
         return answer_from_info(info, config.hitRatio, link)
 
     async def history(
@@ -100,7 +105,9 @@ def require_one(*questions: Model | None) -> None:
         raise ValueError("needs exactly one of hitRatio, memory")
 
 
-def answer_from_info(info: Mapping[str, str], hits: HitRatio | None, link: OpenConnection) -> Answer:
+def answer_from_info(
+    info: Mapping[str, str], hits: HitRatio | None, link: OpenConnection
+) -> Answer:
     """What an INFO says, together with the ones before it."""
     return _memory_ratio(info) if hits is None else hit_ratio_of(info, hits, link, time.monotonic())
 
@@ -124,17 +131,25 @@ def _memory_ratio(info: Mapping[str, str]) -> Answer:
 class _Sample:
     at: float
     life: str
-    """The run_id, which changes when the server is restarted; empty where there is none, and the uptime must tell."""
+    """The run_id, which changes when the server is restarted; empty where there is none, and the
+    uptime must tell."""
     uptime: int
     hits: int
     misses: int
 
 
-def hit_ratio_of(info: Mapping[str, str], config: HitRatio, link: OpenConnection, now: float) -> Answer:
-    """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a sample."""
-    hits, misses, uptime = (_count_in(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds"))
+def hit_ratio_of(
+    info: Mapping[str, str], config: HitRatio, link: OpenConnection, now: float
+) -> Answer:
+    """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a
+    sample."""
+    hits, misses, uptime = (
+        _count_in(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds")
+    )
     if hits is None or misses is None or uptime is None:
-        return Answer(None, "INFO says nothing of keyspace_hits, keyspace_misses and uptime_in_seconds")
+        return Answer(
+            None, "INFO says nothing of keyspace_hits, keyspace_misses and uptime_in_seconds"
+        )
     sample = _Sample(now, info.get("run_id", ""), uptime, hits, misses)
     return _fold_sample(_samples_of(link, config.over), sample, config)
 
@@ -155,15 +170,22 @@ def _fold_sample(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answ
     base = samples[0]
     span = new.at - base.at
     if reset:
-        return Answer(None, f"the server was restarted, or its counters reset; watched again for {config.over}")
+        return Answer(
+            None,
+            f"the server was restarted, or its counters reset; watched again for {config.over}",
+        )
     if span < window:
         return Answer(None, f"watched for {span:.0f}s of {config.over}")
     if span > _PATIENCE_FACTOR * window:
         samples[:-1] = []
-        return Answer(None, f"the sample before is {span:.0f}s old; ask at least once in {config.over}")
+        return Answer(
+            None, f"the sample before is {span:.0f}s old; ask at least once in {config.over}"
+        )
     hits, misses = new.hits - base.hits, new.misses - base.misses
     if hits + misses < config.minReads:
-        return Answer(None, f"{hits + misses} reads in {span:.0f}s (at least {config.minReads} are needed)")
+        return Answer(
+            None, f"{hits + misses} reads in {span:.0f}s (at least {config.minReads} are needed)"
+        )
     return Answer(hits / (hits + misses), f"{hits} hits, {misses} misses in {span:.0f}s")
 
 

@@ -5,12 +5,12 @@
     {release: foco@2.4.0, p95: {window: 5m}},          max: 1s       duration of transactions
     {release: foco@2.4.0, newIssues: {}},              max: "0"      unresolved issues first seen in this release
 
-Error events are counted in buckets of a time series, of which those that Sentry calls incomplete are left out: the
-window ends a minute or two ago. The other two are aggregated by Sentry over the window, and say with how many
-transactions; none, or fewer than `minimum`, are no data.
+Error events are counted in buckets of a time series, of which those that Sentry calls incomplete
+are left out: the window ends a minute or two ago. The other two are aggregated by Sentry over the
+window, and say with how many transactions; none, or fewer than `minimum`, are no data.
 
-Nothing is not zero: no error event, and no new issue, count as 0 only where `evidence` shows that Sentry would have
-got them: transactions of the same release, or at least a release of that name.
+Nothing is not zero: no error event, and no new issue, count as 0 only where `evidence` shows that
+Sentry would have got them: transactions of the same release, or at least a release of that name.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class SentryErrors(Model):
     query: Terms = ""
     """Further search terms, as `level:fatal !error.type:TimeoutError`."""
     evidence: Literal["Transactions", "Release"] = "Transactions"
-    """What makes none a 0 and not an unknown. Transactions: some of this release were seen over the same time. Release: Sentry
-    knows the release, for what sends no transactions."""
+    """What makes none a 0 and not an unknown. Transactions: some of this release were seen over the
+    same time. Release: Sentry knows the release, for what sends no transactions."""
 
 
 class SentryTransactions(Model):
@@ -85,14 +85,15 @@ class SentryIssues(Model):
     """Which new issues are counted."""
 
     levels: Annotated[
-        list[Literal["fatal", "error", "warning", "info", "debug", "sample"]], Field(min_length=1, max_length=6)
+        list[Literal["fatal", "error", "warning", "info", "debug", "sample"]],
+        Field(min_length=1, max_length=6),
     ] = ["error", "fatal"]
     """Levels that count."""
     query: Terms = ""
     """Further search terms, as `!assigned:[me, none]`."""
     evidence: Literal["Transactions", "Release"] = "Transactions"
-    """What makes none a 0 and not an unknown. Transactions: some of this release were seen in the last hour. Release: Sentry
-    knows the release."""
+    """What makes none a 0 and not an unknown. Transactions: some of this release were seen in the
+    last hour. Release: Sentry knows the release."""
 
 
 class SentryCheck(Model):
@@ -117,7 +118,13 @@ class SentryCheck(Model):
 
     @model_validator(mode="after")
     def _require_one(self) -> SentryCheck:
-        if sum(item is not None for item in (self.errors, self.failureRatio, self.p95, self.newIssues)) != 1:
+        if (
+            sum(
+                item is not None
+                for item in (self.errors, self.failureRatio, self.p95, self.newIssues)
+            )
+            != 1
+        ):
             raise ValueError("needs exactly one of errors, failureRatio, newIssues, p95")
         return self
 
@@ -158,7 +165,9 @@ _Row = tuple[Mapping[str, Any], Mapping[str, Any]]
 # --- errors
 
 
-async def _measure_errors(config: SentryCheck, errors: SentryErrors, link: OpenConnection) -> Answer:
+async def _measure_errors(
+    config: SentryCheck, errors: SentryErrors, link: OpenConnection
+) -> Answer:
     bucket = _bucket_seconds(seconds(errors.window))
     count = int(seconds(errors.window)) // bucket
     query = {
@@ -190,12 +199,19 @@ def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | s
         return f"{len(series)} time series where there must be one"
     only = series[0] if isinstance(series[0], dict) else {}
     meta, values = only.get("meta"), only.get("values")
-    if not isinstance(meta, dict) or not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
+    if (
+        not isinstance(meta, dict)
+        or not isinstance(values, list)
+        or not all(isinstance(item, dict) for item in values)
+    ):
         raise Permanent("the answer holds no values; is this the Sentry API?")
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
     if meta.get("interval") != bucket * 1000:  # milliseconds
-        return f"Sentry chose another interval ({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
+        return (
+            "Sentry chose another interval "
+            f"({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
+        )
     found: list[float] = []
     for value in sorted(values, key=lambda value: _require_number(value.get("timestamp"))):
         if value.get("incomplete") is not False:
@@ -205,14 +221,19 @@ def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | s
 
 
 def _bucket_seconds(window: float) -> int:
-    """Seconds of a bucket: the window has at least five, where they are not shorter than a minute, and no rest."""
-    return next((size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S)
+    """Seconds of a bucket: the window has at least five, where they are not shorter than a minute,
+    and no rest."""
+    return next(
+        (size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S
+    )
 
 
 # --- transactions
 
 
-async def _measure_failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
+async def _measure_failures(
+    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+) -> Answer:
     found = await _fetch_row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
     if found is None:
         return await _count_failures(config, wanted, link)
@@ -225,12 +246,17 @@ async def _measure_failures(config: SentryCheck, wanted: SentryTransactions, lin
         return Answer(None, "no failure rate")
     if kind != "percentage":
         return Answer(
-            None, hide_secrets(f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link)
+            None,
+            hide_secrets(
+                f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link
+            ),
         )
     return _answer_of_ratio(_require_number(value))
 
 
-async def _count_failures(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
+async def _count_failures(
+    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+) -> Answer:
     """The same by counting: some self-hosted versions fail to answer failure_rate() with a 500."""
     row, _ = _require_row(await _fetch_row(config, wanted, ["failure_count()", "count()"], link))
     few = _answer_of_too_few(row, wanted.minimum)
@@ -238,7 +264,9 @@ async def _count_failures(config: SentryCheck, wanted: SentryTransactions, link:
         return few
     if row.get("failure_count()") is None:
         return Answer(None, "no failure count")
-    return _answer_of_ratio(_require_number(row["failure_count()"]) / _require_number(row["count()"]))
+    return _answer_of_ratio(
+        _require_number(row["failure_count()"]) / _require_number(row["count()"])
+    )
 
 
 def _answer_of_ratio(ratio: float) -> Answer:
@@ -247,7 +275,9 @@ def _answer_of_ratio(ratio: float) -> Answer:
     return Answer(ratio)
 
 
-async def _measure_duration(config: SentryCheck, wanted: SentryTransactions, link: OpenConnection) -> Answer:
+async def _measure_duration(
+    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+) -> Answer:
     name = "p95(span.duration)"
     row, meta = _require_row(await _fetch_row(config, wanted, [name, "count()"], link))
     few = _answer_of_too_few(row, wanted.minimum)
@@ -256,18 +286,31 @@ async def _measure_duration(config: SentryCheck, wanted: SentryTransactions, lin
     unit, value = _meta_of(meta, "units", name), row.get(name)
     if value is None:
         return Answer(None, "no p95")
-    if _field_kind(meta, name) != "duration" or not isinstance(unit, str) or unit not in _SECONDS_BY_UNIT:
+    if (
+        _field_kind(meta, name) != "duration"
+        or not isinstance(unit, str)
+        or unit not in _SECONDS_BY_UNIT
+    ):
         kind = foreign.quote_value(_field_kind(meta, name))
         message = f"the p95 is of type {kind} in {foreign.quote_value(unit)}, which is no time"
         return Answer(None, hide_secrets(message, link))
     taken = _require_number(value)
-    return Answer(taken * _SECONDS_BY_UNIT[unit]) if taken >= 0 else Answer(None, f"the p95 is {taken:g}")
+    return (
+        Answer(taken * _SECONDS_BY_UNIT[unit])
+        if taken >= 0
+        else Answer(None, f"the p95 is {taken:g}")
+    )
 
 
 async def _fetch_row(
-    config: SentryCheck, wanted: SentryTransactions, fields: list[str], link: OpenConnection, fails: bool = False
+    config: SentryCheck,
+    wanted: SentryTransactions,
+    fields: list[str],
+    link: OpenConnection,
+    fails: bool = False,
 ) -> _Row | None:
-    """One row of aggregates over transactions, and what their types and units are; with `fails`, None for a 500."""
+    """One row of aggregates over transactions, and what their types and units are; with `fails`,
+    None for a 500."""
     query = {
         **_scope_query(config),
         "dataset": "spans",
@@ -277,7 +320,9 @@ async def _fetch_row(
         "query": _join_terms("is_transaction:true", f'release:"{config.release}"', wanted.query),
     }
     accepted = frozenset({500}) if fails else frozenset()
-    reply = await sentry.call(link, "GET", sentry.organization_path(link, "events"), query=query, accepted=accepted)
+    reply = await sentry.call(
+        link, "GET", sentry.organization_path(link, "events"), query=query, accepted=accepted
+    )
     if reply.status == 500:
         return None
     answer = sentry.require_object(reply)
@@ -318,11 +363,15 @@ def _meta_of(meta: Mapping[str, Any], part: str, name: str) -> Any:
 # --- issues
 
 
-async def _measure_issues(config: SentryCheck, wanted: SentryIssues, link: OpenConnection) -> Answer:
+async def _measure_issues(
+    config: SentryCheck, wanted: SentryIssues, link: OpenConnection
+) -> Answer:
     levels = f"level:[{', '.join(wanted.levels)}]"
     query = {
         **_scope_query(config),
-        "query": _join_terms("is:unresolved", f'first-release:"{config.release}"', levels, wanted.query),
+        "query": _join_terms(
+            "is:unresolved", f'first-release:"{config.release}"', levels, wanted.query
+        ),
         "sort": "new",
         "limit": 100,
         "collapse": ["stats", "lifetime", "filtered", "unhandled"],
@@ -330,28 +379,41 @@ async def _measure_issues(config: SentryCheck, wanted: SentryIssues, link: OpenC
     found: dict[str, str] = {}
     try:
         async for page in sentry.list_pages(link, sentry.organization_path(link, "issues"), query):
-            found.update((str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?") for item in page)
+            found.update(
+                (str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?")
+                for item in page
+            )
     except sentry.ListUnfinished as error:
         return Answer(None, str(error))
     if found:
         shown = ", ".join(list(found.values())[:5])
-        return Answer(float(len(found)), hide_secrets(f"{shown}{' …' if len(found) > 5 else ''}", link))
+        return Answer(
+            float(len(found)), hide_secrets(f"{shown}{' …' if len(found) > 5 else ''}", link)
+        )
     return await _answer_of_nothing(config, wanted.evidence, "1h", link)
 
 
 # --- what they have in common
 
 
-async def _answer_of_nothing(config: SentryCheck, evidence: str, window: str, link: OpenConnection) -> Answer:
+async def _answer_of_nothing(
+    config: SentryCheck, evidence: str, window: str, link: OpenConnection
+) -> Answer:
     """0, if there is evidence that nothing means none."""
     path = sentry.organization_path(link, "releases", config.release)
     if (await sentry.call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-        return Answer(None, hide_secrets(f"Sentry does not know the release {config.release}", link))
+        return Answer(
+            None, hide_secrets(f"Sentry does not know the release {config.release}", link)
+        )
     if evidence == "Transactions":
-        row, _ = _require_row(await _fetch_row(config, SentryTransactions(window=window), ["count()"], link))
+        row, _ = _require_row(
+            await _fetch_row(config, SentryTransactions(window=window), ["count()"], link)
+        )
         few = _answer_of_too_few(row, 1)
         if few is not None:
-            return Answer(None, f"nothing, but {few.message} either (evidence: Release takes that as 0)")
+            return Answer(
+                None, f"nothing, but {few.message} either (evidence: Release takes that as 0)"
+            )
     return Answer(0.0)
 
 

@@ -6,9 +6,10 @@
     {slowQueries: {over: 500ms}}, max: "0"         statements whose mean time since the last look is over 500ms
     {blocked: {over: 5s}}, max: "0"                sessions that wait for a lock
 
-A number (or an interval, in seconds) is compared with `max` and `min`. NULL and no row are no data. So is everything
-that was only half seen: a schema without tables, sessions or statements that the role may not see, counters that began
-anew or lost entries between two looks, and two looks between which nothing ran.
+A number (or an interval, in seconds) is compared with `max` and `min`. NULL and no row are no data.
+So is everything that was only half seen: a schema without tables, sessions or statements that the
+role may not see, counters that began anew or lost entries between two looks, and two looks between
+which nothing ran.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class RlsPolicy(Model):
 
 
 class RlsQuestion(Model):
-    """How many tables lack row level security or policies, and how many expected policies are missing."""
+    """How many tables lack row level security or policies, and how many expected policies are
+    missing."""
 
     schemas: Annotated[list[Identifier], Field(min_length=1, max_length=10)] = ["public"]
     """Schemas of which every table is looked at, and the tables that `policies` names."""
@@ -78,15 +80,19 @@ class SqlCheck(Model):
     connection: Name | None = None
     """Name of the postgres Connection; the namespace's only one when left out."""
     query: Statement | None = None
-    """One select with one row and one column: a number, a boolean or an interval. Runs read-only, and is rolled back."""
+    """One select with one row and one column: a number, a boolean or an interval. Runs read-only,
+    and is rolled back."""
     parameters: Annotated[list[Text], Field(max_length=20)] = []
     """Values of `$1`, `$2` ... in the query; cast them where the type is not plain (`$1::int`)."""
     rls: RlsQuestion | None = None
-    """How many tables lack row level security or policies, and how many expected policies are missing; `max: "0"`."""
+    """How many tables lack row level security or policies, and how many expected policies are
+    missing; `max: "0"`."""
     connections: ConnectionsQuestion | None = None
-    """Client connections as a ratio of those that `max_connections` leaves to clients; `max: 80%`."""
+    """Client connections as a ratio of those that `max_connections` leaves to clients; `max:
+    80%`."""
     slowQueries: SlowQueriesQuestion | None = None
-    """How many statements took too long since the last look; needs the extension pg_stat_statements, and `max: "0"`."""
+    """How many statements took too long since the last look; needs the extension
+    pg_stat_statements, and `max: "0"`."""
     blocked: BlockedQuestion | None = None
     """How many sessions wait for a lock that another one holds; `max: "0"`."""
 
@@ -99,7 +105,9 @@ class SqlCheck(Model):
     def _require_one(self) -> SqlCheck:
         given = [name for name in QUESTIONS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}"
+            )
         if self.parameters and self.query is None:
             raise ValueError("parameters belong to query")
         return self
@@ -124,7 +132,9 @@ class SqlGate:
             return answer_of_rows(await postgres.ask_rows(link, config.query, config.parameters))
         if config.rls is not None:
             policies = [(policy.table, policy.name) for policy in config.rls.policies]
-            found = await catalogs.measure_rls(link, config.rls.schemas, policies, config.rls.exempt)
+            found = await catalogs.measure_rls(
+                link, config.rls.schemas, policies, config.rls.exempt
+            )
         elif config.connections is not None:
             found = await catalogs.measure_connections(link)
         elif config.slowQueries is not None:

@@ -1,4 +1,5 @@
-"""SQL that a user writes. It reaches the database as it is written: what a reference stands for goes by `parameters`."""
+"""SQL that a user writes. It reaches the database as it is written: what a reference stands for
+goes by `parameters`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ REFERENCE_ERROR = "reference_in_a_statement"
 
 def _refuse_references(text: str) -> str:
     if "$(" in text:
-        words = "may hold no $(...), which would be read as SQL; write $1 in its place and put it into `parameters`"
+        words = (
+            "may hold no $(...), which would be read as SQL; write $1 in its place and put it "
+            "into `parameters`"
+        )
         raise PydanticCustomError(REFERENCE_ERROR, words)
     return text
 

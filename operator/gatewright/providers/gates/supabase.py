@@ -6,8 +6,9 @@
     {project: REF, query: {sql: "select ..."}}               one value, as for sql, but without a password of the database
     {project: REF, apiKeys: {name: web, newerThan: 1h}}      was the key made or changed since?
 
-A status that is not known, a service that is not in the answer and a time that cannot be read are no data. Of an API
-key only its name, kind and times are looked at; its value is neither asked for nor told.
+A status that is not known, a service that is not in the answer and a time that cannot be read are
+no data. Of an API key only its name, kind and times are looked at; its value is neither asked for
+nor told.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _MAX_CLOCK_AHEAD_S = 300.0
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _LEVELS = ("INFO", "WARN", "ERROR")
 
-Service = Literal["auth", "db", "db_postgres_user", "pooler", "realtime", "rest", "storage", "pg_bouncer"]
+Service = Literal[
+    "auth", "db", "db_postgres_user", "pooler", "realtime", "rest", "storage", "pg_bouncer"
+]
 Lint = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
 
@@ -44,11 +47,14 @@ class AdvisorsQuestion(Model):
     """How many findings the security advisor has."""
 
     level: Literal["ERROR", "WARN", "INFO"] | None = None
-    """Findings of this level and of those above count; ERROR when neither this nor `names` is given."""
+    """Findings of this level and of those above count; ERROR when neither this nor `names` is
+    given."""
     names: Annotated[list[Lint], Field(max_length=32)] = []
-    """Only these findings count, whatever their level: `rls_disabled_in_public`, `rls_enabled_no_policy` (an INFO)."""
+    """Only these findings count, whatever their level: `rls_disabled_in_public`,
+    `rls_enabled_no_policy` (an INFO)."""
     exempt: Annotated[list[Text], Field(max_length=64)] = []
-    """Findings that are accepted, by their cache key: `rls_disabled_in_public_public_spatial_ref_sys`."""
+    """Findings that are accepted, by their cache key:
+    `rls_disabled_in_public_public_spatial_ref_sys`."""
 
     @model_validator(mode="after")
     def _require_one(self) -> AdvisorsQuestion:
@@ -61,7 +67,8 @@ class BackupsQuestion(Model):
     """Whether there is a backup that is young enough."""
 
     maxAge: Duration
-    """Longest time since the newest completed backup, or since the latest moment that can be recovered (PITR)."""
+    """Longest time since the newest completed backup, or since the latest moment that can be
+    recovered (PITR)."""
     pitr: bool = False
     """Only point-in-time recovery counts: it must be on, and reach up to within `maxAge`."""
 
@@ -77,9 +84,11 @@ class SupabaseQuery(Model):
     """One value by SQL."""
 
     sql: Statement
-    """One statement with one row and one column; runs as Supabase's read-only user, so names need their schema."""
+    """One statement with one row and one column; runs as Supabase's read-only user, so names need
+    their schema."""
     parameters: Annotated[list[Text], Field(max_length=20)] = []
-    """Values of `$1`, `$2` ... in the statement; cast them where the type is not plain (`$1::int`)."""
+    """Values of `$1`, `$2` ... in the statement; cast them where the type is not plain
+    (`$1::int`)."""
 
 
 class ApiKeysQuestion(Model):
@@ -125,7 +134,9 @@ class SupabaseCheck(Model):
     def _require_one(self) -> SupabaseCheck:
         given = [name for name in QUESTIONS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}"
+            )
         return self
 
 
@@ -164,7 +175,9 @@ class SupabaseGate:
         return []
 
 
-async def _measure_advisors(question: AdvisorsQuestion, project: str, link: OpenConnection) -> Answer:
+async def _measure_advisors(
+    question: AdvisorsQuestion, project: str, link: OpenConnection
+) -> Answer:
     reply = await supabase.call(link, "GET", supabase.project_path(project, "advisors", "security"))
     lints = supabase.require_objects(reply, supabase.require_object(reply).get("lints"))
     if any(not isinstance(lint.get("name"), str) for lint in lints):
@@ -196,18 +209,31 @@ def _describe_lint(lint: Mapping[str, Any]) -> str:
 async def _measure_backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
     reply = await supabase.call(link, "GET", supabase.project_path(project, "database", "backups"))
     found = supabase.require_object(reply)
-    backups, window = supabase.require_objects(reply, found.get("backups")), found.get("physical_backup_data")
-    latest = supabase.unix_time_of(window.get("latest_physical_backup_date_unix")) if isinstance(window, dict) else None
+    backups, window = (
+        supabase.require_objects(reply, found.get("backups")),
+        found.get("physical_backup_data"),
+    )
+    latest = (
+        supabase.unix_time_of(window.get("latest_physical_backup_date_unix"))
+        if isinstance(window, dict)
+        else None
+    )
     times: dict[str, float | None] = {}
     if found.get("pitr_enabled") is True:
         times["the latest moment that can be recovered"] = latest
     elif question.pitr:
         return Answer(False, "point-in-time recovery is off")
     if not question.pitr:
-        done = [supabase.unix_time_of(item.get("inserted_at")) for item in backups if item.get("status") == "COMPLETED"]
+        done = [
+            supabase.unix_time_of(item.get("inserted_at"))
+            for item in backups
+            if item.get("status") == "COMPLETED"
+        ]
         if None in done:
             return Answer(None, "the time of a backup cannot be read")
-        times["the newest completed backup"] = max((at for at in done if at is not None), default=None)
+        times["the newest completed backup"] = max(
+            (at for at in done if at is not None), default=None
+        )
     what, newest = max(times.items(), key=lambda item: item[1] or 0.0)
     if newest is None:
         return (
@@ -218,17 +244,22 @@ async def _measure_backups(question: BackupsQuestion, project: str, link: OpenCo
     old = time.time() - newest
     if old < -_MAX_CLOCK_AHEAD_S:
         return Answer(None, f"{what} is from the future")
-    return Answer(old <= seconds(question.maxAge), f"{what} is {supabase.show_age(max(old, 0.0))} old")
+    return Answer(
+        old <= seconds(question.maxAge), f"{what} is {supabase.show_age(max(old, 0.0))} old"
+    )
 
 
 def _answer_without_backup(backups: Sequence[Mapping[str, Any]]) -> Answer:
     """No backup is an answer, and a clear one."""
     others = sorted({foreign.to_plain_word(item.get("status")) or "unknown" for item in backups})
-    return Answer(False, f"there is no completed backup{' (' + _list_first(others) + ')' if others else ''}")
+    return Answer(
+        False, f"there is no completed backup{' (' + _list_first(others) + ')' if others else ''}"
+    )
 
 
 async def _measure_health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
-    # a little less than the link's own time, so that Supabase itself says which service was too slow
+    # a little less than the link's own time, so that Supabase itself says which service was too
+    # slow
     limit = min(10_000, int(link.timeout * 900))
     services = sorted(set(question.services))
     query = {"services": services, "timeout_ms": limit}
@@ -249,7 +280,11 @@ async def _measure_health(question: HealthQuestion, project: str, link: OpenConn
         for name, status, item in said
         if status != "ACTIVE_HEALTHY" or item.get("healthy") is False
     ]
-    return Answer(None, f"not known: {_list_first(unknown)}") if unknown else Answer(True, "all services are healthy")
+    return (
+        Answer(None, f"not known: {_list_first(unknown)}")
+        if unknown
+        else Answer(True, "all services are healthy")
+    )
 
 
 def _describe_error(item: Mapping[str, Any], link: OpenConnection) -> str:
@@ -269,15 +304,21 @@ async def _measure_query(question: SupabaseQuery, project: str, link: OpenConnec
 
 
 def _answer_of_value(value: Any) -> Answer:
-    """The same as for sql; JSON has numbers that are too exact for it (numeric, large bigint) as text."""
+    """The same as for sql; JSON has numbers that are too exact for it (numeric, large bigint) as
+    text."""
     if value is None:
         return Answer(None, "NULL")
     if isinstance(value, bool):
         return Answer(value)
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return Answer(None, f"the value is {value}")
-    if not isinstance(value, int | float) and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
-        raise Permanent("the value is neither a number nor a boolean; of an interval take extract(epoch from ...)")
+    if not isinstance(value, int | float) and not (
+        isinstance(value, str) and _NUMBER.fullmatch(value)
+    ):
+        raise Permanent(
+            "the value is neither a number nor a boolean; of an interval take "
+            "extract(epoch from ...)"
+        )
     try:
         number = float(value)
     except OverflowError:
@@ -285,13 +326,16 @@ def _answer_of_value(value: Any) -> Answer:
     return Answer(number) if math.isfinite(number) else Answer(None, f"the value is {number}")
 
 
-async def _measure_api_keys(question: ApiKeysQuestion, project: str, link: OpenConnection) -> Answer:
+async def _measure_api_keys(
+    question: ApiKeysQuestion, project: str, link: OpenConnection
+) -> Answer:
     path = supabase.project_path(project, "api-keys")
     found = supabase.require_list(await supabase.call(link, "GET", path, query={"reveal": "false"}))
     keys = [
         item
         for item in found
-        if item.get("name") == question.name and (question.type is None or item.get("type") == question.type)
+        if item.get("name") == question.name
+        and (question.type is None or item.get("type") == question.type)
     ]
     if not keys:
         return Answer(False, f'there is no {question.type or "API"} key "{question.name}"')

@@ -1,4 +1,5 @@
-"""unleash: whether a flag is enabled in an environment. Whom its strategies give it to is asked by `ofrep`."""
+"""unleash: whether a flag is enabled in an environment. Whom its strategies give it to is asked by
+`ofrep`."""
 
 from __future__ import annotations
 
@@ -48,7 +49,10 @@ class UnleashGate:
     async def measure(self, config: UnleashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         on = (await unleash.fetch_state(link, config.project, config.environment, config.flag)).on
-        return Answer(on == (config.state == "on"), f"{config.flag} is {'on' if on else 'off'} in {config.environment}")
+        return Answer(
+            on == (config.state == "on"),
+            f"{config.flag} is {'on' if on else 'off'} in {config.environment}",
+        )
 
     async def history(
         self, config: UnleashCheck, link: OpenConnection, start: float, end: float, step: float

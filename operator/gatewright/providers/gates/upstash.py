@@ -43,7 +43,9 @@ class UpstashGate:
 
     async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        return answer_from_info(redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link)
+        return answer_from_info(
+            redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link
+        )
 
     async def history(
         self, config: UpstashCheck, link: OpenConnection, start: float, end: float, step: float

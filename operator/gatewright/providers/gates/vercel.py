@@ -6,8 +6,8 @@
     {project: foco, duration: {aggregation: p95}}, max: 1s            how long functions took
     {project: foco, lcp: {aggregation: p95, window: 1h}}, max: 2s     Speed Insights: largest contentful paint of visitors
 
-Where nothing was counted there is no data: no request is no good request. Variables are looked at by key and target;
-their values are never asked for.
+Where nothing was counted there is no data: no request is no good request. Variables are looked at
+by key and target; their values are never asked for.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class VercelGate:
 
     async def measure(self, config: VercelCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        project = await vercel.fetch(link, f"/v9/projects/{rest.path_segment(config.project)}", bucket="gates")
+        project = await vercel.fetch(
+            link, f"/v9/projects/{rest.path_segment(config.project)}", bucket="gates"
+        )
         if not isinstance(project.get("id"), str):
             raise Permanent(f"{link.config.url}: this is not Vercel's API")
         if config.env is not None:
@@ -125,17 +127,24 @@ class VercelGate:
         names = _DURATION if config.duration is not None else _LCP
         timing = config.duration or config.lcp
         assert timing is not None
-        return await _measure_timing(link, project, timing, names, _FEW["duration" if config.duration else "lcp"])
+        return await _measure_timing(
+            link, project, timing, names, _FEW["duration" if config.duration else "lcp"]
+        )
 
     async def history(
         self, config: VercelCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
-        """Windows of the past are not asked for: each would cost two queries of a tight rate limit."""
+        """Windows of the past are not asked for: each would cost two queries of a tight rate
+        limit."""
         return []
 
 
 async def _measure_env(
-    link: OpenConnection, project: Mapping[str, Any], wanted: Sequence[str], target: str, newer_than: str | None
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    wanted: Sequence[str],
+    target: str,
+    newer_than: str | None,
 ) -> Answer:
     now = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
     present = {str(item.get("key")) for item in (*now.own, *now.shared)}
@@ -154,17 +163,25 @@ def _measure_rotation(now: vercel.Variables, wanted: Sequence[str], newer_than: 
     old: list[str] = []
     for key in wanted:
         own = [item for item in now.own if item.get("key") == key]
-        times = [item.get("updatedAt") for item in own or [item for item in now.shared if item.get("key") == key]]
+        times = [
+            item.get("updatedAt")
+            for item in own or [item for item in now.shared if item.get("key") == key]
+        ]
         known = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
         if len(known) < len(times):
             return Answer(None, f"when {key} was changed is not told")
         age = (now.now - min(known)) / 1000.0
         if age > seconds(newer_than):
             old.append(f"{key} was changed {format_duration(age)} ago")
-    return Answer(not old, ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}")
+    return Answer(
+        not old,
+        ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}",
+    )
 
 
-async def _measure_error_ratio(link: OpenConnection, project: Mapping[str, Any], asked: VercelErrorRatio) -> Answer:
+async def _measure_error_ratio(
+    link: OpenConnection, project: Mapping[str, Any], asked: VercelErrorRatio
+) -> Answer:
     span = _window_span(asked.window)
     failed, total = await asyncio.gather(
         _query_metric(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
@@ -178,7 +195,11 @@ async def _measure_error_ratio(link: OpenConnection, project: Mapping[str, Any],
 
 
 async def _measure_timing(
-    link: OpenConnection, project: Mapping[str, Any], asked: VercelTiming, names: tuple[str, str], what: str
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    asked: VercelTiming,
+    names: tuple[str, str],
+    what: str,
 ) -> Answer:
     span = _window_span(asked.window)
     value, count = await asyncio.gather(
@@ -196,14 +217,20 @@ async def _measure_timing(
 def _answer_of_too_few(count: float | None, least: int, what: str, window: str) -> Answer | None:
     if not count:
         return Answer(None, f"no {what} over {window}")
-    return Answer(None, f"only {count:.6g} {what} over {window}; {least} are needed") if count < least else None
+    return (
+        Answer(None, f"only {count:.6g} {what} over {window}; {least} are needed")
+        if count < least
+        else None
+    )
 
 
 def _window_span(window: str) -> tuple[str, str]:
     """Start and end of a window that ends with the last full minute."""
     end = math.floor(time.time() / 60) * 60
     both = (end - max(60.0, seconds(window)), float(end))
-    start, stop = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") for at in both)
+    start, stop = (
+        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") for at in both
+    )
     return start, stop
 
 
@@ -217,7 +244,11 @@ async def _query_metric(
 ) -> float | None:
     """One number over a window; None where nothing was counted. Raises Retryable, Permanent."""
     body = {
-        "scope": {"type": "project", "ownerId": project.get("accountId"), "projectIds": [project["id"]]},
+        "scope": {
+            "type": "project",
+            "ownerId": project.get("accountId"),
+            "projectIds": [project["id"]],
+        },
         "metric": metric,
         "aggregation": aggregation,
         "startTime": span[0],
@@ -226,7 +257,9 @@ async def _query_metric(
         "filter": " and ".join(f"({part})" for part in (_PRODUCTION, *conditions) if part),
         "limit": 10,
     }
-    reply = await vercel.call(link, "POST", "/v2/observability/query", body=body, bucket="observability")
+    reply = await vercel.call(
+        link, "POST", "/v2/observability/query", body=body, bucket="observability"
+    )
     answer = as_object(client.json_of(reply))
     summary = answer.get("summary")
     if not isinstance(summary, list):
@@ -243,5 +276,8 @@ async def _query_metric(
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Permanent(f"{reply.where}: {column} is no number")
     if count is None or count < 0:
-        raise Permanent(f"{reply.where}: {column} is {foreign.to_plain_word(value) or 'a number of many digits'}")
+        raise Permanent(
+            f"{reply.where}: {column} is "
+            f"{foreign.to_plain_word(value) or 'a number of many digits'}"
+        )
     return count

@@ -1,9 +1,9 @@
 """`vercel:` a project on Vercel, whose version is what its production domains lead to.
 
-`apply` builds a production deployment that gets no domains, asks it a smoke request at its own URL, and promotes it;
-`restore` returns production to the recorded deployment, or builds its source again where its variables have changed
-since (`vercel_return`). Either is found again by the operation's key in the deployment's `meta`, and production is compared
-with it from then on (`vercel_standing`).
+`apply` builds a production deployment that gets no domains, asks it a smoke request at its own URL,
+and promotes it; `restore` returns production to the recorded deployment, or builds its source again
+where its variables have changed since (`vercel_return`). Either is found again by the operation's
+key in the deployment's `meta`, and production is compared with it from then on (`vercel_standing`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.connections import client, rest, vercel
 from gatewright.providers.connections.vercel import Project, as_object
-from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout, vercel_standing
+from gatewright.providers.hosts import (
+    vercel_production,
+    vercel_return,
+    vercel_rollout,
+    vercel_standing,
+)
 from gatewright.providers.hosts.vercel_production import KEY, VERSION
 from gatewright.providers.hosts.vercel_rollout import Smoke
 
-Ref = Annotated[str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)]
+Ref = Annotated[
+    str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)
+]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$", max_length=64)]
 
 
@@ -45,7 +52,8 @@ class VercelTarget(Model):
     git: VercelGit
     """What is built."""
     version: Text | None = None
-    """The version this is, usually `$(version)`; the Git ref (without the v of v2.4.0) when left out."""
+    """The version this is, usually `$(version)`; the Git ref (without the v of v2.4.0) when left
+    out."""
     smoke: Smoke | None = None
     """A request to the new deployment's own URL, before production is switched to it."""
 
@@ -66,7 +74,10 @@ class VercelHost:
             return LiveState(None, problem=problem)
         if _git_source(project, config) is None:
             return LiveState(
-                None, problem=f"the project {config.project} is not connected to a Git repository at Vercel"
+                None,
+                problem=(
+                    f"the project {config.project} is not connected to a Git repository at Vercel"
+                ),
             )
         snapshot = await vercel_production.record_production(link, project)
         if snapshot is None:
@@ -81,7 +92,11 @@ class VercelHost:
         )
 
     async def perform(
-        self, config: VercelTarget, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: VercelTarget,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_target(config, link, operation, snapshot, act=True)
@@ -92,7 +107,9 @@ class VercelHost:
             return await vercel_rollout.advance_deployment(link, project, found, config.smoke)
         source = {"gitSource": _git_source(project, config)}
         if source["gitSource"] is None:
-            raise Permanent(f"the project {config.project} is not connected to a Git repository at Vercel")
+            raise Permanent(
+                f"the project {config.project} is not connected to a Git repository at Vercel"
+            )
         made = await vercel_rollout.create_deployment(
             link, project, operation, source, **{VERSION: _wanted_version(config)}
         )
@@ -101,7 +118,11 @@ class VercelHost:
         return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
 
     async def follow(
-        self, config: VercelTarget, link: OpenConnection, operation: Operation, snapshot: Mapping[str, Any] | None
+        self,
+        config: VercelTarget,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_target(config, link, operation, snapshot, act=False)
@@ -122,8 +143,12 @@ class VercelHost:
         project = await vercel.fetch_project(link, config.project)
         return await vercel_standing.compare_production(link, project, operations, snapshot)
 
-    async def trouble(self, config: VercelTarget, link: OpenConnection, operation: Operation) -> str | None:
-        return await vercel_rollout.find_trouble(link, await vercel.fetch_project(link, config.project), operation)
+    async def trouble(
+        self, config: VercelTarget, link: OpenConnection, operation: Operation
+    ) -> str | None:
+        return await vercel_rollout.find_trouble(
+            link, await vercel.fetch_project(link, config.project), operation
+        )
 
 
 def _require_apply(operation: Operation) -> None:
@@ -131,16 +156,24 @@ def _require_apply(operation: Operation) -> None:
         raise Permanent(f"a Vercel target cannot {operation.kind}")
 
 
-async def _find_project(link: OpenConnection, config: VercelTarget) -> tuple[dict[str, Any] | None, str]:
+async def _find_project(
+    link: OpenConnection, config: VercelTarget
+) -> tuple[dict[str, Any] | None, str]:
     path = f"/v9/projects/{rest.path_segment(config.project)}"
-    reply = await vercel.call(link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404}))
+    reply = await vercel.call(
+        link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404})
+    )
     if reply.status == 404:
-        return None, f"there is no project {config.project} at Vercel that the token of {link.name} can see"
+        return (
+            None,
+            f"there is no project {config.project} at Vercel that the token of {link.name} can see",
+        )
     return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
 
 
 def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
-    """The Git source of a new deployment; None where the project is connected to no repository that is known here."""
+    """The Git source of a new deployment; None where the project is connected to no repository that
+    is known here."""
     linked = as_object(project.get("link"))
     kind = str(linked.get("type"))
     names: dict[str, Any] = {
@@ -176,7 +209,10 @@ def _explain_after_rollback(project: Mapping[str, Any]) -> str:
     last = as_object(project.get("lastAliasRequest"))
     if project.get("autoAssignCustomDomains") is not False or last.get("type") != "rollback":
         return ""
-    return f" (since the rollback to {last.get('toDeploymentId')} Vercel assigns no domains by itself; promoting ends that)"
+    return (
+        f" (since the rollback to {last.get('toDeploymentId')} Vercel assigns no domains by "
+        "itself; promoting ends that)"
+    )
 
 
 async def _restore_target(
@@ -187,7 +223,11 @@ async def _restore_target(
     act: bool,
 ) -> Progress:
     if snapshot is None:
-        raise Permanent(f"there is no snapshot of {operation.subject}: it had no production deployment")
+        raise Permanent(
+            f"there is no snapshot of {operation.subject}: it had no production deployment"
+        )
     async with vercel_return.take_turn(link, config.project):
         project = await vercel.fetch_project(link, config.project)
-        return await vercel_return.restore_production(link, project, snapshot, operation, config.smoke, act)
+        return await vercel_return.restore_production(
+            link, project, snapshot, operation, config.smoke, act
+        )

@@ -1,9 +1,11 @@
 """What Vercel's production is, and how it came to be that: read, and nothing else.
 
-A project tells two things that belong together: the deployment that got the production domains by itself
-(`targets.production`), and the last request to move them (`lastAliasRequest`). The later of the two counts.
+A project tells two things that belong together: the deployment that got the production domains by
+itself (`targets.production`), and the last request to move them (`lastAliasRequest`). The later of
+the two counts.
 
-Who has moved them is told as far as Vercel tells it: who made a deployment, and who rolled back. Who promoted, it does not.
+Who has moved them is told as far as Vercel tells it: who made a deployment, and who rolled back.
+Who promoted, it does not.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from gatewright.providers.connections.vercel import as_object
 KEY, RUN, VERSION = "gatewrightKey", "gatewrightRun", "gatewrightVersion"
 """What a deployment's `meta` says: the operation and the run that made it, and its version."""
 BASE, SOURCE, FLAGS = "gatewrightBase", "gatewrightSource", "gatewrightFlags"
-"""The deployment that it is with other flags; or the one that it brings back, and which flags of the run it still has."""
+"""The deployment that it is with other flags; or the one that it brings back, and which flags of
+the run it still has."""
 ORIGIN = "originalDeploymentId"
 """What Vercel adds to the `meta` of a copy."""
 _SAME_MOMENT_MS = 60_000.0
@@ -40,20 +43,31 @@ def run_of(key: str) -> str:
     return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
 
 
-async def list_made_by(link: OpenConnection, project: Mapping[str, Any], **meta: str) -> list[dict[str, Any]]:
-    """Production deployments with these entries in their meta, newest first, as the list tells them; copies of them, which
-    somebody has made by Redeploy or Promote, carry the same meta and are left out. Raises Retryable, Permanent."""
+async def list_made_by(
+    link: OpenConnection, project: Mapping[str, Any], **meta: str
+) -> list[dict[str, Any]]:
+    """Production deployments with these entries in their meta, newest first, as the list tells
+    them; copies of them, which somebody has made by Redeploy or Promote, carry the same meta and
+    are left out. Raises Retryable, Permanent."""
     found = await vercel.list_marked(link, project["id"], **meta)
     keys = {item["id"]: _meta_of(item).get(KEY) for item in found}
-    return [item for item in found if keys.get(_meta_of(item).get(ORIGIN), item) != keys[item["id"]]]
+    return [
+        item for item in found if keys.get(_meta_of(item).get(ORIGIN), item) != keys[item["id"]]
+    ]
 
 
-async def find_deployment(link: OpenConnection, project: Mapping[str, Any], **meta: str) -> dict[str, Any] | None:
-    """The newest production deployment with these entries in its meta, in full. Raises Retryable, Permanent."""
+async def find_deployment(
+    link: OpenConnection, project: Mapping[str, Any], **meta: str
+) -> dict[str, Any] | None:
+    """The newest production deployment with these entries in its meta, in full. Raises Retryable,
+    Permanent."""
     for item in await list_made_by(link, project, **meta):
         found = await vercel.fetch_deployment(link, item["id"])
         if found is not None and found.get("projectId") not in (None, project["id"]):
-            raise Permanent(f"{item['id']} belongs to another project than {project['id']}; nothing is done with it")
+            raise Permanent(
+                f"{item['id']} belongs to another project than {project['id']}; nothing is "
+                "done with it"
+            )
         return found if found is not None else {**item, "readyState": "DELETED"}
     return None
 
@@ -73,15 +87,19 @@ def production_id(project: Mapping[str, Any]) -> str | None:
     return target.get("id") if _is_later(target, last) else last.get("toDeploymentId")
 
 
-async def record_production(link: OpenConnection, project: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What production is, to return to; None where there is nothing. Raises Retryable, Permanent."""
+async def record_production(
+    link: OpenConnection, project: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What production is, to return to; None where there is nothing. Raises Retryable,
+    Permanent."""
     live = production_id(project)
     found = await vercel.fetch_deployment(link, live) if live else None
     if found is None:
         return None
     now = await vercel.fetch_variables(link, project["id"])
     names = [
-        [item.get("key"), item.get("id"), foreign.to_number(item.get("updatedAt"))] for item in (*now.own, *now.shared)
+        [item.get("key"), item.get("id"), foreign.to_number(item.get("updatedAt"))]
+        for item in (*now.own, *now.shared)
     ]
     return {
         "deployment": found["id"],
@@ -105,16 +123,23 @@ def version_of(found: Mapping[str, Any]) -> str | None:
 
 
 def known_version(link: OpenConnection, found: Mapping[str, Any]) -> str | None:
-    """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it by no short word."""
+    """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it
+    by no short word."""
     version = version_of(found)
-    return version if version is None or rest.is_vendor_host(link) else rest.repeatable_text(link, version) or None
+    return (
+        version
+        if version is None or rest.is_vendor_host(link)
+        else rest.repeatable_text(link, version) or None
+    )
 
 
 def commit_of(found: Mapping[str, Any]) -> str | None:
     """The commit that a deployment was built from."""
     meta = _meta_of(found)
     names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
-    sha = as_object(found.get("gitSource")).get("sha") or next((meta[name] for name in names if meta.get(name)), None)
+    sha = as_object(found.get("gitSource")).get("sha") or next(
+        (meta[name] for name in names if meta.get(name)), None
+    )
     return str(sha) if sha else None
 
 
@@ -124,9 +149,14 @@ def plain_version(ref: str) -> str:
 
 
 def git_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None where it has none."""
+    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None
+    where it has none."""
     git, sha = as_object(found.get("gitSource")), commit_of(found)
-    known = {name: git[name] for name in _NAMES.get(str(git.get("type")), ()) if git.get(name) is not None}
+    known = {
+        name: git[name]
+        for name in _NAMES.get(str(git.get("type")), ())
+        if git.get(name) is not None
+    }
     if not sha or not known:
         return None
     return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **known}
@@ -141,7 +171,11 @@ def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
 def moving_to(project: Mapping[str, Any]) -> str | None:
     """To which deployment the domains are moving right now."""
     last = as_object(project.get("lastAliasRequest"))
-    return str(last.get("toDeploymentId")) if last.get("jobStatus") in ("pending", "in-progress") else None
+    return (
+        str(last.get("toDeploymentId"))
+        if last.get("jobStatus") in ("pending", "in-progress")
+        else None
+    )
 
 
 # --- in words
@@ -159,10 +193,16 @@ def describe_deployment(link: OpenConnection, found: Mapping[str, Any]) -> str:
     return f"{found['id']} ({known})" if known else str(found["id"])
 
 
-def describe_makers(link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel tells."""
+def describe_makers(
+    link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]
+) -> str:
+    """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel
+    tells."""
     told = rest.repeatable_text(
-        link, "; ".join(part for part in (_describe_move(project, found), _describe_creator(found)) if part)
+        link,
+        "; ".join(
+            part for part in (_describe_move(project, found), _describe_creator(found)) if part
+        ),
     )
     return told or "who has made it is not told"
 
@@ -172,7 +212,9 @@ def time_of(at: Any) -> str:
     if not 0 < _number_or_zero(at) < 1e14:
         return ""
     return (
-        datetime.fromtimestamp(_number_or_zero(at) / 1000, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+        datetime.fromtimestamp(_number_or_zero(at) / 1000, UTC)
+        .isoformat(timespec="seconds")
+        .removesuffix("+00:00")
         + "Z"
     )
 
@@ -183,13 +225,18 @@ def _describe_move(project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     if not last:
         since = time_of(target.get("aliasAssigned")) if target.get("id") == identity else ""
         return f"Vercel gave it the domains at {since}" if since else ""
-    what = {"promote": "promoted", "rollback": "rolled back to"}.get(str(last.get("type")), str(last.get("type")))
+    what = {"promote": "promoted", "rollback": "rolled back to"}.get(
+        str(last.get("type")), str(last.get("type"))
+    )
     return f"{what} at {time_of(last.get('requestedAt'))}{_describe_rollback(project, last)}"
 
 
 def _is_later(target: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
     """Whether the domains were assigned after the last request to move them."""
-    newest = max(_number_or_zero(target.get(name)) for name in ("createdAt", "ready", "readyAt", "aliasAssigned"))
+    newest = max(
+        _number_or_zero(target.get(name))
+        for name in ("createdAt", "ready", "readyAt", "aliasAssigned")
+    )
     return newest > _number_or_zero(last.get("requestedAt"))
 
 
@@ -199,7 +246,10 @@ def _number_or_zero(value: Any) -> float:
 
 def _describe_rollback(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     told = as_object(project.get("rollbackDescription"))
-    near = abs(_number_or_zero(told.get("createdAt")) - _number_or_zero(last.get("requestedAt"))) <= _SAME_MOMENT_MS
+    near = (
+        abs(_number_or_zero(told.get("createdAt")) - _number_or_zero(last.get("requestedAt")))
+        <= _SAME_MOMENT_MS
+    )
     if last.get("type") != "rollback" or not near:
         return ""
     who = told.get("username") or told.get("userId")
@@ -209,10 +259,23 @@ def _describe_rollback(project: Mapping[str, Any], last: Mapping[str, Any]) -> s
 
 def _describe_creator(found: Mapping[str, Any]) -> str:
     creator, meta = as_object(found.get("creator")), _meta_of(found)
-    who = creator.get("username") or creator.get("githubLogin") or creator.get("email") or creator.get("uid")
-    authors = ("githubCommitAuthorLogin", "gitlabCommitAuthorLogin", "bitbucketCommitAuthorName", "gitCommitAuthorName")
+    who = (
+        creator.get("username")
+        or creator.get("githubLogin")
+        or creator.get("email")
+        or creator.get("uid")
+    )
+    authors = (
+        "githubCommitAuthorLogin",
+        "gitlabCommitAuthorLogin",
+        "bitbucketCommitAuthorName",
+        "gitCommitAuthorName",
+    )
     author = next((meta[name] for name in authors if meta.get(name)), None)
-    parts = [f"by {who}" if who else "", f"at {at}" if (at := time_of(vercel.created_at(found))) else ""]
+    parts = [
+        f"by {who}" if who else "",
+        f"at {at}" if (at := time_of(vercel.created_at(found))) else "",
+    ]
     made = " ".join(part for part in parts if part)
     copied = f"a copy of {meta[ORIGIN]}, " if is_copy(found) else ""
     by = f", its commit is {author}'s" if author and author != who else ""

@@ -5,15 +5,17 @@ One of two ways, chosen by what production's variables are now:
     none has changed since the recorded deployment was created             instant rollback to it
     one has (a rotated key), or the recorded deployment is gone            its source again, with the current variables
 
-because a deployment keeps the variables it was built with: an instant rollback would bring revoked keys back. Flags that
-this run has set, or that were set back to what they were, do not count: the recorded deployment has them as they were.
+because a deployment keeps the variables it was built with: an instant rollback would bring revoked
+keys back. Flags that this run has set, or that were set back to what they were, do not count: the
+recorded deployment has them as they were.
 
-First what this run has built and not promoted is withdrawn: a promotion of it that is still on its way, from an operator
-that was paused or replaced, must not go through after the rollback.
+First what this run has built and not promoted is withdrawn: a promotion of it that is still on its
+way, from an operator that was paused or replaced, must not go through after the rollback.
 
-A target and flags of one project go back side by side, and each by what it recorded. So restores take turns (`turn`): what
-one of them has read of production still holds when it acts. And what was brought back and is not production any more was
-moved elsewhere by somebody: that is said, and nothing is moved again.
+A target and flags of one project go back side by side, and each by what it recorded. So restores
+take turns (`turn`): what one of them has read of production still holds when it acts. And what was
+brought back and is not production any more was moved elsewhere by somebody: that is said, and
+nothing is moved again.
 """
 
 from __future__ import annotations
@@ -59,12 +61,14 @@ from gatewright.providers.hosts.vercel_rollout import (
 
 _MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?(?: from (\d+))?\]")
 _PROMPT_MS = 60_000.0
-"""Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by somebody else."""
+"""Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by
+somebody else."""
 _MAX_COMMENT_LENGTH = 500
 _RETRY_S = 2.0
 """Seconds after which what was refused for a moment is asked for again."""
 RESTORE_HINT = (
-    "instantly to {}; where a variable of production has changed by then, as a rotated key has, its source is built again "
+    "instantly to {}; where a variable of production has changed by then, as a rotated key "
+    "has, its source is built again "
     "with the current variables"
 )
 """What is said of it before anything has happened."""
@@ -73,12 +77,14 @@ _WHY = "no variable of production has changed since it was built"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the comment of a variable says about flags: `[gatewright set 7-3f2a1c was 1790000000000]`."""
+    """What the comment of a variable says about flags: `[gatewright set 7-3f2a1c was
+    1790000000000]`."""
 
     kind: str
     run: str
     was: float
-    """When the value was changed before Gatewright set it, in Vercel's milliseconds; 0: there was no such variable."""
+    """When the value was changed before Gatewright set it, in Vercel's milliseconds; 0: there was
+    no such variable."""
     at: float = 0.0
     """When it was set back."""
     begun: float = 0.0
@@ -96,12 +102,16 @@ class Mark:
 def mark_of(variable: Mapping[str, Any]) -> Mark | None:
     """The mark of a variable, if it has one."""
     found = _MARK.search(str(variable.get("comment") or ""))
-    return Mark(found[1], found[2], float(found[3]), float(found[4] or 0), float(found[5] or 0)) if found else None
+    return (
+        Mark(found[1], found[2], float(found[3]), float(found[4] or 0), float(found[5] or 0))
+        if found
+        else None
+    )
 
 
 def value_since(variable: Mapping[str, Any], built: float = 0.0) -> float:
-    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it since before that, but
-    not for a deployment that was built in between."""
+    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it
+    since before that, but not for a deployment that was built in between."""
     at, mark = vercel.updated_at(variable), mark_of(variable)
     if mark is None or mark.kind != "restored" or abs(at - mark.at) > _PROMPT_MS:
         return at
@@ -140,7 +150,9 @@ def compare_variables(
             names.append(str(item.get("key")))
             newest = max(newest, at)
     present = {item.get("id") for item in everything}
-    removed = [str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present]
+    removed = [
+        str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present
+    ]
     removed = [key for key in removed if key not in names]
     parts = [f"{_list_names(link, names)} changed"] if names else []
     parts += [f"{_list_names(link, removed)} removed"] if removed else []
@@ -149,7 +161,9 @@ def compare_variables(
 
 
 def _list_names(link: OpenConnection, names: list[str]) -> str:
-    shown = ", ".join(rest.repeatable_text(link, name) or "a variable" for name in sorted(names)[:3])
+    shown = ", ".join(
+        rest.repeatable_text(link, name) or "a variable" for name in sorted(names)[:3]
+    )
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
@@ -158,7 +172,8 @@ _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 
 @asynccontextmanager
 async def take_turn(link: OpenConnection, project: str) -> AsyncIterator[None]:
-    """One restore of a project at a time: whoever has the turn reads the project afresh, and acts on what it has read."""
+    """One restore of a project at a time: whoever has the turn reads the project afresh, and acts
+    on what it has read."""
     lock = _turns.setdefault((link.identity, project), asyncio.Lock())
     async with lock:
         yield
@@ -173,31 +188,41 @@ async def restore_production(
     act: bool,
     enough: Callable[[Mapping[str, Any]], Awaitable[str]] | None = None,
 ) -> Progress:
-    """Return production to what was recorded; without `act` only look how far that is. Raises Retryable, Permanent.
+    """Return production to what was recorded; without `act` only look how far that is. Raises
+    Retryable, Permanent.
 
-    `enough` says why production may stay what it is, once nothing of this run can be promoted any more; empty: it may not.
+    `enough` says why production may stay what it is, once nothing of this run can be promoted any
+    more; empty: it may not.
     """
     loose = await _list_unpromoted(link, project, run_of(operation.key))
     if loose and not act:
         return Progress("Absent")
     left = [await _withdraw_deployment(link, item) for item in loose]
     if loose:
-        project = await vercel.fetch_project(link, project["id"])  # what was promoted before that is seen now
+        # What was promoted before that is seen now.
+        project = await vercel.fetch_project(link, project["id"])
     stays = await enough(project) if enough is not None else ""
     if stays:
         found = Progress("Succeeded", stays, {"deployment": str(production_id(project))})
     else:
         found = await _follow_restore(link, project, snapshot, operation, smoke, act)
     kept = "; ".join(text for text in (found.message, *left) if text)
-    return replace(found, message=kept, notable=True)  # which way is taken, and what it leaves behind
+    # Which way is taken, and what it leaves behind.
+    return replace(found, message=kept, notable=True)
 
 
-async def _list_unpromoted(link: OpenConnection, project: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
+async def _list_unpromoted(
+    link: OpenConnection, project: Mapping[str, Any], run: str
+) -> list[dict[str, Any]]:
     """Deployments that this run made on its way forward, and that never were production."""
     loose: list[dict[str, Any]] = []
     for item in await list_made_by(link, project, **{RUN: run}):
         meta = as_object(item.get("meta"))
-        if SOURCE in meta or _is_of_rollback(str(meta.get(KEY))) or item.get("readySubstate") == "PROMOTED":
+        if (
+            SOURCE in meta
+            or _is_of_rollback(str(meta.get(KEY)))
+            or item.get("readySubstate") == "PROMOTED"
+        ):
             continue
         if item["id"] in (production_id(project), moving_to(project)):
             continue
@@ -216,11 +241,14 @@ def _is_of_rollback(key: str) -> bool:
 
 
 async def _withdraw_deployment(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """Cancel a build, delete what was built and never promoted; the text says why that could not be. Raises Retryable."""
+    """Cancel a build, delete what was built and never promoted; the text says why that could not
+    be. Raises Retryable."""
     identity = rest.path_segment(found["id"])
     building = found.get("readyState") in BUILDING_STATES
     method, path = (
-        ("PATCH", f"/v12/deployments/{identity}/cancel") if building else ("DELETE", f"/v13/deployments/{identity}")
+        ("PATCH", f"/v12/deployments/{identity}/cancel")
+        if building
+        else ("DELETE", f"/v13/deployments/{identity}")
     )
     try:
         await vercel.call(link, method, path, accepted=frozenset({404}), bucket="aliases")
@@ -240,9 +268,17 @@ async def _follow_restore(
     recorded, run = str(snapshot["deployment"]), run_of(operation.key)
     now = await vercel.fetch_variables(link, project["id"])
     if await _is_untouched(link, project, now, snapshot, run):
-        done = f"rolled back to {recorded} instantly ({_WHY})" if _is_described_by(project, operation) else ""
+        done = (
+            f"rolled back to {recorded} instantly ({_WHY})"
+            if _is_described_by(project, operation)
+            else ""
+        )
         text = done or f"production is {recorded}, as recorded"
-        return Progress("Succeeded", f"{text}{_explain_unassigned(project) if done else ''}", {"deployment": recorded})
+        return Progress(
+            "Succeeded",
+            f"{text}{_explain_unassigned(project) if done else ''}",
+            {"deployment": recorded},
+        )
     found = await vercel.fetch_deployment(link, recorded)
     gone = found is None or found.get("readyState") in FAILED_STATES
     since = compare_variables(link, now, snapshot, float(snapshot["createdAt"]), run)
@@ -253,16 +289,23 @@ async def _follow_restore(
 
 
 async def _is_untouched(
-    link: OpenConnection, project: Mapping[str, Any], now: vercel.Variables, snapshot: Mapping[str, Any], run: str
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    now: vercel.Variables,
+    snapshot: Mapping[str, Any],
+    run: str,
 ) -> bool:
-    """Whether production is what was recorded, nothing is about to change that, and no variable changed since."""
+    """Whether production is what was recorded, nothing is about to change that, and no variable
+    changed since."""
     if production_id(project) != snapshot["deployment"] or moving_to(project) is not None:
         return False
     if await _is_rolling_away(link, project, str(snapshot["deployment"])):
         return False
     known = {identity: at for _, identity, at in snapshot.get("env") or []}
     newest = max((foreign.to_number(at) or 0.0 for at in known.values()), default=0.0)
-    return not compare_variables(link, now, snapshot, max(newest, float(snapshot["createdAt"])), run).reason
+    return not compare_variables(
+        link, now, snapshot, max(newest, float(snapshot["createdAt"])), run
+    ).reason
 
 
 async def _is_rolling_away(link: OpenConnection, project: Mapping[str, Any], recorded: str) -> bool:
@@ -275,15 +318,23 @@ async def _restore_instantly(
 ) -> Progress:
     to = moving_to(project)
     if to == recorded:
-        return Progress("Running", f"rolling back to {recorded} instantly ({_WHY}): the domains are moving")
-    if production_id(project) == recorded and to is None and not await _is_rolling_away(link, project, recorded):
+        return Progress(
+            "Running", f"rolling back to {recorded} instantly ({_WHY}): the domains are moving"
+        )
+    if (
+        production_id(project) == recorded
+        and to is None
+        and not await _is_rolling_away(link, project, recorded)
+    ):
         text = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
         return Progress("Succeeded", text, {"deployment": recorded})
     if to is None and _was_rolled_back(project, recorded, operation):
         return await fail_moved_away(link, project, f"rolled back to {recorded}")
     last = request_to(project, recorded)
     known = as_object(project.get("rollbackDescription")).get("description")
-    ours = bool(last) and (last.get("type") == "promote" or not known or _is_described_by(project, operation))
+    ours = bool(last) and (
+        last.get("type") == "promote" or not known or _is_described_by(project, operation)
+    )
     if ours and not act and last.get("jobStatus") not in ("succeeded", None):
         progress = await progress_of_aliasing(link, project, recorded)
         if progress is not None:
@@ -301,15 +352,24 @@ def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Opera
     return not last or last.get("jobStatus") == "succeeded"
 
 
-async def _roll_back(link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation) -> Progress:
+async def _roll_back(
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation
+) -> Progress:
     path = f"/v1/projects/{rest.path_segment(project['id'])}/rollback/{rest.path_segment(recorded)}"
     query = {"description": f"Gatewright {operation.key}"[:250]}
     accepted = frozenset({402, 409})
-    reply = await vercel.call(link, "POST", path, query=query, body={}, accepted=accepted, bucket="aliases")
+    reply = await vercel.call(
+        link, "POST", path, query=query, body={}, accepted=accepted, bucket="aliases"
+    )
     if reply.status == 402:
-        # this plan rolls back to the previous deployment only; an older one is promoted instead, as by hand
+        # this plan rolls back to the previous deployment only; an older one is promoted instead, as
+        # by hand
         promoted = await promote_deployment(link, project, recorded)
-        return Progress("Running", f"{promoted.message} (the plan refuses a rollback to it)", stuck=promoted.stuck)
+        return Progress(
+            "Running",
+            f"{promoted.message} (the plan refuses a rollback to it)",
+            stuck=promoted.stuck,
+        )
     if reply.status == 409:
         raise _retry_later(describe_refusal(link, reply, f"the rollback to {recorded}"))
     return Progress("Running", f"rolling back to {recorded} instantly ({_WHY})")
@@ -346,7 +406,8 @@ async def _rebuild_production(
     recorded = str(snapshot["deployment"])
     name = snapshot.get("version") or recorded
     text = (
-        f"redeploying {name} ({recorded}) with the current variables, because since it was built: {reason}; "
+        f"redeploying {name} ({recorded}) with the current variables, because since it was "
+        f"built: {reason}; "
         "an instant rollback would bring the old values back"
     )
     found = await find_deployment(link, project, **{KEY: operation.key}) or await _find_same_build(
@@ -354,11 +415,15 @@ async def _rebuild_production(
     )
     if found is not None:
         progress = await advance_deployment(link, project, found, smoke, plainly=True)
-        return Progress(progress.state, f"{text}: {progress.message}", progress.outputs, progress.stuck)
+        return Progress(
+            progress.state, f"{text}: {progress.message}", progress.outputs, progress.stuck
+        )
     if not act:
         return Progress("Absent")
     if since.pending:
-        raise _retry_later(f"{text}: waits until {_list_names(link, list(since.pending))} is set back")
+        raise _retry_later(
+            f"{text}: waits until {_list_names(link, list(since.pending))} is set back"
+        )
     git = snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
     version = snapshot.get("version")
@@ -370,8 +435,13 @@ async def _rebuild_production(
 async def _find_same_build(
     link: OpenConnection, project: Mapping[str, Any], recorded: str, since: VariableChanges
 ) -> dict[str, Any] | None:
-    """A deployment that another operation made for the same end, with all variables as they are now."""
+    """A deployment that another operation made for the same end, with all variables as they are
+    now."""
     found = await find_deployment(link, project, **{SOURCE: recorded})
-    if found is None or found.get("readyState") in FAILED_STATES or vercel.created_at(found) < since.newest:
+    if (
+        found is None
+        or found.get("readyState") in FAILED_STATES
+        or vercel.created_at(found) < since.newest
+    ):
         return None
     return found

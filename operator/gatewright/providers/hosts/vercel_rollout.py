@@ -1,13 +1,15 @@
 """How a version gets to Vercel's production: what a target and flags have in common.
 
-Nothing is remembered here: each look reads Vercel afresh, and the state it finds says what comes next.
+Nothing is remembered here: each look reads Vercel afresh, and the state it finds says what comes
+next.
 
     (no deployment whose meta carries the key) --create, without domains--> QUEUED | INITIALIZING | BUILDING
       --> ERROR | CANCELED | BLOCKED | DELETED    failed, with the end of the build log
       --> READY, its checks concluded --smoke on its own URL--> promote --alias job--> production
 
-It has succeeded only while production is this deployment. What was promoted once and is not production any more was moved
-elsewhere by somebody: that is said, and it is not promoted again, because two who move production would never end.
+It has succeeded only while production is this deployment. What was promoted once and is not
+production any more was moved elsewhere by somebody: that is said, and it is not promoted again,
+because two who move production would never end.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ _BYPASS_HEADER = "x-vercel-protection-bypass"
 
 
 class Smoke(Model):
-    """One request to a new deployment's own URL; it must be answered as expected before production is switched to it."""
+    """One request to a new deployment's own URL; it must be answered as expected before production
+    is switched to it."""
 
     path: Path
     """What is asked for, as `/api/health`."""
@@ -58,9 +61,11 @@ class Smoke(Model):
     jsonPath: JsonPath | None = None
     """JSONPath (RFC 9535) of one value in the body: a boolean, or what `equals` says."""
     equals: Text | None = None
-    """What the value must be, compared as text. A rollback looks at the status only: it brings another version."""
+    """What the value must be, compared as text. A rollback looks at the status only: it brings
+    another version."""
     within: Duration = "1m"
-    """How long after the build an unexpected answer is asked for again, before the deployment is given up."""
+    """How long after the build an unexpected answer is asked for again, before the deployment is
+    given up."""
 
     @model_validator(mode="after")
     def _fits(self) -> Smoke:
@@ -76,7 +81,8 @@ async def create_deployment(
     source: Mapping[str, Any],
     **meta: str | None,
 ) -> dict[str, Any]:
-    """A production deployment without domains, marked with the operation's key. Raises Retryable, Permanent."""
+    """A production deployment without domains, marked with the operation's key. Raises Retryable,
+    Permanent."""
     body = {
         "name": project.get("name"),
         "project": project["id"],
@@ -90,7 +96,9 @@ async def create_deployment(
         **source,
     }
     query = {"forceNew": 1, "skipAutoDetectionConfirmation": 1}
-    reply = await vercel.call(link, "POST", "/v13/deployments", query=query, body=body, bucket="deployments")
+    reply = await vercel.call(
+        link, "POST", "/v13/deployments", query=query, body=body, bucket="deployments"
+    )
     found = as_object(client.json_of(reply))
     if not isinstance(found.get("id"), str):
         raise Permanent(f"{reply.where}: the answer names no deployment")
@@ -106,7 +114,8 @@ async def advance_deployment(
     *,
     plainly: bool = False,
 ) -> Progress:
-    """One step further for a deployment of ours; `plainly`: of the smoke answer only the status matters.
+    """One step further for a deployment of ours; `plainly`: of the smoke answer only the status
+    matters.
 
     Raises Retryable, Permanent.
     """
@@ -166,36 +175,57 @@ async def _progress_of_rolling(
     rolling = await fetch_rolling_release(link, project, found.get("readySubstate") == "ROLLING")
     if rolling is None:
         return None
-    canary, stage = as_object(rolling.get("canaryDeployment")).get("id"), as_object(rolling.get("activeStage"))
-    share = rest.repeatable_text(link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage")))
+    canary, stage = (
+        as_object(rolling.get("canaryDeployment")).get("id"),
+        as_object(rolling.get("activeStage")),
+    )
+    share = rest.repeatable_text(
+        link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
+    )
     if canary == found["id"]:
         if stage.get("requireApproval"):
-            text = f"the rolling release of {canary} stands at {share}% until somebody approves its stage at Vercel"
+            text = (
+                f"the rolling release of {canary} stands at {share}% until somebody approves "
+                "its stage at Vercel"
+            )
             return Progress("Running", text, stuck=True)
         return Progress("Running", f"the rolling release of {canary} is at {share}%", notable=True)
     text = f"waits for the rolling release of {canary} (at {share}%) to end"
     queued = rolling.get("queuedDeploymentId") == found["id"]
-    return Progress("Running", f"its promotion is queued: {text}" if queued else text, stuck=not queued, notable=queued)
+    return Progress(
+        "Running",
+        f"its promotion is queued: {text}" if queued else text,
+        stuck=not queued,
+        notable=queued,
+    )
 
 
 async def fetch_rolling_release(
     link: OpenConnection, project: Mapping[str, Any], sure: bool = False
 ) -> dict[str, Any] | None:
-    """The rolling release under way, if the project has such a thing. Raises Retryable, Permanent."""
+    """The rolling release under way, if the project has such a thing. Raises Retryable,
+    Permanent."""
     if not project.get("rollingRelease") and not sure:
         return None
-    found = await vercel.fetch(link, f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release")
+    found = await vercel.fetch(
+        link, f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release"
+    )
     rolling = as_object(found.get("rollingRelease"))
     if rolling.get("state") != "ACTIVE":
         return None
     canary = as_object(rolling.get("canaryDeployment")).get("id")
     if canary is not None:
-        vercel.require_id(link, canary, f"{link.config.url}/v1/projects/{project['id']}/rolling-release")
+        vercel.require_id(
+            link, canary, f"{link.config.url}/v1/projects/{project['id']}/rolling-release"
+        )
     return rolling
 
 
-async def progress_of_aliasing(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress | None:
-    """What the last request to move the domains means for a deployment; None where it is not in the way."""
+async def progress_of_aliasing(
+    link: OpenConnection, project: Mapping[str, Any], identity: str
+) -> Progress | None:
+    """What the last request to move the domains means for a deployment; None where it is not in the
+    way."""
     to = moving_to(project)
     if to is not None:
         return Progress("Running", f"the domains are moving to {to}")
@@ -213,23 +243,31 @@ async def progress_of_aliasing(link: OpenConnection, project: Mapping[str, Any],
     if status == "succeeded":
         return await fail_moved_away(link, project, f"{identity} was promoted")
     return Progress(
-        "Running", f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here", stuck=True
+        "Running",
+        f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here",
+        stuck=True,
     )
 
 
 async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], what: str) -> Progress:
-    """Production was ours, and is something else by now: what, and who has made it so. Raises Retryable, Permanent."""
+    """Production was ours, and is something else by now: what, and who has made it so. Raises
+    Retryable, Permanent."""
     live = production_id(project)
     found = await vercel.fetch_deployment(link, live) if live else None
     if found is None:
-        return Progress("Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True)
+        return Progress(
+            "Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True
+        )
     text = (
-        f"{what}, but production is {describe_deployment(link, found)} by now: {describe_makers(link, project, found)}"
+        f"{what}, but production is {describe_deployment(link, found)} by now: "
+        f"{describe_makers(link, project, found)}"
     )
     return Progress("Running", text, stuck=True)
 
 
-async def describe_failed_aliases(link: OpenConnection, project: Mapping[str, Any], identity: str) -> str:
+async def describe_failed_aliases(
+    link: OpenConnection, project: Mapping[str, Any], identity: str
+) -> str:
     names: list[str] = []
     with suppress(Retryable, Permanent):
         path = f"/v1/projects/{rest.path_segment(project['id'])}/promote/aliases"
@@ -238,16 +276,28 @@ async def describe_failed_aliases(link: OpenConnection, project: Mapping[str, An
             alias = as_object(item).get("alias")
             names.append(rest.repeatable_text(link, as_object(alias).get("alias") or alias))
     names = [name for name in names if name]
-    return f"the domains could not be moved to {identity}" + (f": {', '.join(names[:3])}" if names else "")
+    return f"the domains could not be moved to {identity}" + (
+        f": {', '.join(names[:3])}" if names else ""
+    )
 
 
-async def promote_deployment(link: OpenConnection, project: Mapping[str, Any], identity: str) -> Progress:
+async def promote_deployment(
+    link: OpenConnection, project: Mapping[str, Any], identity: str
+) -> Progress:
     path = f"/v10/projects/{rest.path_segment(project['id'])}/promote/{rest.path_segment(identity)}"
-    reply = await vercel.call(link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases")
+    reply = await vercel.call(
+        link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases"
+    )
     if reply.status == 409:
-        return Progress("Running", describe_refusal(link, reply, f"the promotion of {identity}"), stuck=True)
+        return Progress(
+            "Running", describe_refusal(link, reply, f"the promotion of {identity}"), stuck=True
+        )
     if reply.status == 202:
-        return Progress("Running", f"the promotion of {identity} is queued behind a rolling release", notable=True)
+        return Progress(
+            "Running",
+            f"the promotion of {identity} is queued behind a rolling release",
+            notable=True,
+        )
     return Progress("Running", f"{identity} is being promoted")
 
 
@@ -269,18 +319,25 @@ async def _run_smoke(
         answer = await HttpGate().measure(check, _link_to_deployment(link, found))
         if answer.value is True:
             return None
-        problem = answer.message or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
+        problem = (
+            answer.message
+            or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
+        )
         if problem.startswith("answered 401") and link.config.protectionBypass is None:
             problem += " (is the deployment protected? give the Connection its protectionBypass)"
     except (Retryable, Permanent) as error:
         problem = str(error)
-    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created_at(found)
+    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created_at(
+        found
+    )
     text = f"smoke request to {found['id']}{smoke.path}: {problem}"
     if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
         return Progress("Running", text, stuck=True)
     logged = ""
     with suppress(Retryable, Permanent):
-        logged = await vercel.fetch_runtime_log(link, str(found.get("projectId") or ""), found["id"])
+        logged = await vercel.fetch_runtime_log(
+            link, str(found.get("projectId") or ""), found["id"]
+        )
     return Progress("Failed", text + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
 
 
@@ -291,9 +348,16 @@ def _link_to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenC
         raise Permanent(f"Vercel names no URL for {found['id']}")
     scheme = link.config.url.partition("://")[0]
     bypass = link.config.protectionBypass
-    access = HttpAccess(url=f"{scheme}://{host}", headers={_BYPASS_HEADER: bypass} if bypass else {})
+    access = HttpAccess(
+        url=f"{scheme}://{host}", headers={_BYPASS_HEADER: bypass} if bypass else {}
+    )
     return OpenConnection(
-        link.name, f"{link.identity}/smoke/{found['id']}", access, link.timeout, link.secrets, link.namespace
+        link.name,
+        f"{link.identity}/smoke/{found['id']}",
+        access,
+        link.timeout,
+        link.secrets,
+        link.namespace,
     )
 
 
@@ -318,13 +382,19 @@ def _repeatable_word(link: OpenConnection, word: Any) -> str:
     return str(word) if word is None else rest.repeatable_text(link, word) or "something else"
 
 
-async def find_trouble(link: OpenConnection, project: Mapping[str, Any], operation: Operation) -> str | None:
+async def find_trouble(
+    link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> str | None:
     """Why an operation's deployment does not get on. Raises Retryable, Permanent."""
     found = await find_deployment(link, project, **{KEY: operation.key})
     if found is None:
         request = as_object(project.get("lastAliasRequest"))
         failed = request.get("jobStatus") == "failed"
-        return await describe_failed_aliases(link, project, str(request.get("toDeploymentId"))) if failed else None
+        return (
+            await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
+            if failed
+            else None
+        )
     if found.get("readyState") in FAILED_STATES:
         return await _explain_failure(link, found)
     if found.get("readyState") == "READY":

@@ -1,12 +1,14 @@
 """Whether Vercel's production still is what a run has made of it.
 
-What an operation wants is found afresh at each look, by ID: the deployment that carries its key (`apply`), the recorded one
-or the one that its source was built into again (`restore`). Production must be that very deployment:
+What an operation wants is found afresh at each look, by ID: the deployment that carries its key
+(`apply`), the recorded one or the one that its source was built into again (`restore`). Production
+must be that very deployment:
 
     production is --what it was made of, within this run--> what is wanted        as it is to be
     anything else, nothing, or on its way to something else                       a difference: what, who, and when
 
-A deployment that the same run has made of the wanted one, to have flags, is no difference: flags are compared by themselves.
+A deployment that the same run has made of the wanted one, to have flags, is no difference: flags
+are compared by themselves.
 """
 
 from __future__ import annotations
@@ -61,21 +63,31 @@ async def compare_production(
         raise Permanent("nothing is wanted of it, so nothing can be compared")
     live = production_id(project)
     if live is None:
-        return Standing(f"the project {rest.repeatable_text(link, project.get('name'))} has no production deployment")
+        return Standing(
+            f"the project {rest.repeatable_text(link, project.get('name'))} has no "
+            "production deployment"
+        )
     last = operations[-1]
     wanted = await _wanted_production(link, project, last, snapshot, live)
     found = wanted.found.get(live) or await vercel.fetch_deployment(link, live)
     if found is None:
-        return Standing(hide_secrets(f"production leads to {live}, which is gone, instead of {wanted.words}", link))
+        return Standing(
+            hide_secrets(
+                f"production leads to {live}, which is gone, instead of {wanted.words}", link
+            )
+        )
     version = known_version(link, found)
     if live not in wanted.found and not await _is_made_of(link, found, wanted, last, snapshot):
         text = f"production is {describe_deployment(link, found)} instead of {wanted.words}"
-        return Standing(f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}", version=version)
+        return Standing(
+            f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}", version=version
+        )
     return Standing(await explain_leaving(link, project, run_of(last.key)), version=version)
 
 
 async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
-    """Where production is on its way to, other than by this run; empty where it stays. Raises Retryable, Permanent."""
+    """Where production is on its way to, other than by this run; empty where it stays. Raises
+    Retryable, Permanent."""
     live, to = production_id(project), moving_to(project)
     what = "the production domains are moving to {}"
     if to is None or to == live:
@@ -93,13 +105,19 @@ async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run:
 
 
 async def _wanted_production(
-    link: OpenConnection, project: Mapping[str, Any], last: Operation, snapshot: Mapping[str, Any] | None, live: str
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    last: Operation,
+    snapshot: Mapping[str, Any] | None,
+    live: str,
 ) -> WantedProduction:
     if last.kind == "apply":
         made = await list_made_by(link, project, **{KEY: last.key})
         if not made:
             return WantedProduction({}, "what was promoted, which is gone")
-        return WantedProduction({item["id"]: item for item in made}, describe_deployment(link, made[0]))
+        return WantedProduction(
+            {item["id"]: item for item in made}, describe_deployment(link, made[0])
+        )
     if last.kind != "restore":
         raise Permanent(f"a Vercel target cannot {last.kind}")
     if snapshot is None:
@@ -109,9 +127,17 @@ async def _wanted_production(
     built = {item["id"]: item for item in again}
     if live in built or (again and await _was_promoted(link, again[0])):
         return WantedProduction(
-            built, f"{describe_deployment(link, again[0])}, which is {recorded} with the current variables"
+            built,
+            (
+                f"{describe_deployment(link, again[0])}, which is {recorded} with the current "
+                "variables"
+            ),
         )
-    brief = {"id": recorded, "meta": {VERSION: snapshot.get("version")}, "gitSource": snapshot.get("git")}
+    brief = {
+        "id": recorded,
+        "meta": {VERSION: snapshot.get("version")},
+        "gitSource": snapshot.get("git"),
+    }
     return WantedProduction({recorded: brief}, describe_deployment(link, brief))
 
 
@@ -127,7 +153,8 @@ async def _is_made_of(
     operation: Operation,
     snapshot: Mapping[str, Any] | None,
 ) -> bool:
-    """Whether one is the other but for flags that this run has set, or set back. Raises Retryable, Permanent."""
+    """Whether one is the other but for flags that this run has set, or set back. Raises Retryable,
+    Permanent."""
     run = run_of(operation.key)
     reached = await _list_made_from(link, found, run, BASE, SOURCE)
     if reached & wanted.found.keys():
@@ -135,14 +162,19 @@ async def _is_made_of(
     if operation.kind != "restore" or snapshot is None:
         return False
     recorded = str(snapshot["deployment"])
-    same = {recorded} | await _list_made_from(link, await vercel.fetch_deployment(link, recorded), run, BASE)
+    same = {recorded} | await _list_made_from(
+        link, await vercel.fetch_deployment(link, recorded), run, BASE
+    )
     if as_object(found.get("meta")).get(SOURCE):
         return bool(reached & same)
     return found["id"] in same and recorded in wanted.found
 
 
-async def _list_made_from(link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str) -> set[str]:
-    """The deployments out of which this run has made one, step by step. Raises Retryable, Permanent."""
+async def _list_made_from(
+    link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str
+) -> set[str]:
+    """The deployments out of which this run has made one, step by step. Raises Retryable,
+    Permanent."""
     reached: set[str] = set()
     while found is not None and _is_of(found, run) and len(reached) < _MAX_STEPS:
         meta = as_object(found.get("meta"))

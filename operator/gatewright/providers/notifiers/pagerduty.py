@@ -4,7 +4,8 @@
     the run has ended well      every alert of the run is resolved
     info                        a change event, shown beside the service's incidents; nobody is paged
 
-The handle is the list of this run's events with an open alert. A rollback that failed stays open: somebody must look.
+The handle is the list of this run's events with an open alert. A rollback that failed stays open:
+somebody must look.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class PagerdutyNotice(Model):
     connection: Name | None = None
     """Name of a pagerduty Connection; without it the namespace's only one."""
     severity: Literal["critical", "error", "warning", "info"] | None = None
-    """Severity of alerts; without it that of the event. Events that are no fault are change events and page nobody."""
+    """Severity of alerts; without it that of the event. Events that are no fault are change events
+    and page nobody."""
 
 
 class PagerdutyNotifier:
@@ -36,7 +38,9 @@ class PagerdutyNotifier:
     config: ClassVar[type[BaseModel]] = PagerdutyNotice
     connection: ClassVar[str] = "pagerduty"
 
-    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
+    async def send(
+        self, config: Any, link: OpenConnection, message: Message, handle: str | None
+    ) -> str | None:
         """Trigger, resolve, or tell of a change. Raises Retryable, Permanent."""
         opened = [name for name in (handle or "").split(",") if name]
         if _is_good_end(message):
@@ -56,10 +60,13 @@ def _is_good_end(message: Message) -> bool:
 async def _resolve_alerts(
     link: OpenConnection, message: Message, opened: list[str], severity: str | None
 ) -> str | None:
-    """What is open is resolved; a downtime only by its own end. Where nothing was open, it is an event like others."""
+    """What is open is resolved; a downtime only by its own end. Where nothing was open, it is an
+    event like others."""
     closing = [name for name in opened if (name == "Downtime") == (message.event == "Restored")]
     for name in closing:
-        await enqueue_event(link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": dedup_key(message, name)})
+        await enqueue_event(
+            link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": dedup_key(message, name)}
+        )
     left = [name for name in opened if name not in closing]
     if not closing and message.severity != "info":
         await _trigger_alert(link, message, severity or message.severity)
@@ -111,4 +118,9 @@ def _summary_of(message: Message) -> str:
 
 
 def _details_of(message: Message) -> dict[str, Any]:
-    return {"event": message.event, "key": message.key, "why": message.text, "stages": list(message.lines)}
+    return {
+        "event": message.event,
+        "key": message.key,
+        "why": message.text,
+        "stages": list(message.lines),
+    }

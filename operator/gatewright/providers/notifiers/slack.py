@@ -3,8 +3,8 @@
     first message of a run     chat.postMessage, then a reply in its thread
     every other one            chat.update of the same message, then a reply in its thread
 
-The handle is `CHANNEL-ID/ts` of the message. Where it was lost (a crash came between), the message is found again by its
-metadata; a bot that may not read the channel posts a second one.
+The handle is `CHANNEL-ID/ts` of the message. Where it was lost (a crash came between), the message
+is found again by its metadata; a bot that may not read the channel posts a second one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ METADATA_TYPE = "gatewright_release"
 MAX_TEXT_LENGTH = 3000
 MAX_TITLE_LENGTH = HeaderBlock.text_max_length
 MAX_PAGES = 5
-"""Pages of channels, and of messages, that are looked through for a message whose handle was lost."""
-_GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"})
-_UNREADABLE = frozenset({"missing_scope", "not_in_channel", "channel_not_found", "not_allowed_token_type"})
+"""Pages of channels, and of messages, that are looked through for a message whose handle was
+lost."""
+_GONE = frozenset(
+    {"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"}
+)
+_UNREADABLE = frozenset(
+    {"missing_scope", "not_in_channel", "channel_not_found", "not_allowed_token_type"}
+)
 _ID = re.compile(r"[CDG][A-Z0-9]{7,}")
 _HALF = re.compile(r"&[a-z]*$")
 _SIGNS: Mapping[str, str] = {"info": "🟢", "warning": "🟡", "error": "🟠", "critical": "🔴"}
@@ -55,7 +60,9 @@ class SlackNotifier:
     config: ClassVar[type[BaseModel]] = SlackNotice
     connection: ClassVar[str] = "slack"
 
-    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
+    async def send(
+        self, config: Any, link: OpenConnection, message: Message, handle: str | None
+    ) -> str | None:
         """Bring the message up to date, and reply below it. Raises Retryable, Permanent."""
         slack = Slack(link)
         if handle is None and message.again:
@@ -83,7 +90,9 @@ async def _show_message(slack: Slack, channel: str, message: Message, handle: st
         except SlackRefused as error:
             if error.error not in _GONE:
                 raise
-    posted = await slack.chat_postMessage(channel=channel.removeprefix("#"), unfurl_links=False, **content)
+    posted = await slack.chat_postMessage(
+        channel=channel.removeprefix("#"), unfurl_links=False, **content
+    )
     if not posted.get("channel") or not posted.get("ts"):
         raise Permanent("Slack took the message and did not say where it is")
     return f"{_require_identifier(posted['channel'])}/{_require_identifier(posted['ts'])}"
@@ -107,11 +116,17 @@ def message_blocks(message: Message) -> list[Block]:
     """The message, cut to what Block Kit takes."""
     found: list[Block] = [
         HeaderBlock(
-            text=PlainTextObject(text=_cut_text(f"{_SIGNS[message.severity]} {message.title}", MAX_TITLE_LENGTH))
+            text=PlainTextObject(
+                text=_cut_text(f"{_SIGNS[message.severity]} {message.title}", MAX_TITLE_LENGTH)
+            )
         )
     ]
     if message.text:
-        found.append(SectionBlock(text=MarkdownTextObject(text=_cut_text(_escape_text(message.text), MAX_TEXT_LENGTH))))
+        found.append(
+            SectionBlock(
+                text=MarkdownTextObject(text=_cut_text(_escape_text(message.text), MAX_TEXT_LENGTH))
+            )
+        )
     if message.lines:
         found.append(SectionBlock(text=MarkdownTextObject(text=_stage_table(message.lines))))
     foot = f"{message.event} at {message.at}, run {message.thread.rpartition('/')[2]}"
@@ -120,8 +135,12 @@ def message_blocks(message: Message) -> list[Block]:
 
 
 def _stage_table(lines: tuple[str, ...]) -> str:
-    """The stages; those in the middle are left out where they are too many. No line ends the block it stands in."""
-    shown = [_cut_text(_escape_text(line).replace("```", "'''").replace("\n", " "), 400) for line in lines]
+    """The stages; those in the middle are left out where they are too many. No line ends the block
+    it stands in."""
+    shown = [
+        _cut_text(_escape_text(line).replace("```", "'''").replace("\n", " "), 400)
+        for line in lines
+    ]
     left_out = 0
     while len(_fence_lines(shown, left_out)) > MAX_TEXT_LENGTH:
         del shown[len(shown) // 2]
@@ -142,12 +161,21 @@ def _metadata_for(thread: str, key: str) -> dict[str, Any]:
 async def _find_message(slack: Slack, channel: str, thread: str) -> str | None:
     """The run's message in the channel, if it can be found."""
     try:
-        known = channel if _ID.fullmatch(channel) else await _find_channel_id(slack, channel.removeprefix("#"))
+        known = (
+            channel
+            if _ID.fullmatch(channel)
+            else await _find_channel_id(slack, channel.removeprefix("#"))
+        )
         if known is None:
             return None
         cursor = ""
         for _ in range(MAX_PAGES):
-            options = {"channel": known, "limit": "100", "include_all_metadata": "true", "cursor": cursor or None}
+            options = {
+                "channel": known,
+                "limit": "100",
+                "include_all_metadata": "true",
+                "cursor": cursor or None,
+            }
             page = await slack.api_call("conversations.history", data=options)
             for item in _require_objects(page, "messages"):
                 if _payload_of(item) == (thread, ""):
@@ -200,12 +228,18 @@ async def _has_replied(slack: Slack, channel: str, ts: str, key: str) -> bool:
 
 def _payload_of(item: Mapping[str, Any]) -> tuple[str, str]:
     metadata = _object_or_empty(item.get("metadata"))
-    payload = _object_or_empty(metadata.get("event_payload")) if metadata.get("event_type") == METADATA_TYPE else {}
+    payload = (
+        _object_or_empty(metadata.get("event_payload"))
+        if metadata.get("event_type") == METADATA_TYPE
+        else {}
+    )
     return str(payload.get("thread", "")), str(payload.get("key", ""))
 
 
 def _next_cursor(page: Any) -> str:
-    return rest.require_cursor(_object_or_empty(page.get("response_metadata")).get("next_cursor"), "Slack")
+    return rest.require_cursor(
+        _object_or_empty(page.get("response_metadata")).get("next_cursor"), "Slack"
+    )
 
 
 def _require_identifier(value: Any) -> str:

@@ -7,9 +7,10 @@
     Verifying     the incident, if there is one: monitoring
     Restored      the incident is resolved
 
-Nothing of a run's own texts goes there: they name gates, hosts and errors. The API has no idempotency key, so each
-incident carries the Release and what it is for in its metadata, and is looked for before it is created. The handle is
-`KIND=ID` of what is open. An incident outlives its run: it is the Release's, and closed when users are served again.
+Nothing of a run's own texts goes there: they name gates, hosts and errors. The API has no
+idempotency key, so each incident carries the Release and what it is for in its metadata, and is
+looked for before it is created. The handle is `KIND=ID` of what is open. An incident outlives its
+run: it is the Release's, and closed when users are served again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ MAX_PAGES = 5
 """Pages of open incidents that are looked through; a status page with more is not looked after."""
 Kind = Literal["maintenance", "incident"]
 Progress = Literal["investigating", "identified", "monitoring", "resolved"]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+$", min_length=1, max_length=64)]
+Identifier = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]+$", min_length=1, max_length=64)
+]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 
@@ -69,7 +72,8 @@ class StatuspageIncident(Model):
 
 
 class StatuspageNotice(Model):
-    """A maintenance for the run, and an incident for a downtime, on a page of Atlassian Statuspage."""
+    """A maintenance for the run, and an incident for a downtime, on a page of Atlassian
+    Statuspage."""
 
     connection: Name | None = None
     """Name of a statuspage Connection; without it the namespace's only one."""
@@ -90,7 +94,11 @@ _COMPONENT_STATUS: Mapping[str, str] = {
 }
 
 
-_INCIDENT_STATUS: Mapping[str, Progress] = {"": "investigating", "RollingBack": "identified", "Verifying": "monitoring"}
+_INCIDENT_STATUS: Mapping[str, Progress] = {
+    "": "investigating",
+    "RollingBack": "identified",
+    "Verifying": "monitoring",
+}
 """What customers read of a rollback."""
 
 
@@ -100,9 +108,17 @@ class StatuspageNotifier:
     config: ClassVar[type[BaseModel]] = StatuspageNotice
     connection: ClassVar[str] = "statuspage"
 
-    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
-        """Open, bring up to date, close; other events ask for nothing. Raises Retryable, Permanent."""
-        page = _Page(config.page, link, message, dict(part.split("=", 1) for part in (handle or "").split(",") if part))
+    async def send(
+        self, config: Any, link: OpenConnection, message: Message, handle: str | None
+    ) -> str | None:
+        """Open, bring up to date, close; other events ask for nothing. Raises Retryable,
+        Permanent."""
+        page = _Page(
+            config.page,
+            link,
+            message,
+            dict(part.split("=", 1) for part in (handle or "").split(",") if part),
+        )
         if message.event == "Started" and config.maintenance is not None:
             await page.open("maintenance", _maintenance_body(config, message))
         if message.event == "Downtime":
@@ -119,7 +135,9 @@ class StatuspageNotifier:
 class _Page:
     """The incidents of one Release on one page."""
 
-    def __init__(self, page: str, link: OpenConnection, message: Message, known: dict[str, str]) -> None:
+    def __init__(
+        self, page: str, link: OpenConnection, message: Message, known: dict[str, str]
+    ) -> None:
         self.known = known
         self._link = link
         self._message = message
@@ -140,7 +158,9 @@ class _Page:
     async def update(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it; one that somebody has deleted is let be."""
         path = f"{self._path}/{rest.path_segment(self.known[kind])}"
-        reply = await call(self._link, "PATCH", path, body={"incident": body}, accepted=frozenset({404}))
+        reply = await call(
+            self._link, "PATCH", path, body={"incident": body}, accepted=frozenset({404})
+        )
         if reply.status == 404:
             del self.known[kind]
         elif not isinstance(client.json_of(reply), dict):
@@ -165,12 +185,15 @@ class _Page:
                 raise Permanent(f"{reply.where}: the answer is not a list")
             for item in found:
                 metadata = item.get("metadata") if isinstance(item, dict) else None
-                if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark_for(kind):
+                if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark_for(
+                    kind
+                ):
                     return rest.require_identifier(item.get("id"), reply.where)
             if len(found) < ITEMS_PER_PAGE:
                 return None
         raise Permanent(
-            f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page; ours cannot be found among them"
+            f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page; ours "
+            "cannot be found among them"
         )
 
     def _mark_for(self, kind: Kind) -> dict[str, str]:
@@ -188,7 +211,9 @@ def _maintenance_body(config: StatuspageNotice, message: Message) -> dict[str, A
         "status": "in_progress",
         "body": wanted.text,
         "scheduled_for": begun.isoformat(timespec="seconds"),
-        "scheduled_until": (begun + timedelta(seconds=seconds(wanted.lasts))).isoformat(timespec="seconds"),
+        "scheduled_until": (begun + timedelta(seconds=seconds(wanted.lasts))).isoformat(
+            timespec="seconds"
+        ),
         "scheduled_auto_in_progress": False,
         "scheduled_auto_completed": False,
         "deliver_notifications": wanted.subscribers,
@@ -236,4 +261,7 @@ def _text_for(wanted: StatuspageIncident, status: Progress) -> str:
 def _component_fields(config: StatuspageNotice, status: str) -> dict[str, Any]:
     if not config.components:
         return {}
-    return {"component_ids": list(config.components), "components": dict.fromkeys(config.components, status)}
+    return {
+        "component_ids": list(config.components),
+        "components": dict.fromkeys(config.components, status),
+    }

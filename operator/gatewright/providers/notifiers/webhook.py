@@ -38,7 +38,9 @@ class WebhookNotifier:
     config: ClassVar[type[BaseModel]] = WebhookNotice
     connection: ClassVar[str] = "webhook"
 
-    async def send(self, config: Any, link: OpenConnection, message: Message, handle: str | None) -> str | None:
+    async def send(
+        self, config: Any, link: OpenConnection, message: Message, handle: str | None
+    ) -> str | None:
         """Post it. Raises Retryable, Permanent."""
         body = json.dumps(payload_of(message), separators=(",", ":"), ensure_ascii=False).encode()
         identity = message.key.replace("/", "_").replace(".", "_")
@@ -75,7 +77,9 @@ def payload_of(message: Message) -> Mapping[str, Any]:
 def sign_headers(keys: Iterable[bytes], identity: str, at: int, body: bytes) -> dict[str, str]:
     """The three headers."""
     content = f"{identity}.{at}.".encode() + body
-    signatures = (base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys)
+    signatures = (
+        base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys
+    )
     return {
         "webhook-id": identity,
         "webhook-timestamp": str(at),

@@ -1,4 +1,5 @@
-"""JSON within a text that holds other things too: what npm, k6 or a shell print before and after it."""
+"""JSON within a text that holds other things too: what npm, k6 or a shell print before and after
+it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any
 from gatewright.providers.reports.finding import MalformedReport
 
 _START = re.compile(r"^[ \t]*(?=\{\s{0,99}\"|\[\s{0,99}[{\]])", re.MULTILINE)
-"""An object with a name, or a list of objects, at the beginning of a line: not `[12:00:01] started`, nor `{ a: 1 }`."""
+"""An object with a name, or a list of objects, at the beginning of a line: not `[12:00:01]
+started`, nor `{ a: 1 }`."""
 _DECODER = json.JSONDecoder()
 _WINDOW = 1024
 _NEAR = 16
@@ -21,7 +23,8 @@ _DEEP = 5_000
 
 
 def find_json_documents(text: str) -> list[Any]:
-    """Every JSON object and list of objects that begins a line, in order; what is within one is not looked at again.
+    """Every JSON object and list of objects that begins a line, in order; what is within one is not
+    looked at again.
 
     Raises Malformed where finding them is too much work: brackets after brackets that are no JSON.
     """
@@ -46,10 +49,11 @@ def find_json_documents(text: str) -> list[Any]:
 
 
 def _decode_at(text: str, begin: int) -> tuple[Any, int]:
-    """The document that begins here, and its length. Raises JSONDecodeError, RecursionError, ValueError.
+    """The document that begins here, and its length. Raises JSONDecodeError, RecursionError,
+    ValueError.
 
-    Through windows that grow: an error counts the lines of all the text that the decoder was given, which would be far
-    more work than finding it.
+    Through windows that grow: an error counts the lines of all the text that the decoder was given,
+    which would be far more work than finding it.
     """
     size = _WINDOW
     while True:

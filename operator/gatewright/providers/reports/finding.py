@@ -34,7 +34,8 @@ class Format(Protocol):
     """Exit codes of the program that have a meaning of their own."""
 
     def documents(self, text: str) -> list[Any]:
-        """The reports of this kind within a text, in order. Raises Malformed where one is cut off."""
+        """The reports of this kind within a text, in order. Raises Malformed where one is cut
+        off."""
         ...
 
     def judge(self, documents: Sequence[Any], config: Any) -> Finding:
@@ -64,7 +65,12 @@ def require_objects(value: Any, where: str) -> list[dict[str, Any]]:
 
 def require_count(value: Any, where: str) -> int:
     """A number of things. Raises Malformed."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53 or value != int(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value < 2**53
+        or value != int(value)
+    ):
         raise MalformedReport(f"{where} is not a count")
     return int(value)
 

@@ -1,8 +1,9 @@
-"""JUnit XML, as pytest, Surefire, gotestsum, Jest, GoogleTest ... write it: `testsuites`, `testsuite`, `testcase`.
+"""JUnit XML, as pytest, Surefire, gotestsum, Jest, GoogleTest ... write it: `testsuites`,
+`testsuite`, `testcase`.
 
-There is no specification, so what a case says decides, and what the suites declare may only make it worse. The text
-goes through expat as it is read: nothing is built, and a document that begins with its root element can declare no
-entity, so that none can be expanded.
+There is no specification, so what a case says decides, and what the suites declare may only make it
+worse. The text goes through expat as it is read: nothing is built, and a document that begins with
+its root element can declare no entity, so that none can be expanded.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _MAX_DOCUMENTS = 1000
 
 
 class Junit:
-    """A case with a failure or an error, a suite that declares more than it lists, or no case that ran: a failure."""
+    """A case with a failure or an error, a suite that declares more than it lists, or no case that
+    ran: a failure."""
 
     title = "JUnit report"
     exits: Mapping[int, str] = {}
@@ -74,7 +76,9 @@ class _Sums:
     idle: int = 0
 
     def worse_of(self, other: _Sums) -> _Sums:
-        return _Sums(max(self.tests, other.tests), max(self.failed, other.failed), max(self.idle, other.idle))
+        return _Sums(
+            max(self.tests, other.tests), max(self.failed, other.failed), max(self.idle, other.idle)
+        )
 
     def add(self, other: _Sums) -> None:
         self.tests, self.failed, self.idle = (
@@ -142,7 +146,9 @@ class _Reader:
             tally.passed = max(0, tally.passed - missing)
         ran = tally.passed + tally.failed
         if declared.tests - max(declared.idle, tally.skipped) > ran:
-            raise MalformedReport(f"it declares {declared.tests} tests and lists {ran + tally.skipped}")
+            raise MalformedReport(
+                f"it declares {declared.tests} tests and lists {ran + tally.skipped}"
+            )
         return tally
 
 
@@ -163,20 +169,29 @@ def _parse_at(data: bytes, begin: int) -> tuple[Tally, int]:
         parser.Parse(memoryview(data)[begin:], True)
     except expat.ExpatError as error:
         if not reader.ended:  # what follows the root element is not ours
-            raise MalformedReport(f"it is cut off or not well-formed: {expat.ErrorString(error.code)}") from None
+            raise MalformedReport(
+                f"it is cut off or not well-formed: {expat.ErrorString(error.code)}"
+            ) from None
     return reader.result(), _end_of_root(data, begin + index, reader.elements == 1)
 
 
 def _end_of_root(data: bytes, place: int, alone: bool) -> int:
-    """Behind the root element: expat tells where its end tag begins, or where a root of one tag ends."""
+    """Behind the root element: expat tells where its end tag begins, or where a root of one tag
+    ends."""
     if alone and data[place - 2 : place] == b"/>":
         return place
     return data.index(b">", place) + 1
 
 
 def _sums_of(attributes: Mapping[str, str]) -> _Sums:
-    number = {name: _require_number(name, attributes.get(name) or "0") for name in ("tests", "failures", "errors")}
-    idle = sum(_require_number(name, attributes.get(name) or "0") for name in ("skipped", "disabled", "ignored"))
+    number = {
+        name: _require_number(name, attributes.get(name) or "0")
+        for name in ("tests", "failures", "errors")
+    }
+    idle = sum(
+        _require_number(name, attributes.get(name) or "0")
+        for name in ("skipped", "disabled", "ignored")
+    )
     return _Sums(number["tests"], number["failures"] + number["errors"], idle)
 
 

@@ -1,11 +1,13 @@
-"""The three summaries of k6, each told by its shape (grafana/k6 1.8: internal/cmd/summary, internal/js/summary.js).
+"""The three summaries of k6, each told by its shape (grafana/k6 1.8: internal/cmd/summary,
+internal/js/summary.js).
 
     --summary-export                 {root_group, metrics: {NAME: {"p(95)": 1.2, thresholds: {EXPR: true = CROSSED}}}}
     handleSummary(data)              {root_group, state, metrics: {NAME: {type, values: {}, thresholds: {EXPR: {ok}}}}}
     --new-machine-readable-summary   {version, metadata, results: {metrics: [...]}}: no thresholds at all
 
-k6 lets every threshold hold that had nothing to judge: a run without a single request ends with exit code 0 and
-`p(95)<500` kept. Failed checks alone change neither the exit code nor the verdict; a threshold on `checks` does.
+k6 lets every threshold hold that had nothing to judge: a run without a single request ends with
+exit code 0 and `p(95)<500` kept. Failed checks alone change neither the exit code nor the verdict;
+a threshold on `checks` does.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class _Threshold:
 
 
 class K6:
-    """A crossed threshold is a failure, and so is one that had nothing to judge, or a run without any."""
+    """A crossed threshold is a failure, and so is one that had nothing to judge, or a run without
+    any."""
 
     title = "k6 summary"
     exits: Mapping[int, str] = {
@@ -73,7 +76,12 @@ class K6:
         outputs = _outputs_of([_metrics_of(document) for document in documents])
         if any(_lacks_judgement(document) for document in documents):
             return Finding(
-                False, "a machine-readable summary holds no thresholds; use --summary-export or handleSummary", outputs
+                False,
+                (
+                    "a machine-readable summary holds no thresholds; use --summary-export or "
+                    "handleSummary"
+                ),
+                outputs,
             )
         found = [one for document in documents for one in _thresholds_of(document)]
         bad = [one for one in found if one.state != "held"]
@@ -88,12 +96,19 @@ class K6:
             said = _SAID[bad[0].state] if len(kinds) == 1 else "not held"
             return Finding(
                 False,
-                f"{len(bad)} of {show_amount(len(found), 'threshold')} {said}, first: {_describe_threshold(bad[0])}",
+                (
+                    f"{len(bad)} of {show_amount(len(found), 'threshold')} {said}, first: "
+                    f"{_describe_threshold(bad[0])}"
+                ),
                 outputs,
             )
         missing = [name for name in config.thresholds if name not in {one.metric for one in found}]
         if missing or not found:
-            return Finding(False, f"no threshold on {missing[0]}" if missing else "it has no threshold", outputs)
+            return Finding(
+                False,
+                f"no threshold on {missing[0]}" if missing else "it has no threshold",
+                outputs,
+            )
         return Finding(True, f"{show_amount(len(found), 'threshold')} held", outputs)
 
 
@@ -103,21 +118,28 @@ def _has_judgement(document: Mapping[str, Any]) -> bool:
 
 def _lacks_judgement(document: Mapping[str, Any]) -> bool:
     results = document.get("results")
-    return isinstance(results, dict) and isinstance(results.get("metrics"), list) and "metadata" in document
+    return (
+        isinstance(results, dict)
+        and isinstance(results.get("metrics"), list)
+        and "metadata" in document
+    )
 
 
 def _metrics_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Metrics by name, their values by `p(95)`, `count`, `rate`, `passes` ... whatever the shape."""
+    """Metrics by name, their values by `p(95)`, `count`, `rate`, `passes` ... whatever the
+    shape."""
     if _lacks_judgement(document):
         return {
             str(item.get("name")): _values_of(item)
             for item in require_objects(document["results"]["metrics"], "results.metrics")
         }
     found = {
-        name: require_object(item, f"metrics.{plain_line(name, 60)}") for name, item in document["metrics"].items()
+        name: require_object(item, f"metrics.{plain_line(name, 60)}")
+        for name, item in document["metrics"].items()
     }
     return {
-        name: require_object(item["values"], "values") if "values" in item else item for name, item in found.items()
+        name: require_object(item["values"], "values") if "values" in item else item
+        for name, item in found.items()
     }
 
 
@@ -146,9 +168,12 @@ def _state_of(verdict: Any, crossed_is_true: bool) -> State:
 
 
 def _was_measured(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether there was anything to judge. A counter that counted nothing is a measurement, a time of nothing is none."""
+    """Whether there was anything to judge. A counter that counted nothing is a measurement, a time
+    of nothing is none."""
     if "passes" in values or "fails" in values:
-        return bool(_amount_of({name: values}, name, "passes") + _amount_of({name: values}, name, "fails"))
+        return bool(
+            _amount_of({name: values}, name, "passes") + _amount_of({name: values}, name, "fails")
+        )
     spread = [number_or_none(values[key]) for key in ("min", "avg", "max") if key in values]
     if len(spread) < 2 or "value" in values or name.partition("{")[0] in _OFTEN_ZERO:
         return True
@@ -156,7 +181,8 @@ def _was_measured(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def _amount_of(metrics: Mapping[str, Mapping[str, Any]], name: str, key: str = "count") -> int:
-    """How many; none where the metric is not there, which is how k6 says that nothing was counted."""
+    """How many; none where the metric is not there, which is how k6 says that nothing was
+    counted."""
     return require_count(metrics.get(name, {}).get(key, 0), f"{name}.{key}")
 
 
@@ -169,12 +195,15 @@ def _value_for(expression: str, values: Mapping[str, Any]) -> float | None:
 
 
 def _describe_threshold(one: _Threshold) -> str:
-    value = f" ({show_decimal(one.value)})" if one.value is not None and one.state == "crossed" else ""
+    value = (
+        f" ({show_decimal(one.value)})" if one.value is not None and one.state == "crossed" else ""
+    )
     return plain_line(f"{one.metric} {one.expression}{value}")
 
 
 def _outputs_of(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
-    """Sums over all summaries; of times and ratios the worst. What one does not hold is left out."""
+    """Sums over all summaries; of times and ratios the worst. What one does not hold is left
+    out."""
     found = {
         "iterations": str(sum(_amount_of(metrics, "iterations") for metrics in runs)),
         "requests": str(sum(_amount_of(metrics, "http_reqs") for metrics in runs)),

@@ -1,7 +1,9 @@
-"""Lighthouse CI's `assertion-results.json` (GoogleChrome/lighthouse-ci: packages/utils/src/assertions.js).
+"""Lighthouse CI's `assertion-results.json` (GoogleChrome/lighthouse-ci:
+packages/utils/src/assertions.js).
 
-By itself the file lists failures only, so that an empty list is written both when all is well and when there was no
-run of Lighthouse to look at, with exit code 0 both times. Only `--includePassedAssertions` tells the two apart.
+By itself the file lists failures only, so that an empty list is written both when all is well and
+when there was no run of Lighthouse to look at, with exit code 0 both times. Only
+`--includePassedAssertions` tells the two apart.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ class Lighthouse:
     exits: Mapping[int, str] = {}
 
     def documents(self, text: str) -> list[Any]:
-        found = [item for item in find_json_documents(text) if isinstance(item, list) and all(map(_is_assertion, item))]
+        found = [
+            item
+            for item in find_json_documents(text)
+            if isinstance(item, list) and all(map(_is_assertion, item))
+        ]
         return [item for item in found if item] or found[:1]
 
     def judge(self, documents: Sequence[Any], config: LighthouseReport) -> Finding:
@@ -41,14 +47,23 @@ class Lighthouse:
         passed = [item for item in found if _state_of(item) == "passed"]
         warned = [item for item in found if _state_of(item) == "warned"]
         failed = [item for item in found if _state_of(item) == "failed"]
-        outputs = {"passed": str(len(passed)), "failed": str(len(failed)), "warned": str(len(warned))}
+        outputs = {
+            "passed": str(len(passed)),
+            "failed": str(len(failed)),
+            "warned": str(len(warned)),
+        }
         outputs |= {"total": str(len(found))} | _worst_values(found)
         if failed:
-            words = f"{len(failed)} of {show_amount(len(found), 'assertion')} failed, first: {plain_line(_words_of(failed[0]))}"
+            words = (
+                f"{len(failed)} of {show_amount(len(found), 'assertion')} failed, first: "
+                f"{plain_line(_words_of(failed[0]))}"
+            )
             return Finding(False, words, outputs)
         if not passed:
             return Finding(
-                False, "it lists no assertion that passed; use lhci assert --includePassedAssertions", outputs
+                False,
+                "it lists no assertion that passed; use lhci assert --includePassedAssertions",
+                outputs,
             )
         warnings = f", {len(warned)} warned" if warned else ""
         return Finding(True, f"{show_amount(len(passed), 'assertion')} passed{warnings}", outputs)
@@ -59,7 +74,8 @@ def _is_assertion(item: Any) -> bool:
 
 
 def _state_of(item: Mapping[str, Any]) -> str:
-    """What is not known for sure to have passed has failed; only a failure of level `warn` is none."""
+    """What is not known for sure to have passed has failed; only a failure of level `warn` is
+    none."""
     if item["passed"] is True:
         return "passed"
     return "warned" if item["passed"] is False and item.get("level") == "warn" else "failed"
@@ -75,7 +91,11 @@ def _words_of(item: Mapping[str, Any]) -> str:
     """The audit, both numbers, and the page without what stands in its query."""
     actual, expected = number_or_none(item.get("actual")), number_or_none(item.get("expected"))
     got = "no value" if actual is None else show_decimal(actual)
-    wanted = f", wanted {str(item['operator'])[:3]} {show_decimal(expected)}" if expected is not None else ""
+    wanted = (
+        f", wanted {str(item['operator'])[:3]} {show_decimal(expected)}"
+        if expected is not None
+        else ""
+    )
     return f"{_audit_name(item)} {got}{wanted}{_describe_page(item.get('url'))}"
 
 

@@ -1,7 +1,8 @@
 """`npm audit --json` of npm 7 and newer (npm/cli: workspaces/arborist/lib/audit-report.js, toJSON).
 
-The report is never filtered by level. An audit that could not run prints JSON too, without `auditReportVersion`. One
-with `--offline` or `audit=false` prints a report without vulnerabilities, which cannot be told from a clean one.
+The report is never filtered by level. An audit that could not run prints JSON too, without
+`auditReportVersion`. One with `--offline` or `audit=false` prints a report without vulnerabilities,
+which cannot be told from a clean one.
 """
 
 from __future__ import annotations
@@ -11,13 +12,20 @@ from typing import Any
 
 from gatewright.api.jobs import NpmAuditReport
 from gatewright.providers.reports.documents import find_json_documents
-from gatewright.providers.reports.finding import Finding, plain_line, require_count, require_object, show_amount
+from gatewright.providers.reports.finding import (
+    Finding,
+    plain_line,
+    require_count,
+    require_object,
+    show_amount,
+)
 
 SEVERITIES = ("info", "low", "moderate", "high", "critical")
 
 
 class NpmAudit:
-    """Vulnerabilities of a level or worse are a failure, and so is an audit that could not run or saw no dependency."""
+    """Vulnerabilities of a level or worse are a failure, and so is an audit that could not run or
+    saw no dependency."""
 
     title = "npm audit report"
     exits: Mapping[int, str] = {}
@@ -46,7 +54,8 @@ class NpmAudit:
 
 
 def _is_refusal(document: Mapping[str, Any]) -> bool:
-    """What npm prints instead of a report: `{error: {code, summary, detail}}`, mostly with a message beside it."""
+    """What npm prints instead of a report: `{error: {code, summary, detail}}`, mostly with a
+    message beside it."""
     error = document.get("error")
     return isinstance(error, dict) and ("summary" in error or "code" in error)
 
@@ -55,7 +64,11 @@ def _explain_unrun(document: Mapping[str, Any]) -> str:
     if "auditReportVersion" in document:
         return "its auditReportVersion is not 2, which is the only one that is understood"
     code = document.get("statusCode")
-    status = f" (the registry answered {code})" if isinstance(code, int) and not isinstance(code, bool) else ""
+    status = (
+        f" (the registry answered {code})"
+        if isinstance(code, int) and not isinstance(code, bool)
+        else ""
+    )
     return f"npm audit could not run{status}: what it printed has no auditReportVersion"
 
 
@@ -63,7 +76,10 @@ def _list_packages(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     """Severity and name of each package. A severity that is not known counts as the worst."""
     for name, item in require_object(document.get("vulnerabilities"), "vulnerabilities").items():
         severity = require_object(item, "vulnerabilities.*").get("severity")
-        yield (SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1), str(name)
+        yield (
+            (SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1),
+            str(name),
+        )
 
 
 def _judge_counts(
@@ -75,11 +91,16 @@ def _judge_counts(
     outputs |= {"failed": str(failed), "total": str(whole), "dependencies": str(dependencies)}
     reach = level if level == SEVERITIES[-1] else f"{level} or worse"
     if failed:
-        rank, name = max(listed, key=lambda item: item[0], default=(-1, ""))  # the first of the worst
+        # The first of the worst.
+        rank, name = max(listed, key=lambda item: item[0], default=(-1, ""))
         first = f", first: {plain_line(name)} ({SEVERITIES[rank]})" if rank >= from_ else ""
-        return Finding(False, f"{show_amount(failed, 'vulnerability')} of severity {reach}{first}", outputs)
+        return Finding(
+            False, f"{show_amount(failed, 'vulnerability')} of severity {reach}{first}", outputs
+        )
     if not dependencies:
         return Finding(False, "it saw no dependency at all", outputs)
     lesser = f", {whole} of lesser severity" if whole else ""
     words = f"no vulnerability of severity {reach} in {dependencies} dependencies{lesser}"
-    return Finding(True, words if dependencies != 1 else words.replace("dependencies", "dependency"), outputs)
+    return Finding(
+        True, words if dependencies != 1 else words.replace("dependencies", "dependency"), outputs
+    )

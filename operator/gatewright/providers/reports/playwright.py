@@ -1,4 +1,5 @@
-"""Playwright's JSON reporter (microsoft/playwright: packages/playwright/types/testReporter.d.ts, JSONReport)."""
+"""Playwright's JSON reporter (microsoft/playwright: packages/playwright/types/testReporter.d.ts,
+JSONReport)."""
 
 from __future__ import annotations
 
@@ -20,17 +21,24 @@ _MAX_DEPTH = 50
 
 
 class Playwright:
-    """A grep that matches nothing, a file that cannot be loaded, a status that is not known: none of them is a pass."""
+    """A grep that matches nothing, a file that cannot be loaded, a status that is not known: none
+    of them is a pass."""
 
     title = "Playwright report"
     exits: Mapping[int, str] = {}
 
     def documents(self, text: str) -> list[Any]:
         found = find_json_documents(text)
-        return [item for item in found if isinstance(item, dict) and "suites" in item and "config" in item]
+        return [
+            item
+            for item in found
+            if isinstance(item, dict) and "suites" in item and "config" in item
+        ]
 
     def judge(self, documents: Sequence[Any], config: PlaywrightReport) -> Finding:
-        return judge_tally(add_tallies(_tally_of(document) for document in documents), config.minTests)
+        return judge_tally(
+            add_tallies(_tally_of(document) for document in documents), config.minTests
+        )
 
 
 def _tally_of(document: Mapping[str, Any]) -> Tally:
@@ -60,7 +68,9 @@ def _add_unlisted(found: Tally, stats: Mapping[str, Any], strict: bool) -> None:
     found.passed = min(found.passed, passed)
 
 
-def _walk_tests(suites: Sequence[Mapping[str, Any]], above: tuple[str, ...], depth: int) -> Iterator[tuple[str, str]]:
+def _walk_tests(
+    suites: Sequence[Mapping[str, Any]], above: tuple[str, ...], depth: int
+) -> Iterator[tuple[str, str]]:
     """Name and status of every test, suites within suites."""
     if depth > _MAX_DEPTH:
         raise MalformedReport(f"its suites are nested more than {_MAX_DEPTH} deep")

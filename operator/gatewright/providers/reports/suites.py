@@ -1,4 +1,5 @@
-"""What reports of tests have in common: how many passed, failed, were flaky or skipped, and which failed first."""
+"""What reports of tests have in common: how many passed, failed, were flaky or skipped, and which
+failed first."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from gatewright.providers.reports.finding import Finding, plain_line, show_amoun
 
 @dataclass(slots=True)
 class Tally:
-    """Tests that were counted. Flaky ones failed first and passed at last; they are among the passed."""
+    """Tests that were counted. Flaky ones failed first and passed at last; they are among the
+    passed."""
 
     passed: int = 0
     failed: int = 0
@@ -58,10 +60,14 @@ def judge_tally(tally: Tally, least: int) -> Finding:
     }  # fmt: skip
     if tally.failed:
         first = f", first: {plain_line(tally.first)}" if tally.first else ""
-        return Finding(False, f"{tally.failed} of {show_amount(whole, 'test')} failed{first}", outputs)
+        return Finding(
+            False, f"{tally.failed} of {show_amount(whole, 'test')} failed{first}", outputs
+        )
     if tally.outside and whole:
         place = f" ({plain_line(tally.where)})" if tally.where else ""
-        return Finding(False, f"{show_amount(tally.outside, 'error')} outside of the tests{place}", outputs)
+        return Finding(
+            False, f"{show_amount(tally.outside, 'error')} outside of the tests{place}", outputs
+        )
     if not tally.passed:
         return Finding(False, _explain_no_test(tally), outputs)
     said = f"{show_amount(tally.passed, 'test')} passed"
@@ -74,5 +80,12 @@ def judge_tally(tally: Tally, least: int) -> Finding:
 
 def _explain_no_test(tally: Tally) -> str:
     if tally.skipped:
-        return f"no test ran: {'the only one was' if tally.skipped == 1 else f'all {tally.skipped} were'} skipped"
-    return f"no test ran: a file cannot be loaded ({plain_line(tally.where)})" if tally.where else "no test ran"
+        return (
+            "no test ran: "
+            f"{'the only one was' if tally.skipped == 1 else f'all {tally.skipped} were'} skipped"
+        )
+    return (
+        f"no test ran: a file cannot be loaded ({plain_line(tally.where)})"
+        if tally.where
+        else "no test ran"
+    )

@@ -8,13 +8,15 @@
     fresh pods that are starting or wait for room, while others      none: that is an autoscaler at work; until the
     are available                                                    time that a rollout has for its progress is over
 
-Pods are listed only where there may be something to see. The cheap hint is the object's resourceVersion: a pod that
-crashes, or is not ready for a moment, makes its controller count anew and write the status. So an object whose counters
-are good, and which has not been written since its pods were last seen to be good (or its rollout to be complete), has had
-no crash that anybody noticed; it costs no request. One that was written again is looked at once, even if its counters
-are good already: a restarted container tells for itself when it ended. Where an end hangs on it, a promotion or a
-rollback that is called done, pods are looked at all the same: a crash between two looks of their controller leaves no
-trace in it. What is kept of that here can be lost at any moment (a restart): it costs one request.
+Pods are listed only where there may be something to see. The cheap hint is the object's
+resourceVersion: a pod that crashes, or is not ready for a moment, makes its controller count anew
+and write the status. So an object whose counters are good, and which has not been written since its
+pods were last seen to be good (or its rollout to be complete), has had no crash that anybody
+noticed; it costs no request. One that was written again is looked at once, even if its counters are
+good already: a restarted container tells for itself when it ended. Where an end hangs on it, a
+promotion or a rollback that is called done, pods are looked at all the same: a crash between two
+looks of their controller leaves no trace in it. What is kept of that here can be lost at any moment
+(a restart): it costs one request.
 """
 
 from __future__ import annotations
@@ -33,17 +35,21 @@ from gatewright.providers.targets.pods import Pod
 from gatewright.providers.targets.template import CONTAINER_GROUPS
 
 LOOK_INTERVAL_S = 3.0
-"""Seconds for which what pods have said is believed while something is wrong and nothing has been written."""
+"""Seconds for which what pods have said is believed while something is wrong and nothing has been
+written."""
 CLOSE_LOOK_INTERVAL_S = 1.0
 """The same, where an end hangs on it."""
 DEFAULT_PROGRESS_DEADLINE_S = 600
-"""Seconds that a rollout has for its progress where it says nothing else; a StatefulSet never does."""
+"""Seconds that a rollout has for its progress where it says nothing else; a StatefulSet never
+does."""
 MAX_AILMENTS_IN_MESSAGE = 2
 """Pods that a message names; of more only the number."""
 CLOCK_TOLERANCE = timedelta(seconds=2)
-"""A pod that was never ready has not been ready since its very beginning, within the precision of these times."""
+"""A pod that was never ready has not been ready since its very beginning, within the precision of
+these times."""
 _MAX_PODS_REMEMBERED = 8192
-"""Looks that are kept, and the pods that they are about, together; no namespace drives out those of another."""
+"""Looks that are kept, and the pods that they are about, together; no namespace drives out those of
+another."""
 _PODS = 50
 """Pods that are kept of those that have something to say: of more, those that are not ready."""
 
@@ -99,12 +105,16 @@ async def check_health(
     differs: Callable[[Pod], str] = lambda _: "",
     closely: bool = False,
 ) -> Health:
-    """Whether a workload of which pods are wanted runs; `differs` says what a pod has instead of what is wanted.
-    Raises Retryable, Permanent."""
+    """Whether a workload of which pods are wanted runs; `differs` says what a pod has instead of
+    what is wanted. Raises Retryable, Permanent."""
     wanted, serving = found["spec"].get("replicas", 1), rollout.available_replicas(found)
     look = await _look_at_pods(cluster, namespace, found, serving < wanted, differs, closely)
     looked = look.found
-    ailments = [item for pod in looked for item in _ailments_of(pod, found, timedelta(seconds=window), now, serving)]
+    ailments = [
+        item
+        for pod in looked
+        for item in _ailments_of(pod, found, timedelta(seconds=window), now, serving)
+    ]
     if serving == 0:
         words = f"none of {wanted} replicas is available"
         ailments.insert(0, Ailment(words, _unavailable_since(found, looked) or now))
@@ -127,7 +137,8 @@ async def check_health(
 
 
 def record_complete(found: Mapping[str, Any]) -> None:
-    """A rollout was seen to be complete: all its pods are available, as this state of the object says."""
+    """A rollout was seen to be complete: all its pods are available, as this state of the object
+    says."""
     _keep_look(found, _Look(_version_of(found), (), "", None, -math.inf))
 
 
@@ -139,17 +150,24 @@ async def _look_at_pods(
     differs: Callable[[Pod], str],
     closely: bool,
 ) -> _Look:
-    """The pods that have something to say, as far as they have to be asked. Raises Retryable, Permanent."""
+    """The pods that have something to say, as far as they have to be asked. Raises Retryable,
+    Permanent."""
     known = _looks.get(str(found["metadata"]["uid"]))
     if known is not None and known.version == _version_of(found):
         age = time.monotonic() - known.at
-        if age < (CLOSE_LOOK_INTERVAL_S if closely else LOOK_INTERVAL_S) or not (unusual or closely):
+        if age < (CLOSE_LOOK_INTERVAL_S if closely else LOOK_INTERVAL_S) or not (
+            unusual or closely
+        ):
             return known
     every = await owned.list_pods(cluster, namespace, found)
     edited = (pod for pod in every if _may_be_edited(pod) and not pods.is_leaving(pod))
-    stray = next((f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), "")
+    stray = next(
+        (f"pod {pod['metadata']['name']} {words}" for pod in edited if (words := differs(pod))), ""
+    )
     listed = owned.current_pods(found, every)
-    times = [at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None]
+    times = [
+        at for pod in listed if pods.is_ready(pod) and (at := pods.ready_since(pod)) is not None
+    ]
     ready = (min(times), max(times)) if times else None
     speaking = sorted((pod for pod in listed if _says_something(pod)), key=pods.is_ready)
     seen = tuple(_kept_part(pod) for pod in speaking[:_PODS])
@@ -173,12 +191,14 @@ def _says_something(pod: Pod) -> bool:
 
 
 def _may_be_edited(pod: Pod) -> bool:
-    """Whether others may have changed an image in place: somebody has set one since the pod was made, or a container was
-    started anew for it. What a webhook makes of a pod is so from its first generation on; a resize or an ephemeral
-    container sets no image."""
+    """Whether others may have changed an image in place: somebody has set one since the pod was
+    made, or a container was started anew for it. What a webhook makes of a pod is so from its first
+    generation on; a resize or an ephemeral container sets no image."""
     if pod["metadata"].get("generation", 1) <= 1:
         return False
-    return _is_image_set_later(pod) or any(item.get("restartCount") for item in pods.container_statuses(pod))
+    return _is_image_set_later(pod) or any(
+        item.get("restartCount") for item in pods.container_statuses(pod)
+    )
 
 
 def _is_image_set_later(pod: Pod) -> bool:
@@ -187,7 +207,10 @@ def _is_image_set_later(pod: Pod) -> bool:
     for entry in pod["metadata"].get("managedFields") or ():
         spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
         groups = (spec.get(f"f:{group}") or {} for group in CONTAINER_GROUPS)
-        if any("f:image" in item for group in groups for item in group.values()) and str(entry.get("time", "")) > made:
+        if (
+            any("f:image" in item for group in groups for item in group.values())
+            and str(entry.get("time", "")) > made
+        ):
             return True
     return False
 
@@ -197,7 +220,7 @@ def _kept_part(pod: Pod) -> Pod:
     return {"metadata": {"name": pod["metadata"]["name"]}, "status": pod.get("status") or {}}
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What a pod says
 
 
@@ -213,29 +236,53 @@ def _ailments_of(
     yield from said[:1] or _unready_ailments(pod, found, window, now, serving)
 
 
-def _container_ailments(pod: Pod, group: str, window: timedelta, now: datetime) -> Iterator[Ailment]:
-    over = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")  # it was replaced by another
+def _container_ailments(
+    pod: Pod, group: str, window: timedelta, now: datetime
+) -> Iterator[Ailment]:
+    # It was replaced by another.
+    over = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
     for status in (pod.get("status") or {}).get(group) or []:
-        state, name = status.get("state") or {}, f"container {status['name']} of pod {pod['metadata']['name']}"
+        state, name = (
+            status.get("state") or {},
+            f"container {status['name']} of pod {pod['metadata']['name']}",
+        )
         last = (status.get("lastState") or {}).get("terminated")
         waiting, ended = state.get("waiting") or {}, state.get("terminated")
         done = ended is not None and group == "initContainerStatuses" and not ended.get("exitCode")
         if waiting.get("reason") in pods.STUCK_REASONS:
             words = f"{name}: {pods.STUCK_REASONS[waiting['reason']]} ({waiting['reason']})"
-            detail = _describe_restarts(status, last) if last else str(waiting.get("message") or "")[:200]
+            detail = (
+                _describe_restarts(status, last)
+                if last
+                else str(waiting.get("message") or "")[:200]
+            )
             since = min(
-                (moment for moment in (_ended_at(last), pods.ready_since(pod)) if moment is not None), default=now
+                (
+                    moment
+                    for moment in (_ended_at(last), pods.ready_since(pod))
+                    if moment is not None
+                ),
+                default=now,
             )
             yield Ailment(f"{words}, {detail}" if detail else words, since)
         elif ended is not None and not done and (not over or _is_recent(ended, window, now)):
             yield Ailment(
-                f"{name} {_describe_end(ended)}", _ended_at(ended) or now, (_ended_at(ended) or now) if over else None
+                f"{name} {_describe_end(ended)}",
+                _ended_at(ended) or now,
+                (_ended_at(ended) or now) if over else None,
             )
         elif last and not done:
-            # The kubelet waits ever longer before it starts it again: what counts is for how long it has run since.
-            again = pods.parse_time((state.get("running") or {}).get("startedAt")) or _ended_at(last) or now
+            # The kubelet waits ever longer before it starts it again: what counts is for how long
+            # it has run since.
+            again = (
+                pods.parse_time((state.get("running") or {}).get("startedAt"))
+                or _ended_at(last)
+                or now
+            )
             if now - again <= window:
-                yield Ailment(f"{name} {_describe_restarts(status, last)}", _ended_at(last) or now, again)
+                yield Ailment(
+                    f"{name} {_describe_restarts(status, last)}", _ended_at(last) or now, again
+                )
 
 
 def _unready_ailments(
@@ -251,14 +298,19 @@ def _unready_ailments(
     since = pods.ready_since(pod)
     if status.get("phase") != "Running" or pods.is_ready(pod) or since is None:
         return
-    deadline = timedelta(seconds=found["spec"].get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S))
+    deadline = timedelta(
+        seconds=found["spec"].get("progressDeadlineSeconds", DEFAULT_PROGRESS_DEADLINE_S)
+    )
     if now - since > (window / 2 if _was_ready(pod) else deadline):
         yield Ailment(f"{name} is not ready since {_time_text(since)}", since)
 
 
 def _was_ready(pod: Pod) -> bool:
     """Whether a pod that is not ready was so before: its condition has changed since it began."""
-    since, began = pods.ready_since(pod), pods.parse_time((pod.get("status") or {}).get("startTime"))
+    since, began = (
+        pods.ready_since(pod),
+        pods.parse_time((pod.get("status") or {}).get("startTime")),
+    )
     return since is not None and began is not None and since - began > CLOCK_TOLERANCE
 
 

@@ -1,10 +1,12 @@
-"""What stands for the content of captured ConfigMaps and Secrets on a pod template, so that a redeploy restarts its pods.
+"""What stands for the content of captured ConfigMaps and Secrets on a pod template, so that a
+redeploy restarts its pods.
 
-Whoever may read a workload may read this mark, and need not be allowed to read the Secrets. Any digest over a Secret's
-content, however it is keyed with what the cluster shows (UIDs), lets them try out guesses: a short password falls. So for
-a Secret stands its UID and resourceVersion, which say that it was written and nothing of what; a ConfigMap, where most
-writes change nothing that pods see, stands with its content. A write to a Secret that changes labels alone therefore
-restarts pods at the next deploy of a target that captures it, and only then.
+Whoever may read a workload may read this mark, and need not be allowed to read the Secrets. Any
+digest over a Secret's content, however it is keyed with what the cluster shows (UIDs), lets them
+try out guesses: a short password falls. So for a Secret stands its UID and resourceVersion, which
+say that it was written and nothing of what; a ConfigMap, where most writes change nothing that pods
+see, stands with its content. A write to a Secret that changes labels alone therefore restarts pods
+at the next deploy of a target that captures it, and only then.
 """
 
 from __future__ import annotations
@@ -21,9 +23,14 @@ HASH_DIGITS = 32
 """Hex digits of the mark: 128 bits."""
 
 
-async def captured_hash(cluster: Cluster, namespace: str, references: Sequence[tuple[str, str]]) -> str:
-    """The mark for `("configmaps" | "secrets", NAME)`; what is not there counts as well. Raises Retryable, Permanent."""
-    found = await asyncio.gather(*(_state_of(cluster, namespace, *reference) for reference in references))
+async def captured_hash(
+    cluster: Cluster, namespace: str, references: Sequence[tuple[str, str]]
+) -> str:
+    """The mark for `("configmaps" | "secrets", NAME)`; what is not there counts as well. Raises
+    Retryable, Permanent."""
+    found = await asyncio.gather(
+        *(_state_of(cluster, namespace, *reference) for reference in references)
+    )
     text = json.dumps(sorted(found), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 

@@ -1,9 +1,10 @@
 """Who set a field of an object, as its managed fields tell: field manager and time.
 
-Kubernetes keeps for each manager the fields that it set last, and when: a manager that takes a field over is the only one
-that has it then. What is not there is owned by nobody, and whoever took it away need not own anything; there the last
-one who set something after us is named, for what it is worth. Managed fields are asked for only where something differs,
-and once for each state of the object: they cannot change without it.
+Kubernetes keeps for each manager the fields that it set last, and when: a manager that takes a
+field over is the only one that has it then. What is not there is owned by nobody, and whoever took
+it away need not own anything; there the last one who set something after us is named, for what it
+is worth. Managed fields are asked for only where something differs, and once for each state of the
+object: they cannot change without it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,25 @@ _known: FairMemory[tuple[Any, ...], str] = FairMemory(_MAX_REMEMBERED)
 
 
 def describe_setter(managed: Sequence[Mapping[str, Any]], place: Sequence[str]) -> str:
-    """`set by kubectl-rollout at 2026-01-01T10:00:00Z`: whoever set what stands at a place; empty where nobody says so."""
+    """`set by kubectl-rollout at 2026-01-01T10:00:00Z`: whoever set what stands at a place; empty
+    where nobody says so."""
     owners = [entry for entry in managed if _has_place(entry.get("fieldsV1") or {}, place)]
     return f"set by {_describe_newest(owners)}" if owners else ""
 
 
 def describe_last_setter(managed: Sequence[Mapping[str, Any]]) -> str:
-    """`the last to set anything was kubectl-edit at ...`; empty where that were we ourselves, as far as that is known."""
+    """`the last to set anything was kubectl-edit at ...`; empty where that were we ourselves, as
+    far as that is known."""
     setters = [entry for entry in managed if "f:spec" in (entry.get("fieldsV1") or {})]
-    ours = max((str(entry.get("time", "")) for entry in setters if entry.get("manager") == OWN_MANAGER), default="")
-    later = [entry for entry in setters if entry.get("manager") != OWN_MANAGER and str(entry.get("time", "")) > ours]
+    ours = max(
+        (str(entry.get("time", "")) for entry in setters if entry.get("manager") == OWN_MANAGER),
+        default="",
+    )
+    later = [
+        entry
+        for entry in setters
+        if entry.get("manager") != OWN_MANAGER and str(entry.get("time", "")) > ours
+    ]
     return f"the last to set anything was {_describe_newest(later)}" if later else ""
 
 
@@ -45,8 +55,8 @@ async def explain_difference(
     found: Mapping[str, Any],
     differ: Callable[[Mapping[str, Any]], list[Difference]],
 ) -> str:
-    """What an object differs in and who made it so, in words; empty where it does not differ. Raises nothing: who it was
-    is said where the API server tells it."""
+    """What an object differs in and who made it so, in words; empty where it does not differ.
+    Raises nothing: who it was is said where the API server tells it."""
     differences = differ(found)
     if not differences:
         return ""
@@ -65,19 +75,24 @@ async def explain_difference(
         return f"{_title_of(found)} is gone"
     except (Retryable, Permanent):
         return _describe_differences(found, differences, ())
-    words = _describe_differences(fresh, differ(fresh), fresh["metadata"].get("managedFields") or ())
+    words = _describe_differences(
+        fresh, differ(fresh), fresh["metadata"].get("managedFields") or ()
+    )
     if fresh["metadata"].get("resourceVersion") == found["metadata"].get("resourceVersion"):
         _known.put(str(found["metadata"].get("namespace", "")), key, words)
     return words
 
 
 def _describe_differences(
-    found: Mapping[str, Any], differences: Sequence[Difference], managed: Sequence[Mapping[str, Any]]
+    found: Mapping[str, Any],
+    differences: Sequence[Difference],
+    managed: Sequence[Mapping[str, Any]],
 ) -> str:
     if not differences:
         return ""
     parts = [
-        " ".join((item.words, *_describe_origin(item, managed))) for item in differences[:MAX_DIFFERENCES_IN_MESSAGE]
+        " ".join((item.words, *_describe_origin(item, managed)))
+        for item in differences[:MAX_DIFFERENCES_IN_MESSAGE]
     ]
     more = len(differences) - MAX_DIFFERENCES_IN_MESSAGE
     return f"{_title_of(found)} {'; '.join(parts)}" + (f"; and {more} more" if more > 0 else "")

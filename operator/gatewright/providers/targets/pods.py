@@ -1,7 +1,8 @@
 """What pods say about why they do not run, or how they ended.
 
-What keeps a pod from getting on is waiting (for room, a pull, a back-off) or hopeless: an image name that is not valid, an
-image that the registry does not have, a key that is not there. Only the latter cannot heal by itself.
+What keeps a pod from getting on is waiting (for room, a pull, a back-off) or hopeless: an image
+name that is not valid, an image that the registry does not have, a key that is not there. Only the
+latter cannot heal by itself.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ STUCK_REASONS = {
 }
 HOPELESS_REASONS = ("ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
 PULLING_REASONS = ("ErrImagePull", "ImagePullBackOff")
-_MISSING = re.compile(r"manifest unknown|name unknown|code = NotFound|: not found|does not exist(?! or may require)")
-"""How container runtimes repeat a registry that does not have an image; one that does not let us in says `may require`."""
+_MISSING = re.compile(
+    r"manifest unknown|name unknown|code = NotFound|: not found|does not exist(?! or may require)"
+)
+"""How container runtimes repeat a registry that does not have an image; one that does not let us in
+says `may require`."""
 _MAX_MESSAGE_LENGTH = 400
 SLOW_START = timedelta(seconds=30)
 """A pod that is not ready for longer is named."""
@@ -41,15 +45,18 @@ def describe_hindrance(found: Sequence[Pod]) -> str | None:
 
 
 def find_hindrance(found: Sequence[Pod]) -> Trouble | None:
-    """What keeps a pod of the newest template from running, with the image and the kubelet's own words.
+    """What keeps a pod of the newest template from running, with the image and the kubelet's own
+    words.
 
-    Pods that are going away, and those of the version that is being replaced, keep nothing from getting on.
+    Pods that are going away, and those of the version that is being replaced, keep nothing from
+    getting on.
     """
     return find_hindrance_of(newest_pods(found))
 
 
 def find_hindrance_of(found: Sequence[Pod]) -> Trouble | None:
-    """What keeps one of these pods from running: what is hopeless goes first, what only waits for room last."""
+    """What keeps one of these pods from running: what is hopeless goes first, what only waits for
+    room last."""
     stuck = [said for pod in found for said in _stuck_troubles(pod)]
     waits = iter((*stuck, *_unscheduled_troubles(found)))
     return next((said for said in stuck if said.hopeless), None) or next(waits, None)
@@ -59,7 +66,8 @@ def newest_pods(found: Sequence[Pod]) -> list[Pod]:
     """Pods of the newest template that are not going away."""
     there = [pod for pod in found if not is_leaving(pod)]
     latest = max(map(_created_at, there), default="")
-    wanted = {hash_of(pod) for pod in there if _created_at(pod) == latest}  # several: their times are whole seconds
+    # Several: their times are whole seconds.
+    wanted = {hash_of(pod) for pod in there if _created_at(pod) == latest}
     return [pod for pod in there if hash_of(pod) in wanted]
 
 
@@ -70,29 +78,47 @@ def _stuck_troubles(pod: Pod) -> Iterator[Trouble]:
         last = (status.get("lastState") or {}).get("terminated")
         if reason == "CrashLoopBackOff" and last:  # how long the kubelet waits is no reason
             said = f"it last {describe_end(last)}"
-            said += f": {last['message']}" if last.get("reason") == "StartError" and last.get("message") else ""
+            said += (
+                f": {last['message']}"
+                if last.get("reason") == "StartError" and last.get("message")
+                else ""
+            )
         if reason in STUCK_REASONS:
             message = f": {said}"[:300] if said else ""
             words = f"{STUCK_REASONS[reason]} ({reason}){message}"
-            hopeless = reason in HOPELESS_REASONS or (reason in PULLING_REASONS and _MISSING.search(said) is not None)
-            yield Trouble(f"container {status['name']}, image {status.get('image', '')}: {words}", hopeless)
+            hopeless = reason in HOPELESS_REASONS or (
+                reason in PULLING_REASONS and _MISSING.search(said) is not None
+            )
+            yield Trouble(
+                f"container {status['name']}, image {status.get('image', '')}: {words}", hopeless
+            )
 
 
 def _unscheduled_troubles(found: Sequence[Pod]) -> Iterator[Trouble]:
     for pod in found:
         condition = condition_of(pod, "PodScheduled")
         if condition.get("reason") == "Unschedulable":
-            words = f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"
+            words = (
+                f"pod {pod['metadata']['name']} cannot be scheduled: {condition.get('message', '')}"
+            )
             yield Trouble(words[:_MAX_MESSAGE_LENGTH])
 
 
 def find_unready(found: Sequence[Pod], now: datetime) -> Trouble | None:
-    """A pod all of whose containers run, and which is not ready for longer than most need to start."""
+    """A pod all of whose containers run, and which is not ready for longer than most need to
+    start."""
     for pod in found:
         condition, since = condition_of(pod, "Ready"), ready_since(pod)
         late = since is not None and now - since > SLOW_START
-        if late and condition.get("status") == "False" and (pod.get("status") or {}).get("phase") == "Running":
-            words = f"pod {pod['metadata']['name']} is not ready since {condition['lastTransitionTime']}"
+        if (
+            late
+            and condition.get("status") == "False"
+            and (pod.get("status") or {}).get("phase") == "Running"
+        ):
+            words = (
+                f"pod {pod['metadata']['name']} is not ready since "
+                f"{condition['lastTransitionTime']}"
+            )
             said = condition.get("message")
             return Trouble(f"{words}: {said}"[:_MAX_MESSAGE_LENGTH] if said else words)
     return None
@@ -122,7 +148,9 @@ def exit_reason(pods: Sequence[Pod]) -> str | None:
     """How the newest failed container ended: exit code, OOMKilled, Evicted."""
     for pod in sorted(pods, key=_created_at, reverse=True):
         if pod.get("status", {}).get("reason"):
-            return f"pod {pod['status']['reason']}: {pod['status'].get('message', '')}"[:300].rstrip(": ")
+            return f"pod {pod['status']['reason']}: {pod['status'].get('message', '')}"[
+                :300
+            ].rstrip(": ")
         for status in container_statuses(pod):
             ended = status.get("state", {}).get("terminated", {})
             if ended.get("exitCode"):

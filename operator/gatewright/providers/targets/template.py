@@ -6,8 +6,9 @@
     template, snapshot     ->  restored   three-way: named fields as the snapshot has them, everything else as it is now
     template, snapshot     ->  beside     what others changed, which a three-way restore leaves alone
 
-Where nobody else has changed anything, `restored` is the snapshot's template to the letter: the very ReplicaSet of before
-is the one that Kubernetes goes back to. Values of variables are in no message: what others have set may be a secret.
+Where nobody else has changed anything, `restored` is the snapshot's template to the letter: the
+very ReplicaSet of before is the one that Kubernetes goes back to. Values of variables are in no
+message: what others have set may be a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ANNOTATION_PREFIX = f"{GROUP}/"
 RESTART_ANNOTATION = f"{ANNOTATION_PREFIX}restart"
 """Annotation of a template: the key of the operation that wanted its pods to start anew."""
 CONFIG_ANNOTATION = f"{ANNOTATION_PREFIX}config"
-"""Annotation of a template: stands for what the captured ConfigMaps and Secrets held when it was deployed."""
+"""Annotation of a template: stands for what the captured ConfigMaps and Secrets held when it was
+deployed."""
 CONTAINER_GROUPS = ("initContainers", "containers")
 NAMED_LISTS = ("volumes", "imagePullSecrets")
 """Further lists of a pod's spec whose items are told apart by name."""
@@ -38,7 +40,8 @@ _MAX_IMAGE_LENGTH = 512
 
 Template = Mapping[str, Any]
 Items = tuple[Mapping[str, Any], ...]
-"""A variable as the template has it: one item, or none; the API server lets several of one name pass."""
+"""A variable as the template has it: one item, or none; the API server lets several of one name
+pass."""
 
 
 @dataclass(slots=True)
@@ -62,23 +65,37 @@ class TemplateFields:
     def go_back(self, named: TemplateFields, snapshot: Template) -> None:
         """What is named, as the snapshot has it."""
         before = containers_by_name(snapshot)
-        self.images |= {name: before[name]["image"] for name in named.images if before.get(name, {}).get("image")}
+        self.images |= {
+            name: before[name]["image"]
+            for name in named.images
+            if before.get(name, {}).get("image")
+        }
         for container, variables in named.env.items():
             had = _items_by_variable(before.get(container, {}).get("env"))
-            self.env.setdefault(container, {}).update({name: had.get(name, ()) for name in variables})
+            self.env.setdefault(container, {}).update(
+                {name: had.get(name, ()) for name in variables}
+            )
 
     def go_back_whole(self, snapshot: Template) -> None:
         """Everything, as the snapshot has it."""
-        images = {name: item["image"] for name, item in containers_by_name(snapshot).items() if item.get("image")}
+        images = {
+            name: item["image"]
+            for name, item in containers_by_name(snapshot).items()
+            if item.get("image")
+        }
         self.images, self.env, self.whole = images, {}, snapshot
 
     def of_a_pod(self) -> TemplateFields:
-        """What a pod shows of it: of a whole template its images, as admission adds much to each pod."""
+        """What a pod shows of it: of a whole template its images, as admission adds much to each
+        pod."""
         return self if self.whole is None else TemplateFields(self.images)
 
     def needed(self) -> set[str]:
         """Containers that must be there."""
-        return {*self.images, *(name for name, variables in self.env.items() if any(variables.values()))}
+        return {
+            *self.images,
+            *(name for name, variables in self.env.items() if any(variables.values())),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +106,8 @@ class Difference:
     """What it has instead, to be read after the name of the workload."""
     container: str = ""
     place: tuple[str, ...] = ()
-    """Where managed fields tell who set it, below the object; empty: nobody can own what is not there."""
+    """Where managed fields tell who set it, below the object; empty: nobody can own what is not
+    there."""
 
 
 def containers_by_name(template: Template) -> dict[str, Mapping[str, Any]]:
@@ -98,47 +116,66 @@ def containers_by_name(template: Template) -> dict[str, Mapping[str, Any]]:
 
 
 def is_same_image(now: str, wanted: str) -> bool:
-    """Whether an image is the wanted one; a policy may have added the digest that the tag stands for."""
+    """Whether an image is the wanted one; a policy may have added the digest that the tag stands
+    for."""
     return now == wanted or ("@" not in wanted and now.startswith(f"{wanted}@"))
 
 
 def explain_too_large(template: Template) -> str:
-    """Why a template is not deployed, to be read after the name of the workload; empty where it is not too large."""
+    """Why a template is not deployed, to be read after the name of the workload; empty where it is
+    not too large."""
     found = list(_all_containers(template))
     if len(found) > MAX_CONTAINERS:
         return f"has {len(found)} containers, at most {MAX_CONTAINERS}; split the workload"
     variables = sum(len(container.get("env") or ()) for container in found)
     if variables > MAX_VARIABLES:
         remedy = "move them into a ConfigMap or Secret that envFrom names"
-        return f"has {variables} environment variables (containers[].env), at most {MAX_VARIABLES}; {remedy}"
+        return (
+            f"has {variables} environment variables (containers[].env), at most "
+            f"{MAX_VARIABLES}; {remedy}"
+        )
     return ""
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # To change a template
 
 
 def change_template(template: Template, wanted: TemplateFields) -> dict[str, Any]:
     """The template with the wanted fields. Raises Permanent where a container is not there."""
-    result: dict[str, Any] = copy.deepcopy(dict(wanted.whole if wanted.whole is not None else template))
+    result: dict[str, Any] = copy.deepcopy(
+        dict(wanted.whole if wanted.whole is not None else template)
+    )
     present = containers_by_name(result)
     for name in sorted(wanted.needed()):
         if name not in present:
-            raise Permanent(f"there is no container {name} (there are: {', '.join(sorted(present))})")
+            raise Permanent(
+                f"there is no container {name} (there are: {', '.join(sorted(present))})"
+            )
     for container in _all_containers(result):
         name = container["name"]
-        if name in wanted.images and not is_same_image(container.get("image", ""), wanted.images[name]):
+        if name in wanted.images and not is_same_image(
+            container.get("image", ""), wanted.images[name]
+        ):
             container["image"] = wanted.images[name]
         now = _items_by_variable(container.get("env"))
         variables = wanted.env.get(name, {})
         _put_variables(
-            container, {one: items for one, items in variables.items() if not _is_same(now.get(one, ()), items)}
+            container,
+            {
+                one: items
+                for one, items in variables.items()
+                if not _is_same(now.get(one, ()), items)
+            },
         )
     return result
 
 
-def restore_template(template: Template, snapshot: Template, named: TemplateFields) -> dict[str, Any]:
-    """The template with the named fields and our own annotations as the snapshot has them. Raises Permanent."""
+def restore_template(
+    template: Template, snapshot: Template, named: TemplateFields
+) -> dict[str, Any]:
+    """The template with the named fields and our own annotations as the snapshot has them. Raises
+    Permanent."""
     before, wanted = containers_by_name(snapshot), TemplateFields()
     wanted.go_back(named, snapshot)
     result = change_template(template, wanted)
@@ -165,7 +202,8 @@ def read_annotation(template: Template, name: str) -> str | None:
 
 
 def _put_variables(container: dict[str, Any], variables: Mapping[str, Items]) -> None:
-    """Each in the place of what it replaces, else at the end: later variables may refer to earlier ones."""
+    """Each in the place of what it replaces, else at the end: later variables may refer to earlier
+    ones."""
     if not variables:
         return
     left, env = dict(variables), []
@@ -177,8 +215,11 @@ def _put_variables(container: dict[str, Any], variables: Mapping[str, Items]) ->
     container["env"] = [*env, *(dict(item) for items in left.values() for item in items)]
 
 
-def _restore_variables(container: dict[str, Any], had: Sequence[Mapping[str, Any]] | None, names: set[str]) -> None:
-    """Variables of these names as they were, in the places where they were; the others stay as they are."""
+def _restore_variables(
+    container: dict[str, Any], had: Sequence[Mapping[str, Any]] | None, names: set[str]
+) -> None:
+    """Variables of these names as they were, in the places where they were; the others stay as they
+    are."""
     others = [item for item in container.get("env") or [] if item["name"] not in names]
     if others == [item for item in had or [] if item["name"] not in names]:
         result = [dict(item) for item in had or []]
@@ -189,8 +230,11 @@ def _restore_variables(container: dict[str, Any], had: Sequence[Mapping[str, Any
         del container["env"]
 
 
-def _merge_in_order(others: Sequence[Any], had: Sequence[Mapping[str, Any]], names: set[str]) -> list[Any]:
-    """The others with those of `had` that have these names, each behind the last of all that stood before it."""
+def _merge_in_order(
+    others: Sequence[Any], had: Sequence[Mapping[str, Any]], names: set[str]
+) -> list[Any]:
+    """The others with those of `had` that have these names, each behind the last of all that stood
+    before it."""
     ends = {item["name"]: index + 1 for index, item in enumerate(others)}
     result: list[Any] = []
     place = 0
@@ -214,7 +258,7 @@ def _restore_annotations(result: dict[str, Any], snapshot: Template) -> None:
         result["metadata"].pop("annotations", None)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # To compare templates
 
 
@@ -226,7 +270,11 @@ def list_differences(template: Template, wanted: TemplateFields) -> list[Differe
         return [Difference(f"has no container {name}") for name in missing]
     places = _places_by_container(template)
     found = [
-        Difference(f"runs {_show_image(present[name])} instead of {image}", name, (*places[name], "f:image"))
+        Difference(
+            f"runs {_show_image(present[name])} instead of {image}",
+            name,
+            (*places[name], "f:image"),
+        )
         for name, image in sorted(wanted.images.items())
         if not is_same_image(present[name].get("image", ""), image)
     ]
@@ -247,8 +295,11 @@ def list_differences(template: Template, wanted: TemplateFields) -> list[Differe
     return found
 
 
-def list_foreign_changes(template: Template, snapshot: Template, named: TemplateFields) -> list[str]:
-    """Where others have changed a template since its snapshot was taken: places such as `containers[app].resources`."""
+def list_foreign_changes(
+    template: Template, snapshot: Template, named: TemplateFields
+) -> list[str]:
+    """Where others have changed a template since its snapshot was taken: places such as
+    `containers[app].resources`."""
     try:
         kept = restore_template(template, snapshot, named)
     except Permanent:
@@ -275,12 +326,18 @@ def name_differences(now: Template, before: Template) -> list[str]:
     return found or (["the order of a list"] if now != before else [])
 
 
-def _changed_container_keys(path: str, now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+def _changed_container_keys(
+    path: str, now: Mapping[str, Any], before: Mapping[str, Any]
+) -> Iterator[str]:
     yield from _changed_keys(f"{path}.", now, before, skip=("env",))
-    yield from _changed_by_key(f"{path}.env", _items_by_name(now.get("env")), _items_by_name(before.get("env")))
+    yield from _changed_by_key(
+        f"{path}.env", _items_by_name(now.get("env")), _items_by_name(before.get("env"))
+    )
 
 
-def _changed_keys(prefix: str, now: Mapping[str, Any], before: Mapping[str, Any], skip: Iterable[str]) -> Iterator[str]:
+def _changed_keys(
+    prefix: str, now: Mapping[str, Any], before: Mapping[str, Any], skip: Iterable[str]
+) -> Iterator[str]:
     for key in sorted((now.keys() | before.keys()) - set(skip)):
         if now.get(key) != before.get(key):
             yield f"{prefix}{key}"
@@ -297,7 +354,8 @@ def _items_by_name(items: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
 
 
 def _describe_variable(name: str, now: Items, wanted: Items) -> tuple[str, tuple[str, ...]]:
-    """How a variable differs, in words, and the part of it that somebody set; no words where it does not."""
+    """How a variable differs, in words, and the part of it that somebody set; no words where it
+    does not."""
     if _is_same(now, wanted):
         return "", ()
     if not now:
@@ -306,12 +364,19 @@ def _describe_variable(name: str, now: Items, wanted: Items) -> tuple[str, tuple
         return f"has the variable {name}, which was not there before", ()
     if "valueFrom" in now[-1]:
         return (
-            f"takes the variable {name} from {_describe_source(now[-1])} instead of {_describe_source(wanted[-1])}",
+            (
+                f"takes the variable {name} from {_describe_source(now[-1])} instead of "
+                f"{_describe_source(wanted[-1])}"
+            ),
             ("f:valueFrom",),
         )
     if "valueFrom" in wanted[-1]:
-        return f"has a plain value of the variable {name} instead of one from {_describe_source(wanted[-1])}", (
-            "f:value",
+        return (
+            (
+                f"has a plain value of the variable {name} instead of one from "
+                f"{_describe_source(wanted[-1])}"
+            ),
+            ("f:value",),
         )
     return f"has another value of the variable {name}", ("f:value",)
 
@@ -321,7 +386,9 @@ def _describe_source(item: Mapping[str, Any]) -> str:
     if not source:
         return "a plain value"
     kind, ref = next(iter(source.items()))
-    words = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}.get(kind, kind.removesuffix("Ref"))
+    words = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}.get(
+        kind, kind.removesuffix("Ref")
+    )
     return f"{words} {ref['name']}[{ref['key']}]" if "name" in ref and "key" in ref else words
 
 
@@ -338,13 +405,21 @@ def _is_same(now: Items, wanted: Items) -> bool:
     if not now or not wanted:
         return not now and not wanted
     one, other = now[-1], wanted[-1]
-    return one.get("valueFrom") == other.get("valueFrom") and (one.get("value") or "") == (other.get("value") or "")
+    return one.get("valueFrom") == other.get("valueFrom") and (one.get("value") or "") == (
+        other.get("value") or ""
+    )
 
 
 def _places_by_container(template: Template) -> dict[str, tuple[str, ...]]:
     """Where managed fields have each container."""
     return {
-        item["name"]: ("f:spec", "f:template", "f:spec", f"f:{group}", f'k:{{"name":"{item["name"]}"}}')
+        item["name"]: (
+            "f:spec",
+            "f:template",
+            "f:spec",
+            f"f:{group}",
+            f'k:{{"name":"{item["name"]}"}}',
+        )
         for group in reversed(CONTAINER_GROUPS)
         for item in template["spec"].get(group) or []
     }

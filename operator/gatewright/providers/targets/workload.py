@@ -1,9 +1,11 @@
-"""`workload:` a Deployment or StatefulSet: its images and environment, and the ConfigMaps and Secrets captured with it.
+"""`workload:` a Deployment or StatefulSet: its images and environment, and the ConfigMaps and
+Secrets captured with it.
 
-Its snapshot is the whole pod template. `restore` is three-way: what the run has set goes back, what others changed stays;
-where nobody did, the template is the snapshot's to the letter, so that Kubernetes returns to the very ReplicaSet that ran
-before. Every change is the whole new template, computed here from the object as it was read, in one patch with the
-operation's key as an annotation, under the precondition that the object is still that one.
+Its snapshot is the whole pod template. `restore` is three-way: what the run has set goes back, what
+others changed stays; where nobody did, the template is the snapshot's to the letter, so that
+Kubernetes returns to the very ReplicaSet that ran before. Every change is the whole new template,
+computed here from the object as it was read, in one patch with the operation's key as an
+annotation, under the precondition that the object is still that one.
 
     template.py       what is wanted of a template, and where one differs
     rollout.py        how far a rollout is
@@ -30,13 +32,30 @@ from gatewright.api.base import Duration, Model, Name, ObjectName, Text, seconds
 from gatewright.api.jobs import EnvName
 from gatewright.core.memory import Memory
 from gatewright.core.model import LiveState, Operation, Progress, Standing
-from gatewright.ports import Access, AuthorPermission, Cluster, Conflict, NotFound, Permanent, Trouble
-from gatewright.providers.targets import availability, captured, managers, owned, pods, rollout, template
+from gatewright.ports import (
+    Access,
+    AuthorPermission,
+    Cluster,
+    Conflict,
+    NotFound,
+    Permanent,
+    Trouble,
+)
+from gatewright.providers.targets import (
+    availability,
+    captured,
+    managers,
+    owned,
+    pods,
+    rollout,
+    template,
+)
 from gatewright.providers.targets.template import Difference, TemplateFields
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
 CRASH_WINDOW_S = 60.0
-"""Seconds for which a container that has crashed must have run before a version is taken over as it is."""
+"""Seconds for which a container that has crashed must have run before a version is taken over as it
+is."""
 MAX_NAMES_IN_MESSAGE = 5
 """Places that others have changed which a message names; of more only the number."""
 
@@ -47,9 +66,11 @@ class Captured(Model):
     configMap: ObjectName | None = None
     """Name of a ConfigMap."""
     secret: ObjectName | None = None
-    """Name of a Secret; only a hash of it is recorded, and an immutable copy is kept as a Secret."""
+    """Name of a Secret; only a hash of it is recorded, and an immutable copy is kept as a
+    Secret."""
     restore: Literal["Always"] | None = None
-    """With `secret`: Always returns it in a rollback even if somebody changed it during the run. Left out: it then stays."""
+    """With `secret`: Always returns it in a rollback even if somebody changed it during the run.
+    Left out: it then stays."""
 
     @model_validator(mode="after")
     def _require_one(self) -> Captured:
@@ -69,16 +90,20 @@ class WorkloadConfig(Model):
     """Name of the workload."""
     images: Annotated[dict[Name, Image], Field(max_length=20)] = {}
     """Image by container; usually with `$(version)` as the tag."""
-    env: Annotated[dict[Name, Annotated[dict[EnvName, Text], Field(max_length=64)]], Field(max_length=20)] = {}
+    env: Annotated[
+        dict[Name, Annotated[dict[EnvName, Text], Field(max_length=64)]], Field(max_length=20)
+    ] = {}
     """Environment variables by container, set when the target is deployed."""
     config: Annotated[list[Captured], Field(max_length=20)] = []
     """ConfigMaps and Secrets that return to their content when the target is rolled back."""
     restore: Literal["Change", "Template"] = "Change"
-    """What a rollback puts back: `Change` what the run has set (images, variables), so that what others changed meanwhile,
-    such as resources or a sidecar, stays and is named; `Template` the whole pod template from before the first change."""
+    """What a rollback puts back: `Change` what the run has set (images, variables), so that what
+    others changed meanwhile, such as resources or a sidecar, stays and is named; `Template` the
+    whole pod template from before the first change."""
     drainTimeout: Duration = "30s"
-    """How long a complete Deployment waits for pods of the old version, which may still answer, to end; `0s`: not at all.
-    Kubernetes tells their number (`status.terminatingReplicas`) from 1.35 on; before that nothing is waited for."""
+    """How long a complete Deployment waits for pods of the old version, which may still answer, to
+    end; `0s`: not at all. Kubernetes tells their number (`status.terminatingReplicas`) from 1.35
+    on; before that nothing is waited for."""
 
     @model_validator(mode="after")
     def _require_version(self) -> WorkloadConfig:
@@ -93,10 +118,23 @@ class Workload:
     config: ClassVar[type[BaseModel]] = WorkloadConfig
     access: ClassVar[Sequence[Access]] = (
         Access(
-            "apps", ("deployments", "statefulsets"), ("get", "list", "watch", "patch"), "deploy, follow and restore"
+            "apps",
+            ("deployments", "statefulsets"),
+            ("get", "list", "watch", "patch"),
+            "deploy, follow and restore",
         ),
-        Access("", ("pods",), ("list",), "say why a rollout is stuck, and whether what was deployed crashes"),
-        Access("", ("pods",), ("delete",), "take broken pods of a withdrawn version out of a StatefulSet's way"),
+        Access(
+            "",
+            ("pods",),
+            ("list",),
+            "say why a rollout is stuck, and whether what was deployed crashes",
+        ),
+        Access(
+            "",
+            ("pods",),
+            ("delete",),
+            "take broken pods of a withdrawn version out of a StatefulSet's way",
+        ),
         Access("", ("events",), ("list",), "say why pods are not created, or do not start"),
     )
     author: ClassVar[Sequence[AuthorPermission]] = (
@@ -117,7 +155,11 @@ class Workload:
             found = await cluster.get(self.paths(namespace, config)[0])
         except NotFound:
             return LiveState(
-                None, problem=f"there is no {config.kind} {config.name} in namespace {namespace}; create it first"
+                None,
+                problem=(
+                    f"there is no {config.kind} {config.name} in namespace {namespace}; create "
+                    "it first"
+                ),
             )
         large = template.explain_too_large(found["spec"]["template"])
         if large:
@@ -127,7 +169,10 @@ class Workload:
         if missing:
             names = ", ".join(sorted(present))
             return LiveState(
-                None, problem=f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})"
+                None,
+                problem=(
+                    f"{config.kind} {config.name} has no container {missing[0]} (it has: {names})"
+                ),
             )
         matches = not template.list_differences(found["spec"]["template"], _fields_of(config))
         rolled_out = rollout.progress_of_rollout(found, Operation("", "apply", ""), 0.0)
@@ -135,12 +180,18 @@ class Workload:
         if held and not (
             matches and rolled_out.state == "Succeeded"
         ):  # all of its pods have the version: nothing is held
-            return LiveState(None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition")
+            return LiveState(
+                None, problem=f"{held}; set updateStrategy to RollingUpdate without a partition"
+            )
         unready = ""
         if rolled_out.state != "Succeeded":
             said = await self.trouble(cluster, namespace, config)
-            unready = f"{rollout.title_of(found)}: {rolled_out.message}" + (f" ({said.message})" if said else "")
-        elif matches and found["spec"].get("replicas", 1):  # it may be taken over as it is: what its pods run decides
+            unready = f"{rollout.title_of(found)}: {rolled_out.message}" + (
+                f" ({said.message})" if said else ""
+            )
+        elif matches and found["spec"].get(
+            "replicas", 1
+        ):  # it may be taken over as it is: what its pods run decides
             unready = await _explain_unsound(cluster, namespace, found, _fields_of(config))
         return LiveState(
             {
@@ -167,8 +218,12 @@ class Workload:
             wanted = await _template_for(cluster, namespace, found, config, operation, snapshot)
             try:
                 changed = await cluster.patch(path, _patch_for(found, wanted, operation), "json")
-                return await self._progress_of(cluster, namespace, changed, config, operation, snapshot)
-            except Conflict:  # its status was written meanwhile; what was known of it is forgotten, so it is read again
+                return await self._progress_of(
+                    cluster, namespace, changed, config, operation, snapshot
+                )
+            # its status was written meanwhile; what was known of it is forgotten, so it is read
+            # again
+            except Conflict:
                 if last:
                     raise
         raise AssertionError("unreachable")
@@ -206,14 +261,20 @@ class Workload:
         except NotFound:
             return Standing(difference=_gone_message(config))
         if found["metadata"].get("deletionTimestamp"):
-            return Standing(difference=f"{config.kind} {config.name} is being deleted; apply it again")
+            return Standing(
+                difference=f"{config.kind} {config.name} is being deleted; apply it again"
+            )
         difference = await managers.explain_difference(
-            cluster, path, found, lambda now: template.list_differences(now["spec"]["template"], wanted)
+            cluster,
+            path,
+            found,
+            lambda now: template.list_differences(now["spec"]["template"], wanted),
         )
         standing = Standing(difference=difference, version=_live_version(config, found))
         if found["spec"].get("replicas", 1) == 0:
             if any(item.kind == "restore" for item in operations):
-                window = None  # how many pods there are belongs to others, and a rollback leaves it to them
+                # How many pods there are belongs to others, and a rollback leaves it to them.
+                window = None
             return await self._judge_unwanted(cluster, path, found, standing, snapshot, window)
         if not difference and rollout.is_unseen(found):
             return replace(standing, unknown="its controller has not seen the last change yet")
@@ -222,8 +283,14 @@ class Workload:
         if difference or window is None:  # what somebody else has put there is not watched
             return standing
         differs = functools.partial(_describe_instead, wanted=wanted)
-        seen = await availability.check_health(cluster, namespace, found, window, datetime.now(UTC), differs, closely)
-        stray = f"{rollout.title_of(found)} is as wanted, but its {seen.stray}; delete that pod" if seen.stray else ""
+        seen = await availability.check_health(
+            cluster, namespace, found, window, datetime.now(UTC), differs, closely
+        )
+        stray = (
+            f"{rollout.title_of(found)} is as wanted, but its {seen.stray}; delete that pod"
+            if seen.stray
+            else ""
+        )
         restored = any(item.kind == "restore" for item in operations)
         return replace(
             standing,
@@ -234,7 +301,9 @@ class Workload:
             rolled_out=_serves_since(found, seen) if restored else None,
         )
 
-    async def trouble(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> Trouble | None:
+    async def trouble(
+        self, cluster: Cluster, namespace: str, config: WorkloadConfig
+    ) -> Trouble | None:
         found = await cluster.get(self.paths(namespace, config)[0])
         listed = owned.current_pods(found, await owned.list_pods(cluster, namespace, found))
         said = pods.find_hindrance_of(listed)
@@ -260,22 +329,29 @@ class Workload:
         """How far an operation is whose key the object carries. Raises Retryable, Permanent."""
         wanted = _wanted_fields(config, [operation], snapshot)
         difference = await managers.explain_difference(
-            cluster, self.paths(namespace, config)[0], found, lambda now: _list_lacking(now, wanted, operation)
+            cluster,
+            self.paths(namespace, config)[0],
+            found,
+            lambda now: _list_lacking(now, wanted, operation),
         )
         if difference:
             return Progress("Running", difference, stuck=True, overwritten=True)
-        if _list_lacking(found, wanted, operation):  # it has just been set right, which is not known here yet
+        # It has just been set right, which is not known here yet.
+        if _list_lacking(found, wanted, operation):
             return Progress("Running", "the change has not been seen yet")
         progress = rollout.progress_of_rollout(found, operation, seconds(config.drainTimeout))
         stateful = found.get("kind") == "StatefulSet"
         if progress.state == "Succeeded":
-            if not stateful:  # its pods came one after the other: the first may have crashed since it was ready
+            # Its pods came one after the other: the first may have crashed since it was ready.
+            if not stateful:
                 availability.record_complete(found)
         elif stateful:
             progress = await _unblock_pods(cluster, namespace, found, operation, progress)
         others = _describe_foreign_changes(found, config, operation, snapshot)
         if others and progress.state in ("Running", "Succeeded"):
-            return replace(progress, message="; ".join(filter(None, (progress.message, others))), notable=True)
+            return replace(
+                progress, message="; ".join(filter(None, (progress.message, others))), notable=True
+            )
         return progress
 
     async def _judge_unwanted(
@@ -290,16 +366,24 @@ class Workload:
         """No pod is wanted: as it was before, or is that new?"""
         before = (snapshot or {}).get("replicas", 0)
         if not before or window is None:
-            return replace(standing, remark=f"nobody runs it: {rollout.title_of(found)} wants no pods")
-        gone = Difference(f"wants no pod any more: replicas is 0, it was {before}", place=("f:spec", "f:replicas"))
+            return replace(
+                standing, remark=f"nobody runs it: {rollout.title_of(found)} wants no pods"
+            )
+        gone = Difference(
+            f"wants no pod any more: replicas is 0, it was {before}", place=("f:spec", "f:replicas")
+        )
         words = await managers.explain_difference(
             cluster, path, found, lambda now: [gone] if now["spec"].get("replicas", 1) == 0 else []
         )
         now = datetime.now(UTC)
-        return replace(standing, trouble=words, troubled_since=now, troubled_at=now) if words else standing
+        return (
+            replace(standing, trouble=words, troubled_since=now, troubled_at=now)
+            if words
+            else standing
+        )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is wanted
 
 
@@ -333,7 +417,8 @@ def _values_set_by(
 
 
 def _named_fields(operation: Operation, config: WorkloadConfig) -> TemplateFields:
-    """What a restore puts back: what the run has set, and what the target names. Raises Permanent."""
+    """What a restore puts back: what the run has set, and what the target names. Raises
+    Permanent."""
     named = _fields_of(_config_of(operation, config))
     for change in operation.changes:
         named.take(*_values_set_by(change, config))
@@ -353,7 +438,11 @@ def _config_of(operation: Operation, config: WorkloadConfig) -> WorkloadConfig:
         raw = raw.get("target")
     if isinstance(raw, WorkloadConfig):
         return raw
-    return _parse_cached(orjson.dumps(raw["workload"])) if isinstance(raw, Mapping) and "workload" in raw else config
+    return (
+        _parse_cached(orjson.dumps(raw["workload"]))
+        if isinstance(raw, Mapping) and "workload" in raw
+        else config
+    )
 
 
 _parsed_once: Memory[bytes, WorkloadConfig] = Memory(4 * 1024 * 1024, most=1024)
@@ -372,21 +461,33 @@ def _parse_config(text: bytes) -> WorkloadConfig:
         raise Permanent(f"workload.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def _list_lacking(found: Mapping[str, Any], wanted: TemplateFields, operation: Operation) -> list[Difference]:
-    """Where the object has something else than an operation wants of it, its mark of a restart included."""
+def _list_lacking(
+    found: Mapping[str, Any], wanted: TemplateFields, operation: Operation
+) -> list[Difference]:
+    """Where the object has something else than an operation wants of it, its mark of a restart
+    included."""
     lacking = template.list_differences(found["spec"]["template"], wanted)
     if (
         operation.restart
-        and template.read_annotation(found["spec"]["template"], template.RESTART_ANNOTATION) != operation.key
+        and template.read_annotation(found["spec"]["template"], template.RESTART_ANNOTATION)
+        != operation.key
     ):
-        lacking.append(Difference(f"has lost the annotation {template.RESTART_ANNOTATION}, which starts its pods anew"))
+        lacking.append(
+            Difference(
+                f"has lost the annotation {template.RESTART_ANNOTATION}, which starts its pods anew"
+            )
+        )
     return lacking
 
 
 def _describe_foreign_changes(
-    found: Mapping[str, Any], config: WorkloadConfig, operation: Operation, snapshot: Mapping[str, Any] | None
+    found: Mapping[str, Any],
+    config: WorkloadConfig,
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
 ) -> str:
-    """What others have changed since the snapshot, which a restore leaves as it is. Raises Permanent."""
+    """What others have changed since the snapshot, which a restore leaves as it is. Raises
+    Permanent."""
     own = _config_of(operation, config)
     if operation.kind != "restore" or snapshot is None or own.restore == "Template":
         return ""
@@ -394,7 +495,9 @@ def _describe_foreign_changes(
         found["spec"]["template"], snapshot["template"], _named_fields(operation, config)
     )
     more = len(found_places) - MAX_NAMES_IN_MESSAGE
-    places = ", ".join(found_places[:MAX_NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
+    places = ", ".join(found_places[:MAX_NAMES_IN_MESSAGE]) + (
+        f" and {more} more" if more > 0 else ""
+    )
     return f"{places} changed meanwhile; it stays" if places else ""
 
 
@@ -404,7 +507,11 @@ def _live_version(config: WorkloadConfig, found: Mapping[str, Any]) -> str | Non
     for name, wanted in config.images.items():
         image = str(present.get(name, {}).get("image", "")).partition("@")[0]
         repository, _, tag = image.rpartition(":")
-        if repository and "/" not in tag and wanted.partition("@")[0].rpartition(":")[0] == repository:
+        if (
+            repository
+            and "/" not in tag
+            and wanted.partition("@")[0].rpartition(":")[0] == repository
+        ):
             return tag
     return None
 
@@ -413,7 +520,7 @@ def _gone_message(config: WorkloadConfig) -> str:
     return f"{config.kind} {config.name} is gone; apply it again"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is done
 
 
@@ -441,7 +548,9 @@ async def _template_for(
             result = (
                 dict(wanted.whole)
                 if wanted.whole is not None
-                else template.restore_template(now, snapshot["template"], _named_fields(operation, config))
+                else template.restore_template(
+                    now, snapshot["template"], _named_fields(operation, config)
+                )
             )
             if operation.restart:
                 template.put_annotation(result, template.RESTART_ANNOTATION, operation.key)
@@ -459,30 +568,43 @@ async def _template_for(
 
 
 async def _mark_config(
-    cluster: Cluster, namespace: str, now: Mapping[str, Any], result: dict[str, Any], config: WorkloadConfig
+    cluster: Cluster,
+    namespace: str,
+    now: Mapping[str, Any],
+    result: dict[str, Any],
+    config: WorkloadConfig,
 ) -> None:
-    """Say on the template what captured configuration its pods start with; a mark that was never there is no change of
-    it, and restarts nothing by itself. Raises Retryable, Permanent."""
+    """Say on the template what captured configuration its pods start with; a mark that was never
+    there is no change of it, and restarts nothing by itself. Raises Retryable, Permanent."""
     before = template.read_annotation(now, template.CONFIG_ANNOTATION)
     if not config.config or (before is None and result == now):
         return
     references = [
-        ("configmaps", item.configMap) if item.configMap else ("secrets", item.secret or "") for item in config.config
+        ("configmaps", item.configMap) if item.configMap else ("secrets", item.secret or "")
+        for item in config.config
     ]
     template.put_annotation(
-        result, template.CONFIG_ANNOTATION, await captured.captured_hash(cluster, namespace, references)
+        result,
+        template.CONFIG_ANNOTATION,
+        await captured.captured_hash(cluster, namespace, references),
     )
 
 
-def _patch_for(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Operation) -> list[dict[str, Any]]:
+def _patch_for(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], operation: Operation
+) -> list[dict[str, Any]]:
     """A JSON patch: the template, the operation's key, and the version that both were made for.
 
-    A patch that was delayed on its way must not arrive after a later one. A strategic merge patch could not do it: it
-    refuses a value where there is a `valueFrom`.
+    A patch that was delayed on its way must not arrive after a later one. A strategic merge patch
+    could not do it: it refuses a value where there is a `valueFrom`.
     """
     meta = found["metadata"]
     # what others have noted there is not known in full, and stays
-    key = {"op": "add", "path": f"/metadata/annotations/{KEY.replace('/', '~1')}", "value": operation.key}
+    key = {
+        "op": "add",
+        "path": f"/metadata/annotations/{KEY.replace('/', '~1')}",
+        "value": operation.key,
+    }
     first = {"op": "add", "path": "/metadata/annotations", "value": {KEY: operation.key}}
     body = [
         {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
@@ -496,22 +618,27 @@ def _patch_for(found: Mapping[str, Any], wanted: Mapping[str, Any], operation: O
 async def _explain_still_running(
     cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: TemplateFields
 ) -> str:
-    """Pods that run something else than the template says: it was changed and changed back, and they have not followed
-    (the rollout is paused, a quota is full). Raises Retryable, Permanent."""
+    """Pods that run something else than the template says: it was changed and changed back, and
+    they have not followed (the rollout is paused, a quota is full). Raises Retryable, Permanent."""
     if not rollout.is_mixed(found):
         return ""
     for pod in await owned.list_pods(cluster, namespace, found):
         instead = _describe_instead(pod, wanted)
         if instead and not pods.is_leaving(pod):
             why = rollout.progress_of_rollout(found, Operation("", "apply", ""), 0.0).message
-            words = f"{rollout.title_of(found)} is set right, but its pod {pod['metadata']['name']} {instead}"
+            words = (
+                f"{rollout.title_of(found)} is set right, but its pod "
+                f"{pod['metadata']['name']} {instead}"
+            )
             return f"{words}: {why}" if why else words
     return ""
 
 
-async def _explain_unsound(cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: TemplateFields) -> str:
-    """What its pods run instead, or how they crashed lately; empty where they run what it wants. Raises Retryable,
-    Permanent."""
+async def _explain_unsound(
+    cluster: Cluster, namespace: str, found: Mapping[str, Any], wanted: TemplateFields
+) -> str:
+    """What its pods run instead, or how they crashed lately; empty where they run what it wants.
+    Raises Retryable, Permanent."""
     differs = functools.partial(_describe_instead, wanted=wanted)
     seen = await availability.check_health(
         cluster, namespace, found, CRASH_WINDOW_S, datetime.now(UTC), differs, closely=True
@@ -520,7 +647,8 @@ async def _explain_unsound(cluster: Cluster, namespace: str, found: Mapping[str,
 
 
 def _serves_since(found: Mapping[str, Any], seen: availability.Health) -> datetime | None:
-    """Since when it runs as it does: its rollout was complete, and one of its pods has been there from then on."""
+    """Since when it runs as it does: its rollout was complete, and one of its pods has been there
+    from then on."""
     known = (rollout.completed_at(found.get("status") or {}) or seen.ready_at, seen.ready_since)
     return max((moment for moment in known if moment is not None), default=None)
 
@@ -532,10 +660,15 @@ def _describe_instead(pod: Mapping[str, Any], wanted: TemplateFields) -> str:
 
 
 async def _unblock_pods(
-    cluster: Cluster, namespace: str, found: Mapping[str, Any], operation: Operation, progress: Progress
+    cluster: Cluster,
+    namespace: str,
+    found: Mapping[str, Any],
+    operation: Operation,
+    progress: Progress,
 ) -> Progress:
-    """Delete pods that keep a StatefulSet from coming home: its controller waits for each pod to be ready, also for one
-    whose version is withdrawn and never will be. Raises Retryable, Permanent."""
+    """Delete pods that keep a StatefulSet from coming home: its controller waits for each pod to be
+    ready, also for one whose version is withdrawn and never will be. Raises Retryable,
+    Permanent."""
     status = found.get("status") or {}
     living = {status.get("updateRevision")} | (
         set() if operation.kind == "restore" else {status.get("currentRevision")}
@@ -546,13 +679,19 @@ async def _unblock_pods(
     broken = [
         pod["metadata"]
         for pod in await owned.list_pods(cluster, namespace, found)
-        if not pods.is_leaving(pod) and not pods.is_ready(pod) and pods.hash_of(pod) not in {None, *living}
+        if not pods.is_leaving(pod)
+        and not pods.is_ready(pod)
+        and pods.hash_of(pod) not in {None, *living}
         if pods.ordinal_of(pod) >= first
     ]
     for meta in broken:
         with contextlib.suppress(Conflict):  # its successor has the name already
-            await cluster.delete(f"/api/v1/namespaces/{namespace}/pods/{meta['name']}", uid=meta["uid"])
+            await cluster.delete(
+                f"/api/v1/namespaces/{namespace}/pods/{meta['name']}", uid=meta["uid"]
+            )
     if not broken:
         return progress
     names = ", ".join(sorted(meta["name"] for meta in broken))
-    return Progress("Running", f"deleted pods of a withdrawn version that were not ready: {names}", notable=True)
+    return Progress(
+        "Running", f"deleted pods of a withdrawn version that were not ready: {names}", notable=True
+    )

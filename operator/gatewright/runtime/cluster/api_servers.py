@@ -1,12 +1,13 @@
 """Where the API server is, so that no Connection leads there (`providers.connections.addresses`).
 
-The address of the Service `kubernetes` is in the pod's environment. Behind it stand the addresses of the control plane
-itself, which the API server writes into an EndpointSlice of the same name, and outside of a cluster there is the host
-of the kubeconfig. They are read at start and every `AGAIN` seconds: control planes are replaced seldom, and one look at
-one object is less than a watch.
+The address of the Service `kubernetes` is in the pod's environment. Behind it stand the addresses
+of the control plane itself, which the API server writes into an EndpointSlice of the same name, and
+outside of a cluster there is the host of the kubeconfig. They are read at start and every `AGAIN`
+seconds: control planes are replaced seldom, and one look at one object is less than a watch.
 
-A single node is the control plane and the operator's own: the API server answers on addresses of it that nobody lists. Of
-these the pod knows its default gateway, and by the downward API the address of the node.
+A single node is the control plane and the operator's own: the API server answers on addresses of it
+that nobody lists. Of these the pod knows its default gateway, and by the downward API the address
+of the node.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ ENDPOINT_SLICE_PATH = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslic
 ROUTE_TABLE, ROUTE_TABLE6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
 _ANY, _ANY6 = "00000000", ["0" * 32, "00"]
 DISCOVERY_PATH = "/api"
-"""Tells everybody who may log in where the API server that answers is; one of several, behind one address or another."""
+"""Tells everybody who may log in where the API server that answers is; one of several, behind one
+address or another."""
 
 log = logging.getLogger("gatewright.servers")
 
@@ -50,7 +52,9 @@ class ApiServers:
     async def start(self) -> None:
         """Look once, and keep looking. What cannot be found out is said, and no reason to stop."""
         wait = await self.look()
-        self._task = asyncio.get_running_loop().create_task(self._keep_looking(wait), name="where the API server is")
+        self._task = asyncio.get_running_loop().create_task(
+            self._keep_looking(wait), name="where the API server is"
+        )
 
     async def close(self) -> None:
         """Stop looking."""
@@ -73,15 +77,19 @@ class ApiServers:
             self._endpoints, self._ports = await self._ask_discovery()
             if not self._told:
                 log.warning(
-                    "the endpoints of the API server cannot be read (%s); Connections are kept from its Service, and from %s; "
-                    "let the operator get the EndpointSlice kubernetes in namespace default, or name the others by "
+                    "the endpoints of the API server cannot be read (%s); Connections are "
+                    "kept from its Service, and from %s; "
+                    "let the operator get the EndpointSlice kubernetes in namespace "
+                    "default, or name the others by "
                     "--refuse-address",
                     error,
                     ", ".join(self._endpoints) or "nothing else",
                 )
             self._told = True
         places = [host, *await _resolve_host(host), *self._endpoints]
-        addresses.set_api_server(addresses.ApiServerPlaces.of(places, self._ports, own_node_addresses()))
+        addresses.set_api_server(
+            addresses.ApiServerPlaces.of(places, self._ports, own_node_addresses())
+        )
         return wait
 
     async def _keep_looking(self, wait: float) -> None:
@@ -96,11 +104,15 @@ class ApiServers:
         except (Retryable, Permanent):
             return [], set()
         urls = [f"//{item.get('serverAddress', '')}" for item in found]
-        return [place for url in urls if (place := _host_of(url))], {port for url in urls if (port := _port_of(url))}
+        return [place for url in urls if (place := _host_of(url))], {
+            port for url in urls if (port := _port_of(url))
+        }
 
 
 def _addresses_in(found: dict[str, Any]) -> list[str]:
-    return [str(place) for item in found.get("endpoints") or [] for place in item.get("addresses") or []]
+    return [
+        str(place) for item in found.get("endpoints") or [] for place in item.get("addresses") or []
+    ]
 
 
 def _ports_in(found: dict[str, Any]) -> set[int]:
@@ -108,7 +120,8 @@ def _ports_in(found: dict[str, Any]) -> set[int]:
 
 
 def own_node_addresses() -> list[str]:
-    """Addresses of the node that the operator runs on, as far as a pod knows them without asking anybody."""
+    """Addresses of the node that the operator runs on, as far as a pod knows them without asking
+    anybody."""
     told = [part.strip() for part in os.environ.get("GATEWRIGHT_NODE_ADDRESS", "").split(",")]
     return [*filter(None, told), *_default_gateways()]
 
@@ -123,9 +136,18 @@ def _default_gateways() -> list[str]:
         rows6 = [line.split() for line in ROUTE_TABLE6.read_text().splitlines()]
     except OSError:
         rows6 = []
-    # the kernel writes IPv4 addresses in the order of bytes of the machine, which is little-endian wherever we run
-    found = [str(ipaddress.IPv4Address(bytes.fromhex(row[2])[::-1])) for row in rows if len(row) > 2 and row[1] == _ANY]
-    found += [str(ipaddress.IPv6Address(bytes.fromhex(row[4]))) for row in rows6 if len(row) > 4 and row[:2] == _ANY6]
+    # the kernel writes IPv4 addresses in the order of bytes of the machine, which is little-endian
+    # wherever we run
+    found = [
+        str(ipaddress.IPv4Address(bytes.fromhex(row[2])[::-1]))
+        for row in rows
+        if len(row) > 2 and row[1] == _ANY
+    ]
+    found += [
+        str(ipaddress.IPv6Address(bytes.fromhex(row[4])))
+        for row in rows6
+        if len(row) > 4 and row[:2] == _ANY6
+    ]
     return [address for address in found if not ipaddress.ip_address(address).is_unspecified]
 
 

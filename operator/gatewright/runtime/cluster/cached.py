@@ -1,8 +1,8 @@
 """What an operation's objects look like now, without asking the API server where a watch has told.
 
-While a Release works on an object, the newest of {our last write's answer, watch event} is kept here, so that following
-a rollout costs no request. After a restart nothing is kept, and the first look is a real one. A watch event that is
-older than our own write is ignored: watch caches may lag.
+While a Release works on an object, the newest of {our last write's answer, watch event} is kept
+here, so that following a rollout costs no request. After a restart nothing is kept, and the first
+look is a real one. A watch event that is older than our own write is ignored: watch caches may lag.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class CachedCluster:
         return self._keep_answer(path, await self._cluster.get(path), gaps)
 
     def doubt(self, part: str) -> set[tuple[str, str]]:
-        """A watch had a gap: what is known of paths with this part may be old; returns the Releases that follow one."""
+        """A watch had a gap: what is known of paths with this part may be old; returns the Releases
+        that follow one."""
         self._gaps += 1
         doubtful = [path for path in self._followers if part in path]
         for path in doubtful:
@@ -95,11 +96,14 @@ class CachedCluster:
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         gaps = self._gaps
         made = await self._cluster.create(path, body)
-        if "name" not in made.get("metadata", {}):  # a review: a question that is answered, and no object
+        # A review: a question that is answered, and no object.
+        if "name" not in made.get("metadata", {}):
             return made
         return self._keep_answer(f"{path}/{made['metadata']['name']}", made, gaps)
 
-    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+    async def patch(
+        self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
+    ) -> dict[str, Any]:
         self._known.pop(path, None)  # should the answer be lost, the next look is a real one
         gaps = self._gaps
         return self._keep_answer(path, await self._cluster.patch(path, body, kind), gaps)
@@ -109,7 +113,8 @@ class CachedCluster:
         await self._cluster.delete(path, selector, uid)
 
     def _keep_answer(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
-        """Keep an answer; one that was asked for before a gap must not stand for what was missed in it."""
+        """Keep an answer; one that was asked for before a gap must not stand for what was missed in
+        it."""
         version = _version_of(body)
         if gaps == self._gaps and path in self._followers and version >= self._newest.get(path, 0):
             self._newest[path] = version
@@ -126,7 +131,12 @@ class UncachedReader:
 
     def __init__(self, lens: CachedCluster) -> None:
         self._lens = lens
-        self.list, self.create, self.patch, self.delete = lens.list, lens.create, lens.patch, lens.delete
+        self.list, self.create, self.patch, self.delete = (
+            lens.list,
+            lens.create,
+            lens.patch,
+            lens.delete,
+        )
         self.tail, self.managed = lens.tail, lens.managed
 
     async def get(self, path: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What all objects that belong to a Release have in common.
 
-Names are deterministic and labels tell the owner, but neither is proof: before an existing object is taken for ours, the
-UID of its owner is compared with that of the Release.
+Names are deterministic and labels tell the owner, but neither is proof: before an existing object
+is taken for ours, the UID of its owner is compared with that of the Release.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, A
         "controller": True,
         "blockOwnerDeletion": False,
     }
-    found: dict[str, Any] = {"name": name, "namespace": view.namespace, "labels": {RELEASE: view.name[:63]}}
+    found: dict[str, Any] = {
+        "name": name,
+        "namespace": view.namespace,
+        "labels": {RELEASE: view.name[:63]},
+    }
     found["ownerReferences"] = [owner]
     return found | ({"annotations": {KEY: key}} if key else {})
 
@@ -34,6 +38,7 @@ def is_ours(view: View, obj: Mapping[str, Any]) -> bool:
 
 
 def is_controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
-    """Whether the object with this UID is the controller of another, of which there is one at most."""
+    """Whether the object with this UID is the controller of another, of which there is one at
+    most."""
     owners = obj["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") is True and owner.get("uid") == uid for owner in owners)

@@ -1,10 +1,11 @@
 """The API server in plain dicts, with the TLS and the credentials of `kubernetes.aio`.
 
-Connections are of three kinds, and none waits for another: streams (watches, logs) last long, and there are as many as
-somebody needs; requests take turns by namespace; the Lease has its own.
+Connections are of three kinds, and none waits for another: streams (watches, logs) last long, and
+there are as many as somebody needs; requests take turns by namespace; the Lease has its own.
 
-The generated API classes are passed over on purpose: a status write through them costs several times the CPU of the
-same request with a plain dict. Every foreign exception is converted here, or by `refusals.refusal`.
+The generated API classes are passed over on purpose: a status write through them costs several
+times the CPU of the same request with a plain dict. Every foreign exception is converted here, or
+by `refusals.refusal`.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ PATCH_CONTENT_TYPES = {
     "strategic": "application/strategic-merge-patch+json",
 }
 FIRST_PAGE_ITEMS = 20
-"""Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server needs a second for ten."""
+"""Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server
+needs a second for ten."""
 MAX_PAGE_ITEMS = 500
 MAX_PAGE_BYTES = 2**20
-"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as much, and while they are
-read, nothing else happens."""
+"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as
+much, and while they are read, nothing else happens."""
 MAX_LIST_ITEMS = 5_000
 """Objects that a list keeps which is read at once."""
 MAX_LIST_KEPT_BYTES = 16 * 2**20
@@ -82,7 +84,8 @@ _NAMESPACED = re.compile(r"/(?:api/[^/]+|apis/[^/]+/[^/]+)/namespaces/([^/?]+)")
 
 
 _REQUEST_COUNTERS = {
-    method: metrics.api_requests.labels(method) for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+    method: metrics.api_requests.labels(method)
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
 }
 
 
@@ -96,7 +99,8 @@ class Kube:
         self._turns = Turnstile(REQUESTS)
         self._closed = False
         self.fence: Callable[[], None] | None = None
-        """Called before every write but those of Leases; raises where this instance may not write any more."""
+        """Called before every write but those of Leases; raises where this instance may not write
+        any more."""
         self._pages: dict[tuple[str, str], int] = {}
         """How many objects a page of a collection is to have, where it is not `PAGE`."""
         self._proxy = api.configuration.proxy or None
@@ -107,8 +111,8 @@ class Kube:
         return self._base
 
     def _open_session(self, most: int) -> aiohttp.ClientSession:
-        """The library's session without its `trust_env`, which would read ~/.netrc in a thread on every request, and with
-        so many connections at most (0: any number)."""
+        """The library's session without its `trust_env`, which would read ~/.netrc in a thread on
+        every request, and with so many connections at most (0: any number)."""
         connector = aiohttp.TCPConnector(limit=most, ssl=self._api.rest_client.ssl_context)
         # no cookies: they would be looked up for each request, and an API server has none
         return aiohttp.ClientSession(
@@ -142,7 +146,8 @@ class Kube:
         return await self._request_object("GET", path, managers=True)
 
     async def metadata(self, path: str) -> dict[str, Any]:
-        """The metadata of an object, all finalizers included. Raises NotFound, Retryable, Permanent."""
+        """The metadata of an object, all finalizers included. Raises NotFound, Retryable,
+        Permanent."""
         text = outline.metadata_alone(await self._read_patiently(path, JUST_METADATA))
         found: dict[str, Any] = wire.decode_json(text)["metadata"]
         return found
@@ -157,12 +162,15 @@ class Kube:
         keep: Keep = keep_whole_object,
         most: int | None = None,
     ) -> list[dict[str, Any]]:
-        """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects a label; so what
-        `keep` does not want is dropped as it comes, and what is left is bounded, as is what is read (`most`, else
-        `MAX_LIST_READ_BYTES` bytes). Raises Retryable, Permanent."""
+        """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects
+        a label; so what `keep` does not want is dropped as it comes, and what is left is bounded,
+        as is what is read (`most`, else `MAX_LIST_READ_BYTES` bytes). Raises Retryable,
+        Permanent."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         size = 0
-        async for item in self.each(path, selector, fields, accept, MAX_LIST_READ_BYTES if most is None else most):
+        async for item in self.each(
+            path, selector, fields, accept, MAX_LIST_READ_BYTES if most is None else most
+        ):
             kept = keep(item)
             if kept is None:
                 continue
@@ -170,7 +178,9 @@ class Kube:
             found[meta.get("namespace", ""), meta["name"]] = kept
             size += _json_bytes(kept)
             if len(found) > MAX_LIST_ITEMS or size > MAX_LIST_KEPT_BYTES:
-                raise error_of_too_many(path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB")
+                raise error_of_too_many(
+                    path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB"
+                )
         return list(found.values())
 
     async def each(
@@ -181,15 +191,23 @@ class Kube:
         accept: str = "application/json",
         most: int | None = None,
     ) -> AsyncGenerator[dict[str, Any]]:
-        """One object after the other, of which no more than a page is in memory; one may come twice where the list was
-        forgotten on the way, and one that cannot be read is passed over. Raises Retryable, Permanent, also after `most`
-        bytes.
+        """One object after the other, of which no more than a page is in memory; one may come twice
+        where the list was forgotten on the way, and one that cannot be read is passed over. Raises
+        Retryable, Permanent, also after `most` bytes.
 
-        No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many bytes, or takes too
-        long, is asked for again with fewer objects; one whose objects are small is followed by a larger one.
+        No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many
+        bytes, or takes too long, is asked for again with fewer objects; one whose objects are small
+        is followed by a larger one.
         """
-        query = ({"labelSelector": selector} if selector else {}) | ({"fieldSelector": fields} if fields else {})
-        limit, growth, restarts, read = self._pages.get((path, accept), FIRST_PAGE_ITEMS), MAX_PAGE_ITEMS, 0, 0
+        query = ({"labelSelector": selector} if selector else {}) | (
+            {"fieldSelector": fields} if fields else {}
+        )
+        limit, growth, restarts, read = (
+            self._pages.get((path, accept), FIRST_PAGE_ITEMS),
+            MAX_PAGE_ITEMS,
+            0,
+            0,
+        )
         while True:
             query["limit"] = str(limit)
             try:
@@ -220,7 +238,11 @@ class Kube:
             items = page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
             if items:
-                limit = min(MAX_PAGE_ITEMS, growth * limit, max(1, MAX_PAGE_BYTES * len(items) // (2 * size)))
+                limit = min(
+                    MAX_PAGE_ITEMS,
+                    growth * limit,
+                    max(1, MAX_PAGE_BYTES * len(items) // (2 * size)),
+                )
             del page
             items.reverse()
             while items:
@@ -233,7 +255,9 @@ class Kube:
         else:
             self._pages[path, accept] = limit
 
-    async def _read_page(self, path: str, accept: str, most: int | None) -> tuple[dict[str, Any], int]:
+    async def _read_page(
+        self, path: str, accept: str, most: int | None
+    ) -> tuple[dict[str, Any], int]:
         """A page of a list, and its bytes."""
         text = await self._read_patiently(path, accept, most)
         page = wire.decode_page(text, alone=most is None)
@@ -241,8 +265,11 @@ class Kube:
             drop_unused_fields(item)
         return page, len(text)
 
-    async def _skip_unreadable(self, path: str, query: Mapping[str, str], error: Unreadable) -> dict[str, Any]:
-        """A page without its only object, which cannot be read; its metadata say which one that is."""
+    async def _skip_unreadable(
+        self, path: str, query: Mapping[str, str], error: Unreadable
+    ) -> dict[str, Any]:
+        """A page without its only object, which cannot be read; its metadata say which one that
+        is."""
         page, _ = await self._read_page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
         for item in page.get("items") or ():
             meta = item["metadata"]
@@ -257,7 +284,8 @@ class Kube:
         return page | {"items": []}
 
     async def tail(self, path: str, limit: int) -> str:
-        """The whole text is read (the API server knows no last bytes), but never more than twice the limit is kept."""
+        """The whole text is read (the API server knows no last bytes), but never more than twice
+        the limit is kept."""
         kept = bytearray()
         try:
             async with (
@@ -269,26 +297,35 @@ class Kube:
                     if len(kept) > 2 * limit:
                         del kept[:-limit]
         except TimeoutError:
-            raise Retryable(f"GET {without_query(path)}: not all of it came in {LIST_TIMEOUT_S:.0f}s") from None
+            raise Retryable(
+                f"GET {without_query(path)}: not all of it came in {LIST_TIMEOUT_S:.0f}s"
+            ) from None
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._request_object("POST", path, body)
 
     async def create_for_metadata(self, path: str, body: Mapping[str, Any]) -> None:
-        """The same for what nobody asks about afterwards: answered by the object's metadata alone."""
+        """The same for what nobody asks about afterwards: answered by the object's metadata
+        alone."""
         await self._request_object("POST", path, body, accept=JUST_METADATA)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace an object; its `metadata.resourceVersion` is the precondition."""
         return await self._request_object("PUT", path, body)
 
-    async def patch(self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]) -> dict[str, Any]:
+    async def patch(
+        self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
+    ) -> dict[str, Any]:
         return await self._request_object("PATCH", path, body, content=PATCH_CONTENT_TYPES[kind])
 
-    async def patch_for_metadata(self, path: str, body: Any, kind: Literal["json", "merge"]) -> dict[str, Any]:
+    async def patch_for_metadata(
+        self, path: str, body: Any, kind: Literal["json", "merge"]
+    ) -> dict[str, Any]:
         """The same, answered by the object's metadata alone: what was written is known."""
-        found = await self._request_object("PATCH", path, body, content=PATCH_CONTENT_TYPES[kind], accept=JUST_METADATA)
+        found = await self._request_object(
+            "PATCH", path, body, content=PATCH_CONTENT_TYPES[kind], accept=JUST_METADATA
+        )
         metadata: dict[str, Any] = found["metadata"]
         return metadata
 
@@ -296,15 +333,18 @@ class Kube:
         target = f"{path}?{urlencode({'labelSelector': selector})}" if selector else path
         precondition = {"preconditions": {"uid": uid}} if uid else {}
         try:
-            await self._request_object("DELETE", target, {"propagationPolicy": "Background", **precondition})
+            await self._request_object(
+                "DELETE", target, {"propagationPolicy": "Background", **precondition}
+            )
         except NotFound:
             return
 
     async def stream(
         self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
     ) -> AsyncGenerator[bytes, None]:
-        """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after `silence` seconds
-        without a byte, NotFound, Permanent; a stream that the API server ends just ends."""
+        """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after
+        `silence` seconds without a byte, NotFound, Permanent; a stream that the API server ends
+        just ends."""
         headers = await self._headers_for("GET", path)
         limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=silence)
         metrics.api_requests.labels(verb).inc()
@@ -328,8 +368,11 @@ class Kube:
             drop_unused_fields(found)
         return found
 
-    async def _read_patiently(self, path: str, accept: str = "application/json", most: int | None = None) -> bytes:
-        """A read that is refused for a moment is tried again at once: a pass needs all of its reads to get anywhere."""
+    async def _read_patiently(
+        self, path: str, accept: str = "application/json", most: int | None = None
+    ) -> bytes:
+        """A read that is refused for a moment is tried again at once: a pass needs all of its reads
+        to get anywhere."""
         for delay in READ_RETRY_DELAYS_S:
             try:
                 return await self._request_text("GET", path, accept=accept, most=most)
@@ -339,7 +382,9 @@ class Kube:
             await asyncio.sleep(delay)
         return await self._request_text("GET", path, accept=accept, most=most)
 
-    async def _headers_for(self, method: str, path: str, accept: str = "application/json") -> dict[str, str]:
+    async def _headers_for(
+        self, method: str, path: str, accept: str = "application/json"
+    ) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"gatewright/{__version__}"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         return headers
@@ -394,12 +439,20 @@ class Kube:
             except TimeoutError:
                 owner = f"namespace {namespace}" if namespace else "the operator itself"
                 raise Retryable(
-                    f"{method} {without_query(path)}: {owner} has too many requests under way ({self._turns.inside[namespace]})"
+                    f"{method} {without_query(path)}: {owner} has too many requests under "
+                    f"way ({self._turns.inside[namespace]})"
                 ) from None
             yield
 
     async def _send(
-        self, kind: Kind, method: str, path: str, body: Any, content: str, accept: str, most: int | None
+        self,
+        kind: Kind,
+        method: str,
+        path: str,
+        body: Any,
+        content: str,
+        accept: str,
+        most: int | None,
     ) -> bytes:
         """One request over a connection of its kind."""
         headers = await self._headers_for(method, path, accept)
@@ -407,7 +460,9 @@ class Kube:
         try:
             data = None if body is None else wire.as_json(body)
         except TypeError:  # too deep, or a number or text that JSON has no place for
-            raise Permanent(f"{method} {without_query(path)}: what is to be sent cannot be written as JSON") from None
+            raise Permanent(
+                f"{method} {without_query(path)}: what is to be sent cannot be written as JSON"
+            ) from None
         _REQUEST_COUNTERS[method].inc()
         try:
             async with self._current_session(kind).request(
@@ -416,19 +471,23 @@ class Kube:
                 text = await (response.read() if most is None else _read_at_most(response, most))
         except TimeoutError:
             raise TimedOut(
-                f"{method} {without_query(path)}: no answer from the API server in {REQUEST_TIMEOUT_S:.0f}s"
+                f"{method} {without_query(path)}: no answer from the API server in "
+                f"{REQUEST_TIMEOUT_S:.0f}s"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {without_query(path)}: {type(error).__name__}") from None
         if text is None:
             raise TooLarge(f"{method} {without_query(path)}: more than {most} bytes")
         if response.status >= 400:
-            raise error_of_refusal(method, path, response.status, text, response.headers.get("Retry-After", ""))
+            raise error_of_refusal(
+                method, path, response.status, text, response.headers.get("Retry-After", "")
+            )
         return text
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
-    """The text of an answer; None, and its connection is closed, where it has more than so many bytes."""
+    """The text of an answer; None, and its connection is closed, where it has more than so many
+    bytes."""
     text = bytearray()
     async for chunk in response.content.iter_any():
         text += chunk
@@ -450,7 +509,8 @@ def _do_nothing() -> None:
 
 
 def whose(path: str, body: Any) -> str:
-    """The namespace that a request is made for; empty where it is for all. A review names it in its body."""
+    """The namespace that a request is made for; empty where it is for all. A review names it in its
+    body."""
     namespaced = _NAMESPACED.match(path)
     if namespaced is not None:
         return namespaced[1]
@@ -466,7 +526,8 @@ def _path_segment(name: str) -> str:
 
 
 def api_path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
-    """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name would lead elsewhere."""
+    """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name
+    would lead elsewhere."""
     root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
     parts = [f"namespaces/{_path_segment(namespace)}"] if namespace else []
     parts += [plural, *([_path_segment(name)] if name else []), *([sub] if sub else [])]

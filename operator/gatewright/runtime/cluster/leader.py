@@ -1,9 +1,10 @@
 """One acting instance: a Lease, renewed by one request, and a fence that every write looks at.
 
-`kubernetes.aio.leaderelection` was tried and left: it asks twice for each renewal, takes local time for UTC, and cannot
-say when it last succeeded, which the fence needs. A lease that was not renewed in time is lost at once by the monotonic
-clock, whatever the API server may still think: an instance that was stopped (SIGSTOP) past its lease finds itself out
-before its next write. The last renewal of whoever acted before tells how long nobody watched.
+`kubernetes.aio.leaderelection` was tried and left: it asks twice for each renewal, takes local time
+for UTC, and cannot say when it last succeeded, which the fence needs. A lease that was not renewed
+in time is lost at once by the monotonic clock, whatever the API server may still think: an instance
+that was stopped (SIGSTOP) past its lease finds itself out before its next write. The last renewal
+of whoever acted before tells how long nobody watched.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from gatewright.runtime.telling import metrics
 LEASE_DURATION_S = 15.0
 RENEW_INTERVAL_S = 5.0
 FENCE_AFTER_S = 12.0
-"""Seconds after the last renewal in which this instance may act: less than the lease, for clocks that drift."""
+"""Seconds after the last renewal in which this instance may act: less than the lease, for clocks
+that drift."""
 
 LEASE_NAME = "gatewright"
 
@@ -77,7 +79,9 @@ class Leader:
         try:
             while True:
                 await asyncio.sleep(
-                    RENEW_INTERVAL_S if time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5 else 1.0
+                    RENEW_INTERVAL_S
+                    if time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5
+                    else 1.0
                 )
                 if not await self._write_lease(self._lease):
                     if self._lease is None or time.monotonic() - self._renewed > FENCE_AFTER_S:
@@ -112,14 +116,19 @@ class Leader:
         first = self._renewed == float("-inf")
         spec = dict(lease["spec"]) if lease else {"leaseTransitions": 0}
         if spec.get("holderIdentity") != self._identity:
-            spec |= {"acquireTime": _micro_time(), "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+            spec |= {
+                "acquireTime": _micro_time(),
+                "leaseTransitions": spec.get("leaseTransitions", 0) + 1,
+            }
         spec |= {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": int(LEASE_DURATION_S),
             "renewTime": _micro_time(),
         }
         try:
-            self._lease = await (self._replace_lease(lease, spec) if lease else self._create_lease(spec))
+            self._lease = await (
+                self._replace_lease(lease, spec) if lease else self._create_lease(spec)
+            )
         except Conflict:
             return await self._reread_lease()
         except NotFound:
@@ -148,7 +157,12 @@ class Leader:
 
     async def _create_lease(self, spec: dict[str, Any]) -> dict[str, Any]:
         meta = {"name": self._name, "namespace": self.namespace}
-        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": meta,
+            "spec": spec,
+        }
         return await self._kube.create(self._collection, body)
 
 

@@ -1,14 +1,18 @@
-"""Large objects of Gatewright, told apart into their parts by bytes: who writes one cannot make all others wait for it.
+"""Large objects of Gatewright, told apart into their parts by bytes: who writes one cannot make all
+others wait for it.
 
-To read a JSON text takes a fraction of a second if it has 1.5 MB of small lists, and nothing else happens meanwhile. So of an
-object that is large or nested deeply only what is needed is read: names, versions and the status. Its spec stays text.
+To read a JSON text takes a fraction of a second if it has 1.5 MB of small lists, and nothing else
+happens meanwhile. So of an object that is large or nested deeply only what is needed is read:
+names, versions and the status. Its spec stays text.
 
-    {"apiVersion":...,"kind":...,"metadata":{<members>},"spec":<text>,"status":<what the operator wrote>}
+{"apiVersion":...,"kind":...,"metadata":{<members>},"spec":<text>,"status":<what the operator
+wrote>}
 
-This is how an API server writes custom resources: keys in order, no spaces. What does not look so is Unreadable here.
-Each end is found by a search for bytes that stand within no text. In `},"x` the bracket closes something: were it part of
-a text, that text would end at the quote, and no letter may follow there. Annotations and labels are flat, and no list
-stands within managed fields or owners; so the first such bracket closes them.
+This is how an API server writes custom resources: keys in order, no spaces. What does not look so
+is Unreadable here. Each end is found by a search for bytes that stand within no text. In `},"x` the
+bracket closes something: were it part of a text, that text would end at the quote, and no letter
+may follow there. Annotations and labels are flat, and no list stands within managed fields or
+owners; so the first such bracket closes them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from gatewright.core.report import size
 from gatewright.ports import Permanent
 
 SMALL = 64 * 1024
-"""Bytes of a text that is read as a whole: at worst that takes 5 ms. A runbook in full has 18 KiB."""
+"""Bytes of a text that is read as a whole: at worst that takes 5 ms. A runbook in full has 18
+KiB."""
 MAX_STATUS_BYTES = 256 * 1024
 """Bytes of a status that is read at all; the operator writes less than half of that."""
 MAX_FINALIZERS = 16
@@ -35,10 +40,13 @@ _MOST_TEXT = 2 * 1024
 """Bytes of a list that is short for sure."""
 
 _OBJECT = re.compile(
-    rb'\{"apiVersion":"' + re.escape(GROUP.encode()) + rb'/\w+","kind":"(\w+)","metadata":\{', re.ASCII
+    rb'\{"apiVersion":"' + re.escape(GROUP.encode()) + rb'/\w+","kind":"(\w+)","metadata":\{',
+    re.ASCII,
 )
 _EVENT = re.compile(rb'\{"type":"([A-Z]+)","object":')
-_LIST = re.compile(rb'\{"apiVersion":"' + re.escape(GROUP.encode()) + rb'/\w+","items":\[', re.ASCII)
+_LIST = re.compile(
+    rb'\{"apiVersion":"' + re.escape(GROUP.encode()) + rb'/\w+","items":\[', re.ASCII
+)
 _LIST_ENDS = re.compile(rb'\],"kind":"\w+List","metadata":\{[^{}]{0,20000}\}\}\s*$', re.ASCII)
 _MEMBER = re.compile(rb'"(\w+)":(?:("[^"\\]{0,1000}"|\d{1,18}|null)|([\[{]))', re.ASCII)
 _CLOSES = {b"{": re.compile(rb'\},"[a-z]'), b"[": re.compile(rb'\],"[a-z]')}
@@ -68,7 +76,8 @@ class UnreadSpec:
 
 
 def event(text: bytes) -> dict[str, Any]:
-    """An event of a watch. Raises Unreadable where it is none of an object of ours, as an API server writes it."""
+    """An event of a watch. Raises Unreadable where it is none of an object of ours, as an API
+    server writes it."""
     begin = _EVENT.match(text)
     if begin is None:
         raise Unreadable("an event does not begin as one")
@@ -90,7 +99,8 @@ def page_of_one(text: bytes) -> dict[str, Any]:
 
 
 def metadata_alone(text: bytes) -> bytes:
-    """An answer of metadata alone without who wrote which field: that may be most of it, and it stands last."""
+    """An answer of metadata alone without who wrote which field: that may be most of it, and it
+    stands last."""
     begin = text.find(_MANAGED) if text.startswith(_METADATA) else -1
     return text if begin < 0 else text[:begin] + b"}}"
 
@@ -162,7 +172,8 @@ def _metadata(text: bytes, at: int) -> tuple[dict[str, Any], int]:
 
 
 def _finalizers(text: bytes) -> list[str]:
-    """All of them, or where there may be many, one more than are remembered, and ours if it is among them."""
+    """All of them, or where there may be many, one more than are remembered, and ours if it is
+    among them."""
     if len(text) <= _MOST_TEXT:
         found: list[str] = orjson.loads(text)
         return found
@@ -174,8 +185,9 @@ def _finalizers(text: bytes) -> list[str]:
 def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]:
     """The status, and where what comes before it ends.
 
-    It stands last, and no part of it has that name: so it begins with the last such key, or there is none, and that key is
-    part of the spec. Then there are more closing brackets behind it than belong to it.
+    It stands last, and no part of it has that name: so it begins with the last such key, or there
+    is none, and that key is part of the spec. Then there are more closing brackets behind it than
+    belong to it.
     """
     begin = text.rfind(_STATUS, at, end) - 1
     if begin < at or text[begin : begin + 1] != b",":  # it is the first key of a map
@@ -198,7 +210,9 @@ def _spec(text: bytes, begin: int, end: int, kind: str) -> Any:
             b"\\u", begin, end
         )  # nearly always one of those that are escaped; exact if it matters
         if used <= size.MOST_BYTES:
-            used = end - begin - _MORE * sum(text.count(escaped, begin, end) for escaped in _ESCAPED)
+            used = (
+                end - begin - _MORE * sum(text.count(escaped, begin, end) for escaped in _ESCAPED)
+            )
     spec = UnreadSpec(text[begin:end] if used <= size.MOST_BYTES else b"", used)
     if kind == "Release":
         return spec

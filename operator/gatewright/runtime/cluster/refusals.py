@@ -19,7 +19,8 @@ class TooLarge(Permanent):
 
 
 class Gone(Permanent):
-    """The API server has forgotten the version that was named; `token` is how a list goes on from another one."""
+    """The API server has forgotten the version that was named; `token` is how a list goes on from
+    another one."""
 
     token: str = ""
 
@@ -51,7 +52,10 @@ def error_of_refusal(method: str, path: str, status: int, text: bytes, after: st
 def error_of_too_many(path: str, wanted: str, found: str) -> Permanent:
     """Of a list that anybody can make long."""
     what = f"carry {wanted}" if wanted else "are there"
-    return Permanent(f"GET {without_query(path)}: too many objects {what} ({found}); delete those that are not needed")
+    return Permanent(
+        f"GET {without_query(path)}: too many objects {what} ({found}); delete those that "
+        "are not needed"
+    )
 
 
 def without_query(path: str) -> str:

@@ -1,7 +1,9 @@
-"""ControllerRevisions: what a run has pinned, and what was live before and after it; and the copies of Secrets beside them.
+"""ControllerRevisions: what a run has pinned, and what was live before and after it; and the copies
+of Secrets beside them.
 
-Each carries its run as a label, and the copies that its snapshots refer to as an annotation, so that old ones can be
-found by metadata alone. A copy goes with the last revision that names it; Secrets are never listed.
+Each carries its run as a label, and the copies that its snapshots refer to as an annotation, so
+that old ones can be found by metadata alone. A copy goes with the last revision that names it;
+Secrets are never listed.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from gatewright.runtime.cluster.wire import as_json
 RUN_LABEL = f"{GROUP}/run"
 """Label on a ControllerRevision: the number of the run that made it."""
 COPIES_ANNOTATION = f"{GROUP}/copies"
-"""Annotation on a ControllerRevision: names of the Secret copies that its snapshots refer to, with commas between them."""
+"""Annotation on a ControllerRevision: names of the Secret copies that its snapshots refer to, with
+commas between them."""
 MAX_REVISION_BYTES = 2**20
-"""Bytes of JSON that one ControllerRevision may keep; etcd takes 1.5 MiB in a request, metadata included."""
+"""Bytes of JSON that one ControllerRevision may keep; etcd takes 1.5 MiB in a request, metadata
+included."""
 
 MOST_REVISIONS = 1000
 """ControllerRevisions of one Release that are looked through."""
@@ -40,7 +44,8 @@ _KIB = 1024
 
 
 async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
-    """Create a ControllerRevision; one that is there already must have its content. Raises Retryable, Permanent."""
+    """Create a ControllerRevision; one that is there already must have its content. Raises
+    Retryable, Permanent."""
     problem = explain_too_large(revision.data)
     if problem is not None:
         raise Permanent(problem)
@@ -49,8 +54,9 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
     copies = copies_in(revision.data)
     if copies:
         metadata["annotations"] = {COPIES_ANNOTATION: ",".join(sorted(copies))}
-    # Content as the API server writes it itself: it compares bytes, and takes other ones for a forbidden change when
-    # somebody only edits metadata (the garbage collector of `kubectl delete --cascade=orphan`).
+    # Content as the API server writes it itself: it compares bytes, and takes other ones for a
+    # forbidden change when somebody only edits metadata (the garbage collector of `kubectl delete
+    # --cascade=orphan`).
     body = {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -65,11 +71,13 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
 
 
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
-    """The content of a ControllerRevision of this Release, as it was written. Raises Retryable, Permanent."""
+    """The content of a ControllerRevision of this Release, as it was written. Raises Retryable,
+    Permanent."""
     data = await _read_content(cluster, view, name)
     if not isinstance(data, dict) or not name.endswith(f"-{content_fingerprint(view.uid, data)}"):
         raise Permanent(
-            f"ControllerRevision {name} does not hold what its name stands for: somebody else has written it"
+            f"ControllerRevision {name} does not hold what its name stands for: somebody "
+            "else has written it"
         )
     return data
 
@@ -82,17 +90,23 @@ async def _read_content(cluster: Cluster, view: View, name: str) -> Any:
 
 
 def explain_too_large(data: Mapping[str, Any]) -> str | None:
-    """Why what a run has to keep does not fit into one object, and what would help; None where it fits."""
+    """Why what a run has to keep does not fit into one object, and what would help; None where it
+    fits."""
     size = _json_bytes(data)
     if size <= MAX_REVISION_BYTES:
         return None
-    parts = {subject: _json_bytes(snapshot) for subject, snapshot in (data.get("snapshots") or {}).items()}
+    parts = {
+        subject: _json_bytes(snapshot)
+        for subject, snapshot in (data.get("snapshots") or {}).items()
+    }
     if "body" in data:
         parts["the pinned spec"] = _json_bytes(data["body"])
     largest = max(parts, key=lambda name: parts[name], default="the record")
     return (
-        f"what this run has to keep for its rollback is {_in_kib(size)}, and one object takes {_in_kib(MAX_REVISION_BYTES)}; "
-        f"the largest part is {largest} ({_in_kib(parts.get(largest, size))}): {_remedy_for(largest)}"
+        f"what this run has to keep for its rollback is {_in_kib(size)}, and one object "
+        f"takes {_in_kib(MAX_REVISION_BYTES)}; "
+        f"the largest part is {largest} ({_in_kib(parts.get(largest, size))}): "
+        f"{_remedy_for(largest)}"
     )
 
 
@@ -106,7 +120,7 @@ def copies_in(data: Mapping[str, Any]) -> set[str]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What nobody needs any more
 
 
@@ -120,12 +134,15 @@ class _Kept:
     copies: frozenset[str]
 
 
-async def prune_revisions(kube: Kube, view: View, keep: Collection[str], history: Collection[int]) -> None:
-    """Delete revisions of this Release that are neither in `keep` (names) nor of a run in `history`, and the Secret copies
-    that only those named; `MOST_PRUNED` at a time. Raises Retryable; Permanent after all that could be deleted is.
+async def prune_revisions(
+    kube: Kube, view: View, keep: Collection[str], history: Collection[int]
+) -> None:
+    """Delete revisions of this Release that are neither in `keep` (names) nor of a run in
+    `history`, and the Secret copies that only those named; `MOST_PRUNED` at a time. Raises
+    Retryable; Permanent after all that could be deleted is.
 
-    Anybody may put the label of a Release, and its UID, on revisions of his own. So contents are read only of what the
-    status itself names, and the rest is bounded.
+    Anybody may put the label of a Release, and its UID, on revisions of his own. So contents are
+    read only of what the status itself names, and the rest is bounded.
     """
     runs = {str(run) for run in history}
     there = await _listed(kube, view)
@@ -135,46 +152,65 @@ async def prune_revisions(kube: Kube, view: View, keep: Collection[str], history
 
     staying = [item for item in there if item not in old]
     needed = {copy for item in staying for copy in item.copies}
-    for name in sorted(set(keep) - {item.name for item in staying}):  # somebody has taken its labels away
+    # Somebody has taken its labels away.
+    for name in sorted(set(keep) - {item.name for item in staying}):
         needed |= await _copies_in_content(kube, view, name)
 
-    refusals = [refusal async for refusal in _delete_revisions(kube, view, old[:MOST_PRUNED], needed)]
+    refusals = [
+        refusal async for refusal in _delete_revisions(kube, view, old[:MOST_PRUNED], needed)
+    ]
     if refusals:
         raise refusals[0]
 
 
 async def _listed(kube: Kube, view: View) -> list[_Kept]:
-    """All that carry a run; nothing is known of what is needed unless all of them are. Raises Permanent, Retryable."""
+    """All that carry a run; nothing is known of what is needed unless all of them are. Raises
+    Permanent, Retryable."""
     count = itertools.count(1)
 
     def own(item: dict[str, Any]) -> dict[str, Any] | None:
         if not is_ours(view, item):
             return None
         if next(count) > MOST_REVISIONS:
-            raise Permanent(f"there are more than {MOST_REVISIONS} ControllerRevisions of {view.name}; delete some")
+            raise Permanent(
+                f"there are more than {MOST_REVISIONS} ControllerRevisions of {view.name}; "
+                "delete some"
+            )
         return item
 
     selector = f"{RELEASE}={view.name[:63]},{RUN_LABEL}"
-    listed = await kube.list(_collection_path(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA)
+    listed = await kube.list(
+        _collection_path(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA
+    )
     return [_kept(item["metadata"]) for item in listed]
 
 
 def _kept(metadata: Mapping[str, Any]) -> _Kept:
     named = (metadata.get("annotations") or {}).get(COPIES_ANNOTATION, "")
-    return _Kept(metadata["name"], metadata["uid"], metadata["labels"][RUN_LABEL], frozenset(named.split(",")) - {""})
+    return _Kept(
+        metadata["name"],
+        metadata["uid"],
+        metadata["labels"][RUN_LABEL],
+        frozenset(named.split(",")) - {""},
+    )
 
 
 async def _delete_revisions(
     kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]
 ) -> AsyncIterator[Permanent]:
-    """Delete each revision after its copies: one that is interrupted is found again by its revision. Yields refusals."""
+    """Delete each revision after its copies: one that is interrupted is found again by its
+    revision. Yields refusals."""
     for item in old:
         try:
             if len(item.copies) > MOST_COPIES:
-                raise Permanent(f"ControllerRevision {item.name} names more than {MOST_COPIES} copies; it stays")
+                raise Permanent(
+                    f"ControllerRevision {item.name} names more than {MOST_COPIES} copies; it stays"
+                )
             for copy in sorted(item.copies - set(needed)):
                 await _delete_copy(kube, view, copy)
-            await kube.delete(api_path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid)
+            await kube.delete(
+                api_path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid
+            )
         except Permanent as error:
             yield error
 

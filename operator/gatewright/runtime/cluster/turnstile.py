@@ -1,11 +1,12 @@
 """So many at a time, shared fairly: what one namespace asks for is in no other's way.
 
-A share may have one more inside only while it has fewer than are free: one alone gets half of the places, the next one half
-of what is left, and so on. Shares that wait take turns.
+A share may have one more inside only while it has fewer than are free: one alone gets half of the
+places, the next one half of what is left, and so on. Shares that wait take turns.
 
-Places alone do not keep a busy share from slowing down what stands behind them: an API server that answers one share's
-requests all the time answers everybody late. So while others ask as well, a share has so many seconds of places each second
-(`TIME_SHARE`), and some more after a quiet time. What is beyond waits; nobody is held to that who asks alone.
+Places alone do not keep a busy share from slowing down what stands behind them: an API server that
+answers one share's requests all the time answers everybody late. So while others ask as well, a
+share has so many seconds of places each second (`TIME_SHARE`), and some more after a quiet time.
+What is beyond waits; nobody is held to that who asks alone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from contextlib import asynccontextmanager
 from gatewright.core.token_buckets import TokenBuckets
 
 TIME_SHARE = 0.5
-"""Seconds of places that a share has in a second while others ask: half a request at a time, all the time."""
+"""Seconds of places that a share has in a second while others ask: half a request at a time, all
+the time."""
 TIME_BURST_S = 10.0
 """Seconds of that share which may be used at once: what many Releases need that begin together."""
 ESTIMATE_S = 0.05
-"""Seconds that a request counts for while it is under way: what it took is known only when it has ended."""
+"""Seconds that a request counts for while it is under way: what it took is known only when it has
+ended."""
 LONGEST_PAUSE_S = 1.0
 """Seconds for which a share waits at most for time: one slow answer does not shut it out."""
 RECENT_S = 2.0
@@ -31,7 +34,8 @@ RECENT_S = 2.0
 
 
 class Turnstile:
-    """Places that shares have for a while. The share that has no name is held to no time, and does not count as another."""
+    """Places that shares have for a while. The share that has no name is held to no time, and does
+    not count as another."""
 
     def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.free = places
@@ -110,7 +114,8 @@ class Turnstile:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Give what is free to whoever waits for it; a share that had a turn is the last one from then on."""
+        """Give what is free to whoever waits for it; a share that had a turn is the last one from
+        then on."""
         while self.free:
             share = next((share for share in self._waiting if self._admits(share)), None)
             if share is None:
@@ -125,13 +130,16 @@ class Turnstile:
                 place.set_result(None)
 
     def _look_again(self) -> None:
-        """Whoever waits for time alone is let in when it has come, though nobody leaves until then."""
+        """Whoever waits for time alone is let in when it has come, though nobody leaves until
+        then."""
         pauses = [pause for share in self._waiting if (pause := self._pause_of(share)) > 0]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if pauses:
-            self._timer = asyncio.get_running_loop().call_later(min(*pauses, RECENT_S), self._let_in)
+            self._timer = asyncio.get_running_loop().call_later(
+                min(*pauses, RECENT_S), self._let_in
+            )
 
     def _forget(self, share: str, place: asyncio.Future[None]) -> None:
         """Somebody waits no more."""

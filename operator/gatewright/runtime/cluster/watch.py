@@ -1,12 +1,14 @@
 """Watches: of Releases, Connections and Interventions, and of the kinds that Releases work on.
 
-    list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap -> list again
+list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap
+-> list again
 
-A Release tells of each of its transitions, every Deployment of the cluster of itself, and few of those are ours; and what
-tenants write may be as large as an object can be. So they are watched here, without the machinery that kopf has for
-handlers, which keeps the newest body of each object for a while. One event at a time is in memory. Bookmarks come about once
-a minute; a stream on which nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is
-said to `gap`, so that whoever relied on the watch looks for himself.
+A Release tells of each of its transitions, every Deployment of the cluster of itself, and few of
+those are ours; and what tenants write may be as large as an object can be. So they are watched
+here, without the machinery that kopf has for handlers, which keeps the newest body of each object
+for a while. One event at a time is in memory. Bookmarks come about once a minute; a stream on which
+nothing comes for longer is dead, and is opened anew. What may have been missed in a gap is said to
+`gap`, so that whoever relied on the watch looks for himself.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from gatewright.runtime.telling.log_limits import about
 SILENCE_TIMEOUT_S = 90.0
 """Seconds without a byte, bookmarks included, after which a stream is dead."""
 DEAD_AFTER_S = 115.0
-"""Seconds without anything happening after which a watch hangs, and the liveness probe is to fail."""
+"""Seconds without anything happening after which a watch hangs, and the liveness probe is to
+fail."""
 WATCH_TIMEOUT_S = 300
 """Seconds after which the API server ends a watch by itself."""
 BREATH = 128 * 1024
-"""Bytes of events that are taken in before others have their turn: what comes together may have 2 MiB."""
+"""Bytes of events that are taken in before others have their turn: what comes together may have 2
+MiB."""
 RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger("gatewright.watch")
@@ -81,11 +85,21 @@ class Watch:
                     failures = 0
                     self._take_event(event)
             except (Expired, Permanent) as error:
-                log.info("the watch of %s has a gap; objects in use are read anew (%s)", self.collection, error)
+                log.info(
+                    "the watch of %s has a gap; objects in use are read anew (%s)",
+                    self.collection,
+                    error,
+                )
                 self._version = ""
             except Retryable as error:
-                log.log(logging.WARNING if failures else logging.DEBUG, "the watch of %s: %s", self.collection, error)
-                if failures >= len(RETRY_DELAYS_S):  # it may not know the version, as after a restore of etcd
+                log.log(
+                    logging.WARNING if failures else logging.DEBUG,
+                    "the watch of %s: %s",
+                    self.collection,
+                    error,
+                )
+                # It may not know the version, as after a restore of etcd.
+                if failures >= len(RETRY_DELAYS_S):
                     self._version = ""
             except Exception:
                 # a bug, or an answer that no API server gives: others are still to be told
@@ -93,11 +107,14 @@ class Watch:
                 log.exception("the watch of %s begins anew", self.collection)
                 self._version = ""
             self._beat = time.monotonic()
-            await asyncio.sleep(RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)] * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(
+                RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
+            )
             failures += 1
 
     def dead(self) -> str | None:
-        """What is not watched any more, if this watch hangs; an API server that is away is tried again and again."""
+        """What is not watched any more, if this watch hangs; an API server that is away is tried
+        again and again."""
         return self.collection if time.monotonic() - self._beat > DEAD_AFTER_S else None
 
     def has_skipped(self, version: int) -> bool:
@@ -108,11 +125,14 @@ class Watch:
         self._beat = time.monotonic()
 
     async def _newest_version(self) -> str:
-        found = await self._kube.get(f"{self.collection}?{urlencode({'limit': '1', **self._selector_query()})}")
+        found = await self._kube.get(
+            f"{self.collection}?{urlencode({'limit': '1', **self._selector_query()})}"
+        )
         return str(found["metadata"]["resourceVersion"])
 
     async def _stream_events(self) -> AsyncIterator[dict[str, Any]]:
-        seconds = random.randint(WATCH_TIMEOUT_S, WATCH_TIMEOUT_S + 60)  # noqa: S311  (not all watches at once)
+        # Not all watches end at once.
+        seconds = random.randint(WATCH_TIMEOUT_S, WATCH_TIMEOUT_S + 60)  # noqa: S311 - no secret
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
         query |= {"timeoutSeconds": str(seconds), **self._selector_query()}
         begun: list[bytes] = []
@@ -134,8 +154,12 @@ class Watch:
                 if line:
                     try:
                         yield decode_event(line)
-                    except Unreadable as error:  # who relied on it finds by listing that it has changed
-                        log.error("an event of the watch of %s is passed over: %s", self.collection, error)
+                    except (
+                        Unreadable
+                    ) as error:  # who relied on it finds by listing that it has changed
+                        log.error(
+                            "an event of the watch of %s is passed over: %s", self.collection, error
+                        )
 
     def _take_event(self, event: dict[str, Any]) -> None:
         kind, found = event["type"], event["object"]
@@ -169,7 +193,8 @@ def make_watches(
     told: OnEvent,
     gap: Callable[[str], None],
 ) -> list[Watch]:
-    """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for all of them."""
+    """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for
+    all of them."""
     return [
         Watch(kube, api, plural, namespace, selector, told, gap)
         for namespace in (sorted(namespaces) or [""])

@@ -1,9 +1,9 @@
 """JSON as the API server sends and takes it.
 
-Whoever writes an object may nest it far deeper than a reader can follow, and what an API server sends need not be what a
-strict reader takes. One such object must not make what comes with it unreadable: what is too deep is cut off, and what
-is no text is replaced. An ordinary answer is read at once and costs nothing of that. A large object of ours is read only in
-part (`runtime.outline`).
+Whoever writes an object may nest it far deeper than a reader can follow, and what an API server
+sends need not be what a strict reader takes. One such object must not make what comes with it
+unreadable: what is too deep is cut off, and what is no text is replaced. An ordinary answer is read
+at once and costs nothing of that. A large object of ours is read only in part (`runtime.outline`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from gatewright.runtime.cluster import outline
 from gatewright.runtime.cluster.outline import Unreadable
 
 MAX_JSON_LEVELS = 300
-"""Levels that are read at most, where there are more than a reader follows; no spec may have more than a few dozen."""
+"""Levels that are read at most, where there are more than a reader follows; no spec may have more
+than a few dozen."""
 MOST_MENDED = 256 * 1024
 """Bytes of a text that is mended."""
 MOST_TOKENS = 20_000
@@ -34,7 +35,8 @@ _MAX_NUMBER_LENGTH = 18
 
 
 def decode_event(text: bytes) -> dict[str, Any]:
-    """An event of a watch; of a large object of ours only what is needed is read. Raises Unreadable."""
+    """An event of a watch; of a large object of ours only what is needed is read. Raises
+    Unreadable."""
     found: dict[str, Any]
     if len(text) <= outline.SMALL:
         with contextlib.suppress(ValueError):
@@ -47,8 +49,8 @@ def decode_event(text: bytes) -> dict[str, Any]:
 
 
 def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
-    """A page of a list; `alone`: it has at most one object, of which only what is needed is read if it is a large one of
-    ours. Raises Unreadable."""
+    """A page of a list; `alone`: it has at most one object, of which only what is needed is read if
+    it is a large one of ours. Raises Unreadable."""
     if len(text) > outline.SMALL:
         text = outline.page_of_metadata(text)
     found: dict[str, Any]
@@ -64,7 +66,8 @@ def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
 
 
 def decode_json(text: bytes) -> Any:
-    """What a JSON text says, without what is nested more than LEVELS deep where that is too much. Raises Unreadable."""
+    """What a JSON text says, without what is nested more than LEVELS deep where that is too much.
+    Raises Unreadable."""
     try:
         return orjson.loads(text)
     except ValueError:
@@ -72,10 +75,11 @@ def decode_json(text: bytes) -> Any:
 
 
 def decode_object(text: bytes, whole: bool = False) -> Any:
-    """The same for an object alone; of a large one of ours only what is needed is read, unless all of it is asked for.
+    """The same for an object alone; of a large one of ours only what is needed is read, unless all
+    of it is asked for.
 
-    One of another kind that is cut, but for who wrote its fields, is not what is there, and nothing may be made of it.
-    Raises Unreadable.
+    One of another kind that is cut, but for who wrote its fields, is not what is there, and nothing
+    may be made of it. Raises Unreadable.
     """
     if whole or len(text) <= outline.SMALL:
         with contextlib.suppress(ValueError):
@@ -88,20 +92,26 @@ def decode_object(text: bytes, whole: bool = False) -> Any:
     except ValueError:
         found = _decode_mended(text)
     meta = found.get("metadata", {})
-    known = {**found, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}}
+    known = {
+        **found,
+        "metadata": {name: value for name, value in meta.items() if name != "managedFields"},
+    }
     if (
         not str(found.get("apiVersion", "")).startswith(f"{GROUP}/")
         and size.measure_shape(known, levels=MAX_JSON_LEVELS)[1] > MAX_JSON_LEVELS
     ):
         raise Unreadable(
-            f"{found.get('kind')} {meta.get('name')} is nested more than {MAX_JSON_LEVELS} levels deep; make it flatter"
+            f"{found.get('kind')} {meta.get('name')} is nested more than {MAX_JSON_LEVELS} "
+            "levels deep; make it flatter"
         )
     return found
 
 
 def _decode_mended(text: bytes) -> Any:
     if len(text) > MOST_MENDED:
-        raise Unreadable(f"an answer of {len(text)} bytes is no plain JSON; at most {MOST_MENDED} are mended")
+        raise Unreadable(
+            f"an answer of {len(text)} bytes is no plain JSON; at most {MOST_MENDED} are mended"
+        )
     kept = cut_below_levels(text)
     try:
         return orjson.loads(kept)
@@ -116,16 +126,21 @@ def _decode_mended(text: bytes) -> Any:
         )
         return orjson.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"an answer of {len(text)} bytes cannot be read: {str(error)[:100]}") from None
+        raise Unreadable(
+            f"an answer of {len(text)} bytes cannot be read: {str(error)[:100]}"
+        ) from None
 
 
 def cut_below_levels(text: bytes) -> bytes:
-    """A JSON text with null for each list and map below LEVELS. Raises Unreadable where too much stands in it."""
+    """A JSON text with null for each list and map below LEVELS. Raises Unreadable where too much
+    stands in it."""
     kept: list[bytes] = []
     depth, begin = 0, 0
     for number, found in enumerate(_TOKENS.finditer(text)):
         if number >= MOST_TOKENS:
-            raise Unreadable(f"an answer of {len(text)} bytes is nested too deeply, and too much stands in it")
+            raise Unreadable(
+                f"an answer of {len(text)} bytes is nested too deeply, and too much stands in it"
+            )
         first, signs = text[found.start()], found.end() - found.start()
         if first in b"[{":
             if depth <= MAX_JSON_LEVELS < depth + signs:
@@ -154,7 +169,8 @@ def _parse_constant(_: str) -> None:
 
 
 def drop_unused_fields(obj: dict[str, Any]) -> None:
-    """Drop from an object that was read what nobody here asks about, and what may be a large part of it."""
+    """Drop from an object that was read what nobody here asks about, and what may be a large part
+    of it."""
     meta = obj["metadata"]
     meta.pop("managedFields", None)
     annotations = meta.get("annotations")
@@ -172,7 +188,8 @@ _ESCAPED = (
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as the API server's own encoder writes it: what is escaped stands only within strings."""
+    """JSON as the API server's own encoder writes it: what is escaped stands only within
+    strings."""
     text = orjson.dumps(value)
     for plain, escaped in _ESCAPED:
         if plain in text:

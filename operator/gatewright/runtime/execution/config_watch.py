@@ -1,9 +1,11 @@
 """Watches of ConfigMaps, only where and while some run has changed one.
 
-    a run changes a ConfigMap -> the namespace is watched -> the last such run lets go -> LINGER seconds later it is not
+a run changes a ConfigMap -> the namespace is watched -> the last such run lets go -> LINGER seconds
+later it is not
 
-ConfigMaps are many, and nearly all of them are of no interest; so there is no watch for the whole cluster, and none in a
-namespace at rest. A busy namespace keeps its watch from one run to the next. Secrets are never watched.
+ConfigMaps are many, and nearly all of them are of no interest; so there is no watch for the whole
+cluster, and none in a namespace at rest. A busy namespace keeps its watch from one run to the next.
+Secrets are never watched.
 """
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ Key = tuple[str, str]
 class ConfigWatches:
     """The namespaces whose ConfigMaps are watched, and for whom."""
 
-    def __init__(self, kube: Kube, told: OnEvent, gap: Callable[[str], None], linger: float = LINGER_S) -> None:
+    def __init__(
+        self, kube: Kube, told: OnEvent, gap: Callable[[str], None], linger: float = LINGER_S
+    ) -> None:
         self._kube, self._told, self._gap, self._linger = kube, told, gap, linger
         self._holders: dict[str, set[Key]] = {}
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def follow(self, key: Key, namespace: str, wanted: bool) -> None:
-        """Whether the run of a Release has changed a ConfigMap in a namespace; may be said again at each pass."""
+        """Whether the run of a Release has changed a ConfigMap in a namespace; may be said again at
+        each pass."""
         if not wanted:
             self._drop_holder(key, namespace)
             return
@@ -48,7 +53,14 @@ class ConfigWatches:
 
     def ended(self) -> str | None:
         """Which watch runs no more although somebody needs it."""
-        return next((f"the watch of {watch.collection}" for watch, task in self._watches.values() if task.done()), None)
+        return next(
+            (
+                f"the watch of {watch.collection}"
+                for watch, task in self._watches.values()
+                if task.done()
+            ),
+            None,
+        )
 
     async def close(self) -> None:
         """End all watches."""
@@ -66,7 +78,9 @@ class ConfigWatches:
         holders.discard(key)
         if not holders and namespace in self._watches and namespace not in self._ends:
             self._holders.pop(namespace, None)
-            self._ends[namespace] = asyncio.get_running_loop().call_later(self._linger, self._end_watch, namespace)
+            self._ends[namespace] = asyncio.get_running_loop().call_later(
+                self._linger, self._end_watch, namespace
+            )
 
     def _end_watch(self, namespace: str) -> None:
         del self._ends[namespace]

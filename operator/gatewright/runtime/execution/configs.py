@@ -6,8 +6,9 @@
     captured Secret     never changes it            all of it, unless somebody changed it during the run: a key that was
                                                     rotated must not come back (`restore: Always` says it must)
 
-One that is gone is made again. Every write names the version that it was made for, and what is already as it should be
-is only marked with the operation's key. Of a Secret the snapshot holds a hash, and the name of an immutable copy.
+One that is gone is made again. Every write names the version that it was made for, and what is
+already as it should be is only marked with the operation's key. Of a Secret the snapshot holds a
+hash, and the name of an immutable copy.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ from gatewright.runtime.execution.contents import (
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
 CAPTURE_OFF_MESSAGE = (
-    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on (component "
-    "manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that namespace; chart: captureSecrets), or "
+    "the operator may not write Secrets in namespace {}, so none can be captured; switch "
+    "it on (component "
+    "manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that "
+    "namespace; chart: captureSecrets), or "
     "leave the Secret out of the target's config"
 )
 KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
@@ -55,23 +58,34 @@ def config_path(namespace: str, subject: str) -> str:
     return api_path("v1", PLURALS[kind], namespace, name)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Look
 
 
-async def inspect_config(cluster: Cluster, view: View, subject: str) -> tuple[LiveState, dict[str, Any] | None]:
-    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
+async def inspect_config(
+    cluster: Cluster, view: View, subject: str
+) -> tuple[LiveState, dict[str, Any] | None]:
+    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside
+    it."""
     kind, _, name = subject.partition("/")
     if kind == "secret" and not await _may_capture(cluster, view.namespace):
         return LiveState(None, problem=CAPTURE_OFF_MESSAGE.format(view.namespace)), None
     found = await _read_or_none(cluster, config_path(view.namespace, subject))
     if found is None:
-        return LiveState(None, problem=f"there is no such {kind} in namespace {view.namespace}"), None
-    kept = {"hash": content_hash(kind, found)} | ({"immutable": True} if found.get("immutable") else {})
+        return LiveState(
+            None, problem=f"there is no such {kind} in namespace {view.namespace}"
+        ), None
+    kept = {"hash": content_hash(kind, found)} | (
+        {"immutable": True} if found.get("immutable") else {}
+    )
     if kind == "configmap":
-        return LiveState({"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}), None
+        return LiveState(
+            {"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}
+        ), None
     data = found.get("data") or {}
-    copied = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
+    copied = (
+        f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
+    )
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -91,28 +105,34 @@ async def _may_capture(cluster: Cluster, namespace: str) -> bool:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await cluster.create(api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body)
+    answer = await cluster.create(
+        api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body
+    )
     return bool(answer["status"].get("allowed"))
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Change
 
 
 async def set_config(
     cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None = None
 ) -> Progress:
-    """Set keys of a ConfigMap. With a snapshot this is the run's first change of it: nothing but what the snapshot was
-    taken of is changed. Raises Changed, Retryable, Permanent."""
+    """Set keys of a ConfigMap. With a snapshot this is the run's first change of it: nothing but
+    what the snapshot was taken of is changed. Raises Changed, Retryable, Permanent."""
     if not operation.subject.startswith("configmap/"):
         raise Permanent(f"{operation.subject}: keys are set in ConfigMaps alone")
     return await _retry_conflicts(lambda: _set_once(cluster, namespace, operation, snapshot))
 
 
-async def _set_once(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
+async def _set_once(
+    cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None
+) -> Progress:
     now = await _read_or_none(cluster, config_path(namespace, operation.subject))
     if now is None:
-        raise NotFound(f"there is no {operation.subject} in namespace {namespace}; create it, then try again")
+        raise NotFound(
+            f"there is no {operation.subject} in namespace {namespace}; create it, then try again"
+        )
     if snapshot is not None and not _has_key(now, operation):
         expected = snapshot.get("found") or _kept_hash(operation.subject, snapshot)
         if content_hash("configmap", now) != expected:
@@ -121,28 +141,40 @@ async def _set_once(cluster: Cluster, namespace: str, operation: Operation, snap
     return Progress("Succeeded")
 
 
-async def restore_config(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None) -> Progress:
-    """Bring a ConfigMap or Secret back, as wide as the run's own change, or all of it where it is captured.
+async def restore_config(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None
+) -> Progress:
+    """Bring a ConfigMap or Secret back, as wide as the run's own change, or all of it where it is
+    captured.
 
-    What stays as others left it, and what was made again, is said in the Progress. Raises Retryable, Permanent.
+    What stays as others left it, and what was made again, is said in the Progress. Raises
+    Retryable, Permanent.
     """
     if snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
     return await _retry_conflicts(lambda: _restore_once(cluster, view, operation, snapshot))
 
 
-async def _restore_once(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> Progress:
+async def _restore_once(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot
+) -> Progress:
     subject, where = operation.subject, config_path(view.namespace, operation.subject)
     now = await _read_or_none(cluster, where)
     if now is None:
         await _recreate_config(cluster, view, operation, snapshot)
-        return Progress("Succeeded", f"{subject} was gone; it was made again from its snapshot", notable=True)
+        return Progress(
+            "Succeeded", f"{subject} was gone; it was made again from its snapshot", notable=True
+        )
     if _is_left_alone(operation, snapshot, now):
         return _progress_left_alone(operation)
     wanted = await _wanted_content(cluster, view, operation, snapshot, now)
     changed = await _write_config(cluster, view.namespace, operation, now, wanted)
     taken = _keys_of_others(operation, changed, content_of(now))
-    returned = f"{subject}: {list_names(taken)}, changed meanwhile, returned to the snapshot" if taken else ""
+    returned = (
+        f"{subject}: {list_names(taken)}, changed meanwhile, returned to the snapshot"
+        if taken
+        else ""
+    )
     left = await _describe_left_alone(cluster, where, operation, snapshot, now)
     words = "; ".join(part for part in (returned, left) if part)
     return Progress("Succeeded", words, notable=bool(words))
@@ -155,31 +187,48 @@ async def _wanted_content(
         return fold_operations([operation], snapshot)
     if content_hash("secret", now) == snapshot["hash"]:
         return WantedContent(dict(content_of(now)), whole=True)
-    return WantedContent(dict(content_of(await _read_copy(cluster, view, operation.subject, snapshot))), whole=True)
+    return WantedContent(
+        dict(content_of(await _read_copy(cluster, view, operation.subject, snapshot))), whole=True
+    )
 
 
-async def _read_copy(cluster: Cluster, view: View, subject: str, snapshot: Snapshot) -> dict[str, Any]:
-    """The copy that was kept of a Secret. Raises Permanent where it is not there, or not what was kept."""
+async def _read_copy(
+    cluster: Cluster, view: View, subject: str, snapshot: Snapshot
+) -> dict[str, Any]:
+    """The copy that was kept of a Secret. Raises Permanent where it is not there, or not what was
+    kept."""
     kept = await _read_or_none(cluster, api_path("v1", "secrets", view.namespace, snapshot["copy"]))
     if kept is None:
         raise Permanent(
-            f"the copy {snapshot['copy']} of {subject} is gone: somebody has deleted it; bring {subject} back by hand"
+            f"the copy {snapshot['copy']} of {subject} is gone: somebody has deleted it; "
+            f"bring {subject} back by hand"
         )
     if not is_ours(view, kept) or content_hash("secret", kept) != snapshot["hash"]:
         raise Permanent(
-            f"the copy {snapshot['copy']} of {subject} is not what was kept; bring {subject} back by hand"
-        )  # fmt: skip
+            f"the copy {snapshot['copy']} of {subject} is not what was kept; bring "
+            f"{subject} back by hand"
+        )
     return kept
 
 
-async def _recreate_config(cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot) -> None:
+async def _recreate_config(
+    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot
+) -> None:
     """Labels and owners are not in the snapshot: whoever made it before adds them as before."""
     kind, _, name = operation.subject.partition("/")
-    holder = snapshot if kind == "configmap" else await _read_copy(cluster, view, operation.subject, snapshot)
+    holder = (
+        snapshot
+        if kind == "configmap"
+        else await _read_copy(cluster, view, operation.subject, snapshot)
+    )
     body: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": KIND_NAMES[kind],
-        "metadata": {"name": name, "namespace": view.namespace, "annotations": {KEY: operation.key}},
+        "metadata": {
+            "name": name,
+            "namespace": view.namespace,
+            "annotations": {KEY: operation.key},
+        },
         **fields_of(content_of(holder)),
     }
     body |= {"type": snapshot.get("type", "Opaque")} if kind == "secret" else {}
@@ -188,24 +237,38 @@ async def _recreate_config(cluster: Cluster, view: View, operation: Operation, s
 
 
 async def _write_config(
-    cluster: Cluster, namespace: str, operation: Operation, now: Mapping[str, Any], wanted: WantedContent
+    cluster: Cluster,
+    namespace: str,
+    operation: Operation,
+    now: Mapping[str, Any],
+    wanted: WantedContent,
 ) -> list[str]:
-    """Make it what is wanted, marked, if it is not yet; the keys that were changed. Raises Conflict, Retryable, Permanent."""
+    """Make it what is wanted, marked, if it is not yet; the keys that were changed. Raises
+    Conflict, Retryable, Permanent."""
     differing = wanted.differing_keys(content_of(now))
     if differing and now.get("immutable"):
-        again = "and it is made again from its snapshot" if operation.kind == "restore" else "and create it as mutable"
+        again = (
+            "and it is made again from its snapshot"
+            if operation.kind == "restore"
+            else "and create it as mutable"
+        )
         raise Permanent(
-            f"{operation.subject} is immutable, and {list_names(differing)} would have to change; delete it, {again}"
+            f"{operation.subject} is immutable, and {list_names(differing)} would have to "
+            f"change; delete it, {again}"
         )
     if differing or not (_is_never_set(operation) or _has_key(now, operation)):
-        mark = {"annotations": {KEY: operation.key}, "resourceVersion": now["metadata"]["resourceVersion"]}
+        mark = {
+            "annotations": {KEY: operation.key},
+            "resourceVersion": now["metadata"]["resourceVersion"],
+        }
         body = {"metadata": mark, **wanted.change(content_of(now))}
         await cluster.patch(config_path(namespace, operation.subject), body, "merge")
     return differing
 
 
 async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
-    """Others may write at the same time, and what is known of an object may be old: after a refusal it is read again."""
+    """Others may write at the same time, and what is known of an object may be old: after a refusal
+    it is read again."""
     for last in (False, False, True):
         try:
             return await act()
@@ -217,22 +280,31 @@ async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
     raise AssertionError("unreachable")
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Follow, compare
 
 
-async def follow_config(cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None) -> Progress:
-    """Whether a ConfigMap or Secret has what an operation wants, and carries its key. Raises Retryable, Permanent."""
+async def follow_config(
+    cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None
+) -> Progress:
+    """Whether a ConfigMap or Secret has what an operation wants, and carries its key. Raises
+    Retryable, Permanent."""
     where = config_path(namespace, operation.subject)
     now = await _read_or_none(cluster, where)
     if now is None:
         gone = f"{_gone_message(operation.subject)}; create it again"
-        return Progress("Absent") if operation.kind == "restore" else Progress("Failed", gone, missing=True)
+        return (
+            Progress("Absent")
+            if operation.kind == "restore"
+            else Progress("Failed", gone, missing=True)
+        )
     if operation.kind == "restore" and snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
     if snapshot is not None and _is_left_alone(operation, snapshot, now):
         return _progress_left_alone(operation)
-    if not _has_key(now, operation) and not (snapshot is not None and _is_only_captured(operation, snapshot, now)):
+    if not _has_key(now, operation) and not (
+        snapshot is not None and _is_only_captured(operation, snapshot, now)
+    ):
         return Progress("Absent")
     instead = await _describe_difference(cluster, where, [operation], snapshot, now)
     if instead:
@@ -244,8 +316,9 @@ async def follow_config(cluster: Cluster, namespace: str, operation: Operation, 
 async def compare_config(
     cluster: Cluster, view: View, operations: Sequence[Operation], snapshot: Snapshot | None
 ) -> Standing:
-    """What a ConfigMap or Secret holds, beside what the operations want. Without any there is nothing to compare: it is
-    captured, and nobody has changed it yet. Raises Retryable, Permanent."""
+    """What a ConfigMap or Secret holds, beside what the operations want. Without any there is
+    nothing to compare: it is captured, and nobody has changed it yet. Raises Retryable,
+    Permanent."""
     if not operations:
         return Standing()
     last, where = operations[-1], config_path(view.namespace, operations[-1].subject)
@@ -254,7 +327,9 @@ async def compare_config(
         return Standing(difference=_gone_message(last.subject))
     if snapshot is not None and _is_left_alone(last, snapshot, now):
         return Standing(remark=_progress_left_alone(last).message, stays=True)
-    return Standing(difference=await _describe_difference(cluster, where, operations, snapshot, now))
+    return Standing(
+        difference=await _describe_difference(cluster, where, operations, snapshot, now)
+    )
 
 
 async def _describe_difference(
@@ -264,14 +339,17 @@ async def _describe_difference(
     snapshot: Snapshot | None,
     now: Mapping[str, Any],
 ) -> str:
-    """What it holds instead. A difference is said of a fresh answer alone: what is known of it may be a moment old."""
+    """What it holds instead. A difference is said of a fresh answer alone: what is known of it may
+    be a moment old."""
     subject = operations[-1].subject
     if subject.startswith("configmap/"):
         wanted = fold_operations(operations, snapshot)
         if not wanted.differing_keys(content_of(now)):
             return ""
         fresh = await _read_managed_or_none(cluster, where)
-        return _gone_message(subject) if fresh is None else describe_difference(subject, wanted, fresh)
+        return (
+            _gone_message(subject) if fresh is None else describe_difference(subject, wanted, fresh)
+        )
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {subject}")
     if content_hash("secret", now) == snapshot["hash"]:
@@ -280,11 +358,17 @@ async def _describe_difference(
     if fresh is None:
         return _gone_message(subject)
     same = content_hash("secret", fresh) == snapshot["hash"]
-    return "" if same else f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
+    return (
+        "" if same else f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
+    )
 
 
 async def _describe_left_alone(
-    cluster: Cluster, where: str, operation: Operation, snapshot: Snapshot | None, now: Mapping[str, Any]
+    cluster: Cluster,
+    where: str,
+    operation: Operation,
+    snapshot: Snapshot | None,
+    now: Mapping[str, Any],
 ) -> str:
     """What others changed and a restore of single keys has left alone; empty: nothing."""
     if operation.kind != "restore" or snapshot is None or is_whole(operation):
@@ -313,22 +397,32 @@ def _is_left_alone(operation: Operation, snapshot: Snapshot, now: Mapping[str, A
         return False
     if (operation.config or {}).get("restore") == "Always":
         return False
-    return content_hash("secret", now) not in (snapshot.get("found") or snapshot["hash"], snapshot["hash"])
+    return content_hash("secret", now) not in (
+        snapshot.get("found") or snapshot["hash"],
+        snapshot["hash"],
+    )
 
 
 def _is_only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
-    """Whether it holds what it is to return to, and was never set: then nothing has to be written."""
+    """Whether it holds what it is to return to, and was never set: then nothing has to be
+    written."""
     kind = operation.subject.partition("/")[0]
-    return _is_never_set(operation) and content_hash(kind, now) == _kept_hash(operation.subject, snapshot)
+    return _is_never_set(operation) and content_hash(kind, now) == _kept_hash(
+        operation.subject, snapshot
+    )
 
 
 def _is_never_set(operation: Operation) -> bool:
-    """Whether it only returns: no write of the run that sets it can still arrive, so that no mark has to be later."""
+    """Whether it only returns: no write of the run that sets it can still arrive, so that no mark
+    has to be later."""
     return operation.kind == "restore" and not operation.changes
 
 
 def _progress_left_alone(operation: Operation) -> Progress:
-    words = f"{operation.subject} was changed during the run and stays as it is (restore: Always would return it)"
+    words = (
+        f"{operation.subject} was changed during the run and stays as it is (restore: Always "
+        "would return it)"
+    )
     return Progress("Succeeded", words, notable=True)
 
 
@@ -341,7 +435,8 @@ def _has_key(now: Mapping[str, Any], operation: Operation) -> bool:
 
 
 def _kept_hash(subject: str, snapshot: Snapshot) -> str:
-    """The hash of what a snapshot holds; one that was taken by an older operator does not say it."""
+    """The hash of what a snapshot holds; one that was taken by an older operator does not say
+    it."""
     return str(snapshot.get("hash") or content_hash(subject.partition("/")[0], snapshot))
 
 

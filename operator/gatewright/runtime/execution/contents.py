@@ -1,10 +1,11 @@
-"""What a ConfigMap or Secret holds, what operations want it to hold, and where the two differ. Pure.
+"""What a ConfigMap or Secret holds, what operations want it to hold, and where the two differ.
+Pure.
 
     content   key -> (field, value); the field is `data` or `binaryData`, and a key never stands in both
     wanted    what the operations want, taken together in their order: single keys, or all there is (a whole restore)
 
-A value is said only of a key that a run has set in a ConfigMap, and not if it looks like a secret; of anything else,
-and of every Secret, the names of keys alone.
+A value is said only of a key that a run has set in a ConfigMap, and not if it looks like a secret;
+of anything else, and of every Secret, the names of keys alone.
 """
 
 from __future__ import annotations
@@ -57,7 +58,11 @@ class WantedContent:
 
 def content_of(holder: Mapping[str, Any]) -> Content:
     """What an object, or a snapshot of one, holds."""
-    return {name: (field, text) for field in CONTENT_FIELDS for name, text in (holder.get(field) or {}).items()}
+    return {
+        name: (field, text)
+        for field in CONTENT_FIELDS
+        for name, text in (holder.get(field) or {}).items()
+    }
 
 
 def fields_of(have: Content) -> dict[str, dict[str, str]]:
@@ -75,7 +80,9 @@ def content_hash(kind: str, holder: Mapping[str, Any]) -> str:
     return fingerprint({field: holder.get(field) or {} for field in CONTENT_FIELDS})
 
 
-def fold_operations(operations: Sequence[Operation], snapshot: Mapping[str, Any] | None) -> WantedContent:
+def fold_operations(
+    operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
+) -> WantedContent:
     """What operations on a ConfigMap want, taken together in their order. Raises Permanent."""
     keys: dict[str, tuple[str, str] | None] = {}
     whole = False
@@ -86,7 +93,9 @@ def fold_operations(operations: Sequence[Operation], snapshot: Mapping[str, Any]
             told |= set(operation.config["set"])
             continue
         if operation.kind != "restore":
-            raise Permanent(f"{operation.subject}: nobody knows how to {operation.kind} a ConfigMap")
+            raise Permanent(
+                f"{operation.subject}: nobody knows how to {operation.kind} a ConfigMap"
+            )
         if snapshot is None:
             raise Permanent(f"there is no snapshot of {operation.subject}")
         before, ours = content_of(snapshot), keys_set(operation.changes)
@@ -98,27 +107,42 @@ def fold_operations(operations: Sequence[Operation], snapshot: Mapping[str, Any]
 
 def is_whole(operation: Operation) -> bool:
     """Whether a `restore` returns all of the content: that of a captured ConfigMap or Secret."""
-    return operation.subject.startswith("secret/") or bool((operation.config or {}).get("captured", True))
+    return operation.subject.startswith("secret/") or bool(
+        (operation.config or {}).get("captured", True)
+    )
 
 
 def keys_set(operations: Iterable[Operation]) -> set[str]:
     """The keys that operations have set."""
-    return {name for operation in operations if operation.kind == "set" for name in operation.config["set"]}
+    return {
+        name
+        for operation in operations
+        if operation.kind == "set"
+        for name in operation.config["set"]
+    }
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Words
 
 
 def describe_difference(subject: str, wanted: WantedContent, found: Mapping[str, Any]) -> str:
-    """What an object that was read with its managed fields has instead, who made it so, and when; empty: nothing."""
+    """What an object that was read with its managed fields has instead, who made it so, and when;
+    empty: nothing."""
     have = content_of(found)
     differing = wanted.differing_keys(have)
     if not differing:
         return ""
     told = [name for name in differing if name in wanted.told]
-    parts = [_describe_key(name, have.get(name), wanted.keys.get(name)) for name in told[:MAX_NAMES_IN_MESSAGE]]
-    parts += [f"{len(told) - MAX_NAMES_IN_MESSAGE} more of its keys"] if len(told) > MAX_NAMES_IN_MESSAGE else []
+    parts = [
+        _describe_key(name, have.get(name), wanted.keys.get(name))
+        for name in told[:MAX_NAMES_IN_MESSAGE]
+    ]
+    parts += (
+        [f"{len(told) - MAX_NAMES_IN_MESSAGE} more of its keys"]
+        if len(told) > MAX_NAMES_IN_MESSAGE
+        else []
+    )
     others = [name for name in differing if name not in wanted.told]
     parts += [f"{list_names(others)} not as in its snapshot"] if others else []
     return f"{subject}: {'; '.join(parts)}{describe_managers(found, differing)}"
@@ -131,7 +155,8 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def describe_managers(found: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
-    """Who has set keys (None: anything) last and when, in parentheses, by an object's managed fields.
+    """Who has set keys (None: anything) last and when, in parentheses, by an object's managed
+    fields.
 
     Nobody owns a key that was taken away: then whoever wrote last, if that was after us.
     """
@@ -143,8 +168,14 @@ def describe_managers(found: Mapping[str, Any], keys: Iterable[str] | None = Non
     if strangers or owners:
         latest = sorted(strangers or owners, key=_time_of, reverse=True)[:MAX_NAMES_IN_MESSAGE]
         return f" (set by {', '.join(dict.fromkeys(_name_and_time(entry) for entry in latest))})"
-    since = max((_time_of(entry) for entry in entries if entry.get("manager") == OWN_MANAGER), default="")
-    later = [entry for entry in entries if entry.get("manager") != OWN_MANAGER and _time_of(entry) >= since]
+    since = max(
+        (_time_of(entry) for entry in entries if entry.get("manager") == OWN_MANAGER), default=""
+    )
+    later = [
+        entry
+        for entry in entries
+        if entry.get("manager") != OWN_MANAGER and _time_of(entry) >= since
+    ]
     return f" (last written by {_name_and_time(max(later, key=_time_of))})" if later else ""
 
 

@@ -1,11 +1,13 @@
 """Operations outside the cluster: hosted targets, flags, actions.
 
-There is no watch outside the cluster, so whatever is under way has a poller of its own, beside the passes, which begins it
-as well: a vendor that answers slowly delays nobody's rollback, and a look that finds nothing new makes no pass. What a
-vendor refuses for now (a limit, a time-out) changes nothing that is known; what it refuses for good has failed.
+There is no watch outside the cluster, so whatever is under way has a poller of its own, beside the
+passes, which begins it as well: a vendor that answers slowly delays nobody's rollback, and a look
+that finds nothing new makes no pass. What a vendor refuses for now (a limit, a time-out) changes
+nothing that is known; what it refuses for good has failed.
 
-A request that is under way is never broken off to make room for its opposite: nobody could know which of the two the
-vendor carries out last. What is begun next on the same subject waits for its end, for `LEAVING_TIMEOUT_S` seconds at most.
+A request that is under way is never broken off to make room for its opposite: nobody could know
+which of the two the vendor carries out last. What is begun next on the same subject waits for its
+end, for `LEAVING_TIMEOUT_S` seconds at most.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ SETTLING_TIMEOUT_S = 30.0
 FOLLOWED_STATES = ("Unknown", "Running", "Refused")
 """States of an operation that is looked at."""
 LEAVING_TIMEOUT_S = 60.0
-"""Seconds for which a request that is not wanted any more may go on before the next one on its subject."""
+"""Seconds for which a request that is not wanted any more may go on before the next one on its
+subject."""
 MAX_REQUESTS_PER_NAMESPACE = 32
-"""Requests of one namespace at a time: those that lead back, and all others, are counted by themselves."""
+"""Requests of one namespace at a time: those that lead back, and all others, are counted by
+themselves."""
 TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
@@ -56,9 +60,9 @@ SystemOf = Callable[[str, str | None], str | None]
 def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> set[str]:
     """What a run owns outside the cluster, lines that no other run may have. Raises Permanent.
 
-    A line for what the Connection leads to, so that it does not matter how two Releases write it; and one as it is
-    written, for as long as nobody can say where that leads. `system` tells the external system of a Connection, by its
-    kind and its name as it is written.
+    A line for what the Connection leads to, so that it does not matter how two Releases write it;
+    and one as it is written, for as long as nobody can say where that leads. `system` tells the
+    external system of a Connection, by its kind and its name as it is written.
     """
     provider, checked, _ = external_of(subject, config)
     name = getattr(checked, "connection", None)
@@ -80,7 +84,8 @@ class Externals:
         pins: Callable[[tuple[str, str]], Pins] = no_pins,
         fastest: float = MIN_INTERVAL_S,
     ) -> None:
-        """`pins`: the Connections that the run of a Release has pinned. `fastest`: seconds between two looks at least."""
+        """`pins`: the Connections that the run of a Release has pinned. `fastest`: seconds between
+        two looks at least."""
         self.fastest = fastest
         self._links = links
         self._pins = pins
@@ -92,12 +97,17 @@ class Externals:
             NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
         )
 
-    async def compare(self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None) -> Standing:
+    async def compare(
+        self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
+    ) -> Standing:
         """What is there now, beside what it is to be. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(holding.subject, holding.config)
         operations = holding.operations
         return await self._call_provider(
-            view, provider, checked, lambda link: provider.compare(checked, link, operations, snapshot)
+            view,
+            provider,
+            checked,
+            lambda link: provider.compare(checked, link, operations, snapshot),
         )
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -115,14 +125,22 @@ class Externals:
     async def look(self, view: View, subject: str, config: Any) -> LiveState:
         """The state of a subject now. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(subject, config)
-        return await self._call_provider(view, provider, checked, lambda link: provider.look(checked, link))
+        return await self._call_provider(
+            view, provider, checked, lambda link: provider.look(checked, link)
+        )
 
     def begin(
-        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot, final: IsFinal
+        self,
+        entry: TrackedRelease,
+        view: View,
+        operation: Operation,
+        snapshot: ReadSnapshot,
+        final: IsFinal,
     ) -> None:
         """Start an operation beside the passes and follow it; what comes of it stands in the entry.
 
-        Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is tried again.
+        Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is
+        tried again.
         """
         known = _state_of(entry, operation)
         if known.begins:
@@ -130,15 +148,22 @@ class Externals:
         if known.poller is not None:
             known.poller.cancel()
         known.begins, known.progress = True, Progress("Unknown", known.progress.message)
-        known.poller = self.run_beside(self._begin_operation(entry, view, operation, known, snapshot, final))
+        known.poller = self.run_beside(
+            self._begin_operation(entry, view, operation, known, snapshot, final)
+        )
 
-    def follow(self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot) -> None:
-        """See to it that an operation is looked at for as long as it is under way; what is found stands in the entry."""
+    def follow(
+        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot
+    ) -> None:
+        """See to it that an operation is looked at for as long as it is under way; what is found
+        stands in the entry."""
         known = _state_of(entry, operation)
         if known.poller is not None and not known.poller.done():
             return
         if known.progress.state in FOLLOWED_STATES:
-            known.poller = self.run_beside(self._poll_operation(entry, view, operation, known, snapshot))
+            known.poller = self.run_beside(
+                self._poll_operation(entry, view, operation, known, snapshot)
+            )
 
     def leave_operation(self, entry: TrackedRelease, known: OperationState) -> None:
         """An operation is not wanted any more; what it was about to do over there is not done."""
@@ -194,22 +219,36 @@ class Externals:
                 operation.subject,
                 extra=about(view.namespace, view.name),
             )
-            words, final = f"a fault of the operator ({type(error).__name__}); its log says more", False
+            words, final = (
+                f"a fault of the operator ({type(error).__name__}); its log says more",
+                False,
+            )
         if final:
             known.progress = Progress("Failed", words)
             return
         log.info(
-            "%s/%s: %s: %s", view.namespace, view.name, operation.subject, words, extra=about(view.namespace, view.name)
+            "%s/%s: %s: %s",
+            view.namespace,
+            view.name,
+            operation.subject,
+            words,
+            extra=about(view.namespace, view.name),
         )
         known.refused(words)
         if known.back:
             return
-        known.progress = Progress("Unknown", words)  # of a step that goes forward, only silence was heard
+        # Of a step that goes forward, only silence was heard.
+        known.progress = Progress("Unknown", words)
         if isinstance(error, Retryable):
             known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
 
     async def _poll_operation(
-        self, entry: TrackedRelease, view: View, operation: Operation, known: OperationState, snapshot: ReadSnapshot
+        self,
+        entry: TrackedRelease,
+        view: View,
+        operation: Operation,
+        known: OperationState,
+        snapshot: ReadSnapshot,
     ) -> None:
         began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
         if known.progress.state == "Running":
@@ -223,7 +262,13 @@ class Externals:
             except (LeaseLost, _NotWanted):
                 return
             except Retryable as error:
-                log.info("%s/%s: %s", view.namespace, view.name, error, extra=about(view.namespace, view.name))
+                log.info(
+                    "%s/%s: %s",
+                    view.namespace,
+                    view.name,
+                    error,
+                    extra=about(view.namespace, view.name),
+                )
                 if entry.operations.get(operation.id) is not known:
                     return
                 await asyncio.sleep(min(error.after, 60.0))
@@ -242,7 +287,11 @@ class Externals:
                 continue
             if entry.operations.get(operation.id) is not known:
                 return
-            wait = refusal_delay(known.refusals) if found.state == "Refused" else self._poll_interval(operation)
+            wait = (
+                refusal_delay(known.refusals)
+                if found.state == "Refused"
+                else self._poll_interval(operation)
+            )
             if (
                 found.state == "Absent"
                 and known.progress.state == "Running"
@@ -254,15 +303,23 @@ class Externals:
                 known.progress = found
                 self._changed(entry.key)
 
-    def _judge_refusal(self, operation: Operation, known: OperationState, error: Permanent) -> Progress:
-        """What is refused has failed; on the way back it is looked at again, for as long as its line has time."""
+    def _judge_refusal(
+        self, operation: Operation, known: OperationState, error: Permanent
+    ) -> Progress:
+        """What is refused has failed; on the way back it is looked at again, for as long as its
+        line has time."""
         if operation.kind != "restore":
             return Progress("Failed", str(error))
         known.refusals += 1
         return Progress("Refused", str(error))
 
     async def _look_once(
-        self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot, known: OperationState
+        self,
+        entry: TrackedRelease,
+        view: View,
+        operation: Operation,
+        snapshot: ReadSnapshot,
+        known: OperationState,
     ) -> Progress:
         """A look may also do the next thing, such as promoting what has been built."""
         provider, checked, _ = external_of(operation.subject, operation.config)
@@ -275,7 +332,9 @@ class Externals:
             _Sending(entry, operation, known),
         )
         known.looks += 1
-        if found.state == "Failed" or (found.state == "Running" and known.looks % TROUBLE_EVERY_LOOKS == 0):
+        if found.state == "Failed" or (
+            found.state == "Running" and known.looks % TROUBLE_EVERY_LOOKS == 0
+        ):
             words = await self._find_trouble(entry, view, operation, known)
             if words and words not in found.message:
                 text = f"{found.message}; {words}" if found.message else words
@@ -307,7 +366,8 @@ class Externals:
         ask: Callable[[OpenConnection], Awaitable[Found]],
         sending: _Sending | None = None,
     ) -> Found:
-        """`sending`: the operation that it is for. Raises _Left, LeaseLost where that may not be sent any more."""
+        """`sending`: the operation that it is for. Raises _Left, LeaseLost where that may not be
+        sent any more."""
         name = getattr(checked, "connection", None)
         back = sending is not None and sending.known.back
         shares = self._back if back else self._others
@@ -315,7 +375,8 @@ class Externals:
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
             with pace.returning(back):
-                # not while the request counts as under way: what is not wanted any more is then not sent
+                # not while the request counts as under way: what is not wanted any more is then not
+                # sent
                 await pace.PACE.ready(view.namespace)
             try:
                 with (
@@ -343,12 +404,22 @@ def _without_secrets(found: Found, link: OpenConnection) -> Found:
     if isinstance(found, Progress):
         kept = replace(found, message=hide_secrets(found.message, link, MAX_MESSAGE_LENGTH))
     elif isinstance(found, LiveState):
-        problem = hide_secrets(found.problem, link, MAX_MESSAGE_LENGTH) if found.problem else found.problem
-        kept = replace(found, problem=problem, unready=hide_secrets(found.unready, link, MAX_MESSAGE_LENGTH))
+        problem = (
+            hide_secrets(found.problem, link, MAX_MESSAGE_LENGTH)
+            if found.problem
+            else found.problem
+        )
+        kept = replace(
+            found, problem=problem, unready=hide_secrets(found.unready, link, MAX_MESSAGE_LENGTH)
+        )
     elif isinstance(found, Standing):
-        words = {name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")}
+        words = {
+            name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")
+        }
         said_now: dict[str, Any] = {
-            name: hide_secrets(text, link, MAX_MESSAGE_LENGTH) for name, text in words.items() if text
+            name: hide_secrets(text, link, MAX_MESSAGE_LENGTH)
+            for name, text in words.items()
+            if text
         }
         kept = replace(found, **said_now)
     elif isinstance(found, str):
@@ -370,7 +441,8 @@ class _Sending:
 
     @contextmanager
     def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
-        """While it is sent. Asked only now: much may have happened while it waited for its turn. Raises _Left, LeaseLost."""
+        """While it is sent. Asked only now: much may have happened while it waited for its turn.
+        Raises _Left, LeaseLost."""
         if self.entry.operations.get(self.operation.id) is not self.known:
             raise _NotWanted
         fence()
@@ -396,7 +468,9 @@ async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subjec
 
 
 def _state_of(entry: TrackedRelease, operation: Operation) -> OperationState:
-    known = entry.operations.setdefault(operation.id, OperationState(Progress("Unknown"), time.monotonic()))
+    known = entry.operations.setdefault(
+        operation.id, OperationState(Progress("Unknown"), time.monotonic())
+    )
     known.subject = operation.subject
     known.back = operation.kind == "restore" or entry.phase == "RollingBack"
     return known

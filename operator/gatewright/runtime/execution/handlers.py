@@ -1,4 +1,5 @@
-"""From an operation to what does it: targets by the registry, Jobs and configurations by their modules."""
+"""From an operation to what does it: targets by the registry, Jobs and configurations by their
+modules."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from gatewright.runtime.execution.chosen import is_external, target_of
 
 def config_of(operation: Operation) -> Any:
     """The configuration that finds an operation's subject."""
-    return operation.config["target"] if operation.kind == "set" and "target" in operation.config else operation.config
+    return (
+        operation.config["target"]
+        if operation.kind == "set" and "target" in operation.config
+        else operation.config
+    )
 
 
 def subject_paths(namespace: str, subject: str, config: Any) -> set[str]:
@@ -36,7 +41,8 @@ def paths_or_none(namespace: str, subject: str, config: Any) -> set[str]:
 
 
 def held_paths(namespace: str, subject: str, config: Any) -> set[str]:
-    """API paths whose changes tell that something which is held has changed; Secrets are not watched."""
+    """API paths whose changes tell that something which is held has changed; Secrets are not
+    watched."""
     if subject.startswith("configmap/"):
         return {configs.config_path(namespace, subject)}
     return paths_or_none(namespace, subject, config)
@@ -45,7 +51,8 @@ def held_paths(namespace: str, subject: str, config: Any) -> set[str]:
 async def inspect_subject(
     cluster: Cluster, view: View, subject: str, config: Any
 ) -> tuple[LiveState, dict[str, Any] | None]:
-    """A subject as it is now; for a Secret also the copy that has to be kept. Raises Retryable, Permanent."""
+    """A subject as it is now; for a Secret also the copy that has to be kept. Raises Retryable,
+    Permanent."""
     if subject.startswith("target/"):
         target, checked = target_of(config)
         return await target.look(cluster, view.namespace, checked), None
@@ -95,12 +102,15 @@ async def follow_operation(
 async def compare_holding(
     cluster: Cluster, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
 ) -> Standing:
-    """What something that was changed is now, beside what it is to be. Raises Retryable, Permanent."""
+    """What something that was changed is now, beside what it is to be. Raises Retryable,
+    Permanent."""
     kind = holding.subject.partition("/")[0]
     if kind == "target":
         target, config = target_of(holding.config)
         operations, window = holding.operations, holding.window
-        return await target.compare(cluster, view.namespace, config, operations, snapshot, window, holding.closely)
+        return await target.compare(
+            cluster, view.namespace, config, operations, snapshot, window, holding.closely
+        )
     if kind in configs.PLURALS:
         return await configs.compare_config(cluster, view, holding.operations, snapshot)
     raise Permanent(f"nobody knows how to compare {holding.subject}")

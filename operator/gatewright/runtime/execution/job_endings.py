@@ -1,11 +1,14 @@
-"""What a Job without a report says at its end: outputs, or why it failed; and what one that hangs said last.
+"""What a Job without a report says at its end: outputs, or why it failed; and what one that hangs
+said last.
 
-A reason that its container gives on purpose goes first, as JSON in the termination message; then any other message, and
-last the end of the log. Of a log only a masked end is repeated (`core.masking`).
+A reason that its container gives on purpose goes first, as JSON in the termination message; then
+any other message, and last the end of the log. Of a log only a masked end is repeated
+(`core.masking`).
 
-A Job whose time is over loses its pods at once, and with them their logs. So its pods are listened to when its time is
-nearly over, and again when Kubernetes has told them to end; what was heard is kept in memory until the end is told. It
-is words for people: an operator that was started meanwhile has heard nothing, and says so.
+A Job whose time is over loses its pods at once, and with them their logs. So its pods are listened
+to when its time is nearly over, and again when Kubernetes has told them to end; what was heard is
+kept in memory until the end is told. It is words for people: an operator that was started meanwhile
+has heard nothing, and says so.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ HELD_PREFIX = "last seen: "
 
 
 class LastWords:
-    """What Jobs said last, by the UID of the Job; where there are too many, the fullest namespace loses its oldest."""
+    """What Jobs said last, by the UID of the Job; where there are too many, the fullest namespace
+    loses its oldest."""
 
     def __init__(self) -> None:
         self._heard: FairMemory[str, tuple[str, float]] = FairMemory(MAX_JOBS_REMEMBERED)
@@ -49,7 +53,9 @@ class LastWords:
     def keep(self, job: Mapping[str, Any], text: str) -> None:
         """Remember what was said, in place of what was said before; silence takes nothing away."""
         uid = _uid_of(job)
-        self._heard.put(job["metadata"]["namespace"], uid, (text or self.said(uid), time.monotonic()))
+        self._heard.put(
+            job["metadata"]["namespace"], uid, (text or self.said(uid), time.monotonic())
+        )
 
     def forget_trouble(self, uid: str) -> None:
         """Nothing keeps the Job from getting on any more."""
@@ -71,9 +77,14 @@ LAST_WORDS = LastWords()
 
 
 async def progress_of_end(
-    cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod], state: Progress, quiet: bool = False
+    cluster: Cluster,
+    job: Mapping[str, Any],
+    found: Sequence[Pod],
+    state: Progress,
+    quiet: bool = False,
 ) -> Progress:
-    """Outputs or the reason of failure, from the pods of a Job that has ended; `quiet`: no word of it but outputs."""
+    """Outputs or the reason of failure, from the pods of a Job that has ended; `quiet`: no word of
+    it but outputs."""
     if state.state == "Succeeded":
         return _progress_of_published(job, found, quiet)
     pod = job_pods.newest_failed_pod(found)
@@ -89,13 +100,18 @@ async def describe_failed_pod(cluster: Cluster, pod: Pod) -> str:
     return "; ".join(part for part in (why, said) if part)
 
 
-async def describe_hung_job(cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False) -> str:
-    """What a Job said last whose time was over; its pod may have left something behind, or is gone."""
+async def describe_hung_job(
+    cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False
+) -> str:
+    """What a Job said last whose time was over; its pod may have left something behind, or is
+    gone."""
     text = job_pods.speaking_container(pod).message if pod is not None else ""
     heard = LAST_WORDS.said(_uid_of(job))
     if quiet and not heard.startswith(HELD_PREFIX):
         return SILENT_MESSAGE
-    said = given_reason(text) or (heard if heard.startswith(HELD_PREFIX) else "") or _last_words(text)
+    said = (
+        given_reason(text) or (heard if heard.startswith(HELD_PREFIX) else "") or _last_words(text)
+    )
     if pod is None or said:
         return said or heard
     return await log_end(cluster, pod) or heard or job_pods.describe_exit(pod)
@@ -104,12 +120,15 @@ async def describe_hung_job(cluster: Cluster, job: Mapping[str, Any], pod: Pod |
 def given_reason(text: str) -> str:
     """A reason that a container gives on purpose, in one masked line."""
     said = job_outputs.object_of(text) or {}
-    parts = [masking.join_lines(str(said[name]).splitlines()) for name in _REASONS if said.get(name)]
+    parts = [
+        masking.join_lines(str(said[name]).splitlines()) for name in _REASONS if said.get(name)
+    ]
     return masking.mask_beginning(_storable_text(": ".join(parts)), MAX_MESSAGE_LENGTH)
 
 
 async def read_newest_log(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
-    """What the newest pod that has not ended says now; what it said before where it cannot be asked."""
+    """What the newest pod that has not ended says now; what it said before where it cannot be
+    asked."""
     uid = _uid_of(job)
     there = job_pods.newest_first(job_pods.active_pods(found))
     if there and not LAST_WORDS.is_fresh(uid):
@@ -124,7 +143,9 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
     speaker = job_pods.speaking_container(pod)
     try:
         async with asyncio.timeout(job_reports.READ_TIMEOUT_S):
-            text = await cluster.tail(f"{job_pods.log_path(pod, speaker.container)}&tailLines={LOG_LINES}", LOG_BYTES)
+            text = await cluster.tail(
+                f"{job_pods.log_path(pod, speaker.container)}&tailLines={LOG_LINES}", LOG_BYTES
+            )
     except (Retryable, Permanent, TimeoutError):
         return ""
     words = _last_words(text) if not text.startswith(_LOST) else ""
@@ -142,13 +163,23 @@ def _progress_of_published(job: Mapping[str, Any], found: Sequence[Pod], quiet: 
     name, done = job["metadata"]["name"], job_pods.succeeded_pods(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
     if len(done) < wanted:
-        left = f"of its {wanted} pods that succeeded {len(done)} are left" if wanted > 1 else "its pod is gone"
+        left = (
+            f"of its {wanted} pods that succeeded {len(done)} are left"
+            if wanted > 1
+            else "its pod is gone"
+        )
         return Progress("Succeeded", unread=f"what job {name} published cannot be read: {left}")
     text = next((said for pod in done if (said := job_pods.main_container(pod).message)), "")
     what = job_outputs.read_outputs(text)
     if what.unread:
-        return Progress("Succeeded", unread=f"what job {name} published cannot be read: {what.unread}")
-    words = f"job {name}: {_quiet_refusal(what.refused) if quiet else what.refused}" if what.refused else ""
+        return Progress(
+            "Succeeded", unread=f"what job {name} published cannot be read: {what.unread}"
+        )
+    words = (
+        f"job {name}: {_quiet_refusal(what.refused) if quiet else what.refused}"
+        if what.refused
+        else ""
+    )
     return Progress("Succeeded", words, outputs=what.outputs, notable=bool(words))
 
 
@@ -161,7 +192,8 @@ def _quiet_refusal(refused: str) -> str:
 
 
 def _last_words(text: str) -> str:
-    """The end of what a container left; several lines are its log, which the kubelet gives where there is no message."""
+    """The end of what a container left; several lines are its log, which the kubelet gives where
+    there is no message."""
     lines = [line for line in text.splitlines() if line.strip()]
     cut = (
         len(text.encode(errors="replace")) > job_outputs.MAX_TERMINATION_MESSAGE_BYTES - 4

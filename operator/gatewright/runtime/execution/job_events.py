@@ -1,7 +1,8 @@
-"""What Events say of a Job that gets no pod, or of a pod that does not start: the one place where Kubernetes says it.
+"""What Events say of a Job that gets no pod, or of a pod that does not start: the one place where
+Kubernetes says it.
 
-Events are words for people: they come late, are merged and forgotten. So none of them decides anything, and one that
-something newer has overtaken is not repeated.
+Events are words for people: they come late, are merged and forgotten. So none of them decides
+anything, and one that something newer has overtaken is not repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _ENDING_REASONS = ("DeadlineExceeded", "BackoffLimitExceeded")
 Event = Mapping[str, Any]
 
 
-async def find_hindrance(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
+async def find_hindrance(
+    cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]
+) -> Trouble | None:
     """Why a Job has no pod that runs, as far as Events tell. Raises Retryable."""
     running = job_pods.active_pods(found)
     if not running:
@@ -38,7 +41,9 @@ async def find_hindrance(cluster: Cluster, job: Mapping[str, Any], found: Sequen
         last = _last_event(await _list_events(cluster, "Pod", waiting))
     except Permanent:
         return None
-    if last is None or (last.get("type") != "Warning" and last.get("reason") not in _PROGRESS_REASONS):
+    if last is None or (
+        last.get("type") != "Warning" and last.get("reason") not in _PROGRESS_REASONS
+    ):
         return None
     return Trouble(f"pod {waiting['metadata']['name']} has not started yet: {_message_of(last)}")
 
@@ -52,7 +57,9 @@ async def find_refusal(cluster: Cluster, job: Mapping[str, Any]) -> Trouble | No
     return Trouble(f"job {job['metadata']['name']} gets no pod: {_message_of(last)}")
 
 
-async def _explain_no_pod(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> Trouble | None:
+async def _explain_no_pod(
+    cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]
+) -> Trouble | None:
     name = job["metadata"]["name"]
     try:
         refused = await find_refusal(cluster, job)
@@ -73,11 +80,14 @@ async def _list_events(cluster: Cluster, kind: str, found: Mapping[str, Any]) ->
         kept = {name: event[name] for name in USED_FIELDS if name in event}
         return kept | {"message": str(event.get("message") or "")[: masking.MOST_TEXT_CHARS]}
 
-    return list(await cluster.list(api_path("v1", "events", meta["namespace"]), fields=fields, keep=about))
+    return list(
+        await cluster.list(api_path("v1", "events", meta["namespace"]), fields=fields, keep=about)
+    )
 
 
 def _last_event(events: Sequence[Event]) -> Event | None:
-    """The newest Event; of those of the same second a warning, else the one that comes later in a pod's life."""
+    """The newest Event; of those of the same second a warning, else the one that comes later in a
+    pod's life."""
     return max(events, key=lambda event: (_time_of(event)[:19], _rank_of(event)), default=None)
 
 
@@ -90,13 +100,19 @@ def _rank_of(event: Event) -> int:
 
 def _time_of(event: Event) -> str:
     """When it happened last, RFC 3339 in UTC."""
-    times = (event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")
+    times = (
+        (event.get("series") or {}).get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+    )
     return next((str(time) for time in times if time), "")
 
 
 def _message_of(event: Event) -> str:
     text = masking.join_lines(
-        str(event.get("message") or event.get("reason") or "")[: masking.MOST_TEXT_CHARS].splitlines()
+        str(event.get("message") or event.get("reason") or "")[
+            : masking.MOST_TEXT_CHARS
+        ].splitlines()
     )
     return masking.keep_beginning(masking.mask_credentials(text), MAX_MESSAGE_LENGTH)
 
@@ -105,5 +121,9 @@ def _is_waiting(pod: Pod) -> bool:
     """Whether a pod has a node, and no container of it has begun."""
     status = pod.get("status", {})
     kinds = ("initContainerStatuses", "containerStatuses")
-    begun = any("waiting" not in (item.get("state") or {}) for kind in kinds for item in status.get(kind) or [])
+    begun = any(
+        "waiting" not in (item.get("state") or {})
+        for kind in kinds
+        for item in status.get(kind) or []
+    )
     return status.get("phase") == "Pending" and bool(pod["spec"].get("nodeName")) and not begun

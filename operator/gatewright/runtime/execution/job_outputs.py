@@ -1,8 +1,9 @@
 """What a Job's container publishes: one JSON object in its termination message, in bounds.
 
-Whoever writes the message is not trusted, so it is cut before anything looks at it. A value that cannot be kept whole is
-left out and named: half of a backup's id is worse than none. A message that begins or ends like an object and is none
-was most likely cut by the kubelet, which keeps its end, and nobody can tell what it held.
+Whoever writes the message is not trusted, so it is cut before anything looks at it. A value that
+cannot be kept whole is left out and named: half of a backup's id is worse than none. A message that
+begins or ends like an object and is none was most likely cut by the kubelet, which keeps its end,
+and nobody can tell what it held.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Published:
 
 
 def read_outputs(text: str) -> Published:
-    """What a termination message publishes; nothing where it is no JSON object and does not look like one."""
+    """What a termination message publishes; nothing where it is no JSON object and does not look
+    like one."""
     said = object_of(text)
     if said is not None:
         return bound_outputs(said)
@@ -43,7 +45,10 @@ def read_outputs(text: str) -> Published:
     size = len(text.encode(errors="replace"))
     looks = f"its termination message of {size} bytes looks like a JSON object and is none"
     return Published(
-        unread=f"{looks}; of one that is longer than {MAX_TERMINATION_MESSAGE_BYTES} bytes only the end is kept"
+        unread=(
+            f"{looks}; of one that is longer than {MAX_TERMINATION_MESSAGE_BYTES} bytes only "
+            "the end is kept"
+        )
     )
 
 
@@ -67,10 +72,16 @@ def bound_outputs(said: Mapping[str, Any]) -> Published:
         if not problem and len(outputs) == MAX_KEYS:
             problem = f"only {MAX_KEYS} outputs of a Job are kept"
         if problem:
-            refused.append(f"output {key[:40].encode(errors='replace').decode()!r} is left out: {problem}")
+            refused.append(
+                f"output {key[:40].encode(errors='replace').decode()!r} is left out: {problem}"
+            )
         else:
             outputs[key] = text
-    more = f"; and {len(refused) - _MAX_NAMES_IN_MESSAGE} more" if len(refused) > _MAX_NAMES_IN_MESSAGE else ""
+    more = (
+        f"; and {len(refused) - _MAX_NAMES_IN_MESSAGE} more"
+        if len(refused) > _MAX_NAMES_IN_MESSAGE
+        else ""
+    )
     return Published(outputs, "; ".join(refused[:_MAX_NAMES_IN_MESSAGE]) + more)
 
 

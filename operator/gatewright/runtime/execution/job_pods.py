@@ -1,8 +1,9 @@
-"""The pods of a Job: which container speaks for it, how it ended, and what keeps its pods from starting or ending.
+"""The pods of a Job: which container speaks for it, how it ended, and what keeps its pods from
+starting or ending.
 
-A Job has one main container: the one that the annotation `kubectl.kubernetes.io/default-container` names, else the first.
-Only what the main container says is the Job's word. Another container is heard where it is the reason why the main one
-did not run or did not count, and it is then named.
+A Job has one main container: the one that the annotation `kubectl.kubernetes.io/default-container`
+names, else the first. Only what the main container says is the Job's word. Another container is
+heard where it is the reason why the main one did not run or did not count, and it is then named.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ _ABSENT_IMAGE_WORDS = ("code = notfound", "manifest unknown", "repository does n
 """What registries say of an image that is not there, whatever the runtime makes of it."""
 _PASSING_WORDS = ("failed to sync", "timed out")
 """A configuration that the kubelet has not seen yet is not one that is missing."""
-KEPT_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "ownerReferences")
+KEPT_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "ownerReferences",
+)
 SILENCED_ANNOTATION = "gatewright.dev/silenced"
 """Marks a pod, in memory alone, whose Job has `logs: Never`."""
 Pod = Mapping[str, Any]
@@ -51,7 +59,8 @@ class SpeakingContainer:
 
 
 def is_of(job: Mapping[str, Any], pod: Pod) -> bool:
-    """Whether this very Job has made a pod: another one may have had its name, and anybody its label."""
+    """Whether this very Job has made a pod: another one may have had its name, and anybody its
+    label."""
     made = str(job["metadata"].get("creationTimestamp", ""))
     controlled = is_controlled_by(job["metadata"].get("uid"), pod)
     return controlled and str(pod["metadata"].get("creationTimestamp", made)) >= made
@@ -67,7 +76,8 @@ def kept_part(pod: Pod) -> dict[str, Any]:
     for group in ("initContainers", "containers"):
         if group in spec:
             kept[group] = [
-                {name: item[name] for name in ("name", "restartPolicy") if name in item} for item in spec[group]
+                {name: item[name] for name in ("name", "restartPolicy") if name in item}
+                for item in spec[group]
             ]
     return {"metadata": found, "spec": kept, "status": pod.get("status") or {}}
 
@@ -90,7 +100,9 @@ def _without_words(container: Status) -> Status:
     for place in ("state", "lastState"):
         ended = (found.get(place) or {}).get("terminated")
         if ended:
-            found[place] = {"terminated": {name: value for name, value in ended.items() if name != "message"}}
+            found[place] = {
+                "terminated": {name: value for name, value in ended.items() if name != "message"}
+            }
     return found
 
 
@@ -98,12 +110,17 @@ def main_container(pod: Pod) -> SpeakingContainer:
     """The main container."""
     containers = pod["spec"]["containers"]
     wanted = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
-    name = str(wanted if any(item["name"] == wanted for item in containers) else containers[0]["name"])
-    return SpeakingContainer(name, "", _ended_state(_statuses_by_name(pod, "containerStatuses").get(name, {})))
+    name = str(
+        wanted if any(item["name"] == wanted for item in containers) else containers[0]["name"]
+    )
+    return SpeakingContainer(
+        name, "", _ended_state(_statuses_by_name(pod, "containerStatuses").get(name, {}))
+    )
 
 
 def speaking_container(pod: Pod) -> SpeakingContainer:
-    """The main container; or the one that has kept it from running, or has failed where the main one has not."""
+    """The main container; or the one that has kept it from running, or has failed where the main
+    one has not."""
     inits = _statuses_by_name(pod, "initContainerStatuses")
     for name in _init_containers(pod, sidecars=False):
         state, ended = inits.get(name, {}).get("state", {}), _ended_state(inits.get(name, {}))
@@ -125,7 +142,9 @@ def log_path(pod: Pod, container: str) -> str:
 
 def newest_first(found: Sequence[Pod]) -> list[Pod]:
     """Pods by the time at which they were made."""
-    return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+    return sorted(
+        found, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True
+    )
 
 
 def succeeded_pods(found: Sequence[Pod]) -> list[Pod]:
@@ -135,7 +154,9 @@ def succeeded_pods(found: Sequence[Pod]) -> list[Pod]:
 
 def active_pods(found: Sequence[Pod]) -> list[Pod]:
     """The pods of which nobody has said that they have ended."""
-    return [pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    return [
+        pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    ]
 
 
 def has_failed(pod: Pod) -> bool:
@@ -149,23 +170,30 @@ def newest_failed_pod(found: Sequence[Pod]) -> Pod | None:
 
 
 def describe_exit(pod: Pod) -> str:
-    """How a pod that failed has ended: its exit code, OOMKilled, Evicted; empty where it does not say."""
+    """How a pod that failed has ended: its exit code, OOMKilled, Evicted; empty where it does not
+    say."""
     status, meta = pod.get("status", {}), pod["metadata"]
     if status.get("reason"):
-        return f"pod {meta['name']}: {status['reason']}: {status.get('message', '')}"[:300].rstrip(": ")
+        return f"pod {meta['name']}: {status['reason']}: {status.get('message', '')}"[:300].rstrip(
+            ": "
+        )
     speaker = speaking_container(pod)
     code, reason = speaker.ended.get("exitCode"), speaker.ended.get("reason", "Error")
     words = f"exit code {code}" if reason == "Error" else f"{reason}, exit code {code}"
     words = f"{speaker.title}: {words}" if speaker.title else words
     moved = [item for item in status.get("conditions", []) if item["type"] == "DisruptionTarget"]
     if moved and moved[0]["status"] == "True":
-        taken = f"Kubernetes ended pod {meta['name']}: {moved[0].get('message') or moved[0].get('reason', '')}"[:300]
+        taken = (
+            f"Kubernetes ended pod {meta['name']}: "
+            f"{moved[0].get('message') or moved[0].get('reason', '')}"
+        )[:300]
         return f"{taken}; {words}" if code else taken
     return words if code else ""
 
 
 def find_ending_trouble(found: Sequence[Pod], now: datetime) -> Trouble | None:
-    """Which pods have not ended yet, with node and time; stuck (not hopeless) where a node does not answer for its pod.
+    """Which pods have not ended yet, with node and time; stuck (not hopeless) where a node does not
+    answer for its pod.
 
     None where all have ended.
     """
@@ -180,10 +208,19 @@ def find_ending_trouble(found: Sequence[Pod], now: datetime) -> Trouble | None:
     if not meta.get("deletionTimestamp"):
         return Trouble(f"its {words} has not ended yet")
     if not late:
-        return Trouble(f"its {words} is still ending, and has time until {meta['deletionTimestamp']}")
+        return Trouble(
+            f"its {words} is still ending, and has time until {meta['deletionTimestamp']}"
+        )
     remedy = f"kubectl delete pod {meta['name']} --namespace {meta['namespace']} --force"
-    where = f"look at the node; if it is gone for good: {remedy}" if node else f"if nothing of it runs: {remedy}"
-    return Trouble(f"its {words} should have ended by {meta['deletionTimestamp']} and nobody says that it has; {where}")
+    where = (
+        f"look at the node; if it is gone for good: {remedy}"
+        if node
+        else f"if nothing of it runs: {remedy}"
+    )
+    return Trouble(
+        f"its {words} should have ended by {meta['deletionTimestamp']} and nobody says "
+        f"that it has; {where}"
+    )
 
 
 def is_late(found: Sequence[Pod], now: datetime) -> bool:
@@ -192,12 +229,15 @@ def is_late(found: Sequence[Pod], now: datetime) -> bool:
 
 
 def find_hindrance(found: Sequence[Pod], now: datetime) -> Trouble | None:
-    """What keeps the pods of a Job from starting or from ending; first what cannot heal by itself."""
+    """What keeps the pods of a Job from starting or from ending; first what cannot heal by
+    itself."""
     there = [pod for pod in active_pods(found) if not pod["metadata"].get("deletionTimestamp")]
     hopeless = pods.describe_hindrance([_only_hopeless(pod) for pod in there])
     if hopeless:
         return Trouble(hopeless, hopeless=True)
-    words = pods.describe_hindrance(there) or next((said for pod in there if (said := _explain_sidecar(pod))), None)
+    words = pods.describe_hindrance(there) or next(
+        (said for pod in there if (said := _explain_sidecar(pod))), None
+    )
     if words:
         return Trouble(words)
     return find_ending_trouble(found, now) if is_late(found, now) else None
@@ -209,17 +249,22 @@ def _explain_sidecar(pod: Pod) -> str:
     if not first.ended or pod["spec"].get("restartPolicy") not in (None, "Never"):
         return ""
     running = [
-        name for name, item in _statuses_by_name(pod, "containerStatuses").items() if "running" in item.get("state", {})
+        name
+        for name, item in _statuses_by_name(pod, "containerStatuses").items()
+        if "running" in item.get("state", {})
     ]
     sidecars = _statuses_by_name(pod, "initContainerStatuses")
     waited = [
-        name for name in _init_containers(pod, sidecars=True) if "running" in sidecars.get(name, {}).get("state", {})
+        name
+        for name in _init_containers(pod, sidecars=True)
+        if "running" in sidecars.get(name, {}).get("state", {})
     ]
     ended = f"container {first.container} has ended (exit code {first.ended.get('exitCode')})"
     if running:
         remedy = "let it end by itself, or make it an init container with restartPolicy Always"
         return (
-            f"{ended}, but container {running[0]} still runs, so pod {pod['metadata']['name']} does not end; {remedy}"
+            f"{ended}, but container {running[0]} still runs, so pod {pod['metadata']['name']} "
+            f"does not end; {remedy}"
         )
     return f"{ended}, and sidecar {waited[0]} is still ending" if waited else ""
 
@@ -228,7 +273,12 @@ def _only_hopeless(pod: Pod) -> dict[str, Any]:
     """A pod with those of its containers alone that can never start as they are."""
     status = pod.get("status", {})
     kinds = ("initContainerStatuses", "containerStatuses")
-    return {**pod, "status": {kind: [item for item in status.get(kind, []) if _is_hopeless(item)] for kind in kinds}}
+    return {
+        **pod,
+        "status": {
+            kind: [item for item in status.get(kind, []) if _is_hopeless(item)] for kind in kinds
+        },
+    }
 
 
 def _is_hopeless(status: Status) -> bool:

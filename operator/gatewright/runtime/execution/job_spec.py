@@ -1,4 +1,5 @@
-"""The spec of a Job: what its author wrote, or what a CronJob has, with the bounds that every Job of a Release gets."""
+"""The spec of a Job: what its author wrote, or what a CronJob has, with the bounds that every Job
+of a Release gets."""
 
 from __future__ import annotations
 
@@ -28,30 +29,51 @@ async def job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str
     """What is created for a `job:`. Raises Retryable, Permanent."""
     if job.fromCronJob:
         try:
-            cron = await cluster.get(api_path("batch/v1", "cronjobs", view.namespace, job.fromCronJob))
+            cron = await cluster.get(
+                api_path("batch/v1", "cronjobs", view.namespace, job.fromCronJob)
+            )
         except NotFound:
-            raise Permanent(f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}') from None
+            raise Permanent(
+                f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}'
+            ) from None
         spec: dict[str, Any] = copy.deepcopy(cron["spec"]["jobTemplate"]["spec"])
     else:
-        spec = {"template": copy.deepcopy(job.template) if job.template is not None else {"spec": _pod_template(job)}}
+        spec = {
+            "template": copy.deepcopy(job.template)
+            if job.template is not None
+            else {"spec": _pod_template(job)}
+        }
     spec["template"] = _mark_template(spec.get("template") or {}, view, key)
     spec["backoffLimit"] = job.retries
     spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
     spec["podReplacementPolicy"] = "Failed"
-    spec["ttlSecondsAfterFinished"] = JOB_TTL_S  # counts, but the finalizer stands until the run has ended
+    # Counts, but the finalizer stands until the run has ended.
+    spec["ttlSecondsAfterFinished"] = JOB_TTL_S
     return spec
 
 
 def _mark_template(template: Mapping[str, Any], view: View, key: str) -> dict[str, Any]:
-    """A pod template with our label and key; it also tells which container is the main one, whatever is injected later."""
-    meta, pod = _object_at(template, "metadata", "template"), _object_at(template, "spec", "template")
+    """A pod template with our label and key; it also tells which container is the main one,
+    whatever is injected later."""
+    meta, pod = (
+        _object_at(template, "metadata", "template"),
+        _object_at(template, "spec", "template"),
+    )
     labels = _object_at(meta, "labels", "template.metadata") | {RELEASE: view.name[:63]}
     containers = pod.get("containers")
     first = containers[0] if isinstance(containers, list) and containers else None
-    named = {DEFAULT_CONTAINER: str(first["name"])} if isinstance(first, Mapping) and first.get("name") else {}
+    named = (
+        {DEFAULT_CONTAINER: str(first["name"])}
+        if isinstance(first, Mapping) and first.get("name")
+        else {}
+    )
     annotations = named | _object_at(meta, "annotations", "template.metadata") | {KEY: key}
     pod.setdefault("restartPolicy", "Never")
-    return {**template, "metadata": {**meta, "labels": labels, "annotations": annotations}, "spec": pod}
+    return {
+        **template,
+        "metadata": {**meta, "labels": labels, "annotations": annotations},
+        "spec": pod,
+    }
 
 
 def _object_at(parent: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

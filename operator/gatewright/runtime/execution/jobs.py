@@ -1,7 +1,7 @@
 """The Jobs of a Release: created once, followed, stopped, and let go when their run has ended.
 
-A Job carries a finalizer while its run is under way: one that vanished unread would look like one that was never made, and
-would be made a second time.
+A Job carries a finalizer while its run is under way: one that vanished unread would look like one
+that was never made, and would be made a second time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 MAX_CLOCK_SKEW = timedelta(seconds=60)
 """How far the clocks of the operator and of the API server may be apart."""
 NEARLY_OVER_S = 35.0
-"""Seconds before its time is over from which on a Job is listened to; a look at what does not end comes once in 30 s."""
+"""Seconds before its time is over from which on a Job is listened to; a look at what does not end
+comes once in 30 s."""
 
 
 def job_path(namespace: str, subject: str) -> str:
@@ -36,7 +37,8 @@ def job_path(namespace: str, subject: str) -> str:
 
 
 async def create_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Create the Job of an operation, or adopt the one that an earlier try has made. Raises Retryable, Permanent."""
+    """Create the Job of an operation, or adopt the one that an earlier try has made. Raises
+    Retryable, Permanent."""
     job: Job = operation.config
     name = operation.subject.partition("/")[2]
     body = {
@@ -54,12 +56,17 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
 
 
 async def release_jobs(cluster: Cluster, view: View) -> None:
-    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises Retryable, Permanent."""
+    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises
+    Retryable, Permanent."""
 
     def held(job: dict[str, Any]) -> dict[str, Any] | None:
         meta = job["metadata"]
         names = {name: meta[name] for name in ("name", "namespace", "finalizers") if name in meta}
-        return {"metadata": names} if is_ours(view, job) and RESULT in meta.get("finalizers", []) else None
+        return (
+            {"metadata": names}
+            if is_ours(view, job) and RESULT in meta.get("finalizers", [])
+            else None
+        )
 
     for found in await cluster.list(
         api_path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}", keep=held
@@ -68,9 +75,14 @@ async def release_jobs(cluster: Cluster, view: View) -> None:
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
-    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable, Permanent."""
-    async for found in kube.each(api_path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY):
-        if not any(owner.get("uid") in uids for owner in found["metadata"].get("ownerReferences", [])):
+    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable,
+    Permanent."""
+    async for found in kube.each(
+        api_path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY
+    ):
+        if not any(
+            owner.get("uid") in uids for owner in found["metadata"].get("ownerReferences", [])
+        ):
             await _release_job(kube, found)
 
 
@@ -80,13 +92,16 @@ async def _release_job(cluster: Cluster, found: Mapping[str, Any]) -> None:
     if RESULT in finalizers:
         body = {"metadata": {"finalizers": [item for item in finalizers if item != RESULT]}}
         with contextlib.suppress(NotFound):
-            await cluster.patch(api_path("batch/v1", "jobs", meta["namespace"], meta["name"]), body, "merge")
+            await cluster.patch(
+                api_path("batch/v1", "jobs", meta["namespace"], meta["name"]), body, "merge"
+            )
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
     """How far a Job is; it has ended only when all its pods have. Raises Retryable, Permanent.
 
-    One that has failed, or will (its pods were told to end), or was deleted, is hopeless as long as a pod of it may run.
+    One that has failed, or will (its pods were told to end), or was deleted, is hopeless as long as
+    a pod of it may run.
     """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
@@ -110,12 +125,20 @@ async def _progress_of_completed(
     left = job_pods.find_ending_trouble(pods, now)
     if left is not None:
         name = job["metadata"]["name"]
-        return Progress("Running", f"job {name} is complete, but {left.message}", stuck=job_pods.is_late(pods, now))
+        return Progress(
+            "Running",
+            f"job {name} is complete, but {left.message}",
+            stuck=job_pods.is_late(pods, now),
+        )
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is None:
-        return await job_endings.progress_of_end(cluster, job, pods, Progress("Succeeded"), _is_quiet(operation))
+        return await job_endings.progress_of_end(
+            cluster, job, pods, Progress("Succeeded"), _is_quiet(operation)
+        )
     try:
-        return await job_reports.progress_of_completed(cluster, report, job, pods, _is_quiet(operation))
+        return await job_reports.progress_of_completed(
+            cluster, report, job, pods, _is_quiet(operation)
+        )
     except Retryable as error:
         return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
 
@@ -134,12 +157,19 @@ async def _progress_of_failed(
             if broken
             else await job_endings.read_newest_log(cluster, job, pods)
         )
-        return Progress("Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True)
+        return Progress(
+            "Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True
+        )
     if hung:  # it is not told by a pod that failed before the one that hung
-        found, pods = ([pod for pod in some if pod["metadata"].get("deletionTimestamp")] for some in (found, pods))
+        found, pods = (
+            [pod for pod in some if pod["metadata"].get("deletionTimestamp")]
+            for some in (found, pods)
+        )
     last = job_pods.newest_failed_pod(pods)
     if hung or last is None:
-        said = await job_endings.describe_hung_job(cluster, job, last, quiet) or await _explain_refusal(cluster, job)
+        said = await job_endings.describe_hung_job(
+            cluster, job, last, quiet
+        ) or await _explain_refusal(cluster, job)
         why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is not None and not _is_deleted(job):
@@ -160,7 +190,8 @@ async def _explain_refusal(cluster: Cluster, job: Mapping[str, Any]) -> str:
 
 
 async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
-    """Why the pods of a Job do not start or do not end, or its report cannot be read. Raises Retryable, Permanent."""
+    """Why the pods of a Job do not start or do not end, or its report cannot be read. Raises
+    Retryable, Permanent."""
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
@@ -172,12 +203,20 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
         return Trouble(progress.message, progress.hopeless) if progress.stuck else None
     name, uid = found["metadata"]["name"], str(found["metadata"].get("uid"))
     if found["spec"].get("suspend"):
-        resume = f'kubectl patch job {name} --namespace {view.namespace} --patch \'{{"spec":{{"suspend":false}}}}\''
-        return Trouble(f"job {name} is suspended, so it has no pod; whoever suspended it lets it go on, or: {resume}")
+        resume = (
+            f"kubectl patch job {name} --namespace {view.namespace} --patch "
+            f'\'{{"spec":{{"suspend":false}}}}\''
+        )
+        return Trouble(
+            f"job {name} is suspended, so it has no pod; whoever suspended it lets it go "
+            f"on, or: {resume}"
+        )
     pods = await _list_pods(cluster, found)
     if _is_quiet(operation):
         pods = [job_pods.silence_pod(pod) for pod in pods]
-    trouble = job_pods.find_hindrance(pods, datetime.now(UTC)) or await job_events.find_hindrance(cluster, found, pods)
+    trouble = job_pods.find_hindrance(pods, datetime.now(UTC)) or await job_events.find_hindrance(
+        cluster, found, pods
+    )
     if trouble is not None:
         job_endings.LAST_WORDS.keep(found, f"{job_endings.HELD_PREFIX}{trouble.message}")
         return trouble
@@ -190,19 +229,23 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
 async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
     """Suspend a running Job: its pods end, its record stays.
 
-    Where there is none, its name is taken by a suspended one: a request to create it that is still on its way must not
-    arrive after the rollback. One that has ended, or is about to, only has to lose its pods. Raises Retryable, Permanent.
+    Where there is none, its name is taken by a suspended one: a request to create it that is still
+    on its way must not arrive after the rollback. One that has ended, or is about to, only has to
+    lose its pods. Raises Retryable, Permanent.
     """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
         if not is_ours(view, found) or _true_condition(found, "Complete", "Failed"):
             return await _follow_pods_gone(cluster, view, operation, found)
         if _is_deleted(found):
-            # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its step has failed already.
+            # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its
+            # step has failed already.
             await _release_job(cluster, found)
             return Progress("Running", f"job {found['metadata']['name']} is being deleted")
         if not _is_ending(found):
-            await cluster.patch(job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge")
+            await cluster.patch(
+                job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge"
+            )
     except NotFound:
         return await _take_name(cluster, view, operation)
     return Progress("Running")
@@ -242,45 +285,64 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
         return Progress("Absent")
     gone = await _follow_pods_gone(cluster, view, operation, found)
     if gone.state == "Succeeded" and not ended and (_is_ending(found) or not _is_idle(found)):
-        return Progress("Running", f"job {found['metadata']['name']} has no pod; its controller has not said so yet")
+        return Progress(
+            "Running",
+            f"job {found['metadata']['name']} has no pod; its controller has not said so yet",
+        )
     return gone
 
 
 async def _follow_pods_gone(
     cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
 ) -> Progress:
-    """Succeeded where no pod of an operation runs any more, whichever Job of its name has made it."""
+    """Succeeded where no pod of an operation runs any more, whichever Job of its name has made
+    it."""
     name = operation.subject.partition("/")[2]
-    others = job is not None and not is_ours(view, job)  # the name is another's now, and so are most pods of that name
+    # The name is another's now, and so are most pods of that name.
+    others = job is not None and not is_ours(view, job)
 
     def runs(pod: dict[str, Any]) -> dict[str, Any] | None:
         foreign = others and (pod["metadata"].get("annotations") or {}).get(KEY) != operation.key
         return None if foreign or not job_pods.active_pods([pod]) else job_pods.kept_part(pod)
 
-    left = await cluster.list(api_path("v1", "pods", view.namespace), f"{JOB_NAME_LABEL}={name}", keep=runs)
+    left = await cluster.list(
+        api_path("v1", "pods", view.namespace), f"{JOB_NAME_LABEL}={name}", keep=runs
+    )
     now = datetime.now(UTC)
     trouble = job_pods.find_ending_trouble(left, now)
     if trouble is None:
         return Progress("Succeeded")
-    return Progress("Running", f"job {name} is stopped, but {trouble.message}", stuck=job_pods.is_late(left, now))
+    return Progress(
+        "Running",
+        f"job {name} is stopped, but {trouble.message}",
+        stuck=job_pods.is_late(left, now),
+    )
 
 
 def _progress_of_deleted(found: Mapping[str, Any]) -> Progress:
-    """A Job that is being deleted: we let it go; nobody can go on before others have done so too."""
+    """A Job that is being deleted: we let it go; nobody can go on before others have done so
+    too."""
     name, finalizers = found["metadata"]["name"], found["metadata"].get("finalizers") or []
     if RESULT in finalizers:
         return Progress("Absent", f"job {name} is being deleted")
-    waits = f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}" if finalizers else ""
+    waits = (
+        f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}"
+        if finalizers
+        else ""
+    )
     return Progress("Running", f"job {name} is being deleted{waits}")
 
 
 def _is_idle(found: Mapping[str, Any]) -> bool:
-    """Whether the controller of a suspended Job has seen that, and says that nothing runs; or the Job never ran at all."""
+    """Whether the controller of a suspended Job has seen that, and says that nothing runs; or the
+    Job never ran at all."""
     if found["metadata"].get("generation") == 1:  # it was made suspended
         return True
     status = found.get("status", {})
     return (
-        not status.get("active") and not status.get("terminating") and _true_condition(found, "Suspended") is not None
+        not status.get("active")
+        and not status.get("terminating")
+        and _true_condition(found, "Suspended") is not None
     )
 
 
@@ -304,7 +366,10 @@ def _explain_foreign_job(view: View, operation: Operation, found: Mapping[str, A
         return f"the Job {name} belongs to another operation; delete it"
     made = found["metadata"].get("creationTimestamp")
     if made and operation.since and parse_time(made) < parse_time(operation.since) - MAX_CLOCK_SKEW:
-        return f"the Job {name} is older than the step that would run it: somebody else has made it; delete it"
+        return (
+            f"the Job {name} is older than the step that would run it: somebody else has made "
+            "it; delete it"
+        )
     return ""
 
 
@@ -317,7 +382,9 @@ def _explain_failure(operation: Operation, found: Mapping[str, Any]) -> str:
     if not _is_hung(found):
         return f"job {name}: {reason}: {condition.get('message', '')}".rstrip(": ")
     limit = (
-        operation.config.timeout if isinstance(operation.config, Job) else f"{found['spec']['activeDeadlineSeconds']}s"
+        operation.config.timeout
+        if isinstance(operation.config, Job)
+        else f"{found['spec']['activeDeadlineSeconds']}s"
     )
     remedy = "look for what it waits for, or give it a longer timeout"
     return f"job {name} did not end within {limit} ({reason}); {remedy}"
@@ -327,7 +394,13 @@ def _true_condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | N
     """The first condition of these kinds that is true."""
     conditions = found.get("status", {}).get("conditions") or []
     return next(
-        (item for kind in kinds for item in conditions if item["type"] == kind and item["status"] == "True"), None
+        (
+            item
+            for kind in kinds
+            for item in conditions
+            if item["type"] == kind and item["status"] == "True"
+        ),
+        None,
     )
 
 
@@ -338,7 +411,9 @@ def _is_quiet(operation: Operation) -> bool:
 
 def _is_over(found: Mapping[str, Any]) -> bool:
     """Whether it is decided how a Job ends, though its pods may still run."""
-    return _true_condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(found)
+    return _true_condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(
+        found
+    )
 
 
 def _is_ending(found: Mapping[str, Any]) -> bool:
@@ -357,7 +432,10 @@ def _is_deleted(found: Mapping[str, Any]) -> bool:
 
 
 def _is_nearly_over(found: Mapping[str, Any], now: datetime) -> bool:
-    since, limit = found.get("status", {}).get("startTime"), found["spec"].get("activeDeadlineSeconds")
+    since, limit = (
+        found.get("status", {}).get("startTime"),
+        found["spec"].get("activeDeadlineSeconds"),
+    )
     if not since or not limit:
         return False
     return now > datetime.fromisoformat(since) + timedelta(seconds=limit - NEARLY_OVER_S)

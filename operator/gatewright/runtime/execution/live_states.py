@@ -1,8 +1,9 @@
 """Looks before a run, before a first change and before a promotion: what is there now.
 
-Inside the cluster the API server is asked within the pass. Outside, a look has a task of its own beside the passes: the
-pass ends without it and another one follows when it is there. A vendor that says nothing keeps no worker, and no pass of
-anybody from going on: whoever wants the way back is served meanwhile.
+Inside the cluster the API server is asked within the pass. Outside, a look has a task of its own
+beside the passes: the pass ends without it and another one follows when it is there. A vendor that
+says nothing keeps no worker, and no pass of anybody from going on: whoever wants the way back is
+served meanwhile.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ FRESH_FOR_S = 20.0
 SLOW_AFTER_S = 2.0
 """Seconds after which it is said that a look takes its time."""
 REPEAT_LOG_S = 60.0
-"""Seconds before other words for why a look fails are told: an error that alternates is no write a try."""
+"""Seconds before other words for why a look fails are told: an error that alternates is no write a
+try."""
 
 MAX_CAPTURED_BYTES = 4 * 1024 * 1024
-"""Bytes of captured configuration after which nothing more is read: less than that fits into a run's record."""
+"""Bytes of captured configuration after which nothing more is read: less than that fits into a
+run's record."""
 TOO_MUCH_MESSAGE = (
-    f"what is captured comes to more than {MAX_CAPTURED_BYTES >> 20} MiB, and a run can keep 1 MiB; capture fewer or smaller "
+    f"what is captured comes to more than {MAX_CAPTURED_BYTES >> 20} MiB, and a run can "
+    "keep 1 MiB; capture fewer or smaller "
     "ConfigMaps and Secrets (config: of the targets)"
 )
 
@@ -42,7 +46,8 @@ log = logging.getLogger("gatewright.sights")
 
 @dataclass(slots=True)
 class LiveStates:
-    """What was looked at. Where something outside the cluster is not there yet, nothing is: half a look is none."""
+    """What was looked at. Where something outside the cluster is not there yet, nothing is: half a
+    look is none."""
 
     live_states: dict[str, LiveState] = field(default_factory=dict)
     copies: list[dict[str, Any]] = field(default_factory=list)
@@ -56,16 +61,23 @@ class LiveStates:
 async def inspect_subjects(
     cluster: Cluster, outside: Externals, entry: TrackedRelease, view: View, needs: Needs
 ) -> LiveStates:
-    """All subjects that the core wants to see. Raises Retryable where the API server does not answer."""
-    beside = {name: config for name, config in needs.live_states.items() if is_external(name, config)}
+    """All subjects that the core wants to see. Raises Retryable where the API server does not
+    answer."""
+    beside = {
+        name: config for name, config in needs.live_states.items() if is_external(name, config)
+    }
     _drop_unwanted(entry, beside)
-    glances = {name: _inspect_external(outside, entry, view, name, config) for name, config in beside.items()}
+    glances = {
+        name: _inspect_external(outside, entry, view, name, config)
+        for name, config in beside.items()
+    }
     pending = {name: glance for name, glance in glances.items() if glance.sight is None}
     if pending:
         return _describe_pending(pending)
     found, kept = LiveStates(), 0
     for subject, config in needs.live_states.items():
-        if kept > MAX_CAPTURED_BYTES:  # there may be hundreds of a megabyte each, and none of them is of use any more
+        # There may be hundreds of a megabyte each, and none of them is of use any more.
+        if kept > MAX_CAPTURED_BYTES:
             found.live_states[subject] = LiveState(None, problem=TOO_MUCH_MESSAGE)
             continue
         sight = glances[subject].sight if subject in glances else None
@@ -73,7 +85,9 @@ async def inspect_subjects(
             found.live_states[subject] = sight
             continue
         try:
-            found.live_states[subject], copy = await handlers.inspect_subject(cluster, view, subject, config)
+            found.live_states[subject], copy = await handlers.inspect_subject(
+                cluster, view, subject, config
+            )
         except Permanent as error:
             found.live_states[subject], copy = LiveState(None, problem=str(error)), None
         if copy is not None:
@@ -94,7 +108,11 @@ def _describe_pending(glances: dict[str, Inspection]) -> LiveStates:
     if glance.again:  # what was found last stands until then
         return LiveStates()
     left = SLOW_AFTER_S - (now - glance.began)
-    return LiveStates(wake=left) if left > 0 else LiveStates(looking=f"{subject}, which has not answered yet")
+    return (
+        LiveStates(wake=left)
+        if left > 0
+        else LiveStates(looking=f"{subject}, which has not answered yet")
+    )
 
 
 def _drop_unwanted(entry: TrackedRelease, wanted: dict[str, Any]) -> None:
@@ -104,7 +122,9 @@ def _drop_unwanted(entry: TrackedRelease, wanted: dict[str, Any]) -> None:
             glance.task.cancel()
 
 
-def _inspect_external(outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any) -> Inspection:
+def _inspect_external(
+    outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any
+) -> Inspection:
     """A look that may be used in this pass, or one that is under way."""
     signature = fingerprint(config)
     old = entry.glances.get(subject)
@@ -117,12 +137,19 @@ def _inspect_external(outside: Externals, entry: TrackedRelease, view: View, sub
     if old is not None and old.task is not None:
         old.task.cancel()
     glance = entry.glances[subject] = Inspection(signature, time.monotonic(), again=same)
-    glance.task = outside.run_beside(_inspect_until_known(outside, entry, view, subject, config, glance))
+    glance.task = outside.run_beside(
+        _inspect_until_known(outside, entry, view, subject, config, glance)
+    )
     return glance
 
 
 async def _inspect_until_known(
-    outside: Externals, entry: TrackedRelease, view: View, subject: str, config: Any, glance: Inspection
+    outside: Externals,
+    entry: TrackedRelease,
+    view: View,
+    subject: str,
+    config: Any,
+    glance: Inspection,
 ) -> None:
     """Until it is there, or nobody wants it any more."""
     failures, said = 0, float("-inf")
@@ -138,7 +165,9 @@ async def _inspect_until_known(
             after = error.after if isinstance(error, Retryable) else 0.0
             words = str(error)
             if not isinstance(error, Retryable):
-                log.exception("%s/%s: %s cannot be looked at", *entry.key, subject, extra=about(*entry.key))
+                log.exception(
+                    "%s/%s: %s cannot be looked at", *entry.key, subject, extra=about(*entry.key)
+                )
                 words = f"a fault of the operator ({type(error).__name__}); its log says more"
             if time.monotonic() - said >= REPEAT_LOG_S:
                 said, glance.problem = time.monotonic(), words

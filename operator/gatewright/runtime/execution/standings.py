@@ -1,8 +1,9 @@
-"""What a Release holds, beside what it is to be: from what the watches have told, and outside the cluster by looking.
+"""What a Release holds, beside what it is to be: from what the watches have told, and outside the
+cluster by looking.
 
-Inside the cluster nothing is asked while nothing is wrong: the object is known, and comparing it costs no request. Outside
-there is no watch: a looker of its own asks at the guards' interval, beside the passes, and makes a pass when that changes
-anything.
+Inside the cluster nothing is asked while nothing is wrong: the object is known, and comparing it
+costs no request. Outside there is no watch: a looker of its own asks at the guards' interval,
+beside the passes, and makes a pass when that changes anything.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ async def compare_holdings(
     needs: Needs,
     snapshots: Mapping[str, Any],
 ) -> dict[str, Standing]:
-    """By subject. What cannot be told is a value, too. Raises Retryable where the API server does not answer."""
+    """By subject. What cannot be told is a value, too. Raises Retryable where the API server does
+    not answer."""
     found: dict[str, Standing] = {}
     for holding in needs.holdings:
         if is_external(holding.subject, holding.config):
@@ -47,7 +49,9 @@ async def compare_holdings(
             continue
         await _remember_fingerprints(lens, entry, view, holding)
         try:
-            standing = await handlers.compare_holding(lens, view, holding, snapshots.get(holding.subject))
+            standing = await handlers.compare_holding(
+                lens, view, holding, snapshots.get(holding.subject)
+            )
             if holding.unproved and not standing.difference:
                 standing = await _check_rollout(lens, view, holding, standing)
             found[holding.subject] = standing
@@ -57,8 +61,11 @@ async def compare_holdings(
     return found
 
 
-async def _check_rollout(lens: CachedCluster, view: View, holding: Holding, standing: Standing) -> Standing:
-    """A deploy that failed or was skipped may have changed the object alone: old pods go on serving, or none does."""
+async def _check_rollout(
+    lens: CachedCluster, view: View, holding: Holding, standing: Standing
+) -> Standing:
+    """A deploy that failed or was skipped may have changed the object alone: old pods go on
+    serving, or none does."""
     progress = await handlers.follow_operation(lens, view, holding.operations[-1])
     if progress.state == "Succeeded":
         return standing
@@ -68,10 +75,14 @@ async def _check_rollout(lens: CachedCluster, view: View, holding: Holding, stan
         words = sight.problem or sight.unready or ""
         if not words:
             return standing
-    return replace(standing, difference=f"{holding.subject} has not rolled out what the run wants: {words}")
+    return replace(
+        standing, difference=f"{holding.subject} has not rolled out what the run wants: {words}"
+    )
 
 
-async def _remember_fingerprints(lens: CachedCluster, entry: TrackedRelease, view: View, holding: Holding) -> None:
+async def _remember_fingerprints(
+    lens: CachedCluster, entry: TrackedRelease, view: View, holding: Holding
+) -> None:
     """What is known of the objects now: only news that differ from it make a pass."""
     for path in handlers.held_paths(view.namespace, holding.subject, holding.config):
         try:
@@ -91,7 +102,11 @@ def _drop_unheld(entry: TrackedRelease, needs: Needs) -> None:
 
 
 def _external_standing(
-    outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshots: Mapping[str, Any]
+    outside: Externals,
+    entry: TrackedRelease,
+    view: View,
+    holding: Holding,
+    snapshots: Mapping[str, Any],
 ) -> Standing:
     signature = fingerprint([[item.id, item.config] for item in holding.operations])
     looker = entry.lookers.get(holding.subject)
@@ -100,13 +115,20 @@ def _external_standing(
             looker.task.cancel()
         looker = entry.lookers[holding.subject] = HoldingWatch(signature, NOT_LOOKED_YET)
     if looker.task is None or looker.task.done():
-        work = _look_while_held(outside, entry, view, holding, snapshots.get(holding.subject), looker)
+        work = _look_while_held(
+            outside, entry, view, holding, snapshots.get(holding.subject), looker
+        )
         looker.task = outside.run_beside(work)
     return looker.standing
 
 
 async def _look_while_held(
-    outside: Externals, entry: TrackedRelease, view: View, holding: Holding, snapshot: Any, looker: HoldingWatch
+    outside: Externals,
+    entry: TrackedRelease,
+    view: View,
+    holding: Holding,
+    snapshot: Any,
+    looker: HoldingWatch,
 ) -> None:
     """Look for as long as it is held."""
     interval = max(outside.fastest, _interval_of(entry))

@@ -1,4 +1,5 @@
-"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of a rollback.
+"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of
+a rollback.
 
 Namespaces take turns, and one that tells much loses its own Events alone.
 """
@@ -29,7 +30,8 @@ log = logging.getLogger("gatewright.events")
 
 
 class EventSender:
-    """Delivers Events, of each namespace in their order; what does not fit is dropped and counted."""
+    """Delivers Events, of each namespace in their order; what does not fit is dropped and
+    counted."""
 
     def __init__(self, kube: Kube, instance: str) -> None:
         self._kube = kube
@@ -69,7 +71,8 @@ class EventSender:
         self._put_event(body)
 
     async def run(self) -> None:
-        """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is tried once more."""
+        """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is
+        tried once more."""
         while True:
             namespace, body = await self._take_next()
             try:
@@ -83,7 +86,9 @@ class EventSender:
     async def _send(self, namespace: str, body: dict[str, Any]) -> None:
         for last in (False, True):
             try:
-                await self._kube.create_for_metadata(api_path("events.k8s.io/v1", "events", namespace), body)
+                await self._kube.create_for_metadata(
+                    api_path("events.k8s.io/v1", "events", namespace), body
+                )
                 return
             except Retryable as error:
                 if not last:
@@ -124,4 +129,6 @@ class EventSender:
 
     def _turn(self) -> str | None:
         """The first namespace that may send one more."""
-        return next((namespace for namespace in self._waiting if self._sending[namespace] < AT_ONCE), None)
+        return next(
+            (namespace for namespace in self._waiting if self._sending[namespace] < AT_ONCE), None
+        )

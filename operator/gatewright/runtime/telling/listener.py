@@ -1,12 +1,14 @@
 """One port that answers within bounds, whoever asks and however often.
 
-    accepted, a few at a time -> too many are open? one is dropped -> one request -> one answer -> closed
+accepted, a few at a time -> too many are open? one is dropped -> one request -> one answer ->
+closed
 
-Whoever reaches the port may open connections and say nothing. So a connection has `CONNECTION_TIMEOUT_S` seconds for
-everything, its headers and taking the answer included; few are open at a time; and it is not the newest that is
-dropped, but the oldest of the address that holds the most: an honest client says at once what it wants, and is served
-before it is the oldest. Connections are accepted a few at a time, with a pause after each full batch: what waits, waits
-in the kernel.
+Whoever reaches the port may open connections and say nothing. So a connection has
+`CONNECTION_TIMEOUT_S` seconds for everything, its headers and taking the answer included; few are
+open at a time; and it is not the newest that is dropped, but the oldest of the address that holds
+the most: an honest client says at once what it wants, and is served before it is the oldest.
+Connections are accepted a few at a time, with a pause after each full batch: what waits, waits in
+the kernel.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ REPEAT_LOG_S = 600.0
 
 log = logging.getLogger("gatewright.http")
 _requests = logging.getLogger("gatewright.http.requests")
-_requests.disabled = True  # a request that cannot be read is its client's fault, and answered with 400
+# A request that cannot be read is its client's fault, and answered with 400.
+_requests.disabled = True
 
 Page = Callable[[], web.Response]
 
@@ -76,7 +79,13 @@ class _Server(web.Server):
     """aiohttp's server, which tells who comes and goes."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
-        super().__init__(self._answer_request, keepalive_timeout=0, access_log=None, logger=_requests, **HTTP_LIMITS)
+        super().__init__(
+            self._answer_request,
+            keepalive_timeout=0,
+            access_log=None,
+            logger=_requests,
+            **HTTP_LIMITS,
+        )
         self._pages = pages
         self.coming: dict[web.RequestHandler, _OpenSocket] = {}
         self.gone: Callable[[_OpenSocket], None] = _OpenSocket.drop
@@ -89,7 +98,9 @@ class _Server(web.Server):
 
     def forget_unmade(self, connection: _OpenSocket) -> None:
         """A connection has ended before it was one."""
-        self.coming = {handler: one for handler, one in self.coming.items() if one is not connection}
+        self.coming = {
+            handler: one for handler, one in self.coming.items() if one is not connection
+        }
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
@@ -98,7 +109,9 @@ class _Server(web.Server):
         if connection.dropped:
             transport.abort()
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
         super().connection_lost(handler, exc)
         self.gone(self.coming.pop(handler))
 
@@ -171,9 +184,12 @@ class Listener:
                 accepted, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # the process has no file descriptor left: the reader would be called for ever
+            # the process has no file descriptor left: the reader would be called for ever
+            except OSError as error:
                 metrics.dropped_connections.labels(self._name, "descriptors").inc()
-                self._warn_seldom(f"no connection to the port of {self._name} can be accepted now: {error}")
+                self._warn_seldom(
+                    f"no connection to the port of {self._name} can be accepted now: {error}"
+                )
                 self._pause_accepting(EXHAUSTED_PAUSE_S)
                 return
             self._take_connection(accepted, str(address[0]).removeprefix("::ffff:"))
@@ -215,7 +231,8 @@ class Listener:
         oldest = next(connection for connection in self._open if connection.source == source)
         self._drop_connection(oldest, reason)
         self._warn_seldom(
-            f"more connections to the port of {self._name} are opened than it keeps ({MAX_OPEN_PER_ADDRESS} of one address, "
+            f"more connections to the port of {self._name} are opened than it keeps "
+            f"({MAX_OPEN_PER_ADDRESS} of one address, "
             f"{MAX_OPEN_CONNECTIONS} in all), now by {source}; the oldest are dropped. "
             "Let a NetworkPolicy admit only who should reach that port"
         )
@@ -276,7 +293,9 @@ def _open_socket(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
     elif socket.has_dualstack_ipv6():
-        found = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=ACCEPT_BACKLOG)
+        found = socket.create_server(
+            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=ACCEPT_BACKLOG
+        )
     else:
         found = socket.create_server(("", port), backlog=ACCEPT_BACKLOG)
     found.setblocking(False)

@@ -1,10 +1,12 @@
-"""How much of the log one tenant can fill: a share of each kind of line, for each object and for each namespace.
+"""How much of the log one tenant can fill: a share of each kind of line, for each object and for
+each namespace.
 
     log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
-A kind of line is a place in the code. What is written about one object is bounded, and what is written about one
-namespace, since a tenant may have as many objects as they like; so others' lines are not lost between them. Lines that
-are about nobody share one bound. The last line that is written says so; what is left out is counted.
+A kind of line is a place in the code. What is written about one object is bounded, and what is
+written about one namespace, since a tenant may have as many objects as they like; so others' lines
+are not lost between them. Lines that are about nobody share one bound. The last line that is
+written says so; what is left out is counted.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class LogLimits(logging.Filter):
         shared = (record.pathname, record.lineno, namespace)
         own = (*shared, name)
 
-        if self._namespaces[shared] >= MAX_LINES_PER_NAMESPACE or (name and self._objects[own] >= MAX_LINES_PER_OBJECT):
+        if self._namespaces[shared] >= MAX_LINES_PER_NAMESPACE or (
+            name and self._objects[own] >= MAX_LINES_PER_OBJECT
+        ):
             metrics.dropped_lines.labels(record.name).inc()
             return False
 
@@ -73,7 +77,8 @@ class LogLimits(logging.Filter):
 
 def _mark_last_line(record: logging.LogRecord, whom: str) -> None:
     record.msg = (
-        f"{record.getMessage()} (the last line of this kind about {whom} for up to {WINDOW_S / 60:.0f} minutes; "
+        f"{record.getMessage()} (the last line of this kind about {whom} for up to "
+        f"{WINDOW_S / 60:.0f} minutes; "
         "gatewright_log_lines_dropped_total counts the others)"
     )
     record.args = ()

@@ -1,4 +1,5 @@
-"""What people read: a notice, put into words from the status. Nothing else is looked at, and a status holds no Secret."""
+"""What people read: a notice, put into words from the status. Nothing else is looked at, and a
+status holds no Secret."""
 
 from __future__ import annotations
 
@@ -63,8 +64,17 @@ _WORDS_BY_EVENT: Mapping[str, str] = {
     "FollowUpDue": "a follow-up is overdue",
     "FollowUpFailed": "a follow-up has failed",
 }
-_SIGN_BY_STATE: Mapping[str, str] = {"Passed": "✓", "Failed": "✗", "RolledBack": "↩", "Skipped": "-", "Pending": " "}
-_RETURNING: Mapping[str, Literal["RollingBack", "Verifying"]] = {"RollingBack": "RollingBack", "Verifying": "Verifying"}
+_SIGN_BY_STATE: Mapping[str, str] = {
+    "Passed": "✓",
+    "Failed": "✗",
+    "RolledBack": "↩",
+    "Skipped": "-",
+    "Pending": " ",
+}
+_RETURNING: Mapping[str, Literal["RollingBack", "Verifying"]] = {
+    "RollingBack": "RollingBack",
+    "Verifying": "Verifying",
+}
 MAX_TEXT_LENGTH = 2000
 MAX_LINE_LENGTH = 200
 
@@ -79,9 +89,10 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
         thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
         event=notice.event,
         severity=_SEVERITY_BY_EVENT[notice.event] if known else "warning",
-        title=f"{view.name} {version_of(view, notice)} {_WORDS_BY_EVENT[notice.event] if known else notice.event}"[
-            :200
-        ],
+        title=(
+            f"{view.name} {version_of(view, notice)} "
+            f"{_WORDS_BY_EVENT[notice.event] if known else notice.event}"
+        )[:200],
         text=_text_of(status, run, notice),
         lines=tuple(_stage_line(number, stage) for number, stage in enumerate(run.stages, 1))
         if run is not None
@@ -104,7 +115,12 @@ def version_of(view: View, notice: Notification) -> str:
 
 def _text_of(status: ReleaseStatus, run: Run | None, notice: Notification) -> str:
     parts = [notice.text]
-    if run is not None and run.outcome is None and notice.event != "ApprovalNeeded" and status.waitingFor is not None:
+    if (
+        run is not None
+        and run.outcome is None
+        and notice.event != "ApprovalNeeded"
+        and status.waitingFor is not None
+    ):
         parts.append(f"Waiting for {status.waitingFor.message}")
     return "\n".join(part for part in parts if part)[:MAX_TEXT_LENGTH]
 
@@ -115,10 +131,19 @@ def _stage_line(number: int, stage: StageStatus) -> str:
     if stage.startedAt and stage.finishedAt:
         elapsed = clocks.parse_time(stage.finishedAt) - clocks.parse_time(stage.startedAt)
         took = f" in {clocks.format_duration(elapsed.total_seconds())}"
-    bad = next((row for state in ("Failed", "Breaching", "Holding") for row in stage.gates if row.state == state), None)
+    bad = next(
+        (
+            row
+            for state in ("Failed", "Breaching", "Holding")
+            for row in stage.gates
+            if row.state == state
+        ),
+        None,
+    )
     why = stage.message or (_describe_gate(bad) if bad is not None else "")
     line = (
-        f"{_SIGN_BY_STATE.get(stage.state, '▸')} {number} {stage.name}  {stage.state}{took}{f': {why}' if why else ''}"
+        f"{_SIGN_BY_STATE.get(stage.state, '▸')} {number} {stage.name}  "
+        f"{stage.state}{took}{f': {why}' if why else ''}"
     )
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[: MAX_LINE_LENGTH - 1]}…"
 

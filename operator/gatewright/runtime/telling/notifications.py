@@ -6,9 +6,10 @@
                                     ├─ Retryable     the lane waits, longer each time, at least as long as it is told
                                     └─ Permanent, or older than a day: given up, which is a Delivery too
 
-A receiver that hangs holds up its own Connection, for as long as a message may take, and no pass and no other
-Connection. All of this can be lost at any moment: what the status holds is taken up again by whoever acts next, marked
-`again`, because a crash may have come between a delivery and its record.
+A receiver that hangs holds up its own Connection, for as long as a message may take, and no pass
+and no other Connection. All of this can be lost at any moment: what the status holds is taken up
+again by whoever acts next, marked `again`, because a crash may have come between a delivery and its
+record.
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ SENDS_AT_ONCE = 16
 MAX_HANDLE_LENGTH = 320
 """Characters of what a system knows a message by: as many as a status has room for."""
 MAX_HANDLES = 8
-"""Runs of a Release whose handles are remembered here; those of earlier ones stand in the status, where they count."""
+"""Runs of a Release whose handles are remembered here; those of earlier ones stand in the status,
+where they count."""
 SEND_GRACE_S = 20.0
-"""Seconds that a message may take beyond its Connection's time-out: it may need several requests."""
+"""Seconds that a message may take beyond its Connection's time-out: it may need several
+requests."""
 
 Place = tuple[str, str, str]
 """Namespace, kind and name of a Connection; no name: the only one."""
@@ -109,7 +112,9 @@ class _Sender:
 class Notifications:
     """Everything that is still to be told."""
 
-    def __init__(self, links: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, links: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None
+    ) -> None:
         """`fence` raises where this process may not act any more."""
         self._links = links
         self._fence = fence
@@ -122,10 +127,13 @@ class Notifications:
 
     def __len__(self) -> int:
         """How many messages wait."""
-        return sum(len(lane.items) for sender in self._senders.values() for lane in sender.lanes.values())
+        return sum(
+            len(lane.items) for sender in self._senders.values() for lane in sender.lanes.values()
+        )
 
     def resume(self, obj: Mapping[str, Any]) -> None:
-        """A Release that another process left behind: its notices may have been delivered already."""
+        """A Release that another process left behind: its notices may have been delivered
+        already."""
         for item in (obj.get("status") or {}).get("notices") or ():
             if isinstance(item, Mapping):
                 self._resumed.add((obj["metadata"]["uid"], str(item.get("id"))))
@@ -139,7 +147,9 @@ class Notifications:
             self._take_up(entry)
         except Exception:
             metrics.pass_errors.inc()
-            log.exception("%s/%s: its notices cannot be taken up", *entry.key, extra=about(*entry.key))
+            log.exception(
+                "%s/%s: its notices cannot be taken up", *entry.key, extra=about(*entry.key)
+            )
 
     async def close(self) -> None:
         """Stop sending."""
@@ -160,7 +170,11 @@ class Notifications:
             del entry.deliveries[pair]
         uid = entry.obj["metadata"]["uid"]
         self._withdraw_others(uid, pairs)
-        fresh = [pair for pair in pairs if pair not in entry.deliveries and not self._is_queued(uid, pair)]
+        fresh = [
+            pair
+            for pair in pairs
+            if pair not in entry.deliveries and not self._is_queued(uid, pair)
+        ]
         if not fresh:
             return
         view = entry.view()
@@ -171,10 +185,14 @@ class Notifications:
                 if (notice.id, channel) in fresh and channel in wanted:
                     self._put_message(entry.key, view, notice, channel, wanted[channel][0])
 
-    def _put_message(self, key: Key, view: View, notice: Notification, channel: str, entry: Notify) -> None:
+    def _put_message(
+        self, key: Key, view: View, notice: Notification, channel: str, entry: Notify
+    ) -> None:
         again = (view.uid, notice.id) in self._resumed
         provider, raw = entry.provider
-        handle = next((t.handle for t in view.status.threads if (t.run, t.to) == (notice.run, channel)), None)
+        handle = next(
+            (t.handle for t in view.status.threads if (t.run, t.to) == (notice.run, channel)), None
+        )
         config = _expand_config(view, notice, raw)
         item = _QueuedMessage(
             notice=notice.id,
@@ -194,7 +212,9 @@ class Notifications:
         lane.items.append(item)
         sender.woken.set()
         if sender.task is None or sender.task.done():
-            sender.task = asyncio.get_running_loop().create_task(self._run_sender(known, sender), name=f"tell {known}")
+            sender.task = asyncio.get_running_loop().create_task(
+                self._run_sender(known, sender), name=f"tell {known}"
+            )
 
     def _is_queued(self, uid: str, pair: tuple[str, str]) -> bool:
         lane = self._lane_of(uid, pair[1])
@@ -209,7 +229,9 @@ class Notifications:
                 continue
             lane = sender.lanes[uid, channel]
             under_way = lane.items[0] if sender.sending is lane and lane.items else None
-            lane.items = deque(item for item in lane.items if (item.notice, channel) in held or item is under_way)
+            lane.items = deque(
+                item for item in lane.items if (item.notice, channel) in held or item is under_way
+            )
 
     def _lane_of(self, uid: str, channel: str) -> _ChannelQueue | None:
         place = self._lanes.get(uid, {}).get(channel)
@@ -252,7 +274,9 @@ class Notifications:
         handle = lane.handles.get(item.run, item.handle)
         result = await self._send_message(place, item, handle)
         if isinstance(result, Retryable) and time.time() - item.at < GIVE_UP_AFTER_S:
-            lane.due = time.monotonic() + max(RETRY_DELAYS_S[min(lane.tries, len(RETRY_DELAYS_S) - 1)], result.after)
+            lane.due = time.monotonic() + max(
+                RETRY_DELAYS_S[min(lane.tries, len(RETRY_DELAYS_S) - 1)], result.after
+            )
             lane.tries += 1
             item.message = replace(item.message, again=True)
             if result.handle is not None and len(result.handle) <= MAX_HANDLE_LENGTH:
@@ -271,7 +295,12 @@ class Notifications:
         if isinstance(result, Exception):
             metrics.notifications.labels(item.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
-            self._told(lane.key, lane.uid, (item.notice, lane.channel), Delivery(failed=f"{late}{result}"[:500]))
+            self._told(
+                lane.key,
+                lane.uid,
+                (item.notice, lane.channel),
+                Delivery(failed=f"{late}{result}"[:500]),
+            )
             return
         metrics.notifications.labels(item.provider, "delivered").inc()
         lane.remember(item.run, result.handle)
@@ -288,7 +317,9 @@ class Notifications:
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
                 self._fence()
-                found = Delivery(_require_storable(await notifier.send(config, link, item.message, handle)))
+                found = Delivery(
+                    _require_storable(await notifier.send(config, link, item.message, handle))
+                )
         except (Retryable, Permanent) as error:
             found = error
         except TimeoutError:
@@ -304,10 +335,12 @@ class Notifications:
 
 
 def _require_storable(handle: str | None) -> str | None:
-    """What the system knows the message by, if it can be kept: half of it would name something else. Raises Permanent."""
+    """What the system knows the message by, if it can be kept: half of it would name something
+    else. Raises Permanent."""
     if handle is not None and len(handle) > MAX_HANDLE_LENGTH:
         raise Permanent(
-            f"it was told, and names that by {len(handle)} characters, at most {MAX_HANDLE_LENGTH} are kept"
+            f"it was told, and names that by {len(handle)} characters, at most "
+            f"{MAX_HANDLE_LENGTH} are kept"
         )
     return handle
 
@@ -320,7 +353,10 @@ def _expand_config(view: View, notice: Notification, raw: Any) -> Any:
         "run": str(notice.run),
         "lastGood.version": last.version if last else "",
     }
-    names |= {f"vars.{name}": value for name, value in (view.spec.vars if view.spec is not None else {}).items()}
+    names |= {
+        f"vars.{name}": value
+        for name, value in (view.spec.vars if view.spec is not None else {}).items()
+    }
     try:
         return expand_references(raw, names)
     except UnknownReference:

@@ -1,4 +1,5 @@
-"""Whether a Connection works: judged on each edit and by what really happens to its requests; written when that changes.
+"""Whether a Connection works: judged on each edit and by what really happens to its requests;
+written when that changes.
 
     seen                                        judged
     ------------------------------------------  ----------------------------------------------------------
@@ -10,11 +11,11 @@
                                                 credentials may work while every delivery is refused
     a request succeeded                         Ready
 
-`observedGeneration` is the generation that was judged. Nothing is written while the judgement stays the same. A
-provider that comes and goes is written seldom: two writes about one generation are at least `WRITE_GAP_S` seconds
-apart, twice as many after each write, up to `MAX_WRITE_GAP_S`, and `WRITE_GAP_S` again after `CALM_AFTER_S` quiet
-seconds. The last judgement is always written in the end. Other words for the same judgement are no change, unless they
-last.
+`observedGeneration` is the generation that was judged. Nothing is written while the judgement stays
+the same. A provider that comes and goes is written seldom: two writes about one generation are at
+least `WRITE_GAP_S` seconds apart, twice as many after each write, up to `MAX_WRITE_GAP_S`, and
+`WRITE_GAP_S` again after `CALM_AFTER_S` quiet seconds. The last judgement is always written in the
+end. Other words for the same judgement are no change, unless they last.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ MAX_WRITE_GAP_S = 300.0
 PROBE_RETRY_S = 2.0
 MAX_PROBE_RETRY_S = 60.0
 RETRY_PACE_S = 0.2
-"""Seconds between two that are asked again, of one namespace: it may have thousands that are NotReady."""
+"""Seconds between two that are asked again, of one namespace: it may have thousands that are
+NotReady."""
 PROBES_AT_ONCE = 8
 """Connections of one namespace that are asked at a time."""
 RETRIES_AT_ONCE = 4
@@ -56,7 +58,8 @@ Place = tuple[str, str]
 """Namespace and name of a Connection."""
 Reason = Literal["Ready", "NotReady", "InvalidSpec"]
 Probe = Callable[[Mapping[str, Any]], Awaitable[tuple[Reason, str]]]
-"""Asks whether a Connection works. Raises Retryable where nobody knows, and that is not the Connection's fault."""
+"""Asks whether a Connection works. Raises Retryable where nobody knows, and that is not the
+Connection's fault."""
 
 log = logging.getLogger("gatewright.readiness")
 
@@ -70,8 +73,13 @@ class Judgement:
     message: str
 
     def says_same(self, other: Judgement | None) -> bool:
-        """Whether both say the same, numbers in their words apart: how long an answer took is no news."""
-        return other is not None and (self.generation, self.reason, _without_numbers(self.message)) == (
+        """Whether both say the same, numbers in their words apart: how long an answer took is no
+        news."""
+        return other is not None and (
+            self.generation,
+            self.reason,
+            _without_numbers(self.message),
+        ) == (
             other.generation,
             other.reason,
             _without_numbers(other.message),
@@ -106,12 +114,20 @@ class _ConnectionState:
 class Readiness:
     """The `Ready` condition of every Connection."""
 
-    def __init__(self, cluster: Cluster, found: Callable[[Place], Mapping[str, Any] | None], probe: Probe) -> None:
+    def __init__(
+        self, cluster: Cluster, found: Callable[[Place], Mapping[str, Any] | None], probe: Probe
+    ) -> None:
         self._cluster = cluster
         self._found = found
         self._probe = probe
-        self._shares, self._writes = NamespaceLimits(PROBES_AT_ONCE), NamespaceLimits(WRITES_AT_ONCE)
-        self._again_shares, self._pace = NamespaceLimits(RETRIES_AT_ONCE), NamespacePace(RETRY_PACE_S)
+        self._shares, self._writes = (
+            NamespaceLimits(PROBES_AT_ONCE),
+            NamespaceLimits(WRITES_AT_ONCE),
+        )
+        self._again_shares, self._pace = (
+            NamespaceLimits(RETRIES_AT_ONCE),
+            NamespacePace(RETRY_PACE_S),
+        )
         self._states: dict[Place, _ConnectionState] = {}
 
     def used(self, place: Place, error: Exception | None) -> None:
@@ -129,9 +145,13 @@ class Readiness:
             return
         elif error is None:
             if judged.reason != "Ready":
-                self._take_judgement(place, state, Judgement(judged.generation, "Ready", WORKS_MESSAGE))
+                self._take_judgement(
+                    place, state, Judgement(judged.generation, "Ready", WORKS_MESSAGE)
+                )
         elif state.failures >= MAX_FAILURES:
-            self._take_judgement(place, state, Judgement(judged.generation, "NotReady", state.error))
+            self._take_judgement(
+                place, state, Judgement(judged.generation, "NotReady", state.error)
+            )
         elif judged.reason == "Ready":
             self.ask(place)
 
@@ -142,7 +162,8 @@ class Readiness:
             self._begin_probe(place, self._state_of(place, body))
 
     def look(self, place: Place) -> None:
-        """Ask about a Connection that nobody has judged as it is, at once, or was NotReady, in its turn; never waits."""
+        """Ask about a Connection that nobody has judged as it is, at once, or was NotReady, in its
+        turn; never waits."""
         body = self._found(place)
         if body is None:
             return
@@ -155,7 +176,9 @@ class Readiness:
         """Ask again after a while, whatever is said of it now."""
         state = self._states.get(place)
         if state is not None and state.retry is None:
-            state.retry = asyncio.get_running_loop().call_later(seconds, self._on_retry_due, place, state)
+            state.retry = asyncio.get_running_loop().call_later(
+                seconds, self._on_retry_due, place, state
+            )
 
     async def check(self, place: Place) -> None:
         """Ask whether a Connection works, and say so in its status."""
@@ -168,7 +191,8 @@ class Readiness:
             await asyncio.shield(state.writing)
 
     def edited(self, place: Place) -> None:
-        """What happened to an earlier generation, and what is asked about it, says nothing of this one."""
+        """What happened to an earlier generation, and what is asked about it, says nothing of this
+        one."""
         state = self._states.get(place)
         if state is None:
             return
@@ -179,7 +203,8 @@ class Readiness:
             state.asking = None
 
     def forget_secrets(self, place: Place) -> None:
-        """What happened with the Secrets before says nothing of a Connection that has others now."""
+        """What happened with the Secrets before says nothing of a Connection that has others
+        now."""
         state = self._states.get(place)
         if state is not None:
             state.failures = state.tries = 0
@@ -211,8 +236,13 @@ class Readiness:
         if state is None or state.uid != uid:
             self.forget(place)
             stands = _written_judgement(body)
-            known = stands is not None and stands.generation == _generation_of(body) and stands.reason != "InvalidSpec"
-            # what made a spec invalid may be a setting of the operator, which may have changed since
+            known = (
+                stands is not None
+                and stands.generation == _generation_of(body)
+                and stands.reason != "InvalidSpec"
+            )
+            # what made a spec invalid may be a setting of the operator, which may have changed
+            # since
             state = self._states[place] = _ConnectionState(uid, stands, stands if known else None)
         return state
 
@@ -248,14 +278,18 @@ class Readiness:
             if state.asking is asyncio.current_task():
                 state.asking = None
         if delay is not None and state.retry is None and self._states.get(place) is state:
-            state.retry = asyncio.get_running_loop().call_later(delay, self._on_retry_due, place, state)
+            state.retry = asyncio.get_running_loop().call_later(
+                delay, self._on_retry_due, place, state
+            )
 
     def _judge_probed(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
         """Credentials that work do not outweigh requests that fail."""
         if judgement.reason != "Ready" or state.failures < MAX_FAILURES:
             self._take_judgement(place, state, judgement)
         elif state.judged is None or state.judged.generation != judgement.generation:
-            self._take_judgement(place, state, replace(judgement, reason="NotReady", message=state.error))
+            self._take_judgement(
+                place, state, replace(judgement, reason="NotReady", message=state.error)
+            )
         else:
             self._schedule_retry(place, state)
 
@@ -273,14 +307,17 @@ class Readiness:
         self._begin_probe(place, state, again=True)
 
     def _schedule_retry(self, place: Place, state: _ConnectionState) -> None:
-        """Ask about what is NotReady until it is not: neither its Secrets nor the system tell that they were mended."""
+        """Ask about what is NotReady until it is not: neither its Secrets nor the system tell that
+        they were mended."""
         if state.judged is None or state.judged.reason != "NotReady":
             state.tries = 0
             _cancel_retry(state)
         elif state.retry is None:
             delay = min(PROBE_RETRY_S * 2.0 ** min(state.tries, 30), MAX_PROBE_RETRY_S)
             state.tries += 1
-            state.retry = asyncio.get_running_loop().call_later(delay, self._on_retry_due, place, state)
+            state.retry = asyncio.get_running_loop().call_later(
+                delay, self._on_retry_due, place, state
+            )
 
     def _take_judgement(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
         if self._states.get(place) is state:
@@ -307,22 +344,37 @@ class Readiness:
         else:
             state.writing = loop.create_task(self._write_judgement(place, state, judged))
 
-    async def _write_judgement(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
+    async def _write_judgement(
+        self, place: Place, state: _ConnectionState, judgement: Judgement
+    ) -> None:
         now = asyncio.get_running_loop().time()
-        fresh = not state.refused and (state.stands is None or state.stands.generation != judgement.generation)
-        state.gap = WRITE_GAP_S if fresh or now - state.written > CALM_AFTER_S else min(2 * state.gap, MAX_WRITE_GAP_S)
+        fresh = not state.refused and (
+            state.stands is None or state.stands.generation != judgement.generation
+        )
+        state.gap = (
+            WRITE_GAP_S
+            if fresh or now - state.written > CALM_AFTER_S
+            else min(2 * state.gap, MAX_WRITE_GAP_S)
+        )
         state.written = now
         try:
             body = self._found(place)
             if body is not None:
                 where = api_path(API_VERSION, "connections", *place, "status")
                 async with self._writes.of(place[0]):
-                    await self._cluster.patch(where, {"status": _status_with(body, judgement)}, "merge")
+                    await self._cluster.patch(
+                        where, {"status": _status_with(body, judgement)}, "merge"
+                    )
                 state.stands, state.refused = judgement, False
         except NotFound:
             self.forget(place)
         except (Retryable, Permanent) as error:
-            log.info("Connection %s/%s: its status is not written: %s", *place, error, extra=about(*place))
+            log.info(
+                "Connection %s/%s: its status is not written: %s",
+                *place,
+                error,
+                extra=about(*place),
+            )
             state.refused = True
         finally:
             state.writing = None
@@ -336,7 +388,9 @@ def _due_at(state: _ConnectionState, judged: Judgement) -> float:
         return state.written + state.gap
     if stands is None or stands.generation != judged.generation:
         return float("-inf")
-    return state.written + (state.gap if stands.reason != judged.reason else max(state.gap, SAME_VERDICT_WRITE_GAP_S))
+    return state.written + (
+        state.gap if stands.reason != judged.reason else max(state.gap, SAME_VERDICT_WRITE_GAP_S)
+    )
 
 
 def _status_with(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
@@ -359,7 +413,9 @@ def _written_judgement(body: Mapping[str, Any]) -> Judgement | None:
     old = _ready_condition(body)
     if old is None or old.get("reason") not in ("Ready", "NotReady", "InvalidSpec"):
         return None
-    return Judgement(int(old.get("observedGeneration", 0)), old["reason"], str(old.get("message", "")))
+    return Judgement(
+        int(old.get("observedGeneration", 0)), old["reason"], str(old.get("message", ""))
+    )
 
 
 def _ready_condition(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -386,7 +442,9 @@ def _stop_tasks(state: _ConnectionState) -> list[asyncio.Task[None]]:
         if handle is not None:
             handle.cancel()
     current = asyncio.current_task()
-    tasks = [task for task in (state.asking, state.writing) if task is not None and task is not current]
+    tasks = [
+        task for task in (state.asking, state.writing) if task is not None and task is not current
+    ]
     for task in tasks:
         task.cancel()
     return tasks

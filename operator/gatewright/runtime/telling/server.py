@@ -1,7 +1,8 @@
-"""/healthz and /readyz on one port, /metrics on another: what happens to the one never reaches the other.
+"""/healthz and /readyz on one port, /metrics on another: what happens to the one never reaches the
+other.
 
-Healthy: the loop answers, no worker, watch or list has ended, and no Release's change has gone untold by the watch.
-Ready: this instance acts, or waits for the Lease behind one that does.
+Healthy: the loop answers, no worker, watch or list has ended, and no Release's change has gone
+untold by the watch. Ready: this instance acts, or waits for the Lease behind one that does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from gatewright.runtime.telling.listener import Listener, Page
 Probe = Callable[[], str | None]
 """Returns what is wrong, or None."""
 METRICS_MAX_AGE_S = 0.25
-"""Seconds for which written metrics are handed out: to write them costs more than all the rest of an answer."""
+"""Seconds for which written metrics are handed out: to write them costs more than all the rest of
+an answer."""
 
 
 class ProbeServer:

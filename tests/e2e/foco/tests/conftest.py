@@ -1,4 +1,5 @@
-"""One stand-in on 127.0.0.1 for all tests here; each test of the database begins at 2.3.1 with the seed rows."""
+"""One stand-in on 127.0.0.1 for all tests here; each test of the database begins at 2.3.1 with the
+seed rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The orchestrator on a real PostgreSQL: what migrations do, and that a restore really brings everything back."""
+"""The orchestrator on a real PostgreSQL: what migrations do, and that a restore really brings
+everything back."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from tests.e2e.foco.host import Host, Ran, Service
 
 TABLES = ("organizations", "workspaces", "tasks", "comments", "schema_migrations")
 WITHOUT_RLS = (
-    "SELECT relname FROM pg_class WHERE relnamespace = 'foco'::regnamespace AND relkind = 'r' AND NOT relrowsecurity"
+    "SELECT relname FROM pg_class WHERE relnamespace = 'foco'::regnamespace AND relkind "
+    "= 'r' AND NOT relrowsecurity"
 )
 
 
@@ -30,11 +32,18 @@ def contents(host: Host) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every table, and the definition of every object, as one comparable value."""
     rows = {table: host.sql(f"SELECT t::text FROM foco.{table} t ORDER BY 1") for table in TABLES}
     dump = subprocess.run(
-        ["pg_dump", "--schema-only", "--schema=foco", host.url("owner")], capture_output=True, text=True, check=True
+        ["pg_dump", "--schema-only", "--schema=foco", host.url("owner")],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     # Newer minor versions put a random token on their first and last lines.
-    lines = [(line,) for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
-    sequences = host.sql("SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'foco' ORDER BY 1")
+    lines = [
+        (line,) for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))
+    ]
+    sequences = host.sql(
+        "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'foco' ORDER BY 1"
+    )
     return {**rows, "definitions": lines, "sequences": sequences}
 
 
@@ -50,13 +59,20 @@ def session(host: Host, role: str, *statements: str) -> Iterator[psycopg.Connect
         connection.close()
 
 
-# -- migrate ---------------------------------------------------------------------------------------------------
+# -- migrate
+# ---------------------------------------------------------------------------------------------------
 def test_2_4_0_turns_row_level_security_on_everywhere(database: Host) -> None:
     assert len(database.sql(WITHOUT_RLS)) == 5
     ran = done(database.orchestrate("migrate", "2.4.0"))
-    assert ran.outputs == {"version": "2.4.0", "applied": "0002_row_level_security 0003_newest_tasks_index"}
+    assert ran.outputs == {
+        "version": "2.4.0",
+        "applied": "0002_row_level_security 0003_newest_tasks_index",
+    }
     assert database.sql(WITHOUT_RLS) == []
-    assert done(database.orchestrate("verify", "2.4.0")).outputs == {"version": "2.4.0", "checks": 12}
+    assert done(database.orchestrate("verify", "2.4.0")).outputs == {
+        "version": "2.4.0",
+        "checks": 12,
+    }
 
 
 def test_migrating_again_changes_nothing(database: Host) -> None:
@@ -68,7 +84,10 @@ def test_migrating_again_changes_nothing(database: Host) -> None:
 
 def test_two_migrations_at_once_apply_each_file_once(database: Host) -> None:
     rans: list[Ran] = []
-    threads = [threading.Thread(target=lambda: rans.append(database.orchestrate("migrate", "2.5.0"))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: rans.append(database.orchestrate("migrate", "2.5.0")))
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -80,7 +99,8 @@ def test_two_migrations_at_once_apply_each_file_once(database: Host) -> None:
 
 def test_a_migration_waits_for_a_busy_table_but_not_for_ever(database: Host) -> None:
     with session(database, "owner", "LOCK TABLE foco.tasks IN ACCESS EXCLUSIVE MODE") as blocker:
-        timer = threading.Timer(4, blocker.close)  # longer than lock_timeout, shorter than all attempts
+        # Longer than lock_timeout, shorter than all attempts.
+        timer = threading.Timer(4, blocker.close)
         timer.start()
         ran = database.orchestrate("migrate", "2.4.0")
         timer.join()
@@ -101,7 +121,9 @@ def test_users_notice_nothing_while_2_4_0_migrates(database: Host, web: Service)
 
     def use() -> None:
         while not stop.is_set():
-            answers.append(stand_in.call(f"{web.url}/api/tasks", "POST", {"title": "while migrating"})[0])
+            answers.append(
+                stand_in.call(f"{web.url}/api/tasks", "POST", {"title": "while migrating"})[0]
+            )
             answers.append(stand_in.call(f"{web.url}/api/tasks")[0])
 
     users = [threading.Thread(target=use) for _ in range(3)]
@@ -115,16 +137,26 @@ def test_users_notice_nothing_while_2_4_0_migrates(database: Host, web: Service)
     assert set(answers) == {200, 201}
 
 
-# -- what the service's role may see ---------------------------------------------------------------------------
+# -- what the service's role may see
+# ---------------------------------------------------------------------------
 def test_the_service_sees_its_workspace_alone(database: Host) -> None:
     done(database.orchestrate("migrate", "2.4.0"))
-    with session(database, "app", "SELECT set_config('foco.workspace', 'acme', false)") as connection:
-        assert connection.execute("SELECT DISTINCT workspace_id FROM foco.tasks").fetchall() == [("acme",)]
+    with session(
+        database, "app", "SELECT set_config('foco.workspace', 'acme', false)"
+    ) as connection:
+        assert connection.execute("SELECT DISTINCT workspace_id FROM foco.tasks").fetchall() == [
+            ("acme",)
+        ]
         assert connection.execute("SELECT slug FROM foco.organizations").fetchall() == [("acme",)]
-        moved = connection.execute("UPDATE foco.tasks SET title = 'x' WHERE workspace_id = 'initech'")
+        moved = connection.execute(
+            "UPDATE foco.tasks SET title = 'x' WHERE workspace_id = 'initech'"
+        )
         assert moved.rowcount == 0
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("INSERT INTO foco.tasks (workspace_id, title, status) VALUES ('initech', 'x', 'open')")
+            connection.execute(
+                "INSERT INTO foco.tasks (workspace_id, title, status) VALUES ('initech', "
+                "'x', 'open')"
+            )
 
 
 def test_without_a_workspace_the_service_sees_nothing(database: Host) -> None:
@@ -138,13 +170,16 @@ def test_the_monitor_counts_and_cannot_change(database: Host) -> None:
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         database.sql("DELETE FROM foco.tasks", "monitor")
     with (
-        session(database, "monitor", "SET default_transaction_read_only = off", "COMMIT") as connection,
+        session(
+            database, "monitor", "SET default_transaction_read_only = off", "COMMIT"
+        ) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("DELETE FROM foco.tasks")
 
 
-# -- verify ----------------------------------------------------------------------------------------------------
+# -- verify
+# ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [
@@ -165,8 +200,11 @@ def test_verify_names_what_is_wrong(database: Host, damage: str, finding: str) -
     assert (ran.code, ran.outputs["failed"]) == (1, finding)
 
 
-# -- backup, the half-way migration, restore --------------------------------------------------------------------
-def test_2_6_0_fails_half_way_and_only_the_restore_brings_rows_back(database: Host, web: Service) -> None:
+# -- backup, the half-way migration, restore
+# --------------------------------------------------------------------
+def test_2_6_0_fails_half_way_and_only_the_restore_brings_rows_back(
+    database: Host, web: Service
+) -> None:
     done(database.orchestrate("migrate", "2.4.0"))
     before = contents(database)
     backup = done(database.orchestrate("backup", "2.6.0"))
@@ -177,16 +215,25 @@ def test_2_6_0_fails_half_way_and_only_the_restore_brings_rows_back(database: Ho
     assert ran.code == 1
     assert ran.outputs["failed"] == "0006_unique_organization_slugs"
     assert ran.outputs["reason"].startswith("23505")
-    # The first of the two files stands: rows and a column are gone. Of the second there is no trace.
+    # The first of the two files stands: rows and a column are gone. Of the second there is no
+    # trace.
     assert database.sql("SELECT count(*) FROM foco.tasks WHERE status = 'archived'") == [(0,)]
     with pytest.raises(psycopg.errors.UndefinedColumn):
         database.sql("SELECT legacy_tags FROM foco.tasks")
-    assert database.sql("SELECT slug FROM foco.organizations WHERE slug = 'Globex'") == [("Globex",)]
-    assert database.sql("SELECT max(name) FROM foco.schema_migrations") == [("0005_archive_cleanup",)]
+    assert database.sql("SELECT slug FROM foco.organizations WHERE slug = 'Globex'") == [
+        ("Globex",)
+    ]
+    assert database.sql("SELECT max(name) FROM foco.schema_migrations") == [
+        ("0005_archive_cleanup",)
+    ]
     assert database.orchestrate("verify", "2.6.0").outputs["failed"] == "migrations-applied"
 
     restored = done(database.orchestrate("rollback", "2.6.0", BACKUP_ID=backup.outputs["id"]))
-    assert restored.outputs == {"id": backup.outputs["id"], "tables": 5, "rows": backup.outputs["rows"]}
+    assert restored.outputs == {
+        "id": backup.outputs["id"],
+        "tables": 5,
+        "rows": backup.outputs["rows"],
+    }
     assert contents(database) == before
     done(database.orchestrate("verify", "2.4.0"))
     # The service was cut off by the restore and goes on without a restart.
@@ -203,10 +250,14 @@ def test_a_restore_may_be_repeated(database: Host) -> None:
 
 def test_a_restore_ends_sessions_that_hold_locks_and_removes_what_was_added(database: Host) -> None:
     backup = done(database.orchestrate("backup", "2.4.0"))
-    database.sql("CREATE TABLE foco.added (x int); ALTER TABLE foco.added ENABLE ROW LEVEL SECURITY")
+    database.sql(
+        "CREATE TABLE foco.added (x int); ALTER TABLE foco.added ENABLE ROW LEVEL SECURITY"
+    )
     with (
         session(database, "app", "SELECT count(*) FROM foco.tasks"),
-        session(database, "owner", "LOCK TABLE foco.organizations", "SELECT pg_advisory_xact_lock(2451)"),
+        session(
+            database, "owner", "LOCK TABLE foco.organizations", "SELECT pg_advisory_xact_lock(2451)"
+        ),
     ):
         done(database.orchestrate("rollback", "2.4.0", BACKUP_ID=backup.outputs["id"]))
     assert database.sql("SELECT to_regclass('foco.added')") == [(None,)]
@@ -223,7 +274,8 @@ def test_a_restore_under_traffic(database: Host, web: Service) -> None:
 
 
 def test_a_named_backup_is_taken_once(database: Host) -> None:
-    """A Job that is tried again after the migration must not put the migrated state in place of the old."""
+    """A Job that is tried again after the migration must not put the migrated state in place of the
+    old."""
     name = f"run-{time.time_ns()}"
     first = done(database.orchestrate("backup", "2.6.0", BACKUP_NAME=name)).outputs
     database.orchestrate("migrate", "2.6.0")
@@ -267,9 +319,12 @@ def test_a_restore_that_brings_other_rows_leaves_everything_as_it_was(database: 
 
 
 @pytest.mark.parametrize(
-    ("env", "failed"), [({}, "BACKUP_ID"), ({"BACKUP_ID": "no-such"}, "BACKUP_ID"), ({"BACKUP_ID": ""}, "BACKUP_ID")]
+    ("env", "failed"),
+    [({}, "BACKUP_ID"), ({"BACKUP_ID": "no-such"}, "BACKUP_ID"), ({"BACKUP_ID": ""}, "BACKUP_ID")],
 )
-def test_a_restore_needs_a_backup_that_is_there(database: Host, env: dict[str, str], failed: str) -> None:
+def test_a_restore_needs_a_backup_that_is_there(
+    database: Host, env: dict[str, str], failed: str
+) -> None:
     ran = database.orchestrate("rollback", "2.4.0", **env)
     assert (ran.code, ran.outputs["failed"]) == (1, failed)
 
@@ -287,7 +342,9 @@ def test_nothing_says_a_password(database: Host) -> None:
         database.orchestrate("migrate", "2.6.0"),
         database.orchestrate("verify", "2.6.0"),
         database.orchestrate("rollback", "2.6.0", BACKUP_ID=backup.outputs["id"]),
-        database.orchestrate("migrate", "2.6.0", DATABASE_URL=database.url("owner").replace("/foco", "/nowhere")),
+        database.orchestrate(
+            "migrate", "2.6.0", DATABASE_URL=database.url("owner").replace("/foco", "/nowhere")
+        ),
     ]
     said = "".join(ran.text for ran in rans) + database.log("postgres") + database.log("store")
     assert "nowhere" in said

@@ -1,4 +1,5 @@
-"""The manifests: pods that Pod Security `restricted` admits, one image, and nothing secret in a file."""
+"""The manifests: pods that Pod Security `restricted` admits, one image, and nothing secret in a
+file."""
 
 from __future__ import annotations
 
@@ -19,12 +20,18 @@ FILES = ("postgres.yaml", "backups.yaml", "web.yaml", "prometheus.yaml", "loadge
 
 def objects() -> list[dict[str, Any]]:
     return [
-        m for name in ("namespace.yaml", *FILES) for m in yaml.safe_load_all((FOCO / "manifests" / name).read_text())
+        m
+        for name in ("namespace.yaml", *FILES)
+        for m in yaml.safe_load_all((FOCO / "manifests" / name).read_text())
     ]
 
 
 def templates() -> dict[str, dict[str, Any]]:
-    return {m["metadata"]["name"]: m["spec"]["template"] for m in objects() if "template" in m.get("spec", {})}
+    return {
+        m["metadata"]["name"]: m["spec"]["template"]
+        for m in objects()
+        if "template" in m.get("spec", {})
+    }
 
 
 def test_every_file_is_installed() -> None:
@@ -55,7 +62,9 @@ def test_secrets_are_random_and_stay() -> None:
         def kubectl(self, *args: str, stdin: str | None = None) -> str:
             data = self.held.get(args[2], {})
             return (
-                json.dumps({"data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}})
+                json.dumps(
+                    {"data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()}}
+                )
                 if data
                 else ""
             )
@@ -77,12 +86,19 @@ def test_pod_security_restricted_admits_every_pod() -> None:
         for name, template in templates().items():
             pod = {"apiVersion": "v1", "kind": "Pod", **template}
             server.request("POST", path, pod | {"metadata": {**template["metadata"], "name": name}})
-        with pytest.raises(RuntimeError, match="violates PodSecurity"):  # the admission is really there
+        # The admission is really there.
+        with pytest.raises(RuntimeError, match="violates PodSecurity"):
             bad = {"containers": [{"name": "x", "image": "x"}]}
-            server.request("POST", path, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"}, "spec": bad})
+            server.request(
+                "POST",
+                path,
+                {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"}, "spec": bad},
+            )
         for manifest in (m for m in objects() if m["kind"] != "Namespace"):
             group = "/apis/apps/v1" if "/" in manifest["apiVersion"] else "/api/v1"
             plural = manifest["kind"].lower() + "s"
             server.request(
-                "POST", f"{group}/namespaces/production/{plural}?dryRun=All&fieldValidation=Strict", manifest
+                "POST",
+                f"{group}/namespaces/production/{plural}?dryRun=All&fieldValidation=Strict",
+                manifest,
             )

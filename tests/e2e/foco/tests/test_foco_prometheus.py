@@ -1,4 +1,5 @@
-"""The PromQL and SQL of README.md, asked for real: what they answer, and that silence is no answer."""
+"""The PromQL and SQL of README.md, asked for real: what they answer, and that silence is no
+answer."""
 
 from __future__ import annotations
 
@@ -20,8 +21,13 @@ VERSION = "2.4.0"
 
 
 def queries(language: str) -> dict[str, str]:
-    """The fenced blocks of README.md in this language, by the name in the comment on their first line."""
-    blocks = re.findall(rf"```{language}\n(?:#|--) ([a-z0-9-]+).*?\n(.*?)```", (FOCO / "README.md").read_text(), re.S)
+    """The fenced blocks of README.md in this language, by the name in the comment on their first
+    line."""
+    blocks = re.findall(
+        rf"```{language}\n(?:#|--) ([a-z0-9-]+).*?\n(.*?)```",
+        (FOCO / "README.md").read_text(),
+        re.S,
+    )
     return {name: text.strip() for name, text in blocks}
 
 
@@ -60,7 +66,9 @@ def between(low: float, value: float | None, high: float) -> bool:
     return value is not None and low <= value <= high
 
 
-def test_the_queries_tell_a_good_version_from_a_bad_one(host: Host, measured: tuple[Prometheus, Service]) -> None:
+def test_the_queries_tell_a_good_version_from_a_bad_one(
+    host: Host, measured: tuple[Prometheus, Service]
+) -> None:
     prometheus, service = measured
     time.sleep(3)  # scraped, and nobody has used it yet: only probes and Prometheus itself
     assert prometheus.ask("error-ratio") is None
@@ -105,9 +113,16 @@ def test_the_releases_ask_what_the_readme_explains() -> None:
     known = {re.sub(r"\s+", " ", q) for q in (*explained, *site)}
     for release in sorted((FOCO / "releases").glob("release-*.yaml")):
         spec = yaml.safe_load(release.read_text())["spec"]
-        checks = [*spec["preflight"], *spec["guards"], *(gate for stage in spec["stages"] for gate in stage["gates"])]
+        checks = [
+            *spec["preflight"],
+            *spec["guards"],
+            *(gate for stage in spec["stages"] for gate in stage["gates"]),
+        ]
         asked = {
-            re.sub(r"\s+", " ", q["query"]).strip() for c in checks for q in (c.get("prometheus"), c.get("sql")) if q
+            re.sub(r"\s+", " ", q["query"]).strip()
+            for c in checks
+            for q in (c.get("prometheus"), c.get("sql"))
+            if q
         }
         assert asked, release.name
         assert asked <= known, release.name

@@ -46,8 +46,11 @@ def test_2_5_0_differs_in_two_steps_after_the_smoke_test() -> None:
 
 
 def test_the_bake_is_long_enough_for_the_error_rate_to_fail() -> None:
-    """A new pod is scraped within about six seconds; then the breach must still last for the gate's `for`."""
+    """A new pod is scraped within about six seconds; then the breach must still last for the gate's
+    `for`."""
     for version in ("2.4.0", "2.5.0", "2.6.0"):
         stage = release(version)["stages"][2]
         (gate,) = [g for g in stage["gates"] if g["name"] == "error-rate"]
-        assert int(stage["bake"].removesuffix("s")) >= 2 * (6 + int(gate["for"].removesuffix("s"))) - 4
+        assert (
+            int(stage["bake"].removesuffix("s")) >= 2 * (6 + int(gate["for"].removesuffix("s"))) - 4
+        )

@@ -20,7 +20,9 @@ def faults(service: Service, fault: dict[str, object]) -> None:
     assert status == 200, answer
 
 
-def answers(service: Service, n: int, method: str = "GET", path: str = "/api/organizations") -> Counter[int]:
+def answers(
+    service: Service, n: int, method: str = "GET", path: str = "/api/organizations"
+) -> Counter[int]:
     body = {"title": "t"} if method == "POST" else None
     return Counter(call(service.url + path, method, body)[0] for _ in range(n))
 
@@ -32,7 +34,10 @@ def metric(service: Service, line: str) -> float:
 
 def test_it_says_its_version_and_its_health(web: Service) -> None:
     assert call(f"{web.url}/")[1]["version"] == "2.3.1"
-    assert call(f"{web.url}/api/health") == (200, {"status": "ok", "version": "2.3.1", "database": "ok"})
+    assert call(f"{web.url}/api/health") == (
+        200,
+        {"status": "ok", "version": "2.3.1", "database": "ok"},
+    )
 
 
 def test_tasks_are_created_and_belong_to_their_workspace(web: Service) -> None:
@@ -43,13 +48,17 @@ def test_tasks_are_created_and_belong_to_their_workspace(web: Service) -> None:
     assert all(t["title"] != "Buy bread" for t in call(f"{web.url}/api/tasks")[1]["tasks"])
 
 
-@pytest.mark.parametrize(("body", "status"), [("{", 400), ("[]", 422), ({}, 422), ({"title": "x" * 201}, 422)])
+@pytest.mark.parametrize(
+    ("body", "status"), [("{", 400), ("[]", 422), ({}, 422), ({"title": "x" * 201}, 422)]
+)
 def test_bad_input_is_refused(web: Service, body: object, status: int) -> None:
     assert call(f"{web.url}/api/tasks", "POST", body)[0] == status
 
 
 def test_health_fails_without_a_database(database: Host) -> None:
-    service = database.start_service("2.3.1", {"DATABASE_URL": "postgresql://foco_app:x@127.0.0.1:1/foco"})
+    service = database.start_service(
+        "2.3.1", {"DATABASE_URL": "postgresql://foco_app:x@127.0.0.1:1/foco"}
+    )
     status, answer = call(f"{service.url}/api/health")
     assert (status, answer["status"]) == (503, "failing")
     assert answer["database"] != "ok"
@@ -57,7 +66,8 @@ def test_health_fails_without_a_database(database: Host) -> None:
     database.end(service.process)
 
 
-# -- faults ----------------------------------------------------------------------------------------------------
+# -- faults
+# ----------------------------------------------------------------------------------------------------
 def test_an_error_rate_is_exact(web: Service) -> None:
     faults(web, {"2.3.1": {"errorRate": 0.2}})
     assert answers(web, 50) == {200: 40, 500: 10}
@@ -123,12 +133,15 @@ def test_the_file_is_read_again_and_a_typo_does_not_cure(database: Host, web: Se
     assert answers(web, 2) == {500: 2}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"2.3.1": {"errorrate": 1}}', '{"2.3.1": {"errorRate": 2}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"2.3.1": {"errorrate": 1}}', '{"2.3.1": {"errorRate": 2}}']
+)
 def test_a_fault_that_is_not_understood_is_refused(web: Service, text: str) -> None:
     assert call(f"{web.admin}/faults", "PUT", text)[0] == 422
 
 
-# -- flags -----------------------------------------------------------------------------------------------------
+# -- flags
+# -----------------------------------------------------------------------------------------------------
 def test_flags_come_from_the_directory_first(database: Host) -> None:
     service = database.start_service("2.3.1", {VOICE: "true", "NEXT_PUBLIC_ENABLE_CRICO": "true"})
     directory = database.directory / "flags"
@@ -138,14 +151,18 @@ def test_flags_come_from_the_directory_first(database: Host) -> None:
     (directory / VOICE).write_text("true\n")
     assert call(f"{service.url}/api/features")[1]["flags"][VOICE] is True
     (directory / "BETA_USERS").write_text("ana, luis")
-    seen = {u: call(f"{service.url}/api/features?user={u}")[1]["flags"][VOICE] for u in ("ana", "luis", "eve")}
+    seen = {
+        u: call(f"{service.url}/api/features?user={u}")[1]["flags"][VOICE]
+        for u in ("ana", "luis", "eve")
+    }
     assert seen == {"ana": True, "luis": True, "eve": False}
     for file in directory.iterdir():
         file.unlink()
     database.end(service.process)
 
 
-# -- metrics ---------------------------------------------------------------------------------------------------
+# -- metrics
+# ---------------------------------------------------------------------------------------------------
 def test_requests_are_counted_by_version_code_and_route(database: Host) -> None:
     web = database.start_service("2.3.1")
     line = 'foco_http_requests_total{code="200",route="/api/organizations",version="2.3.1"}'
@@ -160,7 +177,8 @@ def test_requests_are_counted_by_version_code_and_route(database: Host) -> None:
     database.end(web.process)
 
 
-# -- the smoke test --------------------------------------------------------------------------------------------
+# -- the smoke test
+# --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("fault", "failed"),
     [
@@ -170,19 +188,25 @@ def test_requests_are_counted_by_version_code_and_route(database: Host) -> None:
         ({"errorRate": 1, "routes": ["/api/features"]}, "features"),
     ],
 )
-def test_the_smoke_test_names_what_fails(database: Host, web: Service, fault: dict[str, object], failed: str) -> None:
+def test_the_smoke_test_names_what_fails(
+    database: Host, web: Service, fault: dict[str, object], failed: str
+) -> None:
     faults(web, {"2.3.1": fault})
     ran = database.smoke(web)
     assert (ran.code, ran.outputs["failed"]) == (1, failed)
 
 
 def test_the_smoke_test_wants_its_version_and_its_flags(database: Host, web: Service) -> None:
-    assert database.smoke(web, EXPECT_VERSION="2.3.1", EXPECT_FLAGS=f"{VOICE}=false").outputs["passed"] == 6
+    assert (
+        database.smoke(web, EXPECT_VERSION="2.3.1", EXPECT_FLAGS=f"{VOICE}=false").outputs["passed"]
+        == 6
+    )
     assert database.smoke(web, EXPECT_VERSION="2.4.0").outputs["failed"] == "version"
     assert database.smoke(web, EXPECT_FLAGS=f"{VOICE}=true").outputs["failed"] == "features"
 
 
-# -- the end of a pod ------------------------------------------------------------------------------------------
+# -- the end of a pod
+# ------------------------------------------------------------------------------------------
 def test_a_pod_serves_on_until_no_traffic_comes(database: Host) -> None:
     service = database.start_service("2.3.1", {"DRAIN_SECONDS": "1"})
     # Prometheus' connection stays open, and must not keep the pod.

@@ -1,8 +1,10 @@
-"""The stand-in for foco.mx: a small task service, its database scripts, its smoke test and its traffic.
+"""The stand-in for foco.mx: a small task service, its database scripts, its smoke test and its
+traffic.
 
-One image holds all of it, and the tag decides which version is served: `APP_VERSION` is the only thing in which
-`foco:2.3.1` and `foco:2.6.0` differ. What makes one version better or worse than another is in two places:
-the migrations a version brings (`migrations/<version>/`), and the faults a version has (`focomx.faults`).
+One image holds all of it, and the tag decides which version is served: `APP_VERSION` is the only
+thing in which `foco:2.3.1` and `foco:2.6.0` differ. What makes one version better or worse than
+another is in two places: the migrations a version brings (`migrations/<version>/`), and the faults
+a version has (`focomx.faults`).
 
     service     the web service (port 8080) and its admin port (8081)
     database    a small pool, and the workspace each transaction belongs to

@@ -1,11 +1,13 @@
 """Backup and restore of schema foco.
 
-A backup is proved before it counts: the rows in the dump are those of the snapshot it was taken from, and it
-comes back from the store as it was written. Its manifest is written last: what has a manifest is a whole backup.
+A backup is proved before it counts: the rows in the dump are those of the snapshot it was taken
+from, and it comes back from the store as it was written. Its manifest is written last: what has a
+manifest is a whole backup.
 
-The restore is one transaction: end the other sessions, lock every table, drop the schema, load the dump, count
-the rows, commit. Dropping the whole schema (rather than `pg_restore --clean`, which knows only what
-is in the dump) also removes what the failed version added. Whoever connects meanwhile waits on the locks.
+The restore is one transaction: end the other sessions, lock every table, drop the schema, load the
+dump, count the rows, commit. Dropping the whole schema (rather than `pg_restore --clean`, which
+knows only what is in the dump) also removes what the failed version added. Whoever connects
+meanwhile waits on the locks.
 """
 
 from __future__ import annotations
@@ -80,7 +82,11 @@ def _dump() -> tuple[bytes, dict[str, int]]:
 def _prove(dump: bytes, rows: Mapping[str, int]) -> int:
     """The number of tables in the dump; FailedError if the dump is not what the database held."""
     listed = program("prove", ["pg_restore", "--list"], dump).decode()
-    found = sum(1 for line in listed.splitlines() if not line.startswith(";") and " TABLE DATA foco " in line)
+    found = sum(
+        1
+        for line in listed.splitlines()
+        if not line.startswith(";") and " TABLE DATA foco " in line
+    )
     if not found or not dump:
         raise FailedError("prove", "the dump holds no table")
     copied = _copied_rows(dump)
@@ -90,14 +96,17 @@ def _prove(dump: bytes, rows: Mapping[str, int]) -> int:
 
 
 def _kept(store: Client, identifier: str) -> dict[str, Any] | None:
-    """The manifest of a backup that is in the store; FailedError if its dump is not what the manifest says."""
+    """The manifest of a backup that is in the store; FailedError if its dump is not what the
+    manifest says."""
     text = store.get(f"{identifier}.json")
     if text is None:
         return None
     manifest: dict[str, Any] = json.loads(text)
     dump = store.get(f"{identifier}.dump")
     if dump is None or hashlib.sha256(dump).hexdigest() != manifest["sha256"]:
-        raise FailedError("prove", f"backup {identifier} does not come back from the store as it was written")
+        raise FailedError(
+            "prove", f"backup {identifier} does not come back from the store as it was written"
+        )
     return manifest
 
 
@@ -107,12 +116,19 @@ def backup(env: Mapping[str, str]) -> dict[str, Any]:
     if manifest is None:
         dump, rows = _dump()
         digest = hashlib.sha256(dump).hexdigest()
-        manifest = {"id": identifier, "bytes": len(dump), "tables": _prove(dump, rows), "rows": rows, "sha256": digest}
+        manifest = {
+            "id": identifier,
+            "bytes": len(dump),
+            "tables": _prove(dump, rows),
+            "rows": rows,
+            "sha256": digest,
+        }
         # The manifest goes last: what has a manifest is a whole backup.
         try:
             store.put(f"{identifier}.dump", dump)
         except ExistsError:
-            # An earlier attempt died between the two. Its dump has no manifest to prove it by; take a new name.
+            # An earlier attempt died between the two. Its dump has no manifest to prove it by; take
+            # a new name.
             return backup({**env, "BACKUP_NAME": f"{identifier}-{secrets.token_hex(3)}"})
         store.put(f"{identifier}.json", json.dumps(manifest).encode())
         manifest = _kept(store, identifier)
@@ -154,7 +170,9 @@ COMMIT;
 
 def _restore_script(dump: bytes, manifest: Mapping[str, Any]) -> bytes:
     with connected("rollback") as connection:
-        names = [sql.Identifier("foco", table).as_string(connection) for table in tables(connection)]
+        names = [
+            sql.Identifier("foco", table).as_string(connection) for table in tables(connection)
+        ]
     lock_tables = f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE;" if names else ""
     body = program("rollback", ["pg_restore", "--no-owner", "--file=-"], dump)
     before = _BEFORE.format(lock=LOCK, lock_tables=lock_tables)
@@ -165,7 +183,9 @@ def _restore_script(dump: bytes, manifest: Mapping[str, Any]) -> bytes:
 def rollback(env: Mapping[str, str]) -> dict[str, Any]:
     identifier = env.get("BACKUP_ID")
     if not identifier:
-        raise FailedError("BACKUP_ID", "is not set: which backup to restore is for the caller to say")
+        raise FailedError(
+            "BACKUP_ID", "is not set: which backup to restore is for the caller to say"
+        )
     store = _store(env)
     manifest = _kept(store, identifier)
     dump = store.get(f"{identifier}.dump")
@@ -173,7 +193,11 @@ def rollback(env: Mapping[str, str]) -> dict[str, Any]:
         raise FailedError("BACKUP_ID", f"there is no backup {identifier}; nothing was changed")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            program("rollback", ["psql", "--no-psqlrc", "--quiet", "--file=-"], _restore_script(dump, manifest))
+            program(
+                "rollback",
+                ["psql", "--no-psqlrc", "--quiet", "--file=-"],
+                _restore_script(dump, manifest),
+            )
             break
         except FailedError as error:
             busy = "deadlock detected" in error.reason or "lock timeout" in error.reason

@@ -1,10 +1,11 @@
 """A small pool, and the workspace each transaction belongs to.
 
-The service connects as `foco_app`, which owns nothing and cannot bypass row level security. Each transaction first
-sets `foco.workspace`; the policies of 2.4.0 compare rows with it. That first statement also finds connections
-which died while idle (a restore ends them all): such a connection is replaced before any work is done on it, so a
-user notices a restore only by waiting. The limits are wide: a machine that is busy for some seconds makes the service
-slow, which is not the same as broken.
+The service connects as `foco_app`, which owns nothing and cannot bypass row level security. Each
+transaction first sets `foco.workspace`; the policies of 2.4.0 compare rows with it. That first
+statement also finds connections which died while idle (a restore ends them all): such a connection
+is replaced before any work is done on it, so a user notices a restore only by waiting. The limits
+are wide: a machine that is busy for some seconds makes the service slow, which is not the same as
+broken.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What is wrong with a version, and where that is said.
 
-A fault belongs to a version, not to a pod: `{"2.5.0": {"errorRate": 0.2}}` makes 2.5.0 bad wherever it runs and leaves
-2.4.0 alone, so putting the old version back really does cure it. Three sources, the first that speaks wins:
+A fault belongs to a version, not to a pod: `{"2.5.0": {"errorRate": 0.2}}` makes 2.5.0 bad wherever
+it runs and leaves 2.4.0 alone, so putting the old version back really does cure it. Three sources,
+the first that speaks wins:
 
 1. the admin port (`PUT /faults`), at once and for this process only;
 2. the file `FAULTS_FILE` (a mounted ConfigMap), looked at once a second;
@@ -68,7 +69,9 @@ def _fault(version: str, value: Any) -> Fault:
     unknown = sorted(set(value) - set(_NAMES))
     if unknown:
         raise ValueError(f"{version}: unknown {', '.join(unknown)}; known are {', '.join(_NAMES)}")
-    values: dict[str, Any] = {_NAMES[key]: tuple(v) if key == "routes" else v for key, v in value.items()}
+    values: dict[str, Any] = {
+        _NAMES[key]: tuple(v) if key == "routes" else v for key, v in value.items()
+    }
     fault = Fault(**values)
     if not 0 <= fault.error_rate <= 1:
         raise ValueError(f"{version}: errorRate is a share between 0 and 1")
@@ -77,7 +80,8 @@ def _fault(version: str, value: Any) -> Fault:
 
 @dataclass
 class Share:
-    """Says yes to an exact share of the calls: a rate of 0.2 is every fifth call, not a dice roll."""
+    """Says yes to an exact share of the calls: a rate of 0.2 is every fifth call, not a dice
+    roll."""
 
     debt: float = 0.0
 
@@ -110,7 +114,9 @@ class Faults:
     def reload(self) -> None:
         """Read the file again; called once a second."""
         try:
-            self._from_file = parse(self.path.read_text()) if self.path and self.path.is_file() else None
+            self._from_file = (
+                parse(self.path.read_text()) if self.path and self.path.is_file() else None
+            )
             self.problem = None
         except (OSError, ValueError, TypeError) as error:
             self.problem = str(error)
@@ -127,4 +133,6 @@ class Faults:
 
     def describe(self) -> dict[str, Any]:
         fault = self.current()
-        return {"version": self.version, "problem": self.problem} | {k: getattr(fault, v) for k, v in _NAMES.items()}
+        return {"version": self.version, "problem": self.problem} | {
+            k: getattr(fault, v) for k, v in _NAMES.items()
+        }

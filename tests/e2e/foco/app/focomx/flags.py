@@ -1,8 +1,9 @@
-"""Feature flags: a mounted ConfigMap directory first, the environment where the directory has no such key.
+"""Feature flags: a mounted ConfigMap directory first, the environment where the directory has no
+such key.
 
-The directory is read on every request, so a changed ConfigMap is in force as soon as the kubelet has written it and
-no pod restarts. A flag is on for `true`, `1`, `on` or `yes`; with `BETA_USERS` set (comma separated) a flag
-that is on is on for those users alone.
+The directory is read on every request, so a changed ConfigMap is in force as soon as the kubelet
+has written it and no pod restarts. A flag is on for `true`, `1`, `on` or `yes`; with `BETA_USERS`
+set (comma separated) a flag that is on is on for those users alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Constant mixed traffic: RATE requests a second against BASE_URL, whatever the answers are.
 
-An open loop: a slow service does not slow its users down, they pile up (to MAX_IN_FLIGHT; beyond that a request
-counts as failed). Each request has its own connection, so new pods get their share at once. Every ten seconds
-one line of JSON says what users saw; a test reads "failures" there.
+An open loop: a slow service does not slow its users down, they pile up (to MAX_IN_FLIGHT; beyond
+that a request counts as failed). Each request has its own connection, so new pods get their share
+at once. Every ten seconds one line of JSON says what users saw; a test reads "failures" there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ import aiohttp
 
 # In twenty requests: 8 organizations, 5 lists of tasks, 4 new tasks, 2 features, 1 front page.
 _MIX = "OTOCOTFOCOTOPOCTOCTF"
-_ROUTES = {"O": "/api/organizations", "T": "/api/tasks", "C": "/api/tasks", "F": "/api/features", "P": "/"}
+_ROUTES = {
+    "O": "/api/organizations",
+    "T": "/api/tasks",
+    "C": "/api/tasks",
+    "F": "/api/features",
+    "P": "/",
+}
 _WORKSPACES = ("acme", "globex", "initech")
 
 
@@ -83,7 +89,8 @@ async def drive(base: str, rate: float, in_flight: int) -> None:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if stop.is_set():
                 break
-            # After a pause of the whole machine the missed requests are not made up for in one burst.
+            # After a pause of the whole machine the missed requests are not made up for in one
+            # burst.
             due = max(due, time.monotonic() - 1)
             traffic.send(kind, workspace)
             if time.monotonic() - reported >= 10:
@@ -94,7 +101,9 @@ async def drive(base: str, rate: float, in_flight: int) -> None:
 
 def main() -> None:
     env = os.environ
-    asyncio.run(drive(env["BASE_URL"], float(env.get("RATE", "20")), int(env.get("MAX_IN_FLIGHT", "100"))))
+    asyncio.run(
+        drive(env["BASE_URL"], float(env.get("RATE", "20")), int(env.get("MAX_IN_FLIGHT", "100")))
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What Prometheus sees. Every series carries the version, so one query tells the new pods from the old ones.
+"""What Prometheus sees. Every series carries the version, so one query tells the new pods from the
+old ones.
 
-Series of the routes users call exist from the start at 0: a counter that is born at 1 has no increase, and the
-first errors of a bad version would be lost.
+Series of the routes users call exist from the start at 0: a counter that is born at 1 has no
+increase, and the first errors of a bad version would be lost.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._version = version
         self._requests = Counter(
-            "foco_http_requests", "HTTP requests answered", ("version", "code", "route"), registry=self._registry
+            "foco_http_requests",
+            "HTTP requests answered",
+            ("version", "code", "route"),
+            registry=self._registry,
         )
         self._duration = Histogram(
             "foco_http_request_duration_seconds",
@@ -26,9 +30,15 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self._hits = Counter("foco_cache_hits", "Answers from the cache", ("version",), registry=self._registry)
-        self._misses = Counter("foco_cache_misses", "Answers not cached", ("version",), registry=self._registry)
-        Gauge("foco_build_info", "1, by version", ("version",), registry=self._registry).labels(version).set(1)
+        self._hits = Counter(
+            "foco_cache_hits", "Answers from the cache", ("version",), registry=self._registry
+        )
+        self._misses = Counter(
+            "foco_cache_misses", "Answers not cached", ("version",), registry=self._registry
+        )
+        Gauge("foco_build_info", "1, by version", ("version",), registry=self._registry).labels(
+            version
+        ).set(1)
         for route in USER_ROUTES:
             self._duration.labels(version, route)
             for code in ("200", "500"):

@@ -1,7 +1,7 @@
 """Migrations: numbered SQL files by version, each applied once.
 
-A file is one transaction together with its row in foco.schema_migrations. Files before a failing one stay applied: the
-database is then half way, and a restore is the only way back.
+A file is one transaction together with its row in foco.schema_migrations. Files before a failing
+one stay applied: the database is then half way, and a restore is the only way back.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _apply(connection: Connection, migration: Migration) -> bool:
         ).fetchone()
         if row is not None:
             if row[0] != migration.checksum:
-                raise FailedError(migration.name, "was applied with other contents than this image has")
+                raise FailedError(
+                    migration.name, "was applied with other contents than this image has"
+                )
             return False
         connection.execute(migration.text.encode())
         connection.execute(
@@ -82,7 +84,8 @@ def _apply(connection: Connection, migration: Migration) -> bool:
 
 
 def _apply_patiently(connection: Connection, migration: Migration) -> bool:
-    """A lock that is busy or a deadlock is worth another attempt; everything else is the migration's own fault."""
+    """A lock that is busy or a deadlock is worth another attempt; everything else is the
+    migration's own fault."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _apply(connection, migration)

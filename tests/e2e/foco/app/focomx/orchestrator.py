@@ -5,9 +5,9 @@
     verify    ask the database whether it is what APP_VERSION needs, publish {"checks"}
     rollback  put backup BACKUP_ID back, publish {"id", "tables", "rows"}
 
-All may be repeated. Migrations that are applied are skipped; a backup whose name (BACKUP_NAME) is in the store stands,
-because a retried Job must not put the state after the migration in place of the state before it; a restore ends
-in the same state each time.
+All may be repeated. Migrations that are applied are skipped; a backup whose name (BACKUP_NAME) is
+in the store stands, because a retried Job must not put the state after the migration in place of
+the state before it; a restore ends in the same state each time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The database as its owner sees it, for the orchestrator's commands.
 
-The database is DATABASE_URL, or libpq's own variables where that is empty. It is taken apart into those variables
-for the programs of PostgreSQL: a URL among their arguments would show its password to everybody on the machine.
-Errors of the database become `FailedError`, without the parts that quote rows.
+The database is DATABASE_URL, or libpq's own variables where that is empty. It is taken apart into
+those variables for the programs of PostgreSQL: a URL among their arguments would show its password
+to everybody on the machine. Errors of the database become `FailedError`, without the parts that
+quote rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ LOCK = 2451
 
 
 class FailedError(Exception):
-    """A step that did not do what it should; `step` names it, the text says why, without row contents."""
+    """A step that did not do what it should; `step` names it, the text says why, without row
+    contents."""
 
     def __init__(self, step: str, reason: str) -> None:
         super().__init__(reason)
@@ -35,11 +37,19 @@ def libpq_environment(url: str) -> dict[str, str]:
     """libpq's variables for a URL; {} for no URL."""
     if not url:
         return {}
-    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
+    names = {
+        "host": "PGHOST",
+        "port": "PGPORT",
+        "user": "PGUSER",
+        "password": "PGPASSWORD",
+        "dbname": "PGDATABASE",
+    }
     parts = psycopg.conninfo.conninfo_to_dict(url)
     unknown = sorted(set(parts) - set(names) - {"sslmode"})
     if unknown:
-        raise FailedError("DATABASE_URL", f"has parameters that are not supported: {', '.join(unknown)}")
+        raise FailedError(
+            "DATABASE_URL", f"has parameters that are not supported: {', '.join(unknown)}"
+        )
     names["sslmode"] = "PGSSLMODE"
     return {names[key]: str(value) for key, value in parts.items()}
 
@@ -48,7 +58,9 @@ def libpq_environment(url: str) -> dict[str, str]:
 def connected(step: str) -> Iterator[Connection]:
     """The owner's connection, in autocommit; errors of the database become FailedError."""
     try:
-        with psycopg.connect(os.environ.get("DATABASE_URL", ""), autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(
+            os.environ.get("DATABASE_URL", ""), autocommit=True, connect_timeout=10
+        ) as connection:
             yield connection
     except psycopg.Error as error:
         raise FailedError(step, told(error)) from error
@@ -69,7 +81,9 @@ def program(step: str, arguments: list[str], stdin: bytes | None = None) -> byte
             for line in done.stderr.decode(errors="replace").splitlines()
             if re.search("error|fatal", line, re.IGNORECASE)
         ]
-        raise FailedError(step, f"{arguments[0]} ended with {done.returncode}: {'; '.join(lines)[:600]}")
+        raise FailedError(
+            step, f"{arguments[0]} ended with {done.returncode}: {'; '.join(lines)[:600]}"
+        )
     return done.stdout
 
 

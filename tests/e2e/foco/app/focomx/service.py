@@ -9,9 +9,10 @@
     GET  /api/features       flags; with ?user= what that user sees
     GET  /livez, /readyz     for the kubelet: the process answers; it takes traffic
 
-The workspace is the header `X-Workspace` (foco.mx takes it from the session). The admin port serves `/faults` (GET,
-PUT, DELETE). Readiness does not ask the database: a shared dependency in every pod's readiness turns a slow database
-into an outage. `/api/health` does ask, and is what a release watches.
+The workspace is the header `X-Workspace` (foco.mx takes it from the session). The admin port serves
+`/faults` (GET, PUT, DELETE). Readiness does not ask the database: a shared dependency in every
+pod's readiness turns a slow database into an outage. `/api/health` does ask, and is what a release
+watches.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Cache:
 
 
 class Service:
-    def __init__(self, version: str, pool: Pool, faults: Faults, flags: Flags, cache_seconds: float = 10.0) -> None:
+    def __init__(
+        self, version: str, pool: Pool, faults: Faults, flags: Flags, cache_seconds: float = 10.0
+    ) -> None:
         self.version = version
         self.pool = pool
         self.faults = faults
@@ -82,10 +85,13 @@ class Service:
         self._started = time.monotonic()
         self._share = Share()
 
-    # -- what is wrong with this version just now -------------------------------------------------------------
+    # -- what is wrong with this version just now
+    # -------------------------------------------------------------
     def fault(self) -> Fault:
         fault = self.faults.current()
-        return fault if fault.active(time.monotonic() - self._started, self.flags.all()) else Fault()
+        return (
+            fault if fault.active(time.monotonic() - self._started, self.flags.all()) else Fault()
+        )
 
     async def _suffer(self, request: web.Request, route: str) -> None:
         fault = self.fault()
@@ -98,7 +104,8 @@ class Service:
         ):
             raise RuntimeError(f"{request.method} {route} failed in {self.version}")
 
-    # -- around every request -----------------------------------------------------------------------------------
+    # -- around every request
+    # -----------------------------------------------------------------------------------
     @web.middleware
     async def measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
@@ -108,7 +115,9 @@ class Service:
         self.metrics.answered(route, response.status, time.perf_counter() - started)
         return response
 
-    async def _answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, handler: Handler, route: str
+    ) -> web.StreamResponse:
         try:
             await self._suffer(request, route)
             return await handler(request)
@@ -118,15 +127,24 @@ class Service:
             log.error("%s %s: %s", request.method, route, error)
             return _error(503, "the database is busy")
         except psycopg.Error as error:
-            log.error("%s %s: database: %s %s", request.method, route, error.sqlstate, type(error).__name__)
+            log.error(
+                "%s %s: database: %s %s",
+                request.method,
+                route,
+                error.sqlstate,
+                type(error).__name__,
+            )
             return _error(500, "the database refused")
         except Exception as error:
             log.error("%s %s: %s", request.method, route, error)
             return _error(500, "internal error")
 
-    # -- routes -------------------------------------------------------------------------------------------------------
+    # -- routes
+    # -------------------------------------------------------------------------------------------------------
     async def home(self, _: web.Request) -> web.Response:
-        return web.json_response({"service": "foco", "version": self.version, "flags": self.flags.all()})
+        return web.json_response(
+            {"service": "foco", "version": self.version, "flags": self.flags.all()}
+        )
 
     async def health(self, _: web.Request) -> web.Response:
         database = await self._database_health()
@@ -143,7 +161,9 @@ class Service:
             return type(error).__name__
 
     async def exposition(self, _: web.Request) -> web.Response:
-        return web.Response(body=self.metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(
+            body=self.metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
 
     async def organizations(self, request: web.Request) -> web.Response:
         workspace = _workspace(request)
@@ -158,7 +178,9 @@ class Service:
     async def tasks(self, request: web.Request) -> web.Response:
         async with self.pool.transaction(_workspace(request)) as connection:
             rows = await (await connection.execute(_TASKS)).fetchall()
-        tasks = [{"id": r[0], "title": r[1], "status": r[2], "createdAt": r[3].isoformat()} for r in rows]
+        tasks = [
+            {"id": r[0], "title": r[1], "status": r[2], "createdAt": r[3].isoformat()} for r in rows
+        ]
         return web.json_response({"tasks": tasks})
 
     async def create_task(self, request: web.Request) -> web.Response:
@@ -176,9 +198,14 @@ class Service:
         return web.Response(text="ok\n")
 
     async def ready(self, _: web.Request) -> web.Response:
-        return web.Response(text="draining\n", status=503) if self.draining else web.Response(text="ok\n")
+        return (
+            web.Response(text="draining\n", status=503)
+            if self.draining
+            else web.Response(text="ok\n")
+        )
 
-    # -- the admin port ---------------------------------------------------------------------------------------------
+    # -- the admin port
+    # ---------------------------------------------------------------------------------------------
     async def read_faults(self, _: web.Request) -> web.Response:
         return web.json_response(self.faults.describe())
 
@@ -189,7 +216,8 @@ class Service:
             return _error(422, str(error))
         return web.json_response(self.faults.describe())
 
-    # -- assembly -----------------------------------------------------------------------------------------------------
+    # -- assembly
+    # -----------------------------------------------------------------------------------------------------
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self.measured])
         application.add_routes(
@@ -254,7 +282,8 @@ def from_environment() -> Service:
 
 
 async def serve(service: Service) -> None:
-    """Serve until SIGTERM; then stay for DRAIN_SECONDS, until no Service sends traffic here any more."""
+    """Serve until SIGTERM; then stay for DRAIN_SECONDS, until no Service sends traffic here any
+    more."""
     env = os.environ
     host = env.get("HOST", "0.0.0.0")  # a pod's only address is not known before it starts
     runners = []

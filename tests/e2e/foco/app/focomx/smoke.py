@@ -1,10 +1,11 @@
 """The smoke test: the service over HTTP, as a user would use it.
 
-BASE_URL; EXPECT_VERSION (optional); EXPECT_FLAGS (optional, e.g. `NEXT_PUBLIC_ENABLE_CRICO=true`, comma separated).
-Ends with 0 and {"passed": n, "version": ...}, or with 1 and {"failed": <check>, "reason": ...}.
+BASE_URL; EXPECT_VERSION (optional); EXPECT_FLAGS (optional, e.g. `NEXT_PUBLIC_ENABLE_CRICO=true`,
+comma separated). Ends with 0 and {"passed": n, "version": ...}, or with 1 and {"failed": <check>,
+"reason": ...}.
 
-A connection that is refused is tried again for a few seconds: pods come and go behind a Service. An answer is an
-answer: a 500 is never asked a second time.
+A connection that is refused is tried again for a few seconds: pods come and go behind a Service. An
+answer is an answer: a 500 is never asked a second time.
 """
 
 from __future__ import annotations
@@ -59,10 +60,14 @@ class User:
                 return error.code, error.read()
             except urllib.error.URLError as error:
                 if not isinstance(error.reason, ConnectionError) or time.monotonic() > deadline:
-                    raise WrongError(f"{request.method} {request.selector}: {error.reason}") from error
+                    raise WrongError(
+                        f"{request.method} {request.selector}: {error.reason}"
+                    ) from error
                 time.sleep(0.3)
             except OSError as error:
-                raise WrongError(f"{request.method} {request.selector}: {type(error).__name__}") from error
+                raise WrongError(
+                    f"{request.method} {request.selector}: {type(error).__name__}"
+                ) from error
 
     def ok(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         got, answer = self.call(method, path, body)
@@ -97,7 +102,10 @@ def task_creation(user: User, _: Mapping[str, str]) -> None:
 
 def _has(user: User, key: int, title: str) -> bool:
     # Others create tasks as well, but not fifty between these two calls.
-    return any((task["id"], task["title"]) == (key, title) for task in user.ok("GET", "/api/tasks")["tasks"])
+    return any(
+        (task["id"], task["title"]) == (key, title)
+        for task in user.ok("GET", "/api/tasks")["tasks"]
+    )
 
 
 def input_validation(user: User, _: Mapping[str, str]) -> None:

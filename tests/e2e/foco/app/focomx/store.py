@@ -4,9 +4,9 @@
     GET  /objects/<name>   200 or 404
     GET  /objects          the names, sorted
 
-Every request carries `Authorization: Bearer $BACKUP_STORE_TOKEN`. It stands for the object store of a real
-installation. It needs no storage class and no hostPath, so it runs in a namespace under Pod Security `restricted`.
-`Client` is the other side, for scripts.
+Every request carries `Authorization: Bearer $BACKUP_STORE_TOKEN`. It stands for the object store of
+a real installation. It needs no storage class and no hostPath, so it runs in a namespace under Pod
+Security `restricted`. `Client` is the other side, for scripts.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def main() -> None:
     @web.middleware
     async def authorized(request: web.Request, handler):  # type: ignore[no-untyped-def]
         given = request.headers.get("Authorization", "")
-        if request.path != "/livez" and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        if request.path != "/livez" and not hmac.compare_digest(
+            given.encode(), f"Bearer {token}".encode()
+        ):
             raise web.HTTPUnauthorized
         return await handler(request)
 
@@ -95,7 +97,9 @@ def main() -> None:
         return web.FileResponse(target) if target.is_file() else web.Response(status=404)
 
     async def names(_: web.Request) -> web.Response:
-        return web.json_response(sorted(p.name for p in directory.iterdir() if not p.name.startswith(".")))
+        return web.json_response(
+            sorted(p.name for p in directory.iterdir() if not p.name.startswith("."))
+        )
 
     async def live(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -110,7 +114,13 @@ def main() -> None:
         ]
     )
     host = os.environ.get("HOST", "0.0.0.0")  # a pod's only address is not known before it starts
-    web.run_app(application, host=host, port=int(os.environ.get("PORT", "8080")), access_log=None, print=None)
+    web.run_app(
+        application,
+        host=host,
+        port=int(os.environ.get("PORT", "8080")),
+        access_log=None,
+        print=None,
+    )
 
 
 if __name__ == "__main__":

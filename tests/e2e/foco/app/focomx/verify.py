@@ -14,19 +14,31 @@ _OURS = "relnamespace = 'foco'::regnamespace"
 _CHECKS = (
     (
         "constraints-validated",
-        "SELECT count(*) FROM pg_constraint WHERE connamespace = 'foco'::regnamespace AND NOT convalidated",
+        (
+            "SELECT count(*) FROM pg_constraint WHERE connamespace = 'foco'::regnamespace AND "
+            "NOT convalidated"
+        ),
     ),
     (
         "indexes-valid",
-        f"SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE {_OURS} AND NOT indisvalid",
+        (
+            "SELECT count(*) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE "
+            f"{_OURS} AND NOT indisvalid"
+        ),
     ),
     (
         "tasks-have-workspaces",
-        "SELECT count(*) FROM foco.tasks t LEFT JOIN foco.workspaces w ON w.id = workspace_id WHERE w.id IS NULL",
+        (
+            "SELECT count(*) FROM foco.tasks t LEFT JOIN foco.workspaces w ON w.id = "
+            "workspace_id WHERE w.id IS NULL"
+        ),
     ),
     (
         "comments-have-tasks",
-        "SELECT count(*) FROM foco.comments c LEFT JOIN foco.tasks t ON t.id = task_id WHERE t.id IS NULL",
+        (
+            "SELECT count(*) FROM foco.comments c LEFT JOIN foco.tasks t ON t.id = task_id "
+            "WHERE t.id IS NULL"
+        ),
     ),
     (
         "service-role-is-plain",
@@ -56,12 +68,18 @@ _OWN_AND_FOREIGN = """
 
 
 def _isolation(connection: Connection) -> list[tuple[str, int]]:
-    """As the service's own role: what another workspace's rows look like from here. Nothing is left behind."""
+    """As the service's own role: what another workspace's rows look like from here. Nothing is left
+    behind."""
     with connection.transaction(force_rollback=True):
-        (workspace,) = connection.execute("SELECT min(id) FROM foco.workspaces").fetchone() or (None,)
+        (workspace,) = connection.execute("SELECT min(id) FROM foco.workspaces").fetchone() or (
+            None,
+        )
         connection.execute("SET LOCAL ROLE foco_app")
         connection.execute("SELECT set_config('foco.workspace', %s, true)", (workspace,))
-        (own, foreign) = connection.execute(_OWN_AND_FOREIGN, {"own": workspace}).fetchone() or (0, 0)
+        (own, foreign) = connection.execute(_OWN_AND_FOREIGN, {"own": workspace}).fetchone() or (
+            0,
+            0,
+        )
         connection.execute("SELECT set_config('foco.workspace', '', true)")
         (unnamed,) = connection.execute("SELECT count(*) FROM foco.tasks").fetchone() or (1,)
     return [
@@ -72,9 +90,15 @@ def _isolation(connection: Connection) -> list[tuple[str, int]]:
 
 
 def _findings(connection: Connection, version: str) -> Iterator[tuple[str, int]]:
-    applied = {row[0]: row[1] for row in connection.execute("SELECT name, checksum FROM foco.schema_migrations")}
+    applied = {
+        row[0]: row[1]
+        for row in connection.execute("SELECT name, checksum FROM foco.schema_migrations")
+    }
     expected = {migration.name: migration.checksum for migration in wanted(version)}
-    yield "migrations-applied", sum(1 for name, checksum in expected.items() if applied.get(name) != checksum)
+    yield (
+        "migrations-applied",
+        sum(1 for name, checksum in expected.items() if applied.get(name) != checksum),
+    )
     protected = parsed(version) >= _RLS_SINCE
     for name, query in (*_CHECKS, *(_RLS_CHECKS if protected else ())):
         (wrong,) = connection.execute(query.encode()).fetchone() or (1,)

@@ -1,7 +1,7 @@
 """The runbook's orchestrator: backup | migrate | verify | rollback ID.
 
-All may be repeated: a backup stands as it was first made in a run, a migration asks what is there, and a restore ends in
-the same state each time.
+All may be repeated: a backup stands as it was first made in a run, a migration asks what is there,
+and a restore ends in the same state each time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def backup() -> dict[str, object]:
     """Dump, prove, keep."""
     dump = _dump()
     listed = re.findall(
-        r"^\d+; \d+ \d+ TABLE (?!DATA )(\w+) (\w+)", _run(["pg_restore", "--list"], dump).decode(), re.MULTILINE
+        r"^\d+; \d+ \d+ TABLE (?!DATA )(\w+) (\w+)",
+        _run(["pg_restore", "--list"], dump).decode(),
+        re.MULTILINE,
     )
     _store("PUT", NAME, dump)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -87,11 +89,20 @@ def _script(dump: bytes) -> bytes:
 
 def _plain(script: bytes) -> list[bytes]:
     """What a script says, whatever its comments say and in whatever order rows are stored."""
-    return sorted(line for line in script.splitlines() if line and not line.startswith((b"--", b"\\")))
+    return sorted(
+        line for line in script.splitlines() if line and not line.startswith((b"--", b"\\"))
+    )
 
 
 def _psql(script: bytes) -> bytes:
-    flags = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--single-transaction", "--set=ON_ERROR_STOP=1"]
+    flags = [
+        "--no-psqlrc",
+        "--quiet",
+        "--tuples-only",
+        "--no-align",
+        "--single-transaction",
+        "--set=ON_ERROR_STOP=1",
+    ]
     return _run(["psql", *flags, "--file=-", os.environ["DATABASE_URL"]], script)
 
 
@@ -99,12 +110,17 @@ def _run(command: list[str], stdin: bytes = b"") -> bytes:
     done = subprocess.run(command, input=stdin, capture_output=True, check=False)
     if done.returncode:
         lines = re.findall(rb"(?:ERROR|error|FATAL): .*", done.stderr)
-        raise Failed(f"{command[0]} ended with {done.returncode}: {b'; '.join(lines[:3]).decode(errors='replace')}")
+        raise Failed(
+            f"{command[0]} ended with {done.returncode}: "
+            f"{b'; '.join(lines[:3]).decode(errors='replace')}"
+        )
     return done.stdout
 
 
 def _store(method: str, name: str, content: bytes | None = None) -> bytes:
-    request = urllib.request.Request(f"{os.environ['BACKUP_STORE_URL']}/{name}", content, method=method)
+    request = urllib.request.Request(
+        f"{os.environ['BACKUP_STORE_URL']}/{name}", content, method=method
+    )
     request.add_header("Authorization", f"Bearer {os.environ['BACKUP_STORE_TOKEN']}")
     request.add_header("Content-Type", "application/octet-stream")
     try:

@@ -1,4 +1,5 @@
-"""Lighthouse CI's place: the page is loaded five times, and `.lighthouseci/assertion-results.json` is written."""
+"""Lighthouse CI's place: the page is loaded five times, and `.lighthouseci/assertion-results.json`
+is written."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def main(arguments: list[str]) -> int:
     return int(not all(result["passed"] for result in results))
 
 
-def _result(audit: str, limit: float, values: list[float], url: str, part: str = "") -> dict[str, object]:
+def _result(
+    audit: str, limit: float, values: list[float], url: str, part: str = ""
+) -> dict[str, object]:
     actual = statistics.median(values)
     found = {
         "name": "maxNumericValue",

@@ -27,9 +27,17 @@ def ask(url: str, method: str = "GET", headers: Mapping[str, str] | None = None)
     request = urllib.request.Request(url, method=method, headers=dict(headers or {}))
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE) as found:
-            status, text, kind = found.status, found.read().decode(), found.headers.get_content_type()
+            status, text, kind = (
+                found.status,
+                found.read().decode(),
+                found.headers.get_content_type(),
+            )
     except urllib.error.HTTPError as error:
-        status, text, kind = error.code, error.read().decode(errors="replace"), error.headers.get_content_type()
+        status, text, kind = (
+            error.code,
+            error.read().decode(errors="replace"),
+            error.headers.get_content_type(),
+        )
     except OSError:
         status, text, kind = 0, "", ""
     return Answer(status, text, kind, time.monotonic() - began)
