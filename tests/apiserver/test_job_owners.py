@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.api import API_VERSION, KEY
+from gatewright.api import API_VERSION, KEY, RELEASE, RESULT
 from gatewright.codegen import job_owners
 from gatewright.core.model import short_fingerprint
 from tests.apiserver.people import People, Right
@@ -46,7 +46,12 @@ def owned(name: str = "forged", *owners: dict[str, Any], **annotations: str) -> 
 @pytest.fixture(scope="module")
 def people(laboratory: Lab) -> Iterator[People]:
     """Who makes Jobs of their own."""
-    found = People(laboratory, laboratory.namespace().name, JOBS, job_owners.POLICY_NAME)
+    site = laboratory.namespace()
+    wait = {"name": "ship", "steps": [{"name": "wait", "wait": "1s"}]}
+    site.apply({"version": "2.0.0", "suspend": True, "stages": [wait]})
+    # What an owner has that is not there, Kubernetes takes away.
+    OWNER["uid"] = site.release()["metadata"]["uid"]
+    found = People(laboratory, site.name, JOBS, job_owners.POLICY_NAME)
     try:
         yield found
     finally:
@@ -91,6 +96,24 @@ def test_a_job_of_their_own_cannot_become_one(people: People, editor: Api) -> No
     only_owner = _without(OWNER, "controller")
     assert people.changes(editor, "later", {"metadata": {"ownerReferences": [only_owner]}}) == ""
     assert REFUSED in people.changes(editor, "later", {"metadata": {"annotations": {KEY: ""}}})
+
+
+def test_one_of_the_operators_keeps_the_label_by_which_it_is_let_go(
+    people: People, editor: Api
+) -> None:
+    """Without it the finalizer would stay for ever, and with it the Job and its namespace."""
+    body = owned("followed", OWNER)
+    body["metadata"] |= {"finalizers": [RESULT], "labels": {RELEASE: "shop"}}
+    people.lab.api.create(people.path, body)
+    words = people.changes(editor, "followed", {"metadata": {"labels": {RELEASE: None}}})
+    assert REFUSED in words and f"keeps its label {RELEASE}" in words
+    lost = {"metadata": {"ownerReferences": None}}
+    assert people.changes(editor, "followed", lost) == "", "a garbage collector may do that"
+    both = {"metadata": {"ownerReferences": None, "labels": None}}
+    assert REFUSED in people.changes(editor, "followed", both)
+    assert people.changes(editor, "followed", {"metadata": {"labels": {"team": "shop"}}}) == ""
+    people.lab.api.merge(f"{people.path}/followed", {"metadata": {"finalizers": None}})
+    assert people.changes(editor, "followed", both) == "", "it is let go"
 
 
 def test_one_of_the_operators_keeps_its_key(people: People, editor: Api) -> None:
@@ -157,3 +180,17 @@ def test_a_forged_job_is_not_there_when_its_step_begins(site: Site) -> None:
     assert "migrate" in site.ended("RolledBack")["run"]["reason"]
     (made,) = site.jobs("migrate")
     assert (made["metadata"]["name"], made["metadata"]["annotations"][KEY]) == (name, key)
+
+
+def test_a_job_that_loses_its_label_is_followed_all_the_same(site: Site) -> None:
+    """Whoever may do anything may also do this: it gets the label again, and ends as it would have."""
+    stages = [{"name": "ship", "steps": [job("migrate", FAKE_SECONDS="3")]}]
+    site.apply({"version": "2.0.0", "stages": stages})
+    (made,) = site.lab.wait(lambda: site.jobs("migrate"), 20, "the Job")
+    path = f"{JOBS.format(site.name)}/{made['metadata']['name']}"
+    site.lab.wait(lambda: site.lab.api.get(path).get("status", {}).get("active"), 20, "it to run")
+    site.lab.api.merge(path, {"metadata": {"labels": {"team": "blue"}}})
+    site.lab.api.merge(path, {"metadata": {"labels": {RELEASE: None}}})
+    site.ended("Promoted")
+    again = site.lab.api.get(path)["metadata"]
+    assert again["labels"][RELEASE] == "shop" and RESULT not in again.get("finalizers", [])

@@ -1530,16 +1530,20 @@ matchConstraints:
     scope: Namespaced
 matchConditions:
 - name: claims-a-release
-  expression: object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith('gatewright.dev/') &&
-    owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') == ''
-- name: claim-is-new
-  expression: request.operation != 'UPDATE' || object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith('gatewright.dev/')
-    && owner.?controller.orValue(false)) != oldObject.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith('gatewright.dev/')
-    && owner.?controller.orValue(false)) || object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') != oldObject.metadata.?annotations[?'gatewright.dev/key'].orValue('-')
+  expression: 'request.operation != ''UPDATE'' ? (object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
+    && owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
+    == '''') : ((object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
+    && owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
+    == '''') && (object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
+    && owner.?controller.orValue(false)) != oldObject.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
+    && owner.?controller.orValue(false)) || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'') != oldObject.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')))
+    || (oldObject.metadata.?finalizers.orValue([]).exists(one, one == ''gatewright.dev/result'') && object.metadata.?labels[?''gatewright.dev/release''].orValue(''-'')
+    != oldObject.metadata.?labels[?''gatewright.dev/release''].orValue(''-''))'
 validations:
 - expression: object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') != '' && authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).check('operate').allowed()
   messageExpression: '''the Jobs of a Release are made by the operator alone: '' + request.userInfo.username + '' may not
-    operate releases in namespace '' + request.namespace'
+    operate releases in namespace '' + request.namespace + ''; a Job of your own leaves out controller: true for a Release,
+    and gatewright.dev/key; a Job of the operator keeps its label gatewright.dev/release'''
   message: the Jobs of a Release are made by the operator alone
   reason: Forbidden
 - expression: '!request.userInfo.username.startsWith(''system:serviceaccount:'') || (has(request.userInfo.extra) && ''authentication.kubernetes.io/pod-name''

@@ -7,9 +7,12 @@ create Jobs could have one ready that succeeds at once. RBAC tells nobody apart 
 says; so a Job that is to count asks for the verb `operate` on `releases`, as a status does
 (`codegen.statuses`).
 
+The label by which the operator finds its Jobs stays on them for as long as their finalizer does:
+without it nobody would ever take that away, and the Job and its namespace could not be deleted.
+
 What is not looked at: a Job that names a Release as an owner, not as its controller, so that it is
-deleted with it; changes of the operator's own Jobs that leave owner and key alone, as those of
-Kubernetes' controllers do.
+deleted with it; changes of the operator's own Jobs that leave key and label alone, and the loss of
+an owner, which Kubernetes' garbage collector may bring about: such a Job counts no more.
 
 A Job whose key is empty is nobody's: by it the operator finds out that the policy is in force
 (`runtime.admission_probe`).
@@ -19,34 +22,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.api import GROUP, KEY
+from gatewright.api import GROUP, KEY, RELEASE, RESULT
 from gatewright.codegen import admission, statuses
 from gatewright.runtime.admission_probe import JOB_REFUSAL
 
 POLICY_NAME = "gatewright-jobs"
+_REMEDY = (
+    "; a Job of your own leaves out controller: true for a Release, and "
+    f"{KEY}; a Job of the operator keeps its label {RELEASE}"
+)
 
 
 def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec."""
-    claim = f"{_controllers('object')}.size() > 0 || {_key('object')} == ''"
+    claims = f"{_controllers('object')}.size() > 0 || {_key('object')} == ''"
+    followed = f"oldObject.metadata.?finalizers.orValue([]).exists(one, one == '{RESULT}')"
     changed = (
-        f"{_controllers('object')} != {_controllers('oldObject')} || {_key('object')} != "
-        f"{_key('oldObject')}"
+        f"{_controllers('object')} != {_controllers('oldObject')} || "
+        f"{_key('object')} != {_key('oldObject')}"
+    )
+    relabelled = f"{_label('object')} != {_label('oldObject')}"
+    concerned = (
+        f"request.operation != 'UPDATE' ? ({claims}) : "
+        f"(({claims}) && ({changed})) || ({followed} && {relabelled})"
     )
     refusal = f"'{JOB_REFUSAL}: ' + request.userInfo.username + "
     may, in_pod = statuses.may_operate("releases"), statuses.shows_pod("releases")
     return {
         **admission.match_writes("jobs", group="batch"),
-        "matchConditions": [
-            {"name": "claims-a-release", "expression": claim},
-            {"name": "claim-is-new", "expression": f"request.operation != 'UPDATE' || {changed}"},
-        ],
+        "matchConditions": [{"name": "claims-a-release", "expression": concerned}],
         "validations": [
             {
                 "expression": f"{_key('object')} != '' && {may}",
                 "messageExpression": (
                     f"{refusal}' may not {statuses.OPERATE_VERB} releases in "
-                    "namespace ' + request.namespace"
+                    f"namespace ' + request.namespace + '{_REMEDY}'"
                 ),
                 "message": JOB_REFUSAL,
                 "reason": "Forbidden",
@@ -75,3 +85,8 @@ def _controllers(job: str) -> str:
 def _key(job: str) -> str:
     """CEL: the key of the operation that a Job carries; `-` where it has none."""
     return f"{job}.metadata.?annotations[?'{KEY}'].orValue('-')"
+
+
+def _label(job: str) -> str:
+    """CEL: the label by which the operator finds a Job; `-` where it has none."""
+    return f"{job}.metadata.?labels[?'{RELEASE}'].orValue('-')"

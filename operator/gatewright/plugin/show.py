@@ -16,6 +16,12 @@ MAX_CELL_LENGTH = 80
 """Characters of a sentence in a table that is not wide."""
 RELEASE_COLUMNS = ("NAME", "VERSION", "LIVE", "LAST-GOOD", "STAGE", "STATE", "WAITING-FOR", "AGE")
 
+NOT_SEEN = (
+    "no operator has looked at it; if that lasts, see whether one runs and serves this namespace "
+    "(--namespace, chart: watchNamespaces)"
+)
+"""The state of a Release whose status is empty."""
+
 
 def clean_text(text: Any) -> str:
     """On one line, without what a terminal would obey."""
@@ -164,7 +170,7 @@ def _headline_lines(item: Object, now: datetime) -> list[str]:
     pairs = [
         ("Release", f"{meta['namespace']}/{meta['name']}"),
         ("Wanted", version),
-        ("State", found.get("state") or "not looked at yet"),
+        ("State", found.get("state") or NOT_SEEN),
         ("Message", found.get("message")),
         (
             "Live",

@@ -28,7 +28,7 @@ from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import clock
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
-from gatewright.runtime.execution import handlers, live_states, standings
+from gatewright.runtime.execution import handlers, jobs, live_states, standings
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals, ReadSnapshot
 from gatewright.runtime.sampler import Sampler
@@ -409,10 +409,7 @@ async def _judge_vanished(
 ) -> Progress:
     """We have seen it run, and now there is no trace of it."""
     if operation.kind == "job":
-        return Progress(
-            "Failed",
-            f"the Job {operation.subject.partition('/')[2]} was deleted before its result was read",
-        )
+        return await jobs.judge_vanished(UncachedReader(lens), view, operation)
     if operation.kind == "stop":
         return Progress("Succeeded")
     if operation.subject.startswith("target/"):

@@ -118,6 +118,27 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     return await _progress_of_failed(cluster, operation, found, pods)
 
 
+async def judge_vanished(cluster: Cluster, view: View, operation: Operation) -> Progress:
+    """Say what became of a Job that was followed and is not seen any more. Raises Retryable,
+    Permanent.
+
+    `cluster` asks the API server. A Job that is there has lost the label by which it is followed:
+    it gets that again, or nobody would ever let it go.
+    """
+    path = job_path(view.namespace, operation.subject)
+    try:
+        job = await cluster.get(path)
+    except NotFound:
+        name = operation.subject.partition("/")[2]
+        return Progress("Failed", f"the Job {name} was deleted before its result was read")
+
+    if is_ours(view, job) and RELEASE not in (job["metadata"].get("labels") or {}):
+        labels = {"metadata": {"labels": {RELEASE: view.name[:63]}}}
+        with contextlib.suppress(NotFound):
+            await cluster.patch(path, labels, "merge")
+    return await follow_job(cluster, view, operation)
+
+
 async def _progress_of_completed(
     cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]
 ) -> Progress:
