@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from gatewright.ports import OpenConnection
-from gatewright.providers.connections import addresses, meter, postgres_login, postgres_url, tls
+from gatewright.providers.common import addresses, meter, tls
+from gatewright.providers.connections import postgres_login, postgres_url
 from gatewright.providers.connections.relay import Relay, RelayRoute
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.cases import OPENED, PLAIN

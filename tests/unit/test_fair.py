@@ -19,8 +19,9 @@ from gatewright.core.model import KubernetesEvent, View
 from gatewright.ports import OpenConnection
 from gatewright.providers.actions import github as github_action
 from gatewright.providers.actions import supabase as supabase_action
-from gatewright.providers.connections import rest, statuspage
-from gatewright.providers.connections.client_pool import ClientPool
+from gatewright.providers.common import rest
+from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.connections import statuspage
 from gatewright.providers.gates import redis as redis_gate
 from gatewright.providers.targets import availability
 from gatewright.runtime.controller import EVENT_SENDER_COUNT

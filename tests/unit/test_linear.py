@@ -40,8 +40,9 @@ from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import error_messages
 from gatewright.providers.actions import github
-from gatewright.providers.connections import client, prometheus, redis, rest, secrets, supabase
-from gatewright.providers.gates import http, jsonpath
+from gatewright.providers.common import client, jsonpath, rest, secrets
+from gatewright.providers.connections import prometheus, redis, supabase
+from gatewright.providers.gates import http
 from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line

@@ -32,8 +32,9 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.actions.deeds import Deed, require_act
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.deeds import Deed, require_act
+from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.connections.github import (
     ListUnfinished,
     Ref,
@@ -44,7 +45,6 @@ from gatewright.providers.connections.github import (
     repository_path,
     require_objects,
 )
-from gatewright.providers.connections.secrets import hide_secrets
 
 _MAX_MARK_LENGTH = 60
 _RUN_NAME = re.compile(r"^run-name:[ \t]*+(.+)$", re.MULTILINE)

@@ -19,9 +19,10 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.actions.deeds import Deed, require_act
-from gatewright.providers.connections import client, rest, sentry
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.deeds import Deed, require_act
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.connections import sentry
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
 
 _MAX_NAME_LENGTH = 64

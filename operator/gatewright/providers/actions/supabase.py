@@ -36,8 +36,9 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.actions.deeds import Deed, require_act
-from gatewright.providers.connections import client, supabase
+from gatewright.providers.common import client
+from gatewright.providers.common.deeds import Deed, require_act
+from gatewright.providers.connections import supabase
 from gatewright.providers.connections.supabase import ProjectRef
 
 MAX_NAME_LENGTH = 20

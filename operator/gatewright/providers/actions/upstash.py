@@ -11,7 +11,7 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection
 from gatewright.providers.actions import flushing
-from gatewright.providers.actions.deeds import Deed, require_act
+from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.connections import upstash
 
 

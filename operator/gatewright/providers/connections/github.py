@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 
 LIMITS = rest.RateLimits(
     reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0
@@ -85,7 +85,7 @@ async def call(
     accepted: frozenset[int] = frozenset(),
     **options: Any,
 ) -> client.Reply:
-    """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
+    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
     reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
     if reply.status != 403 or 403 in accepted:
         return reply

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client
+from gatewright.providers.common import client
 
 
 class HttpConnection:

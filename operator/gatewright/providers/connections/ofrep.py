@@ -18,7 +18,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 
 _PROBE = "gatewright"
 """A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 
 _JUDGED_HERE = frozenset(range(400, 600))
 _NOT_LOOKED_AT = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})

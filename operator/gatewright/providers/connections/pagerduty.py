@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, rest
-from gatewright.providers.connections.secrets import secret_value
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.secrets import secret_value
 
 LIMITS = rest.RateLimits(pause=30.0)
 

@@ -22,8 +22,10 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.connection import PostgresAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import meter, postgres_errors, postgres_types
-from gatewright.providers.connections.client_pool import ClientPool
+from gatewright.providers.common import meter
+from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.common.secrets import hide_in_error, secret_value
+from gatewright.providers.connections import postgres_errors, postgres_types
 from gatewright.providers.connections.postgres_errors import StatementFailed
 from gatewright.providers.connections.postgres_session import DECLARE_PREFIX, Question, Row, Session
 from gatewright.providers.connections.postgres_url import (
@@ -34,7 +36,6 @@ from gatewright.providers.connections.postgres_url import (
     settings_of,
 )
 from gatewright.providers.connections.relay import Relay
-from gatewright.providers.connections.secrets import hide_in_error, secret_value
 
 MAX_SESSIONS = 2
 """Connections to one database at a time: checks must not be what fills it up."""

@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from scramp import ScramClient, ScramException
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import postgres_errors, tls
-from gatewright.providers.connections.concurrency import NamespaceThreads
+from gatewright.providers.common import tls
+from gatewright.providers.common.concurrency import NamespaceThreads
+from gatewright.providers.connections import postgres_errors
 from gatewright.providers.connections.relay import Side
 
 MOST_ITERATIONS = 200_000

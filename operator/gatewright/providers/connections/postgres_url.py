@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from gatewright.core.text import foreign
 from gatewright.ports import Permanent
-from gatewright.providers.connections import addresses
+from gatewright.providers.common import addresses
 from gatewright.providers.connections.postgres_login import SSLMODES, Login
 from gatewright.providers.connections.relay import Relay, RelayRoute
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from gatewright.api.connection import HttpAccess
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import client
+from gatewright.providers.common.secrets import hide_secrets
 
 _MAX_ERROR_LENGTH = 4096
 """Characters of an error that are looked at."""

@@ -28,9 +28,9 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import addresses, meter, pace, permit, tls
-from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.connections.secrets import hide_in_error, secret_value
+from gatewright.providers.common import addresses, meter, pace, permit, tls
+from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.common.secrets import hide_in_error, secret_value
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Bytes of the largest answer that is read."""

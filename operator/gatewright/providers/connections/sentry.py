@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 
 LIMITS = rest.RateLimits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
 _FORBIDDEN = set('\n\r\t/\\"*')
@@ -61,7 +61,7 @@ class SentryAccess(Model):
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
+    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 

@@ -1,7 +1,7 @@
 """Slack's Web API, by Slack's own client over our transport.
 
 slack_sdk knows the methods, their arguments and what an answer is; addresses, time, size, redirects
-and redaction are those of every other vendor, because its requests are carried by `vendor.call`. An
+and redaction are those of every other vendor, because its requests are carried by `rest.call`. An
 error of Slack is HTTP 200 with `ok: false`.
 """
 
@@ -20,8 +20,8 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.secrets import hide_secrets
 
 _LATER = frozenset(
     {

@@ -17,7 +17,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 
 LIMITS = rest.RateLimits(statuses=frozenset({420, 429}), pause=60.0)
 REQUEST_SPACING_S = 1.0
@@ -61,7 +61,7 @@ class StatuspageConnection:
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request in its turn. Options are those of `vendor.call`. Raises Retryable, Permanent."""
+    """One request in its turn. Options are those of `rest.call`. Raises Retryable, Permanent."""
     await _wait_for_turn(link)
     return await rest.call(link, method, path, limits=LIMITS, **options)
 

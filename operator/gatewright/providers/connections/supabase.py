@@ -18,7 +18,8 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, postgres_errors, rest
+from gatewright.providers.common import client, rest
+from gatewright.providers.connections import postgres_errors
 
 LIMITS = rest.RateLimits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
 _STATE = re.compile(r"\bERROR:\s{1,9}([0-9A-Z]{5}):")
@@ -62,7 +63,7 @@ def project_path(project: str, *parts: str) -> str:
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request; options as those of `vendor.call`. Raises Retryable, Permanent."""
+    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 

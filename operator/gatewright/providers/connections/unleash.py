@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 
 
 class UnleashAccess(Model):

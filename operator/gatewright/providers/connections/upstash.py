@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, redis, rest
+from gatewright.providers.common import client, rest
+from gatewright.providers.connections import redis
 
 
 class UpstashAccess(Model):

@@ -22,8 +22,8 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, rest
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.secrets import hide_secrets
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 Project = Annotated[

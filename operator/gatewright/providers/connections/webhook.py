@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import Header, HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import secret_value
+from gatewright.providers.common import client
+from gatewright.providers.common.secrets import secret_value
 
 KEY_PREFIX = "whsec_"
 

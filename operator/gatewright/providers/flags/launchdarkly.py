@@ -12,8 +12,9 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
 from gatewright.core.run import clocks
 from gatewright.ports import OpenConnection
-from gatewright.providers.connections import launchdarkly, rest
-from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
+from gatewright.providers.common import rest
+from gatewright.providers.common.flag_switches import FlagKey, FlagSwitches, Switches
+from gatewright.providers.connections import launchdarkly
 
 _LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
 

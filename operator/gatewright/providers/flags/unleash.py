@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection
-from gatewright.providers.connections import rest, unleash
-from gatewright.providers.flags.switches import FlagKey, FlagSwitches, Switches
+from gatewright.providers.common import rest
+from gatewright.providers.common.flag_switches import FlagKey, FlagSwitches, Switches
+from gatewright.providers.connections import unleash
 
 _EVENTS = 20
 """Events of a flag that are looked through, the newest."""

@@ -21,10 +21,11 @@ from gatewright.api.jobs import EnvName
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.core.text.masking import keep_beginning
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, rest, vercel
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import Project, as_object
-from gatewright.providers.flags.changed import fail_unrecorded, flags_set_by, touched_flags
 from gatewright.providers.hosts import vercel_production, vercel_return, vercel_rollout
 from gatewright.providers.hosts.vercel_production import (
     BASE,

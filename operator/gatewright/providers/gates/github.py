@@ -29,6 +29,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.connections.github import (
     ListUnfinished,
     Ref,
@@ -39,7 +40,6 @@ from gatewright.providers.connections.github import (
     repository_path,
     require_objects,
 )
-from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
 _BAD_CONCLUSIONS = frozenset(

@@ -23,10 +23,9 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_val
 from gatewright.api.base import Model, Name, Text
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import hide_secrets
-from gatewright.providers.gates import jsonpath
-from gatewright.providers.gates.jsonpath import JsonPath
+from gatewright.providers.common import client, jsonpath
+from gatewright.providers.common.jsonpath import JsonPath
+from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
 MAX_ESCAPES = 3

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, OpenConnection
+from gatewright.providers.common.flag_switches import FlagKey, Switch
 from gatewright.providers.connections import launchdarkly
-from gatewright.providers.flags.switches import FlagKey, Switch
 from gatewright.providers.units import Unit
 
 

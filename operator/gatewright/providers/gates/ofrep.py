@@ -17,8 +17,9 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.connections import concurrency, ofrep
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import concurrency
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.connections import ofrep
 from gatewright.providers.units import Unit
 
 _UNSURE_REASONS = frozenset({"ERROR", "STALE"})

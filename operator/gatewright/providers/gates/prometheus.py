@@ -11,15 +11,16 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, StringConstraints
+from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.queries import Query
+from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.connections import prometheus
-from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
 STALE_AFTER_S = 300.0
@@ -27,17 +28,6 @@ STALE_AFTER_S = 300.0
 _MAX_POINTS = 11_000
 """Prometheus refuses range queries with more points."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?Inf|NaN")
-
-
-def _require_not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty; write a query")
-    return text
-
-
-Query = Annotated[
-    str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_require_not_blank)
-]
 
 
 class PrometheusCheck(Model):

@@ -23,8 +23,8 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.connections import sentry
-from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.connections.sentry import Environment, ReleaseVersion, Slug
 from gatewright.providers.units import Unit
 

@@ -22,10 +22,10 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.queries import Statement
+from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.connections import postgres
-from gatewright.providers.connections.secrets import hide_secrets
 from gatewright.providers.gates import catalogs
-from gatewright.providers.gates.statements import Statement
 from gatewright.providers.units import Unit
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=63)]

@@ -24,10 +24,11 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.connections import rest, supabase
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import rest
+from gatewright.providers.common.queries import Statement
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.connections import supabase
 from gatewright.providers.connections.supabase import ProjectRef
-from gatewright.providers.gates.statements import Statement
 from gatewright.providers.units import Unit
 
 MAX_NAMES_IN_MESSAGE = 3

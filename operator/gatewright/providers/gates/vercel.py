@@ -26,7 +26,8 @@ from gatewright.api.jobs import EnvName
 from gatewright.core.run.clocks import format_duration
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.connections import client, rest, vercel
+from gatewright.providers.common import client, rest
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.units import Unit
 

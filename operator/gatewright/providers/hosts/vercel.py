@@ -16,7 +16,8 @@ from pydantic import BaseModel, StringConstraints
 from gatewright.api.base import Model, Name, Text
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import client, rest, vercel
+from gatewright.providers.common import client, rest
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import Project, as_object
 from gatewright.providers.hosts import (
     vercel_production,

@@ -17,7 +17,8 @@ from typing import Any
 
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import rest, vercel
+from gatewright.providers.common import rest
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import as_object
 
 KEY, RUN, VERSION = "gatewrightKey", "gatewrightRun", "gatewrightVersion"

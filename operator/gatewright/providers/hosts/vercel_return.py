@@ -31,7 +31,8 @@ from weakref import WeakValueDictionary
 from gatewright.core.model import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import rest, vercel
+from gatewright.providers.common import rest
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
     FLAGS,

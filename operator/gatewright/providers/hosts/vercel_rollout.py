@@ -28,10 +28,11 @@ from gatewright.api.connection import HttpAccess
 from gatewright.core.model import Operation, Progress
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest, vercel
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.jsonpath import JsonPath
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.gates.http import HttpCheck, HttpGate, Path, Status
-from gatewright.providers.gates.jsonpath import JsonPath
 from gatewright.providers.hosts.vercel_production import (
     KEY,
     RUN,

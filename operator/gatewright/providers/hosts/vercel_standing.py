@@ -19,8 +19,9 @@ from typing import Any
 
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.connections import rest, vercel
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import rest
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.connections import vercel
 from gatewright.providers.connections.vercel import as_object
 from gatewright.providers.hosts.vercel_production import (
     BASE,

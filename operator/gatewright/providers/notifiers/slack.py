@@ -25,7 +25,7 @@ from slack_sdk.models.blocks import (
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import rest
+from gatewright.providers.common import rest
 from gatewright.providers.connections.slack import Slack, SlackRefused
 
 METADATA_TYPE = "gatewright_release"

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, LongText, Model, Name, seconds
 from gatewright.ports import Message, OpenConnection, Permanent
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 from gatewright.providers.connections.statuspage import call
 
 ITEMS_PER_PAGE = 100

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Message, OpenConnection, Permanent
-from gatewright.providers.connections import rest
+from gatewright.providers.common import rest
 from gatewright.providers.connections.webhook import signing_keys
 
 

@@ -27,10 +27,10 @@ from yarl import URL
 from gatewright.api.base import SecretSource
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import addresses, meter, pace, permit, transport
-from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.connections.intake import Intake
-from gatewright.providers.connections.secrets import hide_in_error, hide_secrets, secret_value
+from gatewright.providers.common import addresses, meter, pace, permit, transport
+from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.common.intake import Intake
+from gatewright.providers.common.secrets import hide_in_error, hide_secrets, secret_value
 
 MAX_BODY_BYTES = 1024 * 1024
 """Bytes of the largest answer that is read."""

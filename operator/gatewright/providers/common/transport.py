@@ -25,8 +25,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import addresses, tls
-from gatewright.providers.connections.intake import HEAD, CountedHandler, Intake
+from gatewright.providers.common import addresses, tls
+from gatewright.providers.common.intake import HEAD, CountedHandler, Intake
 
 MAX_CONNECTIONS = 8
 _KEEP_ALIVE_S = 60.0

@@ -23,8 +23,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client
-from gatewright.providers.connections.secrets import hide_secrets
+from gatewright.providers.common import client
+from gatewright.providers.common.secrets import hide_secrets
 
 MAX_WAIT_S = 3600.0
 """Seconds: no answer keeps a Connection back for longer."""

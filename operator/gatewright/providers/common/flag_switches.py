@@ -20,8 +20,8 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import concurrency
-from gatewright.providers.flags.changed import fail_unrecorded, flags_set_by, touched_flags
+from gatewright.providers.common import concurrency
+from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags
 
 FlagKey = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]*$", max_length=256)

@@ -41,8 +41,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from yarl import URL
 
 from gatewright.ports import Permanent
-from gatewright.providers.connections.names import RESOLVER
-from gatewright.providers.connections.networks import (
+from gatewright.providers.common.names import RESOLVER
+from gatewright.providers.common.networks import (
     NODE_PORTS,
     NOWHERE,
     REFUSED_NETWORKS,

@@ -1,17 +1,27 @@
-"""SQL that a user writes. It reaches the database as it is written: what a reference stands for
-goes by `parameters`."""
+"""Queries that a user writes. SQL reaches the database as it is written: what a reference stands
+for goes by `parameters`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
-
-from gatewright.providers.gates.prometheus import Query
 
 REFERENCE_ERROR = "reference_in_a_statement"
 """The kind of pydantic's error where a text may hold no `$(...)`, whatever it would stand for."""
+
+
+def _require_not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write a query")
+    return text
+
+
+Query = Annotated[
+    str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_require_not_blank)
+]
+"""A query in a language of its own."""
 
 
 def _refuse_references(text: str) -> str:

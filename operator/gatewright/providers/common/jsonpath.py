@@ -41,7 +41,7 @@ from jsonpath_rfc9535.tokens import TokenStream
 from pydantic import AfterValidator, StringConstraints
 
 from gatewright.ports import Permanent
-from gatewright.providers.connections.concurrency import NamespaceThreads
+from gatewright.providers.common.concurrency import NamespaceThreads
 
 MAX_VALUES = 20_000
 """Values that a path searches at most."""
