@@ -23,7 +23,7 @@ from gatewright.providers.common import rest
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.connections import statuspage
 from gatewright.providers.gates import redis as redis_gate
-from gatewright.providers.targets import availability
+from gatewright.providers.workload import availability
 from gatewright.runtime.controller import EVENT_SENDER_COUNT
 from gatewright.runtime.execution import job_endings, job_reports
 from gatewright.runtime.telling import events

@@ -46,7 +46,7 @@ from gatewright.providers.gates import http
 from gatewright.providers.hosts import vercel_return
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line
-from gatewright.providers.targets import owned, pods, template
+from gatewright.providers.workload import owned, pods, template
 from gatewright.runtime.execution import (
     configs,
     contents,

@@ -69,7 +69,7 @@ from gatewright.providers.reports.k6 import K6
 from gatewright.providers.reports.lighthouse import Lighthouse
 from gatewright.providers.reports.npm_audit import NpmAudit
 from gatewright.providers.reports.playwright import Playwright
-from gatewright.providers.targets.workload import Workload
+from gatewright.providers.workload.target import Workload
 
 GATES: Mapping[str, Gate] = {
     "prometheus": PrometheusGate(),

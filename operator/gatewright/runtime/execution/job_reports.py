@@ -26,7 +26,7 @@ from gatewright.providers.reports.finding import (
     MalformedReport,
     plain_line,
 )
-from gatewright.providers.targets import pods
+from gatewright.providers.workload import pods
 from gatewright.runtime.execution import job_outputs, job_pods
 from gatewright.runtime.execution.job_outputs import Published
 from gatewright.runtime.execution.job_pods import Pod

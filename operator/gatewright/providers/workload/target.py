@@ -41,7 +41,7 @@ from gatewright.ports import (
     Permanent,
     Trouble,
 )
-from gatewright.providers.targets import (
+from gatewright.providers.workload import (
     availability,
     captured,
     managers,
@@ -50,7 +50,7 @@ from gatewright.providers.targets import (
     rollout,
     template,
 )
-from gatewright.providers.targets.template import Difference, TemplateFields
+from gatewright.providers.workload.template import Difference, TemplateFields
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
 CRASH_WINDOW_S = 60.0

@@ -30,9 +30,9 @@ from typing import Any
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster
-from gatewright.providers.targets import owned, pods, rollout
-from gatewright.providers.targets.pods import Pod
-from gatewright.providers.targets.template import CONTAINER_GROUPS
+from gatewright.providers.workload import owned, pods, rollout
+from gatewright.providers.workload.pods import Pod
+from gatewright.providers.workload.template import CONTAINER_GROUPS
 
 LOOK_INTERVAL_S = 3.0
 """Seconds for which what pods have said is believed while something is wrong and nothing has been

@@ -15,9 +15,13 @@ from typing import Any
 import orjson
 
 from gatewright.ports import Cluster, Trouble
-from gatewright.providers.targets import pods
-from gatewright.providers.targets.pods import Pod
-from gatewright.providers.targets.template import CONTAINER_GROUPS, MAX_VARIABLES, explain_too_large
+from gatewright.providers.workload import pods
+from gatewright.providers.workload.pods import Pod
+from gatewright.providers.workload.template import (
+    CONTAINER_GROUPS,
+    MAX_VARIABLES,
+    explain_too_large,
+)
 
 CREATION_REASONS = ("FailedCreate", "SuccessfulCreate", "SuccessfulDelete")
 """Reasons of Events by which a controller tells how it fares with its pods; the newest one

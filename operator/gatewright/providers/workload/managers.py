@@ -14,7 +14,7 @@ from typing import Any
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
-from gatewright.providers.targets.template import Difference
+from gatewright.providers.workload.template import Difference
 
 OWN_MANAGER = "gatewright"
 """Our own field manager: the name that the client's User-Agent begins with."""
