@@ -26,7 +26,7 @@ from gatewright.providers.common.addresses import (
     set_refused,
 )
 from gatewright.providers.common.networks import AddressSetting
-from gatewright.providers.connections import redis
+from gatewright.providers.redis import connection as redis
 from tests.contract import world
 from tests.fakes.serving import linked
 

@@ -23,7 +23,7 @@ from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.common import rest
-from gatewright.providers.connections import statuspage
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, test_launchdarkly, test_ofrep, test_openai, test_vercel, world
 from tests.contract.telling import told
 from tests.fakes.github import Github

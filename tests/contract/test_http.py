@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gatewright.providers.common import client
 from gatewright.providers.common.jsonpath import compile_path
-from gatewright.providers.gates.http import HttpCheck
+from gatewright.providers.http.gate import HttpCheck
 from gatewright.providers.registry import GATES
 from tests.contract import world
 

@@ -12,7 +12,7 @@ import pytest
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import client, meter
-from gatewright.providers.connections import redis
+from gatewright.providers.redis import connection as redis
 from tests.contract import world
 from tests.contract.test_redis import link as redis_link
 

@@ -19,7 +19,7 @@ from gatewright.core.model import Operation, Progress
 from gatewright.ports import External, OpenConnection, Retryable
 from gatewright.providers import registry
 from gatewright.providers.common import client, rest
-from gatewright.providers.connections import statuspage
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases
 from tests.contract.telling import told
 from tests.fakes.serving import serving

@@ -17,8 +17,9 @@ import pytest
 
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import addresses, meter, tls
-from gatewright.providers.connections import postgres_login, postgres_url
-from gatewright.providers.connections.relay import Relay, RelayRoute
+from gatewright.providers.postgres import login as postgres_login
+from gatewright.providers.postgres import url as postgres_url
+from gatewright.providers.postgres.relay import Relay, RelayRoute
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority
 from tests.contract import world

@@ -11,6 +11,6 @@ To understand a request, read in this order:
 What every request passes: `permit.py` (may this process act?), `pace.py` and `meter.py` (what did
 it cost?), `secrets.py` (values of Secrets, and keeping them hidden), `concurrency.py`.
 
-What configurations share: `queries.py`, `jsonpath.py`. What steps share: `flag_switches.py` and
-`flag_changes.py` for flags, `deeds.py` for actions.
+What checks share: `queries.py` and `jsonpath.py` in what they ask, `sqlstates.py` in what went
+wrong. What steps share: `flag_switches.py` and `flag_changes.py` for flags, `deeds.py` for actions.
 """
