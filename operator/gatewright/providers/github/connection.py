@@ -18,6 +18,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(
     reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0
@@ -141,7 +142,7 @@ def repository_path(repository: str, *parts: str) -> str:
     return "/".join(["/repos", *map(rest.path_segment, (owner, name, *parts))])
 
 
-class GithubConnection:
+class GithubConnection(HttpConnector):
     """Answers what is left of the token's rate limit, which costs nothing."""
 
     config: ClassVar[type[BaseModel]] = GithubAccess
@@ -158,10 +159,6 @@ class GithubConnection:
             return
         if not isinstance(_require_object(reply, client.json_of(reply)).get("resources"), dict):
             raise Permanent(f"{reply.where}: this is not the GitHub API")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 def _require_object(reply: client.Reply, found: Any) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client
+from gatewright.providers.common.http_connector import HttpConnector
 
 
-class HttpConnection:
+class HttpConnection(HttpConnector):
     """Answers at its base URL; 401 and 403 mean that the credentials do not work, every other
     answer is one."""
 
@@ -22,7 +23,3 @@ class HttpConnection:
         reply = await client.ask(link, "GET", "/")
         if reply.status in (401, 403):
             raise Permanent(f"{reply.where}: the credentials are refused ({reply.status})")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()

@@ -17,6 +17,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Conflict, NotFound, OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 _LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
 _PATCH = {"Content-Type": "application/json; domain-model=launchdarkly.semanticpatch"}
@@ -37,7 +38,7 @@ class LaunchDarklyAccess(Model):
         return {"Authorization": value(self.token)}
 
 
-class LaunchDarklyConnection:
+class LaunchDarklyConnection(HttpConnector):
     """LaunchDarkly with a token that it accepts."""
 
     config: ClassVar[type[BaseModel]] = LaunchDarklyAccess
@@ -47,10 +48,6 @@ class LaunchDarklyConnection:
         answer = await rest.fetch(link, "/api/v2/caller-identity", limits=_LIMITS)
         if not isinstance(answer, dict) or not isinstance(answer.get("accountId"), str):
             raise Permanent(f"{link.config.url}: this is not LaunchDarkly's API")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 async def is_on(link: OpenConnection, project: str, environment: str, flag: str) -> bool:

@@ -19,6 +19,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 _PROBE = "gatewright"
 """A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are
@@ -58,7 +59,7 @@ class Evaluation:
     reason: str
 
 
-class OfrepConnection:
+class OfrepConnection(HttpConnector):
     """A flag system that evaluates."""
 
     config: ClassVar[type[BaseModel]] = OfrepAccess
@@ -71,10 +72,6 @@ class OfrepConnection:
                 raise Permanent(f"{reply.where}: answered {reply.status}, and not as OFREP does")
             return
         _evaluation_of(reply)
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> Evaluation:

@@ -16,6 +16,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 _JUDGED_HERE = frozenset(range(400, 600))
 _NOT_LOOKED_AT = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
@@ -61,7 +62,7 @@ async def fetch_key_state(link: OpenConnection) -> KeyState:
     return KeyState("Valid", "the key is valid")
 
 
-class OpenAIConnection:
+class OpenAIConnection(HttpConnector):
     """OpenAI's API with a key that it accepts."""
 
     config: ClassVar[type[BaseModel]] = OpenAIAccess
@@ -71,10 +72,6 @@ class OpenAIConnection:
         found = await fetch_key_state(link)
         if found.state not in ("Valid", "Limited"):
             raise Permanent(found.message)
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 def _error_code(reply: client.Reply) -> str | None:

@@ -11,6 +11,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import secret_value
 
 LIMITS = rest.RateLimits(pause=30.0)
@@ -31,7 +32,7 @@ class PagerdutyAccess(Model):
         return {}
 
 
-class PagerdutyConnection:
+class PagerdutyConnection(HttpConnector):
     """The routing key is one that PagerDuty takes."""
 
     config: ClassVar[type[BaseModel]] = PagerdutyAccess
@@ -41,10 +42,6 @@ class PagerdutyConnection:
         await enqueue_event(
             link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"}
         )
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:

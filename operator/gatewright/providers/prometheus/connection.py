@@ -19,6 +19,7 @@ from gatewright.api.connection import HttpAccess
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client
+from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
 _MAX_ERROR_LENGTH = 4096
@@ -82,7 +83,7 @@ async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) ->
     return _result_of(reply, answer)
 
 
-class PrometheusConnection:
+class PrometheusConnection(HttpConnector):
     """A Prometheus that evaluates `vector(1)`."""
 
     config: ClassVar[type[BaseModel]] = HttpAccess
@@ -92,10 +93,6 @@ class PrometheusConnection:
         result = await run_query(link, "/api/v1/query", {"query": "vector(1)"})
         if result.kind != "vector" or not result.value:
             raise Permanent("vector(1) has no answer; this is not a Prometheus")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 def _is_json(reply: client.Reply) -> bool:

@@ -17,6 +17,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
 _FORBIDDEN = set('\n\r\t/\\"*')
@@ -111,7 +112,7 @@ def require_object(reply: client.Reply) -> dict[str, Any]:
     return found
 
 
-class SentryConnection:
+class SentryConnection(HttpConnector):
     """Shows the organization, or, to a token that may do no more, its releases."""
 
     config: ClassVar[type[BaseModel]] = SentryAccess
@@ -125,10 +126,6 @@ class SentryConnection:
             return
         async for _ in list_pages(link, organization_path(link, "releases"), {"per_page": 1}, 1):
             return
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 def _next_cursor(header: str) -> str | None:

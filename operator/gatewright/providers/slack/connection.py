@@ -21,6 +21,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
 _LATER = frozenset(
@@ -54,7 +55,7 @@ class SlackAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
-class SlackConnection:
+class SlackConnection(HttpConnector):
     """The token is one that Slack knows."""
 
     config: ClassVar[type[BaseModel]] = SlackAccess
@@ -62,10 +63,6 @@ class SlackConnection:
     async def check(self, link: OpenConnection) -> None:
         """Ask who we are."""
         await Slack(link).api_call("auth.test")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 class SlackRefused(Permanent):

@@ -18,6 +18,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(statuses=frozenset({420, 429}), pause=60.0)
 REQUEST_SPACING_S = 1.0
@@ -43,7 +44,7 @@ class StatuspageAccess(Model):
         return {"Authorization": f"OAuth {value(self.apiKey)}"}
 
 
-class StatuspageConnection:
+class StatuspageConnection(HttpConnector):
     """The API key is one that has pages."""
 
     config: ClassVar[type[BaseModel]] = StatuspageAccess
@@ -57,7 +58,7 @@ class StatuspageConnection:
     async def close(self) -> None:
         """Close every client."""
         _next_turn.clear()
-        await client.aclose()
+        await super().close()
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:

@@ -19,6 +19,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest, sqlstates
+from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
 _STATE = re.compile(r"\bERROR:\s{1,9}([0-9A-Z]{5}):")
@@ -40,7 +41,7 @@ class SupabaseAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
-class SupabaseConnection:
+class SupabaseConnection(HttpConnector):
     """Lists the projects that the token may see."""
 
     config: ClassVar[type[BaseModel]] = SupabaseAccess
@@ -50,10 +51,6 @@ class SupabaseConnection:
         reply = await call(link, "GET", "/v1/projects")
         if not require_list(reply):
             raise Permanent(f"{reply.where}: the token sees no project")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 def project_path(project: str, *parts: str) -> str:

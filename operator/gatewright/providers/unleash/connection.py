@@ -17,6 +17,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 
 
 class UnleashAccess(Model):
@@ -41,7 +42,7 @@ class FlagState:
     strategies: int
 
 
-class UnleashConnection:
+class UnleashConnection(HttpConnector):
     """An Unleash server that lists its projects."""
 
     config: ClassVar[type[BaseModel]] = UnleashAccess
@@ -51,10 +52,6 @@ class UnleashConnection:
         answer = await rest.fetch(link, "/api/admin/projects")
         if not isinstance(answer, dict) or not isinstance(answer.get("projects"), list):
             raise Permanent(f"{link.config.url}: this is not the admin API of Unleash")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 async def fetch_state(link: OpenConnection, project: str, environment: str, flag: str) -> FlagState:

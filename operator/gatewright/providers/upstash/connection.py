@@ -15,6 +15,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.redis import connection as redis
 
 
@@ -31,7 +32,7 @@ class UpstashAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
-class UpstashConnection:
+class UpstashConnection(HttpConnector):
     """An Upstash Redis that answers `PING`."""
 
     config: ClassVar[type[BaseModel]] = UpstashAccess
@@ -40,10 +41,6 @@ class UpstashConnection:
         """Ask."""
         if await run_command(link, "PING") != "PONG":
             raise Permanent("PING is not answered by PONG; this is not the REST API of Upstash")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 async def run_command(link: OpenConnection, *command: str | bytes) -> Any:

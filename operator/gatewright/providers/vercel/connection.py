@@ -23,6 +23,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
@@ -70,7 +71,7 @@ class VercelAccess(Model):
         return self
 
 
-class VercelConnection:
+class VercelConnection(HttpConnector):
     """The token is good, and sees the team."""
 
     config: ClassVar[type[BaseModel]] = VercelAccess
@@ -94,10 +95,6 @@ class VercelConnection:
             raise Permanent(
                 f"{reply.where}: the token does not see the team {team} ({reply.status})"
             )
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 async def call(

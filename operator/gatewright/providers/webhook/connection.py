@@ -13,6 +13,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import Header, HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client
+from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import secret_value
 
 KEY_PREFIX = "whsec_"
@@ -35,7 +36,7 @@ class WebhookAccess(Model):
         return {name: value(source) for name, source in self.headers.items()}
 
 
-class WebhookConnection:
+class WebhookConnection(HttpConnector):
     """Its keys can be used, and its URL answers; 401 and 403 mean that the headers do not open
     it."""
 
@@ -53,10 +54,6 @@ class WebhookConnection:
             raise Permanent(f"{reply.where}: the receiver is gone (410)")
         if reply.status == 429 or (reply.status >= 500 and reply.status != 501):
             raise Retryable(f"{reply.where}: answered {reply.status}")
-
-    async def close(self) -> None:
-        """Close every client."""
-        await client.aclose()
 
 
 def signing_keys(link: OpenConnection) -> Iterator[bytes]:
