@@ -29,6 +29,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.github.connection import (
     ListUnfinished,
@@ -91,7 +92,7 @@ class GithubCheck(Model):
         return self
 
 
-class GithubGate:
+class GithubGate(PresentGate):
     """Asks GitHub's REST API."""
 
     config: ClassVar[type[BaseModel]] = GithubCheck
@@ -111,12 +112,6 @@ class GithubGate:
             return await _measure_checks(config, config.commit, link)
         except ListUnfinished as error:
             return Answer(None, str(error))
-
-    async def history(
-        self, config: GithubCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """GitHub tells of now only."""
-        return []
 
 
 # --- checks

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote
 
@@ -25,6 +24,7 @@ from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import client, jsonpath
 from gatewright.providers.common.jsonpath import JsonPath
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.units import Unit
 
@@ -112,7 +112,7 @@ class HttpCheck(Model):
         return self
 
 
-class HttpGate:
+class HttpGate(PresentGate):
     """Asks an HTTP service."""
 
     config: ClassVar[type[BaseModel]] = HttpCheck
@@ -137,12 +137,6 @@ class HttpGate:
         if config.jsonPath is None:
             return Answer(True, f"answered {reply.status}")
         return await _find_value(config, config.jsonPath, reply, link)
-
-    async def history(
-        self, config: HttpCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A service tells of now only."""
-        return []
 
 
 def _accept_headers(config: HttpCheck) -> dict[str, str]:

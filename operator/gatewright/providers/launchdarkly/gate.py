@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.common.flag_switches import FlagKey, Switch
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.launchdarkly import connection as launchdarkly
 from gatewright.providers.units import Unit
 
@@ -34,7 +34,7 @@ class LaunchDarklyCheck(Model):
         return "useless"
 
 
-class LaunchDarklyGate:
+class LaunchDarklyGate(PresentGate):
     """Reads a flag."""
 
     config: ClassVar[type[BaseModel]] = LaunchDarklyCheck
@@ -52,9 +52,3 @@ class LaunchDarklyGate:
             on == (config.state == "on"),
             f"{config.flag} is {'on' if on else 'off'} in {config.environment}",
         )
-
-    async def history(
-        self, config: LaunchDarklyCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A flag tells of now only."""
-        return []

@@ -9,7 +9,6 @@ value that is said to be stale are no data: nobody knows what that user sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
@@ -18,6 +17,7 @@ from gatewright.api.base import Key, Model, Name, Text
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import concurrency
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.ofrep import connection as ofrep
 from gatewright.providers.units import Unit
@@ -60,7 +60,7 @@ class OfrepCheck(Model):
         return self
 
 
-class OfrepGate:
+class OfrepGate(PresentGate):
     """Evaluates a flag."""
 
     config: ClassVar[type[BaseModel]] = OfrepCheck
@@ -81,12 +81,6 @@ class OfrepGate:
             ),
         )
         return _judge_evaluations(config, dict(zip(names, found, strict=True)), link)
-
-    async def history(
-        self, config: OfrepCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A flag tells of now only."""
-        return []
 
 
 def _judge_evaluations(

@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, OpenConnection
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.openai import connection as openai
 from gatewright.providers.units import Unit
 
@@ -34,7 +34,7 @@ class OpenAICheck(Model):
         return "useless"
 
 
-class OpenAIGate:
+class OpenAIGate(PresentGate):
     """Asks OpenAI for its models."""
 
     config: ClassVar[type[BaseModel]] = OpenAICheck
@@ -56,9 +56,3 @@ class OpenAIGate:
         if found.state == "Refused":
             return Answer(None, f"{found.message}; that does not say that the key was revoked")
         return Answer(not works, found.message)
-
-    async def history(
-        self, config: OpenAICheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A key tells of now only."""
-        return []

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Duration, Model, Name, Text
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.queries import Statement
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.postgres import catalogs
@@ -113,7 +114,7 @@ class SqlCheck(Model):
         return self
 
 
-class SqlGate:
+class SqlGate(PresentGate):
     """Asks PostgreSQL."""
 
     config: ClassVar[type[BaseModel]] = SqlCheck
@@ -143,12 +144,6 @@ class SqlGate:
             assert config.blocked is not None
             found = await catalogs.measure_blocked(link, config.blocked.over)
         return Answer(found.value, hide_secrets(found.message, link))
-
-    async def history(
-        self, config: SqlCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A database tells of now only."""
-        return []
 
 
 # --- query

@@ -11,7 +11,7 @@ between, and where too little was read.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.redis import connection as redis
 from gatewright.providers.units import Unit
 
@@ -71,7 +72,7 @@ class RedisCheck(Model):
         return self
 
 
-class RedisGate:
+class RedisGate(PresentGate):
     """Asks a Redis for its INFO."""
 
     config: ClassVar[type[BaseModel]] = RedisCheck
@@ -91,12 +92,6 @@ class RedisGate:
                 "Prometheus that knows all"
             )
         return answer_from_info(info, config.hitRatio, link)
-
-    async def history(
-        self, config: RedisCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A Redis tells of now only."""
-        return []
 
 
 def require_one(*questions: Model | None) -> None:

@@ -15,7 +15,7 @@ Sentry would have got them: transactions of the same release, or at least a rele
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.sentry import connection as sentry
 from gatewright.providers.sentry.connection import Environment, ReleaseVersion, Slug
@@ -129,8 +130,9 @@ class SentryCheck(Model):
         return self
 
 
-class SentryGate:
-    """Asks Sentry's web API."""
+class SentryGate(PresentGate):
+    """Asks Sentry's web API. What it knows of the past by now is not what it would have said
+    then."""
 
     config: ClassVar[type[BaseModel]] = SentryCheck
     connection: ClassVar[str] = "sentry"
@@ -152,12 +154,6 @@ class SentryGate:
             return await _measure_duration(config, config.p95, link)
         assert config.newIssues is not None
         return await _measure_issues(config, config.newIssues, link)
-
-    async def history(
-        self, config: SentryCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """What Sentry knows of the past by now is not what it would have said then."""
-        return []
 
 
 _Row = tuple[Mapping[str, Any], Mapping[str, Any]]

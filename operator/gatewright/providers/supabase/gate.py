@@ -25,6 +25,7 @@ from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import rest
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.queries import Statement
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.supabase import connection as supabase
@@ -141,7 +142,7 @@ class SupabaseCheck(Model):
         return self
 
 
-class SupabaseGate:
+class SupabaseGate(PresentGate):
     """Asks Supabase's Management API."""
 
     config: ClassVar[type[BaseModel]] = SupabaseCheck
@@ -168,12 +169,6 @@ class SupabaseGate:
             assert config.apiKeys is not None
             found = await _measure_api_keys(config.apiKeys, config.project, link)
         return Answer(found.value, hide_secrets(found.message, link))
-
-    async def history(
-        self, config: SupabaseCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """Supabase tells of now only."""
-        return []
 
 
 async def _measure_advisors(

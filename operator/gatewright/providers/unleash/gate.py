@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.common.flag_switches import FlagKey, Switch
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.units import Unit
 from gatewright.providers.unleash import connection as unleash
 
@@ -35,7 +35,7 @@ class UnleashCheck(Model):
         return "useless"
 
 
-class UnleashGate:
+class UnleashGate(PresentGate):
     """Reads a flag."""
 
     config: ClassVar[type[BaseModel]] = UnleashCheck
@@ -53,9 +53,3 @@ class UnleashGate:
             on == (config.state == "on"),
             f"{config.flag} is {'on' if on else 'off'} in {config.environment}",
         )
-
-    async def history(
-        self, config: UnleashCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """A flag tells of now only."""
-        return []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, model_validator
 
 from gatewright.api.base import Model, Name
 from gatewright.ports import Answer, OpenConnection
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.redis import connection as redis
 from gatewright.providers.redis.gate import HitRatio, Memory, answer_from_info, require_one
 from gatewright.providers.units import Unit
@@ -31,7 +31,7 @@ class UpstashCheck(Model):
         return self
 
 
-class UpstashGate:
+class UpstashGate(PresentGate):
     """Asks an Upstash Redis for its INFO."""
 
     config: ClassVar[type[BaseModel]] = UpstashCheck
@@ -47,9 +47,3 @@ class UpstashGate:
         return answer_from_info(
             redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link
         )
-
-    async def history(
-        self, config: UpstashCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """It tells of now only."""
-        return []

@@ -27,6 +27,7 @@ from gatewright.core.run.clocks import format_duration
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import client, rest
+from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.units import Unit
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel.connection import Project, as_object
@@ -101,8 +102,9 @@ class VercelCheck(Model):
         return self
 
 
-class VercelGate:
-    """Asks Vercel's API."""
+class VercelGate(PresentGate):
+    """Asks Vercel's API. Windows of the past are not asked for: each would cost two queries of a
+    tight rate limit."""
 
     config: ClassVar[type[BaseModel]] = VercelCheck
     connection: ClassVar[str] = "vercel"
@@ -131,13 +133,6 @@ class VercelGate:
         return await _measure_timing(
             link, project, timing, names, _FEW["duration" if config.duration else "lcp"]
         )
-
-    async def history(
-        self, config: VercelCheck, link: OpenConnection, start: float, end: float, step: float
-    ) -> Sequence[tuple[float, Answer]]:
-        """Windows of the past are not asked for: each would cost two queries of a tight rate
-        limit."""
-        return []
 
 
 async def _measure_env(
