@@ -11,6 +11,7 @@ To understand a request, read in this order:
 What every request passes: `permit.py` (may this process act?), `pace.py` and `meter.py` (what did
 it cost?), `secrets.py` (values of Secrets, and keeping them hidden), `concurrency.py`.
 
-What checks share: `queries.py` and `jsonpath.py` in what they ask, `sqlstates.py` in what went
-wrong. What steps share: `flag_switches.py` and `flag_changes.py` for flags, `deeds.py` for actions.
+What providers inherit: `http_connector.py` (Connections over HTTP), `present_gate.py` (gates that
+tell of now only), `deeds.py` (actions), `flag_switches.py` (flags; `flag_changes.py` tells which a
+run has set). What checks share beside it: `queries.py`, `jsonpath.py`, `sqlstates.py`.
 """

@@ -26,6 +26,10 @@ class Deed:
             require_act(operation)
         return Standing()
 
+    async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
+        """Nothing: what has failed says so by itself, and there is no log to read."""
+        return None
+
 
 def require_act(operation: Operation) -> None:
     """What an action does can be done, and nothing else. Raises Permanent."""

@@ -70,9 +70,3 @@ class RedisFlush(Deed):
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.follow(redis.run_command, link, config.flush, operation)
-
-    async def trouble(
-        self, config: RedisAction, link: OpenConnection, operation: Operation
-    ) -> str | None:
-        """A flush has no log."""
-        return None

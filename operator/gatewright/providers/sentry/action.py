@@ -144,12 +144,6 @@ class SentryStep(Deed):
         deploy = await _find_deploy(config, link, operation)
         return _progress_of_marked(config, deploy) if deploy is not None else Progress("Absent")
 
-    async def trouble(
-        self, config: SentryAction, link: OpenConnection, operation: Operation
-    ) -> str | None:
-        """Marks are made at once or refused with words."""
-        return None
-
 
 async def _mark_release(wanted: SentryRelease, link: OpenConnection) -> None:
     body = {

@@ -142,7 +142,8 @@ class SupabaseAction(Model):
 
 
 class SupabaseActions(Deed):
-    """Restore points and restores, by the Management API."""
+    """Restore points and restores, by the Management API. Of trouble it tells nothing: a project
+    that is being restored is unwell in every way."""
 
     config: ClassVar[type[BaseModel]] = SupabaseAction
     connection: ClassVar[str] = "supabase"
@@ -188,13 +189,6 @@ class SupabaseActions(Deed):
             found = await _find_restore_point(config.project, link, point_name(config, operation))
             return _of_point(found) if found is not None else Progress("Absent")
         return await _follow_restore(config.project, link, operation)
-
-    async def trouble(
-        self, config: SupabaseAction, link: OpenConnection, operation: Operation
-    ) -> str | None:
-        """Nothing: a project that is being restored is unwell in every way, and what has failed
-        says so by itself."""
-        return None
 
 
 def _status_word(status: str) -> str:

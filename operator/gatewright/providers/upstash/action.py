@@ -62,9 +62,3 @@ class UpstashFlush(Deed):
         """Go on. Raises Retryable, Permanent."""
         require_act(operation)
         return await flushing.follow(upstash.run_command, link, config.flush, operation)
-
-    async def trouble(
-        self, config: UpstashAction, link: OpenConnection, operation: Operation
-    ) -> str | None:
-        """A flush has no log."""
-        return None
