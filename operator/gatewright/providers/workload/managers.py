@@ -14,6 +14,7 @@ from typing import Any
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
+from gatewright.providers.workload.rollout import title_of
 from gatewright.providers.workload.template import Difference
 
 OWN_MANAGER = "gatewright"
@@ -72,7 +73,7 @@ async def explain_difference(
     try:
         fresh = await cluster.managed(path)
     except NotFound:
-        return f"{_title_of(found)} is gone"
+        return f"{title_of(found)} is gone"
     except (Retryable, Permanent):
         return _describe_differences(found, differences, ())
     words = _describe_differences(
@@ -95,7 +96,7 @@ def _describe_differences(
         for item in differences[:MAX_DIFFERENCES_IN_MESSAGE]
     ]
     more = len(differences) - MAX_DIFFERENCES_IN_MESSAGE
-    return f"{_title_of(found)} {'; '.join(parts)}" + (f"; and {more} more" if more > 0 else "")
+    return f"{title_of(found)} {'; '.join(parts)}" + (f"; and {more} more" if more > 0 else "")
 
 
 def _describe_origin(item: Difference, managed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -105,10 +106,6 @@ def _describe_origin(item: Difference, managed: Sequence[Mapping[str, Any]]) -> 
     parts += [who] if who else []
     if parts:
         yield f"({'; '.join(parts)})"
-
-
-def _title_of(found: Mapping[str, Any]) -> str:
-    return f"{found.get('kind', 'object')} {found['metadata']['name']}"
 
 
 def _has_place(fields: Mapping[str, Any], place: Sequence[str]) -> bool:

@@ -171,13 +171,9 @@ def _fitting_hashes(template: Mapping[str, Any], there: Sequence[Pod]) -> set[st
     for pod in there:
         by_hash.setdefault(pods.hash_of(pod), []).append(pod)
     latest = sorted(
-        by_hash, key=lambda name: max(_created_at(pod) for pod in by_hash[name]), reverse=True
+        by_hash, key=lambda name: max(pods.created_at(pod) for pod in by_hash[name]), reverse=True
     )[:_MAX_HASHES]
     return {name for name in latest if any(wanted.fits(pod) for pod in by_hash[name][:_OF_A_HASH])}
-
-
-def _created_at(pod: Pod) -> str:
-    return str(pod["metadata"].get("creationTimestamp", ""))
 
 
 @dataclass(frozen=True, slots=True)

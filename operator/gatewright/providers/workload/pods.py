@@ -65,9 +65,9 @@ def find_hindrance_of(found: Sequence[Pod]) -> Trouble | None:
 def newest_pods(found: Sequence[Pod]) -> list[Pod]:
     """Pods of the newest template that are not going away."""
     there = [pod for pod in found if not is_leaving(pod)]
-    latest = max(map(_created_at, there), default="")
+    latest = max(map(created_at, there), default="")
     # Several: their times are whole seconds.
-    wanted = {hash_of(pod) for pod in there if _created_at(pod) == latest}
+    wanted = {hash_of(pod) for pod in there if created_at(pod) == latest}
     return [pod for pod in there if hash_of(pod) in wanted]
 
 
@@ -126,7 +126,7 @@ def find_unready(found: Sequence[Pod], now: datetime) -> Trouble | None:
 
 def termination_message(pods: Sequence[Pod]) -> str:
     """The termination message of the newest pod that has one."""
-    for pod in sorted(pods, key=_created_at, reverse=True):
+    for pod in sorted(pods, key=created_at, reverse=True):
         for status in container_statuses(pod):
             message = status.get("state", {}).get("terminated", {}).get("message")
             if message:
@@ -136,7 +136,7 @@ def termination_message(pods: Sequence[Pod]) -> str:
 
 def newest_failed(pods: Sequence[Pod]) -> Pod | None:
     """The newest pod that failed, if it ran at all."""
-    for pod in sorted(pods, key=_created_at, reverse=True):
+    for pod in sorted(pods, key=created_at, reverse=True):
         if pod.get("status", {}).get("phase") == "Failed" and any(
             "terminated" in s.get("state", {}) for s in container_statuses(pod)
         ):
@@ -146,7 +146,7 @@ def newest_failed(pods: Sequence[Pod]) -> Pod | None:
 
 def exit_reason(pods: Sequence[Pod]) -> str | None:
     """How the newest failed container ended: exit code, OOMKilled, Evicted."""
-    for pod in sorted(pods, key=_created_at, reverse=True):
+    for pod in sorted(pods, key=created_at, reverse=True):
         if pod.get("status", {}).get("reason"):
             return f"pod {pod['status']['reason']}: {pod['status'].get('message', '')}"[
                 :300
@@ -217,5 +217,6 @@ def parse_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _created_at(pod: Pod) -> str:
+def created_at(pod: Pod) -> str:
+    """When a pod was made, as the API server writes it; empty where it does not tell."""
     return str(pod["metadata"].get("creationTimestamp", ""))
