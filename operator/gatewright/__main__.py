@@ -15,7 +15,7 @@ import uvloop
 
 from gatewright import __version__, handlers
 from gatewright.api.base import seconds
-from gatewright.providers.connections.networks import AddressSetting
+from gatewright.providers.common.networks import AddressSetting
 from gatewright.runtime.operator import Operator
 from gatewright.runtime.settings import (
     HEALTH_PORT,

@@ -14,8 +14,8 @@ from kubernetes.aio import client, config
 from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import Conflict, Permanent
-from gatewright.providers.targets import workload
-from gatewright.providers.targets.workload import Workload, WorkloadConfig
+from gatewright.providers.workload import target as workload
+from gatewright.providers.workload.target import Workload, WorkloadConfig
 from gatewright.runtime.cluster.kube import Kube, api_path
 from tests.cluster import ApiServer
 

@@ -253,15 +253,15 @@ NOTIFIERS: Mapping[str, tuple[Config, Any]] = {
 }
 EXTERNALS = {
     **{
-        f"hosts/{key}": (registry.EXTERNAL_TARGETS[key], config)
+        f"targets/{key}": (registry.EXTERNAL_TARGETS[key], config)
         for key, config in EXTERNAL_TARGETS.items()
     },
     **{f"flags/{key}": (registry.FLAGS[key], config) for key, config in FLAGS.items()},
     **{f"actions/{key}": (registry.ACTIONS[key], config) for key, config in ACTIONS.items()},
 }
-KINDS: Mapping[str, Any] = {"hosts": "apply", "flags": "set", "actions": "act"}
+KINDS: Mapping[str, Any] = {"targets": "apply", "flags": "set", "actions": "act"}
 
 
 def operation(name: str) -> Operation:
-    """An operation of an external: `hosts/vercel`."""
+    """An operation of an external: `targets/vercel`."""
     return Operation("7.deploy.act.1-3f2a1c", KINDS[name.partition("/")[0]], f"step/{name}")

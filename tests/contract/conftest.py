@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatewright.providers.connections import addresses, networks, rest
+from gatewright.providers.common import addresses, networks, rest
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import vendors, world
 from tests.fakes.redis_server import RedisServer, redis_server

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from yarl import URL
 
-from gatewright.providers.connections import client
+from gatewright.providers.common import client
 from tests.fakes import npm
 
 PACKAGE = "@vercel/sdk@1.28.35"

@@ -43,7 +43,7 @@ from werkzeug.datastructures import Headers, ImmutableMultiDict
 from yarl import URL
 
 from gatewright.ports import OpenConnection
-from gatewright.providers.connections import client
+from gatewright.providers.common import client
 from tests.cluster.paths import CHECKOUT, cache_dir, locked
 from tests.contract.world import missing
 

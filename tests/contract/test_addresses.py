@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import addresses, client, redis
-from gatewright.providers.connections.addresses import (
+from gatewright.providers.common import addresses, client
+from gatewright.providers.common.addresses import (
     ApiServerPlaces,
     check_host,
     check_url,
@@ -25,7 +25,8 @@ from gatewright.providers.connections.addresses import (
     set_api_server,
     set_refused,
 )
-from gatewright.providers.connections.networks import AddressSetting
+from gatewright.providers.common.networks import AddressSetting
+from gatewright.providers.redis import connection as redis
 from tests.contract import world
 from tests.fakes.serving import linked
 

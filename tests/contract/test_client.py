@@ -20,9 +20,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import addresses, client, meter, permit, tls
-from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.connections.secrets import hide_secrets, secret_value
+from gatewright.providers.common import addresses, client, meter, permit, tls
+from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.common.secrets import hide_secrets, secret_value
 from gatewright.providers.registry import GATES
 from tests.cluster.certs import Authority
 from tests.cluster.processes import free_port
@@ -448,7 +448,7 @@ async def test_latency_leaves_out_connecting() -> None:
     async with await asyncio.start_server(slow, "127.0.0.1", 0) as listening:
         link = world.http_link(f"http://slow.example:{listening.sockets[0].getsockname()[1]}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gatewright.providers.connections.addresses.resolve_host", _slow_lookup)
+            patch.setattr("gatewright.providers.common.addresses.resolve_host", _slow_lookup)
             answer = await gate.measure(gate.config(path="/", measure="Latency"), link)
         await client.aclose()
     assert isinstance(answer.value, float) and 0.2 <= answer.value < 0.3
@@ -473,7 +473,7 @@ async def test_a_silent_address_does_not_use_up_the_time_of_the_next(
             await asyncio.sleep(60)
         await original(self, sock, place)
 
-    monkeypatch.setattr("gatewright.providers.connections.addresses.resolve_host", two)
+    monkeypatch.setattr("gatewright.providers.common.addresses.resolve_host", two)
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
     link = world.http_link(f"http://two.example:{server.port}", timeout=2.0)
     assert (await client.ask(link, "GET", "/ok/")).status == 200

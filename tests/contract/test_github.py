@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.actions import github as steps
+from gatewright.providers.github import action as steps
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.cluster.processes import free_port
 from tests.contract import world

@@ -22,7 +22,8 @@ from aiohttp import web
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import rest, statuspage
+from gatewright.providers.common import rest
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, test_launchdarkly, test_ofrep, test_openai, test_vercel, world
 from tests.contract.telling import told
 from tests.fakes.github import Github
@@ -423,19 +424,19 @@ def test_what_is_no_place_in_a_list_is_not_sent_back(value: Any) -> None:
 async def test_a_deployment_of_another_project_is_not_touched() -> None:
     """It carries the mark of our operation, as somebody has copied it; nothing is promoted, and
     nothing said to be done."""
-    provider, raw = cases.EXTERNALS["hosts/vercel"]
+    provider, raw = cases.EXTERNALS["targets/vercel"]
     config: Any = provider.config.model_validate(raw)
     for field_, value, words in (
         ("projectId", "prj_other", "another project"),
         ("id", "dpl_other", "another deployment"),
     ):
         async with hostile("vercel", 0) as (between, link):
-            await provider.perform(config, link, cases.operation("hosts/vercel"), None)
+            await provider.perform(config, link, cases.operation("targets/vercel"), None)
             between.instead = field_, value
             asked = len(between.paths)
             for ask in (provider.follow, provider.perform):
                 with pytest.raises(Permanent, match=words):
-                    await ask(config, link, cases.operation("hosts/vercel"), None)
+                    await ask(config, link, cases.operation("targets/vercel"), None)
             assert not any("/promote/" in path for path in between.paths[asked:])
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gatewright.providers.connections import client
-from gatewright.providers.gates.http import HttpCheck
-from gatewright.providers.gates.jsonpath import compile_path
+from gatewright.providers.common import client
+from gatewright.providers.common.jsonpath import compile_path
+from gatewright.providers.http.gate import HttpCheck
 from gatewright.providers.registry import GATES
 from tests.contract import world
 

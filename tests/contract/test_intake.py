@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import client, meter, redis
+from gatewright.providers.common import client, meter
+from gatewright.providers.redis import connection as redis
 from tests.contract import world
 from tests.contract.test_redis import link as redis_link
 
@@ -118,7 +119,7 @@ async def test_a_body_without_a_length_that_was_cut_off_is_no_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its end is that of the connection, whoever has ended it."""
-    monkeypatch.setattr("gatewright.providers.connections.intake.READ_COST", MIB)
+    monkeypatch.setattr("gatewright.providers.common.intake.READ_COST", MIB)
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n1")

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import Conflict, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import launchdarkly, rest
+from gatewright.providers.common import rest
+from gatewright.providers.launchdarkly import connection as launchdarkly
 from gatewright.providers.registry import CONNECTIONS, FLAGS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS

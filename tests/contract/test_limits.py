@@ -18,7 +18,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import External, OpenConnection, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import client, rest, statuspage
+from gatewright.providers.common import client, rest
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases
 from tests.contract.telling import told
 from tests.fakes.serving import serving

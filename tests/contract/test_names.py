@@ -11,8 +11,8 @@ import pycares
 import pytest
 
 from gatewright.ports import Retryable
-from gatewright.providers.connections import addresses, client, names
-from gatewright.providers.connections.names import LOOKUPS_AT_ONCE, NameResolver
+from gatewright.providers.common import addresses, client, names
+from gatewright.providers.common.names import LOOKUPS_AT_ONCE, NameResolver
 from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.fakes.names import AAAA, A, Zone, serving

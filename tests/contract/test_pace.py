@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import Retryable
-from gatewright.providers.connections import client, pace
-from gatewright.providers.connections.pace import BytePace
+from gatewright.providers.common import client, pace
+from gatewright.providers.common.pace import BytePace
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
 from tests.contract import world

@@ -17,7 +17,8 @@ import pytest
 from gatewright.core.model import Progress
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import client, statuspage
+from gatewright.providers.common import client
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, specs, vendors, world
 from tests.contract.test_limits import ways
 from tests.fakes import prism

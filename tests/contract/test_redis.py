@@ -15,10 +15,10 @@ import pytest
 
 from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.actions import flushing
-from gatewright.providers.connections import addresses, redis, tls
-from gatewright.providers.gates import redis as gate
-from gatewright.providers.gates.redis import HitRatio, hit_ratio_of
+from gatewright.providers.common import addresses, tls
+from gatewright.providers.redis import connection as redis
+from gatewright.providers.redis import flushing, gate
+from gatewright.providers.redis.gate import HitRatio, hit_ratio_of
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.cluster.processes import free_port
 from tests.contract import world

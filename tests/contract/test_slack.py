@@ -13,8 +13,8 @@ from aiohttp import web
 from slack_sdk.models.blocks import HeaderBlock
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.notifiers.slack import MAX_TEXT_LENGTH, message_blocks
 from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.slack.notifier import MAX_TEXT_LENGTH, message_blocks
 from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatewright.providers.connections import statuspage
 from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import specs, world
 from tests.contract.telling import STARTED, told
 from tests.contract.test_statuspage import CONFIG, DOWN, ENDED, RESTORED, ROLLING, link

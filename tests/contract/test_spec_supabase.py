@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 
 from gatewright.core.model import Operation
-from gatewright.providers.actions import supabase as actions
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
+from gatewright.providers.supabase import action as actions
 from tests.contract import specs, world
 from tests.fakes.serving import linked, serving
 from tests.fakes.supabase import PROJECT, Supabase, stamp

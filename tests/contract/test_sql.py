@@ -22,8 +22,9 @@ from pydantic import ValidationError
 from gatewright.api.release import Proof
 from gatewright.core.checks.proof import find_missing_proof
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import addresses, networks, postgres
-from gatewright.providers.gates import catalogs
+from gatewright.providers.common import addresses, networks
+from gatewright.providers.postgres import catalogs
+from gatewright.providers.postgres import connection as postgres
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 

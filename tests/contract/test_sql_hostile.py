@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gatewright.ports import OpenConnection
-from gatewright.providers.connections import postgres
+from gatewright.providers.postgres import connection as postgres
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
 from tests.fakes.postgres_server import FLOODS, SCRIPT, hostile

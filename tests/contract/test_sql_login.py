@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from gatewright.ports import OpenConnection
-from gatewright.providers.connections import addresses, meter, postgres_login, postgres_url, tls
-from gatewright.providers.connections.relay import Relay, RelayRoute
+from gatewright.providers.common import addresses, meter, tls
+from gatewright.providers.postgres import login as postgres_login
+from gatewright.providers.postgres import url as postgres_url
+from gatewright.providers.postgres.relay import Relay, RelayRoute
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority
 from tests.contract import world

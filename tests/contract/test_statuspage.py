@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import statuspage as connection_module
 from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.statuspage import connection as connection_module
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import STARTED, UID, message, outcome, told

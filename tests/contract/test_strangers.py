@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import client, rest
+from gatewright.providers.common import client, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.cases import OPENED, PLAIN
@@ -116,7 +116,7 @@ async def messages(url: str) -> list[str]:
     shown: list[str] = []
     for kind, (fields, key) in ACCESS.items():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gatewright.providers.connections.statuspage.REQUEST_SPACING_S", 0.0)
+            patch.setattr("gatewright.providers.statuspage.connection.REQUEST_SPACING_S", 0.0)
             try:
                 await CONNECTIONS[kind].check(
                     linked(kind, {"url": url, **fields}, {key: world.TOKEN})

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.actions import supabase as actions
-from gatewright.providers.connections import rest
+from gatewright.providers.common import rest
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
+from gatewright.providers.supabase import action as actions
 from tests.contract import world
 from tests.fakes.serving import linked, serving
 from tests.fakes.supabase import PROJECT, Supabase, stamp

@@ -21,7 +21,7 @@ import pytest
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
-from gatewright.providers.connections import statuspage
+from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, world
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import outcome

@@ -12,8 +12,8 @@ import pytest
 
 from gatewright.core.model import Operation, Standing
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import unleash
 from gatewright.providers.registry import CONNECTIONS, FLAGS, GATES
+from gatewright.providers.unleash import connection as unleash
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
 from tests.fakes import unleash_server

@@ -12,8 +12,7 @@ from upstash_redis.errors import UpstashError
 
 from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.actions import flushing
-from gatewright.providers.gates import redis as gate
+from gatewright.providers.redis import flushing, gate
 from gatewright.providers.registry import ACTIONS, CONNECTIONS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gatewright.api.base import docstrings
 from gatewright.api.release import ReleaseSpec
 from gatewright.providers import registry
-from gatewright.providers.connections import addresses, networks
+from gatewright.providers.common import addresses, networks
 from gatewright.providers.units import unit_of
 from gatewright.providers.validate import connection_problems, explain_errors, spec_problems
 from tests.contract import cases, world

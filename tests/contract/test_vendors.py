@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewright.providers.connections import client
+from gatewright.providers.common import client
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.paths import CHECKOUT
 from tests.contract import vendors, world

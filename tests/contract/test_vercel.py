@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import rest
+from gatewright.providers.common import rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.cluster.processes import free_port
 from tests.contract import world

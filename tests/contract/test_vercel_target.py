@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.hosts.vercel_production import run_of
-from gatewright.providers.hosts.vercel_return import Mark, mark_of
 from gatewright.providers.registry import EXTERNAL_TARGETS
+from gatewright.providers.vercel.production import run_of
+from gatewright.providers.vercel.restoring import Mark, mark_of
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving

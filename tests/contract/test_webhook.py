@@ -16,9 +16,9 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.webhook import signing_keys
-from gatewright.providers.notifiers.webhook import sign_headers
 from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.webhook.connection import signing_keys
+from gatewright.providers.webhook.notifier import sign_headers
 from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS

@@ -16,7 +16,7 @@ from unittest import mock
 
 from multidict import CIMultiDict
 
-from gatewright.providers.connections import client
+from gatewright.providers.common import client
 from tests.cluster.processes import free_port
 from tests.fakes import npm
 

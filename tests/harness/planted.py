@@ -66,7 +66,7 @@ class _Renaming:
 def empty_is_good() -> None:
     """No data is taken for zero errors."""
     from gatewright.ports import Answer
-    from gatewright.providers.gates.prometheus import PrometheusGate
+    from gatewright.providers.prometheus.gate import PrometheusGate
 
     measure = PrometheusGate.measure
 

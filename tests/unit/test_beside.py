@@ -10,7 +10,7 @@ import pytest
 from gatewright.api.status import dump
 from gatewright.core.model import LiveState, Needs, Operation, Progress
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.connections import permit
+from gatewright.providers.common import permit
 from gatewright.runtime import tracked
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import externals, live_states

@@ -17,12 +17,13 @@ import pytest
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import KubernetesEvent, View
 from gatewright.ports import OpenConnection
-from gatewright.providers.actions import github as github_action
-from gatewright.providers.actions import supabase as supabase_action
-from gatewright.providers.connections import rest, statuspage
-from gatewright.providers.connections.client_pool import ClientPool
-from gatewright.providers.gates import redis as redis_gate
-from gatewright.providers.targets import availability
+from gatewright.providers.common import rest
+from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.github import action as github_action
+from gatewright.providers.redis import gate as redis_gate
+from gatewright.providers.statuspage import connection as statuspage
+from gatewright.providers.supabase import action as supabase_action
+from gatewright.providers.workload import availability
 from gatewright.runtime.controller import EVENT_SENDER_COUNT
 from gatewright.runtime.execution import job_endings, job_reports
 from gatewright.runtime.telling import events

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.secrets import hide_in_answer, hide_in_error, hide_secrets
+from gatewright.providers.common.secrets import hide_in_answer, hide_in_error, hide_secrets
 
 VALUE = 'p@s"s/w+rd & <q7Zk2Xb9Lm4Tc8Vw>'
 PIECES = [VALUE[at : at + 12] for at in range(len(VALUE) - 11)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewright.ports import Permanent
-from gatewright.providers.gates import jsonpath
+from gatewright.providers.common import jsonpath
 
 SECRET = "correct horse battery staple"
 ORDER = r"compares texts by order.* compare texts by == or !=, and numbers alone by <, <=, > and >="

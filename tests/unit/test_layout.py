@@ -74,6 +74,23 @@ def test_imports_point_down_only() -> None:
 # Providers
 
 
+def test_every_vendor_is_under_the_contracts_of_independence() -> None:
+    """A folder that is not listed in pyproject.toml would be free to import the others."""
+    folders = {
+        f"gatewright.providers.{path.parent.name}"
+        for path in (ROOT / "operator" / "gatewright" / "providers").glob("*/__init__.py")
+    }
+    vendors = folders - {"gatewright.providers.common", "gatewright.providers.reports"}
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contracts = {contract["name"]: contract for contract in settings["contracts"]}
+    independent = contracts["providers are independent"]["modules"]
+    unknown_to_common = contracts["what providers share knows none of them"]["forbidden_modules"]
+
+    assert set(independent) == vendors
+    assert vendors <= set(unknown_to_common)
+
+
 @pytest.mark.parametrize("key", registry.GATES)
 def test_a_gate_has_its_contract_test(key: str) -> None:
     assert list(CONTRACT.glob(f"test_{key}*.py")), f"write tests/contract/test_{key}.py"

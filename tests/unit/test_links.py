@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import addresses, client, networks
+from gatewright.providers.common import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.connections import Connections, Pin
 from gatewright.runtime.shares import TIDY_ABOVE, NamespacePace

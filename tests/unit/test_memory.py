@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from gatewright.core.memory import Memory
-from gatewright.providers.connections import secrets
-from gatewright.providers.targets import workload
+from gatewright.providers.common import secrets
+from gatewright.providers.workload import target as workload
 from gatewright.runtime.execution import chosen
 
 

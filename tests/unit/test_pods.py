@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.providers.targets import pods
+from gatewright.providers.workload import pods
 
 
 def pod(template: str, made: str, reason: str = "", gone: bool = False) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gatewright.api.release import Check
 from gatewright.core.model import Measure
 from gatewright.core.run.operations import measure_at
 from gatewright.ports import Answer, OpenConnection
-from gatewright.providers.connections import meter
+from gatewright.providers.common import meter
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import MeasurementBudget
 from gatewright.runtime.connections import NO_PINS, Pin, Pins

@@ -11,7 +11,7 @@ import pytest
 
 from gatewright.__main__ import main
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.providers.connections import addresses
+from gatewright.providers.common import addresses
 from gatewright.runtime.cluster import api_servers
 from gatewright.runtime.cluster.api_servers import DISCOVERY_PATH, ENDPOINT_SLICE_PATH, ApiServers
 

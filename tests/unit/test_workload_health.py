@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation, Standing
-from gatewright.providers.targets import availability, workload
-from gatewright.providers.targets.workload import Workload, WorkloadConfig
+from gatewright.providers.workload import availability
+from gatewright.providers.workload import target as workload
+from gatewright.providers.workload.target import Workload, WorkloadConfig
 from tests.unit.plain import DEPLOYMENT, NAMESPACE, PODS, Cluster, deployment, manager, template
 
 WORKLOAD = Workload()

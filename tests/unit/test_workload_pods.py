@@ -11,8 +11,8 @@ import pytest
 from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Permanent, Trouble
-from gatewright.providers.targets import owned, pods
-from gatewright.providers.targets.workload import Workload, WorkloadConfig
+from gatewright.providers.workload import owned, pods
+from gatewright.providers.workload.target import Workload, WorkloadConfig
 from tests.unit.plain import (
     DEPLOYMENT,
     EVENTS,

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewright.providers.targets import template
-from gatewright.providers.targets.template import TemplateFields
+from gatewright.providers.workload import template
+from gatewright.providers.workload.template import TemplateFields
 
 NAMES = st.sampled_from(["A", "B", "C", "D"])
 CONTAINERS = ("app", "proxy")

@@ -3,11 +3,12 @@ import or entry point.
 
 To add one:
 
-1. Write one file beside its kind (`gates/`, `targets/`, `connections/`): its configuration model,
-  whose docstrings become CRD and reference, and its coroutines. It says how things went by an
-  Answer, a LiveState or a Progress, and raises Retryable or Permanent (`ports`); an answer that is
-  not understood is never good. A target says in `access` what the operator needs, and in `author`
-  what a Release's author must be allowed for it.
+1. Write one file in its vendor's folder, named after what it is (`connection.py`, `gate.py`,
+  `target.py`, `flags.py`, `action.py`, `notifier.py`): its configuration model, whose docstrings
+  become CRD and reference, and its coroutines. It says how things went by an Answer, a LiveState or
+  a Progress, and raises Retryable or Permanent (`ports`); an answer that is not understood is never
+  good. A target says in `access` what the operator needs, and in `author` what a Release's author
+  must be allowed for it. What another vendor needs too goes into `common`.
 2. Add one line here.
 3. Add its case to `tests/contract/cases.py`, its own table to `tests/contract/`, its sample to
   `manifests/`, and run `make generate`.
@@ -20,56 +21,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewright.ports import Connector, External, Gate, Notifier, Target
-from gatewright.providers.actions.github import GithubStep
-from gatewright.providers.actions.redis import RedisFlush
-from gatewright.providers.actions.sentry import SentryStep
-from gatewright.providers.actions.supabase import SupabaseActions
-from gatewright.providers.actions.upstash import UpstashFlush
-from gatewright.providers.connections.github import GithubConnection
-from gatewright.providers.connections.http import HttpConnection
-from gatewright.providers.connections.launchdarkly import LaunchDarklyConnection
-from gatewright.providers.connections.ofrep import OfrepConnection
-from gatewright.providers.connections.openai import OpenAIConnection
-from gatewright.providers.connections.pagerduty import PagerdutyConnection
-from gatewright.providers.connections.postgres import PostgresConnection
-from gatewright.providers.connections.prometheus import PrometheusConnection
-from gatewright.providers.connections.redis import RedisConnection
-from gatewright.providers.connections.sentry import SentryConnection
-from gatewright.providers.connections.slack import SlackConnection
-from gatewright.providers.connections.statuspage import StatuspageConnection
-from gatewright.providers.connections.supabase import SupabaseConnection
-from gatewright.providers.connections.unleash import UnleashConnection
-from gatewright.providers.connections.upstash import UpstashConnection
-from gatewright.providers.connections.vercel import VercelConnection
-from gatewright.providers.connections.webhook import WebhookConnection
-from gatewright.providers.flags.launchdarkly import LaunchDarklyFlags
-from gatewright.providers.flags.unleash import UnleashFlags
-from gatewright.providers.flags.vercel import VercelFlagsProvider
-from gatewright.providers.gates.github import GithubGate
-from gatewright.providers.gates.http import HttpGate
-from gatewright.providers.gates.launchdarkly import LaunchDarklyGate
-from gatewright.providers.gates.ofrep import OfrepGate
-from gatewright.providers.gates.openai import OpenAIGate
-from gatewright.providers.gates.prometheus import PrometheusGate
-from gatewright.providers.gates.redis import RedisGate
-from gatewright.providers.gates.sentry import SentryGate
-from gatewright.providers.gates.sql import SqlGate
-from gatewright.providers.gates.supabase import SupabaseGate
-from gatewright.providers.gates.unleash import UnleashGate
-from gatewright.providers.gates.upstash import UpstashGate
-from gatewright.providers.gates.vercel import VercelGate
-from gatewright.providers.hosts.vercel import VercelHost
-from gatewright.providers.notifiers.pagerduty import PagerdutyNotifier
-from gatewright.providers.notifiers.slack import SlackNotifier
-from gatewright.providers.notifiers.statuspage import StatuspageNotifier
-from gatewright.providers.notifiers.webhook import WebhookNotifier
+from gatewright.providers.github.action import GithubStep
+from gatewright.providers.github.connection import GithubConnection
+from gatewright.providers.github.gate import GithubGate
+from gatewright.providers.http.connection import HttpConnection
+from gatewright.providers.http.gate import HttpGate
+from gatewright.providers.launchdarkly.connection import LaunchDarklyConnection
+from gatewright.providers.launchdarkly.flags import LaunchDarklyFlags
+from gatewright.providers.launchdarkly.gate import LaunchDarklyGate
+from gatewright.providers.ofrep.connection import OfrepConnection
+from gatewright.providers.ofrep.gate import OfrepGate
+from gatewright.providers.openai.connection import OpenAIConnection
+from gatewright.providers.openai.gate import OpenAIGate
+from gatewright.providers.pagerduty.connection import PagerdutyConnection
+from gatewright.providers.pagerduty.notifier import PagerdutyNotifier
+from gatewright.providers.postgres.connection import PostgresConnection
+from gatewright.providers.postgres.gate import SqlGate
+from gatewright.providers.prometheus.connection import PrometheusConnection
+from gatewright.providers.prometheus.gate import PrometheusGate
+from gatewright.providers.redis.action import RedisFlush
+from gatewright.providers.redis.connection import RedisConnection
+from gatewright.providers.redis.gate import RedisGate
 from gatewright.providers.reports.finding import Format
 from gatewright.providers.reports.junit import Junit
 from gatewright.providers.reports.k6 import K6
 from gatewright.providers.reports.lighthouse import Lighthouse
 from gatewright.providers.reports.npm_audit import NpmAudit
 from gatewright.providers.reports.playwright import Playwright
-from gatewright.providers.targets.workload import Workload
+from gatewright.providers.sentry.action import SentryStep
+from gatewright.providers.sentry.connection import SentryConnection
+from gatewright.providers.sentry.gate import SentryGate
+from gatewright.providers.slack.connection import SlackConnection
+from gatewright.providers.slack.notifier import SlackNotifier
+from gatewright.providers.statuspage.connection import StatuspageConnection
+from gatewright.providers.statuspage.notifier import StatuspageNotifier
+from gatewright.providers.supabase.action import SupabaseActions
+from gatewright.providers.supabase.connection import SupabaseConnection
+from gatewright.providers.supabase.gate import SupabaseGate
+from gatewright.providers.unleash.connection import UnleashConnection
+from gatewright.providers.unleash.flags import UnleashFlags
+from gatewright.providers.unleash.gate import UnleashGate
+from gatewright.providers.upstash.action import UpstashFlush
+from gatewright.providers.upstash.connection import UpstashConnection
+from gatewright.providers.upstash.gate import UpstashGate
+from gatewright.providers.vercel.connection import VercelConnection
+from gatewright.providers.vercel.flags import VercelFlagsProvider
+from gatewright.providers.vercel.gate import VercelGate
+from gatewright.providers.vercel.target import VercelHost
+from gatewright.providers.webhook.connection import WebhookConnection
+from gatewright.providers.webhook.notifier import WebhookNotifier
+from gatewright.providers.workload.target import Workload
 
 GATES: Mapping[str, Gate] = {
     "prometheus": PrometheusGate(),

@@ -31,7 +31,8 @@ from gatewright.api.release import (
 from gatewright.core.spec.expand import expand_references, find_references
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
-from gatewright.providers.connections import addresses
+from gatewright.providers.common import addresses
+from gatewright.providers.common.queries import REFERENCE_ERROR
 from gatewright.providers.error_messages import (
     error_sentence,
     explain_errors,
@@ -42,7 +43,6 @@ from gatewright.providers.error_messages import (
     quote_value,
     suggest_name,
 )
-from gatewright.providers.gates.statements import REFERENCE_ERROR
 from gatewright.providers.units import explain_misfit, unit_of
 
 __all__ = ["connection_problems", "explain_errors", "iter_explained", "spec_problems"]

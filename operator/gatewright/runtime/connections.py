@@ -32,7 +32,7 @@ from gatewright.api.connection import ConnectionSpec
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import fingerprint
 from gatewright.ports import Cluster, NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.secrets import MAX_SECRET_BYTES
+from gatewright.providers.common.secrets import MAX_SECRET_BYTES
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, trust_author

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gatewright.providers.connections import addresses
-from gatewright.providers.connections.networks import AddressSetting
+from gatewright.providers.common import addresses
+from gatewright.providers.common.networks import AddressSetting
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.cluster.api_servers import ApiServers
 from gatewright.runtime.cluster.kube import Kube

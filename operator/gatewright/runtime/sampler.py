@@ -30,8 +30,8 @@ from gatewright.core.checks.window import Rule, Sample, Verdict, Window, fold, m
 from gatewright.core.model import Measure, fingerprint
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.meter import count_received
-from gatewright.providers.connections.secrets import hide_in_answer, hide_in_error
+from gatewright.providers.common.meter import count_received
+from gatewright.providers.common.secrets import hide_in_answer, hide_in_error
 from gatewright.providers.registry import GATES
 from gatewright.runtime.budget import LARGE_ANSWER_BYTES, MeasurementBudget
 from gatewright.runtime.connections import NO_PINS, Connections, Pins, no_pins

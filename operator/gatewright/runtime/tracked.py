@@ -17,7 +17,7 @@ from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core.model import Delivery, LiveState, PinnedSpec, Progress, Standing, View
 from gatewright.core.run import resting
 from gatewright.core.spec.pinned_spec import unpin_spec
-from gatewright.providers.targets import rollout
+from gatewright.providers.workload import rollout
 from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
 from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_spec_of
 

@@ -1,4 +1,4 @@
-"""Where the API server is, so that no Connection leads there (`providers.connections.addresses`).
+"""Where the API server is, so that no Connection leads there (`providers.common.addresses`).
 
 The address of the Service `kubernetes` is in the pod's environment. Behind it stand the addresses
 of the control plane itself, which the API server writes into an EndpointSlice of the same name, and
@@ -21,9 +21,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.providers.connections import addresses
-from gatewright.providers.connections.names import RESOLVER
-from gatewright.providers.connections.networks import is_plain_name, literal_address
+from gatewright.providers.common import addresses
+from gatewright.providers.common.names import RESOLVER
+from gatewright.providers.common.networks import is_plain_name, literal_address
 from gatewright.runtime.cluster.kube import Kube
 
 LOOKUP_INTERVAL_S = 300.0

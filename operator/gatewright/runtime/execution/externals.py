@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 
 from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import pace, permit
-from gatewright.providers.connections.secrets import hide_in_error, hide_secrets
+from gatewright.providers.common import pace, permit
+from gatewright.providers.common.secrets import hide_in_error, hide_secrets
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections, Pins, no_pins

@@ -22,7 +22,7 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import Progress
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Retryable
-from gatewright.providers.targets import pods
+from gatewright.providers.workload import pods
 from gatewright.runtime.execution import job_outputs, job_pods, job_reports
 from gatewright.runtime.execution.job_pods import Pod
 

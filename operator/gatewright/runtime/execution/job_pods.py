@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from gatewright.api import KEY
 from gatewright.ports import Trouble
-from gatewright.providers.targets import pods
+from gatewright.providers.workload import pods
 from gatewright.runtime.cluster.children import is_controlled_by
 from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.job_outputs import MAX_TERMINATION_MESSAGE_BYTES

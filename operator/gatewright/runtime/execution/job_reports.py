@@ -17,7 +17,7 @@ from gatewright.api.jobs import JobReport
 from gatewright.core.model import Progress
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Retryable
-from gatewright.providers.connections.concurrency import NamespaceThreads
+from gatewright.providers.common.concurrency import NamespaceThreads
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import (
     MAX_TEXT_LENGTH,
@@ -26,7 +26,7 @@ from gatewright.providers.reports.finding import (
     MalformedReport,
     plain_line,
 )
-from gatewright.providers.targets import pods
+from gatewright.providers.workload import pods
 from gatewright.runtime.execution import job_outputs, job_pods
 from gatewright.runtime.execution.job_outputs import Published
 from gatewright.runtime.execution.job_pods import Pod

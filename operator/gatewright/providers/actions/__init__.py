@@ -1,1 +1,0 @@
-"""What a step may do elsewhere: one file each."""

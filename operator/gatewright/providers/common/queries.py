@@ -1,0 +1,37 @@
+"""Queries that a user writes. SQL reaches the database as it is written: what a reference stands
+for goes by `parameters`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+from pydantic_core import PydanticCustomError
+
+REFERENCE_ERROR = "reference_in_a_statement"
+"""The kind of pydantic's error where a text may hold no `$(...)`, whatever it would stand for."""
+
+
+def _require_not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; write a query")
+    return text
+
+
+Query = Annotated[
+    str, StringConstraints(min_length=1, max_length=8192), AfterValidator(_require_not_blank)
+]
+"""A query in a language of its own."""
+
+
+def _refuse_references(text: str) -> str:
+    if "$(" in text:
+        words = (
+            "may hold no $(...), which would be read as SQL; write $1 in its place and put it "
+            "into `parameters`"
+        )
+        raise PydanticCustomError(REFERENCE_ERROR, words)
+    return text
+
+
+Statement = Annotated[Query, AfterValidator(_refuse_references)]

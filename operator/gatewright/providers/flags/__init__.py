@@ -1,1 +1,0 @@
-"""Feature flags outside the cluster."""

@@ -1,0 +1,277 @@
+"""github: the checks of a commit, or the number of open issues.
+
+    {repository: acme/shop, commit: 8f3c2e1, checks: [lint, unit]}      are they all green?
+    {repository: acme/shop, openIssues: {labels: [P0]}}, max: "0"       how many?
+
+GitHub has three kinds of checks, and a name may stand for any of them: check runs (the jobs of
+GitHub Actions, and other apps), workflow runs, and the older commit statuses. Everything that has
+the name must be good. Of several attempts the newest counts: by workflow, or by app where there is
+none.
+
+    success                              good
+    neutral, skipped                     good only where `accept` says so, else a breach: nothing was checked
+    failure, cancelled, timed_out ...    a breach
+    queued, in_progress ...              no data: nobody knows yet
+    not there, an unknown word           no data
+
+A pull request is an issue to GitHub, and not to us. Issues are listed, not searched for: the search
+has an index that lags, and answers that may be incomplete. No issue at all means something only if
+the repository has such a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from gatewright.api.base import Model, Name
+from gatewright.core.text import foreign
+from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.present_gate import PresentGate
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.github.connection import (
+    ListUnfinished,
+    Ref,
+    Repository,
+    call,
+    fetch,
+    list_pages,
+    repository_path,
+    require_objects,
+)
+from gatewright.providers.units import Unit
+
+_BAD_CONCLUSIONS = frozenset(
+    {"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale", "error"}
+)
+_OPEN_STATUSES = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
+
+CheckName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^,]+$")]
+
+
+class OpenIssues(Model):
+    """Which open issues are counted."""
+
+    labels: Annotated[list[Label], Field(min_length=1, max_length=10)]
+    """Labels that an issue must have, all of them; each must exist in the repository."""
+
+
+class GithubCheck(Model):
+    """Whether the checks of a commit are green, or the number of open issues."""
+
+    connection: Name | None = None
+    """Name of the github Connection; the namespace's only one when left out."""
+    repository: Repository
+    """The repository, as `acme/shop`."""
+    commit: Ref | None = None
+    """The commit, branch or tag whose `checks` must be green."""
+    checks: Annotated[list[CheckName], Field(min_length=1, max_length=50)] | None = None
+    """Names of check runs (jobs), workflows or commit statuses; each must be there and green."""
+    accept: Annotated[list[Literal["neutral", "skipped"]], Field(max_length=2)] = []
+    """Conclusions that are as good as `success`; without them a check that was skipped is a
+    breach."""
+    openIssues: OpenIssues | None = None
+    """The number of open issues, pull requests left out; needs `max`."""
+
+    @property
+    def limits(self) -> Literal["required", "useless"]:
+        """Whether max and min belong to this check."""
+        return "required" if self.openIssues is not None else "useless"
+
+    @model_validator(mode="after")
+    def _require_one(self) -> GithubCheck:
+        if (self.checks is None) == (self.openIssues is None):
+            raise ValueError("needs exactly one of checks, openIssues")
+        if (self.checks is None) != (self.commit is None):
+            raise ValueError("checks are those of a commit: give both or none")
+        if self.accept and self.checks is None:
+            raise ValueError("accept belongs to checks: issues have no conclusion")
+        return self
+
+
+class GithubGate(PresentGate):
+    """Asks GitHub's REST API."""
+
+    config: ClassVar[type[BaseModel]] = GithubCheck
+    connection: ClassVar[str] = "github"
+    limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: GithubCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "number" if config.openIssues is not None else "boolean"
+
+    async def measure(self, config: GithubCheck, link: OpenConnection) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        try:
+            if config.openIssues is not None:
+                return await _measure_issues(config.repository, config.openIssues.labels, link)
+            assert config.commit is not None
+            return await _measure_checks(config, config.commit, link)
+        except ListUnfinished as error:
+            return Answer(None, str(error))
+
+
+# --- checks
+
+
+async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -> Answer:
+    commit, found = await _fetch_statuses(config.repository, ref, link)
+    workflows: dict[int, int] = {}
+    async for page in list_pages(
+        link,
+        repository_path(config.repository, "actions", "runs"),
+        {"head_sha": commit, "exclude_pull_requests": "true"},
+        "workflow_runs",
+    ):
+        for run in (run for run in page if run.get("head_sha") == commit):
+            # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it
+            # again gets a new run
+            newer = (
+                _number_in(run, "run_number"),
+                _number_in(run, "run_attempt"),
+                _number_in(run, "id"),
+            )
+            workflow = _number_in(run, "workflow_id")
+            if run.get("check_suite_id"):
+                workflows[_number_in(run, "check_suite_id")] = workflow
+            found += [
+                _CheckResult(
+                    str(run.get("name")), ("workflow", workflow), newer, _conclusion_of(run)
+                )
+            ]
+    query = {"filter": "latest"}
+    async for page in list_pages(
+        link,
+        repository_path(config.repository, "commits", commit, "check-runs"),
+        query,
+        "check_runs",
+        20,
+    ):
+        for run in page:
+            suite = _number_in(_object_in(run, "check_suite"), "id")
+            app = str(_object_in(run, "app").get("slug"))
+            source = ("job", workflows[suite]) if suite in workflows else ("app", app)
+            found.append(
+                _CheckResult(
+                    str(run.get("name")), source, (_number_in(run, "id"),), _conclusion_of(run)
+                )
+            )
+    assert config.checks is not None
+    return _judge_checks(config.checks, found, frozenset(config.accept), link)
+
+
+async def _fetch_statuses(
+    repository: str, ref: str, link: OpenConnection
+) -> tuple[str, list[_CheckResult]]:
+    """The full name of the commit, and its statuses; GitHub lists the newest of each context."""
+    path, found, commit = repository_path(repository, "commits", ref, "status"), [], ""
+    for page in range(1, 11):
+        answer = await fetch(link, path, query={"per_page": 100, "page": page})
+        statuses = require_objects(answer.get("statuses"), path)
+        if not isinstance(answer.get("sha"), str):
+            raise Permanent("the answer about the commit holds no sha; is this the GitHub API?")
+        commit = answer["sha"]
+        found += [
+            _CheckResult(
+                str(item.get("context")),
+                ("status", ""),
+                (_number_in(item, "id"),),
+                str(item.get("state")),
+            )
+            for item in statuses
+        ]
+        if len(found) >= _number_in(answer, "total_count") or not statuses:
+            return commit, found
+    raise ListUnfinished("more than 1000 statuses, which is more than are read")
+
+
+class _CheckResult:
+    """A check run, workflow run or status: what it is called, who it is an attempt of, and how it
+    ended."""
+
+    __slots__ = ("age", "name", "source", "word")
+
+    def __init__(
+        self, name: str, source: tuple[str, int | str], age: tuple[int, ...], word: str
+    ) -> None:
+        self.name, self.source, self.age, self.word = name, source, age, word
+
+
+def _conclusion_of(run: Mapping[str, Any]) -> str:
+    """The conclusion of a run that is over, else its status."""
+    if run.get("status") == "completed":
+        return str(run.get("conclusion") or "without a conclusion")
+    return str(run.get("status"))
+
+
+def _judge_checks(
+    names: Iterable[str],
+    found: Sequence[_CheckResult],
+    accept: frozenset[str],
+    link: OpenConnection,
+) -> Answer:
+    bad: list[str] = []
+    unknown: list[str] = []
+    for name in dict.fromkeys(names):
+        words = list(_newest_results(name, found))
+        if not words:
+            unknown.append(f"{name} is not there yet")
+        for word in words:
+            if word in _BAD_CONCLUSIONS or (word in ("neutral", "skipped") and word not in accept):
+                bad.append(f"{name}: {word}")
+            elif word in _OPEN_STATUSES:
+                unknown.append(f"{name}: {word}")
+            elif word != "success" and word not in accept:
+                unknown.append(f"{name}: {foreign.quote_value(word)}, which is not known")
+    if bad:
+        return Answer(False, hide_secrets(", ".join(dict.fromkeys(bad)), link))
+    if unknown:
+        return Answer(None, hide_secrets(", ".join(dict.fromkeys(unknown)), link))
+    return Answer(True, "all green")
+
+
+def _newest_results(name: str, found: Iterable[_CheckResult]) -> Iterator[str]:
+    newest: dict[tuple[str, int | str], _CheckResult] = {}
+    for seen in found:
+        if seen.name == name and (seen.source not in newest or newest[seen.source].age < seen.age):
+            newest[seen.source] = seen
+    return (seen.word for seen in newest.values())
+
+
+def _object_in(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = item.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number_in(item: Mapping[str, Any], name: str) -> int:
+    value = item.get(name, 0)
+    if not isinstance(value, int):
+        raise Permanent(f"{name} is not a number; is this the GitHub API?")
+    return value
+
+
+# --- issues
+
+
+async def _measure_issues(repository: str, labels: Sequence[str], link: OpenConnection) -> Answer:
+    query = {"labels": ",".join(labels), "state": "open", "sort": "created", "direction": "asc"}
+    found: dict[int, None] = {}
+    async for page in list_pages(link, repository_path(repository, "issues"), query):
+        found.update(
+            (_number_in(item, "number"), None) for item in page if "pull_request" not in item
+        )
+    if not found:
+        for label in labels:
+            path = repository_path(repository, "labels", label)
+            if (await call(link, "GET", path, accepted=frozenset({404}))).status == 404:
+                raise Permanent(
+                    hide_secrets(
+                        f'{repository} has no label "{label}", so no issue can have it', link
+                    )
+                )
+        return Answer(0.0)
+    shown = ", ".join(f"#{number}" for number in list(found)[:5])
+    return Answer(float(len(found)), f"{shown}{' …' if len(found) > 5 else ''}")

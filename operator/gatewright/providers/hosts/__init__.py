@@ -1,1 +1,0 @@
-"""Targets outside the cluster."""

@@ -1,0 +1,124 @@
+"""LaunchDarkly's REST API v2: whether a flag's targeting is on in an environment, and its switch by
+semantic patch (https://launchdarkly.com/docs/api/feature-flags/patch-feature-flag).
+
+`X-Ratelimit-Reset` is a time in milliseconds. A patch that a scheduled change or an approval
+request stands against is refused with 400, unless conflicts are to be ignored: a rollback and a
+kill switch ignore them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import Conflict, NotFound, OpenConnection, Permanent
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
+
+_LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
+_PATCH = {"Content-Type": "application/json; domain-model=launchdarkly.semanticpatch"}
+
+
+class LaunchDarklyAccess(Model):
+    """Where LaunchDarkly's REST API is and how it is opened."""
+
+    url: HttpUrl = "https://app.launchdarkly.com"
+    """Base URL; `https://app.eu.launchdarkly.com` or `https://app.launchdarkly.us` for those
+    instances."""
+    token: SecretSource
+    """An API access token (not an SDK key), sent as `Authorization`; a reader role is enough for
+    gates."""
+
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """The headers that open it; `value` reads a Secret."""
+        return {"Authorization": value(self.token)}
+
+
+class LaunchDarklyConnection(HttpConnector):
+    """LaunchDarkly with a token that it accepts."""
+
+    config: ClassVar[type[BaseModel]] = LaunchDarklyAccess
+
+    async def check(self, link: OpenConnection) -> None:
+        """Ask who we are."""
+        answer = await rest.fetch(link, "/api/v2/caller-identity", limits=_LIMITS)
+        if not isinstance(answer, dict) or not isinstance(answer.get("accountId"), str):
+            raise Permanent(f"{link.config.url}: this is not LaunchDarkly's API")
+
+
+async def is_on(link: OpenConnection, project: str, environment: str, flag: str) -> bool:
+    """Whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
+    reply = await rest.call(
+        link,
+        "GET",
+        _flag_path(project, flag),
+        query={"env": environment},
+        limits=_LIMITS,
+        accepted=frozenset({404}),
+    )
+    answer = client.json_of(reply)
+    if reply.status == 404:
+        if not isinstance(answer, dict) or answer.get("code") != "not_found":
+            client.require_ok(reply)
+        raise NotFound(f"there is no flag {flag} in the project {project}")
+    environments = (
+        answer.get("environments")
+        if isinstance(answer, dict) and answer.get("key") == flag
+        else None
+    )
+    if not isinstance(environments, dict):
+        raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
+    if answer.get("archived") is True:
+        raise Permanent(f"the flag {flag} is archived")
+    return _is_targeting_on(reply, environments, project, environment)
+
+
+async def switch_flag(
+    link: OpenConnection,
+    project: str,
+    environment: str,
+    flag: str,
+    on: bool,
+    comment: str,
+    ignore_conflicts: bool,
+) -> None:
+    """Turn a flag on or off, once or twice. Raises Conflict, Retryable, Permanent."""
+    body = {
+        "environmentKey": environment,
+        "comment": comment,
+        "instructions": [{"kind": "turnFlagOn" if on else "turnFlagOff"}],
+    }
+    reply = await rest.call(
+        link,
+        "PATCH",
+        _flag_path(project, flag),
+        query={"ignoreConflicts": "true"} if ignore_conflicts else None,
+        body=body,
+        headers=_PATCH,
+        limits=_LIMITS,
+        accepted=frozenset({409}),
+    )
+    if reply.status == 409:
+        raise Conflict(
+            f"{reply.where}: somebody else changes the flag {flag} at the same time (409)"
+        )
+
+
+def _flag_path(project: str, flag: str) -> str:
+    return f"/api/v2/flags/{rest.path_segment(project)}/{rest.path_segment(flag)}"
+
+
+def _is_targeting_on(
+    reply: client.Reply, environments: dict[str, Any], project: str, environment: str
+) -> bool:
+    if environment not in environments:
+        raise NotFound(f"there is no environment {environment} in the project {project}")
+    found = environments[environment]
+    on = found.get("on") if isinstance(found, dict) else None
+    if not isinstance(on, bool):
+        raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
+    return on

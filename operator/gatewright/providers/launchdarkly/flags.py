@@ -1,0 +1,94 @@
+"""Flags of LaunchDarkly, their targeting on or off in an environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, Name
+from gatewright.core.model import Operation
+from gatewright.core.run import clocks
+from gatewright.ports import OpenConnection
+from gatewright.providers.common import rest
+from gatewright.providers.common.flag_switches import FlagKey, FlagSwitches, Switches
+from gatewright.providers.launchdarkly import connection as launchdarkly
+
+_LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
+
+
+class LaunchDarklyConfig(Model):
+    """Targeting of LaunchDarkly flags in an environment, on or off; returned to what it was in a
+    rollback."""
+
+    connection: Name | None = None
+    """Name of the launchdarkly Connection; the namespace's only one when left out."""
+    project: FlagKey
+    """Key of the project."""
+    environment: FlagKey
+    """Key of the environment."""
+    set: Switches
+    """"on" or "off", in quotes, by flag."""
+
+
+class LaunchDarklyFlags(FlagSwitches):
+    """Switches flags by semantic patch; the operation's key stands in the comment, for the audit
+    log."""
+
+    config: ClassVar[type[BaseModel]] = LaunchDarklyConfig
+    connection: ClassVar[str] = "launchdarkly"
+
+    async def _is_on(self, config: LaunchDarklyConfig, link: OpenConnection, flag: str) -> bool:
+        return await launchdarkly.is_on(link, config.project, config.environment, flag)
+
+    async def _switch_flag(
+        self,
+        config: LaunchDarklyConfig,
+        link: OpenConnection,
+        flag: str,
+        on: bool,
+        operation: Operation,
+    ) -> None:
+        await launchdarkly.switch_flag(
+            link,
+            config.project,
+            config.environment,
+            flag,
+            on,
+            comment=f"Gatewright {operation.kind} {operation.key}",
+            # neither a rollback nor a kill switch waits for what somebody has scheduled or wants
+            # approved
+            ignore_conflicts=operation.kind == "restore" or not on,
+        )
+
+    async def _switched_by(
+        self, config: LaunchDarklyConfig, link: OpenConnection, flag: str
+    ) -> str:
+        """By the newest entry of the audit log
+        (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries)."""
+        spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
+        query = {"spec": spec, "limit": 1}
+        # A limit met here keeps no switch back.
+        asked = dataclasses.replace(link, identity=f"{link.identity}/audit")
+        answer = await rest.fetch(asked, "/api/v2/auditlog", query=query, limits=_LIMITS)
+        items = answer.get("items") if isinstance(answer, dict) else None
+        last = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+        member, token = last.get("member"), last.get("token")
+        who = (
+            member.get("email")
+            if isinstance(member, dict)
+            else token.get("name")
+            if isinstance(token, dict)
+            else None
+        )
+        at = last.get("date")
+        when = (
+            clocks.format_time(datetime.fromtimestamp(at / 1000, UTC))
+            if isinstance(at, int) and 0 < at < 10**14
+            else ""
+        )
+        by = rest.repeatable_text(link, who or "")
+        words = (f" at {when}" if when else "") + (f" by {by}" if by else "")
+        return f"changed{words}" if words else ""

@@ -1,0 +1,61 @@
+"""PagerDuty's Events API v2: a routing key, and two paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from gatewright.api.base import Model, SecretSource
+from gatewright.api.connection import HttpUrl
+from gatewright.ports import OpenConnection, Permanent
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.http_connector import HttpConnector
+from gatewright.providers.common.secrets import secret_value
+
+LIMITS = rest.RateLimits(pause=30.0)
+
+
+class PagerdutyAccess(Model):
+    """A PagerDuty service, by its Events API v2 integration."""
+
+    url: HttpUrl = "https://events.pagerduty.com"
+    """Base URL of the Events API; `https://events.eu.pagerduty.com` in the EU."""
+    routingKey: SecretSource
+    """Integration key of the service (32 characters); keys of rulesets (`R...`) take no change
+    events."""
+
+    def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
+        """No header opens it: the routing key stands in each event."""
+        value(self.routingKey)
+        return {}
+
+
+class PagerdutyConnection(HttpConnector):
+    """The routing key is one that PagerDuty takes."""
+
+    config: ClassVar[type[BaseModel]] = PagerdutyAccess
+
+    async def check(self, link: OpenConnection) -> None:
+        """Resolve an alert that never was, which PagerDuty takes and drops."""
+        await enqueue_event(
+            link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"}
+        )
+
+
+async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:
+    """Send one event. Raises Retryable, Permanent."""
+    body = {"routing_key": secret_value(link, link.config.routingKey), **event}
+    reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
+    found = client.json_of(reply)
+    if reply.status == 400:
+        errors = found.get("errors") if isinstance(found, dict) else None
+        words = rest.message_of(link, reply)
+        if isinstance(errors, list) and errors:
+            words = rest.repeatable_text(link, "; ".join(map(str, errors)))
+        raise Permanent(
+            f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}"
+        )
+    if not isinstance(found, dict) or found.get("status") != "success":
+        raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

@@ -1,0 +1,227 @@
+"""sentry: tells Sentry about a release, and that it was deployed.
+
+    {release: {version: foco@$(version), projects: [web, api]}, deploy: {environment: production}}
+
+A release that exists is taken as it is (208), gets the projects it lacks, and its date only if it
+has none. A deploy has no field for a key, so it carries the key in its name, and the list is looked
+through before one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from gatewright.api.base import Model, Name
+from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
+from gatewright.core.text import foreign
+from gatewright.ports import OpenConnection, Permanent
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.deeds import Deed, require_act
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.sentry import connection as sentry
+from gatewright.providers.sentry.connection import Environment, ReleaseVersion, Slug
+
+_MAX_NAME_LENGTH = 64
+_MISSING = frozenset({404})
+
+Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
+
+
+class SentryRelease(Model):
+    """A release of one or several projects."""
+
+    version: ReleaseVersion
+    """The release as the application reports it, as `foco@$(version)`."""
+    projects: Annotated[list[Slug], Field(min_length=1, max_length=20)]
+    """Slugs of the projects it belongs to."""
+    finalize: bool = True
+    """Give it a date, if it has none: Sentry then orders it after the releases before."""
+    url: Url | None = None
+    """Where people can read about it."""
+
+
+class SentryDeploy(Model):
+    """A deploy of the release."""
+
+    environment: Environment
+    """Name of the environment, as `production`."""
+    url: Url | None = None
+    """Where it is deployed."""
+
+
+class SentryAction(Model):
+    """Marks a release, and its deploy, in Sentry."""
+
+    connection: Name | None = None
+    """Name of the sentry Connection; the namespace's only one when left out."""
+    release: SentryRelease
+    """The release; made if there is none."""
+    deploy: SentryDeploy | None = None
+    """The deploy to note; once only."""
+
+
+class SentryStep(Deed):
+    """`ports.External` for releases and deploys."""
+
+    config: ClassVar[type[BaseModel]] = SentryAction
+    connection: ClassVar[str] = "sentry"
+    interval: ClassVar[float] = 15.0
+
+    def identity(self, config: SentryAction) -> str:
+        """Nothing is owned: a mark excludes nobody."""
+        return ""
+
+    async def look(self, config: SentryAction, link: OpenConnection) -> LiveState:
+        """Whether the projects are there, as far as the token may see them. Raises Retryable,
+        Permanent."""
+        for project in config.release.projects:
+            path = f"/api/0/projects/{rest.path_segment(link.config.organization)}/{rest.path_segment(project)}/"
+            reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
+            if reply.status < 400:
+                sentry.require_object(reply)
+            if reply.status == 404:
+                return LiveState(
+                    None,
+                    problem=hide_secrets(
+                        f"{link.config.organization} has no project {project}", link
+                    ),
+                )
+        return LiveState(None)
+
+    async def perform(
+        self,
+        config: SentryAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
+    ) -> Progress:
+        """Make, complete and date the release, then note the deploy. Raises Retryable,
+        Permanent."""
+        require_act(operation)
+        await _mark_release(config.release, link)
+        if config.deploy is None:
+            return _progress_of_marked(config, None)
+        deploy = await _find_deploy(config, link, operation)
+        if deploy is None:
+            body = {
+                "environment": config.deploy.environment,
+                "name": _deploy_name(operation),
+                "projects": config.release.projects,
+                **({"url": config.deploy.url} if config.deploy.url else {}),
+            }
+            path = sentry.organization_path(link, "releases", config.release.version, "deploys")
+            reply = await sentry.call(link, "POST", path, body=body)
+            deploy = sentry.require_object(reply)
+            if deploy.get("name") != body["name"]:
+                raise Permanent(
+                    f"{reply.where}: the answer is not the deploy that was noted; is this "
+                    "the Sentry API?"
+                )
+        return _progress_of_marked(config, deploy)
+
+    async def follow(
+        self,
+        config: SentryAction,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
+    ) -> Progress:
+        """Whether the marks are there; Absent while any of them is missing. Raises Retryable,
+        Permanent."""
+        require_act(operation)
+        path = sentry.organization_path(link, "releases", config.release.version)
+        reply = await sentry.call(link, "GET", path, accepted=_MISSING)
+        if reply.status == 404 or not _is_complete(
+            config.release, _require_release(config.release, reply)
+        ):
+            return Progress("Absent")
+        if config.deploy is None:
+            return _progress_of_marked(config, None)
+        deploy = await _find_deploy(config, link, operation)
+        return _progress_of_marked(config, deploy) if deploy is not None else Progress("Absent")
+
+
+async def _mark_release(wanted: SentryRelease, link: OpenConnection) -> None:
+    body = {
+        "version": wanted.version,
+        "projects": wanted.projects,
+        **({"url": wanted.url} if wanted.url else {}),
+    }
+    reply = await sentry.call(
+        link, "POST", sentry.organization_path(link, "releases"), body=body
+    )  # 201, or 208: it was there
+    found = _require_release(wanted, reply)
+    if wanted.finalize and not found.get("dateReleased"):
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        await sentry.call(
+            link,
+            "PUT",
+            sentry.organization_path(link, "releases", wanted.version),
+            body={"dateReleased": now},
+        )
+
+
+def _require_release(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
+    """The answer, if it is the release. Raises Permanent."""
+    found = sentry.require_object(reply)
+    if found.get("version") != wanted.version:
+        raise Permanent(
+            f"{reply.where}: the answer is not the release {wanted.version}; is this the "
+            "Sentry API?"
+        )
+    return found
+
+
+def _is_complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
+    listed = found.get("projects")
+    projects = (
+        {str(item.get("slug")) for item in listed if isinstance(item, dict)}
+        if isinstance(listed, list)
+        else set()
+    )
+    return projects >= set(wanted.projects) and (
+        not wanted.finalize or bool(found.get("dateReleased"))
+    )
+
+
+async def _find_deploy(
+    config: SentryAction, link: OpenConnection, operation: Operation
+) -> Mapping[str, Any] | None:
+    """The deploy that carries the operation's key. Raises Retryable, Permanent."""
+    name = _deploy_name(operation)
+    path = sentry.organization_path(link, "releases", config.release.version, "deploys")
+    try:
+        async for page in sentry.list_pages(link, path, most=20):
+            for deploy in page:
+                if deploy.get("name") == name:
+                    return deploy
+    except sentry.ListUnfinished as error:
+        raise Permanent(
+            f"deploys of {config.release.version}: {error}, so nobody can tell if it is noted"
+        ) from None
+    return None
+
+
+def _deploy_name(operation: Operation) -> str:
+    key = operation.key
+    return (
+        key
+        if len(key) <= _MAX_NAME_LENGTH
+        else f"{key[: _MAX_NAME_LENGTH - 11]}-{short_fingerprint(key)}"
+    )
+
+
+def _progress_of_marked(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
+    outputs = {"release": config.release.version}
+    words = f"release {config.release.version} is marked"
+    if deploy is None or config.deploy is None:
+        return Progress("Succeeded", words, outputs)
+    return Progress(
+        "Succeeded",
+        f"{words}, deployed to {config.deploy.environment}",
+        {**outputs, "deploy": foreign.to_plain_word(deploy.get("id")) or ""},
+    )

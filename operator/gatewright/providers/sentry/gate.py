@@ -1,0 +1,431 @@
+"""sentry: how a release does, by what Sentry has received of it.
+
+    {release: foco@2.4.0, errors: {window: 5m}},       max: "10"     error events
+    {release: foco@2.4.0, failureRatio: {window: 5m}}, max: 1%       failed transactions among all
+    {release: foco@2.4.0, p95: {window: 5m}},          max: 1s       duration of transactions
+    {release: foco@2.4.0, newIssues: {}},              max: "0"      unresolved issues first seen in this release
+
+Error events are counted in buckets of a time series, of which those that Sentry calls incomplete
+are left out: the window ends a minute or two ago. The other two are aggregated by Sentry over the
+window, and say with how many transactions; none, or fewer than `minimum`, are no data.
+
+Nothing is not zero: no error event, and no new issue, count as 0 only where `evidence` shows that
+Sentry would have got them: transactions of the same release, or at least a release of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.core.text import foreign
+from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.present_gate import PresentGate
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.sentry import connection as sentry
+from gatewright.providers.sentry.connection import Environment, ReleaseVersion, Slug
+from gatewright.providers.units import Unit
+
+_MINUTE_S = 60
+_SPARE_BUCKETS = 3
+"""Buckets asked for beyond the window: the newest are incomplete."""
+_SECONDS_BY_UNIT: Mapping[str, float] = {
+    "nanosecond": 1e-9,
+    "microsecond": 1e-6,
+    "millisecond": 1e-3,
+    "second": 1.0,
+    "minute": 60.0,
+    "hour": 3600.0,
+    "day": 86400.0,
+}
+
+
+def _require_window(text: str) -> str:
+    if not _MINUTE_S <= seconds(text) <= 86400 or seconds(text) % _MINUTE_S:
+        raise ValueError(f'"{text}" is no window: whole minutes, from 1m to 24h (try 5m)')
+    return text
+
+
+def _require_terms(text: str) -> str:
+    if " OR " in f" {text.upper()} ":
+        raise ValueError("OR would set the release aside; name several values as key:[a, b]")
+    return text
+
+
+Window = Annotated[Duration, AfterValidator(_require_window)]
+Terms = Annotated[Text, AfterValidator(_require_terms)]
+
+
+class SentryErrors(Model):
+    """Which error events are counted."""
+
+    window: Window = "5m"
+    """Over which time, in whole minutes."""
+    query: Terms = ""
+    """Further search terms, as `level:fatal !error.type:TimeoutError`."""
+    evidence: Literal["Transactions", "Release"] = "Transactions"
+    """What makes none a 0 and not an unknown. Transactions: some of this release were seen over the
+    same time. Release: Sentry knows the release, for what sends no transactions."""
+
+
+class SentryTransactions(Model):
+    """Which transactions are looked at."""
+
+    window: Window = "5m"
+    """Over which time, in whole minutes."""
+    query: Terms = ""
+    """Further search terms, as `transaction:/api/*`."""
+    minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Fewer transactions than this are no data."""
+
+
+class SentryIssues(Model):
+    """Which new issues are counted."""
+
+    levels: Annotated[
+        list[Literal["fatal", "error", "warning", "info", "debug", "sample"]],
+        Field(min_length=1, max_length=6),
+    ] = ["error", "fatal"]
+    """Levels that count."""
+    query: Terms = ""
+    """Further search terms, as `!assigned:[me, none]`."""
+    evidence: Literal["Transactions", "Release"] = "Transactions"
+    """What makes none a 0 and not an unknown. Transactions: some of this release were seen in the
+    last hour. Release: Sentry knows the release."""
+
+
+class SentryCheck(Model):
+    """How a release does: exactly one of the four questions."""
+
+    connection: Name | None = None
+    """Name of the sentry Connection; the namespace's only one when left out."""
+    release: ReleaseVersion
+    """The release as the application reports it, as `foco@$(version)`."""
+    projects: Annotated[list[Slug], Field(max_length=20)] = []
+    """Slugs of projects; all that the token may see when left out."""
+    environment: Environment | None = None
+    """Only what was reported from this environment, as `production`."""
+    errors: SentryErrors | None = None
+    """The number of error events."""
+    failureRatio: SentryTransactions | None = None
+    """Failed transactions among all, as a ratio (`max: 1%`)."""
+    p95: SentryTransactions | None = None
+    """The duration that 95% of transactions stay below, in seconds (`max: 1s`)."""
+    newIssues: SentryIssues | None = None
+    """The number of unresolved issues that were first seen in this release."""
+
+    @model_validator(mode="after")
+    def _require_one(self) -> SentryCheck:
+        if (
+            sum(
+                item is not None
+                for item in (self.errors, self.failureRatio, self.p95, self.newIssues)
+            )
+            != 1
+        ):
+            raise ValueError("needs exactly one of errors, failureRatio, newIssues, p95")
+        return self
+
+
+class SentryGate(PresentGate):
+    """Asks Sentry's web API. What it knows of the past by now is not what it would have said
+    then."""
+
+    config: ClassVar[type[BaseModel]] = SentryCheck
+    connection: ClassVar[str] = "sentry"
+    limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    def unit(self, config: SentryCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.p95 is not None:
+            return "seconds"
+        return "ratio" if config.failureRatio is not None else "number"
+
+    async def measure(self, config: SentryCheck, link: OpenConnection) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        if config.errors is not None:
+            return await _measure_errors(config, config.errors, link)
+        if config.failureRatio is not None:
+            return await _measure_failures(config, config.failureRatio, link)
+        if config.p95 is not None:
+            return await _measure_duration(config, config.p95, link)
+        assert config.newIssues is not None
+        return await _measure_issues(config, config.newIssues, link)
+
+
+_Row = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+# --- errors
+
+
+async def _measure_errors(
+    config: SentryCheck, errors: SentryErrors, link: OpenConnection
+) -> Answer:
+    bucket = _bucket_seconds(seconds(errors.window))
+    count = int(seconds(errors.window)) // bucket
+    query = {
+        **_scope_query(config),
+        "dataset": "errors",
+        "yAxis": "count()",
+        "interval": bucket,
+        "statsPeriod": f"{(count + _SPARE_BUCKETS) * bucket}s",
+        "query": _join_terms(f'release:"{config.release}"', errors.query),
+    }
+    answer = await sentry.fetch(link, sentry.organization_path(link, "events-timeseries"), query)
+    found = _complete_buckets(answer, bucket)
+    if isinstance(found, str):
+        return Answer(None, hide_secrets(found, link))
+    if len(found) < count:
+        return Answer(None, f"{len(found)} of {count} buckets of {bucket}s are complete")
+    total = sum(found[-count:])
+    if total:
+        return Answer(total)
+    return await _answer_of_nothing(config, errors.evidence, errors.window, link)
+
+
+def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
+    """The values of the complete buckets, oldest first; or why there are none."""
+    series = answer.get("timeSeries")
+    if not isinstance(series, list):
+        raise Permanent("the answer holds no time series; is this the Sentry API?")
+    if len(series) != 1:
+        return f"{len(series)} time series where there must be one"
+    only = series[0] if isinstance(series[0], dict) else {}
+    meta, values = only.get("meta"), only.get("values")
+    if (
+        not isinstance(meta, dict)
+        or not isinstance(values, list)
+        or not all(isinstance(item, dict) for item in values)
+    ):
+        raise Permanent("the answer holds no values; is this the Sentry API?")
+    if meta.get("dataScanned") == "partial":
+        return "Sentry has looked at a part of the data only"
+    if meta.get("interval") != bucket * 1000:  # milliseconds
+        return (
+            "Sentry chose another interval "
+            f"({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
+        )
+    found: list[float] = []
+    for value in sorted(values, key=lambda value: _require_number(value.get("timestamp"))):
+        if value.get("incomplete") is not False:
+            continue
+        found.append(_require_number(value.get("value")))
+    return found
+
+
+def _bucket_seconds(window: float) -> int:
+    """Seconds of a bucket: the window has at least five, where they are not shorter than a minute,
+    and no rest."""
+    return next(
+        (size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S
+    )
+
+
+# --- transactions
+
+
+async def _measure_failures(
+    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+) -> Answer:
+    found = await _fetch_row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
+    if found is None:
+        return await _count_failures(config, wanted, link)
+    row, meta = found
+    few = _answer_of_too_few(row, wanted.minimum)
+    if few is not None:
+        return few
+    kind, value = _field_kind(meta, "failure_rate()"), row.get("failure_rate()")
+    if value is None:
+        return Answer(None, "no failure rate")
+    if kind != "percentage":
+        return Answer(
+            None,
+            hide_secrets(
+                f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link
+            ),
+        )
+    return _answer_of_ratio(_require_number(value))
+
+
+async def _count_failures(
+    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+) -> Answer:
+    """The same by counting: some self-hosted versions fail to answer failure_rate() with a 500."""
+    row, _ = _require_row(await _fetch_row(config, wanted, ["failure_count()", "count()"], link))
+    few = _answer_of_too_few(row, wanted.minimum)
+    if few is not None:
+        return few
+    if row.get("failure_count()") is None:
+        return Answer(None, "no failure count")
+    return _answer_of_ratio(
+        _require_number(row["failure_count()"]) / _require_number(row["count()"])
+    )
+
+
+def _answer_of_ratio(ratio: float) -> Answer:
+    if not 0 <= ratio <= 1:
+        return Answer(None, f"the failure rate is {ratio:g}, which is no ratio")
+    return Answer(ratio)
+
+
+async def _measure_duration(
+    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+) -> Answer:
+    name = "p95(span.duration)"
+    row, meta = _require_row(await _fetch_row(config, wanted, [name, "count()"], link))
+    few = _answer_of_too_few(row, wanted.minimum)
+    if few is not None:
+        return few
+    unit, value = _meta_of(meta, "units", name), row.get(name)
+    if value is None:
+        return Answer(None, "no p95")
+    if (
+        _field_kind(meta, name) != "duration"
+        or not isinstance(unit, str)
+        or unit not in _SECONDS_BY_UNIT
+    ):
+        kind = foreign.quote_value(_field_kind(meta, name))
+        message = f"the p95 is of type {kind} in {foreign.quote_value(unit)}, which is no time"
+        return Answer(None, hide_secrets(message, link))
+    taken = _require_number(value)
+    return (
+        Answer(taken * _SECONDS_BY_UNIT[unit])
+        if taken >= 0
+        else Answer(None, f"the p95 is {taken:g}")
+    )
+
+
+async def _fetch_row(
+    config: SentryCheck,
+    wanted: SentryTransactions,
+    fields: list[str],
+    link: OpenConnection,
+    fails: bool = False,
+) -> _Row | None:
+    """One row of aggregates over transactions, and what their types and units are; with `fails`,
+    None for a 500."""
+    query = {
+        **_scope_query(config),
+        "dataset": "spans",
+        "field": fields,
+        "statsPeriod": f"{seconds(wanted.window):.0f}s",
+        "per_page": 1,
+        "query": _join_terms("is_transaction:true", f'release:"{config.release}"', wanted.query),
+    }
+    accepted = frozenset({500}) if fails else frozenset()
+    reply = await sentry.call(
+        link, "GET", sentry.organization_path(link, "events"), query=query, accepted=accepted
+    )
+    if reply.status == 500:
+        return None
+    answer = sentry.require_object(reply)
+    rows, meta = answer.get("data"), answer.get("meta")
+    if not isinstance(rows, list) or not isinstance(meta, dict):
+        raise Permanent("the answer holds no data; is this the Sentry API?")
+    if meta.get("dataScanned") == "partial":
+        return {}, meta
+    row = rows[0] if rows else {"count()": 0}
+    return row if isinstance(row, dict) else {}, meta
+
+
+def _require_row(row: _Row | None) -> _Row:
+    assert row is not None
+    return row
+
+
+def _answer_of_too_few(row: Mapping[str, Any], minimum: int) -> Answer | None:
+    count = row.get("count()")
+    if count is None:
+        return Answer(None, "Sentry has not counted all transactions")
+    if _require_number(count) <= 0:
+        return Answer(None, "no transaction of this release")
+    if _require_number(count) < minimum:
+        return Answer(None, f"{_require_number(count):.0f} transactions, fewer than {minimum}")
+    return None
+
+
+def _field_kind(meta: Mapping[str, Any], name: str) -> Any:
+    return _meta_of(meta, "fields", name)
+
+
+def _meta_of(meta: Mapping[str, Any], part: str, name: str) -> Any:
+    found = meta.get(part)
+    return found.get(name) if isinstance(found, dict) else None
+
+
+# --- issues
+
+
+async def _measure_issues(
+    config: SentryCheck, wanted: SentryIssues, link: OpenConnection
+) -> Answer:
+    levels = f"level:[{', '.join(wanted.levels)}]"
+    query = {
+        **_scope_query(config),
+        "query": _join_terms(
+            "is:unresolved", f'first-release:"{config.release}"', levels, wanted.query
+        ),
+        "sort": "new",
+        "limit": 100,
+        "collapse": ["stats", "lifetime", "filtered", "unhandled"],
+    }
+    found: dict[str, str] = {}
+    try:
+        async for page in sentry.list_pages(link, sentry.organization_path(link, "issues"), query):
+            found.update(
+                (str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?")
+                for item in page
+            )
+    except sentry.ListUnfinished as error:
+        return Answer(None, str(error))
+    if found:
+        shown = ", ".join(list(found.values())[:5])
+        return Answer(
+            float(len(found)), hide_secrets(f"{shown}{' …' if len(found) > 5 else ''}", link)
+        )
+    return await _answer_of_nothing(config, wanted.evidence, "1h", link)
+
+
+# --- what they have in common
+
+
+async def _answer_of_nothing(
+    config: SentryCheck, evidence: str, window: str, link: OpenConnection
+) -> Answer:
+    """0, if there is evidence that nothing means none."""
+    path = sentry.organization_path(link, "releases", config.release)
+    if (await sentry.call(link, "GET", path, accepted=frozenset({404}))).status == 404:
+        return Answer(
+            None, hide_secrets(f"Sentry does not know the release {config.release}", link)
+        )
+    if evidence == "Transactions":
+        row, _ = _require_row(
+            await _fetch_row(config, SentryTransactions(window=window), ["count()"], link)
+        )
+        few = _answer_of_too_few(row, 1)
+        if few is not None:
+            return Answer(
+                None, f"nothing, but {few.message} either (evidence: Release takes that as 0)"
+            )
+    return Answer(0.0)
+
+
+def _scope_query(config: SentryCheck) -> dict[str, Any]:
+    return {
+        **({"project": config.projects} if config.projects else {}),
+        **({"environment": config.environment} if config.environment else {}),
+    }
+
+
+def _join_terms(*terms: str) -> str:
+    return " ".join(term for term in terms if term)
+
+
+def _require_number(value: Any) -> float:
+    found = foreign.to_number(value)
+    if found is None:
+        raise Permanent("the answer holds no number where one must be; is this the Sentry API?")
+    return found

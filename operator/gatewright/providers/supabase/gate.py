@@ -1,0 +1,357 @@
+"""supabase: what Supabase itself says of a project, by its Management API.
+
+    {project: REF, advisors: {level: ERROR}}, max: "0"       findings of the security advisor
+    {project: REF, backups: {maxAge: 26h}}                   is the newest completed backup young enough?
+    {project: REF, health: {services: [db, auth, rest]}}     are all of these services healthy?
+    {project: REF, query: {sql: "select ..."}}               one value, as for sql, but without a password of the database
+    {project: REF, apiKeys: {name: web, newerThan: 1h}}      was the key made or changed since?
+
+A status that is not known, a service that is not in the answer and a time that cannot be read are
+no data. Of an API key only its name, kind and times are looked at; its value is neither asked for
+nor told.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.core.text import foreign
+from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common import rest
+from gatewright.providers.common.present_gate import PresentGate
+from gatewright.providers.common.queries import Statement
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.supabase import connection as supabase
+from gatewright.providers.supabase.connection import ProjectRef
+from gatewright.providers.units import Unit
+
+MAX_NAMES_IN_MESSAGE = 3
+"""How many of what is wrong are named in a message."""
+_MAX_CLOCK_AHEAD_S = 300.0
+"""Seconds that a time may lie ahead of our own clock."""
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_LEVELS = ("INFO", "WARN", "ERROR")
+
+Service = Literal[
+    "auth", "db", "db_postgres_user", "pooler", "realtime", "rest", "storage", "pg_bouncer"
+]
+Lint = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+
+
+class AdvisorsQuestion(Model):
+    """How many findings the security advisor has."""
+
+    level: Literal["ERROR", "WARN", "INFO"] | None = None
+    """Findings of this level and of those above count; ERROR when neither this nor `names` is
+    given."""
+    names: Annotated[list[Lint], Field(max_length=32)] = []
+    """Only these findings count, whatever their level: `rls_disabled_in_public`,
+    `rls_enabled_no_policy` (an INFO)."""
+    exempt: Annotated[list[Text], Field(max_length=64)] = []
+    """Findings that are accepted, by their cache key:
+    `rls_disabled_in_public_public_spatial_ref_sys`."""
+
+    @model_validator(mode="after")
+    def _require_one(self) -> AdvisorsQuestion:
+        if self.level is not None and self.names:
+            raise ValueError("level and names are two ways to choose; keep one")
+        return self
+
+
+class BackupsQuestion(Model):
+    """Whether there is a backup that is young enough."""
+
+    maxAge: Duration
+    """Longest time since the newest completed backup, or since the latest moment that can be
+    recovered (PITR)."""
+    pitr: bool = False
+    """Only point-in-time recovery counts: it must be on, and reach up to within `maxAge`."""
+
+
+class HealthQuestion(Model):
+    """Whether services of the project are healthy."""
+
+    services: Annotated[list[Service], Field(min_length=1, max_length=8)] = ["db", "auth", "rest"]
+    """Services that must all be healthy."""
+
+
+class SupabaseQuery(Model):
+    """One value by SQL."""
+
+    sql: Statement
+    """One statement with one row and one column; runs as Supabase's read-only user, so names need
+    their schema."""
+    parameters: Annotated[list[Text], Field(max_length=20)] = []
+    """Values of `$1`, `$2` ... in the statement; cast them where the type is not plain
+    (`$1::int`)."""
+
+
+class ApiKeysQuestion(Model):
+    """Whether an API key was made or changed lately: a rotation that has happened."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    """Name of the key; where several have it, all must be new."""
+    type: Literal["legacy", "publishable", "secret"] | None = None
+    """Kind of the key, where the name alone is not enough."""
+    newerThan: Duration
+    """Longest time since the key was made or changed."""
+
+
+QUESTIONS = ("advisors", "backups", "health", "query", "apiKeys")
+
+
+class SupabaseCheck(Model):
+    """What Supabase says of a project: findings, backups, health, keys, or one value by SQL."""
+
+    connection: Name | None = None
+    """Name of the supabase Connection; the namespace's only one when left out."""
+    project: ProjectRef
+    """Reference of the project: 20 lower case letters."""
+    advisors: AdvisorsQuestion | None = None
+    """How many findings the security advisor has; `max: "0"`."""
+    backups: BackupsQuestion | None = None
+    """Whether there is a backup that is young enough."""
+    health: HealthQuestion | None = None
+    """Whether services of the project are healthy."""
+    query: SupabaseQuery | None = None
+    """One value by SQL."""
+    apiKeys: ApiKeysQuestion | None = None
+    """Whether an API key was made or changed lately."""
+
+    @property
+    def limits(self) -> Literal["required", "optional", "useless"]:
+        """Whether max and min belong to this check."""
+        if self.query is not None:
+            return "optional"
+        return "required" if self.advisors is not None else "useless"
+
+    @model_validator(mode="after")
+    def _require_one(self) -> SupabaseCheck:
+        given = [name for name in QUESTIONS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}"
+            )
+        return self
+
+
+class SupabaseGate(PresentGate):
+    """Asks Supabase's Management API."""
+
+    config: ClassVar[type[BaseModel]] = SupabaseCheck
+    connection: ClassVar[str] = "supabase"
+    limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: SupabaseCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.query is not None:
+            return None
+        return "number" if config.advisors is not None else "boolean"
+
+    async def measure(self, config: SupabaseCheck, link: OpenConnection) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        if config.advisors is not None:
+            found = await _measure_advisors(config.advisors, config.project, link)
+        elif config.backups is not None:
+            found = await _measure_backups(config.backups, config.project, link)
+        elif config.health is not None:
+            found = await _measure_health(config.health, config.project, link)
+        elif config.query is not None:
+            found = await _measure_query(config.query, config.project, link)
+        else:
+            assert config.apiKeys is not None
+            found = await _measure_api_keys(config.apiKeys, config.project, link)
+        return Answer(found.value, hide_secrets(found.message, link))
+
+
+async def _measure_advisors(
+    question: AdvisorsQuestion, project: str, link: OpenConnection
+) -> Answer:
+    reply = await supabase.call(link, "GET", supabase.project_path(project, "advisors", "security"))
+    lints = supabase.require_objects(reply, supabase.require_object(reply).get("lints"))
+    if any(not isinstance(lint.get("name"), str) for lint in lints):
+        raise supabase.error_of_strange(reply)
+    found = [_describe_lint(lint) for lint in lints if _is_counted(question, lint)]
+    return Answer(float(len(found)), _list_first(sorted(found)) or "no finding")
+
+
+def _is_counted(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
+    if lint.get("cache_key") in question.exempt:
+        return False
+    if question.names:
+        return lint["name"] in question.names
+    level = lint.get("level")
+    # a level that nobody has heard of is not below any other
+    return level not in _LEVELS or _LEVELS.index(level) >= _LEVELS.index(question.level or "ERROR")
+
+
+def _describe_lint(lint: Mapping[str, Any]) -> str:
+    about = lint.get("metadata")
+    place = (
+        [foreign.to_plain_word(about[key]) or "…" for key in ("schema", "name") if about.get(key)]
+        if isinstance(about, dict)
+        else []
+    )
+    return f"{foreign.to_plain_word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
+
+
+async def _measure_backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
+    reply = await supabase.call(link, "GET", supabase.project_path(project, "database", "backups"))
+    found = supabase.require_object(reply)
+    backups, window = (
+        supabase.require_objects(reply, found.get("backups")),
+        found.get("physical_backup_data"),
+    )
+    latest = (
+        supabase.unix_time_of(window.get("latest_physical_backup_date_unix"))
+        if isinstance(window, dict)
+        else None
+    )
+    times: dict[str, float | None] = {}
+    if found.get("pitr_enabled") is True:
+        times["the latest moment that can be recovered"] = latest
+    elif question.pitr:
+        return Answer(False, "point-in-time recovery is off")
+    if not question.pitr:
+        done = [
+            supabase.unix_time_of(item.get("inserted_at"))
+            for item in backups
+            if item.get("status") == "COMPLETED"
+        ]
+        if None in done:
+            return Answer(None, "the time of a backup cannot be read")
+        times["the newest completed backup"] = max(
+            (at for at in done if at is not None), default=None
+        )
+    what, newest = max(times.items(), key=lambda item: item[1] or 0.0)
+    if newest is None:
+        return (
+            Answer(None, "how far recovery reaches is not told")
+            if found.get("pitr_enabled")
+            else _answer_without_backup(backups)
+        )
+    old = time.time() - newest
+    if old < -_MAX_CLOCK_AHEAD_S:
+        return Answer(None, f"{what} is from the future")
+    return Answer(
+        old <= seconds(question.maxAge), f"{what} is {supabase.show_age(max(old, 0.0))} old"
+    )
+
+
+def _answer_without_backup(backups: Sequence[Mapping[str, Any]]) -> Answer:
+    """No backup is an answer, and a clear one."""
+    others = sorted({foreign.to_plain_word(item.get("status")) or "unknown" for item in backups})
+    return Answer(
+        False, f"there is no completed backup{' (' + _list_first(others) + ')' if others else ''}"
+    )
+
+
+async def _measure_health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
+    # a little less than the link's own time, so that Supabase itself says which service was too
+    # slow
+    limit = min(10_000, int(link.timeout * 900))
+    services = sorted(set(question.services))
+    query = {"services": services, "timeout_ms": limit}
+    found = supabase.require_list(
+        await supabase.call(link, "GET", supabase.project_path(project, "health"), query=query)
+    )
+    by_name = {item.get("name"): item for item in found}
+    said = [(name, by_name.get(name, {}).get("status"), by_name.get(name, {})) for name in services]
+    ill = [
+        f"{name} is {status}{_describe_error(item, link)}"
+        for name, status, item in said
+        if status in ("COMING_UP", "UNHEALTHY")
+    ]
+    if ill:
+        return Answer(False, _list_first(ill))
+    unknown = [
+        f"{name} ({foreign.to_plain_word(status or 'no answer') or 'a status that is no word'})"
+        for name, status, item in said
+        if status != "ACTIVE_HEALTHY" or item.get("healthy") is False
+    ]
+    return (
+        Answer(None, f"not known: {_list_first(unknown)}")
+        if unknown
+        else Answer(True, "all services are healthy")
+    )
+
+
+def _describe_error(item: Mapping[str, Any], link: OpenConnection) -> str:
+    words = rest.repeatable_text(link, item.get("error") or "")
+    return f" ({words})" if words else ""
+
+
+async def _measure_query(question: SupabaseQuery, project: str, link: OpenConnection) -> Answer:
+    found = await supabase.fetch_rows(link, project, question.sql, question.parameters)
+    if not found:
+        return Answer(None, "no row")
+    if len(found) > 1:
+        raise Permanent("several rows; select one value (count, max, limit 1)")
+    if len(found[0]) != 1:
+        raise Permanent(f"{len(found[0])} columns; select one value")
+    return _answer_of_value(found[0][0])
+
+
+def _answer_of_value(value: Any) -> Answer:
+    """The same as for sql; JSON has numbers that are too exact for it (numeric, large bigint) as
+    text."""
+    if value is None:
+        return Answer(None, "NULL")
+    if isinstance(value, bool):
+        return Answer(value)
+    if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
+        return Answer(None, f"the value is {value}")
+    if not isinstance(value, int | float) and not (
+        isinstance(value, str) and _NUMBER.fullmatch(value)
+    ):
+        raise Permanent(
+            "the value is neither a number nor a boolean; of an interval take "
+            "extract(epoch from ...)"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    return Answer(number) if math.isfinite(number) else Answer(None, f"the value is {number}")
+
+
+async def _measure_api_keys(
+    question: ApiKeysQuestion, project: str, link: OpenConnection
+) -> Answer:
+    path = supabase.project_path(project, "api-keys")
+    found = supabase.require_list(await supabase.call(link, "GET", path, query={"reveal": "false"}))
+    keys = [
+        item
+        for item in found
+        if item.get("name") == question.name
+        and (question.type is None or item.get("type") == question.type)
+    ]
+    if not keys:
+        return Answer(False, f'there is no {question.type or "API"} key "{question.name}"')
+    times = [_changed_at(key) for key in keys]
+    if None in times:
+        return Answer(None, f'when the key "{question.name}" was made is not told')
+    old = time.time() - min(at for at in times if at is not None)
+    if old < -_MAX_CLOCK_AHEAD_S:
+        return Answer(None, f'the key "{question.name}" is from the future')
+    return Answer(
+        old <= seconds(question.newerThan),
+        f'the key "{question.name}" was changed {supabase.show_age(max(old, 0.0))} ago',
+    )
+
+
+def _changed_at(key: Mapping[str, Any]) -> float | None:
+    times = [supabase.unix_time_of(key.get(name)) for name in ("inserted_at", "updated_at")]
+    return max((at for at in times if at is not None), default=None)
+
+
+def _list_first(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES_IN_MESSAGE
+    return ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")

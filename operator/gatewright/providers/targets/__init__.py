@@ -1,1 +1,0 @@
-"""Things that have a version."""

@@ -1,0 +1,49 @@
+"""upstash: how well a cache does, by the INFO that its REST API answers; see `redis`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, model_validator
+
+from gatewright.api.base import Model, Name
+from gatewright.ports import Answer, OpenConnection
+from gatewright.providers.common.present_gate import PresentGate
+from gatewright.providers.redis import connection as redis
+from gatewright.providers.redis.gate import HitRatio, Memory, answer_from_info, require_one
+from gatewright.providers.units import Unit
+from gatewright.providers.upstash import connection as upstash
+
+
+class UpstashCheck(Model):
+    """How well an Upstash Redis does, by its INFO; exactly one question."""
+
+    connection: Name | None = None
+    """Name of the upstash Connection; the namespace's only one when left out."""
+    hitRatio: HitRatio | None = None
+    """The cache's hit ratio, 0 to 1."""
+    memory: Memory | None = None
+    """Use of memory, 0 to 1."""
+
+    @model_validator(mode="after")
+    def _require_one(self) -> UpstashCheck:
+        require_one(self.hitRatio, self.memory)
+        return self
+
+
+class UpstashGate(PresentGate):
+    """Asks an Upstash Redis for its INFO."""
+
+    config: ClassVar[type[BaseModel]] = UpstashCheck
+    connection: ClassVar[str] = "upstash"
+    limits: ClassVar[Literal["required", "optional"]] = "required"
+
+    def unit(self, config: UpstashCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        return "ratio"
+
+    async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        return answer_from_info(
+            redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link
+        )

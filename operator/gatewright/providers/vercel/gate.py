@@ -1,0 +1,279 @@
+"""vercel: required variables of a project, and numbers from its observability.
+
+    {project: foco, env: [OPENAI_API_KEY]}                            is each of them there for production?
+    {project: foco, env: [OPENAI_API_KEY], newerThan: 24h}            and was it changed since: a rotation?
+    {project: foco, errorRatio: {window: 5m}}, max: 1%                requests answered 5xx, of all requests
+    {project: foco, duration: {aggregation: p95}}, max: 1s            how long functions took
+    {project: foco, lcp: {aggregation: p95, window: 1h}}, max: 2s     Speed Insights: largest contentful paint of visitors
+
+Where nothing was counted there is no data: no request is no good request. Variables are looked at
+by key and target; their values are never asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from gatewright.api.base import Duration, Model, Name, seconds
+from gatewright.api.jobs import EnvName
+from gatewright.core.run.clocks import format_duration
+from gatewright.core.text import foreign
+from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common import client, rest
+from gatewright.providers.common.present_gate import PresentGate
+from gatewright.providers.units import Unit
+from gatewright.providers.vercel import connection as vercel
+from gatewright.providers.vercel.connection import Project, as_object
+
+Condition = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Aggregation = Literal["avg", "p50", "p75", "p90", "p95", "p99", "max"]
+_REQUESTS = "vercel.request.count"
+_DURATION = ("vercel.function_invocation.function_duration_ms", "vercel.function_invocation.count")
+_LCP = ("vercel.speed_insights.lcp_ms", "vercel.speed_insights.lcp_count")
+_PRODUCTION = "environment eq 'production'"
+_FEW = {"errorRatio": "requests", "duration": "function invocations", "lcp": "page views"}
+
+
+class VercelErrorRatio(Model):
+    """Requests to production answered 5xx, of all its requests: a ratio."""
+
+    window: Duration = "5m"
+    """How far back is counted; the minute under way is left out."""
+    filter: Condition | None = None
+    """A further OData condition, as `route eq '/api/tasks'`."""
+    minSamples: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Fewer requests than this are no data."""
+
+
+class VercelTiming(Model):
+    """A time in seconds, over what production served."""
+
+    aggregation: Aggregation = "p95"
+    """Which value of the distribution."""
+    window: Duration = "5m"
+    """How far back is looked; the minute under way is left out."""
+    filter: Condition | None = None
+    """A further OData condition, as `route eq '/api/tasks'`."""
+    minSamples: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Fewer samples than this are no data."""
+
+
+class VercelCheck(Model):
+    """Variables or numbers of a Vercel project; exactly one of env, errorRatio, duration, lcp."""
+
+    connection: Name | None = None
+    """Name of the vercel Connection; the namespace's only one when left out."""
+    project: Project
+    """Name or ID of the project."""
+    env: Annotated[list[EnvName] | None, Field(min_length=1, max_length=100)] = None
+    """Variables that must be there: a yes or no. Their values are not looked at."""
+    target: Literal["production", "preview", "development"] = "production"
+    """The environment that must have the variables of `env`."""
+    newerThan: Duration | None = None
+    """Longest time since each of `env` was changed: a rotation that has happened."""
+    errorRatio: VercelErrorRatio | None = None
+    """Requests answered 5xx, of all requests: a ratio."""
+    duration: VercelTiming | None = None
+    """How long functions took, in seconds."""
+    lcp: VercelTiming | None = None
+    """Largest contentful paint that Speed Insights saw at visitors, in seconds."""
+
+    @property
+    def limits(self) -> Literal["required", "optional", "useless"]:
+        """Whether max and min belong to this check."""
+        return "useless" if self.env is not None else "required"
+
+    @model_validator(mode="after")
+    def _require_one(self) -> VercelCheck:
+        given = [self.env, self.errorRatio, self.duration, self.lcp]
+        if sum(item is not None for item in given) != 1:
+            raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
+        if self.newerThan is not None and self.env is None:
+            raise ValueError("newerThan belongs to env: which variables must have been changed")
+        if self.target != "production" and self.env is None:
+            raise ValueError("target belongs to env: everything else is measured in production")
+        return self
+
+
+class VercelGate(PresentGate):
+    """Asks Vercel's API. Windows of the past are not asked for: each would cost two queries of a
+    tight rate limit."""
+
+    config: ClassVar[type[BaseModel]] = VercelCheck
+    connection: ClassVar[str] = "vercel"
+    limits: ClassVar[Literal["required", "optional"]] = "optional"
+
+    def unit(self, config: VercelCheck) -> Unit | None:
+        """What is measured; None where only the answer tells."""
+        if config.env is not None:
+            return "boolean"
+        return "ratio" if config.errorRatio is not None else "seconds"
+
+    async def measure(self, config: VercelCheck, link: OpenConnection) -> Answer:
+        """Ask once. Raises Retryable, Permanent."""
+        project = await vercel.fetch(
+            link, f"/v9/projects/{rest.path_segment(config.project)}", bucket="gates"
+        )
+        if not isinstance(project.get("id"), str):
+            raise Permanent(f"{link.config.url}: this is not Vercel's API")
+        if config.env is not None:
+            return await _measure_env(link, project, config.env, config.target, config.newerThan)
+        if config.errorRatio is not None:
+            return await _measure_error_ratio(link, project, config.errorRatio)
+        names = _DURATION if config.duration is not None else _LCP
+        timing = config.duration or config.lcp
+        assert timing is not None
+        return await _measure_timing(
+            link, project, timing, names, _FEW["duration" if config.duration else "lcp"]
+        )
+
+
+async def _measure_env(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    wanted: Sequence[str],
+    target: str,
+    newer_than: str | None,
+) -> Answer:
+    now = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
+    present = {str(item.get("key")) for item in (*now.own, *now.shared)}
+    missing = [key for key in wanted if key not in present]
+    if not missing and newer_than is not None:
+        return _measure_rotation(now, wanted, newer_than)
+    if not missing:
+        return Answer(True, f"{target} has all {len(wanted)} variables")
+    text = f"{target} has no {', '.join(missing[:5])}"
+    text += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return Answer(None, f"{text}, but {now.unseen}") if now.unseen else Answer(False, text)
+
+
+def _measure_rotation(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> Answer:
+    """By Vercel's own clock. The project's own variable goes before the team's of the same name."""
+    old: list[str] = []
+    for key in wanted:
+        own = [item for item in now.own if item.get("key") == key]
+        times = [
+            item.get("updatedAt")
+            for item in own or [item for item in now.shared if item.get("key") == key]
+        ]
+        known = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
+        if len(known) < len(times):
+            return Answer(None, f"when {key} was changed is not told")
+        age = (now.now - min(known)) / 1000.0
+        if age > seconds(newer_than):
+            old.append(f"{key} was changed {format_duration(age)} ago")
+    return Answer(
+        not old,
+        ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}",
+    )
+
+
+async def _measure_error_ratio(
+    link: OpenConnection, project: Mapping[str, Any], asked: VercelErrorRatio
+) -> Answer:
+    span = _window_span(asked.window)
+    failed, total = await asyncio.gather(
+        _query_metric(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
+        _query_metric(link, project, _REQUESTS, "sum", span, asked.filter),
+    )
+    few = _answer_of_too_few(total, asked.minSamples, _FEW["errorRatio"], asked.window)
+    if few is not None or total is None:
+        return few or Answer(None, "no data")
+    # of a group that nothing fell into there is no row
+    return Answer((failed or 0.0) / total, f"{failed or 0:.6g} of {total:.6g} requests")
+
+
+async def _measure_timing(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    asked: VercelTiming,
+    names: tuple[str, str],
+    what: str,
+) -> Answer:
+    span = _window_span(asked.window)
+    value, count = await asyncio.gather(
+        _query_metric(link, project, names[0], asked.aggregation, span, asked.filter),
+        _query_metric(link, project, names[1], "sum", span, asked.filter),
+    )
+    few = _answer_of_too_few(count, asked.minSamples, what, asked.window)
+    if few is not None:
+        return few
+    if value is None:
+        return Answer(None, f"no value over {asked.window}")
+    return Answer(value / 1000.0, f"{asked.aggregation} of {count:.6g} {what}")
+
+
+def _answer_of_too_few(count: float | None, least: int, what: str, window: str) -> Answer | None:
+    if not count:
+        return Answer(None, f"no {what} over {window}")
+    return (
+        Answer(None, f"only {count:.6g} {what} over {window}; {least} are needed")
+        if count < least
+        else None
+    )
+
+
+def _window_span(window: str) -> tuple[str, str]:
+    """Start and end of a window that ends with the last full minute."""
+    end = math.floor(time.time() / 60) * 60
+    both = (end - max(60.0, seconds(window)), float(end))
+    start, stop = (
+        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") for at in both
+    )
+    return start, stop
+
+
+async def _query_metric(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    metric: str,
+    aggregation: str,
+    span: tuple[str, str],
+    *conditions: str | None,
+) -> float | None:
+    """One number over a window; None where nothing was counted. Raises Retryable, Permanent."""
+    body = {
+        "scope": {
+            "type": "project",
+            "ownerId": project.get("accountId"),
+            "projectIds": [project["id"]],
+        },
+        "metric": metric,
+        "aggregation": aggregation,
+        "startTime": span[0],
+        "endTime": span[1],
+        "granularity": {"minutes": 5},
+        "filter": " and ".join(f"({part})" for part in (_PRODUCTION, *conditions) if part),
+        "limit": 10,
+    }
+    reply = await vercel.call(
+        link, "POST", "/v2/observability/query", body=body, bucket="observability"
+    )
+    answer = as_object(client.json_of(reply))
+    summary = answer.get("summary")
+    if not isinstance(summary, list):
+        raise Permanent(f"{reply.where}: the answer has no summary")
+    if not summary:
+        return None
+    column = f"{metric}_{aggregation}".replace(".", "_").replace("/", "_")
+    if len(summary) > 1 or column not in as_object(summary[0]):
+        raise Permanent(f"{reply.where}: the answer is not one value of {column}")
+    value = summary[0][column]
+    if value is None:
+        return None
+    count = foreign.to_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Permanent(f"{reply.where}: {column} is no number")
+    if count is None or count < 0:
+        raise Permanent(
+            f"{reply.where}: {column} is "
+            f"{foreign.to_plain_word(value) or 'a number of many digits'}"
+        )
+    return count

@@ -1,0 +1,191 @@
+"""Whether Vercel's production still is what a run has made of it.
+
+What an operation wants is found afresh at each look, by ID: the deployment that carries its key
+(`apply`), the recorded one or the one that its source was built into again (`restore`). Production
+must be that very deployment:
+
+    production is --what it was made of, within this run--> what is wanted        as it is to be
+    anything else, nothing, or on its way to something else                       a difference: what, who, and when
+
+A deployment that the same run has made of the wanted one, to have flags, is no difference: flags
+are compared by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.core.model import Operation, Standing
+from gatewright.ports import OpenConnection, Permanent
+from gatewright.providers.common import rest
+from gatewright.providers.common.secrets import hide_secrets
+from gatewright.providers.vercel import connection as vercel
+from gatewright.providers.vercel.connection import as_object
+from gatewright.providers.vercel.production import (
+    BASE,
+    KEY,
+    RUN,
+    SOURCE,
+    VERSION,
+    describe_deployment,
+    describe_makers,
+    is_copy,
+    known_version,
+    list_made_by,
+    moving_to,
+    production_id,
+    run_of,
+)
+from gatewright.providers.vercel.rollout import fetch_rolling_release
+
+_MAX_STEPS = 20
+"""Deployments that a run makes of each other, at most; longer chains are not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedProduction:
+    """What production is to be."""
+
+    found: Mapping[str, Mapping[str, Any]]
+    """By ID: the deployments that are as good as each other, with what the list tells of them."""
+    words: str
+
+
+async def compare_production(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    operations: Sequence[Operation],
+    snapshot: Mapping[str, Any] | None,
+) -> Standing:
+    """Production beside what the last operation wants of it. Raises Retryable, Permanent."""
+    if not operations:
+        raise Permanent("nothing is wanted of it, so nothing can be compared")
+    live = production_id(project)
+    if live is None:
+        return Standing(
+            f"the project {rest.repeatable_text(link, project.get('name'))} has no "
+            "production deployment"
+        )
+    last = operations[-1]
+    wanted = await _wanted_production(link, project, last, snapshot, live)
+    found = wanted.found.get(live) or await vercel.fetch_deployment(link, live)
+    if found is None:
+        return Standing(
+            hide_secrets(
+                f"production leads to {live}, which is gone, instead of {wanted.words}", link
+            )
+        )
+    version = known_version(link, found)
+    if live not in wanted.found and not await _is_made_of(link, found, wanted, last, snapshot):
+        text = f"production is {describe_deployment(link, found)} instead of {wanted.words}"
+        return Standing(
+            f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}", version=version
+        )
+    return Standing(await explain_leaving(link, project, run_of(last.key)), version=version)
+
+
+async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
+    """Where production is on its way to, other than by this run; empty where it stays. Raises
+    Retryable, Permanent."""
+    live, to = production_id(project), moving_to(project)
+    what = "the production domains are moving to {}"
+    if to is None or to == live:
+        rolling = await fetch_rolling_release(link, project)
+        to = as_object(as_object(rolling).get("canaryDeployment")).get("id")
+        share = rest.repeatable_text(link, as_object(rolling).get("currentCanaryPercentage"))
+        what = f"a rolling release gives {share}% of production to {{}}"
+    if to is None or to == live:
+        return ""
+    found = await vercel.fetch_deployment(link, str(to)) or {"id": to}
+    if _is_of(found, run):
+        return ""
+    text = what.format(describe_deployment(link, found))
+    return f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}"
+
+
+async def _wanted_production(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    last: Operation,
+    snapshot: Mapping[str, Any] | None,
+    live: str,
+) -> WantedProduction:
+    if last.kind == "apply":
+        made = await list_made_by(link, project, **{KEY: last.key})
+        if not made:
+            return WantedProduction({}, "what was promoted, which is gone")
+        return WantedProduction(
+            {item["id"]: item for item in made}, describe_deployment(link, made[0])
+        )
+    if last.kind != "restore":
+        raise Permanent(f"a Vercel target cannot {last.kind}")
+    if snapshot is None:
+        raise Permanent(f"there is no snapshot of {last.subject}: it had no production deployment")
+    recorded = str(snapshot["deployment"])
+    again = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
+    built = {item["id"]: item for item in again}
+    if live in built or (again and await _was_promoted(link, again[0])):
+        return WantedProduction(
+            built,
+            (
+                f"{describe_deployment(link, again[0])}, which is {recorded} with the current "
+                "variables"
+            ),
+        )
+    brief = {
+        "id": recorded,
+        "meta": {VERSION: snapshot.get("version")},
+        "gitSource": snapshot.get("git"),
+    }
+    return WantedProduction({recorded: brief}, describe_deployment(link, brief))
+
+
+async def _was_promoted(link: OpenConnection, item: Mapping[str, Any]) -> bool:
+    found = await vercel.fetch_deployment(link, str(item["id"]))
+    return found is not None and found.get("readySubstate") == "PROMOTED"
+
+
+async def _is_made_of(
+    link: OpenConnection,
+    found: Mapping[str, Any],
+    wanted: WantedProduction,
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
+) -> bool:
+    """Whether one is the other but for flags that this run has set, or set back. Raises Retryable,
+    Permanent."""
+    run = run_of(operation.key)
+    reached = await _list_made_from(link, found, run, BASE, SOURCE)
+    if reached & wanted.found.keys():
+        return True
+    if operation.kind != "restore" or snapshot is None:
+        return False
+    recorded = str(snapshot["deployment"])
+    same = {recorded} | await _list_made_from(
+        link, await vercel.fetch_deployment(link, recorded), run, BASE
+    )
+    if as_object(found.get("meta")).get(SOURCE):
+        return bool(reached & same)
+    return found["id"] in same and recorded in wanted.found
+
+
+async def _list_made_from(
+    link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str
+) -> set[str]:
+    """The deployments out of which this run has made one, step by step. Raises Retryable,
+    Permanent."""
+    reached: set[str] = set()
+    while found is not None and _is_of(found, run) and len(reached) < _MAX_STEPS:
+        meta = as_object(found.get("meta"))
+        before = next((str(meta[way]) for way in ways if meta.get(way)), None)
+        if before is None or before in reached:
+            break
+        reached.add(before)
+        found = await vercel.fetch_deployment(link, before)
+    return reached
+
+
+def _is_of(found: Mapping[str, Any], run: str) -> bool:
+    return as_object(found.get("meta")).get(RUN) == run and not is_copy(found)

@@ -1,0 +1,229 @@
+"""`vercel:` a project on Vercel, whose version is what its production domains lead to.
+
+`apply` builds a production deployment that gets no domains, asks it a smoke request at its own URL,
+and promotes it; `restore` returns production to the recorded deployment, or builds its source again
+where its variables have changed since (`restoring.py`). Either is found again by the operation's
+key in the deployment's `meta`, and production is compared with it from then on (`standing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, StringConstraints
+
+from gatewright.api.base import Model, Name, Text
+from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.ports import OpenConnection, Permanent
+from gatewright.providers.common import client, rest
+from gatewright.providers.vercel import connection as vercel
+from gatewright.providers.vercel import production, restoring, rollout, standing
+from gatewright.providers.vercel.connection import Project, as_object
+from gatewright.providers.vercel.production import KEY, VERSION
+from gatewright.providers.vercel.rollout import Smoke
+
+Ref = Annotated[
+    str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)
+]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$", max_length=64)]
+
+
+class VercelGit(Model):
+    """What is built, of the repository that the project is connected to."""
+
+    ref: Ref
+    """Branch or tag, usually with `$(version)`, as `v$(version)`."""
+    sha: Commit | None = None
+    """The commit, where a branch alone would not say it."""
+
+
+class VercelTarget(Model):
+    """A project on Vercel."""
+
+    connection: Name | None = None
+    """Name of the vercel Connection; the namespace's only one when left out."""
+    project: Project
+    """Name or ID of the project."""
+    git: VercelGit
+    """What is built."""
+    version: Text | None = None
+    """The version this is, usually `$(version)`; the Git ref (without the v of v2.4.0) when left
+    out."""
+    smoke: Smoke | None = None
+    """A request to the new deployment's own URL, before production is switched to it."""
+
+
+class VercelHost:
+    """`ports.External` for projects on Vercel."""
+
+    config: ClassVar[type[BaseModel]] = VercelTarget
+    connection: ClassVar[str] = "vercel"
+    interval: ClassVar[float] = 5.0
+
+    def identity(self, config: VercelTarget) -> str:
+        return f"project/{config.project}"
+
+    async def look(self, config: VercelTarget, link: OpenConnection) -> LiveState:
+        project, problem = await _find_project(link, config)
+        if project is None:
+            return LiveState(None, problem=problem)
+        if _git_source(project, config) is None:
+            return LiveState(
+                None,
+                problem=(
+                    f"the project {config.project} is not connected to a Git repository at Vercel"
+                ),
+            )
+        snapshot = await production.record_production(link, project)
+        if snapshot is None:
+            return LiveState(None)
+        found = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
+        way = restoring.RESTORE_HINT.format(snapshot["deployment"])
+        return LiveState(
+            snapshot,
+            matches=_is_wanted(config, found),
+            version=production.known_version(link, found),
+            restore_hint=way,
+        )
+
+    async def perform(
+        self,
+        config: VercelTarget,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
+    ) -> Progress:
+        if operation.kind == "restore":
+            return await _restore_target(config, link, operation, snapshot, act=True)
+        _require_apply(operation)
+        project = await vercel.fetch_project(link, config.project)
+        found = await production.find_deployment(link, project, **{KEY: operation.key})
+        if found is not None:
+            return await rollout.advance_deployment(link, project, found, config.smoke)
+        source = {"gitSource": _git_source(project, config)}
+        if source["gitSource"] is None:
+            raise Permanent(
+                f"the project {config.project} is not connected to a Git repository at Vercel"
+            )
+        made = await rollout.create_deployment(
+            link, project, operation, source, **{VERSION: _wanted_version(config)}
+        )
+        noticed = _explain_after_rollback(project)
+        outputs = {"deployment": made["id"]}
+        return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
+
+    async def follow(
+        self,
+        config: VercelTarget,
+        link: OpenConnection,
+        operation: Operation,
+        snapshot: Mapping[str, Any] | None,
+    ) -> Progress:
+        if operation.kind == "restore":
+            return await _restore_target(config, link, operation, snapshot, act=False)
+        _require_apply(operation)
+        project = await vercel.fetch_project(link, config.project)
+        found = await production.find_deployment(link, project, **{KEY: operation.key})
+        if found is None:
+            return Progress("Absent")
+        return await rollout.advance_deployment(link, project, found, config.smoke)
+
+    async def compare(
+        self,
+        config: VercelTarget,
+        link: OpenConnection,
+        operations: Sequence[Operation],
+        snapshot: Mapping[str, Any] | None,
+    ) -> Standing:
+        project = await vercel.fetch_project(link, config.project)
+        return await standing.compare_production(link, project, operations, snapshot)
+
+    async def trouble(
+        self, config: VercelTarget, link: OpenConnection, operation: Operation
+    ) -> str | None:
+        return await rollout.find_trouble(
+            link, await vercel.fetch_project(link, config.project), operation
+        )
+
+
+def _require_apply(operation: Operation) -> None:
+    if operation.kind != "apply":
+        raise Permanent(f"a Vercel target cannot {operation.kind}")
+
+
+async def _find_project(
+    link: OpenConnection, config: VercelTarget
+) -> tuple[dict[str, Any] | None, str]:
+    path = f"/v9/projects/{rest.path_segment(config.project)}"
+    reply = await vercel.call(
+        link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404})
+    )
+    if reply.status == 404:
+        return (
+            None,
+            f"there is no project {config.project} at Vercel that the token of {link.name} can see",
+        )
+    return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
+
+
+def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
+    """The Git source of a new deployment; None where the project is connected to no repository that
+    is known here."""
+    linked = as_object(project.get("link"))
+    kind = str(linked.get("type"))
+    names: dict[str, Any] = {
+        "github": {"repoId": linked.get("repoId")},
+        "github-limited": {"repoId": linked.get("repoId")},
+        "gitlab": {"projectId": linked.get("projectId")},
+        "bitbucket": {"repoUuid": linked.get("uuid"), "workspaceUuid": linked.get("workspaceUuid")},
+    }
+    if kind not in names or None in names[kind].values():
+        return None
+    commit = {"sha": config.git.sha} if config.git.sha else {}
+    return {"type": kind, "ref": config.git.ref, **commit, **names[kind]}
+
+
+def _wanted_version(config: VercelTarget) -> str:
+    return config.version or production.plain_version(config.git.ref)
+
+
+def _is_wanted(config: VercelTarget, found: Mapping[str, Any]) -> bool:
+    """Whether production is the wanted version; a branch does not tell, because it moves."""
+    commit = production.commit_of(found)
+    if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
+        return False
+    marked = bool(as_object(found.get("meta")).get(VERSION))
+    if config.git.sha and not marked:
+        return commit is not None
+    if not config.git.sha and not config.version and not _wanted_version(config)[:1].isdigit():
+        return False
+    return production.version_of(found) == _wanted_version(config)
+
+
+def _explain_after_rollback(project: Mapping[str, Any]) -> str:
+    last = as_object(project.get("lastAliasRequest"))
+    if project.get("autoAssignCustomDomains") is not False or last.get("type") != "rollback":
+        return ""
+    return (
+        f" (since the rollback to {last.get('toDeploymentId')} Vercel assigns no domains by "
+        "itself; promoting ends that)"
+    )
+
+
+async def _restore_target(
+    config: VercelTarget,
+    link: OpenConnection,
+    operation: Operation,
+    snapshot: Mapping[str, Any] | None,
+    act: bool,
+) -> Progress:
+    if snapshot is None:
+        raise Permanent(
+            f"there is no snapshot of {operation.subject}: it had no production deployment"
+        )
+    async with restoring.take_turn(link, config.project):
+        project = await vercel.fetch_project(link, config.project)
+        return await restoring.restore_production(
+            link, project, snapshot, operation, config.smoke, act
+        )
