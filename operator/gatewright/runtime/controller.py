@@ -365,9 +365,9 @@ class Controller:
     async def relist(self, first: bool = False, gap: bool = False) -> None:
         """Find what the watch did not tell: vanished Releases, and unseen changes.
 
-        `first`: take over all of them, as they are; else metadata alone are compared.
-        `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it
-        must, and soon.
+        `first`: take over all of them, as they are; else metadata alone are compared. `gap`: the
+        watch has begun anew, and will never tell of what happened meanwhile; else it must, and
+        soon.
         """
         accept = "application/json" if first else METADATA_ONLY
 
