@@ -95,11 +95,11 @@ class _OpenInterventions:
         return item
 
     def oldest(self, most: int) -> list[_OpenIntervention]:
-        """The first of them."""
+        """Return the first of them."""
         return [self._items[uid] for _, uid in self._order[:most]]
 
     def items(self) -> list[tuple[str, _OpenIntervention]]:
-        """All of them, by UID."""
+        """Return all of them, by UID."""
         return list(self._items.items())
 
 
@@ -123,14 +123,19 @@ class Interventions:
         meta = body["metadata"]
         uid, version = meta["uid"], int(meta["resourceVersion"])
         key = (meta["namespace"], str((body.get("spec") or {}).get("release", "")))
+
         if kind == "DELETED":
             self._seen.pop(uid, None)
             return self._drop_intervention(key, uid)
+
         if version <= self._seen.get(uid, -1):
             return None
+
         self._seen[uid] = version
+
         if (body.get("status") or {}).get("result"):
             return self._drop_intervention(key, uid)
+
         try:
             act = _intervention_of(meta, body.get("spec"))
         except ValidationError as error:
@@ -138,16 +143,22 @@ class Interventions:
                 key, uid, meta["name"], "Refused", f"its spec has {error.error_count()} problems"
             )
             return None
+
         here = self._open.setdefault(key, _OpenInterventions())
         item = here.put(
             uid, act, (meta.get("creationTimestamp", ""), version, meta["name"]), self._trust
         )
+
         if not self._trust:
             self._unjudged.setdefault(key[0], {})[uid] = key, item
+
         return key
 
     def pending(self, key: Key) -> tuple[Intervention, ...]:
-        """The oldest that are not answered yet; nothing overtakes one that is not judged yet."""
+        """Return the oldest that are not answered yet.
+
+        Nothing overtakes one that is not judged yet.
+        """
         here = self._open.get(key)
         if not here:
             return ()
@@ -158,7 +169,7 @@ class Interventions:
         return tuple(item.act for item in judged)
 
     def wants_back(self, key: Key) -> bool:
-        """Whether somebody asks for the way back, and has no answer yet."""
+        """Return whether somebody asks for the way back, and has no answer yet."""
         here = self._open.get(key)
         return here is not None and here.back > 0
 
@@ -173,6 +184,7 @@ class Interventions:
                 "Interventions are taken at their word, whoever made them (--trust-interventions)"
             )
             return
+
         for namespace in namespaces:
             try:
                 why = await admission_probe.probe_interventions(self._kube, namespace)
@@ -187,6 +199,7 @@ class Interventions:
         here = self._open.get(key)
         if not here:
             return
+
         for item in status.get("interventions", ()):
             if item["uid"] in here:
                 said = {
@@ -204,22 +217,29 @@ class Interventions:
             self._begin_answer(key, uid, item.act.name, "Refused", message)
 
     async def relist(self, namespaces: Iterable[str], first: bool = False) -> list[Key]:
-        """Find what the watch did not tell; at first everything is read. Raises Retryable,
-        Permanent."""
+        """Find what the watch did not tell; at first everything is read.
+
+        Raises Retryable, Permanent.
+        """
         keys: list[Key] = []
+
         if first:
             self._open.clear()
             self._unjudged.clear()
             self._seen.clear()
+
         known, there = set(self._seen), set()
+
         for namespace in namespaces:
             collection = api_path(API_VERSION, PLURAL, namespace)
             accept = "application/json" if first else METADATA_ONLY
             async for item in self._kube.each(collection, accept=accept):
                 meta = item["metadata"]
                 there.add(meta["uid"])
+
                 if not first and int(meta["resourceVersion"]) <= self._seen.get(meta["uid"], -1):
                     continue
+
                 try:
                     found = (
                         item
@@ -228,11 +248,14 @@ class Interventions:
                     )
                 except NotFound:
                     continue
+
                 key = self.event(None, found)
                 if key is not None:
                     keys.append(key)
+
         for uid in known - there:  # it is gone, though nobody has told
             self._seen.pop(uid, None)
+
         return keys
 
     async def close(self) -> None:
@@ -264,13 +287,16 @@ class Interventions:
                 await asyncio.sleep(RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)])
                 failures += 1
                 continue
+
             for uid, (key, item) in found:
                 item.act, item.judged = replace(item.act, doubt=why), True
                 # Else it was told of anew meanwhile.
                 if self._unjudged.get(namespace, {}).get(uid) == (key, item):
                     self._stop_judging(namespace, uid)
+
             if why:
                 log.error("Interventions are refused: %s", why, extra=about(namespace))
+
             for key in {key for _, (key, _) in found}:
                 self._told(key)
 
@@ -318,6 +344,7 @@ class Interventions:
             except (Retryable, Permanent) as error:
                 if isinstance(error, Conflict) and await self._is_replaced(key[0], name, uid):
                     break
+
                 log.warning(
                     "Intervention %s/%s cannot be told what came of it: %s",
                     key[0],
@@ -326,6 +353,7 @@ class Interventions:
                     extra=about(*key),
                 )
                 await asyncio.sleep(RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) - 1)])
+
         if self._drop_intervention(key, uid) is not None:
             self._told(key)
 

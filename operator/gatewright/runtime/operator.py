@@ -27,7 +27,7 @@ class ProbeLog:
         self._wrong = False
 
     def __call__(self) -> str | None:
-        """What is wrong, if anything."""
+        """Return what is wrong, if anything."""
         wrong = self._probe()
         if wrong is not None and not self._wrong:
             log.error("%s: %s", self._bad, wrong)
@@ -79,14 +79,17 @@ class Operator:
         if self._main is not None:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
+
         if self.reconciler is not None:
             await self.reconciler.stop()
         if self._leader is not None:
             await self._leader.resign()
         if self._server is not None:
             await self._server.close()
+
         for connector in CONNECTIONS.values():
             await connector.close()
+
         if self._servers is not None:
             await self._servers.close()
         if self._kube is not None:
@@ -94,6 +97,7 @@ class Operator:
 
     async def _lead_once(self) -> None:
         assert self._leader is not None and self.reconciler is not None
+
         try:
             assert self._servers is not None
             await self._servers.start()
@@ -111,6 +115,7 @@ class Operator:
         except Exception as error:
             log.exception("cannot act")
             self._failed = f"cannot act: {error}"
+
         log.error("%s; this instance stops acting and waits to be restarted", self._failed)
         await self.reconciler.stop()
 

@@ -40,8 +40,10 @@ class WrittenSpec:
     """Whether it is known to be small and flat enough."""
 
     def read(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
-        """The model, and everything that is wrong with it; what was checked before is not checked
-        again."""
+        """Return the model, and everything that is wrong with it.
+
+        What was checked before is not checked again.
+        """
         if self.problems is None:
             raw = self._raw()
             if self.problems is not None:
@@ -51,31 +53,39 @@ class WrittenSpec:
             if spec is None:
                 self.text = b""
             return spec, self.problems
+
         return ReleaseSpec.model_validate(
             orjson.loads(self.text)
         ) if self.text else None, self.problems
 
     def _raw(self) -> Any:
-        """The spec as JSON has it; one that was not measured yet, is, and may turn out to be too
-        large or too deep."""
+        """Return the spec as JSON has it.
+
+        One that was not measured yet, is, and may turn out to be too large or too deep.
+        """
         if self.measured:
             return orjson.loads(self.text)
+
         try:
             raw = wire.decode_json(self.text)
         except Unreadable:
             self.text, self.problems = b"", (size.nested_too_deep(),)
             return None
+
         self.text, self.problems = _measured(raw)
         self.measured = True
+
         return raw
 
 
 def written_spec_of(obj: Mapping[str, Any]) -> WrittenSpec:
-    """The spec of an object that was read; of one that is too large or too deep nothing is kept but
-    why.
+    """Return the spec of an object that was read.
+
+    Of one that is too large or too deep nothing is kept but why.
 
     One that is still text is measured when it is used: much of what is told of an object does not
-    concern its spec."""
+    concern its spec.
+    """
     generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
     if not isinstance(raw, UnreadSpec):
         return WrittenSpec(generation, *_measured(raw))
@@ -103,9 +113,11 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         spec = ReleaseSpec.model_validate(raw)
     except ValidationError as error:
         return None, _first_problems(validate.iter_explained(error, "spec"))
+
     problem = size.find_expansion_problem(spec)
     if problem is not None:
         return spec, (problem,)
+
     return spec, _first_problems(
         itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec))
     )
@@ -134,7 +146,7 @@ def view_of(
     problems: tuple[str, ...],
     status: ReleaseStatus,
 ) -> View:
-    """The Release as it stands."""
+    """Return the Release as it stands."""
     meta = obj["metadata"]
     return View(
         namespace=meta["namespace"],

@@ -18,11 +18,12 @@ from gatewright.runtime.tracked import TrackedRelease
 
 
 def find_connections(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
-    """The Connections that a run would use, and what is wrong with them: `connections` and
+    """Return the Connections that a run would use, and what is wrong with them: `connections` and
     `unconnected`."""
     assert view.spec is not None
     body = pin_spec(view.spec, view.status.runs + 1, "unknown")
     found: dict[str, list[str]] = {}
+
     problems: list[str] = []
     for use in connections_used(body):
         key = f"{use.kind}/{use.name or ''}"
@@ -32,19 +33,26 @@ def find_connections(links: Connections, entry: TrackedRelease, view: View) -> d
             found[key] = list(links.resolve(entry.key[0], use.kind, use.name))
         except Permanent as error:
             problems.append(f"{use.path}: {error}")
+
     return {"connections": found, "unconnected": tuple(problems)}
 
 
 def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
-    """What the run under way has pinned. On the way back a Connection of the same name stands in
-    for one that was made anew: the way home is not to be lost by it."""
+    """Return what the run under way has pinned.
+
+    On the way back a Connection of the same name stands in for one that was made anew: the way home
+    is not to be lost by it.
+    """
     if entry is None or entry.body is None:
         return {}
+
     undoing = entry.phase in ("RollingBack", "Verifying")
+
     found = {}
     for key, (name, uid) in entry.connections.items():
         kind, _, written = key.partition("/")
         found[kind, written] = Pin(
             name, (links.uid(entry.key[0], name) or uid) if undoing else uid, returning=undoing
         )
+
     return found

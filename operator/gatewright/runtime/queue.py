@@ -65,16 +65,21 @@ class _Lane(Generic[K]):
             del self.working[share]
 
     def next(self, may: Callable[[Hashable], bool]) -> K | None:
-        """The first key of the first share that may have it; that share is the last one from now
-        on."""
+        """Return the first key of the first share that may have it.
+
+        That share is the last one from now on.
+        """
         share = next((share for share in self._shares if may(share)), None)
         if share is None:
             return None
+
         keys = self._shares.pop(share)
         key = next(iter(keys))
         del keys[key]
+
         if keys:
             self._shares[share] = keys
+
         self.working[share] += 1
         return key
 
@@ -151,24 +156,30 @@ class WorkQueue(Generic[K]):
         if delay <= 0:
             self.add(key)
             return
+
         due = asyncio.get_running_loop().time() + delay
         if self._due.get(key, float("inf")) <= due:
             return
+
         self._due[key] = due
         self._count += 1
         # Most of it stands for what was forgotten, or is due earlier.
         if len(self._heap) > 2 * len(self._due) + 64:
             self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
             heapq.heapify(self._heap)
+
         heapq.heappush(self._heap, (due, self._count, key))
         self._arm_timer()
 
     async def take(self, reserved: bool = False) -> K:
-        """The next key; call `done` when its pass is over. `reserved`: by a worker for urgent keys
-        alone."""
+        """Return the next key; call `done` when its pass is over.
+
+        `reserved`: by a worker for urgent keys alone.
+        """
         turn: asyncio.Future[K] = asyncio.get_running_loop().create_future()
         (self._reserved if reserved else self._general).idle.append(turn)
         self._hand_out()
+
         try:
             return await turn
         except asyncio.CancelledError:
@@ -213,20 +224,23 @@ class WorkQueue(Generic[K]):
     def _give_key(self, pool: _WorkerPool[K], lane: _Lane[K]) -> bool:
         while pool.idle and pool.idle[0].done():  # a worker that was stopped while it waited
             pool.idle.popleft()
+
         if not pool.idle:
             return False
 
         key = self._next(pool, lane)
         if key is None:
             return False
+
         del self._waiting[key]
         self._working[key] = pool, lane
         pool.begin(self._share(key))
         pool.idle.popleft().set_result(key)
+
         return True
 
     def _next(self, pool: _WorkerPool[K], lane: _Lane[K]) -> K | None:
-        """The key whose turn it is, of a share that is in nobody's way."""
+        """Return the key whose turn it is, of a share that is in nobody's way."""
         held = self._others_first(lane)
 
         def may(share: Hashable) -> bool:
@@ -237,10 +251,11 @@ class WorkQueue(Generic[K]):
         key = lane.next(may)
         if key is None and held:
             self._wait_for_payday(lane)
+
         return key
 
     def _others_first(self, lane: _Lane[K]) -> bool:
-        """Whether somebody who is not in debt wants something that is at least as urgent."""
+        """Return whether somebody who is not in debt wants something that is at least as urgent."""
         active = (
             lane.active()
             if lane is self._urgent
@@ -254,12 +269,15 @@ class WorkQueue(Generic[K]):
         debts = [debt for share in lane.waiting() if (debt := self._usage.debt(share))]
         if not debts:
             return
+
         loop = asyncio.get_running_loop()
         paid = loop.time() + min(debts) + 0.001
+
         if self._payday is not None:
             if self._payday.when() <= paid:
                 return
             self._payday.cancel()
+
         self._payday = loop.call_at(paid, self._paid)
 
     def _paid(self) -> None:

@@ -46,7 +46,7 @@ class NamespacePace:
         self._tidy = TIDY_ABOVE
 
     def turn(self, namespace: str, earliest: float) -> float:
-        """When it may be: at the earliest, or after the turns that the namespace has taken
+        """Return when it may be: at the earliest, or after the turns that the namespace has taken
         already."""
         last = self._last.get(namespace)
         when = earliest if last is None else max(earliest, last + self._seconds)

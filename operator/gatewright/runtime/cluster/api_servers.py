@@ -66,6 +66,7 @@ class ApiServers:
         """Read where the API server is, and refuse it from now on; seconds until the next look."""
         wait = LOOKUP_INTERVAL_S
         host = _host_of(self._kube.host)
+
         try:
             found = await self._kube.get(ENDPOINT_SLICE_PATH)
             self._endpoints, self._ports = _addresses_in(found), _ports_in(found)
@@ -85,11 +86,14 @@ class ApiServers:
                     error,
                     ", ".join(self._endpoints) or "nothing else",
                 )
+
             self._told = True
+
         places = [host, *await _resolve_host(host), *self._endpoints]
         addresses.set_api_server(
             addresses.ApiServerPlaces.of(places, self._ports, own_node_addresses())
         )
+
         return wait
 
     async def _keep_looking(self, wait: float) -> None:
@@ -127,15 +131,17 @@ def own_node_addresses() -> list[str]:
 
 
 def _default_gateways() -> list[str]:
-    """The default gateways: with most networks an address of the node itself."""
+    """Return the default gateways: with most networks an address of the node itself."""
     try:
         rows = [line.split() for line in ROUTE_TABLE.read_text().splitlines()[1:]]
     except OSError:
         rows = []
+
     try:
         rows6 = [line.split() for line in ROUTE_TABLE6.read_text().splitlines()]
     except OSError:
         rows6 = []
+
     # the kernel writes IPv4 addresses in the order of bytes of the machine, which is little-endian
     # wherever we run
     found = [
@@ -148,6 +154,7 @@ def _default_gateways() -> list[str]:
         for row in rows6
         if len(row) > 4 and row[:2] == _ANY6
     ]
+
     return [address for address in found if not ipaddress.ip_address(address).is_unspecified]
 
 
@@ -167,7 +174,7 @@ def _host_of(url: str) -> str:
 
 
 async def _resolve_host(host: str) -> list[str]:
-    """What the host of the kubeconfig stands for, as far as that is known."""
+    """Return what the host of the kubeconfig stands for, as far as that is known."""
     if literal_address(host) is not None or not is_plain_name(host):
         return []
     try:

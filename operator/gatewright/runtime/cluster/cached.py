@@ -36,8 +36,10 @@ class CachedCluster:
             self._followers[path].discard(key)
             if not self._followers[path]:
                 self._drop_path(path)
+
         for path in paths - before:
             self._followers.setdefault(path, set()).add(key)
+
         if paths:
             self._paths[key] = set(paths)
         else:
@@ -48,13 +50,18 @@ class CachedCluster:
         self.follow(key, self._paths.get(key, set()) | paths)
 
     async def read_fresh(self, path: str) -> dict[str, Any]:
-        """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
+        """Return what the API server has now, whatever is known.
+
+        Raises NotFound, Retryable, Permanent.
+        """
         gaps = self._gaps
         return self._keep_answer(path, await self._cluster.get(path), gaps)
 
     def doubt(self, part: str) -> set[tuple[str, str]]:
-        """A watch had a gap: what is known of paths with this part may be old; returns the Releases
-        that follow one."""
+        """A watch had a gap: what is known of paths with this part may be old.
+
+        Returns the Releases that follow one.
+        """
         self._gaps += 1
         doubtful = [path for path in self._followers if part in path]
         for path in doubtful:
@@ -66,11 +73,14 @@ class CachedCluster:
         keys = self._followers.get(path)
         if not keys:
             return set()
+
         version = _version_of(body)
         if version <= self._newest.get(path, 0):
             return set()
+
         self._newest[path] = version
         self._known[path] = None if kind == "DELETED" else dict(body)
+
         return set(keys)
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -113,8 +123,10 @@ class CachedCluster:
         await self._cluster.delete(path, selector, uid)
 
     def _keep_answer(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
-        """Keep an answer; one that was asked for before a gap must not stand for what was missed in
-        it."""
+        """Keep an answer.
+
+        One that was asked for before a gap must not stand for what was missed in it.
+        """
         version = _version_of(body)
         if gaps == self._gaps and path in self._followers and version >= self._newest.get(path, 0):
             self._newest[path] = version

@@ -29,16 +29,17 @@ def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, A
         "labels": {RELEASE: view.name[:63]},
     }
     found["ownerReferences"] = [owner]
+
     return found | ({"annotations": {KEY: key}} if key else {})
 
 
 def is_ours(view: View, obj: Mapping[str, Any]) -> bool:
-    """Whether an object belongs to this very Release."""
+    """Return whether an object belongs to this very Release."""
     return is_controlled_by(view.uid, obj)
 
 
 def is_controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
-    """Whether the object with this UID is the controller of another, of which there is one at
-    most."""
+    """Return whether the object with this UID is the controller of another, of which there is one
+    at most."""
     owners = obj["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") is True and owner.get("uid") == uid for owner in owners)

@@ -9,9 +9,11 @@ from gatewright.runtime.tracked import TrackedRelease
 
 
 async def foreign_finalizers(kube: Kube, entry: TrackedRelease) -> list[str]:
-    """All but ours; read anew where there are too many to be remembered. Whoever writes them names
-    the version that was decided on, so that a list which has changed meanwhile is refused. Raises
-    Retryable, Permanent."""
+    """Return all but ours; read anew where there are too many to be remembered.
+
+    Whoever writes them names the version that was decided on, so that a list which has changed
+    meanwhile is refused. Raises Retryable, Permanent.
+    """
     found = entry.obj["metadata"].get("finalizers", [])
     if entry.many_finalizers:
         meta = await kube.metadata(api_path(API_VERSION, "releases", *entry.key))

@@ -111,8 +111,8 @@ class Kube:
         return self._base
 
     def _open_session(self, most: int) -> aiohttp.ClientSession:
-        """The library's session without its `trust_env`, which would read ~/.netrc in a thread on
-        every request, and with so many connections at most (0: any number)."""
+        """Return the library's session without its `trust_env`, which would read ~/.netrc in a
+        thread on every request, and with so many connections at most (0: any number)."""
         connector = aiohttp.TCPConnector(limit=most, ssl=self._api.rest_client.ssl_context)
         # no cookies: they would be looked up for each request, and an API server has none
         return aiohttp.ClientSession(
@@ -146,8 +146,10 @@ class Kube:
         return await self._request_object("GET", path, managers=True)
 
     async def metadata(self, path: str) -> dict[str, Any]:
-        """The metadata of an object, all finalizers included. Raises NotFound, Retryable,
-        Permanent."""
+        """Return the metadata of an object, all finalizers included.
+
+        Raises NotFound, Retryable, Permanent.
+        """
         text = outline.metadata_alone(await self._read_patiently(path, JUST_METADATA))
         found: dict[str, Any] = wire.decode_json(text)["metadata"]
         return found
@@ -162,11 +164,14 @@ class Kube:
         keep: Keep = keep_whole_object,
         most: int | None = None,
     ) -> list[dict[str, Any]]:
-        """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects
-        a label; so what `keep` does not want is dropped as it comes, and what is left is bounded,
-        as is what is read (`most`, else `MAX_LIST_READ_BYTES` bytes). Raises Retryable,
-        Permanent."""
+        """Return all at once: for what is few, such as the pods of a Job.
+
+        Anybody may give his own objects a label; so what `keep` does not want is dropped as it
+        comes, and what is left is bounded, as is what is read (`most`, else `MAX_LIST_READ_BYTES`
+        bytes). Raises Retryable, Permanent.
+        """
         found: dict[tuple[str, str], dict[str, Any]] = {}
+
         size = 0
         async for item in self.each(
             path, selector, fields, accept, MAX_LIST_READ_BYTES if most is None else most
@@ -174,6 +179,7 @@ class Kube:
             kept = keep(item)
             if kept is None:
                 continue
+
             meta = item["metadata"]
             found[meta.get("namespace", ""), meta["name"]] = kept
             size += _json_bytes(kept)
@@ -181,6 +187,7 @@ class Kube:
                 raise error_of_too_many(
                     path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB"
                 )
+
         return list(found.values())
 
     async def each(
@@ -191,9 +198,10 @@ class Kube:
         accept: str = "application/json",
         most: int | None = None,
     ) -> AsyncGenerator[dict[str, Any]]:
-        """One object after the other, of which no more than a page is in memory; one may come twice
-        where the list was forgotten on the way, and one that cannot be read is passed over. Raises
-        Retryable, Permanent, also after `most` bytes.
+        """One object after the other, of which no more than a page is in memory.
+
+        One may come twice where the list was forgotten on the way, and one that cannot be read is
+        passed over. Raises Retryable, Permanent, also after `most` bytes.
 
         No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many
         bytes, or takes too long, is asked for again with fewer objects; one whose objects are small
@@ -202,6 +210,7 @@ class Kube:
         query = ({"labelSelector": selector} if selector else {}) | (
             {"fieldSelector": fields} if fields else {}
         )
+
         limit, growth, restarts, read = (
             self._pages.get((path, accept), FIRST_PAGE_ITEMS),
             MAX_PAGE_ITEMS,
@@ -232,24 +241,32 @@ class Kube:
                 if not error.token:
                     del query["continue"]
                 continue
+
             read += size
             if most is not None and read > most:
                 raise error_of_too_many(path, selector or fields, f"more than {most // 2**20} MiB")
+
             items = page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
+
             if items:
                 limit = min(
                     MAX_PAGE_ITEMS,
                     growth * limit,
                     max(1, MAX_PAGE_BYTES * len(items) // (2 * size)),
                 )
+
             del page
             items.reverse()
+
             while items:
                 yield items.pop()
+
             if not token:
                 break
+
             query["continue"] = token
+
         if limit == FIRST_PAGE_ITEMS or selector or fields:
             self._pages.pop((path, accept), None)
         else:
@@ -268,8 +285,7 @@ class Kube:
     async def _skip_unreadable(
         self, path: str, query: Mapping[str, str], error: Unreadable
     ) -> dict[str, Any]:
-        """A page without its only object, which cannot be read; its metadata say which one that
-        is."""
+        """A page without its only object, which cannot be read; its metadata say which one that is."""
         page, _ = await self._read_page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
         for item in page.get("items") or ():
             meta = item["metadata"]
@@ -281,11 +297,12 @@ class Kube:
                 error,
                 extra=about(meta.get("namespace", ""), meta["name"]),
             )
+
         return page | {"items": []}
 
     async def tail(self, path: str, limit: int) -> str:
-        """The whole text is read (the API server knows no last bytes), but never more than twice
-        the limit is kept."""
+        """Return the whole text is read (the API server knows no last bytes), but never more than
+        twice the limit is kept."""
         kept = bytearray()
         try:
             async with (
@@ -300,14 +317,14 @@ class Kube:
             raise Retryable(
                 f"GET {without_query(path)}: not all of it came in {LIST_TIMEOUT_S:.0f}s"
             ) from None
+
         return kept[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._request_object("POST", path, body)
 
     async def create_for_metadata(self, path: str, body: Mapping[str, Any]) -> None:
-        """The same for what nobody asks about afterwards: answered by the object's metadata
-        alone."""
+        """The same for what nobody asks about afterwards: answered by the object's metadata alone."""
         await self._request_object("POST", path, body, accept=JUST_METADATA)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,7 +339,7 @@ class Kube:
     async def patch_for_metadata(
         self, path: str, body: Any, kind: Literal["json", "merge"]
     ) -> dict[str, Any]:
-        """The same, answered by the object's metadata alone: what was written is known."""
+        """Return the same, answered by the object's metadata alone: what was written is known."""
         found = await self._request_object(
             "PATCH", path, body, content=PATCH_CONTENT_TYPES[kind], accept=JUST_METADATA
         )
@@ -342,12 +359,15 @@ class Kube:
     async def stream(
         self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
     ) -> AsyncGenerator[bytes, None]:
-        """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after
-        `silence` seconds without a byte, NotFound, Permanent; a stream that the API server ends
-        just ends."""
+        """Return the chunks of an answer that does not end, such as a watch.
+
+        Raises Retryable, also after `silence` seconds without a byte, NotFound, Permanent; a stream
+        that the API server ends just ends.
+        """
         headers = await self._headers_for("GET", path)
         limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=silence)
         metrics.api_requests.labels(verb).inc()
+
         try:
             async with self._current_session("streams").request(
                 "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
@@ -420,7 +440,7 @@ class Kube:
         accept: str = "application/json",
         most: int | None = None,
     ) -> bytes:
-        """The text of an answer; TooLarge where it has more than so many bytes."""
+        """Return the text of an answer; TooLarge where it has more than so many bytes."""
         if path.startswith(_LEASE_ROOT):
             return await self._send("lease", method, path, body, content, accept, most)
 
@@ -442,6 +462,7 @@ class Kube:
                     f"{method} {without_query(path)}: {owner} has too many requests under "
                     f"way ({self._turns.inside[namespace]})"
                 ) from None
+
             yield
 
     async def _send(
@@ -457,13 +478,16 @@ class Kube:
         """One request over a connection of its kind."""
         headers = await self._headers_for(method, path, accept)
         headers["Content-Type"] = content
+
         try:
             data = None if body is None else wire.as_json(body)
         except TypeError:  # too deep, or a number or text that JSON has no place for
             raise Permanent(
                 f"{method} {without_query(path)}: what is to be sent cannot be written as JSON"
             ) from None
+
         _REQUEST_COUNTERS[method].inc()
+
         try:
             async with self._current_session(kind).request(
                 method, self._base + path, data=data, headers=headers, proxy=self._proxy
@@ -476,18 +500,22 @@ class Kube:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {without_query(path)}: {type(error).__name__}") from None
+
         if text is None:
             raise TooLarge(f"{method} {without_query(path)}: more than {most} bytes")
         if response.status >= 400:
             raise error_of_refusal(
                 method, path, response.status, text, response.headers.get("Retry-After", "")
             )
+
         return text
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
-    """The text of an answer; None, and its connection is closed, where it has more than so many
-    bytes."""
+    """Return the text of an answer.
+
+    None, and its connection is closed, where it has more than so many bytes.
+    """
     text = bytearray()
     async for chunk in response.content.iter_any():
         text += chunk
@@ -509,8 +537,10 @@ def _do_nothing() -> None:
 
 
 def whose(path: str, body: Any) -> str:
-    """The namespace that a request is made for; empty where it is for all. A review names it in its
-    body."""
+    """Return the namespace that a request is made for; empty where it is for all.
+
+    A review names it in its body.
+    """
     namespaced = _NAMESPACED.match(path)
     if namespaced is not None:
         return namespaced[1]
@@ -526,8 +556,10 @@ def _path_segment(name: str) -> str:
 
 
 def api_path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
-    """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name
-    would lead elsewhere."""
+    """An API path: `path("apps/v1", "deployments", "shop", "web")`.
+
+    Raises Permanent where a name would lead elsewhere.
+    """
     root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
     parts = [f"namespaces/{_path_segment(namespace)}"] if namespace else []
     parts += [plural, *([_path_segment(name)] if name else []), *([sub] if sub else [])]

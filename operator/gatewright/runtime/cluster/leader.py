@@ -67,11 +67,14 @@ class Leader:
                 log.warning("cannot read the Lease: %s", error)
                 await asyncio.sleep(1.0)
                 continue
+
             version = lease["metadata"]["resourceVersion"] if lease else ""
             if seen is None or seen[0] != version:
                 seen = (version, time.monotonic())
+
             if self._is_free(lease, seen[1]) and await self._write_lease(lease):
                 return
+
             await asyncio.sleep(1.0)
 
     async def hold(self) -> None:
@@ -94,8 +97,10 @@ class Leader:
         lease = self._lease
         self._renewed = float("-inf")
         metrics.is_leader.set(0)
+
         if lease is None:
             return
+
         lease["spec"]["holderIdentity"] = ""
         lease["spec"]["renewTime"] = _micro_time()
         try:
@@ -114,12 +119,14 @@ class Leader:
         sent = time.monotonic()
         before = lease["spec"].get("renewTime") if lease else None
         first = self._renewed == float("-inf")
+
         spec = dict(lease["spec"]) if lease else {"leaseTransitions": 0}
         if spec.get("holderIdentity") != self._identity:
             spec |= {
                 "acquireTime": _micro_time(),
                 "leaseTransitions": spec.get("leaseTransitions", 0) + 1,
             }
+
         spec |= {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": int(LEASE_DURATION_S),
@@ -137,10 +144,13 @@ class Leader:
         except (Retryable, Permanent) as error:
             log.warning("the Lease was not renewed: %s", error)
             return False
+
         self._renewed = sent
         metrics.is_leader.set(1)
+
         if first and before:
             self.unwatched = max(0.0, (datetime.now(UTC) - parse_time(before)).total_seconds())
+
         return True
 
     async def _reread_lease(self) -> bool:

@@ -76,8 +76,10 @@ class UnreadSpec:
 
 
 def event(text: bytes) -> dict[str, Any]:
-    """An event of a watch. Raises Unreadable where it is none of an object of ours, as an API
-    server writes it."""
+    """An event of a watch.
+
+    Raises Unreadable where it is none of an object of ours, as an API server writes it.
+    """
     begin = _EVENT.match(text)
     if begin is None:
         raise Unreadable("an event does not begin as one")
@@ -106,7 +108,7 @@ def metadata_alone(text: bytes) -> bytes:
 
 
 def page_of_metadata(text: bytes) -> bytes:
-    """The same for a page of a list."""
+    """Return the same for a page of a list."""
     if not text.startswith(_METADATA_LIST):
         return text
     items = text.split(_NEXT_METADATA)
@@ -118,7 +120,7 @@ def page_of_metadata(text: bytes) -> bytes:
 
 
 def _end(text: bytes) -> int:
-    """Where an object ends."""
+    """Return where an object ends."""
     end = len(text)
     while end and text[end - 1] in b" \r\n\t":
         end -= 1
@@ -126,10 +128,11 @@ def _end(text: bytes) -> int:
 
 
 def _outline(text: bytes, start: int, end: int) -> dict[str, Any]:
-    """The object that stands there."""
+    """Return the object that stands there."""
     begin = _OBJECT.match(text, start)
     if begin is None or text[end - 1 : end] != b"}":
         raise Unreadable("it is no object of ours as an API server writes it")
+
     metadata, at = _metadata(text, begin.end())
     kind = begin[1].decode()
     found: dict[str, Any] = {"kind": kind, "metadata": metadata}
@@ -137,20 +140,23 @@ def _outline(text: bytes, start: int, end: int) -> dict[str, Any]:
     status, spec_ends = _status(text, at, end - 1)
     if status is not None:
         found["status"] = status
+
     if text.startswith(_SPEC, at):
         found["spec"] = _spec(text, at + len(_SPEC), spec_ends, kind)
     elif at != spec_ends:
         raise Unreadable("something stands between metadata and status")
+
     return found
 
 
 def _metadata(text: bytes, at: int) -> tuple[dict[str, Any], int]:
-    """What is asked of metadata, and where they end."""
+    """Return what is asked of metadata, and where they end."""
     found: dict[str, Any] = {}
     for _ in range(_MOST_MEMBERS):
         member = _MEMBER.match(text, at)
         if member is None:
             break
+
         name, at = member[1].decode(), member.end()
 
         if member[3] is None:
@@ -167,13 +173,15 @@ def _metadata(text: bytes, at: int) -> tuple[dict[str, Any], int]:
             if not found.keys() >= {"name", "namespace", "uid", "resourceVersion"}:
                 break
             return found, at + 1
+
         at += 1  # a comma
+
     raise Unreadable("its metadata do not look as an API server writes them")
 
 
 def _finalizers(text: bytes) -> list[str]:
-    """All of them, or where there may be many, one more than are remembered, and ours if it is
-    among them."""
+    """Return all of them, or where there may be many, one more than are remembered, and ours if it
+    is among them."""
     if len(text) <= _MOST_TEXT:
         found: list[str] = orjson.loads(text)
         return found
@@ -183,7 +191,7 @@ def _finalizers(text: bytes) -> list[str]:
 
 
 def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]:
-    """The status, and where what comes before it ends.
+    """Return the status, and where what comes before it ends.
 
     It stands last, and no part of it has that name: so it begins with the last such key, or there
     is none, and that key is part of the spec. Then there are more closing brackets behind it than
@@ -192,9 +200,11 @@ def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]
     begin = text.rfind(_STATUS, at, end) - 1
     if begin < at or text[begin : begin + 1] != b",":  # it is the first key of a map
         return None, end
+
     value = begin + len(_STATUS)
     if end - value > MAX_STATUS_BYTES:
         return {"runs": f"a status of {end - value} bytes"}, begin
+
     try:
         return orjson.loads(text[value:end]), begin
     except orjson.JSONDecodeError as error:
@@ -213,9 +223,12 @@ def _spec(text: bytes, begin: int, end: int, kind: str) -> Any:
             used = (
                 end - begin - _MORE * sum(text.count(escaped, begin, end) for escaped in _ESCAPED)
             )
+
     spec = UnreadSpec(text[begin:end] if used <= size.MOST_BYTES else b"", used)
+
     if kind == "Release":
         return spec
+
     try:
         return orjson.loads(spec.text)
     except ValueError:  # too large, or too deep: without it an object says what it lacks

@@ -26,26 +26,31 @@ class Gone(Permanent):
 
 
 def error_of_refusal(method: str, path: str, status: int, text: bytes, after: str) -> Exception:
-    """The one place where an API server's refusal becomes one of our exceptions."""
+    """Return the one place where an API server's refusal becomes one of our exceptions."""
     said: Any = {}
     try:
         said = orjson.loads(text)
         message = str(said.get("message", ""))[:500]
     except ValueError:
         message = text[:200].decode(errors="replace")
+
     words = f"{method} {without_query(path)}: {status} {message}"
+
     if status == 404:
         return NotFound(words)
     if status == 409:
         return Conflict(words)
+
     if status == 410:
         gone = Gone(words)
         gone.token = str((said.get("metadata") or {}).get("continue") or "")
         return gone
+
     if status in (401, 408, 429) or status >= 500:
         error = Retryable(words)
         error.after = foreign.parse_decimal(after.strip()) or 0.0
         return error
+
     return Permanent(words)
 
 

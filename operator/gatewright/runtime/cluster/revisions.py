@@ -44,16 +44,21 @@ _KIB = 1024
 
 
 async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
-    """Create a ControllerRevision; one that is there already must have its content. Raises
-    Retryable, Permanent."""
+    """Create a ControllerRevision; one that is there already must have its content.
+
+    Raises Retryable, Permanent.
+    """
     problem = explain_too_large(revision.data)
     if problem is not None:
         raise Permanent(problem)
+
     metadata = child_metadata(view, revision.name)
     metadata["labels"][RUN_LABEL] = str(run)
+
     copies = copies_in(revision.data)
     if copies:
         metadata["annotations"] = {COPIES_ANNOTATION: ",".join(sorted(copies))}
+
     # Content as the API server writes it itself: it compares bytes, and takes other ones for a
     # forbidden change when somebody only edits metadata (the garbage collector of `kubectl delete
     # --cascade=orphan`).
@@ -71,8 +76,10 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
 
 
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
-    """The content of a ControllerRevision of this Release, as it was written. Raises Retryable,
-    Permanent."""
+    """Return the content of a ControllerRevision of this Release, as it was written.
+
+    Raises Retryable, Permanent.
+    """
     data = await _read_content(cluster, view, name)
     if not isinstance(data, dict) or not name.endswith(f"-{content_fingerprint(view.uid, data)}"):
         raise Permanent(
@@ -90,17 +97,22 @@ async def _read_content(cluster: Cluster, view: View, name: str) -> Any:
 
 
 def explain_too_large(data: Mapping[str, Any]) -> str | None:
-    """Why what a run has to keep does not fit into one object, and what would help; None where it
-    fits."""
+    """Return why what a run has to keep does not fit into one object, and what would help.
+
+    None where it fits.
+    """
     size = _json_bytes(data)
     if size <= MAX_REVISION_BYTES:
         return None
+
     parts = {
         subject: _json_bytes(snapshot)
         for subject, snapshot in (data.get("snapshots") or {}).items()
     }
+
     if "body" in data:
         parts["the pinned spec"] = _json_bytes(data["body"])
+
     largest = max(parts, key=lambda name: parts[name], default="the record")
     return (
         f"what this run has to keep for its rollback is {_in_kib(size)}, and one object "
@@ -138,8 +150,9 @@ async def prune_revisions(
     kube: Kube, view: View, keep: Collection[str], history: Collection[int]
 ) -> None:
     """Delete revisions of this Release that are neither in `keep` (names) nor of a run in
-    `history`, and the Secret copies that only those named; `MOST_PRUNED` at a time. Raises
-    Retryable; Permanent after all that could be deleted is.
+    `history`, and the Secret copies that only those named; `MOST_PRUNED` at a time.
+
+    Raises Retryable; Permanent after all that could be deleted is.
 
     Anybody may put the label of a Release, and its UID, on revisions of his own. So contents are
     read only of what the status itself names, and the rest is bounded.
@@ -164,8 +177,10 @@ async def prune_revisions(
 
 
 async def _listed(kube: Kube, view: View) -> list[_Kept]:
-    """All that carry a run; nothing is known of what is needed unless all of them are. Raises
-    Permanent, Retryable."""
+    """Return all that carry a run; nothing is known of what is needed unless all of them are.
+
+    Raises Permanent, Retryable.
+    """
     count = itertools.count(1)
 
     def own(item: dict[str, Any]) -> dict[str, Any] | None:
@@ -199,7 +214,10 @@ async def _delete_revisions(
     kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]
 ) -> AsyncIterator[Permanent]:
     """Delete each revision after its copies: one that is interrupted is found again by its
-    revision. Yields refusals."""
+    revision.
+
+    Yields refusals.
+    """
     for item in old:
         try:
             if len(item.copies) > MOST_COPIES:

@@ -61,6 +61,7 @@ class Turnstile:
 
     async def _enter(self, share: str) -> None:
         self._note_asking(share)
+
         if share not in self._waiting and self._admits(share):
             self._take(share)
             return
@@ -68,6 +69,7 @@ class Turnstile:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(share, deque()).append(place)
         self._let_in()
+
         try:
             await place
         except asyncio.CancelledError:
@@ -87,11 +89,11 @@ class Turnstile:
         return self.inside[share] < self.free and self._pause_of(share) == 0
 
     def _pause_of(self, share: str) -> float:
-        """Seconds until a share may have more time: none where nobody else asks."""
+        """Return the seconds until a share may have more time: none where nobody else asks."""
         return self._time.wait(share, self._clock()) if self._has_others(share) else 0.0
 
     def _has_others(self, share: str) -> bool:
-        """Whether somebody else asks, too."""
+        """Return whether somebody else asks, too."""
         other, asked_at = self._before if self._latest[0] == share else self._latest
         return bool(share and other) and self._clock() - asked_at <= RECENT_S
 
@@ -114,24 +116,28 @@ class Turnstile:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Give what is free to whoever waits for it; a share that had a turn is the last one from
-        then on."""
+        """Give what is free to whoever waits for it.
+
+        A share that had a turn is the last one from then on.
+        """
         while self.free:
             share = next((share for share in self._waiting if self._admits(share)), None)
             if share is None:
                 self._look_again()
                 return
+
             places = self._waiting.pop(share)
             place = places.popleft()
+
             if places:
                 self._waiting[share] = places
+
             if not place.done():
                 self._take(share)
                 place.set_result(None)
 
     def _look_again(self) -> None:
-        """Whoever waits for time alone is let in when it has come, though nobody leaves until
-        then."""
+        """Whoever waits for time alone is let in when it has come, though nobody leaves until then."""
         pauses = [pause for share in self._waiting if (pause := self._pause_of(share)) > 0]
         if self._timer is not None:
             self._timer.cancel()

@@ -106,6 +106,7 @@ class Watch:
                 metrics.pass_errors.inc()
                 log.exception("the watch of %s begins anew", self.collection)
                 self._version = ""
+
             self._beat = time.monotonic()
             await asyncio.sleep(
                 RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
@@ -113,12 +114,14 @@ class Watch:
             failures += 1
 
     def dead(self) -> str | None:
-        """What is not watched any more, if this watch hangs; an API server that is away is tried
-        again and again."""
+        """Return what is not watched any more, if this watch hangs.
+
+        An API server that is away is tried again and again.
+        """
         return self.collection if time.monotonic() - self._beat > DEAD_AFTER_S else None
 
     def has_skipped(self, version: int) -> bool:
-        """Whether it has begun after a version: of what came before, it will never tell."""
+        """Return whether it has begun after a version: of what came before, it will never tell."""
         return self._began.isdecimal() and int(self._began) >= version
 
     def _record_progress(self) -> None:
@@ -141,16 +144,20 @@ class Watch:
         ):
             self._record_progress()
             begun.append(chunk)
+
             if b"\n" not in chunk:  # one event may have more than a MiB
                 continue
+
             *lines, rest = b"".join(begun).split(b"\n")
             begun = [rest]
+
             taken = 0
             for line in lines:
                 taken += len(line)
                 if taken > BREATH:  # one who writes much is not to keep the loop from the others
                     taken = 0
                     await asyncio.sleep(0)
+
                 if line:
                     try:
                         yield decode_event(line)
@@ -167,10 +174,13 @@ class Watch:
             if found.get("code") == 410:
                 raise Expired("the version to go on from is forgotten")
             raise Retryable(str(found.get("message", "an error without words")))
+
         meta = found["metadata"]
         self._version = meta["resourceVersion"]
+
         if kind != "BOOKMARK":
             drop_unused_fields(found)
+
             where = api_path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
             try:
                 self._told(where, kind, found)
@@ -193,8 +203,10 @@ def make_watches(
     told: OnEvent,
     gap: Callable[[str], None],
 ) -> list[Watch]:
-    """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for
-    all of them."""
+    """One watch for each kind (API, plural, label selector) and namespace.
+
+    No namespace: one for all of them.
+    """
     return [
         Watch(kube, api, plural, namespace, selector, told, gap)
         for namespace in (sorted(namespaces) or [""])

@@ -35,24 +35,32 @@ _MAX_NUMBER_LENGTH = 18
 
 
 def decode_event(text: bytes) -> dict[str, Any]:
-    """An event of a watch; of a large object of ours only what is needed is read. Raises
-    Unreadable."""
+    """An event of a watch; of a large object of ours only what is needed is read.
+
+    Raises Unreadable.
+    """
     found: dict[str, Any]
     if len(text) <= outline.SMALL:
         with contextlib.suppress(ValueError):
             found = orjson.loads(text)
             return found
+
     with contextlib.suppress(Unreadable, ValueError):
         return outline.event(text)
+
     found = decode_json(text)
     return found
 
 
 def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
-    """A page of a list; `alone`: it has at most one object, of which only what is needed is read if
-    it is a large one of ours. Raises Unreadable."""
+    """A page of a list.
+
+    `alone`: it has at most one object, of which only what is needed is read if it is a large one of
+    ours. Raises Unreadable.
+    """
     if len(text) > outline.SMALL:
         text = outline.page_of_metadata(text)
+
     found: dict[str, Any]
     if len(text) <= outline.SMALL or not alone:
         with contextlib.suppress(ValueError):
@@ -61,13 +69,17 @@ def decode_page(text: bytes, alone: bool) -> dict[str, Any]:
     if alone:
         with contextlib.suppress(Unreadable, ValueError):
             return outline.page_of_one(text)
+
     found = decode_json(text)
     return found
 
 
 def decode_json(text: bytes) -> Any:
-    """What a JSON text says, without what is nested more than LEVELS deep where that is too much.
-    Raises Unreadable."""
+    """Return what a JSON text says, without what is nested more than LEVELS deep where that is too
+    much.
+
+    Raises Unreadable.
+    """
     try:
         return orjson.loads(text)
     except ValueError:
@@ -75,8 +87,9 @@ def decode_json(text: bytes) -> Any:
 
 
 def decode_object(text: bytes, whole: bool = False) -> Any:
-    """The same for an object alone; of a large one of ours only what is needed is read, unless all
-    of it is asked for.
+    """Return the same for an object alone.
+
+    Of a large one of ours only what is needed is read, unless all of it is asked for.
 
     One of another kind that is cut, but for who wrote its fields, is not what is there, and nothing
     may be made of it. Raises Unreadable.
@@ -84,6 +97,7 @@ def decode_object(text: bytes, whole: bool = False) -> Any:
     if whole or len(text) <= outline.SMALL:
         with contextlib.suppress(ValueError):
             return orjson.loads(text)
+
     with contextlib.suppress(Unreadable, ValueError):
         return outline.one(text)
 
@@ -91,6 +105,7 @@ def decode_object(text: bytes, whole: bool = False) -> Any:
         return orjson.loads(text)
     except ValueError:
         found = _decode_mended(text)
+
     meta = found.get("metadata", {})
     known = {
         **found,
@@ -104,6 +119,7 @@ def decode_object(text: bytes, whole: bool = False) -> Any:
             f"{found.get('kind')} {meta.get('name')} is nested more than {MAX_JSON_LEVELS} "
             "levels deep; make it flatter"
         )
+
     return found
 
 
@@ -112,11 +128,13 @@ def _decode_mended(text: bytes) -> Any:
         raise Unreadable(
             f"an answer of {len(text)} bytes is no plain JSON; at most {MOST_MENDED} are mended"
         )
+
     kept = cut_below_levels(text)
     try:
         return orjson.loads(kept)
     except ValueError:
         pass
+
     try:
         found = json.loads(
             kept.decode(errors="replace"),
@@ -132,15 +150,19 @@ def _decode_mended(text: bytes) -> Any:
 
 
 def cut_below_levels(text: bytes) -> bytes:
-    """A JSON text with null for each list and map below LEVELS. Raises Unreadable where too much
-    stands in it."""
+    """A JSON text with null for each list and map below LEVELS.
+
+    Raises Unreadable where too much stands in it.
+    """
     kept: list[bytes] = []
+
     depth, begin = 0, 0
     for number, found in enumerate(_TOKENS.finditer(text)):
         if number >= MOST_TOKENS:
             raise Unreadable(
                 f"an answer of {len(text)} bytes is nested too deeply, and too much stands in it"
             )
+
         first, signs = text[found.start()], found.end() - found.start()
         if first in b"[{":
             if depth <= MAX_JSON_LEVELS < depth + signs:
@@ -150,8 +172,10 @@ def cut_below_levels(text: bytes) -> bytes:
             if depth > MAX_JSON_LEVELS >= depth - signs:
                 begin = found.start() + depth - MAX_JSON_LEVELS
             depth -= signs
+
     if depth <= MAX_JSON_LEVELS:
         kept.append(text[begin:])
+
     return b"".join(kept)
 
 
@@ -188,8 +212,7 @@ _ESCAPED = (
 
 
 def as_json(value: Any) -> bytes:
-    """JSON as the API server's own encoder writes it: what is escaped stands only within
-    strings."""
+    """JSON as the API server's own encoder writes it: what is escaped stands only within strings."""
     text = orjson.dumps(value)
     for plain, escaped in _ESCAPED:
         if plain in text:

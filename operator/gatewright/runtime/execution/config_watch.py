@@ -34,25 +34,30 @@ class ConfigWatches:
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def follow(self, key: Key, namespace: str, wanted: bool) -> None:
-        """Whether the run of a Release has changed a ConfigMap in a namespace; may be said again at
-        each pass."""
+        """Whether the run of a Release has changed a ConfigMap in a namespace.
+
+        May be said again at each pass.
+        """
         if not wanted:
             self._drop_holder(key, namespace)
             return
+
         self._holders.setdefault(namespace, set()).add(key)
+
         ending = self._ends.pop(namespace, None)
         if ending is not None:
             ending.cancel()
+
         if namespace not in self._watches:
             watch = Watch(self._kube, "v1", "configmaps", namespace, "", self._told, self._gap)
             self._watches[namespace] = watch, asyncio.get_running_loop().create_task(watch.run())
 
     def dead(self) -> str | None:
-        """What is not watched any more, if one of the watches hangs."""
+        """Return what is not watched any more, if one of the watches hangs."""
         return next((found for watch, _ in self._watches.values() if (found := watch.dead())), None)
 
     def ended(self) -> str | None:
-        """Which watch runs no more although somebody needs it."""
+        """Return which watch runs no more although somebody needs it."""
         return next(
             (
                 f"the watch of {watch.collection}"

@@ -65,23 +65,26 @@ def config_path(namespace: str, subject: str) -> str:
 async def inspect_config(
     cluster: Cluster, view: View, subject: str
 ) -> tuple[LiveState, dict[str, Any] | None]:
-    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside
-    it."""
+    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
     kind, _, name = subject.partition("/")
     if kind == "secret" and not await _may_capture(cluster, view.namespace):
         return LiveState(None, problem=CAPTURE_OFF_MESSAGE.format(view.namespace)), None
+
     found = await _read_or_none(cluster, config_path(view.namespace, subject))
     if found is None:
         return LiveState(
             None, problem=f"there is no such {kind} in namespace {view.namespace}"
         ), None
+
     kept = {"hash": content_hash(kind, found)} | (
         {"immutable": True} if found.get("immutable") else {}
     )
+
     if kind == "configmap":
         return LiveState(
             {"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}
         ), None
+
     data = found.get("data") or {}
     copied = (
         f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
@@ -94,11 +97,12 @@ async def inspect_config(
         "immutable": True,
         "data": data,
     }
+
     return LiveState({"copy": copied, "type": found.get("type", "Opaque"), **kept}), body
 
 
 async def _may_capture(cluster: Cluster, namespace: str) -> bool:
-    """Whether the operator has the role by which Secrets are captured: that is the switch."""
+    """Return whether the operator has the role by which Secrets are captured: that is the switch."""
     attributes = {"namespace": namespace, "verb": "create", "resource": "secrets"}
     body = {
         "apiVersion": "authorization.k8s.io/v1",
@@ -108,6 +112,7 @@ async def _may_capture(cluster: Cluster, namespace: str) -> bool:
     answer = await cluster.create(
         api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body
     )
+
     return bool(answer["status"].get("allowed"))
 
 
@@ -118,8 +123,11 @@ async def _may_capture(cluster: Cluster, namespace: str) -> bool:
 async def set_config(
     cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None = None
 ) -> Progress:
-    """Set keys of a ConfigMap. With a snapshot this is the run's first change of it: nothing but
-    what the snapshot was taken of is changed. Raises Changed, Retryable, Permanent."""
+    """Set keys of a ConfigMap.
+
+    With a snapshot this is the run's first change of it: nothing but what the snapshot was taken of
+    is changed. Raises Changed, Retryable, Permanent.
+    """
     if not operation.subject.startswith("configmap/"):
         raise Permanent(f"{operation.subject}: keys are set in ConfigMaps alone")
     return await _retry_conflicts(lambda: _set_once(cluster, namespace, operation, snapshot))
@@ -133,10 +141,12 @@ async def _set_once(
         raise NotFound(
             f"there is no {operation.subject} in namespace {namespace}; create it, then try again"
         )
+
     if snapshot is not None and not _has_key(now, operation):
         expected = snapshot.get("found") or _kept_hash(operation.subject, snapshot)
         if content_hash("configmap", now) != expected:
             raise SnapshotOutdated(f"{operation.subject} has changed since its snapshot was taken")
+
     await _write_config(cluster, namespace, operation, now, fold_operations([operation], snapshot))
     return Progress("Succeeded")
 
@@ -165,8 +175,10 @@ async def _restore_once(
         return Progress(
             "Succeeded", f"{subject} was gone; it was made again from its snapshot", notable=True
         )
+
     if _is_left_alone(operation, snapshot, now):
         return _progress_left_alone(operation)
+
     wanted = await _wanted_content(cluster, view, operation, snapshot, now)
     changed = await _write_config(cluster, view.namespace, operation, now, wanted)
     taken = _keys_of_others(operation, changed, content_of(now))
@@ -177,6 +189,7 @@ async def _restore_once(
     )
     left = await _describe_left_alone(cluster, where, operation, snapshot, now)
     words = "; ".join(part for part in (returned, left) if part)
+
     return Progress("Succeeded", words, notable=bool(words))
 
 
@@ -195,8 +208,10 @@ async def _wanted_content(
 async def _read_copy(
     cluster: Cluster, view: View, subject: str, snapshot: Snapshot
 ) -> dict[str, Any]:
-    """The copy that was kept of a Secret. Raises Permanent where it is not there, or not what was
-    kept."""
+    """Return the copy that was kept of a Secret.
+
+    Raises Permanent where it is not there, or not what was kept.
+    """
     kept = await _read_or_none(cluster, api_path("v1", "secrets", view.namespace, snapshot["copy"]))
     if kept is None:
         raise Permanent(
@@ -208,6 +223,7 @@ async def _read_copy(
             f"the copy {snapshot['copy']} of {subject} is not what was kept; bring "
             f"{subject} back by hand"
         )
+
     return kept
 
 
@@ -243,8 +259,10 @@ async def _write_config(
     now: Mapping[str, Any],
     wanted: WantedContent,
 ) -> list[str]:
-    """Make it what is wanted, marked, if it is not yet; the keys that were changed. Raises
-    Conflict, Retryable, Permanent."""
+    """Make it what is wanted, marked, if it is not yet; the keys that were changed.
+
+    Raises Conflict, Retryable, Permanent.
+    """
     differing = wanted.differing_keys(content_of(now))
     if differing and now.get("immutable"):
         again = (
@@ -256,6 +274,7 @@ async def _write_config(
             f"{operation.subject} is immutable, and {list_names(differing)} would have to "
             f"change; delete it, {again}"
         )
+
     if differing or not (_is_never_set(operation) or _has_key(now, operation)):
         mark = {
             "annotations": {KEY: operation.key},
@@ -263,6 +282,7 @@ async def _write_config(
         }
         body = {"metadata": mark, **wanted.change(content_of(now))}
         await cluster.patch(config_path(namespace, operation.subject), body, "merge")
+
     return differing
 
 
@@ -277,6 +297,7 @@ async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
         except Conflict:
             if last:
                 raise
+
     raise AssertionError("unreachable")
 
 
@@ -287,8 +308,10 @@ async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
 async def follow_config(
     cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None
 ) -> Progress:
-    """Whether a ConfigMap or Secret has what an operation wants, and carries its key. Raises
-    Retryable, Permanent."""
+    """Return whether a ConfigMap or Secret has what an operation wants, and carries its key.
+
+    Raises Retryable, Permanent.
+    """
     where = config_path(namespace, operation.subject)
     now = await _read_or_none(cluster, where)
     if now is None:
@@ -298,6 +321,7 @@ async def follow_config(
             if operation.kind == "restore"
             else Progress("Failed", gone, missing=True)
         )
+
     if operation.kind == "restore" and snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
     if snapshot is not None and _is_left_alone(operation, snapshot, now):
@@ -306,9 +330,11 @@ async def follow_config(
         snapshot is not None and _is_only_captured(operation, snapshot, now)
     ):
         return Progress("Absent")
+
     instead = await _describe_difference(cluster, where, [operation], snapshot, now)
     if instead:
         return Progress("Running", instead, stuck=True, overwritten=True)
+
     left = await _describe_left_alone(cluster, where, operation, snapshot, now)
     return Progress("Succeeded", left, notable=bool(left))
 
@@ -316,17 +342,21 @@ async def follow_config(
 async def compare_config(
     cluster: Cluster, view: View, operations: Sequence[Operation], snapshot: Snapshot | None
 ) -> Standing:
-    """What a ConfigMap or Secret holds, beside what the operations want. Without any there is
-    nothing to compare: it is captured, and nobody has changed it yet. Raises Retryable,
-    Permanent."""
+    """Return what a ConfigMap or Secret holds, beside what the operations want.
+
+    Without any there is nothing to compare: it is captured, and nobody has changed it yet. Raises
+    Retryable, Permanent.
+    """
     if not operations:
         return Standing()
+
     last, where = operations[-1], config_path(view.namespace, operations[-1].subject)
     now = await _read_or_none(cluster, where)
     if now is None:
         return Standing(difference=_gone_message(last.subject))
     if snapshot is not None and _is_left_alone(last, snapshot, now):
         return Standing(remark=_progress_left_alone(last).message, stays=True)
+
     return Standing(
         difference=await _describe_difference(cluster, where, operations, snapshot, now)
     )
@@ -339,8 +369,10 @@ async def _describe_difference(
     snapshot: Snapshot | None,
     now: Mapping[str, Any],
 ) -> str:
-    """What it holds instead. A difference is said of a fresh answer alone: what is known of it may
-    be a moment old."""
+    """Return what it holds instead.
+
+    A difference is said of a fresh answer alone: what is known of it may be a moment old.
+    """
     subject = operations[-1].subject
     if subject.startswith("configmap/"):
         wanted = fold_operations(operations, snapshot)
@@ -350,13 +382,16 @@ async def _describe_difference(
         return (
             _gone_message(subject) if fresh is None else describe_difference(subject, wanted, fresh)
         )
+
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {subject}")
     if content_hash("secret", now) == snapshot["hash"]:
         return ""
+
     fresh = await _read_managed_or_none(cluster, where)
     if fresh is None:
         return _gone_message(subject)
+
     same = content_hash("secret", fresh) == snapshot["hash"]
     return (
         "" if same else f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
@@ -370,29 +405,32 @@ async def _describe_left_alone(
     snapshot: Snapshot | None,
     now: Mapping[str, Any],
 ) -> str:
-    """What others changed and a restore of single keys has left alone; empty: nothing."""
+    """Return what others changed and a restore of single keys has left alone; empty: nothing."""
     if operation.kind != "restore" or snapshot is None or is_whole(operation):
         return ""
+
     before, own = WantedContent(dict(content_of(snapshot)), whole=True), keys_set(operation.changes)
     left = [name for name in before.differing_keys(content_of(now)) if name not in own]
     if not left:
         return ""
+
     try:
         author = describe_managers(await cluster.managed(where), left)
     except (Retryable, Permanent):  # the restore is done; who it was is not worth a failure
         author = ""
+
     verb = "stays as it is" if len(left) == 1 else "stay as they are"
     return f"{operation.subject}: {list_names(left)} {verb}, changed since the snapshot{author}"
 
 
 def _keys_of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
-    """Those of the changed keys that did not hold what the run had set."""
+    """Return those of the changed keys that did not hold what the run had set."""
     own = fold_operations([item for item in operation.changes if item.kind == "set"], None).keys
     return [name for name in changed if name not in own or have.get(name) != own[name]]
 
 
 def _is_left_alone(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
-    """Whether a Secret was changed by somebody during the run: then it is left alone."""
+    """Return whether a Secret was changed by somebody during the run: then it is left alone."""
     if operation.kind != "restore" or not operation.subject.startswith("secret/"):
         return False
     if (operation.config or {}).get("restore") == "Always":
@@ -404,7 +442,7 @@ def _is_left_alone(operation: Operation, snapshot: Snapshot, now: Mapping[str, A
 
 
 def _is_only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
-    """Whether it holds what it is to return to, and was never set: then nothing has to be
+    """Return whether it holds what it is to return to, and was never set: then nothing has to be
     written."""
     kind = operation.subject.partition("/")[0]
     return _is_never_set(operation) and content_hash(kind, now) == _kept_hash(
@@ -413,8 +451,8 @@ def _is_only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str
 
 
 def _is_never_set(operation: Operation) -> bool:
-    """Whether it only returns: no write of the run that sets it can still arrive, so that no mark
-    has to be later."""
+    """Return whether it only returns: no write of the run that sets it can still arrive, so that no
+    mark has to be later."""
     return operation.kind == "restore" and not operation.changes
 
 
@@ -435,8 +473,10 @@ def _has_key(now: Mapping[str, Any], operation: Operation) -> bool:
 
 
 def _kept_hash(subject: str, snapshot: Snapshot) -> str:
-    """The hash of what a snapshot holds; one that was taken by an older operator does not say
-    it."""
+    """Return the hash of what a snapshot holds.
+
+    One that was taken by an older operator does not say it.
+    """
     return str(snapshot.get("hash") or content_hash(subject.partition("/")[0], snapshot))
 
 

@@ -57,7 +57,7 @@ class WantedContent:
 
 
 def content_of(holder: Mapping[str, Any]) -> Content:
-    """What an object, or a snapshot of one, holds."""
+    """Return what an object, or a snapshot of one, holds."""
     return {
         name: (field, text)
         for field in CONTENT_FIELDS
@@ -66,7 +66,7 @@ def content_of(holder: Mapping[str, Any]) -> Content:
 
 
 def fields_of(have: Content) -> dict[str, dict[str, str]]:
-    """The same as an object has it; a field without keys is left out."""
+    """Return the same as an object has it; a field without keys is left out."""
     found: dict[str, dict[str, str]] = {}
     for name, (field, text) in have.items():
         found.setdefault(field, {})[name] = text
@@ -83,37 +83,42 @@ def content_hash(kind: str, holder: Mapping[str, Any]) -> str:
 def fold_operations(
     operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
 ) -> WantedContent:
-    """What operations on a ConfigMap want, taken together in their order. Raises Permanent."""
+    """Return what operations on a ConfigMap want, taken together in their order. Raises Permanent."""
     keys: dict[str, tuple[str, str] | None] = {}
     whole = False
+
     told: set[str] = set()
     for operation in operations:
         if operation.kind == "set":
             keys |= {name: ("data", text) for name, text in operation.config["set"].items()}
             told |= set(operation.config["set"])
             continue
+
         if operation.kind != "restore":
             raise Permanent(
                 f"{operation.subject}: nobody knows how to {operation.kind} a ConfigMap"
             )
         if snapshot is None:
             raise Permanent(f"there is no snapshot of {operation.subject}")
+
         before, ours = content_of(snapshot), keys_set(operation.changes)
         told |= ours
         whole = whole or is_whole(operation)
         keys = dict(before) if whole else keys | {name: before.get(name) for name in ours}
+
     return WantedContent(keys, whole, frozenset(told))
 
 
 def is_whole(operation: Operation) -> bool:
-    """Whether a `restore` returns all of the content: that of a captured ConfigMap or Secret."""
+    """Return whether a `restore` returns all of the content: that of a captured ConfigMap or
+    Secret."""
     return operation.subject.startswith("secret/") or bool(
         (operation.config or {}).get("captured", True)
     )
 
 
 def keys_set(operations: Iterable[Operation]) -> set[str]:
-    """The keys that operations have set."""
+    """Return the keys that operations have set."""
     return {
         name
         for operation in operations
@@ -127,12 +132,13 @@ def keys_set(operations: Iterable[Operation]) -> set[str]:
 
 
 def describe_difference(subject: str, wanted: WantedContent, found: Mapping[str, Any]) -> str:
-    """What an object that was read with its managed fields has instead, who made it so, and when;
-    empty: nothing."""
+    """Return what an object that was read with its managed fields has instead, who made it so, and
+    when; empty: nothing."""
     have = content_of(found)
     differing = wanted.differing_keys(have)
     if not differing:
         return ""
+
     told = [name for name in differing if name in wanted.told]
     parts = [
         _describe_key(name, have.get(name), wanted.keys.get(name))
@@ -145,6 +151,7 @@ def describe_difference(subject: str, wanted: WantedContent, found: Mapping[str,
     )
     others = [name for name in differing if name not in wanted.told]
     parts += [f"{list_names(others)} not as in its snapshot"] if others else []
+
     return f"{subject}: {'; '.join(parts)}{describe_managers(found, differing)}"
 
 
@@ -155,8 +162,8 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def describe_managers(found: Mapping[str, Any], keys: Iterable[str] | None = None) -> str:
-    """Who has set keys (None: anything) last and when, in parentheses, by an object's managed
-    fields.
+    """Return who has set keys (None: anything) last and when, in parentheses, by an object's
+    managed fields.
 
     Nobody owns a key that was taken away: then whoever wrote last, if that was after us.
     """
@@ -168,6 +175,7 @@ def describe_managers(found: Mapping[str, Any], keys: Iterable[str] | None = Non
     if strangers or owners:
         latest = sorted(strangers or owners, key=_time_of, reverse=True)[:MAX_NAMES_IN_MESSAGE]
         return f" (set by {', '.join(dict.fromkeys(_name_and_time(entry) for entry in latest))})"
+
     since = max(
         (_time_of(entry) for entry in entries if entry.get("manager") == OWN_MANAGER), default=""
     )
@@ -176,6 +184,7 @@ def describe_managers(found: Mapping[str, Any], keys: Iterable[str] | None = Non
         for entry in entries
         if entry.get("manager") != OWN_MANAGER and _time_of(entry) >= since
     ]
+
     return f" (last written by {_name_and_time(max(later, key=_time_of))})" if later else ""
 
 
@@ -196,7 +205,7 @@ def _show_value(name: str, item: tuple[str, str] | None) -> str:
 
 
 def _owned_keys(entry: Mapping[str, Any]) -> set[str]:
-    """The keys of content that a manager owns."""
+    """Return the keys of content that a manager owns."""
     tree = entry.get("fieldsV1") or {}
     return {
         part.removeprefix("f:")

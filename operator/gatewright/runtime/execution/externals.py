@@ -58,7 +58,9 @@ SystemOf = Callable[[str, str | None], str | None]
 
 
 def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> set[str]:
-    """What a run owns outside the cluster, lines that no other run may have. Raises Permanent.
+    """Return what a run owns outside the cluster, lines that no other run may have.
+
+    Raises Permanent.
 
     A line for what the Connection leads to, so that it does not matter how two Releases write it;
     and one as it is written, for as long as nobody can say where that leads. `system` tells the
@@ -100,7 +102,7 @@ class Externals:
     async def compare(
         self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
     ) -> Standing:
-        """What is there now, beside what it is to be. Raises Retryable, Permanent."""
+        """Return what is there now, beside what it is to be. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(holding.subject, holding.config)
         operations = holding.operations
         return await self._call_provider(
@@ -123,7 +125,7 @@ class Externals:
         await self._aside.close()
 
     async def look(self, view: View, subject: str, config: Any) -> LiveState:
-        """The state of a subject now. Raises Retryable, Permanent."""
+        """Return the state of a subject now. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(subject, config)
         return await self._call_provider(
             view, provider, checked, lambda link: provider.look(checked, link)
@@ -145,8 +147,10 @@ class Externals:
         known = _state_of(entry, operation)
         if known.begins:
             return
+
         if known.poller is not None:
             known.poller.cancel()
+
         known.begins, known.progress = True, Progress("Unknown", known.progress.message)
         known.poller = self.run_beside(
             self._begin_operation(entry, view, operation, known, snapshot, final)
@@ -155,8 +159,10 @@ class Externals:
     def follow(
         self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot
     ) -> None:
-        """See to it that an operation is looked at for as long as it is under way; what is found
-        stands in the entry."""
+        """See to it that an operation is looked at for as long as it is under way.
+
+        What is found stands in the entry.
+        """
         known = _state_of(entry, operation)
         if known.poller is not None and not known.poller.done():
             return
@@ -201,6 +207,7 @@ class Externals:
             self._record_not_begun(view, operation, known, error, final(error))
         finally:
             known.begins = False
+
         if entry.operations.get(operation.id) is known:
             self._changed(entry.key)
             await self._poll_operation(entry, view, operation, known, snapshot)
@@ -223,9 +230,11 @@ class Externals:
                 f"a fault of the operator ({type(error).__name__}); its log says more",
                 False,
             )
+
         if final:
             known.progress = Progress("Failed", words)
             return
+
         log.info(
             "%s/%s: %s: %s",
             view.namespace,
@@ -235,10 +244,13 @@ class Externals:
             extra=about(view.namespace, view.name),
         )
         known.refused(words)
+
         if known.back:
             return
+
         # Of a step that goes forward, only silence was heard.
         known.progress = Progress("Unknown", words)
+
         if isinstance(error, Retryable):
             known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
 
@@ -253,6 +265,7 @@ class Externals:
         began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
         if known.progress.state == "Running":
             wait = self._poll_interval(operation)
+
         while known.progress.state in FOLLOWED_STATES:
             try:
                 await asyncio.sleep(wait)
@@ -269,8 +282,10 @@ class Externals:
                     error,
                     extra=about(view.namespace, view.name),
                 )
+
                 if entry.operations.get(operation.id) is not known:
                     return
+
                 await asyncio.sleep(min(error.after, 60.0))
                 found = known.progress
             except Permanent as error:
@@ -285,19 +300,23 @@ class Externals:
                 )
                 await asyncio.sleep(5.0)
                 continue
+
             if entry.operations.get(operation.id) is not known:
                 return
+
             wait = (
                 refusal_delay(known.refusals)
                 if found.state == "Refused"
                 else self._poll_interval(operation)
             )
+
             if (
                 found.state == "Absent"
                 and known.progress.state == "Running"
                 and time.monotonic() - began < SETTLING_TIMEOUT_S
             ):
                 continue
+
             found = known.add_refusal(found)
             if found != known.progress:
                 known.progress = found
@@ -306,8 +325,10 @@ class Externals:
     def _judge_refusal(
         self, operation: Operation, known: OperationState, error: Permanent
     ) -> Progress:
-        """What is refused has failed; on the way back it is looked at again, for as long as its
-        line has time."""
+        """Return what is refused has failed.
+
+        On the way back it is looked at again, for as long as its line has time.
+        """
         if operation.kind != "restore":
             return Progress("Failed", str(error))
         known.refusals += 1
@@ -339,8 +360,10 @@ class Externals:
             if words and words not in found.message:
                 text = f"{found.message}; {words}" if found.message else words
                 return replace(found, message=text, stuck=found.state == "Running")
+
         if found.state == "Running" and known.progress.stuck and not found.message:
             return known.progress
+
         return found
 
     async def _find_trouble(
@@ -369,15 +392,18 @@ class Externals:
         """`sending`: the operation that it is for. Raises _Left, LeaseLost where that may not be
         sent any more."""
         name = getattr(checked, "connection", None)
+
         back = sending is not None and sending.known.back
         shares = self._back if back else self._others
         async with shares.of(view.namespace):
             pinned = self._pins((view.namespace, view.name))
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
+
             with pace.returning(back):
                 # not while the request counts as under way: what is not wanted any more is then not
                 # sent
                 await pace.PACE.ready(view.namespace)
+
             try:
                 with (
                     permit.require_within(self._fence),
@@ -391,6 +417,7 @@ class Externals:
                 problem = hide_in_error(error, link)
                 self._links.used(view.namespace, link.name, problem)
                 raise problem from None
+
         self._links.used(view.namespace, link.name, None)
         return found
 
@@ -399,7 +426,7 @@ class Externals:
 
 
 def _without_secrets(found: Found, link: OpenConnection) -> Found:
-    """What is found without any secret of its Connection, whichever provider found it."""
+    """Return what is found without any secret of its Connection, whichever provider found it."""
     kept: Any = found
     if isinstance(found, Progress):
         kept = replace(found, message=hide_secrets(found.message, link, MAX_MESSAGE_LENGTH))
@@ -424,6 +451,7 @@ def _without_secrets(found: Found, link: OpenConnection) -> Found:
         kept = replace(found, **said_now)
     elif isinstance(found, str):
         kept = hide_secrets(found, link, MAX_MESSAGE_LENGTH)
+
     return kept  # type: ignore[no-any-return]
 
 
@@ -441,8 +469,11 @@ class _Sending:
 
     @contextmanager
     def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
-        """While it is sent. Asked only now: much may have happened while it waited for its turn.
-        Raises _Left, LeaseLost."""
+        """While it is sent.
+
+        Asked only now: much may have happened while it waited for its turn. Raises _Left,
+        LeaseLost.
+        """
         if self.entry.operations.get(self.operation.id) is not self.known:
             raise _NotWanted
         fence()
@@ -462,6 +493,7 @@ async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subjec
             task.cancel()
         if late:
             await asyncio.wait(late)
+
     rest = [task for task in leaving.pop(subject, ()) if not task.done()]
     if rest:  # what was left since then
         leaving[subject] = rest

@@ -63,12 +63,12 @@ class LastWords:
             self._heard.pop(uid)
 
     def said(self, uid: str) -> str:
-        """What was said last, if it is remembered."""
+        """Return what was said last, if it is remembered."""
         known = self._heard.get(uid)
         return known[0] if known is not None else ""
 
     def is_fresh(self, uid: str) -> bool:
-        """Whether it was listened to only a moment ago."""
+        """Return whether it was listened to only a moment ago."""
         known = self._heard.get(uid)
         return known is not None and time.monotonic() - known[1] < LISTEN_INTERVAL_S
 
@@ -83,8 +83,10 @@ async def progress_of_end(
     state: Progress,
     quiet: bool = False,
 ) -> Progress:
-    """Outputs or the reason of failure, from the pods of a Job that has ended; `quiet`: no word of
-    it but outputs."""
+    """Outputs or the reason of failure, from the pods of a Job that has ended.
+
+    `quiet`: no word of it but outputs.
+    """
     if state.state == "Succeeded":
         return _progress_of_published(job, found, quiet)
     pod = job_pods.newest_failed_pod(found)
@@ -93,7 +95,7 @@ async def progress_of_end(
 
 
 async def describe_failed_pod(cluster: Cluster, pod: Pod) -> str:
-    """How a pod that failed has ended, and what it said about that."""
+    """Return how a pod that failed has ended, and what it said about that."""
     text = job_pods.speaking_container(pod).message
     why = job_pods.describe_exit(pod) or pods.describe_hindrance([pod])
     said = given_reason(text) or _last_words(text) or await log_end(cluster, pod)
@@ -103,17 +105,22 @@ async def describe_failed_pod(cluster: Cluster, pod: Pod) -> str:
 async def describe_hung_job(
     cluster: Cluster, job: Mapping[str, Any], pod: Pod | None, quiet: bool = False
 ) -> str:
-    """What a Job said last whose time was over; its pod may have left something behind, or is
-    gone."""
+    """Return what a Job said last whose time was over.
+
+    Its pod may have left something behind, or is gone.
+    """
     text = job_pods.speaking_container(pod).message if pod is not None else ""
+
     heard = LAST_WORDS.said(_uid_of(job))
     if quiet and not heard.startswith(HELD_PREFIX):
         return SILENT_MESSAGE
+
     said = (
         given_reason(text) or (heard if heard.startswith(HELD_PREFIX) else "") or _last_words(text)
     )
     if pod is None or said:
         return said or heard
+
     return await log_end(cluster, pod) or heard or job_pods.describe_exit(pod)
 
 
@@ -127,8 +134,10 @@ def given_reason(text: str) -> str:
 
 
 async def read_newest_log(cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]) -> str:
-    """What the newest pod that has not ended says now; what it said before where it cannot be
-    asked."""
+    """Return what the newest pod that has not ended says now.
+
+    What it said before where it cannot be asked.
+    """
     uid = _uid_of(job)
     there = job_pods.newest_first(job_pods.active_pods(found))
     if there and not LAST_WORDS.is_fresh(uid):
@@ -137,9 +146,10 @@ async def read_newest_log(cluster: Cluster, job: Mapping[str, Any], found: Seque
 
 
 async def log_end(cluster: Cluster, pod: Pod) -> str:
-    """The masked end of a pod's log; nothing is ever held up by a log that cannot be read."""
+    """Return the masked end of a pod's log; nothing is ever held up by a log that cannot be read."""
     if job_pods.is_silenced(pod):
         return SILENT_MESSAGE
+
     speaker = job_pods.speaking_container(pod)
     try:
         async with asyncio.timeout(job_reports.READ_TIMEOUT_S):
@@ -148,9 +158,11 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
             )
     except (Retryable, Permanent, TimeoutError):
         return ""
+
     words = _last_words(text) if not text.startswith(_LOST) else ""
     if words and not words.startswith(masking.LOG_END_MARK):
         words = f"{masking.LOG_END_MARK}{words}"
+
     return (
         words.replace(masking.LOG_END_MARK, f"{speaker.title} ran, and {masking.LOG_END_MARK}", 1)
         if speaker.title
@@ -159,7 +171,7 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
 
 
 def _progress_of_published(job: Mapping[str, Any], found: Sequence[Pod], quiet: bool) -> Progress:
-    """The end of a Job that completed: what it published, or why that cannot be known."""
+    """Return the end of a Job that completed: what it published, or why that cannot be known."""
     name, done = job["metadata"]["name"], job_pods.succeeded_pods(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
     if len(done) < wanted:
@@ -169,17 +181,20 @@ def _progress_of_published(job: Mapping[str, Any], found: Sequence[Pod], quiet: 
             else "its pod is gone"
         )
         return Progress("Succeeded", unread=f"what job {name} published cannot be read: {left}")
+
     text = next((said for pod in done if (said := job_pods.main_container(pod).message)), "")
     what = job_outputs.read_outputs(text)
     if what.unread:
         return Progress(
             "Succeeded", unread=f"what job {name} published cannot be read: {what.unread}"
         )
+
     words = (
         f"job {name}: {_quiet_refusal(what.refused) if quiet else what.refused}"
         if what.refused
         else ""
     )
+
     return Progress("Succeeded", words, outputs=what.outputs, notable=bool(words))
 
 
@@ -192,8 +207,10 @@ def _quiet_refusal(refused: str) -> str:
 
 
 def _last_words(text: str) -> str:
-    """The end of what a container left; several lines are its log, which the kubelet gives where
-    there is no message."""
+    """Return the end of what a container left.
+
+    Several lines are its log, which the kubelet gives where there is no message.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     cut = (
         len(text.encode(errors="replace")) > job_outputs.MAX_TERMINATION_MESSAGE_BYTES - 4

@@ -30,26 +30,30 @@ Event = Mapping[str, Any]
 async def find_hindrance(
     cluster: Cluster, job: Mapping[str, Any], found: Sequence[Pod]
 ) -> Trouble | None:
-    """Why a Job has no pod that runs, as far as Events tell. Raises Retryable."""
+    """Return why a Job has no pod that runs, as far as Events tell. Raises Retryable."""
     running = job_pods.active_pods(found)
     if not running:
         return await _explain_no_pod(cluster, job, found)
+
     waiting = next((pod for pod in running if _is_waiting(pod)), None)
     if waiting is None:
         return None
+
     try:
         last = _last_event(await _list_events(cluster, "Pod", waiting))
     except Permanent:
         return None
+
     if last is None or (
         last.get("type") != "Warning" and last.get("reason") not in _PROGRESS_REASONS
     ):
         return None
+
     return Trouble(f"pod {waiting['metadata']['name']} has not started yet: {_message_of(last)}")
 
 
 async def find_refusal(cluster: Cluster, job: Mapping[str, Any]) -> Trouble | None:
-    """Why a Job gets no pod, if its newest Event says that. Raises Retryable, Permanent."""
+    """Return why a Job gets no pod, if its newest Event says that. Raises Retryable, Permanent."""
     events = await _list_events(cluster, "Job", job)
     last = _last_event([event for event in events if event.get("reason") not in _ENDING_REASONS])
     if last is None or last.get("type") != "Warning":
@@ -86,8 +90,10 @@ async def _list_events(cluster: Cluster, kind: str, found: Mapping[str, Any]) ->
 
 
 def _last_event(events: Sequence[Event]) -> Event | None:
-    """The newest Event; of those of the same second a warning, else the one that comes later in a
-    pod's life."""
+    """Return the newest Event.
+
+    Of those of the same second a warning, else the one that comes later in a pod's life.
+    """
     return max(events, key=lambda event: (_time_of(event)[:19], _rank_of(event)), default=None)
 
 
@@ -99,7 +105,7 @@ def _rank_of(event: Event) -> int:
 
 
 def _time_of(event: Event) -> str:
-    """When it happened last, RFC 3339 in UTC."""
+    """Return when it happened last, RFC 3339 in UTC."""
     times = (
         (event.get("series") or {}).get("lastObservedTime"),
         event.get("lastTimestamp"),
@@ -118,7 +124,7 @@ def _message_of(event: Event) -> str:
 
 
 def _is_waiting(pod: Pod) -> bool:
-    """Whether a pod has a node, and no container of it has begun."""
+    """Return whether a pod has a node, and no container of it has begun."""
     status = pod.get("status", {})
     kinds = ("initContainerStatuses", "containerStatuses")
     begun = any(

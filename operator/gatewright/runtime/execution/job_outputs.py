@@ -35,15 +35,19 @@ class Published:
 
 
 def read_outputs(text: str) -> Published:
-    """What a termination message publishes; nothing where it is no JSON object and does not look
-    like one."""
+    """Return what a termination message publishes.
+
+    Nothing where it is no JSON object and does not look like one.
+    """
     said = object_of(text)
     if said is not None:
         return bound_outputs(said)
     if not text.strip().startswith("{") and not text.strip().endswith("}"):
         return Published()
+
     size = len(text.encode(errors="replace"))
     looks = f"its termination message of {size} bytes looks like a JSON object and is none"
+
     return Published(
         unread=(
             f"{looks}; of one that is longer than {MAX_TERMINATION_MESSAGE_BYTES} bytes only "
@@ -53,7 +57,7 @@ def read_outputs(text: str) -> Published:
 
 
 def object_of(text: str) -> dict[str, Any] | None:
-    """The JSON object that a termination message is, if it is one."""
+    """Return the JSON object that a termination message is, if it is one."""
     if len(text) > MAX_TERMINATION_MESSAGE_BYTES:
         return None
     try:
@@ -64,8 +68,9 @@ def object_of(text: str) -> dict[str, Any] | None:
 
 
 def bound_outputs(said: Mapping[str, Any]) -> Published:
-    """The outputs that can be kept whole."""
+    """Return the outputs that can be kept whole."""
     outputs: dict[str, str] = {}
+
     refused: list[str] = []
     for key, value in said.items():
         text, problem = _value_and_problem(key, value)
@@ -77,11 +82,13 @@ def bound_outputs(said: Mapping[str, Any]) -> Published:
             )
         else:
             outputs[key] = text
+
     more = (
         f"; and {len(refused) - _MAX_NAMES_IN_MESSAGE} more"
         if len(refused) > _MAX_NAMES_IN_MESSAGE
         else ""
     )
+
     return Published(outputs, "; ".join(refused[:_MAX_NAMES_IN_MESSAGE]) + more)
 
 
@@ -94,6 +101,8 @@ def _value_and_problem(key: str, value: Any) -> tuple[str, str]:
         return "", "it is not text (half of a surrogate pair)"
     except RecursionError:
         return "", "it is nested too deeply"
+
     if len(text) > MAX_VALUE_LENGTH:
         return "", f"it has {len(text)} characters, and at most {MAX_VALUE_LENGTH} are kept"
+
     return text, ""

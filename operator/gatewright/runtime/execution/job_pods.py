@@ -59,8 +59,8 @@ class SpeakingContainer:
 
 
 def is_of(job: Mapping[str, Any], pod: Pod) -> bool:
-    """Whether this very Job has made a pod: another one may have had its name, and anybody its
-    label."""
+    """Return whether this very Job has made a pod: another one may have had its name, and anybody
+    its label."""
     made = str(job["metadata"].get("creationTimestamp", ""))
     controlled = is_controlled_by(job["metadata"].get("uid"), pod)
     return controlled and str(pod["metadata"].get("creationTimestamp", made)) >= made
@@ -73,12 +73,14 @@ def kept_part(pod: Pod) -> dict[str, Any]:
     found = {name: meta[name] for name in KEPT_METADATA if name in meta}
     found["annotations"] = {name: notes[name] for name in (KEY, DEFAULT_CONTAINER) if name in notes}
     kept = {name: spec[name] for name in ("nodeName", "restartPolicy") if name in spec}
+
     for group in ("initContainers", "containers"):
         if group in spec:
             kept[group] = [
                 {name: item[name] for name in ("name", "restartPolicy") if name in item}
                 for item in spec[group]
             ]
+
     return {"metadata": found, "spec": kept, "status": pod.get("status") or {}}
 
 
@@ -91,7 +93,7 @@ def silence_pod(pod: Pod) -> Pod:
 
 
 def is_silenced(pod: Pod) -> bool:
-    """Whether nothing of what a pod says may be repeated."""
+    """Return whether nothing of what a pod says may be repeated."""
     return SILENCED_ANNOTATION in pod
 
 
@@ -107,7 +109,7 @@ def _without_words(container: Status) -> Status:
 
 
 def main_container(pod: Pod) -> SpeakingContainer:
-    """The main container."""
+    """Return the main container."""
     containers = pod["spec"]["containers"]
     wanted = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
     name = str(
@@ -119,18 +121,23 @@ def main_container(pod: Pod) -> SpeakingContainer:
 
 
 def speaking_container(pod: Pod) -> SpeakingContainer:
-    """The main container; or the one that has kept it from running, or has failed where the main
-    one has not."""
+    """Return the main container.
+
+    Or the one that has kept it from running, or has failed where the main one has not.
+    """
     inits = _statuses_by_name(pod, "initContainerStatuses")
+
     for name in _init_containers(pod, sidecars=False):
         state, ended = inits.get(name, {}).get("state", {}), _ended_state(inits.get(name, {}))
         if "running" in state or ended.get("exitCode"):
             return SpeakingContainer(name, f"init container {name}", ended)
+
     first = main_container(pod)
     if first.ended and not first.ended.get("exitCode"):
         for name, status in _statuses_by_name(pod, "containerStatuses").items():
             if _ended_state(status).get("exitCode"):
                 return SpeakingContainer(name, f"container {name}", _ended_state(status))
+
     return first
 
 
@@ -148,39 +155,43 @@ def newest_first(found: Sequence[Pod]) -> list[Pod]:
 
 
 def succeeded_pods(found: Sequence[Pod]) -> list[Pod]:
-    """The pods that have succeeded, the newest first."""
+    """Return the pods that have succeeded, the newest first."""
     return [pod for pod in newest_first(found) if pod.get("status", {}).get("phase") == "Succeeded"]
 
 
 def active_pods(found: Sequence[Pod]) -> list[Pod]:
-    """The pods of which nobody has said that they have ended."""
+    """Return the pods of which nobody has said that they have ended."""
     return [
         pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
     ]
 
 
 def has_failed(pod: Pod) -> bool:
-    """Whether a pod has ended and failed."""
+    """Return whether a pod has ended and failed."""
     return bool(pod.get("status", {}).get("phase") == "Failed")
 
 
 def newest_failed_pod(found: Sequence[Pod]) -> Pod | None:
-    """The newest pod that failed."""
+    """Return the newest pod that failed."""
     return next((pod for pod in newest_first(found) if has_failed(pod)), None)
 
 
 def describe_exit(pod: Pod) -> str:
-    """How a pod that failed has ended: its exit code, OOMKilled, Evicted; empty where it does not
-    say."""
+    """Return how a pod that failed has ended: its exit code, OOMKilled, Evicted.
+
+    Empty where it does not say.
+    """
     status, meta = pod.get("status", {}), pod["metadata"]
     if status.get("reason"):
         return f"pod {meta['name']}: {status['reason']}: {status.get('message', '')}"[:300].rstrip(
             ": "
         )
+
     speaker = speaking_container(pod)
     code, reason = speaker.ended.get("exitCode"), speaker.ended.get("reason", "Error")
     words = f"exit code {code}" if reason == "Error" else f"{reason}, exit code {code}"
     words = f"{speaker.title}: {words}" if speaker.title else words
+
     moved = [item for item in status.get("conditions", []) if item["type"] == "DisruptionTarget"]
     if moved and moved[0]["status"] == "True":
         taken = (
@@ -188,35 +199,41 @@ def describe_exit(pod: Pod) -> str:
             f"{moved[0].get('message') or moved[0].get('reason', '')}"
         )[:300]
         return f"{taken}; {words}" if code else taken
+
     return words if code else ""
 
 
 def find_ending_trouble(found: Sequence[Pod], now: datetime) -> Trouble | None:
-    """Which pods have not ended yet, with node and time; stuck (not hopeless) where a node does not
-    answer for its pod.
+    """Return which pods have not ended yet, with node and time.
+
+    Stuck (not hopeless) where a node does not answer for its pod.
 
     None where all have ended.
     """
     left = active_pods(found)
     if not left:
         return None
+
     late = [pod for pod in left if _is_overdue(pod, now)]
     pod = (late or left)[0]
     meta, node = pod["metadata"], pod["spec"].get("nodeName")
     words = f"pod {meta['name']}{f' on node {node}' if node else ''}"
     words = f"{words} and {len(left) - 1} more" if len(left) > 1 else words
+
     if not meta.get("deletionTimestamp"):
         return Trouble(f"its {words} has not ended yet")
     if not late:
         return Trouble(
             f"its {words} is still ending, and has time until {meta['deletionTimestamp']}"
         )
+
     remedy = f"kubectl delete pod {meta['name']} --namespace {meta['namespace']} --force"
     where = (
         f"look at the node; if it is gone for good: {remedy}"
         if node
         else f"if nothing of it runs: {remedy}"
     )
+
     return Trouble(
         f"its {words} should have ended by {meta['deletionTimestamp']} and nobody says "
         f"that it has; {where}"
@@ -224,30 +241,35 @@ def find_ending_trouble(found: Sequence[Pod], now: datetime) -> Trouble | None:
 
 
 def is_late(found: Sequence[Pod], now: datetime) -> bool:
-    """Whether a pod is long past its time, so that people must look."""
+    """Return whether a pod is long past its time, so that people must look."""
     return any(_is_overdue(pod, now) for pod in active_pods(found))
 
 
 def find_hindrance(found: Sequence[Pod], now: datetime) -> Trouble | None:
-    """What keeps the pods of a Job from starting or from ending; first what cannot heal by
-    itself."""
+    """Return what keeps the pods of a Job from starting or from ending.
+
+    First what cannot heal by itself.
+    """
     there = [pod for pod in active_pods(found) if not pod["metadata"].get("deletionTimestamp")]
     hopeless = pods.describe_hindrance([_only_hopeless(pod) for pod in there])
     if hopeless:
         return Trouble(hopeless, hopeless=True)
+
     words = pods.describe_hindrance(there) or next(
         (said for pod in there if (said := _explain_sidecar(pod))), None
     )
     if words:
         return Trouble(words)
+
     return find_ending_trouble(found, now) if is_late(found, now) else None
 
 
 def _explain_sidecar(pod: Pod) -> str:
-    """The main container has ended, and another one keeps the pod from ending."""
+    """Return the main container has ended, and another one keeps the pod from ending."""
     first = main_container(pod)
     if not first.ended or pod["spec"].get("restartPolicy") not in (None, "Never"):
         return ""
+
     running = [
         name
         for name, item in _statuses_by_name(pod, "containerStatuses").items()
@@ -260,12 +282,14 @@ def _explain_sidecar(pod: Pod) -> str:
         if "running" in sidecars.get(name, {}).get("state", {})
     ]
     ended = f"container {first.container} has ended (exit code {first.ended.get('exitCode')})"
+
     if running:
         remedy = "let it end by itself, or make it an init container with restartPolicy Always"
         return (
             f"{ended}, but container {running[0]} still runs, so pod {pod['metadata']['name']} "
             f"does not end; {remedy}"
         )
+
     return f"{ended}, and sidecar {waited[0]} is still ending" if waited else ""
 
 
@@ -307,7 +331,7 @@ def _statuses_by_name(pod: Pod, kind: str) -> dict[str, Status]:
 
 
 def _ended_state(status: Status) -> Mapping[str, Any]:
-    """How a container ended; where it was started again, how it ended before."""
+    """Return how a container ended; where it was started again, how it ended before."""
     for place in ("state", "lastState"):
         ended: Mapping[str, Any] = status.get(place, {}).get("terminated", {})
         if ended:

@@ -52,20 +52,27 @@ async def progress_of_completed(
     found: Sequence[Pod],
     quiet: bool = False,
 ) -> Progress:
-    """The end of a Job that completed; `quiet`: of its report the numbers alone are told. Raises
-    Retryable."""
+    """Return the end of a Job that completed; `quiet`: of its report the numbers alone are told.
+
+    Raises Retryable.
+    """
     format_ = REPORTS[report.format]
+
     try:
         done = _require_succeeded(job, found)
         finding = await _judge_reports(cluster, report, done)
     except ReportMissing as error:
         return Progress("Failed", f"its {format_.title} {error}")
+
     words = f"{format_.title}: {_words_of(finding, quiet)}"
+
     if not finding.good:
         return Progress("Failed", f"{words}; the exit code was 0")
+
     more = _published_beside(format_, done, finding)
     if more.refused:
         words = f"{words}; {'some outputs are left out' if quiet else more.refused}"
+
     outputs = {**finding.outputs, **more.outputs}
     return Progress("Succeeded", words, outputs=outputs, notable=bool(more.refused))
 
@@ -73,8 +80,10 @@ async def progress_of_completed(
 async def progress_of_failed(
     cluster: Cluster, report: JobReport, message: str, found: Sequence[Pod], quiet: bool = False
 ) -> Progress:
-    """The end of a Job that failed: never held up by a log that cannot be read. `quiet` as for one
-    that completed."""
+    """Return the end of a Job that failed: never held up by a log that cannot be read.
+
+    `quiet` as for one that completed.
+    """
     format_ = REPORTS[report.format]
     pod = job_pods.newest_failed_pod(
         [job_pods.silence_pod(one) for one in found] if quiet else found
@@ -82,6 +91,7 @@ async def progress_of_failed(
     ended = "; ".join(
         part for part in (message, _explain_failure(format_, pod), *_given_reasons(pod)) if part
     )
+
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             finding = await _judge_reports(cluster, report, _require_ended(found))
@@ -91,16 +101,18 @@ async def progress_of_failed(
         return Progress(
             "Failed", f"{ended}; its {format_.title} could not be read: {str(error) or 'time-out'}"
         )
+
     if finding.good:
         return Progress(
             "Failed",
             f"{ended}; its {format_.title} is good all the same: {_words_of(finding, quiet)}",
         )
+
     return Progress("Failed", f"{format_.title}: {_words_of(finding, quiet)}; {ended}")
 
 
 def _words_of(finding: Finding, quiet: bool) -> str:
-    """What a report says; of one that is not to be repeated how many have passed and failed."""
+    """Return what a report says; of one that is not to be repeated how many have passed and failed."""
     if not quiet:
         return masking.mask_secrets(finding.words)
     counts = [
@@ -112,11 +124,13 @@ def _words_of(finding: Finding, quiet: bool) -> str:
 
 
 async def _judge_reports(cluster: Cluster, report: JobReport, found: Sequence[Pod]) -> Finding:
-    """What the reports of all these pods say together. Raises Missing, Retryable."""
+    """Return what the reports of all these pods say together. Raises Missing, Retryable."""
     format_ = REPORTS[report.format]
+
     documents: list[Any] = []
     for pod in found:
         documents += await _read_documents(cluster, format_, report.from_, pod)
+
     try:
         namespace = str(found[0]["metadata"].get("namespace", ""))
         return await _threads.run(
@@ -153,6 +167,7 @@ async def _read_documents(
         else:
             if documents:
                 return documents
+
     raise ReportMissing(
         problems[0]
         if problems
@@ -169,8 +184,10 @@ def _describe_places(source: str | None, container: str) -> str:
 
 
 def _require_succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod]:
-    """The pods that made the Job complete; one alone would tell half of a test run that was split.
-    Raises Missing."""
+    """Return the pods that made the Job complete.
+
+    One alone would tell half of a test run that was split. Raises Missing.
+    """
     done = job_pods.succeeded_pods(found)
     wanted = max(1, job.get("status", {}).get("succeeded") or 0)
     if len(done) < wanted:
@@ -179,11 +196,12 @@ def _require_succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod
         raise ReportMissing(
             f"is not read from more than {MAX_PODS} pods, and {len(done)} succeeded"
         )
+
     return sorted(done, key=lambda pod: str(pod["metadata"]["name"]))
 
 
 def _require_ended(found: Sequence[Pod]) -> list[Pod]:
-    """The newest pod whose main container has ended. Raises Missing."""
+    """Return the newest pod whose main container has ended. Raises Missing."""
     ended = [pod for pod in job_pods.newest_first(found) if job_pods.main_container(pod).ended]
     if not ended:
         raise ReportMissing("is missing: no pod is left whose container has run to its end")
@@ -191,8 +209,8 @@ def _require_ended(found: Sequence[Pod]) -> list[Pod]:
 
 
 def _explain_failure(format_: Format, pod: Pod | None) -> str | None:
-    """How the pod that failed has ended, with what the exit code of its main container means to the
-    program."""
+    """Return how the pod that failed has ended, with what the exit code of its main container means
+    to the program."""
     if pod is None:
         return None
     words = job_pods.describe_exit(pod) or pods.describe_hindrance([pod])
@@ -210,12 +228,15 @@ def _given_reasons(pod: Pod | None) -> list[str]:
         if said
         else []
     )
+
     return [masking.mask_beginning(plain_line(text, len(text)), MAX_TEXT_LENGTH) for text in given]
 
 
 def _published_beside(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:
-    """Outputs that the container publishes beside its report; the report's own numbers cannot be
-    replaced."""
+    """Outputs that the container publishes beside its report.
+
+    The report's own numbers cannot be replaced.
+    """
     text = next(
         (
             text
@@ -230,6 +251,7 @@ def _published_beside(format_: Format, found: Sequence[Pod], finding: Finding) -
             return Published()
     except (MalformedReport, RecursionError):
         return Published()
+
     return job_outputs.bound_outputs(
         {key: value for key, value in said.items() if key not in finding.outputs}
     )

@@ -26,7 +26,7 @@ HARDENED_SECURITY_CONTEXT = {
 
 
 async def job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str, Any]:
-    """What is created for a `job:`. Raises Retryable, Permanent."""
+    """Return what is created for a `job:`. Raises Retryable, Permanent."""
     if job.fromCronJob:
         try:
             cron = await cluster.get(
@@ -43,18 +43,22 @@ async def job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str
             if job.template is not None
             else {"spec": _pod_template(job)}
         }
+
     spec["template"] = _mark_template(spec.get("template") or {}, view, key)
     spec["backoffLimit"] = job.retries
     spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
     spec["podReplacementPolicy"] = "Failed"
     # Counts, but the finalizer stands until the run has ended.
     spec["ttlSecondsAfterFinished"] = JOB_TTL_S
+
     return spec
 
 
 def _mark_template(template: Mapping[str, Any], view: View, key: str) -> dict[str, Any]:
-    """A pod template with our label and key; it also tells which container is the main one,
-    whatever is injected later."""
+    """A pod template with our label and key.
+
+    It also tells which container is the main one, whatever is injected later.
+    """
     meta, pod = (
         _object_at(template, "metadata", "template"),
         _object_at(template, "spec", "template"),
@@ -69,6 +73,7 @@ def _mark_template(template: Mapping[str, Any], view: View, key: str) -> dict[st
     )
     annotations = named | _object_at(meta, "annotations", "template.metadata") | {KEY: key}
     pod.setdefault("restartPolicy", "Never")
+
     return {
         **template,
         "metadata": {**meta, "labels": labels, "annotations": annotations},
@@ -93,15 +98,19 @@ def _pod_template(job: Job) -> dict[str, Any]:
     for name in ("command", "args"):
         if getattr(job, name):
             container[name] = list(getattr(job, name))
+
     if job.env:
         container["env"] = [item.model_dump(exclude_none=True) for item in job.env]
     if job.envFrom:
         container["envFrom"] = [item.model_dump(exclude_none=True) for item in job.envFrom]
     if job.resources:
         container["resources"] = job.resources
+
     pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+
     if job.serviceAccountName:
         pod["serviceAccountName"] = job.serviceAccountName
     else:
         pod["automountServiceAccountToken"] = False
+
     return pod

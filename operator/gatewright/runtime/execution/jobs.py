@@ -37,8 +37,10 @@ def job_path(namespace: str, subject: str) -> str:
 
 
 async def create_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Create the Job of an operation, or adopt the one that an earlier try has made. Raises
-    Retryable, Permanent."""
+    """Create the Job of an operation, or adopt the one that an earlier try has made.
+
+    Raises Retryable, Permanent.
+    """
     job: Job = operation.config
     name = operation.subject.partition("/")[2]
     body = {
@@ -51,13 +53,16 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
         made = await cluster.create(api_path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
         return await follow_job(cluster, view, operation)
+
     stranger = _explain_foreign_job(view, operation, made)
     return Progress("Failed", stranger) if stranger else Progress("Running")
 
 
 async def release_jobs(cluster: Cluster, view: View) -> None:
-    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises
-    Retryable, Permanent."""
+    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing.
+
+    Raises Retryable, Permanent.
+    """
 
     def held(job: dict[str, Any]) -> dict[str, Any] | None:
         meta = job["metadata"]
@@ -75,8 +80,7 @@ async def release_jobs(cluster: Cluster, view: View) -> None:
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
-    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable,
-    Permanent."""
+    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable, Permanent."""
     async for found in kube.each(
         api_path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY
     ):
@@ -98,7 +102,9 @@ async def _release_job(cluster: Cluster, found: Mapping[str, Any]) -> None:
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """How far a Job is; it has ended only when all its pods have. Raises Retryable, Permanent.
+    """Return how far a Job is; it has ended only when all its pods have.
+
+    Raises Retryable, Permanent.
 
     One that has failed, or will (its pods were told to end), or was deleted, is hopeless as long as
     a pod of it may run.
@@ -107,14 +113,18 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return Progress("Absent")
+
     stranger = _explain_foreign_job(view, operation, found)
     if stranger:
         return Progress("Failed", stranger)
     if not _is_over(found):
         return Progress("Running")
+
     pods = await _list_pods(cluster, found)
+
     if _true_condition(found, "Complete"):
         return await _progress_of_completed(cluster, operation, found, pods)
+
     return await _progress_of_failed(cluster, operation, found, pods)
 
 
@@ -130,11 +140,13 @@ async def _progress_of_completed(
             f"job {name} is complete, but {left.message}",
             stuck=job_pods.is_late(pods, now),
         )
+
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is None:
         return await job_endings.progress_of_end(
             cluster, job, pods, Progress("Succeeded"), _is_quiet(operation)
         )
+
     try:
         return await job_reports.progress_of_completed(
             cluster, report, job, pods, _is_quiet(operation)
@@ -157,23 +169,28 @@ async def _progress_of_failed(
             if broken
             else await job_endings.read_newest_log(cluster, job, pods)
         )
+
         return Progress(
             "Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True
         )
+
     if hung:  # it is not told by a pod that failed before the one that hung
         found, pods = (
             [pod for pod in some if pod["metadata"].get("deletionTimestamp")]
             for some in (found, pods)
         )
+
     last = job_pods.newest_failed_pod(pods)
     if hung or last is None:
         said = await job_endings.describe_hung_job(
             cluster, job, last, quiet
         ) or await _explain_refusal(cluster, job)
         why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
+
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is not None and not _is_deleted(job):
         return await job_reports.progress_of_failed(cluster, report, why, found, quiet)
+
     return (
         Progress("Failed", why)
         if hung
@@ -182,7 +199,7 @@ async def _progress_of_failed(
 
 
 async def _explain_refusal(cluster: Cluster, job: Mapping[str, Any]) -> str:
-    """Why a Job got no pod, as far as Events still tell; a failure is never held up by them."""
+    """Return why a Job got no pod, as far as Events still tell; a failure is never held up by them."""
     with contextlib.suppress(Retryable, Permanent):
         refused = await job_events.find_refusal(cluster, job)
         return refused.message if refused is not None else ""
@@ -190,18 +207,24 @@ async def _explain_refusal(cluster: Cluster, job: Mapping[str, Any]) -> str:
 
 
 async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
-    """Why the pods of a Job do not start or do not end, or its report cannot be read. Raises
-    Retryable, Permanent."""
+    """Return why the pods of a Job do not start or do not end, or its report cannot be read.
+
+    Raises Retryable, Permanent.
+    """
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return None
+
     if _explain_foreign_job(view, operation, found):
         return None
+
     if _is_over(found):
         progress = await follow_job(cluster, view, operation)
         return Trouble(progress.message, progress.hopeless) if progress.stuck else None
+
     name, uid = found["metadata"]["name"], str(found["metadata"].get("uid"))
+
     if found["spec"].get("suspend"):
         resume = (
             f"kubectl patch job {name} --namespace {view.namespace} --patch "
@@ -211,18 +234,23 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
             f"job {name} is suspended, so it has no pod; whoever suspended it lets it go "
             f"on, or: {resume}"
         )
+
     pods = await _list_pods(cluster, found)
     if _is_quiet(operation):
         pods = [job_pods.silence_pod(pod) for pod in pods]
+
     trouble = job_pods.find_hindrance(pods, datetime.now(UTC)) or await job_events.find_hindrance(
         cluster, found, pods
     )
     if trouble is not None:
         job_endings.LAST_WORDS.keep(found, f"{job_endings.HELD_PREFIX}{trouble.message}")
         return trouble
+
     job_endings.LAST_WORDS.forget_trouble(uid)
+
     if _is_nearly_over(found, datetime.now(UTC)):
         await job_endings.read_newest_log(cluster, found, pods)
+
     return None
 
 
@@ -237,17 +265,20 @@ async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progre
         found = await cluster.get(job_path(view.namespace, operation.subject))
         if not is_ours(view, found) or _true_condition(found, "Complete", "Failed"):
             return await _follow_pods_gone(cluster, view, operation, found)
+
         if _is_deleted(found):
             # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its
             # step has failed already.
             await _release_job(cluster, found)
             return Progress("Running", f"job {found['metadata']['name']} is being deleted")
+
         if not _is_ending(found):
             await cluster.patch(
                 job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge"
             )
     except NotFound:
         return await _take_name(cluster, view, operation)
+
     return Progress("Running")
 
 
@@ -267,37 +298,41 @@ async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Prog
         return Progress("Absent")  # it has arrived meanwhile: stop it after all
     except Permanent:
         return Progress("Succeeded")  # a Job of this name cannot be made here, by nobody's request
+
     return Progress("Running")
 
 
 async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Whether nothing of a Job runs any more, nor will. Raises Retryable, Permanent."""
+    """Return whether nothing of a Job runs any more, nor will. Raises Retryable, Permanent."""
     try:
         found = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         gone = await _follow_pods_gone(cluster, view, operation, None)
         # its name has to be taken: a request to create it may still be on its way
         return Progress("Absent") if gone.state == "Succeeded" else gone
+
     ended = not is_ours(view, found) or _true_condition(found, "Complete", "Failed") is not None
     if not ended and _is_deleted(found):
         return _progress_of_deleted(found)
     if not ended and not found["spec"].get("suspend") and not _is_ending(found):
         return Progress("Absent")
+
     gone = await _follow_pods_gone(cluster, view, operation, found)
     if gone.state == "Succeeded" and not ended and (_is_ending(found) or not _is_idle(found)):
         return Progress(
             "Running",
             f"job {found['metadata']['name']} has no pod; its controller has not said so yet",
         )
+
     return gone
 
 
 async def _follow_pods_gone(
     cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
 ) -> Progress:
-    """Succeeded where no pod of an operation runs any more, whichever Job of its name has made
-    it."""
+    """Succeeded where no pod of an operation runs any more, whichever Job of its name has made it."""
     name = operation.subject.partition("/")[2]
+
     # The name is another's now, and so are most pods of that name.
     others = job is not None and not is_ours(view, job)
 
@@ -312,6 +347,7 @@ async def _follow_pods_gone(
     trouble = job_pods.find_ending_trouble(left, now)
     if trouble is None:
         return Progress("Succeeded")
+
     return Progress(
         "Running",
         f"job {name} is stopped, but {trouble.message}",
@@ -320,22 +356,25 @@ async def _follow_pods_gone(
 
 
 def _progress_of_deleted(found: Mapping[str, Any]) -> Progress:
-    """A Job that is being deleted: we let it go; nobody can go on before others have done so
-    too."""
+    """A Job that is being deleted: we let it go; nobody can go on before others have done so too."""
     name, finalizers = found["metadata"]["name"], found["metadata"].get("finalizers") or []
     if RESULT in finalizers:
         return Progress("Absent", f"job {name} is being deleted")
+
     waits = (
         f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}"
         if finalizers
         else ""
     )
+
     return Progress("Running", f"job {name} is being deleted{waits}")
 
 
 def _is_idle(found: Mapping[str, Any]) -> bool:
-    """Whether the controller of a suspended Job has seen that, and says that nothing runs; or the
-    Job never ran at all."""
+    """Return whether the controller of a suspended Job has seen that, and says that nothing runs.
+
+    Or the Job never ran at all.
+    """
     if found["metadata"].get("generation") == 1:  # it was made suspended
         return True
     status = found.get("status", {})
@@ -358,29 +397,35 @@ async def _list_pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
 
 
 def _explain_foreign_job(view: View, operation: Operation, found: Mapping[str, Any]) -> str:
-    """Why a Job of the wanted name is not that of the operation; empty where it is."""
+    """Return why a Job of the wanted name is not that of the operation; empty where it is."""
     name = found["metadata"]["name"]
+
     if not is_ours(view, found):
         return f"a Job {name} of another owner is in the way; delete or rename it"
     if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
         return f"the Job {name} belongs to another operation; delete it"
+
     made = found["metadata"].get("creationTimestamp")
     if made and operation.since and parse_time(made) < parse_time(operation.since) - MAX_CLOCK_SKEW:
         return (
             f"the Job {name} is older than the step that would run it: somebody else has made "
             "it; delete it"
         )
+
     return ""
 
 
 def _explain_failure(operation: Operation, found: Mapping[str, Any]) -> str:
-    """Why a Job has failed, or will."""
+    """Return why a Job has failed, or will."""
     name, condition = found["metadata"]["name"], _true_condition(found, "Failed", "FailureTarget")
     if condition is None:
         return f"the Job {name} was deleted before its result was read"
+
     reason = condition.get("reason", "Failed")
+
     if not _is_hung(found):
         return f"job {name}: {reason}: {condition.get('message', '')}".rstrip(": ")
+
     limit = (
         operation.config.timeout
         if isinstance(operation.config, Job)
@@ -391,7 +436,7 @@ def _explain_failure(operation: Operation, found: Mapping[str, Any]) -> str:
 
 
 def _true_condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
-    """The first condition of these kinds that is true."""
+    """Return the first condition of these kinds that is true."""
     conditions = found.get("status", {}).get("conditions") or []
     return next(
         (
@@ -405,24 +450,24 @@ def _true_condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | N
 
 
 def _is_quiet(operation: Operation) -> bool:
-    """Whether nothing that the Job says may be repeated."""
+    """Return whether nothing that the Job says may be repeated."""
     return isinstance(operation.config, Job) and operation.config.is_quiet
 
 
 def _is_over(found: Mapping[str, Any]) -> bool:
-    """Whether it is decided how a Job ends, though its pods may still run."""
+    """Return whether it is decided how a Job ends, though its pods may still run."""
     return _true_condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(
         found
     )
 
 
 def _is_ending(found: Mapping[str, Any]) -> bool:
-    """Whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
+    """Return whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
     return _true_condition(found, "FailureTarget", "SuccessCriteriaMet") is not None
 
 
 def _is_hung(found: Mapping[str, Any]) -> bool:
-    """Whether a Job's time ran out."""
+    """Return whether a Job's time ran out."""
     condition = _true_condition(found, "Failed", "FailureTarget")
     return condition is not None and condition.get("reason") == "DeadlineExceeded"
 

@@ -71,8 +71,10 @@ class EventSender:
         self._put_event(body)
 
     async def run(self) -> None:
-        """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is
-        tried once more."""
+        """Deliver until cancelled.
+
+        An Event that is refused is dropped, one that nobody answered is tried once more.
+        """
         while True:
             namespace, body = await self._take_next()
             try:
@@ -112,23 +114,29 @@ class EventSender:
             if not self._waiting[fullest]:
                 del self._waiting[fullest]
             metrics.dropped_events.inc()
+
         self._news.set()
 
     async def _take_next(self) -> tuple[str, dict[str, Any]]:
-        """The oldest Event of the namespace whose turn it is; that one is the last from now on."""
+        """Return the oldest Event of the namespace whose turn it is.
+
+        That one is the last from now on.
+        """
         while (namespace := self._turn()) is None:
             self._news.clear()
             await self._news.wait()
 
         events = self._waiting.pop(namespace)
         body = events.popleft()
+
         if events:
             self._waiting[namespace] = events
+
         self._sending[namespace] += 1
         return namespace, body
 
     def _turn(self) -> str | None:
-        """The first namespace that may send one more."""
+        """Return the first namespace that may send one more."""
         return next(
             (namespace for namespace in self._waiting if self._sending[namespace] < AT_ONCE), None
         )

@@ -91,7 +91,7 @@ class _Server(web.Server):
         self.gone: Callable[[_OpenSocket], None] = _OpenSocket.drop
 
     def protocol(self, connection: _OpenSocket) -> web.RequestHandler:
-        """What speaks HTTP on a connection."""
+        """Return what speaks HTTP on a connection."""
         handler = self()
         self.coming[handler] = connection
         return handler
@@ -123,6 +123,7 @@ class _Server(web.Server):
             answer = web.Response(status=405, text="GET or HEAD\n", headers={"Allow": "GET, HEAD"})
         else:
             answer = _show_page(request.path, page)
+
         answer.force_close()
         return answer
 
@@ -154,14 +155,18 @@ class Listener:
         for timer in (self._listening, self._ending):
             if timer is not None:
                 timer.cancel()
+
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
         await asyncio.gather(*self._beginning, return_exceptions=True)
+
         for connection in list(self._open):
             self._forget_connection(connection)
             connection.drop()
+
         await self._server.shutdown(1.0)
 
     # Accepting
@@ -179,6 +184,7 @@ class Listener:
 
     def _accept_waiting(self) -> None:
         assert self._socket is not None
+
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 accepted, address = self._socket.accept()
@@ -192,6 +198,7 @@ class Listener:
                 )
                 self._pause_accepting(EXHAUSTED_PAUSE_S)
                 return
+
             self._take_connection(accepted, str(address[0]).removeprefix("::ffff:"))
 
         self._pause_accepting(ACCEPT_PAUSE_S)
@@ -298,5 +305,6 @@ def _open_socket(host: str, port: int) -> socket.socket:
         )
     else:
         found = socket.create_server(("", port), backlog=ACCEPT_BACKLOG)
+
     found.setblocking(False)
     return found

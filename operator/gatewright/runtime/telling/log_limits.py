@@ -44,10 +44,12 @@ class LogLimits(logging.Filter):
         self._objects: Counter[tuple[str, int, str, str]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written."""
+        """Return whether a line is written."""
         if record.levelno <= logging.DEBUG:
             return True
+
         self._begin_window()
+
         namespace, name = getattr(record, _ABOUT, ("", ""))
         shared = (record.pathname, record.lineno, namespace)
         own = (*shared, name)
@@ -59,12 +61,15 @@ class LogLimits(logging.Filter):
             return False
 
         self._namespaces[shared] += 1
+
         if name:
             self._objects[own] += 1
+
         if self._namespaces[shared] == MAX_LINES_PER_NAMESPACE:
             _mark_last_line(record, f"namespace {namespace}" if namespace else "it")
         elif name and self._objects[own] == MAX_LINES_PER_OBJECT:
             _mark_last_line(record, f"{namespace}/{name}")
+
         return True
 
     def _begin_window(self) -> None:

@@ -80,10 +80,11 @@ MAX_LINE_LENGTH = 200
 
 
 def message_of(view: View, notice: Notification, now: datetime, again: bool = False) -> Message:
-    """The message for a notice of this Release."""
+    """Return the message for a notice of this Release."""
     status = view.status
     run = status.run if status.run is not None and status.run.id == notice.run else None
     known = notice.event in _WORDS_BY_EVENT
+
     return Message(
         key=f"{view.uid}/{notice.id}",
         thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
@@ -106,7 +107,7 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
 
 
 def version_of(view: View, notice: Notification) -> str:
-    """The version that the notice's run brings or brought; empty where nobody remembers."""
+    """Return the version that the notice's run brings or brought; empty where nobody remembers."""
     run = view.status.run
     if run is not None and run.id == notice.run:
         return run.version
@@ -115,6 +116,7 @@ def version_of(view: View, notice: Notification) -> str:
 
 def _text_of(status: ReleaseStatus, run: Run | None, notice: Notification) -> str:
     parts = [notice.text]
+
     if (
         run is not None
         and run.outcome is None
@@ -122,6 +124,7 @@ def _text_of(status: ReleaseStatus, run: Run | None, notice: Notification) -> st
         and status.waitingFor is not None
     ):
         parts.append(f"Waiting for {status.waitingFor.message}")
+
     return "\n".join(part for part in parts if part)[:MAX_TEXT_LENGTH]
 
 
@@ -131,6 +134,7 @@ def _stage_line(number: int, stage: StageStatus) -> str:
     if stage.startedAt and stage.finishedAt:
         elapsed = clocks.parse_time(stage.finishedAt) - clocks.parse_time(stage.startedAt)
         took = f" in {clocks.format_duration(elapsed.total_seconds())}"
+
     bad = next(
         (
             row
@@ -145,6 +149,7 @@ def _stage_line(number: int, stage: StageStatus) -> str:
         f"{_SIGN_BY_STATE.get(stage.state, '▸')} {number} {stage.name}  "
         f"{stage.state}{took}{f': {why}' if why else ''}"
     )
+
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[: MAX_LINE_LENGTH - 1]}…"
 
 

@@ -126,14 +126,13 @@ class Notifications:
         self._resumed: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
-        """How many messages wait."""
+        """Return how many messages wait."""
         return sum(
             len(lane.items) for sender in self._senders.values() for lane in sender.lanes.values()
         )
 
     def resume(self, obj: Mapping[str, Any]) -> None:
-        """A Release that another process left behind: its notices may have been delivered
-        already."""
+        """A Release that another process left behind: its notices may have been delivered already."""
         for item in (obj.get("status") or {}).get("notices") or ():
             if isinstance(item, Mapping):
                 self._resumed.add((obj["metadata"]["uid"], str(item.get("id"))))
@@ -143,6 +142,7 @@ class Notifications:
         if not entry.persisted.get("notices"):
             entry.deliveries.clear()
             return
+
         try:
             self._take_up(entry)
         except Exception:
@@ -168,8 +168,10 @@ class Notifications:
         pairs = {(notice.id, channel) for notice in held for channel in notice.to}
         for pair in [pair for pair in entry.deliveries if pair not in pairs]:
             del entry.deliveries[pair]
+
         uid = entry.obj["metadata"]["uid"]
         self._withdraw_others(uid, pairs)
+
         fresh = [
             pair
             for pair in pairs
@@ -177,9 +179,11 @@ class Notifications:
         ]
         if not fresh:
             return
+
         view = entry.view()
         spec = view.spec or (entry.body.spec if entry.body is not None else None)
         wanted = channels_of(spec) if spec is not None else {}
+
         for notice in held:
             for channel in notice.to:
                 if (notice.id, channel) in fresh and channel in wanted:
@@ -211,6 +215,7 @@ class Notifications:
         lane = sender.lanes.setdefault((view.uid, channel), _ChannelQueue(key, view.uid, channel))
         lane.items.append(item)
         sender.woken.set()
+
         if sender.task is None or sender.task.done():
             sender.task = asyncio.get_running_loop().create_task(
                 self._run_sender(known, sender), name=f"tell {known}"
@@ -223,6 +228,7 @@ class Notifications:
     def _withdraw_others(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
         """What the status holds no more is not sent; what is being sent is let be."""
         held = set(pairs)
+
         for channel, place in list(self._lanes.get(uid, {}).items()):
             sender = self._senders.get(place)
             if sender is None or (uid, channel) not in sender.lanes:
@@ -246,8 +252,10 @@ class Notifications:
             for name in [name for name, lane in sender.lanes.items() if not lane.items]:
                 del sender.lanes[name]
                 self._forget_lane(*name)
+
             if not sender.lanes:
                 break
+
             lane = min(sender.lanes.values(), key=lambda lane: lane.due)
             delay = lane.due - time.monotonic()
             if delay <= 0:
@@ -255,11 +263,14 @@ class Notifications:
                 await self._try_first(place, lane)
                 sender.sending = None
                 continue
+
             sender.woken.clear()
+
             try:
                 await asyncio.wait_for(sender.woken.wait(), delay)
             except TimeoutError:
                 continue
+
         self._senders.pop(place, None)
 
     def _forget_lane(self, uid: str, channel: str) -> None:
@@ -279,8 +290,10 @@ class Notifications:
             )
             lane.tries += 1
             item.message = replace(item.message, again=True)
+
             if result.handle is not None and len(result.handle) <= MAX_HANDLE_LENGTH:
                 lane.remember(item.run, result.handle)
+
             log.info(
                 "%s/%s: %s is told of %s later: %s",
                 *lane.key,
@@ -289,9 +302,12 @@ class Notifications:
                 result,
                 extra=about(*lane.key),
             )
+
             return
+
         lane.items.popleft()
         lane.tries, lane.due = 0, time.monotonic()
+
         if isinstance(result, Exception):
             metrics.notifications.labels(item.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
@@ -302,6 +318,7 @@ class Notifications:
                 Delivery(failed=f"{late}{result}"[:500]),
             )
             return
+
         metrics.notifications.labels(item.provider, "delivered").inc()
         lane.remember(item.run, result.handle)
         self._told(lane.key, lane.uid, (item.notice, lane.channel), result)
@@ -310,6 +327,7 @@ class Notifications:
         self, place: Place, item: _QueuedMessage, handle: str | None
     ) -> Delivery | Retryable | Permanent:
         link: OpenConnection | None = None
+
         found: Delivery | Retryable | Permanent
         try:
             notifier = NOTIFIERS[item.provider]
@@ -329,14 +347,19 @@ class Notifications:
         except Exception as error:
             log.exception("a notifier raised what it may not raise", extra=about(place[0]))
             found = Retryable(f"the notifier failed: {type(error).__name__}")
+
         if link is not None:
             self._links.used(place[0], link.name, found if isinstance(found, Exception) else None)
+
         return found
 
 
 def _require_storable(handle: str | None) -> str | None:
-    """What the system knows the message by, if it can be kept: half of it would name something
-    else. Raises Permanent."""
+    """Return what the system knows the message by, if it can be kept: half of it would name
+    something else.
+
+    Raises Permanent.
+    """
     if handle is not None and len(handle) > MAX_HANDLE_LENGTH:
         raise Permanent(
             f"it was told, and names that by {len(handle)} characters, at most "
@@ -346,7 +369,10 @@ def _require_storable(handle: str | None) -> str | None:
 
 
 def _expand_config(view: View, notice: Notification, raw: Any) -> Any:
-    """The configuration with its references put in; as it is where one names what is not known."""
+    """Return the configuration with its references put in.
+
+    As it is where one names what is not known.
+    """
     last = view.status.lastGood
     names = {
         "version": version_of(view, notice),

@@ -73,8 +73,8 @@ class Judgement:
     message: str
 
     def says_same(self, other: Judgement | None) -> bool:
-        """Whether both say the same, numbers in their words apart: how long an answer took is no
-        news."""
+        """Return whether both say the same, numbers in their words apart: how long an answer took
+        is no news."""
         return other is not None and (
             self.generation,
             self.reason,
@@ -135,6 +135,7 @@ class Readiness:
         body = self._found(place)
         if body is None:
             return
+
         state = self._state_of(place, body)
         state.failures = 0 if error is None else state.failures + 1
         state.error = str(error or "")
@@ -203,8 +204,7 @@ class Readiness:
             state.asking = None
 
     def forget_secrets(self, place: Place) -> None:
-        """What happened with the Secrets before says nothing of a Connection that has others
-        now."""
+        """What happened with the Secrets before says nothing of a Connection that has others now."""
         state = self._states.get(place)
         if state is not None:
             state.failures = state.tries = 0
@@ -218,7 +218,7 @@ class Readiness:
             _stop_tasks(state)
 
     def is_unjudged(self, place: Place, body: Mapping[str, Any]) -> bool:
-        """Whether nobody has judged this generation of a Connection."""
+        """Return whether nobody has judged this generation of a Connection."""
         judged = self._state_of(place, body).judged
         return judged is None or judged.generation != _generation_of(body)
 
@@ -244,6 +244,7 @@ class Readiness:
             # what made a spec invalid may be a setting of the operator, which may have changed
             # since
             state = self._states[place] = _ConnectionState(uid, stands, stands if known else None)
+
         return state
 
     def _begin_probe(self, place: Place, state: _ConnectionState, again: bool = False) -> None:
@@ -277,6 +278,7 @@ class Readiness:
         finally:
             if state.asking is asyncio.current_task():
                 state.asking = None
+
         if delay is not None and state.retry is None and self._states.get(place) is state:
             state.retry = asyncio.get_running_loop().call_later(
                 delay, self._on_retry_due, place, state
@@ -332,11 +334,13 @@ class Readiness:
         if state.timer is not None:
             state.timer.cancel()
             state.timer = None
+
         judged = state.judged
         if self._states.get(place) is not state or state.writing is not None or judged is None:
             return
         if judged.says_same(state.stands):
             return
+
         loop = asyncio.get_running_loop()
         delay = _due_at(state, judged) - loop.time()
         if delay > 0:
@@ -357,6 +361,7 @@ class Readiness:
             else min(2 * state.gap, MAX_WRITE_GAP_S)
         )
         state.written = now
+
         try:
             body = self._found(place)
             if body is not None:
@@ -378,11 +383,12 @@ class Readiness:
             state.refused = True
         finally:
             state.writing = None
+
         self._schedule_write(place, state)
 
 
 def _due_at(state: _ConnectionState, judged: Judgement) -> float:
-    """When the next write may be made."""
+    """Return when the next write may be made."""
     stands = state.stands
     if state.refused:
         return state.written + state.gap
@@ -405,11 +411,12 @@ def _status_with(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any
         "lastTransitionTime": since or format_time(datetime.now(UTC))[:19] + "Z",
         "observedGeneration": judgement.generation,
     }
+
     return {"conditions": [condition], "observedGeneration": judgement.generation}
 
 
 def _written_judgement(body: Mapping[str, Any]) -> Judgement | None:
-    """The judgement that the API server holds."""
+    """Return the judgement that the API server holds."""
     old = _ready_condition(body)
     if old is None or old.get("reason") not in ("Ready", "NotReady", "InvalidSpec"):
         return None
@@ -441,10 +448,12 @@ def _stop_tasks(state: _ConnectionState) -> list[asyncio.Task[None]]:
     for handle in (state.timer, state.retry):
         if handle is not None:
             handle.cancel()
+
     current = asyncio.current_task()
     tasks = [
         task for task in (state.asking, state.writing) if task is not None and task is not current
     ]
     for task in tasks:
         task.cancel()
+
     return tasks
