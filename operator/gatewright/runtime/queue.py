@@ -59,7 +59,7 @@ class _Lane(Generic[K]):
         return itertools.chain(self._shares, self.working)
 
     def end(self, share: Hashable) -> None:
-        """A key from here is not worked on any more."""
+        """Count a key from here that is not worked on any more."""
         self.working[share] -= 1
         if not self.working[share]:
             del self.working[share]
@@ -163,9 +163,10 @@ class WorkQueue(Generic[K]):
 
         self._due[key] = due
         self._count += 1
+
         # Most of it stands for what was forgotten, or is due earlier.
         if len(self._heap) > 2 * len(self._due) + 64:
-            self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
 
         heapq.heappush(self._heap, (due, self._count, key))
@@ -188,25 +189,28 @@ class WorkQueue(Generic[K]):
             raise
 
     def done(self, key: K) -> None:
-        """The pass over a key is finished."""
+        """Note that the pass over a key is finished."""
         share = self._share(key)
         pool, lane = self._working.pop(key)
         pool.end(share)
         lane.end(share)
+
+        # It was asked for while it was worked on.
         if key in self._dirty:
             self.add(key, self._dirty.pop(key))
         self._hand_out()
 
     def charge(self, key: K, seconds: float) -> None:
-        """Work on a key has cost that much CPU."""
+        """Note that work on a key has cost that much CPU."""
         self._usage.charge(self._share(key), seconds)
 
     def forget(self, key: K) -> None:
-        """No delayed pass over this key any more."""
+        """Drop the delayed pass over a key."""
         self._due.pop(key, None)
 
     def _put_in_lane(self, key: K, urgent: bool) -> None:
         share = self._share(key)
+        # What has become urgent leaves its place in the normal lane.
         if key in self._waiting:
             self._normal.drop(share, key)
         self._waiting[key] = urgent
@@ -214,15 +218,17 @@ class WorkQueue(Generic[K]):
 
     def _hand_out(self) -> None:
         """Give keys to workers that are idle, as far as their shares may have them."""
-        while self._give_key(self._general, self._urgent) or self._give_key(
-            self._general, self._normal
-        ):
+        while self._give_any_key(self._general):
             pass
         while self._give_key(self._reserved, self._urgent):
             pass
 
+    def _give_any_key(self, pool: _WorkerPool[K]) -> bool:
+        return self._give_key(pool, self._urgent) or self._give_key(pool, self._normal)
+
     def _give_key(self, pool: _WorkerPool[K], lane: _Lane[K]) -> bool:
-        while pool.idle and pool.idle[0].done():  # a worker that was stopped while it waited
+        # Workers that were stopped while they waited.
+        while pool.idle and pool.idle[0].done():
             pool.idle.popleft()
 
         if not pool.idle:
@@ -249,6 +255,7 @@ class WorkQueue(Generic[K]):
             return not (held and self._usage.debt(share))
 
         key = lane.next(may)
+        # Nobody else will say when a share that is held back for its debt may go on.
         if key is None and held:
             self._wait_for_payday(lane)
 
@@ -256,16 +263,15 @@ class WorkQueue(Generic[K]):
 
     def _others_first(self, lane: _Lane[K]) -> bool:
         """Return whether somebody who is not in debt wants something that is at least as urgent."""
-        active = (
-            lane.active()
-            if lane is self._urgent
-            else itertools.chain(self._urgent.active(), lane.active())
-        )
-        return any(not self._usage.debt(share) for share in active)
+        if any(not self._usage.debt(share) for share in lane.active()):
+            return True
+
+        # What is not urgent also comes after whatever is.
+        is_urgent = lane is self._urgent
+        return not is_urgent and any(not self._usage.debt(share) for share in self._urgent.active())
 
     def _wait_for_payday(self, lane: _Lane[K]) -> None:
-        """Look again when the first of those that are held back for their debt is not in debt any
-        more."""
+        """Look again when the first of those that are held back for their debt has paid it."""
         debts = [debt for share in lane.waiting() if (debt := self._usage.debt(share))]
         if not debts:
             return
@@ -274,6 +280,7 @@ class WorkQueue(Generic[K]):
         paid = loop.time() + min(debts) + 0.001
 
         if self._payday is not None:
+            # A timer that ends earlier looks for this one as well.
             if self._payday.when() <= paid:
                 return
             self._payday.cancel()
@@ -288,8 +295,11 @@ class WorkQueue(Generic[K]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+        # Wake-ups that were forgotten, or replaced by an earlier one.
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
+
         if self._heap:
             self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._on_timer)
 
@@ -300,5 +310,6 @@ class WorkQueue(Generic[K]):
             if self._due.get(key) == due:
                 del self._due[key]
                 self.add(key)
+
         self._timer = None
         self._arm_timer()
