@@ -23,9 +23,10 @@ from gatewright.runtime.background import (
 )
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.leader import Leader, LeaseLost
 from gatewright.runtime.cluster.watch import Watch, make_watches
+from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.connections import Connections, Pins
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals

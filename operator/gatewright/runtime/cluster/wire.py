@@ -28,6 +28,10 @@ MOST_MENDED = 256 * 1024
 """Bytes of a text that is mended."""
 MOST_TOKENS = 20_000
 """Texts and brackets that are looked at to mend one."""
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""What a request accepts that lists metadata alone."""
+JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""The same for one object."""
 LAST_APPLIED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation: the whole object once more, as text."""
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
