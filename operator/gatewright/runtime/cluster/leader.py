@@ -51,7 +51,7 @@ class Leader:
         """Seconds between the last renewal of whoever acted before and our taking over."""
 
     def fence(self) -> None:
-        """Raises LeaseLost unless this instance may act now."""
+        """Raise LeaseLost unless this instance may act now."""
         if time.monotonic() - self._renewed > FENCE_AFTER_S:
             raise LeaseLost("the Lease was not renewed in time")
 
@@ -68,6 +68,8 @@ class Leader:
                 await asyncio.sleep(1.0)
                 continue
 
+            # The other's clock is not compared with ours: a Lease is free once it has not changed for
+            # long.
             version = lease["metadata"]["resourceVersion"] if lease else ""
             if seen is None or seen[0] != version:
                 seen = (version, time.monotonic())
@@ -81,11 +83,9 @@ class Leader:
         """Renew until the Lease is lost; then return."""
         try:
             while True:
-                await asyncio.sleep(
-                    RENEW_INTERVAL_S
-                    if time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5
-                    else 1.0
-                )
+                is_recent = time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5
+                await asyncio.sleep(RENEW_INTERVAL_S if is_recent else 1.0)
+
                 if not await self._write_lease(self._lease):
                     if self._lease is None or time.monotonic() - self._renewed > FENCE_AFTER_S:
                         return
@@ -116,6 +116,7 @@ class Leader:
         return holder in (None, "", self._identity) or time.monotonic() - seen > duration
 
     async def _write_lease(self, lease: dict[str, Any] | None) -> bool:
+        # Before the request: it counts from when it was sent, not from when the answer came.
         sent = time.monotonic()
         before = lease["spec"].get("renewTime") if lease else None
         first = self._renewed == float("-inf")
@@ -154,12 +155,13 @@ class Leader:
         return True
 
     async def _reread_lease(self) -> bool:
-        """Somebody else wrote the Lease: ours still, or lost."""
+        """Read who has the Lease after somebody else has written it: ours still, or lost."""
         try:
-            found = await self._kube.get(self._path)
+            lease = await self._kube.get(self._path)
         except (Retryable, Permanent):
             return False
-        self._lease = found if found["spec"].get("holderIdentity") == self._identity else None
+
+        self._lease = lease if lease["spec"].get("holderIdentity") == self._identity else None
         return False
 
     async def _replace_lease(self, lease: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,10 @@ RECENT_S = 2.0
 
 
 class Turnstile:
-    """Places that shares have for a while. The share that has no name is held to no time, and does
-    not count as another."""
+    """Places that shares have for a while.
+
+    The share that has no name is held to no time, and does not count as another.
+    """
 
     def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.free = places
@@ -73,6 +75,7 @@ class Turnstile:
         try:
             await place
         except asyncio.CancelledError:
+            # The place was given in the very moment: it goes to the next one.
             if place.done() and not place.cancelled():
                 self._leave(share)
             else:
@@ -103,7 +106,7 @@ class Turnstile:
         self._charge(share, ESTIMATE_S)
 
     def _charge(self, share: str, seconds: float) -> None:
-        """Note time that was used. Who asks alone may use up what is saved, and owes nothing."""
+        """Note time that was used; who asks alone may use up what is saved, and owes nothing."""
         if share:
             longest = LONGEST_PAUSE_S if self._has_others(share) else 0.0
             self._time.spend(share, self._clock(), seconds, longest)
@@ -132,12 +135,13 @@ class Turnstile:
             if places:
                 self._waiting[share] = places
 
+            # One that was cancelled in the meantime takes no place.
             if not place.done():
                 self._take(share)
                 place.set_result(None)
 
     def _look_again(self) -> None:
-        """Whoever waits for time alone is let in when it has come, though nobody leaves until then."""
+        """Let in whoever waits for time alone when it has come, though nobody leaves until then."""
         pauses = [pause for share in self._waiting if (pause := self._pause_of(share)) > 0]
         if self._timer is not None:
             self._timer.cancel()
@@ -148,7 +152,7 @@ class Turnstile:
             )
 
     def _forget(self, share: str, place: asyncio.Future[None]) -> None:
-        """Somebody waits no more."""
+        """Forget somebody who waits no more."""
         places = self._waiting.get(share, deque())
         if place in places:
             places.remove(place)

@@ -1,5 +1,6 @@
-"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of
-a rollback.
+"""Events: sent after the write they tell of, never on the way of a rollback.
+
+They wait in a bounded queue of their own.
 
 Namespaces take turns, and one that tells much loses its own Events alone.
 """
@@ -30,8 +31,10 @@ log = logging.getLogger("gatewright.events")
 
 
 class EventSender:
-    """Delivers Events, of each namespace in their order; what does not fit is dropped and
-    counted."""
+    """Delivers Events, of each namespace in their order.
+
+    What does not fit is dropped and counted.
+    """
 
     def __init__(self, kube: Kube, instance: str) -> None:
         self._kube = kube
@@ -42,24 +45,25 @@ class EventSender:
         self._news = asyncio.Event()
         """One more waits, or was sent."""
 
-    def put(self, view: View, note: KubernetesEvent) -> None:
+    def put(self, view: View, event: KubernetesEvent) -> None:
         """Queue an Event; never waits."""
         now = datetime.now(UTC)
         run = view.status.run.id if view.status.run is not None else 0
+        identity = [view.uid, run, event.reason, event.message, format_time(now)]
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{view.name[:200]}.{short_fingerprint([view.uid, run, note.reason, note.message, format_time(now)])}",
+                "name": f"{view.name[:200]}.{short_fingerprint(identity)}",
                 "namespace": view.namespace,
             },
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "gatewright.dev/operator",
             "reportingInstance": self._instance[:128],
-            "action": note.reason,
-            "reason": note.reason,
-            "note": note.message,
-            "type": "Warning" if note.warning else "Normal",
+            "action": event.reason,
+            "reason": event.reason,
+            "note": event.message,
+            "type": "Warning" if event.warning else "Normal",
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": "Release",
@@ -86,11 +90,10 @@ class EventSender:
                 self._news.set()
 
     async def _send(self, namespace: str, body: dict[str, Any]) -> None:
+        path = api_path("events.k8s.io/v1", "events", namespace)
         for last in (False, True):
             try:
-                await self._kube.create_for_metadata(
-                    api_path("events.k8s.io/v1", "events", namespace), body
-                )
+                await self._kube.create_for_metadata(path, body)
                 return
             except Retryable as error:
                 if not last:
@@ -100,7 +103,8 @@ class EventSender:
             except Permanent as error:
                 log.warning("an event was refused: %s", error, extra=about(namespace))
                 return
-            except Exception:  # a bug, or a text that cannot be sent: the next one is another
+            except Exception:
+                # A bug, or a text that cannot be sent: the next one is another.
                 metrics.pass_errors.inc()
                 log.exception("an event was not sent", extra=about(namespace))
                 return
@@ -137,6 +141,7 @@ class EventSender:
 
     def _turn(self) -> str | None:
         """Return the first namespace that may send one more."""
-        return next(
-            (namespace for namespace in self._waiting if self._sending[namespace] < AT_ONCE), None
-        )
+        for namespace in self._waiting:
+            if self._sending[namespace] < AT_ONCE:
+                return namespace
+        return None
