@@ -2,9 +2,11 @@
 
     subject             a run                       goes back
     captured ConfigMap  may set keys of it (flags)  all of it, to its snapshot
-    other ConfigMap     sets keys of it (flags)     those keys; what others changed stays, and is named
-    captured Secret     never changes it            all of it, unless somebody changed it during the run: a key that was
-                                                    rotated must not come back (`restore: Always` says it must)
+    other ConfigMap     sets keys of it (flags)     those keys; what others changed stays, and is
+                                                    named
+    captured Secret     never changes it            all of it, unless somebody changed it during the
+                                                    run: a key that was rotated must not come back
+                                                    (`restore: Always` says it must)
 
 One that is gone is made again. Every write names the version that it was made for, and what is
 already as it should be is only marked with the operation's key. Of a Secret the snapshot holds a
@@ -37,11 +39,9 @@ from gatewright.runtime.execution.contents import (
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
 CAPTURE_OFF_MESSAGE = (
-    "the operator may not write Secrets in namespace {}, so none can be captured; switch "
-    "it on (component "
-    "manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that "
-    "namespace; chart: captureSecrets), or "
-    "leave the Secret out of the target's config"
+    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on "
+    "(component manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that "
+    "namespace; chart: captureSecrets), or leave the Secret out of the target's config"
 )
 KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
 
@@ -53,52 +53,52 @@ class SnapshotOutdated(Conflict):
 
 
 def config_path(namespace: str, subject: str) -> str:
-    """API path of a subject `configmap/NAME` or `secret/NAME`."""
+    """Return the API path of a subject `configmap/NAME` or `secret/NAME`."""
     kind, _, name = subject.partition("/")
     return api_path("v1", PLURALS[kind], namespace, name)
 
 
-# --------------------------------------------------------------------------------------------------
 # Look
 
 
 async def inspect_config(
     cluster: Cluster, view: View, subject: str
 ) -> tuple[LiveState, dict[str, Any] | None]:
-    """A ConfigMap's snapshot; of a Secret only a hash, and the copy that has to be made beside it."""
+    """Return a ConfigMap's snapshot; of a Secret a hash, and the copy to be made beside it."""
     kind, _, name = subject.partition("/")
     if kind == "secret" and not await _may_capture(cluster, view.namespace):
         return LiveState(None, problem=CAPTURE_OFF_MESSAGE.format(view.namespace)), None
 
-    found = await _read_or_none(cluster, config_path(view.namespace, subject))
-    if found is None:
-        return LiveState(
-            None, problem=f"there is no such {kind} in namespace {view.namespace}"
-        ), None
+    config = await _read_or_none(cluster, config_path(view.namespace, subject))
+    if config is None:
+        problem = f"there is no such {kind} in namespace {view.namespace}"
+        return LiveState(None, problem=problem), None
 
-    kept = {"hash": content_hash(kind, found)} | (
-        {"immutable": True} if found.get("immutable") else {}
-    )
-
+    kept: dict[str, Any] = {"hash": content_hash(kind, config)}
+    if config.get("immutable"):
+        kept["immutable"] = True
+    data = config.get("data") or {}
     if kind == "configmap":
-        return LiveState(
-            {"data": found.get("data") or {}, "binaryData": found.get("binaryData") or {}, **kept}
-        ), None
+        snapshot = {"data": data, "binaryData": config.get("binaryData") or {}, **kept}
+        return LiveState(snapshot), None
 
-    data = found.get("data") or {}
-    copied = (
-        f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}-{fingerprint([view.uid, data])}"
-    )
-    body = {
+    # The values of a Secret are kept in a Secret alone.
+    copy = _copy_of(view, name, data)
+    kept = {"copy": copy["metadata"]["name"], "type": config.get("type", "Opaque"), **kept}
+    return LiveState(kept), copy
+
+
+def _copy_of(view: View, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the immutable copy of a Secret, under a name that its content gives it."""
+    prefix = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}"
+    return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": child_metadata(view, copied),
+        "metadata": child_metadata(view, f"{prefix}-{fingerprint([view.uid, data])}"),
         "type": "Opaque",
         "immutable": True,
         "data": data,
     }
-
-    return LiveState({"copy": copied, "type": found.get("type", "Opaque"), **kept}), body
 
 
 async def _may_capture(cluster: Cluster, namespace: str) -> bool:
@@ -109,14 +109,11 @@ async def _may_capture(cluster: Cluster, namespace: str) -> bool:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await cluster.create(
-        api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), body
-    )
-
+    path = api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews")
+    answer = await cluster.create(path, body)
     return bool(answer["status"].get("allowed"))
 
 
-# --------------------------------------------------------------------------------------------------
 # Change
 
 
@@ -142,20 +139,21 @@ async def _set_once(
             f"there is no {operation.subject} in namespace {namespace}; create it, then try again"
         )
 
+    # What carries our key is this very change, made by an earlier try.
     if snapshot is not None and not _has_key(now, operation):
         expected = snapshot.get("found") or _kept_hash(operation.subject, snapshot)
         if content_hash("configmap", now) != expected:
             raise SnapshotOutdated(f"{operation.subject} has changed since its snapshot was taken")
 
-    await _write_config(cluster, namespace, operation, now, fold_operations([operation], snapshot))
+    content = fold_operations([operation], snapshot)
+    await _write_config(cluster, namespace, operation, now, content)
     return Progress("Succeeded")
 
 
 async def restore_config(
     cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None
 ) -> Progress:
-    """Bring a ConfigMap or Secret back, as wide as the run's own change, or all of it where it is
-    captured.
+    """Bring a ConfigMap or Secret back: all of it where it is captured, else what the run changed.
 
     What stays as others left it, and what was made again, is said in the Progress. Raises
     Retryable, Permanent.
@@ -168,41 +166,40 @@ async def restore_config(
 async def _restore_once(
     cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot
 ) -> Progress:
-    subject, where = operation.subject, config_path(view.namespace, operation.subject)
-    now = await _read_or_none(cluster, where)
+    subject, path = operation.subject, config_path(view.namespace, operation.subject)
+    now = await _read_or_none(cluster, path)
     if now is None:
         await _recreate_config(cluster, view, operation, snapshot)
-        return Progress(
-            "Succeeded", f"{subject} was gone; it was made again from its snapshot", notable=True
-        )
+        message = f"{subject} was gone; it was made again from its snapshot"
+        return Progress("Succeeded", message, notable=True)
 
     if _is_left_alone(operation, snapshot, now):
         return _progress_left_alone(operation)
 
-    wanted = await _wanted_content(cluster, view, operation, snapshot, now)
-    changed = await _write_config(cluster, view.namespace, operation, now, wanted)
+    content = await _content_to_restore(cluster, view, operation, snapshot, now)
+    changed = await _write_config(cluster, view.namespace, operation, now, content)
     taken = _keys_of_others(operation, changed, content_of(now))
-    returned = (
-        f"{subject}: {list_names(taken)}, changed meanwhile, returned to the snapshot"
-        if taken
-        else ""
-    )
-    left = await _describe_left_alone(cluster, where, operation, snapshot, now)
-    words = "; ".join(part for part in (returned, left) if part)
-
-    return Progress("Succeeded", words, notable=bool(words))
+    remarks = []
+    if taken:
+        names = list_names(taken)
+        remarks.append(f"{subject}: {names}, changed meanwhile, returned to the snapshot")
+    remarks.append(await _describe_left_alone(cluster, path, operation, snapshot, now))
+    message = "; ".join(filter(None, remarks))
+    return Progress("Succeeded", message, notable=bool(message))
 
 
-async def _wanted_content(
+async def _content_to_restore(
     cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]
 ) -> WantedContent:
     if operation.subject.startswith("configmap/"):
         return fold_operations([operation], snapshot)
+
+    # The copy is not asked for where nothing has to be taken from it.
     if content_hash("secret", now) == snapshot["hash"]:
         return WantedContent(dict(content_of(now)), whole=True)
-    return WantedContent(
-        dict(content_of(await _read_copy(cluster, view, operation.subject, snapshot))), whole=True
-    )
+
+    copy = await _read_copy(cluster, view, operation.subject, snapshot)
+    return WantedContent(dict(content_of(copy)), whole=True)
 
 
 async def _read_copy(
@@ -212,43 +209,48 @@ async def _read_copy(
 
     Raises Permanent where it is not there, or not what was kept.
     """
-    kept = await _read_or_none(cluster, api_path("v1", "secrets", view.namespace, snapshot["copy"]))
-    if kept is None:
+    path = api_path("v1", "secrets", view.namespace, snapshot["copy"])
+    copy = await _read_or_none(cluster, path)
+    if copy is None:
         raise Permanent(
             f"the copy {snapshot['copy']} of {subject} is gone: somebody has deleted it; "
             f"bring {subject} back by hand"
         )
-    if not is_ours(view, kept) or content_hash("secret", kept) != snapshot["hash"]:
+    if not is_ours(view, copy) or content_hash("secret", copy) != snapshot["hash"]:
         raise Permanent(
             f"the copy {snapshot['copy']} of {subject} is not what was kept; bring "
             f"{subject} back by hand"
         )
-
-    return kept
+    return copy
 
 
 async def _recreate_config(
     cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot
 ) -> None:
-    """Labels and owners are not in the snapshot: whoever made it before adds them as before."""
+    """Make a ConfigMap or Secret again from its snapshot.
+
+    Labels and owners are not in it: whoever made it before adds them as before.
+    """
     kind, _, name = operation.subject.partition("/")
-    holder = (
-        snapshot
-        if kind == "configmap"
-        else await _read_copy(cluster, view, operation.subject, snapshot)
-    )
+    source = snapshot
+    if kind == "secret":
+        source = await _read_copy(cluster, view, operation.subject, snapshot)
+
+    metadata = {
+        "name": name,
+        "namespace": view.namespace,
+        "annotations": {KEY: operation.key},
+    }
     body: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": KIND_NAMES[kind],
-        "metadata": {
-            "name": name,
-            "namespace": view.namespace,
-            "annotations": {KEY: operation.key},
-        },
-        **fields_of(content_of(holder)),
+        "metadata": metadata,
+        **fields_of(content_of(source)),
     }
-    body |= {"type": snapshot.get("type", "Opaque")} if kind == "secret" else {}
-    body |= {"immutable": True} if snapshot.get("immutable") else {}
+    if kind == "secret":
+        body["type"] = snapshot.get("type", "Opaque")
+    if snapshot.get("immutable"):
+        body["immutable"] = True
     await cluster.create(api_path("v1", PLURALS[kind], view.namespace), body)
 
 
@@ -257,42 +259,43 @@ async def _write_config(
     namespace: str,
     operation: Operation,
     now: Mapping[str, Any],
-    wanted: WantedContent,
+    content: WantedContent,
 ) -> list[str]:
-    """Make it what is wanted, marked, if it is not yet; the keys that were changed.
+    """Write what is wanted, marked, if it is not there yet; return the keys that were changed.
 
     Raises Conflict, Retryable, Permanent.
     """
-    differing = wanted.differing_keys(content_of(now))
+    differing = content.differing_keys(content_of(now))
     if differing and now.get("immutable"):
-        again = (
-            "and it is made again from its snapshot"
-            if operation.kind == "restore"
-            else "and create it as mutable"
-        )
+        remedy = "and create it as mutable"
+        if operation.kind == "restore":
+            remedy = "and it is made again from its snapshot"
         raise Permanent(
-            f"{operation.subject} is immutable, and {list_names(differing)} would have to "
-            f"change; delete it, {again}"
+            f"{operation.subject} is immutable, and {list_names(differing)} would have to change; "
+            f"delete it, {remedy}"
         )
 
-    if differing or not (_is_never_set(operation) or _has_key(now, operation)):
-        mark = {
-            "annotations": {KEY: operation.key},
-            "resourceVersion": now["metadata"]["resourceVersion"],
-        }
-        body = {"metadata": mark, **wanted.change(content_of(now))}
+    # The mark tells a later look that no write of this operation can still be on its way.
+    needs_mark = not (_is_never_set(operation) or _has_key(now, operation))
+    if differing or needs_mark:
+        version = now["metadata"]["resourceVersion"]
+        mark = {"annotations": {KEY: operation.key}, "resourceVersion": version}
+        body = {"metadata": mark, **content.change(content_of(now))}
         await cluster.patch(config_path(namespace, operation.subject), body, "merge")
 
     return differing
 
 
 async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
-    """Others may write at the same time, and what is known of an object may be old: after a refusal
-    it is read again."""
+    """Act again after a refusal, upon what is read anew.
+
+    Others may write at the same time, and what is known of an object may be old.
+    """
     for last in (False, False, True):
         try:
             return await act()
         except SnapshotOutdated:
+            # Nothing was changed: the snapshot has to be taken anew first.
             raise
         except Conflict:
             if last:
@@ -301,7 +304,6 @@ async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
     raise AssertionError("unreachable")
 
 
-# --------------------------------------------------------------------------------------------------
 # Follow, compare
 
 
@@ -312,30 +314,28 @@ async def follow_config(
 
     Raises Retryable, Permanent.
     """
-    where = config_path(namespace, operation.subject)
-    now = await _read_or_none(cluster, where)
+    path = config_path(namespace, operation.subject)
+    now = await _read_or_none(cluster, path)
+    if now is None and operation.kind == "restore":
+        return Progress("Absent")
     if now is None:
         gone = f"{_gone_message(operation.subject)}; create it again"
-        return (
-            Progress("Absent")
-            if operation.kind == "restore"
-            else Progress("Failed", gone, missing=True)
-        )
+        return Progress("Failed", gone, missing=True)
 
     if operation.kind == "restore" and snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
     if snapshot is not None and _is_left_alone(operation, snapshot, now):
         return _progress_left_alone(operation)
-    if not _has_key(now, operation) and not (
-        snapshot is not None and _is_only_captured(operation, snapshot, now)
-    ):
+
+    is_captured = snapshot is not None and _is_only_captured(operation, snapshot, now)
+    if not _has_key(now, operation) and not is_captured:
         return Progress("Absent")
 
-    instead = await _describe_difference(cluster, where, [operation], snapshot, now)
+    instead = await _describe_difference(cluster, path, [operation], snapshot, now)
     if instead:
         return Progress("Running", instead, stuck=True, overwritten=True)
 
-    left = await _describe_left_alone(cluster, where, operation, snapshot, now)
+    left = await _describe_left_alone(cluster, path, operation, snapshot, now)
     return Progress("Succeeded", left, notable=bool(left))
 
 
@@ -350,21 +350,21 @@ async def compare_config(
     if not operations:
         return Standing()
 
-    last, where = operations[-1], config_path(view.namespace, operations[-1].subject)
-    now = await _read_or_none(cluster, where)
+    last = operations[-1]
+    path = config_path(view.namespace, last.subject)
+    now = await _read_or_none(cluster, path)
     if now is None:
         return Standing(difference=_gone_message(last.subject))
     if snapshot is not None and _is_left_alone(last, snapshot, now):
         return Standing(remark=_progress_left_alone(last).message, stays=True)
 
-    return Standing(
-        difference=await _describe_difference(cluster, where, operations, snapshot, now)
-    )
+    difference = await _describe_difference(cluster, path, operations, snapshot, now)
+    return Standing(difference=difference)
 
 
 async def _describe_difference(
     cluster: Cluster,
-    where: str,
+    path: str,
     operations: Sequence[Operation],
     snapshot: Snapshot | None,
     now: Mapping[str, Any],
@@ -375,32 +375,31 @@ async def _describe_difference(
     """
     subject = operations[-1].subject
     if subject.startswith("configmap/"):
-        wanted = fold_operations(operations, snapshot)
-        if not wanted.differing_keys(content_of(now)):
+        content = fold_operations(operations, snapshot)
+        if not content.differing_keys(content_of(now)):
             return ""
-        fresh = await _read_managed_or_none(cluster, where)
-        return (
-            _gone_message(subject) if fresh is None else describe_difference(subject, wanted, fresh)
-        )
+        fresh = await _read_managed_or_none(cluster, path)
+        if fresh is None:
+            return _gone_message(subject)
+        return describe_difference(subject, content, fresh)
 
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {subject}")
     if content_hash("secret", now) == snapshot["hash"]:
         return ""
 
-    fresh = await _read_managed_or_none(cluster, where)
+    fresh = await _read_managed_or_none(cluster, path)
     if fresh is None:
         return _gone_message(subject)
 
-    same = content_hash("secret", fresh) == snapshot["hash"]
-    return (
-        "" if same else f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
-    )
+    if content_hash("secret", fresh) == snapshot["hash"]:
+        return ""
+    return f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
 
 
 async def _describe_left_alone(
     cluster: Cluster,
-    where: str,
+    path: str,
     operation: Operation,
     snapshot: Snapshot | None,
     now: Mapping[str, Any],
@@ -415,8 +414,9 @@ async def _describe_left_alone(
         return ""
 
     try:
-        author = describe_managers(await cluster.managed(where), left)
-    except (Retryable, Permanent):  # the restore is done; who it was is not worth a failure
+        author = describe_managers(await cluster.managed(path), left)
+    except (Retryable, Permanent):
+        # The restore is done; who it was is not worth a failure.
         author = ""
 
     verb = "stays as it is" if len(left) == 1 else "stay as they are"
@@ -425,7 +425,8 @@ async def _describe_left_alone(
 
 def _keys_of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
     """Return those of the changed keys that did not hold what the run had set."""
-    own = fold_operations([item for item in operation.changes if item.kind == "set"], None).keys
+    sets = [change for change in operation.changes if change.kind == "set"]
+    own = fold_operations(sets, None).keys
     return [name for name in changed if name not in own or have.get(name) != own[name]]
 
 
@@ -435,33 +436,34 @@ def _is_left_alone(operation: Operation, snapshot: Snapshot, now: Mapping[str, A
         return False
     if (operation.config or {}).get("restore") == "Always":
         return False
-    return content_hash("secret", now) not in (
-        snapshot.get("found") or snapshot["hash"],
-        snapshot["hash"],
-    )
+    found_hash = snapshot.get("found") or snapshot["hash"]
+    return content_hash("secret", now) not in (found_hash, snapshot["hash"])
 
 
 def _is_only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
-    """Return whether it holds what it is to return to, and was never set: then nothing has to be
-    written."""
+    """Return whether it holds what it is to return to, and was never set.
+
+    Then nothing has to be written.
+    """
     kind = operation.subject.partition("/")[0]
-    return _is_never_set(operation) and content_hash(kind, now) == _kept_hash(
-        operation.subject, snapshot
-    )
+    kept_hash = _kept_hash(operation.subject, snapshot)
+    return _is_never_set(operation) and content_hash(kind, now) == kept_hash
 
 
 def _is_never_set(operation: Operation) -> bool:
-    """Return whether it only returns: no write of the run that sets it can still arrive, so that no
-    mark has to be later."""
+    """Return whether it only returns.
+
+    No write of the run that sets it can still arrive, so that no mark has to be later.
+    """
     return operation.kind == "restore" and not operation.changes
 
 
 def _progress_left_alone(operation: Operation) -> Progress:
-    words = (
+    message = (
         f"{operation.subject} was changed during the run and stays as it is (restore: Always "
         "would return it)"
     )
-    return Progress("Succeeded", words, notable=True)
+    return Progress("Succeeded", message, notable=True)
 
 
 def _gone_message(subject: str) -> str:
@@ -480,15 +482,15 @@ def _kept_hash(subject: str, snapshot: Snapshot) -> str:
     return str(snapshot.get("hash") or content_hash(subject.partition("/")[0], snapshot))
 
 
-async def _read_or_none(cluster: Cluster, where: str) -> dict[str, Any] | None:
+async def _read_or_none(cluster: Cluster, path: str) -> dict[str, Any] | None:
     try:
-        return await cluster.get(where)
+        return await cluster.get(path)
     except NotFound:
         return None
 
 
-async def _read_managed_or_none(cluster: Cluster, where: str) -> dict[str, Any] | None:
+async def _read_managed_or_none(cluster: Cluster, path: str) -> dict[str, Any] | None:
     try:
-        return await cluster.managed(where)
+        return await cluster.managed(path)
     except NotFound:
         return None
