@@ -378,6 +378,7 @@ class AdmissionProbe:
         before = self._known.get(key)
 
         doubts = 0
+
         max_age = PROOF_MAX_AGE_S
         if doubt:
             doubts = 1 + (before.doubts if before is not None else 0)

@@ -100,6 +100,7 @@ class Claims:
 
         holder = self._find_holder(entry, mine)
         entry.blocked = holder or ""
+
         return holder
 
     def wake_blocked(self, key: Key) -> None:

@@ -379,6 +379,7 @@ class Controller:
 
         # One that is made while the list is read is not in it.
         before = set(self.entries)
+
         listed: set[Key] = set()
 
         for namespace in self._namespaces or {""}:
@@ -592,6 +593,7 @@ class Controller:
         """
         metrics.passes.inc()
         after = 0.0
+
         reason = ""
 
         try:

@@ -136,6 +136,7 @@ class Interventions:
             return None
 
         self._seen[uid] = version
+
         if (body.get("status") or {}).get("result"):
             return self._drop_intervention(key, uid)
 

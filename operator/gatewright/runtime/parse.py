@@ -54,6 +54,7 @@ class WrittenSpec:
 
     def _check(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         raw = self._raw()
+
         if self.problems is not None:
             return None, self.problems
 
@@ -61,6 +62,7 @@ class WrittenSpec:
         if spec is None:
             # Nobody can make anything of its text.
             self.text = b""
+
         return spec, self.problems
 
     def _raw(self) -> Any:

@@ -27,6 +27,7 @@ def find_connections(links: Connections, entry: TrackedRelease, view: View) -> d
     body = pin_spec(view.spec, view.status.runs + 1, "unknown")
 
     connections: dict[str, list[str]] = {}
+
     problems: list[str] = []
     for use in connections_used(body):
         key = f"{use.kind}/{use.name or ''}"
@@ -50,6 +51,7 @@ def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
         return {}
 
     undoing = entry.phase in ("RollingBack", "Verifying")
+
     pins = {}
     for key, (name, pinned_uid) in entry.connections.items():
         kind, _, written = key.partition("/")
@@ -57,4 +59,5 @@ def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
         if undoing:
             uid = links.uid(entry.key[0], name) or pinned_uid
         pins[kind, written] = Pin(name, uid, returning=undoing)
+
     return pins

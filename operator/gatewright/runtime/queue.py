@@ -198,6 +198,7 @@ class WorkQueue(Generic[K]):
         # It was asked for while it was worked on.
         if key in self._dirty:
             self.add(key, self._dirty.pop(key))
+
         self._hand_out()
 
     def charge(self, key: K, seconds: float) -> None:

@@ -309,6 +309,7 @@ class Reconciler:
             )
 
         undoing = entry.phase == "RollingBack"
+
         in_cluster = []
 
         for operation in operations:

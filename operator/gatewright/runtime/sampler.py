@@ -148,6 +148,7 @@ class Sampler:
         tracks = self._tracks.get(key, {})
         if measures_by_path:
             tracks = self._tracks.setdefault(key, {})
+
         pins = self._pins(key) if measures_by_path else NO_PINS
 
         for path in [path for path in tracks if path not in measures_by_path]:
@@ -246,6 +247,7 @@ class Sampler:
 
     def _close_track(self, track: _Track) -> None:
         self._open_tracks -= 1
+
         track.due = float("inf")
         intervals, interval = track.question.intervals, track.measure.rule.interval
 
@@ -385,10 +387,12 @@ class Sampler:
 
     async def _measure_once(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
         link: OpenConnection | None = None
+
         result: Answer | Exception
 
         try:
             config = question.gate.config.model_validate(question.config)
+
             kind = question.gate.connection
             link = await self._links.open(question.namespace, kind, question.name, question.pinned)
             async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):

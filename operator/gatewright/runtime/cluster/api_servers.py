@@ -86,6 +86,7 @@ class ApiServers:
         places = [host, *await _resolve_host(host), *self._endpoints]
         own = own_node_addresses()
         addresses.set_api_server(addresses.ApiServerPlaces.of(places, self._ports, own))
+
         return wait
 
     def _warn_unreadable(self, error: Exception) -> None:
@@ -113,6 +114,7 @@ class ApiServers:
         urls = [f"//{server.get('serverAddress', '')}" for server in servers]
         hosts = [host for url in urls if (host := _host_of(url))]
         ports = {port for url in urls if (port := _port_of(url))}
+
         return hosts, ports
 
 

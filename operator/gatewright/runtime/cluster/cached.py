@@ -70,6 +70,7 @@ class CachedCluster:
         keys: set[tuple[str, str]] = set()
         for path in doubtful:
             keys |= self._followers[path]
+
         return keys
 
     def event(self, path: str, kind: str | None, body: Mapping[str, Any]) -> set[tuple[str, str]]:

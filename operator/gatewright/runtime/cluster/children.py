@@ -29,8 +29,10 @@ def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, A
         "labels": {RELEASE: view.name[:63]},
         "ownerReferences": [owner],
     }
+
     if key:
         metadata["annotations"] = {KEY: key}
+
     return metadata
 
 

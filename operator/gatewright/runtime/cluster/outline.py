@@ -118,6 +118,7 @@ def page_of_metadata(text: bytes) -> bytes:
 
     items = text.split(_NEXT_METADATA)
     last = len(items) - 1
+
     for number, item in enumerate(items):
         begin = item.find(_MANAGED)
         if begin >= 0:

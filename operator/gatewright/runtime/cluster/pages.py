@@ -111,6 +111,7 @@ class ListReader:
         """
         most = MAX_LIST_READ_BYTES if most is None else most
         objects: dict[tuple[str, str], dict[str, Any]] = {}
+
         size = 0
         async for obj in self.each(path, selector, fields, accept, most):
             kept = keep(obj)
@@ -148,17 +149,20 @@ class ListReader:
 
             items = page.get("items") or []  # null where a list of metadata alone is empty
             token = page.get("metadata", {}).get("continue")
+
             if items:
                 cursor.grow(len(items), size)
 
             # Whoever takes long over an object does not keep those before it in memory.
             del page
             items.reverse()
+
             while items:
                 yield items.pop()
 
             if not token:
                 break
+
             cursor.token = token
 
         self._remember_size(cursor)
@@ -207,6 +211,7 @@ class ListReader:
                 error,
                 extra=about(meta.get("namespace", ""), meta["name"]),
             )
+
         return page | {"items": []}
 
     def _remember_size(self, cursor: _Cursor) -> None:

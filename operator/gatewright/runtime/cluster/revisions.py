@@ -109,6 +109,7 @@ def explain_too_large(data: Mapping[str, Any]) -> str | None:
 
     snapshots = data.get("snapshots") or {}
     parts = {subject: _json_bytes(snapshot) for subject, snapshot in snapshots.items()}
+
     if "body" in data:
         parts["the pinned spec"] = _json_bytes(data["body"])
 

@@ -150,6 +150,7 @@ class Watch:
 
             *lines, rest = b"".join(begun).split(b"\n")
             begun = [rest]
+
             async for event in self._decode_lines(lines):
                 yield event
 
@@ -165,12 +166,14 @@ class Watch:
 
             if not line:
                 continue
+
             try:
                 event = decode_event(line)
             except Unreadable as error:
                 # Who relied on it finds by listing that it has changed.
                 log.error("an event of the watch of %s is passed over: %s", self.collection, error)
                 continue
+
             yield event
 
     def _take_event(self, event: dict[str, Any]) -> None:
@@ -188,6 +191,7 @@ class Watch:
             return
 
         drop_unused_fields(obj)
+
         path = api_path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
         try:
             self._told(path, kind, obj)

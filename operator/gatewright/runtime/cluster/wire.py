@@ -115,6 +115,7 @@ def decode_object(text: bytes, whole: bool = False) -> Any:
             f"{obj.get('kind')} {obj.get('metadata', {}).get('name')} is nested more than "
             f"{MAX_JSON_LEVELS} levels deep; make it flatter"
         )
+
     return obj
 
 
@@ -133,6 +134,7 @@ def _decode_mended(text: bytes) -> Any:
         )
 
     shallow = cut_below_levels(text)
+
     with contextlib.suppress(ValueError):
         return orjson.loads(shallow)
 
@@ -157,6 +159,7 @@ def cut_below_levels(text: bytes) -> bytes:
     Raises Unreadable where too much stands in it.
     """
     parts: list[bytes] = []
+
     depth, begin = 0, 0
     for number, token in enumerate(_TOKENS.finditer(text)):
         if number >= MOST_TOKENS:

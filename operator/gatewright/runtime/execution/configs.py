@@ -75,9 +75,12 @@ async def inspect_config(
         return LiveState(None, problem=problem), None
 
     kept: dict[str, Any] = {"hash": content_hash(kind, config)}
+
     if config.get("immutable"):
         kept["immutable"] = True
+
     data = config.get("data") or {}
+
     if kind == "configmap":
         snapshot = {"data": data, "binaryData": config.get("binaryData") or {}, **kept}
         return LiveState(snapshot), None
@@ -111,6 +114,7 @@ async def _may_capture(cluster: Cluster, namespace: str) -> bool:
     }
     path = api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews")
     answer = await cluster.create(path, body)
+
     return bool(answer["status"].get("allowed"))
 
 
@@ -147,6 +151,7 @@ async def _set_once(
 
     content = fold_operations([operation], snapshot)
     await _write_config(cluster, namespace, operation, now, content)
+
     return Progress("Succeeded")
 
 
@@ -180,9 +185,11 @@ async def _restore_once(
     changed = await _write_config(cluster, view.namespace, operation, now, content)
     taken = _keys_of_others(operation, changed, content_of(now))
     remarks = []
+
     if taken:
         names = list_names(taken)
         remarks.append(f"{subject}: {names}, changed meanwhile, returned to the snapshot")
+
     remarks.append(await _describe_left_alone(cluster, path, operation, snapshot, now))
     message = "; ".join(filter(None, remarks))
     return Progress("Succeeded", message, notable=bool(message))
@@ -221,6 +228,7 @@ async def _read_copy(
             f"the copy {snapshot['copy']} of {subject} is not what was kept; bring "
             f"{subject} back by hand"
         )
+
     return copy
 
 
@@ -247,10 +255,12 @@ async def _recreate_config(
         "metadata": metadata,
         **fields_of(content_of(source)),
     }
+
     if kind == "secret":
         body["type"] = snapshot.get("type", "Opaque")
     if snapshot.get("immutable"):
         body["immutable"] = True
+
     await cluster.create(api_path("v1", PLURALS[kind], view.namespace), body)
 
 
@@ -318,6 +328,7 @@ async def follow_config(
     now = await _read_or_none(cluster, path)
     if now is None and operation.kind == "restore":
         return Progress("Absent")
+
     if now is None:
         gone = f"{_gone_message(operation.subject)}; create it again"
         return Progress("Failed", gone, missing=True)
@@ -394,6 +405,7 @@ async def _describe_difference(
 
     if content_hash("secret", fresh) == snapshot["hash"]:
         return ""
+
     return f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
 
 

@@ -48,6 +48,8 @@ MAX_REQUESTS_PER_NAMESPACE = 32
 themselves."""
 TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
+STANDING_MESSAGES = ("difference", "unknown", "trouble", "remark")
+"""What a provider says in words of what is there."""
 
 log = logging.getLogger("gatewright.outside")
 Found = TypeVar("Found")
@@ -68,11 +70,15 @@ def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> 
     """
     provider, checked, _ = external_of(subject, config)
     name = getattr(checked, "connection", None)
+    # As it is written, for as long as nobody can say where that leads.
     places = {f"{provider.connection}:{name or ''}"}
-    found = system(provider.connection, name) if system is not None else None
-    if found is not None:
-        places.add(found)
-    return {f"{place}:{own}" for place in places for own in provider.identity(checked).splitlines()}
+
+    target = system(provider.connection, name) if system is not None else None
+    if target is not None:
+        places.add(target)
+
+    lines = provider.identity(checked).splitlines()
+    return {f"{place}:{line}" for place in places for line in lines}
 
 
 class Externals:
@@ -94,30 +100,26 @@ class Externals:
         self._fence = fence
         self._changed = changed
         self._aside = BackgroundTasks()
-        self._back, self._others = (
-            NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
-            NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
-        )
+        self._back = NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE)
+        self._others = NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE)
 
     async def compare(
         self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
     ) -> Standing:
         """Return what is there now, beside what it is to be. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(holding.subject, holding.config)
-        operations = holding.operations
-        return await self._call_provider(
-            view,
-            provider,
-            checked,
-            lambda link: provider.compare(checked, link, operations, snapshot),
-        )
+
+        def ask(link: OpenConnection) -> Awaitable[Standing]:
+            return provider.compare(checked, link, holding.operations, snapshot)
+
+        return await self._call_provider(view, provider, checked, ask)
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Something that goes on beside the passes until it ends, or this process stops acting."""
+        """Go on with something beside the passes until it ends, or this process stops acting."""
         return self._aside.begin(work)
 
     def changed(self, key: tuple[str, str]) -> None:
-        """Something new was found: a pass is due."""
+        """Ask for a pass: something new was found."""
         self._changed(key)
 
     async def close(self) -> None:
@@ -127,9 +129,11 @@ class Externals:
     async def look(self, view: View, subject: str, config: Any) -> LiveState:
         """Return the state of a subject now. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(subject, config)
-        return await self._call_provider(
-            view, provider, checked, lambda link: provider.look(checked, link)
-        )
+
+        def ask(link: OpenConnection) -> Awaitable[LiveState]:
+            return provider.look(checked, link)
+
+        return await self._call_provider(view, provider, checked, ask)
 
     def begin(
         self,
@@ -144,16 +148,17 @@ class Externals:
         Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is
         tried again.
         """
-        known = _state_of(entry, operation)
-        if known.begins:
+        state = _state_of(entry, operation)
+        # A pass decides the same again while the vendor is slow.
+        if state.begins:
             return
 
-        if known.poller is not None:
-            known.poller.cancel()
+        if state.poller is not None:
+            state.poller.cancel()
 
-        known.begins, known.progress = True, Progress("Unknown", known.progress.message)
-        known.poller = self.run_beside(
-            self._begin_operation(entry, view, operation, known, snapshot, final)
+        state.begins, state.progress = True, Progress("Unknown", state.progress.message)
+        state.poller = self.run_beside(
+            self._begin_operation(entry, view, operation, state, snapshot, final)
         )
 
     def follow(
@@ -163,60 +168,63 @@ class Externals:
 
         What is found stands in the entry.
         """
-        known = _state_of(entry, operation)
-        if known.poller is not None and not known.poller.done():
+        state = _state_of(entry, operation)
+        if state.poller is not None and not state.poller.done():
             return
-        if known.progress.state in FOLLOWED_STATES:
-            known.poller = self.run_beside(
-                self._poll_operation(entry, view, operation, known, snapshot)
-            )
+        if state.progress.state in FOLLOWED_STATES:
+            work = self._poll_operation(entry, view, operation, state, snapshot)
+            state.poller = self.run_beside(work)
 
-    def leave_operation(self, entry: TrackedRelease, known: OperationState) -> None:
-        """An operation is not wanted any more; what it was about to do over there is not done."""
-        if known.poller is None or known.poller.done():
+    def leave_operation(self, entry: TrackedRelease, state: OperationState) -> None:
+        """Leave an operation that is not wanted any more: what was not sent yet is not."""
+        if state.poller is None or state.poller.done():
             return
-        if known.asking:
-            entry.leaving.setdefault(known.subject, []).append(known.poller)
+        # What the vendor may carry out already is waited for before anything else is begun there.
+        if state.asking:
+            entry.leaving.setdefault(state.subject, []).append(state.poller)
         else:
-            known.poller.cancel()
+            state.poller.cancel()
 
     async def _begin_operation(
         self,
         entry: TrackedRelease,
         view: View,
         operation: Operation,
-        known: OperationState,
+        state: OperationState,
         snapshot: ReadSnapshot,
         final: IsFinal,
     ) -> None:
         try:
             await _wait_for_leaving(entry.leaving, operation.subject)
+
             kept = await snapshot() if operation.kind == "restore" else None
             provider, checked, _ = external_of(operation.subject, operation.config)
-            known.progress = await self._call_provider(
-                view,
-                provider,
-                checked,
-                lambda link: provider.perform(checked, link, operation, kept),
-                _Sending(entry, operation, known),
-            )
-            known.looked, known.looks, known.refusals = time.monotonic(), 0, 0
+
+            def ask(link: OpenConnection) -> Awaitable[Progress]:
+                return provider.perform(checked, link, operation, kept)
+
+            sending = _Sending(entry, operation, state)
+            state.progress = await self._call_provider(view, provider, checked, ask, sending)
+            state.looked, state.looks, state.refusals = time.monotonic(), 0, 0
         except (LeaseLost, _NotWanted):
             return
         except Exception as error:
-            self._record_not_begun(view, operation, known, error, final(error))
+            self._record_not_begun(view, operation, state, error, final(error))
         finally:
-            known.begins = False
+            state.begins = False
 
-        if entry.operations.get(operation.id) is known:
+        if entry.operations.get(operation.id) is state:
             self._changed(entry.key)
-            await self._poll_operation(entry, view, operation, known, snapshot)
+            await self._poll_operation(entry, view, operation, state, snapshot)
 
     def _record_not_begun(
-        self, view: View, operation: Operation, known: OperationState, error: Exception, final: bool
+        self, view: View, operation: Operation, state: OperationState, error: Exception, final: bool
     ) -> None:
-        """It was refused, or nobody knows: then it is looked at before it is tried again."""
-        words = str(error)
+        """Note that an operation was refused, or that nobody knows.
+
+        Then it is looked at before it is tried again.
+        """
+        message = str(error)
         if not isinstance(error, Retryable | Permanent):
             metrics.pass_errors.inc()
             log.exception(
@@ -226,13 +234,11 @@ class Externals:
                 operation.subject,
                 extra=about(view.namespace, view.name),
             )
-            words, final = (
-                f"a fault of the operator ({type(error).__name__}); its log says more",
-                False,
-            )
+            message = f"a fault of the operator ({type(error).__name__}); its log says more"
+            final = False
 
         if final:
-            known.progress = Progress("Failed", words)
+            state.progress = Progress("Failed", message)
             return
 
         log.info(
@@ -240,38 +246,40 @@ class Externals:
             view.namespace,
             view.name,
             operation.subject,
-            words,
+            message,
             extra=about(view.namespace, view.name),
         )
-        known.refused(words)
+        state.refused(message)
 
-        if known.back:
+        # On the way back the refusal is said, and it is tried again soon.
+        if state.back:
             return
 
         # Of a step that goes forward, only silence was heard.
-        known.progress = Progress("Unknown", words)
+        state.progress = Progress("Unknown", message)
 
         if isinstance(error, Retryable):
-            known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
+            state.retry_at = max(state.retry_at, time.monotonic() + min(error.after, 60.0))
 
     async def _poll_operation(
         self,
         entry: TrackedRelease,
         view: View,
         operation: Operation,
-        known: OperationState,
+        state: OperationState,
         snapshot: ReadSnapshot,
     ) -> None:
-        began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
-        if known.progress.state == "Running":
+        began, wait = time.monotonic(), max(0.0, state.retry_at - time.monotonic())
+
+        if state.progress.state == "Running":
             wait = self._poll_interval(operation)
 
-        while known.progress.state in FOLLOWED_STATES:
+        while state.progress.state in FOLLOWED_STATES:
             try:
                 await asyncio.sleep(wait)
-                if entry.operations.get(operation.id) is not known:
+                if entry.operations.get(operation.id) is not state:
                     return
-                found = await self._look_once(entry, view, operation, snapshot, known)
+                progress = await self._look_once(entry, view, operation, snapshot, state)
             except (LeaseLost, _NotWanted):
                 return
             except Retryable as error:
@@ -283,13 +291,14 @@ class Externals:
                     extra=about(view.namespace, view.name),
                 )
 
-                if entry.operations.get(operation.id) is not known:
+                if entry.operations.get(operation.id) is not state:
                     return
 
+                # What a vendor refuses for now changes nothing that is known.
                 await asyncio.sleep(min(error.after, 60.0))
-                found = known.progress
+                progress = state.progress
             except Permanent as error:
-                found = self._judge_refusal(operation, known, error)
+                progress = self._judge_refusal(operation, state, error)
             except Exception:
                 log.exception(
                     "%s/%s: %s cannot be followed",
@@ -301,37 +310,33 @@ class Externals:
                 await asyncio.sleep(5.0)
                 continue
 
-            if entry.operations.get(operation.id) is not known:
+            if entry.operations.get(operation.id) is not state:
                 return
 
-            wait = (
-                refusal_delay(known.refusals)
-                if found.state == "Refused"
-                else self._poll_interval(operation)
-            )
+            wait = self._poll_interval(operation)
+            if progress.state == "Refused":
+                wait = refusal_delay(state.refusals)
 
-            if (
-                found.state == "Absent"
-                and known.progress.state == "Running"
-                and time.monotonic() - began < SETTLING_TIMEOUT_S
-            ):
+            # A vendor's lists may not show yet what was just made.
+            was_begun = progress.state == "Absent" and state.progress.state == "Running"
+            if was_begun and time.monotonic() - began < SETTLING_TIMEOUT_S:
                 continue
 
-            found = known.add_refusal(found)
-            if found != known.progress:
-                known.progress = found
+            progress = state.add_refusal(progress)
+            if progress != state.progress:
+                state.progress = progress
                 self._changed(entry.key)
 
     def _judge_refusal(
-        self, operation: Operation, known: OperationState, error: Permanent
+        self, operation: Operation, state: OperationState, error: Permanent
     ) -> Progress:
-        """Return what is refused has failed.
+        """Return what becomes of an operation that is refused: it has failed.
 
         On the way back it is looked at again, for as long as its line has time.
         """
         if operation.kind != "restore":
             return Progress("Failed", str(error))
-        known.refusals += 1
+        state.refusals += 1
         return Progress("Refused", str(error))
 
     async def _look_once(
@@ -340,45 +345,46 @@ class Externals:
         view: View,
         operation: Operation,
         snapshot: ReadSnapshot,
-        known: OperationState,
+        state: OperationState,
     ) -> Progress:
-        """A look may also do the next thing, such as promoting what has been built."""
+        """Look at an operation once, which may also do the next thing, such as promoting a build."""
         provider, checked, _ = external_of(operation.subject, operation.config)
         kept = await snapshot() if operation.kind == "restore" else None
-        found = await self._call_provider(
-            view,
-            provider,
-            checked,
-            lambda link: provider.follow(checked, link, operation, kept),
-            _Sending(entry, operation, known),
-        )
-        known.looks += 1
-        if found.state == "Failed" or (
-            found.state == "Running" and known.looks % TROUBLE_EVERY_LOOKS == 0
-        ):
-            words = await self._find_trouble(entry, view, operation, known)
-            if words and words not in found.message:
-                text = f"{found.message}; {words}" if found.message else words
-                return replace(found, message=text, stuck=found.state == "Running")
 
-        if found.state == "Running" and known.progress.stuck and not found.message:
-            return known.progress
+        def ask(link: OpenConnection) -> Awaitable[Progress]:
+            return provider.follow(checked, link, operation, kept)
 
-        return found
+        sending = _Sending(entry, operation, state)
+        progress = await self._call_provider(view, provider, checked, ask, sending)
+        state.looks += 1
+
+        is_running = progress.state == "Running"
+        is_long = is_running and state.looks % TROUBLE_EVERY_LOOKS == 0
+        if progress.state == "Failed" or is_long:
+            trouble = await self._find_trouble(entry, view, operation, state)
+            if trouble and trouble not in progress.message:
+                message = f"{progress.message}; {trouble}" if progress.message else trouble
+                return replace(progress, message=message, stuck=is_running)
+
+        # What kept it from ending is said until it was asked for again.
+        if is_running and state.progress.stuck and not progress.message:
+            return state.progress
+
+        return progress
 
     async def _find_trouble(
-        self, entry: TrackedRelease, view: View, operation: Operation, known: OperationState
+        self, entry: TrackedRelease, view: View, operation: Operation, state: OperationState
     ) -> str | None:
         provider, checked, _ = external_of(operation.subject, operation.config)
+
+        def ask(link: OpenConnection) -> Awaitable[str | None]:
+            return provider.trouble(checked, link, operation)
+
+        sending = _Sending(entry, operation, state)
         try:
-            return await self._call_provider(
-                view,
-                provider,
-                checked,
-                lambda link: provider.trouble(checked, link, operation),
-                _Sending(entry, operation, known),
-            )
+            return await self._call_provider(view, provider, checked, ask, sending)
         except (Retryable, Permanent):
+            # It only explains; what is known without it still counts.
             return None
 
     async def _call_provider(
@@ -389,8 +395,11 @@ class Externals:
         ask: Callable[[OpenConnection], Awaitable[Found]],
         sending: _Sending | None = None,
     ) -> Found:
-        """`sending`: the operation that it is for. Raises _Left, LeaseLost where that may not be
-        sent any more."""
+        """Ask a provider through its Connection; what it says holds no secret.
+
+        `sending`: the operation that it is for. Raises Retryable, Permanent; _NotWanted, LeaseLost
+        where it may not be sent any more.
+        """
         name = getattr(checked, "connection", None)
 
         back = sending is not None and sending.known.back
@@ -400,8 +409,8 @@ class Externals:
             link = await self._links.open(view.namespace, provider.connection, name, pinned)
 
             with pace.returning(back):
-                # not while the request counts as under way: what is not wanted any more is then not
-                # sent
+                # Not while the request counts as under way: what is not wanted any more is then
+                # not sent.
                 await pace.PACE.ready(view.namespace)
 
             try:
@@ -410,7 +419,7 @@ class Externals:
                     pace.returning(back),
                     sending.under_way(self._fence) if sending is not None else nullcontext(),
                 ):
-                    found = _without_secrets(await ask(link), link)
+                    answer = _without_secrets(await ask(link), link)
             except LeaseLost:
                 raise
             except (Retryable, Permanent) as error:
@@ -419,40 +428,34 @@ class Externals:
                 raise problem from None
 
         self._links.used(view.namespace, link.name, None)
-        return found
+        return answer
 
     def _poll_interval(self, operation: Operation) -> float:
         return external_of(operation.subject, operation.config)[0].interval
 
 
-def _without_secrets(found: Found, link: OpenConnection) -> Found:
-    """Return what is found without any secret of its Connection, whichever provider found it."""
-    kept: Any = found
-    if isinstance(found, Progress):
-        kept = replace(found, message=hide_secrets(found.message, link, MAX_MESSAGE_LENGTH))
-    elif isinstance(found, LiveState):
-        problem = (
-            hide_secrets(found.problem, link, MAX_MESSAGE_LENGTH)
-            if found.problem
-            else found.problem
-        )
-        kept = replace(
-            found, problem=problem, unready=hide_secrets(found.unready, link, MAX_MESSAGE_LENGTH)
-        )
-    elif isinstance(found, Standing):
-        words = {
-            name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")
-        }
-        said_now: dict[str, Any] = {
-            name: hide_secrets(text, link, MAX_MESSAGE_LENGTH)
-            for name, text in words.items()
-            if text
-        }
-        kept = replace(found, **said_now)
-    elif isinstance(found, str):
-        kept = hide_secrets(found, link, MAX_MESSAGE_LENGTH)
+def _without_secrets(answer: Found, link: OpenConnection) -> Found:
+    """Return an answer without any secret of its Connection, whichever provider gave it."""
 
-    return kept  # type: ignore[no-any-return]
+    def hide(message: str) -> str:
+        return hide_secrets(message, link, MAX_MESSAGE_LENGTH)
+
+    clean: Any = answer
+    if isinstance(answer, Progress):
+        clean = replace(answer, message=hide(answer.message))
+    elif isinstance(answer, LiveState):
+        problem = hide(answer.problem) if answer.problem else answer.problem
+        clean = replace(answer, problem=problem, unready=hide(answer.unready))
+    elif isinstance(answer, Standing):
+        messages = {name: getattr(answer, name) for name in STANDING_MESSAGES}
+        hidden: dict[str, Any] = {
+            name: hide(message) for name, message in messages.items() if message
+        }
+        clean = replace(answer, **hidden)
+    elif isinstance(answer, str):
+        clean = hide(answer)
+
+    return clean  # type: ignore[no-any-return]
 
 
 class _NotWanted(Exception):
@@ -469,10 +472,10 @@ class _Sending:
 
     @contextmanager
     def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
-        """While it is sent.
+        """Mark the operation as being asked about, while its request is sent.
 
-        Asked only now: much may have happened while it waited for its turn. Raises _Left,
-        LeaseLost.
+        Whether it may be sent is asked only now: much may have happened while it waited for its
+        turn. Raises _NotWanted, LeaseLost.
         """
         if self.entry.operations.get(self.operation.id) is not self.known:
             raise _NotWanted
@@ -494,15 +497,17 @@ async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subjec
         if late:
             await asyncio.wait(late)
 
+    # What was left since then.
     rest = [task for task in leaving.pop(subject, ()) if not task.done()]
-    if rest:  # what was left since then
+    if rest:
         leaving[subject] = rest
 
 
 def _state_of(entry: TrackedRelease, operation: Operation) -> OperationState:
-    known = entry.operations.setdefault(
+    state = entry.operations.setdefault(
         operation.id, OperationState(Progress("Unknown"), time.monotonic())
     )
-    known.subject = operation.subject
-    known.back = operation.kind == "restore" or entry.phase == "RollingBack"
-    return known
+
+    state.subject = operation.subject
+    state.back = operation.kind == "restore" or entry.phase == "RollingBack"
+    return state

@@ -91,6 +91,7 @@ class EventSender:
 
     async def _send(self, namespace: str, body: dict[str, Any]) -> None:
         path = api_path("events.k8s.io/v1", "events", namespace)
+
         for last in (False, True):
             try:
                 await self._kube.create_for_metadata(path, body)

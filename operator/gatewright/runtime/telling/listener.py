@@ -223,6 +223,7 @@ class Listener:
 
     async def _begin_connection(self, accepted: socket.socket, connection: _OpenSocket) -> None:
         accepted.setblocking(False)
+
         try:
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: self._server.protocol(connection), accepted)

@@ -61,6 +61,7 @@ class LogLimits(logging.Filter):
             return False
 
         self._namespaces[shared] += 1
+
         if name:
             self._objects[own] += 1
 

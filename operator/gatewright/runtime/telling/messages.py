@@ -88,6 +88,7 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
     known = notice.event in _WORDS_BY_EVENT
     words = _WORDS_BY_EVENT[notice.event] if known else notice.event
     is_under_way = run is not None and run.outcome is None
+
     lines: tuple[str, ...] = ()
     if run is not None:
         lines = tuple(_stage_line(number, stage) for number, stage in enumerate(run.stages, 1))

@@ -186,6 +186,7 @@ class Notifications:
         view = entry.view()
         spec = view.spec or (entry.body.spec if entry.body is not None else None)
         channels = channels_of(spec) if spec is not None else {}
+
         for notice, channel in pairs:
             if (notice.id, channel) in fresh and channel in channels:
                 self._put_message(entry.key, view, notice, channel, channels[channel][0])
@@ -297,6 +298,7 @@ class Notifications:
 
         lane.items.popleft()
         lane.tries, lane.due = 0, time.monotonic()
+
         if isinstance(result, Exception):
             metrics.notifications.labels(queued.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
@@ -314,6 +316,7 @@ class Notifications:
         lane.due = time.monotonic() + max(delay, error.after)
         lane.tries += 1
         queued.message = replace(queued.message, again=True)
+
         if error.handle is not None and len(error.handle) <= MAX_HANDLE_LENGTH:
             lane.remember(queued.run, error.handle)
 
@@ -330,6 +333,7 @@ class Notifications:
         self, place: Place, queued: _QueuedMessage, handle: str | None
     ) -> Delivery | Retryable | Permanent:
         link: OpenConnection | None = None
+
         result: Delivery | Retryable | Permanent
         try:
             notifier = NOTIFIERS[queued.provider]
@@ -352,6 +356,7 @@ class Notifications:
         if link is not None:
             failure = result if isinstance(result, Exception) else None
             self._links.used(place[0], link.name, failure)
+
         return result
 
 

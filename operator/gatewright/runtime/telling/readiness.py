@@ -265,6 +265,7 @@ class Readiness:
             body = self._body_of(place)
             while body is not None and self._states.get(place) is state:
                 generation = _generation_of(body)
+
                 async with self._shares.of(place[0]):
                     reason, message = await self._probe(body)
 
@@ -272,6 +273,7 @@ class Readiness:
                 if now is None or _generation_of(now) == generation:
                     self._judge_probed(place, state, Judgement(generation, reason, message))
                     break
+
                 # It was edited while it was asked.
                 body = now
         except Retryable as error:
@@ -365,6 +367,7 @@ class Readiness:
             state.gap = WRITE_GAP_S
         else:
             state.gap = min(2 * state.gap, MAX_WRITE_GAP_S)
+
         state.written = now
 
         try:
@@ -394,6 +397,7 @@ class Readiness:
 def _due_at(state: _ConnectionState, judged: Judgement) -> float:
     """Return when the next write may be made."""
     stands = state.stands
+
     if state.refused:
         return state.written + state.gap
     # Whoever has edited it waits for the word on his edit.
@@ -401,6 +405,7 @@ def _due_at(state: _ConnectionState, judged: Judgement) -> float:
         return float("-inf")
     if stands.reason != judged.reason:
         return state.written + state.gap
+
     return state.written + max(state.gap, SAME_VERDICT_WRITE_GAP_S)
 
 
@@ -460,4 +465,5 @@ def _stop_tasks(state: _ConnectionState) -> list[asyncio.Task[None]]:
     ]
     for task in tasks:
         task.cancel()
+
     return tasks
