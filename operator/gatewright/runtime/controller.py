@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
-from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime import costs
 from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.background import (
@@ -24,7 +23,7 @@ from gatewright.runtime.background import (
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.kube import Kube, api_path
-from gatewright.runtime.cluster.leader import Leader, LeaseLost
+from gatewright.runtime.cluster.leader import Leader
 from gatewright.runtime.cluster.watch import Watch, make_watches
 from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.connections import Connections, Pins
@@ -33,9 +32,9 @@ from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import WorkQueue
-from gatewright.runtime.reading import URGENT_WAIT, Reading
-from gatewright.runtime.reconcile import MAX_ROUNDS, Reconciler, Restless
-from gatewright.runtime.rescue import MAX_FAILED_PASSES, Rescue
+from gatewright.runtime.reading import Reading
+from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling import metrics
@@ -49,6 +48,7 @@ from gatewright.runtime.tracked import (
     TrackedRelease,
     TrackedReleases,
 )
+from gatewright.runtime.workers import RETRY_DELAYS_S, Workers
 
 WORKER_COUNT = 16
 """Passes at a time; no namespace has more than half of them."""
@@ -67,19 +67,6 @@ FOLLOWED_KINDS = (
     ("batch/v1", "jobs", RELEASE),
 )
 """What Releases work on: API, plural, label selector."""
-MAX_URGENT_RETRY_DELAY_S = 2.0
-"""Seconds, while a run is being undone."""
-RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-MAX_RESTLESS_PASSES = 20
-"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps
-are over at once."""
-RESTLESS_DELAYS_S = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds until the next pass after so many; each may write a hundred times."""
-RESTLESS_MESSAGE = (
-    f"each decision is followed at once by another one, {MAX_RESTLESS_PASSES * MAX_ROUNDS} times "
-    "so far, so it comes to no rest. Two things may undo each other: see what alternates in its "
-    "events and steps, then edit the spec. If nothing does, report it as a fault of the operator"
-)
 
 log = logging.getLogger("gatewright.reconcile")
 
@@ -134,6 +121,16 @@ class Controller:
             forget=self._forget_release,
             count=self._count_state,
             rescue=Rescue(kube, self.outbox),
+        )
+        self.workers = Workers(
+            self.entries,
+            self.queue,
+            self.passes,
+            self.people,
+            self.notices,
+            self.reading,
+            is_urgent=self._is_rolling_back,
+            reread=self._reread_release,
         )
         self._namespaces = settings.namespaces
         self._tasks: list[asyncio.Task[None]] = []
@@ -299,7 +296,7 @@ class Controller:
             self._enqueue_or_find(key)
 
         self._tasks += [
-            loop.create_task(self._run_worker(number >= WORKER_COUNT), name=f"worker {number}")
+            loop.create_task(self.workers.run(number >= WORKER_COUNT), name=f"worker {number}")
             for number in range(WORKER_COUNT + URGENT_WORKER_COUNT)
         ]
         self._tasks += [
@@ -517,7 +514,7 @@ class Controller:
         self._count_state(key, None)
         self.claims.wake_blocked(key)
 
-    # Passes
+    # What the workers ask
 
     def _is_rolling_back(self, key: Key) -> bool:
         """Return whether a run is being undone, or is asked to be: nothing goes before it."""
@@ -525,161 +522,6 @@ class Controller:
         return entry is not None and (
             entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key)
         )
-
-    async def _run_worker(self, reserved: bool) -> None:
-        while True:
-            key = await self.queue.take(reserved)
-            metrics.queue_depth.set(len(self.queue))
-
-            try:
-                entry = self.entries.get(key)
-                if entry is not None and not self._put_off(entry):
-                    await costs.charged(
-                        self._reconcile_safely(entry), partial(self.queue.charge, key)
-                    )
-                    self.notices.take(entry)
-                    entry.rest()
-            except Exception:
-                # A bug in what follows a pass: this worker is there for others too.
-                metrics.pass_errors.inc()
-                log.exception("%s/%s: its worker goes on with others", *key, extra=about(*key))
-                self.queue.add_after(key, RETRY_DELAYS_S[-1])
-            finally:
-                self.queue.done(key)
-
-    def _put_off(self, entry: TrackedRelease) -> bool:
-        """Return whether a new spec waits until its namespace may have one read again.
-
-        A run that is being undone waits little.
-        """
-        now = time.monotonic()
-
-        # What was there at the take-over is read without waiting for a turn.
-        if not entry.unchecked or entry.listed:
-            return False
-
-        wait = self.reading.wait(entry.key[0], now)
-
-        if entry.put_off is None:
-            entry.put_off = now
-
-        if self._is_rolling_back(entry.key):
-            wait = min(wait, entry.put_off + URGENT_WAIT - now)
-
-        if wait <= 0:
-            return False
-
-        self.queue.add_after(entry.key, wait)
-        return True
-
-    def _read_spec(self, entry: TrackedRelease) -> None:
-        """Read and check a spec that is new, at the expense of its namespace."""
-        if not entry.unchecked:
-            return
-
-        began = time.thread_time()
-
-        try:
-            entry.parsed()
-        finally:
-            if not entry.listed:
-                self.reading.spend(entry.key[0], time.monotonic(), time.thread_time() - began)
-            entry.listed, entry.put_off = False, None
-
-    async def _reconcile_safely(self, entry: TrackedRelease) -> None:
-        """Make a pass; try it again if it fails, sooner at first.
-
-        A bug in the pass of one Release must not stop the others.
-        """
-        metrics.passes.inc()
-        after = 0.0
-
-        reason = ""
-
-        try:
-            self._read_spec(entry)
-            await self.passes.make(entry)
-            entry.failures = entry.hopeless = entry.restless = 0
-            return
-        except Restless:
-            await self._requeue_restless(entry)
-            return
-        except Conflict as error:
-            log.debug("%s/%s: %s", *entry.key, error)
-            await self._reread_release(entry.key)
-        except LeaseLost as error:
-            log.warning("%s", error)
-        except Retryable as error:
-            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
-            after = min(error.after, RETRY_DELAYS_S[-1])
-            await self._reread_release(entry.key)
-        except Permanent as error:
-            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
-            reason = str(error)
-            await self._reread_release(entry.key)
-        except Exception as error:
-            metrics.pass_errors.inc()
-            log.exception("%s/%s: the pass failed", *entry.key, extra=about(*entry.key))
-            reason = f"a fault of the operator ({type(error).__name__}); its log says more"
-            await self._reread_release(entry.key)
-
-        # What the API server or the spec refuses does not go away by itself: people are told.
-        if reason:
-            await self._rescue_release(entry.key, reason)
-
-        delay = RETRY_DELAYS_S[min(entry.failures, len(RETRY_DELAYS_S) - 1)]
-
-        if entry.phase in ("RollingBack", "Verifying"):
-            delay = min(delay, MAX_URGENT_RETRY_DELAY_S)
-
-        entry.failures += 1
-        self.queue.add_after(entry.key, max(delay, after))
-
-    async def _requeue_restless(self, entry: TrackedRelease) -> None:
-        """Go on with a Release whose pass has not come to rest, after others.
-
-        One that never comes to rest is said, and made seldom.
-        """
-        entry.restless += 1
-        excess = entry.restless - MAX_RESTLESS_PASSES
-        if excess < 0:
-            self.queue.add(entry.key)
-            return
-
-        log.error("%s/%s: %s", *entry.key, RESTLESS_MESSAGE, extra=about(*entry.key))
-
-        # So many passes in a row prove it: the next failure counts as the last one.
-
-        entry.hopeless = max(entry.hopeless, MAX_FAILED_PASSES - 1)
-        await self._reread_release(entry.key)
-        await self._rescue_release(entry.key, RESTLESS_MESSAGE)
-        self.queue.add_after(entry.key, RESTLESS_DELAYS_S[min(excess, len(RESTLESS_DELAYS_S) - 1)])
-
-    async def _rescue_release(self, key: Key, reason: str) -> None:
-        """Say that passes of a Release go on failing, and answer people.
-
-        A deletion waits for nobody.
-        """
-        entry = self.entries.get(key)
-        if entry is None:
-            return
-
-        entry.hopeless += 1
-
-        # What arrived while the pass was failing is tried by the next one first: a rollback may
-        # well be possible.
-        tried = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
-        view = replace(entry.view(), open_interventions=tried)
-
-        # A status that cannot be read is told by the pass itself (`Rescue.unreadable`).
-        if entry.hopeless < MAX_FAILED_PASSES or entry.tampered:
-            return
-
-        try:
-            await self.passes.rescue.stuck(entry, view, reason)
-            self.people.tell(key, entry.persisted)
-        except (Retryable, Permanent) as error:
-            log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
     def _on_delivered(
         self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery

@@ -156,12 +156,12 @@ async def log_end(cluster: Cluster, pod: Pod) -> str:
     path = f"{job_pods.log_path(pod, speaker.container)}&tailLines={LOG_LINES}"
     try:
         async with asyncio.timeout(job_reports.READ_TIMEOUT_S):
-            log = await cluster.tail(path, LOG_BYTES)
+            end = await cluster.tail(path, LOG_BYTES)
     except (Retryable, Permanent, TimeoutError):
         # Nothing is ever held up by a log that cannot be read.
         return ""
 
-    words = _last_words(log) if not log.startswith(_LOST) else ""
+    words = _last_words(end) if not end.startswith(_LOST) else ""
     if words and not words.startswith(masking.LOG_END_MARK):
         words = f"{masking.LOG_END_MARK}{words}"
 
