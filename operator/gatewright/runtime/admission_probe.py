@@ -306,7 +306,8 @@ class AdmissionProbe:
 
         if trust:
             log.warning(
-                "authors of Releases and Connections are trusted, whoever they are (--trust-authors)"
+                "authors of Releases and Connections are trusted, whoever they are "
+                "(--trust-authors)"
             )
 
     async def releases(self, namespace: str, name: str) -> str:

@@ -229,7 +229,7 @@ class Connections:
         connection = self._look_up(namespace, kind, name, pinned)
         pin = pinned.get((kind, name or ""))
         try:
-            # What a run on its way back uses was proved when the run began: nothing may keep it now.
+            # What a run on its way back uses was proved when it began: nothing may keep it now.
             if pin is None or not pin.returning:
                 await self._require_proof(connection)
             return await self._open_connection(connection)

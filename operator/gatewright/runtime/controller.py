@@ -169,7 +169,7 @@ class Controller:
         before = self.links.said_of(place)
         new = self.links.event(kind, body)
 
-        # Before the take-over nobody acts: `start` looks at all Connections once it has listed them.
+        # Before the take-over nobody acts: `start` looks at all Connections when they are listed.
         if not self._acting:
             return
 
@@ -546,7 +546,7 @@ class Controller:
 
         try:
             entry = self.entries.get(key)
-            # The name is the same, the Release is another one: nothing of the old may live on in it.
+            # The name is the same, the Release is another one.
             if entry is not None and entry.obj["metadata"]["uid"] != obj["metadata"]["uid"]:
                 self._on_deleted(entry)
                 entry = None

@@ -1,7 +1,8 @@
 """Interventions: who asks for what, and telling them what came of it.
 
-    event, list -> identity proved? -> pending(key) -> the core decides, the Release's status says so
-                                                                       -> tell -> the Intervention's own status
+    event, list -> identity proved? -> pending(key)
+        -> the core decides, the Release's status says so
+        -> tell -> the Intervention's own status
 
 The Release's status is the record; an Intervention's own status follows it, and until it does, the
 Intervention is told to the core again and again, which knows it by its UID. Events of the past (a

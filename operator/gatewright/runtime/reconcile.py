@@ -151,7 +151,7 @@ class Reconciler:
     async def _observe_and_act(
         self, entry: TrackedRelease, view: View, needs: Needs
     ) -> tuple[Decision, bool]:
-        """Return what was decided upon what is seen now, and whether another decision may follow."""
+        """Return the decision upon what is seen now, and whether another one may follow."""
         rival = self.claims.rival(entry, view) if needs.live_states else None
         seen, looked = await observe(
             self.kube, self.lens, self.outside, self.sampler, entry, view, needs, rival
@@ -174,7 +174,7 @@ class Reconciler:
     async def _carry_out(
         self, entry: TrackedRelease, view: View, decision: Decision, copies: list[dict[str, Any]]
     ) -> bool:
-        """Do what was decided, in its order; return whether the next decision may be another one."""
+        """Do what was decided, in its order; return whether another decision may follow."""
         if decision.add_finalizer and view.run is None:
             self._claim_targets(entry, view, decision)
 
@@ -425,7 +425,7 @@ class Reconciler:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
 
     def _delays_of(self, entry: TrackedRelease, decision: Decision) -> Iterator[float | None]:
-        """Yield after how many seconds each thing asks for the next pass; None where it does not."""
+        """Yield after how many seconds each thing asks for a pass; None where it does not."""
         if decision.requeue_at is not None:
             yield seconds_until(decision.requeue_at)
         if entry.flush_at is not None and entry.has_unwritten_status:

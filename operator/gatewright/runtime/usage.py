@@ -71,7 +71,7 @@ class Usage:
         return max(0.0, (account.used - BURST_S) / PART - (_now() - account.at))
 
     def at_once(self, share: Hashable) -> float:
-        """Return how many passes of a share may go on at a time: few, where their steps are long."""
+        """Return how many passes of a share may go on at a time: few, if their steps are long."""
         account = self.accounts.get(share)
         if account is None or not account.step:
             return float("inf")

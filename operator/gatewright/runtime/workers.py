@@ -138,9 +138,7 @@ class Workers:
         A bug in the pass of one Release must not stop the others.
         """
         metrics.passes.inc()
-        after = 0.0
-
-        reason = ""
+        after, reason = 0.0, ""
 
         try:
             self._read_spec(entry)
@@ -195,7 +193,6 @@ class Workers:
         log.error("%s/%s: %s", *entry.key, RESTLESS_MESSAGE, extra=about(*entry.key))
 
         # So many passes in a row prove it: the next failure counts as the last one.
-
         entry.hopeless = max(entry.hopeless, MAX_FAILED_PASSES - 1)
         await self._reread(entry.key)
         await self._rescue_release(entry.key, RESTLESS_MESSAGE)

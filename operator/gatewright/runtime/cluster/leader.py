@@ -68,8 +68,8 @@ class Leader:
                 await asyncio.sleep(1.0)
                 continue
 
-            # The other's clock is not compared with ours: a Lease is free once it has not changed for
-            # long.
+            # The other's clock is not compared with ours: a Lease that has not changed for long is
+            # free.
             version = lease["metadata"]["resourceVersion"] if lease else ""
             if seen is None or seen[0] != version:
                 seen = (version, time.monotonic())

@@ -220,7 +220,8 @@ async def _delete_revisions(
         try:
             if len(revision.copies) > MOST_COPIES:
                 raise Permanent(
-                    f"ControllerRevision {revision.name} names more than {MOST_COPIES} copies; it stays"
+                    f"ControllerRevision {revision.name} names more than {MOST_COPIES} copies; "
+                    "it stays"
                 )
 
             for copy in sorted(revision.copies - set(needed)):

@@ -105,7 +105,7 @@ def _copy_of(view: View, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _may_capture(cluster: Cluster, namespace: str) -> bool:
-    """Return whether the operator has the role by which Secrets are captured: that is the switch."""
+    """Return whether the operator has the role that captures Secrets: that is the switch."""
     attributes = {"namespace": namespace, "verb": "create", "resource": "secrets"}
     body = {
         "apiVersion": "authorization.k8s.io/v1",

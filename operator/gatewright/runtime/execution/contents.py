@@ -48,7 +48,7 @@ class WantedContent:
         return sorted(name for name in names if have.get(name) != self.keys.get(name))
 
     def change(self, have: Content) -> dict[str, dict[str, str | None]]:
-        """Return a merge patch of `data` and `binaryData` that makes what is there what is wanted."""
+        """Return the merge patch of `data` and `binaryData` that leads to what is wanted."""
         patch: dict[str, dict[str, str | None]] = {}
         for name in self.differing_keys(have):
             # A key may stand in the other field: there it has to go.

@@ -15,27 +15,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any
 
 from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
-from gatewright.ports import External, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections import pace, permit
-from gatewright.providers.connections.secrets import hide_in_error, hide_secrets
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections, Pins, no_pins
 from gatewright.runtime.execution.chosen import external_of
+from gatewright.runtime.execution.provider_requests import NotWanted, ProviderRequests, Sending
 from gatewright.runtime.settings import MIN_INTERVAL_S
-from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import OperationState, TrackedRelease, refusal_delay
 
-MAX_MESSAGE_LENGTH = 1000
-"""Characters of what is said of an operation."""
 SETTLING_TIMEOUT_S = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
 FOLLOWED_STATES = ("Unknown", "Running", "Refused")
@@ -43,16 +38,10 @@ FOLLOWED_STATES = ("Unknown", "Running", "Refused")
 LEAVING_TIMEOUT_S = 60.0
 """Seconds for which a request that is not wanted any more may go on before the next one on its
 subject."""
-MAX_REQUESTS_PER_NAMESPACE = 32
-"""Requests of one namespace at a time: those that lead back, and all others, are counted by
-themselves."""
 TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
-STANDING_MESSAGES = ("difference", "unknown", "trouble", "remark")
-"""What a provider says in words of what is there."""
 
 log = logging.getLogger("gatewright.outside")
-Found = TypeVar("Found")
 ReadSnapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
 IsFinal = Callable[[Exception], bool]
 """Whether a refusal is the last word."""
@@ -95,13 +84,9 @@ class Externals:
         """`pins`: the Connections that the run of a Release has pinned. `fastest`: seconds between
         two looks at least."""
         self.fastest = fastest
-        self._links = links
-        self._pins = pins
-        self._fence = fence
+        self.requests = ProviderRequests(links, fence, pins)
         self._changed = changed
         self._aside = BackgroundTasks()
-        self._back = NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE)
-        self._others = NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE)
 
     async def compare(
         self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
@@ -112,7 +97,7 @@ class Externals:
         def ask(link: OpenConnection) -> Awaitable[Standing]:
             return provider.compare(checked, link, holding.operations, snapshot)
 
-        return await self._call_provider(view, provider, checked, ask)
+        return await self.requests.send(view, provider, checked, ask)
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Go on with something beside the passes until it ends, or this process stops acting."""
@@ -133,7 +118,7 @@ class Externals:
         def ask(link: OpenConnection) -> Awaitable[LiveState]:
             return provider.look(checked, link)
 
-        return await self._call_provider(view, provider, checked, ask)
+        return await self.requests.send(view, provider, checked, ask)
 
     def begin(
         self,
@@ -203,10 +188,10 @@ class Externals:
             def ask(link: OpenConnection) -> Awaitable[Progress]:
                 return provider.perform(checked, link, operation, kept)
 
-            sending = _Sending(entry, operation, state)
-            state.progress = await self._call_provider(view, provider, checked, ask, sending)
+            sending = Sending(entry, operation, state)
+            state.progress = await self.requests.send(view, provider, checked, ask, sending)
             state.looked, state.looks, state.refusals = time.monotonic(), 0, 0
-        except (LeaseLost, _NotWanted):
+        except (LeaseLost, NotWanted):
             return
         except Exception as error:
             self._record_not_begun(view, operation, state, error, final(error))
@@ -275,41 +260,16 @@ class Externals:
             wait = self._poll_interval(operation)
 
         while state.progress.state in FOLLOWED_STATES:
-            try:
-                await asyncio.sleep(wait)
-                if entry.operations.get(operation.id) is not state:
-                    return
-                progress = await self._look_once(entry, view, operation, snapshot, state)
-            except (LeaseLost, _NotWanted):
+            await asyncio.sleep(wait)
+            if entry.operations.get(operation.id) is not state:
                 return
-            except Retryable as error:
-                log.info(
-                    "%s/%s: %s",
-                    view.namespace,
-                    view.name,
-                    error,
-                    extra=about(view.namespace, view.name),
-                )
 
-                if entry.operations.get(operation.id) is not state:
-                    return
-
-                # What a vendor refuses for now changes nothing that is known.
-                await asyncio.sleep(min(error.after, 60.0))
-                progress = state.progress
-            except Permanent as error:
-                progress = self._judge_refusal(operation, state, error)
-            except Exception:
-                log.exception(
-                    "%s/%s: %s cannot be followed",
-                    view.namespace,
-                    view.name,
-                    operation.subject,
-                    extra=about(view.namespace, view.name),
-                )
-                await asyncio.sleep(5.0)
+            try:
+                progress = await self._look_safely(entry, view, operation, snapshot, state)
+            except (LeaseLost, NotWanted):
+                return
+            if progress is None:
                 continue
-
             if entry.operations.get(operation.id) is not state:
                 return
 
@@ -326,6 +286,47 @@ class Externals:
             if progress != state.progress:
                 state.progress = progress
                 self._changed(entry.key)
+
+    async def _look_safely(
+        self,
+        entry: TrackedRelease,
+        view: View,
+        operation: Operation,
+        snapshot: ReadSnapshot,
+        state: OperationState,
+    ) -> Progress | None:
+        """Look at an operation, whatever the vendor answers; None where nothing was learnt of it.
+
+        Raises LeaseLost, NotWanted.
+        """
+        try:
+            return await self._look_once(entry, view, operation, snapshot, state)
+        except (LeaseLost, NotWanted):
+            raise
+        except Retryable as error:
+            log.info(
+                "%s/%s: %s",
+                view.namespace,
+                view.name,
+                error,
+                extra=about(view.namespace, view.name),
+            )
+            # What a vendor refuses for now changes nothing that is known.
+            if entry.operations.get(operation.id) is state:
+                await asyncio.sleep(min(error.after, 60.0))
+            return state.progress
+        except Permanent as error:
+            return self._judge_refusal(operation, state, error)
+        except Exception:
+            log.exception(
+                "%s/%s: %s cannot be followed",
+                view.namespace,
+                view.name,
+                operation.subject,
+                extra=about(view.namespace, view.name),
+            )
+            await asyncio.sleep(5.0)
+            return None
 
     def _judge_refusal(
         self, operation: Operation, state: OperationState, error: Permanent
@@ -347,15 +348,15 @@ class Externals:
         snapshot: ReadSnapshot,
         state: OperationState,
     ) -> Progress:
-        """Look at an operation once, which may also do the next thing, such as promoting a build."""
+        """Look at an operation once, which may also do the next thing, as to promote a build."""
         provider, checked, _ = external_of(operation.subject, operation.config)
         kept = await snapshot() if operation.kind == "restore" else None
 
         def ask(link: OpenConnection) -> Awaitable[Progress]:
             return provider.follow(checked, link, operation, kept)
 
-        sending = _Sending(entry, operation, state)
-        progress = await self._call_provider(view, provider, checked, ask, sending)
+        sending = Sending(entry, operation, state)
+        progress = await self.requests.send(view, provider, checked, ask, sending)
         state.looks += 1
 
         is_running = progress.state == "Running"
@@ -380,111 +381,15 @@ class Externals:
         def ask(link: OpenConnection) -> Awaitable[str | None]:
             return provider.trouble(checked, link, operation)
 
-        sending = _Sending(entry, operation, state)
+        sending = Sending(entry, operation, state)
         try:
-            return await self._call_provider(view, provider, checked, ask, sending)
+            return await self.requests.send(view, provider, checked, ask, sending)
         except (Retryable, Permanent):
             # It only explains; what is known without it still counts.
             return None
 
-    async def _call_provider(
-        self,
-        view: View,
-        provider: External,
-        checked: Any,
-        ask: Callable[[OpenConnection], Awaitable[Found]],
-        sending: _Sending | None = None,
-    ) -> Found:
-        """Ask a provider through its Connection; what it says holds no secret.
-
-        `sending`: the operation that it is for. Raises Retryable, Permanent; _NotWanted, LeaseLost
-        where it may not be sent any more.
-        """
-        name = getattr(checked, "connection", None)
-
-        back = sending is not None and sending.known.back
-        shares = self._back if back else self._others
-        async with shares.of(view.namespace):
-            pinned = self._pins((view.namespace, view.name))
-            link = await self._links.open(view.namespace, provider.connection, name, pinned)
-
-            with pace.returning(back):
-                # Not while the request counts as under way: what is not wanted any more is then
-                # not sent.
-                await pace.PACE.ready(view.namespace)
-
-            try:
-                with (
-                    permit.require_within(self._fence),
-                    pace.returning(back),
-                    sending.under_way(self._fence) if sending is not None else nullcontext(),
-                ):
-                    answer = _without_secrets(await ask(link), link)
-            except LeaseLost:
-                raise
-            except (Retryable, Permanent) as error:
-                problem = hide_in_error(error, link)
-                self._links.used(view.namespace, link.name, problem)
-                raise problem from None
-
-        self._links.used(view.namespace, link.name, None)
-        return answer
-
     def _poll_interval(self, operation: Operation) -> float:
         return external_of(operation.subject, operation.config)[0].interval
-
-
-def _without_secrets(answer: Found, link: OpenConnection) -> Found:
-    """Return an answer without any secret of its Connection, whichever provider gave it."""
-
-    def hide(message: str) -> str:
-        return hide_secrets(message, link, MAX_MESSAGE_LENGTH)
-
-    clean: Any = answer
-    if isinstance(answer, Progress):
-        clean = replace(answer, message=hide(answer.message))
-    elif isinstance(answer, LiveState):
-        problem = hide(answer.problem) if answer.problem else answer.problem
-        clean = replace(answer, problem=problem, unready=hide(answer.unready))
-    elif isinstance(answer, Standing):
-        messages = {name: getattr(answer, name) for name in STANDING_MESSAGES}
-        hidden: dict[str, Any] = {
-            name: hide(message) for name, message in messages.items() if message
-        }
-        clean = replace(answer, **hidden)
-    elif isinstance(answer, str):
-        clean = hide(answer)
-
-    return clean  # type: ignore[no-any-return]
-
-
-class _NotWanted(Exception):
-    """An operation is not wanted any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """What a request is for: an operation of a Release."""
-
-    entry: TrackedRelease
-    operation: Operation
-    known: OperationState
-
-    @contextmanager
-    def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
-        """Mark the operation as being asked about, while its request is sent.
-
-        Whether it may be sent is asked only now: much may have happened while it waited for its
-        turn. Raises _NotWanted, LeaseLost.
-        """
-        if self.entry.operations.get(self.operation.id) is not self.known:
-            raise _NotWanted
-        fence()
-        self.known.asking = True
-        try:
-            yield
-        finally:
-            self.known.asking = False
 
 
 async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> None:

@@ -80,7 +80,10 @@ async def release_jobs(cluster: Cluster, view: View) -> None:
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
-    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable, Permanent."""
+    """Let go of Jobs whose Release is gone, however that came about.
+
+    Raises Retryable, Permanent.
+    """
     path = api_path("batch/v1", "jobs", namespace)
     async for job in kube.each(path, RELEASE, accept=METADATA_ONLY):
         owners = job["metadata"].get("ownerReferences", [])
@@ -335,7 +338,7 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
 async def _follow_pods_gone(
     cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
 ) -> Progress:
-    """Return whether no pod of an operation runs any more, whichever Job of its name has made it."""
+    """Return whether no pod of an operation runs any more, whichever Job of its name made it."""
     name = operation.subject.partition("/")[2]
 
     # The name is another's now, and so are most pods of that name.
