@@ -1,9 +1,8 @@
 """Connections, ready to be used: found by kind or name, with the Secrets that they name.
 
-A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Whether a Connection
-works stands in its `Ready` condition (`runtime.readiness`). Secrets are read by name and kept for a
-short while, never watched, so nobody tells when one was mended: whoever asks whether a Connection
-works reads them anew.
+Secrets are read by name and kept for a short while (`runtime.connection_secrets`). Whether a
+Connection works stands in its `Ready` condition (`runtime.telling.readiness`). Nobody tells when a
+Secret was mended: whoever asks whether a Connection works reads its Secrets anew.
 
 Before the Secrets of a Connection are read, the policy on its author must be in force
 (`runtime.admission_probe`).
@@ -16,10 +15,8 @@ that began with the first.
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -28,30 +25,18 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
-from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import fingerprint
-from gatewright.ports import Cluster, NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.connections.secrets import MAX_SECRET_BYTES
+from gatewright.ports import Cluster, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, trust_author
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.connection_secrets import SecretReader
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.readiness import WORKS_MESSAGE, Place, Readiness, Reason
 
-CLOSED_SECRET_TYPES = (
-    "kubernetes.io/service-account-token",
-    "bootstrap.kubernetes.io/token",
-    "helm.sh/",
-)
-"""Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a
-chart has installed."""
-SECRET_MAX_AGE_S = 30.0
 PROBED_SECRET_MAX_AGE_S = 1.0
 """Seconds for which those who ask whether a Connection works share what was read: many may name one
 Secret."""
-SECRETS_MAX_BYTES = 8 * 1024 * 1024
-"""Characters of values of Secrets that are kept; no namespace drives out those of another."""
 MAX_PER_NAMESPACE = 256
 """Connections of one namespace that are used; of more, those that were heard of first."""
 MAX_NAMES_IN_MESSAGE = 10
@@ -96,21 +81,6 @@ class _ParsedConnection:
     references: tuple[SecretKeyRef, ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _CachedSecret:
-    """What Connections name of a Secret."""
-
-    at: float
-    """When it was read, in seconds of the loop."""
-    version: str
-    values: Mapping[str, str]
-
-    @property
-    def size(self) -> int:
-        """Characters of its values, and no less than what an empty one takes."""
-        return 256 + sum(map(len, self.values.values()))
-
-
 class Unproved(Permanent):
     """Nobody can know whether the author of a Connection was asked for the right to what it
     opens."""
@@ -128,8 +98,7 @@ class Connections:
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._crowded: set[str] = set()
         """Namespaces that have more Connections than are used."""
-        self._secrets: FairMemory[tuple[str, str], _CachedSecret] = FairMemory(SECRETS_MAX_BYTES)
-        self._forgetting: asyncio.TimerHandle | None = None
+        self.secrets = SecretReader(cluster, self._keys_named)
         self._read_once: dict[Place, _ParsedConnection] = {}
         self._opened: dict[Place, str] = {}
         """Identity that each had when it was opened last."""
@@ -201,8 +170,7 @@ class Connections:
         self._crowded = {
             namespace for namespace, name in there if name not in self._objects.get(namespace, {})
         }
-        places = [(namespace, name) for namespace, here in self._objects.items() for name in here]
-        for namespace, name in places:
+        for namespace, name in self._places():
             if (namespace, name) not in there:
                 self.event("DELETED", {"metadata": {"namespace": namespace, "name": name}})
 
@@ -276,17 +244,19 @@ class Connections:
 
     def look_at_all(self) -> None:
         """What was edited while nobody acted is judged; what is NotReady may have been mended."""
-        known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
-        for place in known:
+        for place in self._places():
             self.look(*place)
 
     async def close(self) -> None:
         """Stop judging, and forget all Secrets."""
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            self._forgetting = None
-        self._secrets.clear()
+        self.secrets.close()
         await self._readiness.close()
+
+    def _places(self) -> list[Place]:
+        places: list[Place] = []
+        for namespace, here in self._objects.items():
+            places += [(namespace, name) for name in here]
+        return places
 
     def _body_of(self, place: Place) -> Mapping[str, Any] | None:
         return self._objects.get(place[0], {}).get(place[1])
@@ -408,8 +378,8 @@ class Connections:
         place = meta["namespace"], meta["name"]
 
         try:
-            secrets, versions = await self._read_secret_values(
-                meta["namespace"], parsed.references, SECRET_MAX_AGE_S if age is None else age
+            secrets, versions = await self.secrets.read_values(
+                meta["namespace"], parsed.references, age
             )
         except Permanent:
             self._record_identity(place, "")
@@ -455,57 +425,6 @@ class Connections:
         )
         return parsed
 
-    async def _read_secret_values(
-        self, namespace: str, refs: Iterable[SecretKeyRef], age: float
-    ) -> tuple[dict[tuple[str, str], str], list[str]]:
-        values: dict[tuple[str, str], str] = {}
-
-        versions: list[str] = []
-        for ref in refs:
-            values[ref.name, ref.key], version = await self._read_secret(
-                namespace, ref.name, ref.key, age
-            )
-            versions.append(version)
-
-        size = sum(len(value.encode()) for value in values.values())
-        if size > MAX_SECRET_BYTES:
-            raise Permanent(
-                f"the Secrets of the Connection have {size} bytes in the keys that it "
-                f"names, at most {MAX_SECRET_BYTES} together"
-            )
-
-        return values, versions
-
-    async def _read_secret(
-        self, namespace: str, name: str, key: str, age: float
-    ) -> tuple[str, str]:
-        """Return the value of a key, and the version of its Secret. Raises Retryable, Permanent.
-
-        Of a Secret nothing is kept but what was asked for.
-        """
-        now = asyncio.get_running_loop().time()
-        cached = self._secrets.get((namespace, name))
-        if cached is not None and now - cached.at < age and key in cached.values:
-            return cached.values[key], cached.version
-
-        try:
-            obj = await self._cluster.get(api_path("v1", "secrets", namespace, name))
-        except NotFound:
-            raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
-
-        value, version = _secret_value(obj, name, key), obj["metadata"]["resourceVersion"]
-
-        # One request reads it for all that name it; a key that is missing is their own problem.
-        named = {key} | self._keys_named(namespace, name)
-        values = {
-            other: _secret_value(obj, name, other) for other in named if _has_usable_key(obj, other)
-        }
-        secret = _CachedSecret(now, version, values)
-        self._secrets.put(namespace, (namespace, name), secret, secret.size)
-        self._forget_secrets(now)
-
-        return value, version
-
     def _keys_named(self, namespace: str, name: str) -> set[str]:
         """Return the keys of a Secret that the Connections of its namespace name."""
         keys: set[str] = set()
@@ -514,55 +433,6 @@ class Connections:
             if parsed is not None:
                 keys |= {ref.key for ref in parsed.references if ref.name == name}
         return keys
-
-    def _forget_secrets(self, now: float) -> None:
-        """Forget what is old: Secrets are in the order in which they were read."""
-        while (oldest := self._secrets.oldest()) is not None:
-            place, secret = oldest
-            if now - secret.at < SECRET_MAX_AGE_S:
-                break
-            self._secrets.pop(place)
-
-        if len(self._secrets) and self._forgetting is None:
-            self._forgetting = asyncio.get_running_loop().call_later(
-                SECRET_MAX_AGE_S, self._forget_later
-            )
-
-    def _forget_later(self) -> None:
-        """Forget what is old also where nobody asks any more."""
-        self._forgetting = None
-        self._forget_secrets(asyncio.get_running_loop().time())
-
-
-def _secret_value(secret: Mapping[str, Any], name: str, key: str) -> str:
-    """Return the value of a key of a Secret. Raises Permanent where it opens no Connection."""
-    kind = str(secret.get("type", ""))
-    if kind.startswith(CLOSED_SECRET_TYPES):
-        raise Permanent(
-            f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own"
-        )
-    if key not in (secret.get("data") or {}):
-        raise Permanent(f"Secret {name} does not have the key that the Connection names")
-
-    if not _has_usable_key(secret, key):
-        size = _base64_bytes(secret["data"][key])
-        raise Permanent(
-            f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MAX_SECRET_BYTES}; '
-            "put the credential alone into it"
-        )
-
-    return base64.b64decode(secret["data"][key]).decode(errors="replace")
-
-
-def _has_usable_key(secret: Mapping[str, Any], key: str) -> bool:
-    """Return whether a key is there and small enough, told before it is decoded."""
-    encoded = (secret.get("data") or {}).get(key)
-    return encoded is not None and _base64_bytes(encoded) <= MAX_SECRET_BYTES
-
-
-def _base64_bytes(encoded: str) -> int:
-    """Return how many bytes a text in Base64 stands for."""
-    return len(encoded) * 3 // 4 - encoded[-2:].count("=")
 
 
 def _kept_part(body: Mapping[str, Any]) -> dict[str, Any]:

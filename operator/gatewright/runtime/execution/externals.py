@@ -13,6 +13,7 @@ end, for `LEAVING_TIMEOUT_S` seconds at most.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -67,7 +68,7 @@ def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> 
         places.add(target)
 
     lines = provider.identity(checked).splitlines()
-    return {f"{place}:{line}" for place in places for line in lines}
+    return {f"{place}:{line}" for place, line in itertools.product(places, lines)}
 
 
 class Externals:

@@ -4,7 +4,7 @@ One that hangs is told by what it said last.
 
 A reason that its container gives on purpose goes first, as JSON in the termination message; then
 any other message, and last the end of the log. Of a log only a masked end is repeated
-(`core.masking`).
+(`core.text.masking`).
 
 A Job whose time is over loses its pods at once, and with them their logs. So its pods are listened
 to when its time is nearly over, and again when Kubernetes has told them to end; what was heard is

@@ -129,8 +129,10 @@ class Notifications:
 
     def __len__(self) -> int:
         """Return how many messages wait."""
-        lanes = [lane for sender in self._senders.values() for lane in sender.lanes.values()]
-        return sum(len(lane.items) for lane in lanes)
+        return sum(
+            sum(len(lane.items) for lane in sender.lanes.values())
+            for sender in self._senders.values()
+        )
 
     def resume(self, obj: Mapping[str, Any]) -> None:
         """Remember what another process has left behind: it may have been delivered already."""
@@ -166,7 +168,9 @@ class Notifications:
 
     def _take_up(self, entry: TrackedRelease) -> None:
         held = [Notification.model_validate(notice) for notice in entry.persisted["notices"]]
-        pairs = [(notice, channel) for notice in held for channel in notice.to]
+        pairs: list[tuple[Notification, str]] = []
+        for notice in held:
+            pairs += [(notice, channel) for channel in notice.to]
         names = {(notice.id, channel) for notice, channel in pairs}
         for name in [name for name in entry.deliveries if name not in names]:
             del entry.deliveries[name]
