@@ -143,6 +143,7 @@ def _secret_value(secret: Mapping[str, Any], name: str, key: str) -> str:
     if key not in (secret.get("data") or {}):
         raise Permanent(f"Secret {name} does not have the key that the Connection names")
 
+    # Told by its length, before it is decoded.
     if not _has_usable_key(secret, key):
         size = _base64_bytes(secret["data"][key])
         raise Permanent(

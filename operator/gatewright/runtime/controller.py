@@ -194,6 +194,7 @@ class Controller:
             self._enqueue_or_find(key)
 
     def _enqueue_or_find(self, key: Key) -> None:
+        # Its watch may be later than that of Interventions.
         if key in self.entries:
             self.queue.add(key)
         else:

@@ -168,6 +168,7 @@ class Interventions:
 
         oldest = here.oldest(MAX_PENDING)
         judged = list(itertools.takewhile(_is_judged, oldest))
+        # A trial must have begun after an Intervention was seen: only then it proves whose it is.
         if len(judged) < len(oldest):
             self._begin_judging(key[0])
 
@@ -327,6 +328,7 @@ class Interventions:
     def _begin_answer(
         self, key: Key, uid: str, name: str, result: str, message: str, **more: Any
     ) -> None:
+        # The status is told with each pass, until the answer has arrived.
         if uid in self._answer_tasks:
             return
         status = {"result": result, "message": message, "at": format_time(datetime.now(UTC))} | more

@@ -142,6 +142,7 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, urgent: bool = False) -> None:
         """Ask for a pass over a key."""
+        # One worker at a time: it is worked on once more afterwards.
         if key in self._working:
             self._dirty[key] = urgent or self._dirty.get(key, False)
             return
@@ -158,6 +159,7 @@ class WorkQueue(Generic[K]):
             return
 
         due = asyncio.get_running_loop().time() + delay
+        # It is woken earlier anyway.
         if self._due.get(key, float("inf")) <= due:
             return
 
@@ -184,6 +186,7 @@ class WorkQueue(Generic[K]):
         try:
             return await turn
         except asyncio.CancelledError:
+            # A key was handed out in this very moment: somebody else takes it.
             if turn.done() and not turn.cancelled():
                 self.done(turn.result())
             raise

@@ -182,6 +182,7 @@ class Reconciler:
 
         if decision.add_finalizer and not view.finalized:
             await self._add_finalizer(entry, view)
+        # It has to be there before a status names it.
         if decision.revision is not None:
             await self._keep_revision(view, decision, decision.revision, copies)
 

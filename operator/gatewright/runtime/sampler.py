@@ -248,6 +248,7 @@ class Sampler:
     def _close_track(self, track: _Track) -> None:
         self._open_tracks -= 1
 
+        # What the heap still holds for it is passed over.
         track.due = float("inf")
         intervals, interval = track.question.intervals, track.measure.rule.interval
 
@@ -382,6 +383,7 @@ class Sampler:
         metrics.stretched_namespaces.set(len(self._budget.over()))
 
     def _forget_question(self, question: _Question) -> None:
+        # Answers are shared only while somebody asks for them.
         if not question.intervals and question.task is None:
             self._questions.pop(question.id, None)
 

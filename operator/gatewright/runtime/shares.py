@@ -23,6 +23,7 @@ class NamespaceLimits:
         """Return what is to be held while a request goes on."""
         limit = self._found.get(namespace)
         if limit is None:
+            # Namespaces come and go: those that do nothing must not stay for ever.
             if len(self._found) >= self._tidy:
                 self._forget_idle()
             limit = self._found[namespace] = asyncio.Semaphore(self._each)

@@ -109,6 +109,7 @@ class Workers:
         if entry.put_off is None:
             entry.put_off = now
 
+        # Nothing waits long that may lead back.
         if self._is_urgent(entry.key):
             wait = min(wait, entry.put_off + URGENT_WAIT - now)
 

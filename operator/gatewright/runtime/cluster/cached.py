@@ -136,6 +136,7 @@ class CachedCluster:
         One that was asked for before a gap must not stand for what was missed in it.
         """
         version = _version_of(body)
+        # What nobody follows is not told by anybody later.
         if gaps == self._gaps and path in self._followers and version >= self._newest.get(path, 0):
             self._newest[path] = version
             self._known[path] = body

@@ -111,6 +111,7 @@ class Kube:
 
     async def close(self) -> None:
         """Close all connections; whoever asks from then on gets Retryable."""
+        # What is still under way must not open a session again.
         self._closed = True
         for session in self._sessions.values():
             await session.close()
@@ -319,6 +320,7 @@ class Kube:
             return await self._send("lease", method, path, body, content, accept, most)
 
         async with self._turn(method, path, whose(path, body)):
+            # After the wait, in which the Lease may have been lost.
             if method != "GET" and self.fence is not None:
                 self.fence()
             return await self._send("requests", method, path, body, content, accept, most)

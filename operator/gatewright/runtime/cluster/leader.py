@@ -146,9 +146,11 @@ class Leader:
             log.warning("the Lease was not renewed: %s", error)
             return False
 
+        # From when it was sent: its answer may have taken long.
         self._renewed = sent
         metrics.is_leader.set(1)
 
+        # Whoever acted before may have stopped long ago: clocks leave that time out.
         if first and before:
             self.unwatched = max(0.0, (datetime.now(UTC) - parse_time(before)).total_seconds())
 

@@ -218,6 +218,7 @@ async def _delete_revisions(
     """
     for revision in old:
         try:
+            # Anybody may put the annotation on a revision of his own.
             if len(revision.copies) > MOST_COPIES:
                 raise Permanent(
                     f"ControllerRevision {revision.name} names more than {MOST_COPIES} copies; "

@@ -64,6 +64,7 @@ class Turnstile:
     async def _enter(self, share: str) -> None:
         self._note_asking(share)
 
+        # Those of the same share that came before go first.
         if share not in self._waiting and self._admits(share):
             self._take(share)
             return

@@ -44,6 +44,7 @@ class ConfigWatches:
 
         self._holders.setdefault(namespace, set()).add(key)
 
+        # A busy namespace keeps its watch from one run to the next.
         ending = self._ends.pop(namespace, None)
         if ending is not None:
             ending.cancel()

@@ -142,6 +142,7 @@ async def read_newest_log(cluster: Cluster, job: Mapping[str, Any], all_pods: Se
     """
     uid = _uid_of(job)
     there = job_pods.newest_first(job_pods.active_pods(all_pods))
+    # The kubelet is not asked for the same log with each look.
     if there and not LAST_WORDS.is_fresh(uid):
         LAST_WORDS.keep(job, await log_end(cluster, there[0]))
     return LAST_WORDS.said(uid)

@@ -32,6 +32,7 @@ async def find_hindrance(
     cluster: Cluster, job: Mapping[str, Any], all_pods: Sequence[Pod]
 ) -> Trouble | None:
     """Return why a Job has no pod that runs, as far as Events tell. Raises Retryable."""
+    # A Job without a pod is told by its own Events, one with a pod by the pod's.
     running = job_pods.active_pods(all_pods)
     if not running:
         return await _explain_no_pod(cluster, job, all_pods)

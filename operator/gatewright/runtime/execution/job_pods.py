@@ -225,6 +225,7 @@ def find_ending_trouble(all_pods: Sequence[Pod], now: datetime) -> Trouble | Non
     if not left:
         return None
 
+    # One that is overdue is named first: people have to look at its node.
     late = [pod for pod in left if _is_overdue(pod, now)]
     pod = (late or left)[0]
     meta, node = pod["metadata"], pod["spec"].get("nodeName")

@@ -114,6 +114,7 @@ class EventSender:
         self._waiting.setdefault(body["metadata"]["namespace"], deque()).append(body)
 
         if sum(map(len, self._waiting.values())) > MAX_QUEUED_EVENTS:
+            # Who tells much loses its own Events alone.
             fullest = max(self._waiting, key=lambda namespace: len(self._waiting[namespace]))
             self._waiting[fullest].popleft()
             if not self._waiting[fullest]:

@@ -237,6 +237,7 @@ class Listener:
 
     def _make_room(self, source: str) -> None:
         """Make room for one more connection of an address."""
+        # Whoever holds the most loses the oldest: an honest client is served before it is that.
         if self._sources[source] >= MAX_OPEN_PER_ADDRESS:
             self._drop_oldest(source, "source")
         elif len(self._open) >= MAX_OPEN_CONNECTIONS:

@@ -344,6 +344,7 @@ class Notifications:
             config = notifier.config.model_validate(queued.config)
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
+                # Much may have happened while it waited for its turn.
                 self._fence()
                 handle = await notifier.send(config, link, queued.message, handle)
                 result = Delivery(_require_storable(handle))
