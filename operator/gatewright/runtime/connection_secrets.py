@@ -1,7 +1,7 @@
 """Secrets of Connections: read by name, never listed or watched, and kept for a short while.
 
-A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Of a Secret nothing is
-kept but the keys that Connections name.
+A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Of a Secret nothing
+is kept but the keys that Connections name.
 """
 
 from __future__ import annotations

@@ -88,6 +88,7 @@ class Controller:
         self.queue: WorkQueue[Key] = WorkQueue(
             _namespace_of, self._is_rolling_back, WORKER_COUNT, URGENT_WORKER_COUNT
         )
+
         self.lens = CachedCluster(kube)
         self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
         self.links = Connections(kube, self.probe.connections)
@@ -100,12 +101,14 @@ class Controller:
         self.outside = Externals(
             self.links, leader.fence, self.queue.add, self._pins_of, settings.fastest
         )
+
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins_of)
         self.run_beside = BackgroundTasks()
         self.orphans = OrphanedJobs(kube, self.entries, self.run_beside)
         self.reading = Reading()
         self.strangers = UnknownReleases(self._read_unknown, self.run_beside)
         self.configs = ConfigWatches(kube, self.object_event, self._on_watch_gap)
+
         self.passes = Reconciler(
             kube,
             self.lens,
@@ -132,6 +135,7 @@ class Controller:
             is_urgent=self._is_rolling_back,
             reread=self._reread_release,
         )
+
         self._namespaces = settings.namespaces
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []

@@ -125,10 +125,12 @@ class WorkQueue(Generic[K]):
         self._normal: _Lane[K] = _Lane()
         self._general: _WorkerPool[K] = _WorkerPool(workers)
         self._reserved: _WorkerPool[K] = _WorkerPool(reserved)
+
         self._waiting: dict[K, bool] = {}
         """Keys that wait, and whether they are urgent."""
         self._working: dict[K, tuple[_WorkerPool[K], _Lane[K]]] = {}
         self._dirty: dict[K, bool] = {}
+
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._count = 0

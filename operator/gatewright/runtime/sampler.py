@@ -125,6 +125,7 @@ class Sampler:
         self._fastest = fastest
         self._pins = pins
         self._told = told
+
         self._tracks: dict[Key, dict[str, _Track]] = {}
         self._questions: dict[tuple[str, str], _Question] = {}
         self._heap: list[tuple[float, int, _Track]] = []

@@ -300,6 +300,7 @@ class Kube:
     ) -> dict[str, Any]:
         text = await self._request_text(method, path, body, content, accept)
         obj: dict[str, Any] = wire.decode_object(outline.metadata_alone(text), whole=managers)
+
         # Only `managed` asks who wrote which field.
         if "metadata" in obj and not managers:
             drop_unused_fields(obj)

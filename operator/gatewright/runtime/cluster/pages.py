@@ -171,6 +171,7 @@ class ListReader:
         """Return the next page and its bytes, asked for again with fewer objects until it comes."""
         while True:
             most = MAX_PAGE_BYTES if cursor.limit > 1 else None
+
             try:
                 return await self._read_page(cursor.url, cursor.accept, most)
             except (TooLarge, TimedOut):

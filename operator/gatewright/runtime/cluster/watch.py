@@ -67,6 +67,7 @@ class Watch:
         self.collection = api_path(api, plural, namespace)
         self._told, self._gap = told, gap
         self._version = self._began = ""
+
         self.ready = asyncio.Event()
         """Set once whatever changes from then on will be told."""
         self._beat = time.monotonic()

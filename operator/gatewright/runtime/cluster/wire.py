@@ -3,7 +3,8 @@
 Whoever writes an object may nest it far deeper than a reader can follow, and what an API server
 sends need not be what a strict reader takes. One such object must not make what comes with it
 unreadable: what is too deep is cut off, and what is no text is replaced. An ordinary answer is read
-at once and costs nothing of that. A large object of ours is read only in part (`runtime.cluster.outline`).
+at once and costs nothing of that. A large object of ours is read only in part
+(`runtime.cluster.outline`).
 """
 
 from __future__ import annotations

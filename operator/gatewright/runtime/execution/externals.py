@@ -312,6 +312,7 @@ class Externals:
                 error,
                 extra=about(view.namespace, view.name),
             )
+
             # What a vendor refuses for now changes nothing that is known.
             if entry.operations.get(operation.id) is state:
                 await asyncio.sleep(min(error.after, 60.0))

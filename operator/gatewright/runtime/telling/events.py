@@ -49,6 +49,7 @@ class EventSender:
         """Queue an Event; never waits."""
         now = datetime.now(UTC)
         run = view.status.run.id if view.status.run is not None else 0
+
         identity = [view.uid, run, event.reason, event.message, format_time(now)]
         body = {
             "apiVersion": "events.k8s.io/v1",
