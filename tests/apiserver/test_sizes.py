@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from gatewright.runtime.cluster import outline, wire
-from gatewright.runtime.cluster.kube import JUST_METADATA, METADATA_ONLY
+from gatewright.runtime.cluster.wire import JUST_METADATA, METADATA_ONLY
 from tests.cluster import ApiServer
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api

@@ -13,7 +13,7 @@ from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import permit
 from gatewright.runtime import tracked
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.execution import externals, live_states
+from gatewright.runtime.execution import externals, live_states, provider_requests
 from tests.unit.sim import World, spec
 from tests.unit.test_outside import Provider, Site
 
@@ -92,11 +92,11 @@ async def settle(until: Any) -> None:
 
 async def crowd(site: Site, provider: Slow) -> None:
     """As many operations under way as one namespace may have."""
-    for number in range(externals.MAX_REQUESTS_PER_NAMESPACE):
+    for number in range(provider_requests.MAX_REQUESTS_PER_NAMESPACE):
         begin(
             site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config)
         )
-    await settle(lambda: len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE)
+    await settle(lambda: len(provider.asked) == provider_requests.MAX_REQUESTS_PER_NAMESPACE)
 
 
 # --- beginning
@@ -216,13 +216,13 @@ async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has
 ) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
-    for number in range(3 * externals.MAX_REQUESTS_PER_NAMESPACE):
+    for number in range(3 * provider_requests.MAX_REQUESTS_PER_NAMESPACE):
         begin(
             site, Operation(f"1.a.b.{number}", "act", f"action/mark{number}", site.operation.config)
         )
-    await settle(lambda: len(provider.asked) >= externals.MAX_REQUESTS_PER_NAMESPACE)
+    await settle(lambda: len(provider.asked) >= provider_requests.MAX_REQUESTS_PER_NAMESPACE)
     await asyncio.sleep(0.05)
-    assert provider.most == externals.MAX_REQUESTS_PER_NAMESPACE
+    assert provider.most == provider_requests.MAX_REQUESTS_PER_NAMESPACE
     begin(site, Operation("1.undo.0-x", "restore", "action/other", site.operation.config))
     await settle(lambda: "perform restore" in provider.asked)
     await site.outside.close()
@@ -254,7 +254,7 @@ async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypa
     provider.gate.set()
     await settle(lambda: provider.at_once == 0)
     await asyncio.sleep(0.05)
-    assert len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE
+    assert len(provider.asked) == provider_requests.MAX_REQUESTS_PER_NAMESPACE
     await site.outside.close()
 
 
@@ -270,11 +270,11 @@ async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_it
     def lost() -> None:
         raise LeaseLost("the Lease is somebody else's")
 
-    site.outside._fence = lost
+    site.outside.requests.fence = lost
     provider.gate.set()
     await settle(lambda: provider.at_once == 0)
     await asyncio.sleep(0.05)
-    assert len(provider.asked) == externals.MAX_REQUESTS_PER_NAMESPACE
+    assert len(provider.asked) == provider_requests.MAX_REQUESTS_PER_NAMESPACE
     await site.outside.close()
 
 
@@ -300,7 +300,7 @@ async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(
 
     provider = Twice(Progress("Running"))
     site = Site(monkeypatch, provider)
-    site.outside._fence = fence
+    site.outside.requests.fence = fence
     begin(site)
     await settle(lambda: provider.asked)
     ours.clear()

@@ -117,9 +117,9 @@ async def test_what_passes_and_events_cost_is_charged_to_their_namespace(
     async def get(where: str) -> dict[str, Any]:
         return release(1)
 
-    found.passes = cast(Any, Failing())
+    found.workers.reconciler = cast(Any, Failing())
     found.kube.get = get  # type: ignore[method-assign, assignment]
-    worker = asyncio.create_task(found._run_worker(False))
+    worker = asyncio.create_task(found.workers.run(False))
     for _ in range(20):
         await asyncio.sleep(0)
     worker.cancel()

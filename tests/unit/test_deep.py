@@ -302,7 +302,7 @@ ODD: dict[str, dict[str, Any]] = {
 async def test_no_object_ends_the_start_or_a_list(kind: str) -> None:
     there = There(of("a"), ODD[kind], of("z"))
     found = reconciler(there)
-    found.passes = cast(Any, passes := Passes())
+    found.workers.reconciler = cast(Any, passes := Passes())
     await found.start()
     await until(lambda: {"a", "z"} <= set(passes.made))
     assert found.dead() is None
@@ -341,7 +341,7 @@ async def test_no_release_ends_a_worker() -> None:
         ValueError("bug"),
         RecursionError("deep"),
     ]
-    found.passes = cast(
+    found.workers.reconciler = cast(
         Any, passes := Passes(**{f"odd-{number}": faults[number % 4] for number in range(40)})
     )
 

@@ -359,7 +359,7 @@ async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
-    monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.0)
+    monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRET_MAX_AGE_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     server.secrets.clear()
@@ -691,25 +691,25 @@ async def test_secrets_that_nobody_uses_any_more_are_forgotten(
 ) -> None:
     links, server = known(connection("hook"))
     server.secrets["next"] = {"key": KEY}
-    await links._read_secret("shop", "hook", "key", 30.0)
-    monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.0)
-    await links._read_secret("shop", "next", "key", 30.0)
-    assert ("shop", "hook") not in links._secrets
+    await links.secrets.read("shop", "hook", "key", 30.0)
+    monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRET_MAX_AGE_S", 0.0)
+    await links.secrets.read("shop", "next", "key", 30.0)
+    assert ("shop", "hook") not in links.secrets.kept
 
 
 async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_MAX_BYTES", 900)
+    monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRETS_MAX_BYTES", 900)
     names = [f"c{number}" for number in range(6)]
     links, server = known(
         *(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names)
     )
     server.secrets |= {name: {"key": KEY} for name in names}
-    await links._read_secret("quiet", "hook", "key", 30.0)
+    await links.secrets.read("quiet", "hook", "key", 30.0)
     for name in names:
         await links.open("shop", "webhook", name)
-    assert list(links._secrets) == [("quiet", "hook"), ("shop", "c4"), ("shop", "c5")]
+    assert list(links.secrets.kept) == [("quiet", "hook"), ("shop", "c4"), ("shop", "c5")]
 
 
 def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_said(
@@ -796,28 +796,28 @@ async def test_of_a_secret_only_the_keys_that_are_named_are_kept_and_one_request
     for name in ("hook", "other"):
         await links.open("shop", "webhook", name)
     reads = server.reads
-    links._secrets.clear()
+    links.secrets.kept.clear()
     for name in ("hook", "other", "hook"):
         await links.open("shop", "webhook", name)
     assert server.reads == reads + 1
-    kept = links._secrets.get(("shop", "hook"))
+    kept = links.secrets.kept.get(("shop", "hook"))
     assert kept is not None and set(kept.values) == {"key", "other"}
 
 
 async def test_secrets_are_forgotten_by_age_also_where_nobody_asks_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.SECRET_MAX_AGE_S", 0.01)
+    monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRET_MAX_AGE_S", 0.01)
     links, _ = known(connection("hook"))
     await links.open("shop", "webhook", None)
-    assert links._secrets
+    assert links.secrets.kept
     async with asyncio.timeout(5):
-        while links._secrets:
+        while links.secrets.kept:
             await asyncio.sleep(0.01)
 
 
 async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.SECRETS_MAX_BYTES", 600)
+    monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRETS_MAX_BYTES", 600)
     names = [f"c{number}" for number in range(6)]
     links, server = known(
         *(connection(name, secret={"secretRef": {"name": name, "key": "key"}}) for name in names)
@@ -825,4 +825,4 @@ async def test_secrets_are_kept_within_bytes(monkeypatch: pytest.MonkeyPatch) ->
     server.secrets |= {name: {"key": KEY} for name in names}
     for name in names:
         await links.open("shop", "webhook", name)
-    assert [name for _, name in links._secrets] == ["c4", "c5"]
+    assert [name for _, name in links.secrets.kept] == ["c4", "c5"]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from gatewright.__main__ import _log
-from gatewright.runtime import controller, reconcile
+from gatewright.runtime import controller, reconcile, workers
 from gatewright.runtime.reconcile import MAX_ROUNDS, Reconciler
 from gatewright.runtime.telling import log_limits, metrics
 from gatewright.runtime.telling.log_limits import (
@@ -47,7 +47,7 @@ OWN = {
     "operator: %s; this instance stops acting and waits to be restarted",
     "operator: acting as %s; nobody watched for %.1fs",
     "operator: cannot act",
-    "controller: %s",
+    "workers: %s",
     "controller: %s has ended",
     "controller: not all Interventions were taken in",
     "controller: the list of Releases could not be read: %s",
@@ -238,8 +238,8 @@ async def test_a_long_walk_goes_on_and_is_not_said(
 ) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
-    for number in range(1, controller.MAX_RESTLESS_PASSES):
-        await found._reconcile_safely(entry)
+    for number in range(1, workers.MAX_RESTLESS_PASSES):
+        await found.workers._reconcile_safely(entry)
         assert circling == [number * MAX_ROUNDS] and len(found.queue) == 1, (
             "others first, then the next pass"
         )
@@ -253,8 +253,8 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     later: list[float] = []
     found.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
-    for _ in range(controller.MAX_RESTLESS_PASSES + 9):
-        await found._reconcile_safely(entry)
+    for _ in range(workers.MAX_RESTLESS_PASSES + 9):
+        await found.workers._reconcile_safely(entry)
     [status] = there.statuses
     assert status["state"] == "Stalled"
     stalled = next(item for item in status["conditions"] if item["type"] == "Stalled")
@@ -264,7 +264,7 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     )
     assert "then edit the spec" in stalled["message"]
     assert (
-        later[: len(controller.RESTLESS_DELAYS_S)] == list(controller.RESTLESS_DELAYS_S)
+        later[: len(workers.RESTLESS_DELAYS_S)] == list(workers.RESTLESS_DELAYS_S)
         and later[-1] == 300.0
     )
     said = [record for record in caplog.records if "no rest" in record.getMessage()]
@@ -276,12 +276,12 @@ async def test_who_comes_to_rest_begins_anew(
 ) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
     found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
-    for _ in range(controller.MAX_RESTLESS_PASSES - 1):
-        await found._reconcile_safely(entry)
+    for _ in range(workers.MAX_RESTLESS_PASSES - 1):
+        await found.workers._reconcile_safely(entry)
 
     async def rests(self: Reconciler, *_: Any) -> bool:
         return False
 
     monkeypatch.setattr(reconcile.Reconciler, "_carry_out", rests)
-    await found._reconcile_safely(entry)
+    await found.workers._reconcile_safely(entry)
     assert entry.restless == 0 and not there.statuses

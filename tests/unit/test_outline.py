@@ -19,8 +19,9 @@ from gatewright.api import FINALIZER
 from gatewright.core.report import size
 from gatewright.ports import Permanent
 from gatewright.runtime.cluster import outline, wire
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.watch import Watch
+from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.tracked import TrackedRelease
 
 MUCH = 1_450_000

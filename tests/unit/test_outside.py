@@ -261,7 +261,7 @@ async def test_an_instance_that_has_lost_its_lease_follows_nothing(monkeypatch: 
 
     provider = Provider(Progress("Succeeded"))
     site = Site(monkeypatch, provider)
-    site.outside._fence = lost
+    site.outside.requests.fence = lost
     site.follow()
     await asyncio.sleep(0.05)
     assert provider.looks == 0 and not site.outside._aside.tasks

@@ -13,8 +13,9 @@ from aiohttp import web
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.cluster import kube as kube_module
-from gatewright.runtime.cluster.kube import FIRST_PAGE_ITEMS, MAX_PAGE_BYTES, Kube
+from gatewright.runtime.cluster import pages, refusals
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.pages import FIRST_PAGE_ITEMS, MAX_PAGE_BYTES
 from gatewright.runtime.cluster.wire import LAST_APPLIED_ANNOTATION
 
 WHERE = "/apis/gatewright.dev/v1alpha1/releases"
@@ -142,7 +143,7 @@ async def test_a_list_that_takes_too_long_is_asked_for_with_fewer_objects(
 
     async def slow(method: str, path: str, *more: Any, **named: Any) -> bytes:
         if f"limit={FIRST_PAGE_ITEMS}" in path:
-            raise kube_module.TimedOut("no answer in 8s")
+            raise refusals.TimedOut("no answer in 8s")
         return await answer(method, path, *more, **named)
 
     monkeypatch.setattr(kube, "_request_text", slow)
@@ -175,7 +176,7 @@ async def test_a_list_that_is_forgotten_again_and_again_is_given_up_for_now(
     server.forgets = Always()
     with pytest.raises(Retryable, match="410 too old"):
         await _names(kube)
-    assert len(server.limits) == 2 + kube_module.MAX_LIST_RESTARTS
+    assert len(server.limits) == 2 + pages.MAX_LIST_RESTARTS
 
 
 async def test_all_at_once_has_each_object_once(server: Server, kube: Kube) -> None:
@@ -236,7 +237,7 @@ async def test_what_is_kept_at_once_is_bounded_in_bytes(server: Server, kube: Ku
 async def test_what_is_kept_at_once_is_bounded_in_number(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_module, "MAX_LIST_ITEMS", 100)
+    monkeypatch.setattr(pages, "MAX_LIST_ITEMS", 100)
     server.sizes = [1] * 100
     assert len(await kube.list(WHERE, "a=b")) == 100
     server.sizes = [1] * 101
@@ -247,7 +248,7 @@ async def test_what_is_kept_at_once_is_bounded_in_number(
 async def test_what_is_read_to_find_a_few_is_bounded(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_module, "MAX_LIST_READ_BYTES", 8 * 2**20)
+    monkeypatch.setattr(pages, "MAX_LIST_READ_BYTES", 8 * 2**20)
     server.sizes = [2**20] * 80
     with pytest.raises(Permanent, match=r"too many objects carry a=b .more than 8 MiB"):
         await kube.list(WHERE, "a=b", keep=_own)

@@ -54,7 +54,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def test_edits_of_one_namespace_wait_and_those_of_others_do_not(costly: list[str]) -> None:
     found = reconciler(There())
-    found.passes = cast(Any, passes := Passes())
+    found.workers.reconciler = cast(Any, passes := Passes())
     await found.start()
     for number in range(40):
         found.release_event("ADDED", of(f"r-{number}"))
@@ -71,7 +71,7 @@ async def test_edits_of_one_namespace_wait_and_those_of_others_do_not(costly: li
 
 async def test_what_waits_is_read_in_its_latest_edition(costly: list[str]) -> None:
     found = reconciler(There(of("web")))
-    found.passes = cast(Any, Passes())
+    found.workers.reconciler = cast(Any, Passes())
     await found.start()
     await until(lambda: len(costly) == 1)
     found.reading.spend("shop", controller.time.monotonic(), SHARE * (BURST + 0.1))
@@ -91,8 +91,8 @@ def test_what_was_there_at_the_start_waits_for_nobody(costly: list[str]) -> None
     for number in range(40):
         entry = found.entries["shop", f"r-{number}"] = TrackedRelease.of(of(f"r-{number}"))
         entry.listed = True
-        assert not found._put_off(entry)
-        found._read_spec(entry)
+        assert not found.workers._put_off(entry)
+        found.workers._read_spec(entry)
     assert len(costly) == 40 and found.reading.wait("shop", controller.time.monotonic()) == 0.0
 
 
@@ -101,15 +101,15 @@ async def test_a_run_that_is_being_undone_waits_little() -> None:
     entry = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
     found.reading.spend("shop", controller.time.monotonic(), 1000.0)
     assert (
-        found._put_off(entry)
+        found.workers._put_off(entry)
         and found.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
     )
     entry.working = {"run": {"phase": "RollingBack"}}
     entry.put_off = None
-    assert found._put_off(entry)
+    assert found.workers._put_off(entry)
     assert found.queue._due["shop", "web"] <= asyncio.get_running_loop().time() + URGENT_WAIT
     entry.put_off = controller.time.monotonic() - URGENT_WAIT
-    assert not found._put_off(entry)
+    assert not found.workers._put_off(entry)
 
 
 async def test_who_waits_for_a_connection_is_not_woken_by_its_annotations() -> None:

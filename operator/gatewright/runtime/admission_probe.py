@@ -1,5 +1,6 @@
-"""Whether the admission policies are in force: the operator tries to break each of them before it
-believes anybody.
+"""Whether the admission policies are in force.
+
+The operator tries to break each of them before it believes anybody.
 
 What stands in a Release, a Connection, an Intervention or a status shows nothing of whether its
 author was asked for the right to it. Where a policy was never installed, has lost its binding, only
@@ -7,13 +8,14 @@ warns, or leaves a namespace out, a tenant acts with the rights of the operator.
 write is written as a dry run, in the namespace that is in question: the policy refuses it in its
 own words, or is not in force there. That needs no right to read policies, which are the cluster's.
 
-    policy                     tried by                                      before
-    gatewright-interventions   an Intervention under a name of nobody        each Intervention is answered
-    gatewright-releases        a Job under the reserved ServiceAccount       a run begins, an edit counts by a Retry
-    gatewright-uses            a check through the reserved Connection       the same
-    gatewright-status          a status of a generation below zero           the same
-    gatewright-jobs            a Job with an empty key                       the same
-    gatewright-connections     a Connection with the reserved Secret         its Secrets are read
+    policy                    tried by                                before
+    gatewright-interventions  an Intervention under a name of nobody  each Intervention is answered
+    gatewright-releases       a Job under the reserved                a run begins, an edit counts
+                              ServiceAccount                          by a Retry
+    gatewright-uses           a check through the reserved Connection the same
+    gatewright-status         a status of a generation below zero     the same
+    gatewright-jobs           a Job with an empty key                 the same
+    gatewright-connections    a Connection with the reserved Secret   its Secrets are read
 
 The reserved name is refused to everybody, also to who may do anything, by the very expression that
 asks RBAC about all others. An object is tried to be created, and one that is there to be changed,
@@ -51,21 +53,17 @@ PROBE_RETRY_DELAYS_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 REQUEST_RETRY_DELAYS_S: Final = (0.02, 0.1, 0.3)
 
 INTERVENTIONS_REMEDY = (
-    "run kubectl apply -k manifests/admission (chart: admission.create) and ask again, or "
-    "let the operator take everybody "
-    "at their word (--trust-interventions, chart: admission.trustWithout)"
+    "run kubectl apply -k manifests/admission (chart: admission.create) and ask again, or let the "
+    "operator take everybody at their word (--trust-interventions, chart: admission.trustWithout)"
 )
 AUTHORS_REMEDY = (
-    "run kubectl apply -k manifests/admission (chart: admission.create), or let the "
-    "operator trust whoever writes there "
-    "(--trust-authors, chart: admission.trustAuthors)"
+    "run kubectl apply -k manifests/admission (chart: admission.create), or let the operator trust "
+    "whoever writes there (--trust-authors, chart: admission.trustAuthors)"
 )
 OWN_NAMESPACE = (
-    "{} is the namespace of the operator itself, and whoever may edit or create pods there "
-    "can act as the operator: install "
-    "the operator into a namespace of its own, or let it run Releases there all the same "
-    "(--serve-own-namespace, chart: "
-    "serveOwnNamespace)"
+    "{} is the namespace of the operator itself, and whoever may edit or create pods there can act "
+    "as the operator: install the operator into a namespace of its own, or let it run Releases "
+    "there all the same (--serve-own-namespace, chart: serveOwnNamespace)"
 )
 
 log = logging.getLogger("gatewright.admission")
@@ -91,12 +89,11 @@ class Trial:
 def _spec_trial(
     policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]
 ) -> Trial:
-    """A policy on who writes a spec."""
+    """Return the trial of a policy on who writes a spec."""
     meta = {"generateName": f"{RESERVED_NAME}-"}
     body = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}
-    return Trial(
-        policy, plural, refusal, body, ({"op": "replace", "path": "/spec", "value": spec},)
-    )
+    change = {"op": "replace", "path": "/spec", "value": spec}
+    return Trial(policy, plural, refusal, body, (change,))
 
 
 def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,89 +175,93 @@ ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)
 
 
 async def probe_interventions(kube: Kube, namespace: str) -> str:
-    """Why nobody can know who makes Interventions in a namespace; empty where the API server proves
-    it.
+    """Return why nobody can know who makes Interventions in a namespace.
 
-    Raises Retryable, LeaseLost."""
+    Empty where the API server proves it. Raises Retryable, LeaseLost.
+    """
     failure = await _try_create(kube, INTERVENTION_TRIAL, namespace)
     if failure == "":
         return ""
+
+    # Refused, but not in the words of the policy: somebody else may have refused it.
     if failure is not None:
         return (
-            f"whether the admission policy {INTERVENTION_TRIAL.policy} is in force in "
-            f"namespace {namespace} cannot be found out: "
-            f"{failure}; {INTERVENTIONS_REMEDY}"
+            f"whether the admission policy {INTERVENTION_TRIAL.policy} is in force in namespace "
+            f"{namespace} cannot be found out: {failure}; {INTERVENTIONS_REMEDY}"
         )
+
     return (
         f"the admission policy {INTERVENTION_TRIAL.policy} is not in force in namespace "
-        f"{namespace}, so anybody may have "
-        f"made this under another name; {INTERVENTIONS_REMEDY}"
+        f"{namespace}, so anybody may have made this under another name; {INTERVENTIONS_REMEDY}"
     )
 
 
 async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
-    """Why nobody can know whether authors were asked for the rights that they use; empty where the
-    API server asks.
+    """Return why nobody can know whether authors were asked for the rights that they use.
 
-    `name`: an object of the kind that is there, of which a change is tried. Raises Retryable,
-    LeaseLost."""
-    tried = [
-        (trial, _try_create(kube, trial, namespace)) for trial in trials if trial.create is not None
-    ]
-    tried += [
-        (trial, _try_change(kube, trial, namespace, name))
-        for trial in trials
-        if trial.change is not None
-    ]
-    failures = await asyncio.gather(*(work for _, work in tried))
-    found = [
+    Empty where the API server asks. `name`: an object of the kind that is there, of which a change
+    is tried. Raises Retryable, LeaseLost.
+    """
+    created = [trial for trial in trials if trial.create is not None]
+    changed = [trial for trial in trials if trial.change is not None]
+    failures = await asyncio.gather(
+        *(_try_create(kube, trial, namespace) for trial in created),
+        *(_try_change(kube, trial, namespace, name) for trial in changed),
+    )
+    failed = [
         (trial, failure)
-        for (trial, _), failure in zip(tried, failures, strict=True)
+        for trial, failure in zip([*created, *changed], failures, strict=True)
         if failure != ""
     ]
-    missing = sorted({trial.policy for trial, failure in found if failure is None})
 
+    missing = sorted({trial.policy for trial, failure in failed if failure is None})
     if missing:
         return (
-            f"not in force in namespace {namespace}: admission policy "
-            f"{', '.join(missing)}; whoever writes "
-            f"{trials[0].plural} there could use rights of the operator that are not their "
-            f"own; {AUTHORS_REMEDY}"
+            f"not in force in namespace {namespace}: admission policy {', '.join(missing)}; "
+            f"whoever writes {trials[0].plural} there could use rights of the operator that are "
+            f"not their own; {AUTHORS_REMEDY}"
         )
-    if found:
-        trial, failure = found[0]
+
+    if failed:
+        trial, failure = failed[0]
         return (
-            f"whether the admission policy {trial.policy} is in force in namespace "
-            f"{namespace} cannot be found out: "
-            f"{failure}; {AUTHORS_REMEDY}"
+            f"whether the admission policy {trial.policy} is in force in namespace {namespace} "
+            f"cannot be found out: {failure}; {AUTHORS_REMEDY}"
         )
+
     return ""
 
 
 async def _try_create(kube: Kube, trial: Trial, namespace: str) -> str | None:
-    """Empty where it is refused as it should be, another error where nobody can tell, None where it
-    is admitted."""
+    """Return the error of an object that is tried to be created.
+
+    Empty where it is refused as it should be, another error where nobody can tell, None where it is
+    admitted.
+    """
     assert trial.create is not None
-    where = f"{api_path(trial.version, trial.plural, namespace)}?dryRun=All"
+    path = f"{api_path(trial.version, trial.plural, namespace)}?dryRun=All"
     try:
-        return await _expect_refusal(trial, partial(kube.create_for_metadata, where, trial.create))
+        return await _expect_refusal(trial, partial(kube.create_for_metadata, path, trial.create))
     except NotFound as error:
         return str(error)
 
 
 async def _try_change(kube: Kube, trial: Trial, namespace: str, name: str) -> str | None:
-    where = f"{api_path(trial.version, trial.plural, namespace, name, trial.part)}?dryRun=All"
+    path = f"{api_path(trial.version, trial.plural, namespace, name, trial.part)}?dryRun=All"
+    ask = partial(kube.patch_for_metadata, path, trial.change, "json")
     try:
-        return await _expect_refusal(
-            trial, partial(kube.patch_for_metadata, where, trial.change, "json")
-        )
-    except NotFound:  # it has gone meanwhile, and says nothing of the policy
+        return await _expect_refusal(trial, ask)
+    except NotFound:
+        # It has gone meanwhile, and says nothing of the policy.
         raise Retryable(f"{trial.plural} {namespace}/{name} is not there any more") from None
 
 
 async def _expect_refusal(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> str | None:
-    """Asked again at once where the API server refuses for a moment: all trials of a kind have to
-    come through."""
+    """Return the error of a request that must be refused: empty where the policy has refused it.
+
+    It is sent again at once where the API server refuses for a moment: all trials of a kind have to
+    come through.
+    """
     for delay in (*REQUEST_RETRY_DELAYS_S, None):
         try:
             await ask()
@@ -271,11 +272,14 @@ async def _expect_refusal(trial: Trial, ask: Callable[[], Awaitable[Any]]) -> st
         except LeaseLost:
             raise
         except Retryable as error:
+            # The last attempt, or the API server has said when to come back.
             if delay is None or error.after:
                 raise
             await asyncio.sleep(delay)
             continue
+
         break
+
     return None
 
 
@@ -299,6 +303,7 @@ class AdmissionProbe:
         self._own = own
         self._known: dict[tuple[str, str], _ProbeResult] = {}
         self._trial_tasks: dict[tuple[str, str], asyncio.Task[str]] = {}
+
         if trust:
             log.warning(
                 "authors of Releases and Connections are trusted, whoever they are "
@@ -306,20 +311,21 @@ class AdmissionProbe:
             )
 
     async def releases(self, namespace: str, name: str) -> str:
-        """Why no Release of a namespace may begin a run; empty where one may. `name`: one that is
-        there.
+        """Return why no Release of a namespace may begin a run; empty where one may.
 
-        Raises Retryable, Permanent."""
+        `name`: one that is there. Raises Retryable, Permanent.
+        """
         return await self._find_doubt(namespace, name, RELEASE_TRIALS)
 
     async def connections(self, namespace: str, name: str) -> str:
-        """Why no Secret of a Connection may be read; empty where it may. `name`: one that is there.
+        """Return why no Secret of a Connection may be read; empty where it may.
 
-        Raises Retryable, Permanent."""
+        `name`: one that is there. Raises Retryable, Permanent.
+        """
         return await self._find_doubt(namespace, name, (CONNECTIONS_TRIAL,))
 
     def again(self, namespace: str, plural: str) -> float | None:
-        """In how many seconds what is in doubt may be tried again; None where nothing is."""
+        """Return in how many seconds what is in doubt may be tried again; None where nothing is."""
         known = self._known.get((namespace, plural))
         if known is None or not known.doubt:
             return None
@@ -338,15 +344,18 @@ class AdmissionProbe:
             return self._refuse_own(trials[0].plural)
         if self._trust:
             return ""
+
         key = (namespace, trials[0].plural)
         known, loop = self._known.get(key), asyncio.get_running_loop()
         if known is not None and loop.time() < known.until:
             return known.doubt
+
         # Many Releases of a namespace may begin at once: one of them tries, and all of them know.
         if key not in self._trial_tasks:
             task = loop.create_task(self._run_trials(key, name, trials))
             self._trial_tasks[key] = task
             task.add_done_callback(lambda _: self._trial_tasks.pop(key, None))
+
         return await asyncio.shield(self._trial_tasks[key])
 
     def _refuse_own(self, plural: str) -> str:
@@ -361,30 +370,35 @@ class AdmissionProbe:
 
     def _tell_doubt(self, key: tuple[str, str], doubt: str) -> None:
         plural, namespace = key[1], key[0]
-        what = "no run begins" if plural == RELEASES_TRIAL.plural else "no Connection is opened"
-        log.error("%s in namespace %s: %s", what, namespace, doubt, extra=about(namespace))
+        effect = "no run begins" if plural == RELEASES_TRIAL.plural else "no Connection is opened"
+        log.error("%s in namespace %s: %s", effect, namespace, doubt, extra=about(namespace))
 
     async def _run_trials(self, key: tuple[str, str], name: str, trials: tuple[Trial, ...]) -> str:
         began = asyncio.get_running_loop().time()
-        found = await probe_author(self._kube, key[0], name, trials)
+        doubt = await probe_author(self._kube, key[0], name, trials)
         before = self._known.get(key)
-        doubts = (before.doubts if before is not None else 0) + 1 if found else 0
-        lasts = (
-            PROBE_RETRY_DELAYS_S[min(doubts, len(PROBE_RETRY_DELAYS_S)) - 1]
-            if found
-            else PROOF_MAX_AGE_S
-        )
-        self._known[key] = _ProbeResult(found, began + lasts, doubts)
-        if found and (before is None or before.doubt != found):
-            self._tell_doubt(key, found)
-        elif before is not None and before.doubt and not found:
+
+        doubts = 0
+
+        max_age = PROOF_MAX_AGE_S
+        if doubt:
+            doubts = 1 + (before.doubts if before is not None else 0)
+            max_age = PROBE_RETRY_DELAYS_S[min(doubts, len(PROBE_RETRY_DELAYS_S)) - 1]
+
+        self._known[key] = _ProbeResult(doubt, began + max_age, doubts)
+
+        # It is said when it changes, not with each trial.
+        if doubt and (before is None or before.doubt != doubt):
+            self._tell_doubt(key, doubt)
+        elif before is not None and before.doubt and not doubt:
             log.info(
                 "%s of namespace %s go on: the admission policies are in force",
                 key[1],
                 key[0],
                 extra=about(key[0]),
             )
-        return found
+
+        return doubt
 
 
 Prove = Callable[[str, str], Awaitable[str]]
@@ -392,5 +406,5 @@ Prove = Callable[[str, str], Awaitable[str]]
 
 
 async def trust_author(namespace: str, name: str) -> str:
-    """Nobody is asked."""
+    """Believe every author: nobody is asked."""
     return ""

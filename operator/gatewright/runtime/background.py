@@ -1,5 +1,7 @@
-"""What goes on beside the passes, and what of it is bounded: anybody may delete, or ask, as often
-as he likes."""
+"""What goes on beside the passes, and what of it is bounded.
+
+Anybody may delete, or ask, as often as he likes.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ log = logging.getLogger("gatewright.reconcile")
 
 
 def log_passed_over(kind: str, key: Key) -> None:
-    """To be called where an exception is handled: nothing can be made of an object, and the others
-    are still served."""
+    """Log that nothing can be made of an object, where the exception is handled.
+
+    The others are still served.
+    """
     metrics.pass_errors.inc()
     log.exception("%s %s/%s is passed over: it cannot be taken in", kind, *key, extra=about(*key))
 
@@ -59,8 +63,10 @@ class BackgroundTasks:
 
 
 class OrphanedJobs:
-    """Jobs of Releases that are gone: one list lets them go, however many Releases a namespace has
-    lost meanwhile."""
+    """Jobs of Releases that are gone.
+
+    One list lets them go, however many Releases a namespace has lost meanwhile.
+    """
 
     def __init__(self, kube: Kube, entries: TrackedReleases, aside: BackgroundTasks) -> None:
         self._kube, self._entries, self._aside = kube, entries, aside
@@ -68,7 +74,7 @@ class OrphanedJobs:
         """Namespaces whose Jobs are being listed, and whether they have to be once more."""
 
     def look(self, namespace: str) -> None:
-        """Let them go in the background; no namespace: in all of them."""
+        """Let the Jobs of a namespace go in the background; no namespace: in all of them."""
         begun = namespace in self._wanted
         self._wanted[namespace] = True
         if not begun:
@@ -76,12 +82,12 @@ class OrphanedJobs:
 
     async def _release_jobs(self, namespace: str) -> None:
         try:
+            # Once more for the Releases that went while the Jobs were being listed.
             while self._wanted[namespace]:
                 self._wanted[namespace] = False
                 entries = self._entries.of(namespace) if namespace else self._entries.values()
-                await jobs.release_orphans(
-                    self._kube, namespace, {entry.obj["metadata"]["uid"] for entry in entries}
-                )
+                uids = {entry.obj["metadata"]["uid"] for entry in entries}
+                await jobs.release_orphans(self._kube, namespace, uids)
         except (Retryable, Permanent) as error:
             log.warning(
                 "Jobs of deleted Releases are held for now: %s", error, extra=about(namespace)
@@ -91,8 +97,10 @@ class OrphanedJobs:
 
 
 class UnknownReleases:
-    """Releases that somebody asks something of and nobody was told of: each is looked for once at a
-    time, and few of a namespace at once."""
+    """Releases that somebody asks something of and nobody was told of.
+
+    Each is looked for once at a time, and few of a namespace at once.
+    """
 
     def __init__(self, look: Callable[[Key], Awaitable[None]], aside: BackgroundTasks) -> None:
         self._look, self._aside = look, aside

@@ -45,13 +45,13 @@ class Claims:
         self._pins = pins
 
     def of(self, key: Key, body: PinnedSpec) -> frozenset[str]:
-        """What a run of a body has to itself. Raises UnknownReference."""
-        found = {**subjects_of(body), **_action_subjects(body)}
+        """Return what a run of a body has to itself. Raises UnknownReference."""
+        subjects = {**subjects_of(body), **_action_subjects(body)}
         system = partial(self._external_system, key) if self._links is not None else None
-        return targets_of(key[0], found, system)
+        return targets_of(key[0], subjects, system)
 
     def take(self, entry: TrackedRelease, view: View) -> None:
-        """The targets of a run under way are its own; at rest a Release has none."""
+        """Let a run under way have its targets to itself; at rest a Release has none."""
         if view.run is None:
             had, entry.claims, entry.resumed = entry.claims, frozenset(), False
             if had:
@@ -63,66 +63,78 @@ class Claims:
     def extend_claims(
         self, entry: TrackedRelease, view: View, body: PinnedSpec | None = None
     ) -> str | None:
-        """What an edited body adds belongs to its run too; what it had stays its own until the run
-        ends.
+        """Claim what an edited body adds; what the run had stays its own until it ends.
 
         `body` is the edited one, that of the entry without it. Where another run has one of the new
-        targets, or may have, nothing is taken and the other Release is named. Raises
+        targets, or may have, nothing is taken and the other Release is returned. Raises
         UnknownReference.
         """
         body = body or entry.body
         if view.run is None or body is None or entry.claims is None:
             return None
-        wanted = self.of(entry.key, body)
-        added = wanted - entry.claims
+
+        targets = self.of(entry.key, body)
+        added = targets - entry.claims
         rival = self._find_holder(entry, added) if added else None
         entry.blocked = rival or ""
+
         if rival is None:
-            entry.claims |= wanted
+            entry.claims |= targets
+
         return rival
 
     def rival(self, entry: TrackedRelease, view: View) -> str | None:
-        """Another Release whose run has one of our targets; as long as it is not known which it
-        has, it may."""
+        """Return another Release whose run has one of our targets.
+
+        As long as it is not known which it has, it may.
+        """
         entry.blocked = ""
+
         if view.run is not None or view.spec is None or view.problems:
             return None
+
         try:
             mine = self.of(entry.key, pin_spec(view.spec, view.status.runs + 1, None))
         except UnknownReference:
             return None
-        found = self._find_holder(entry, mine)
-        entry.blocked = found or ""
-        return found
+
+        holder = self._find_holder(entry, mine)
+        entry.blocked = holder or ""
+
+        return holder
 
     def wake_blocked(self, key: Key) -> None:
-        """Whom this Release has kept waiting looks again: the first few, since only one of them can
-        have what is free; the others look by themselves, as everybody does who waits."""
-        waiting = (entry.key for entry in self._entries.of(key[0]) if entry.blocked == key[1])
-        for waits in itertools.islice(waiting, WOKEN_AT_ONCE):
-            self._wake(waits)
+        """Wake the first few Releases that this one has kept waiting.
 
-    def _find_holder(self, entry: TrackedRelease, wanted: frozenset[str]) -> str | None:
+        Only one of them can have what is free; the others look by themselves, as everybody does who
+        waits.
+        """
+        waiting = (entry.key for entry in self._entries.of(key[0]) if entry.blocked == key[1])
+        for blocked in itertools.islice(waiting, WOKEN_AT_ONCE):
+            self._wake(blocked)
+
+    def _find_holder(self, entry: TrackedRelease, targets: frozenset[str]) -> str | None:
         for other in self._entries.of(entry.key[0]):
-            if other is not entry and (other.claims is None or other.claims & wanted):
+            # As long as nobody knows what a run has (after a restart), it may have any of them.
+            if other is not entry and (other.claims is None or other.claims & targets):
                 return other.key[1]
         return None
 
     def _external_system(self, key: Key, kind: str, name: str | None) -> str | None:
-        return (
-            self._links.system(key[0], kind, name, self._pins(key))
-            if self._links is not None
-            else None
-        )
+        if self._links is None:
+            return None
+        return self._links.system(key[0], kind, name, self._pins(key))
 
 
 def targets_of(
-    namespace: str, found: Mapping[str, Any], system: SystemOf | None = None
+    namespace: str, subjects: Mapping[str, Any], system: SystemOf | None = None
 ) -> frozenset[str]:
-    """API paths, and what stands for things elsewhere, that subjects with their configuration lead
-    to."""
+    """Return what subjects with their configuration lead to.
+
+    These are API paths, and what stands for things elsewhere.
+    """
     claimed: set[str] = set()
-    for subject, config in found.items():
+    for subject, config in subjects.items():
         try:
             if is_external(subject, config):
                 claimed |= claimed_lines(subject, config, system)
@@ -132,26 +144,29 @@ def targets_of(
             else:
                 claimed.add(subject)
         except Permanent:
+            # What leads nowhere excludes nobody.
             continue
+
     return frozenset(claimed)
 
 
 def _action_subjects(body: PinnedSpec) -> dict[str, Any]:
-    """What steps do elsewhere, by a subject of their own: two runs must not restore one project at
-    once.
+    """Return what steps do elsewhere, by a subject of their own.
 
-    What a step publishes is not known yet, and stays as it is written.
+    Two runs must not restore one project at once. What a step publishes is not known yet, and stays
+    as it is written.
     """
-    found: dict[str, Any] = {}
+    subjects: dict[str, Any] = {}
     for stage in body.spec.stages:
         names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
             if set(step.model_extra or {}) & set(ACTIONS):
-                raw = dict([step.provider])
-                unknown = {
-                    name: f"$({name})" for _, name in find_references(raw) if name not in names
-                }
-                found[f"action/{stage.name}.{step.name}"] = expand_references(
-                    raw, {**names, **unknown}
-                )
-    return found
+                subject = f"action/{stage.name}.{step.name}"
+                subjects[subject] = _expand_known(dict([step.provider]), names)
+    return subjects
+
+
+def _expand_known(raw: dict[str, Any], names: Mapping[str, str]) -> Any:
+    """Return a configuration in which references to names that are known are expanded."""
+    unknown = {name: f"$({name})" for _, name in find_references(raw) if name not in names}
+    return expand_references(raw, {**names, **unknown})

@@ -15,5 +15,5 @@ _MONOTONIC = time.monotonic()
 
 
 def now() -> datetime:
-    """The present, in UTC."""
+    """Return the present, in UTC."""
     return _WALL + timedelta(seconds=time.monotonic() - _MONOTONIC)

@@ -1,10 +1,8 @@
-"""Connections, ready to be used: found by kind or name, their Secrets read by name and kept for a
-short while.
+"""Connections, ready to be used: found by kind or name, with the Secrets that they name.
 
-A rotated Secret is used within `SECRET_MAX_AGE_S` seconds, without a restart. Whether a Connection
-works stands in its `Ready` condition (`runtime.readiness`). Secrets are read by name and not
-watched, so nobody tells when one was mended: whoever asks whether a Connection works reads them
-anew.
+Secrets are read by name and kept for a short while (`runtime.connection_secrets`). Whether a
+Connection works stands in its `Ready` condition (`runtime.telling.readiness`). Nobody tells when a
+Secret was mended: whoever asks whether a Connection works reads its Secrets anew.
 
 Before the Secrets of a Connection are read, the policy on its author must be in force
 (`runtime.admission_probe`).
@@ -17,10 +15,8 @@ that began with the first.
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -29,30 +25,18 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
-from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import fingerprint
-from gatewright.ports import Cluster, NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.common.secrets import MAX_SECRET_BYTES
+from gatewright.ports import Cluster, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, trust_author
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.connection_secrets import SecretReader
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.readiness import WORKS_MESSAGE, Place, Readiness, Reason
 
-CLOSED_SECRET_TYPES = (
-    "kubernetes.io/service-account-token",
-    "bootstrap.kubernetes.io/token",
-    "helm.sh/",
-)
-"""Types of Secrets that open no Connection: they are Kubernetes' own, or hold everything that a
-chart has installed."""
-SECRET_MAX_AGE_S = 30.0
 PROBED_SECRET_MAX_AGE_S = 1.0
 """Seconds for which those who ask whether a Connection works share what was read: many may name one
 Secret."""
-SECRETS_MAX_BYTES = 8 * 1024 * 1024
-"""Characters of values of Secrets that are kept; no namespace drives out those of another."""
 MAX_PER_NAMESPACE = 256
 """Connections of one namespace that are used; of more, those that were heard of first."""
 MAX_NAMES_IN_MESSAGE = 10
@@ -97,21 +81,6 @@ class _ParsedConnection:
     references: tuple[SecretKeyRef, ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _CachedSecret:
-    """What Connections name of a Secret."""
-
-    at: float
-    """When it was read, in seconds of the loop."""
-    version: str
-    values: Mapping[str, str]
-
-    @property
-    def size(self) -> int:
-        """Characters of its values, and no less than what an empty one takes."""
-        return 256 + sum(map(len, self.values.values()))
-
-
 class Unproved(Permanent):
     """Nobody can know whether the author of a Connection was asked for the right to what it
     opens."""
@@ -129,17 +98,17 @@ class Connections:
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._crowded: set[str] = set()
         """Namespaces that have more Connections than are used."""
-        self._secrets: FairMemory[tuple[str, str], _CachedSecret] = FairMemory(SECRETS_MAX_BYTES)
-        self._forgetting: asyncio.TimerHandle | None = None
+        self.secrets = SecretReader(cluster, self._keys_named)
         self._read_once: dict[Place, _ParsedConnection] = {}
         self._opened: dict[Place, str] = {}
         """Identity that each had when it was opened last."""
         self._readiness = Readiness(cluster, self._body_of, self._probe_connection)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
-        """A watch event of a Connection; True when its spec is new."""
+        """Take in a watch event of a Connection; return whether its spec is new."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         here = self._objects.setdefault(namespace, {})
+
         if kind == "DELETED":
             here.pop(name, None)
             self._proved.pop((namespace, name), None)
@@ -149,19 +118,25 @@ class Connections:
                 del self._objects[namespace]
             self._readiness.forget((namespace, name))
             return False
+
         old = here.get(name)
         if old is None and len(here) >= MAX_PER_NAMESPACE:
             self._leave_out(namespace)
             return False
+
         here[name] = _kept_part(body)
+
         new = old is None or _edition_of(old) != _edition_of(body)
         if new:
             self._readiness.edited((namespace, name))
+
         return new
 
     def _leave_out(self, namespace: str) -> None:
-        """A Connection more than are used of a namespace: the memory of all would be filled by
-        it."""
+        """Leave out a Connection that is one more than are used of a namespace.
+
+        The memory of all would be filled by them.
+        """
         if namespace not in self._crowded:
             log.warning(
                 "namespace %s has more than %d Connections; the others are not used",
@@ -178,71 +153,73 @@ class Connections:
         return bool(self._crowded)
 
     def said_of(self, place: Place) -> tuple[Any, ...] | None:
-        """What a Release that waits for a Connection may be waiting for: its edition, and whether
-        it works."""
-        found = self._objects.get(place[0], {}).get(place[1])
-        return None if found is None else (*_edition_of(found), found["status"]["conditions"])
+        """Return what a Release that waits for a Connection may be waiting for.
+
+        That is its edition, and whether it works.
+        """
+        connection = self._objects.get(place[0], {}).get(place[1])
+        if connection is None:
+            return None
+        return (*_edition_of(connection), connection["status"]["conditions"])
 
     def forget_vanished(self, there: Collection[Place]) -> None:
-        """Of those that are known, only these were in a list of all: the watch has not told how the
-        others went."""
+        """Forget those that were not in a list of all: the watch has not told how they went.
+
+        `there`: the ones that were.
+        """
         self._crowded = {
             namespace for namespace, name in there if name not in self._objects.get(namespace, {})
         }
-        known = [(namespace, name) for namespace, here in self._objects.items() for name in here]
-        for namespace, name in known:
+        for namespace, name in self._places():
             if (namespace, name) not in there:
                 self.event("DELETED", {"metadata": {"namespace": namespace, "name": name}})
 
     def resolve(self, namespace: str, kind: str, name: str | None) -> tuple[str, str]:
-        """Name and UID of the named Connection of a kind, or of the namespace's only one. Raises
-        Permanent."""
-        found = self._find_connection(namespace, kind, name)
-        problems = connection_problems(found["spec"], namespace)
+        """Return name and UID of the named Connection of a kind, or of the namespace's only one.
+
+        Raises Permanent.
+        """
+        connection = self._find_connection(namespace, kind, name)
+        problems = connection_problems(connection["spec"], namespace)
         if problems:
             raise Permanent(
-                f"{_title_of(kind, found)} cannot be used: {problems[0]}; mend it there"
+                f"{_title_of(kind, connection)} cannot be used: {problems[0]}; mend it there"
             )
-        return found["metadata"]["name"], found["metadata"]["uid"]
+        return connection["metadata"]["name"], connection["metadata"]["uid"]
 
     async def open(
         self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
     ) -> OpenConnection:
-        """The named Connection of a kind, or the namespace's only one; the one of `pinned`, where a
-        run has pinned it.
+        """Open the named Connection of a kind, or the namespace's only one.
 
-        Raises Retryable, Permanent.
+        Where a run has pinned one (`pinned`), it is that. Raises Retryable, Permanent.
         """
-        found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(
-            namespace, kind, name
-        )
+        connection = self._look_up(namespace, kind, name, pinned)
         pin = pinned.get((kind, name or ""))
         try:
+            # What a run on its way back uses was proved when it began: nothing may keep it now.
             if pin is None or not pin.returning:
-                await self._require_proof(found)
-            return await self._open_connection(found)
+                await self._require_proof(connection)
+            return await self._open_connection(connection)
         except Permanent as error:
-            self.used(namespace, found["metadata"]["name"], error)
+            self.used(namespace, connection["metadata"]["name"], error)
             raise
 
     def system(
         self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
     ) -> str | None:
-        """Which external system a Connection leads to, as far as that can be known; None where
-        there is no such one.
+        """Return which external system a Connection leads to; None where that cannot be known.
 
         Two Connections of one kind and address are one system, whatever credentials or team they
-        name: which of them may open the same project is known over there alone, and a wait too many
+        name. Which of them may open the same project is known over there alone, and a wait too many
         is better than two runs on one project.
         """
         try:
-            found = self._find_pinned(namespace, kind, name, pinned) or self._find_connection(
-                namespace, kind, name
-            )
-            _, config = _config_of(found)
+            connection = self._look_up(namespace, kind, name, pinned)
+            _, config = _config_of(connection)
         except (Permanent, ValidationError):
             return None
-        return f"{kind}:{_address_of(config) or found['metadata']['uid']}"
+        return f"{kind}:{_address_of(config) or connection['metadata']['uid']}"
 
     async def check(self, namespace: str, name: str) -> None:
         """Ask whether a Connection works, and say so in its status."""
@@ -255,48 +232,57 @@ class Connections:
 
     def uid(self, namespace: str, name: str) -> str | None:
         """UID of the Connection of a name, if there is one."""
-        found = self._objects.get(namespace, {}).get(name)
-        return str(found["metadata"]["uid"]) if found is not None else None
+        connection = self._objects.get(namespace, {}).get(name)
+        return str(connection["metadata"]["uid"]) if connection is not None else None
 
     def used(self, namespace: str, name: str, error: Exception | None) -> None:
-        """A request went through a Connection; what that changes of its readiness is written in the
-        background."""
+        """Note that a request went through a Connection.
+
+        What that changes of its readiness is written in the background.
+        """
         self._readiness.used((namespace, name), error)
 
     def look_at_all(self) -> None:
         """What was edited while nobody acted is judged; what is NotReady may have been mended."""
-        for place in [
-            (namespace, name) for namespace, here in self._objects.items() for name in here
-        ]:
+        for place in self._places():
             self.look(*place)
 
     async def close(self) -> None:
         """Stop judging, and forget all Secrets."""
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            self._forgetting = None
-        self._secrets.clear()
+        self.secrets.close()
         await self._readiness.close()
+
+    def _places(self) -> list[Place]:
+        places: list[Place] = []
+        for namespace, here in self._objects.items():
+            places += [(namespace, name) for name in here]
+        return places
 
     def _body_of(self, place: Place) -> Mapping[str, Any] | None:
         return self._objects.get(place[0], {}).get(place[1])
 
-    async def _probe_connection(self, found: Mapping[str, Any]) -> tuple[Reason, str]:
-        """Whether a Connection works. Raises Retryable where the API server does not answer."""
-        problems = connection_problems(found["spec"], found["metadata"]["namespace"])
+    async def _probe_connection(self, connection: Mapping[str, Any]) -> tuple[Reason, str]:
+        """Return whether a Connection works, and why not.
+
+        Raises Retryable where the API server does not answer.
+        """
+        problems = connection_problems(connection["spec"], connection["metadata"]["namespace"])
         if problems:
             return "InvalidSpec", problems[0]
+
         try:
-            await self._require_proof(found)
-            link = await self._open_connection(found, PROBED_SECRET_MAX_AGE_S)
+            await self._require_proof(connection)
+            link = await self._open_connection(connection, PROBED_SECRET_MAX_AGE_S)
         except Unproved as error:
+            # Nobody tells when a policy comes into force.
             self._readiness.ask_later(
-                (found["metadata"]["namespace"], found["metadata"]["name"]), PROOF_RETRY_S
+                (connection["metadata"]["namespace"], connection["metadata"]["name"]), PROOF_RETRY_S
             )
             return "NotReady", str(error)
         except Permanent as error:
             return "NotReady", str(error)
-        kind, _ = _config_of(found)
+
+        kind, _ = _config_of(connection)
         try:
             await CONNECTIONS[kind].check(link)
         except (Retryable, Permanent) as error:
@@ -304,225 +290,160 @@ class Connections:
         except Exception as error:
             log.exception(
                 "a credential check raised what it may not raise",
-                extra=about(found["metadata"]["namespace"], found["metadata"]["name"]),
+                extra=about(connection["metadata"]["namespace"], connection["metadata"]["name"]),
             )
             return "NotReady", f"the credential check failed: {type(error).__name__}"
+
         return "Ready", WORKS_MESSAGE
+
+    def _look_up(self, namespace: str, kind: str, name: str | None, pinned: Pins) -> dict[str, Any]:
+        """Return the object that a run has pinned, else the one that its name stands for now."""
+        pinned_one = self._find_pinned(namespace, kind, name, pinned)
+        return pinned_one or self._find_connection(namespace, kind, name)
 
     def _find_pinned(
         self, namespace: str, kind: str, name: str | None, pinned: Pins
     ) -> dict[str, Any] | None:
-        """The object that a run has pinned, where it has. Raises Permanent where that is not there
-        any more."""
+        """Return the object that a run has pinned, where it has.
+
+        Raises Permanent where that is not there any more.
+        """
         if (kind, name or "") not in pinned:
             return None
+
         own, uid, _ = pinned[kind, name or ""]
-        found = self._objects.get(namespace, {}).get(own)
-        if found is None:
+        connection = self._objects.get(namespace, {}).get(own)
+        if connection is None:
             raise Permanent(f'{kind} Connection "{own}", which this run uses, was deleted')
-        if found["metadata"]["uid"] != uid:
+        if connection["metadata"]["uid"] != uid:
             raise Permanent(
                 f'{kind} Connection "{own}" was deleted and made again since this run began; '
                 "the new one may lead elsewhere, and is used from the next run or Retry on"
             )
-        if kind not in found.get("spec", {}):
+        if kind not in connection.get("spec", {}):
             raise Permanent(
                 f'Connection "{own}", which this run uses, is no {kind} Connection any more'
             )
-        return found
+
+        return connection
 
     def _find_connection(self, namespace: str, kind: str, name: str | None) -> dict[str, Any]:
         here = self._objects.get(namespace, {})
-        fitting = {key: item for key, item in here.items() if kind in item.get("spec", {})}
-        names = sorted(fitting)
-        known = ", ".join(names[:MAX_NAMES_IN_MESSAGE]) + (
-            f" and {len(names) - MAX_NAMES_IN_MESSAGE} more"
-            if len(names) > MAX_NAMES_IN_MESSAGE
-            else ""
-        )
+        fitting = {key: obj for key, obj in here.items() if kind in obj.get("spec", {})}
+        names = _names_in_message(sorted(fitting))
+
+        # One that was left out may be the one that is meant.
         if namespace in self._crowded and (name is None or name not in fitting):
+            remedy = "name one" if name is None else f"{name} is not among them"
             raise Permanent(
-                f"namespace {namespace} has more than {MAX_PER_NAMESPACE} Connections, and "
-                f"only {MAX_PER_NAMESPACE} are used; "
-                f"{'name one' if name is None else f'{name} is not among them'}, or delete "
-                "what nobody uses"
+                f"namespace {namespace} has more than {MAX_PER_NAMESPACE} Connections, and only "
+                f"{MAX_PER_NAMESPACE} are used; {remedy}, or delete what nobody uses"
             )
+
         if name is not None and name not in fitting:
             raise Permanent(
-                f'there is no {kind} Connection "{name}" in namespace {namespace} (there: '
-                f"{known or 'none'}); "
-                "make it, or name another"
+                f'there is no {kind} Connection "{name}" in namespace {namespace} '
+                f"(there: {names or 'none'}); make it, or name another"
             )
         if name is None and not fitting:
             raise Permanent(f"there is no {kind} Connection in namespace {namespace}; make one")
         if name is None and len(fitting) > 1:
             raise Permanent(
-                f"namespace {namespace} has {len(fitting)} {kind} Connections ({known}), "
-                "and none is named; "
-                "say which by connection:"
+                f"namespace {namespace} has {len(fitting)} {kind} Connections ({names}), and none "
+                "is named; say which by connection:"
             )
+
         return fitting[name] if name is not None else next(iter(fitting.values()))
 
-    async def _require_proof(self, found: Mapping[str, Any]) -> None:
-        """Each edition is proved once. Raises Unproved, Retryable."""
-        meta = found["metadata"]
-        place, edition = (meta["namespace"], meta["name"]), _edition_of(found)
+    async def _require_proof(self, connection: Mapping[str, Any]) -> None:
+        """Have the policy on its author proved, once an edition. Raises Unproved, Retryable."""
+        meta = connection["metadata"]
+        place, edition = (meta["namespace"], meta["name"]), _edition_of(connection)
         if self._proved.get(place) == edition:
             return
-        why = await self._prove(*place)
-        if why:
-            raise Unproved(f"Connection {place[1]} is not opened: {why}")
+        doubt = await self._prove(*place)
+        if doubt:
+            raise Unproved(f"Connection {place[1]} is not opened: {doubt}")
         self._proved[place] = edition
 
     async def _open_connection(
-        self, found: Mapping[str, Any], age: float | None = None
+        self, connection: Mapping[str, Any], age: float | None = None
     ) -> OpenConnection:
-        """`age`: seconds for which a Secret that was read counts."""
-        meta = found["metadata"]
-        read = self._parse_connection(found)
+        """Read what a Connection names, and return it open. Raises Retryable, Permanent.
+
+        `age`: seconds for which a Secret that was read counts.
+        """
+        meta = connection["metadata"]
+        parsed = self._parse_connection(connection)
         place = meta["namespace"], meta["name"]
+
         try:
-            secrets, versions = await self._read_secret_values(
-                meta["namespace"], read.references, SECRET_MAX_AGE_S if age is None else age
+            secrets, versions = await self.secrets.read_values(
+                meta["namespace"], parsed.references, age
             )
         except Permanent:
             self._record_identity(place, "")
             raise
+
+        # Whoever keeps clients open for a Connection opens new ones when its Secrets have changed.
         identity = fingerprint([meta["uid"], meta.get("generation"), versions])
         self._record_identity(place, identity)
+
         return OpenConnection(
-            meta["name"], identity, read.config, read.timeout, secrets, meta["namespace"]
+            meta["name"], identity, parsed.config, parsed.timeout, secrets, meta["namespace"]
         )
 
     def _record_identity(self, place: Place, identity: str) -> None:
-        """How a Connection was opened; "" where its Secrets did not allow it."""
+        """Note how a Connection was opened; "" where its Secrets did not allow it."""
         if self._body_of(place) is None:
             return
         if identity and self._opened.get(place, identity) != identity:
             self._readiness.forget_secrets(place)
         self._opened[place] = identity
 
-    def _parse_connection(self, found: Mapping[str, Any]) -> _ParsedConnection:
-        """What a Connection says, parsed once an edition: every question goes through one. Raises
-        Permanent."""
-        meta = found["metadata"]
+    def _parse_connection(self, connection: Mapping[str, Any]) -> _ParsedConnection:
+        """Return what a Connection says, parsed once an edition. Raises Permanent.
+
+        Every question goes through one.
+        """
+        meta = connection["metadata"]
         place = meta["namespace"], meta["name"]
-        read = self._read_once.get(place)
-        if read is not None and read.body is found:
-            return read
+        parsed = self._read_once.get(place)
+        if parsed is not None and parsed.body is connection:
+            return parsed
+
         try:
-            timeout = seconds(ConnectionSpec.model_validate(found["spec"]).timeout)
-            _, config = _config_of(found)
+            timeout = seconds(ConnectionSpec.model_validate(connection["spec"]).timeout)
+            _, config = _config_of(connection)
         except ValidationError as error:
             raise Permanent(
                 f"Connection {meta['name']}: {error.error_count()} problems in its spec"
             ) from None
-        read = self._read_once[place] = _ParsedConnection(
-            found, timeout, config, tuple(_secret_refs_in(config))
+
+        parsed = self._read_once[place] = _ParsedConnection(
+            connection, timeout, config, tuple(_secret_refs_in(config))
         )
-        return read
-
-    async def _read_secret_values(
-        self, namespace: str, refs: Iterable[SecretKeyRef], age: float
-    ) -> tuple[dict[tuple[str, str], str], list[str]]:
-        values: dict[tuple[str, str], str] = {}
-        versions: list[str] = []
-        for ref in refs:
-            values[ref.name, ref.key], version = await self._read_secret(
-                namespace, ref.name, ref.key, age
-            )
-            versions.append(version)
-        size = sum(len(value.encode()) for value in values.values())
-        if size > MAX_SECRET_BYTES:
-            raise Permanent(
-                f"the Secrets of the Connection have {size} bytes in the keys that it "
-                f"names, at most {MAX_SECRET_BYTES} together"
-            )
-        return values, versions
-
-    async def _read_secret(
-        self, namespace: str, name: str, key: str, age: float
-    ) -> tuple[str, str]:
-        """The value of a key and the version of its Secret. Of a Secret nothing is kept but what
-        was asked for. Raises Retryable, Permanent."""
-        now = asyncio.get_running_loop().time()
-        kept = self._secrets.get((namespace, name))
-        if kept is not None and now - kept.at < age and key in kept.values:
-            return kept.values[key], kept.version
-        try:
-            found = await self._cluster.get(api_path("v1", "secrets", namespace, name))
-        except NotFound:
-            raise Permanent(f"there is no Secret {name} in namespace {namespace}") from None
-        value, version = _secret_value(found, name, key), found["metadata"]["resourceVersion"]
-        named = {key} | self._keys_named(namespace, name)
-        values = {
-            one: _secret_value(found, name, one) for one in named if _has_usable_key(found, one)
-        }
-        secret = _CachedSecret(now, version, values)
-        self._secrets.put(namespace, (namespace, name), secret, secret.size)
-        self._forget_secrets(now)
-        return value, version
+        return parsed
 
     def _keys_named(self, namespace: str, name: str) -> set[str]:
-        """The keys of a Secret that the Connections of its namespace name: one request reads it for
-        all of them."""
-        places = [(namespace, one) for one in self._objects.get(namespace, {})]
-        here = [self._read_once[place] for place in places if place in self._read_once]
-        return {ref.key for read in here for ref in read.references if ref.name == name}
-
-    def _forget_secrets(self, now: float) -> None:
-        """What is old: they are in the order in which they were read."""
-        while (oldest := self._secrets.oldest()) is not None:
-            place, secret = oldest
-            if now - secret.at < SECRET_MAX_AGE_S:
-                break
-            self._secrets.pop(place)
-        if len(self._secrets) and self._forgetting is None:
-            self._forgetting = asyncio.get_running_loop().call_later(
-                SECRET_MAX_AGE_S, self._forget_later
-            )
-
-    def _forget_later(self) -> None:
-        """Also where nobody asks any more."""
-        self._forgetting = None
-        self._forget_secrets(asyncio.get_running_loop().time())
-
-
-def _secret_value(secret: Mapping[str, Any], name: str, key: str) -> str:
-    """The value of a key of a Secret. Raises Permanent where it opens no Connection."""
-    kind = str(secret.get("type", ""))
-    if kind.startswith(CLOSED_SECRET_TYPES):
-        raise Permanent(
-            f"Secret {name} is of type {kind}, which opens no Connection; name a Secret of its own"
-        )
-    if key not in (secret.get("data") or {}):
-        raise Permanent(f"Secret {name} does not have the key that the Connection names")
-    if not _has_usable_key(secret, key):
-        size = _base64_bytes(secret["data"][key])
-        raise Permanent(
-            f'the key "{key}" of the Secret "{name}" has {size} bytes, at most {MAX_SECRET_BYTES}; '
-            "put the credential alone into it"
-        )
-    return base64.b64decode(secret["data"][key]).decode(errors="replace")
-
-
-def _has_usable_key(secret: Mapping[str, Any], key: str) -> bool:
-    """Whether a key is there and small enough, told before it is decoded."""
-    text = (secret.get("data") or {}).get(key)
-    return text is not None and _base64_bytes(text) <= MAX_SECRET_BYTES
-
-
-def _base64_bytes(text: str) -> int:
-    """How many bytes a text in Base64 stands for."""
-    return len(text) * 3 // 4 - text[-2:].count("=")
+        """Return the keys of a Secret that the Connections of its namespace name."""
+        keys: set[str] = set()
+        for other in self._objects.get(namespace, {}):
+            parsed = self._read_once.get((namespace, other))
+            if parsed is not None:
+                keys |= {ref.key for ref in parsed.references if ref.name == name}
+        return keys
 
 
 def _kept_part(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked of a Connection: there may be many, and whoever writes one may have put
-    anything beside it."""
+    """Keep what is asked of a Connection, and no more.
+
+    There may be many, and whoever writes one may have put anything beside it.
+    """
     meta = {name: body["metadata"][name] for name in KEPT_METADATA if name in body["metadata"]}
     conditions = (body.get("status") or {}).get("conditions") or ()
-    ready = [item for item in conditions if item.get("type") == "Ready"][:1]
+
+    ready = [condition for condition in conditions if condition.get("type") == "Ready"][:1]
     return {"metadata": meta, "spec": body.get("spec") or {}, "status": {"conditions": ready}}
 
 
@@ -530,26 +451,37 @@ def _edition_of(body: Mapping[str, Any]) -> tuple[Any, Any]:
     return body["metadata"].get("uid"), body["metadata"].get("generation")
 
 
+def _names_in_message(names: list[str]) -> str:
+    more = len(names) - MAX_NAMES_IN_MESSAGE
+    listed = ", ".join(names[:MAX_NAMES_IN_MESSAGE])
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
 def _title_of(kind: str, body: Mapping[str, Any]) -> str:
     return f'{kind} Connection "{body["metadata"]["name"]}"'
 
 
-def _config_of(found: Mapping[str, Any]) -> tuple[str, BaseModel]:
-    """The kind of a Connection and its checked configuration. Raises ValidationError, Permanent."""
+def _config_of(connection: Mapping[str, Any]) -> tuple[str, BaseModel]:
+    """Return the kind of a Connection and its checked configuration.
+
+    Raises ValidationError, Permanent.
+    """
     try:
-        kind, raw = ConnectionSpec.model_validate(found["spec"]).provider
+        kind, raw = ConnectionSpec.model_validate(connection["spec"]).provider
         return kind, CONNECTIONS[kind].config.model_validate(raw)
-    except (ValueError, KeyError) as error:
-        if isinstance(error, ValidationError):
-            raise
+    except ValidationError:
+        raise
+    except (ValueError, KeyError):
         raise Permanent(
-            f"Connection {found['metadata']['name']}: names no known provider"
+            f"Connection {connection['metadata']['name']}: names no known provider"
         ) from None
 
 
 def _address_of(config: BaseModel) -> str | None:
-    """Host, port and path of a system, however its URL is spelt; for a URL in a Secret, where that
-    stands."""
+    """Return host, port and path of a system, however its URL is spelt.
+
+    For a URL in a Secret it is where that stands.
+    """
     url = getattr(config, "url", None)
     if isinstance(url, SecretSource):
         return f"{url.secretRef.name}/{url.secretRef.key}"
@@ -561,12 +493,12 @@ def _address_of(config: BaseModel) -> str | None:
 
 
 def _secret_refs_in(value: Any) -> Iterator[SecretKeyRef]:
-    """Every Secret reference in a configuration."""
+    """Yield every Secret reference in a configuration."""
     if isinstance(value, SecretKeyRef):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _secret_refs_in(getattr(value, name))
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _secret_refs_in(item)
+        for member in value.values():
+            yield from _secret_refs_in(member)

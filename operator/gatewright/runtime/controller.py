@@ -1,5 +1,4 @@
-"""All Releases of this process: what the watches tell of them, and the workers that make passes
-over them."""
+"""All Releases of this process: what the watches tell, and the workers that make passes."""
 
 from __future__ import annotations
 
@@ -7,13 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from gatewright.api import API_VERSION, RELEASE
 from gatewright.core.model import Delivery
-from gatewright.ports import Conflict, NotFound, Permanent, Retryable
+from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime import costs
 from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.background import (
@@ -24,25 +22,33 @@ from gatewright.runtime.background import (
 )
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
-from gatewright.runtime.cluster.leader import Leader, LeaseLost
+from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.leader import Leader
 from gatewright.runtime.cluster.watch import Watch, make_watches
+from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.connections import Connections, Pins
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.queue import WorkQueue
-from gatewright.runtime.reading import URGENT_WAIT, Reading
-from gatewright.runtime.reconcile import MAX_ROUNDS, Reconciler, Restless
-from gatewright.runtime.rescue import MAX_FAILED_PASSES, Rescue
+from gatewright.runtime.reading import Reading
+from gatewright.runtime.reconcile import Reconciler
+from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.notifications import Notifications
-from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
+from gatewright.runtime.tracked import (
+    HoldingWatch,
+    Inspection,
+    Key,
+    TrackedRelease,
+    TrackedReleases,
+)
+from gatewright.runtime.workers import RETRY_DELAYS_S, Workers
 
 WORKER_COUNT = 16
 """Passes at a time; no namespace has more than half of them."""
@@ -61,21 +67,6 @@ FOLLOWED_KINDS = (
     ("batch/v1", "jobs", RELEASE),
 )
 """What Releases work on: API, plural, label selector."""
-MAX_URGENT_RETRY_DELAY_S = 2.0
-"""Seconds, while a run is being undone."""
-RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-MAX_RESTLESS_PASSES = 20
-"""Passes in a row that may end without rest. The largest Release takes five, when all of its steps
-are over at once."""
-RESTLESS_DELAYS_S = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds until the next pass after so many; each may write a hundred times."""
-RESTLESS_MESSAGE = (
-    f"each decision is followed at once by another one, {MAX_RESTLESS_PASSES * MAX_ROUNDS} "
-    "times so far, so it comes to "
-    "no rest. Two things may undo each other: see what alternates in its events and steps, "
-    "then edit the "
-    "spec. If nothing does, report it as a fault of the operator"
-)
 
 log = logging.getLogger("gatewright.reconcile")
 
@@ -97,6 +88,7 @@ class Controller:
         self.queue: WorkQueue[Key] = WorkQueue(
             _namespace_of, self._is_rolling_back, WORKER_COUNT, URGENT_WORKER_COUNT
         )
+
         self.lens = CachedCluster(kube)
         self.probe = AdmissionProbe(kube, settings.trust_authors, settings.own_namespace)
         self.links = Connections(kube, self.probe.connections)
@@ -109,12 +101,14 @@ class Controller:
         self.outside = Externals(
             self.links, leader.fence, self.queue.add, self._pins_of, settings.fastest
         )
+
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins_of)
         self.run_beside = BackgroundTasks()
         self.orphans = OrphanedJobs(kube, self.entries, self.run_beside)
         self.reading = Reading()
         self.strangers = UnknownReleases(self._read_unknown, self.run_beside)
         self.configs = ConfigWatches(kube, self.object_event, self._on_watch_gap)
+
         self.passes = Reconciler(
             kube,
             self.lens,
@@ -131,6 +125,17 @@ class Controller:
             count=self._count_state,
             rescue=Rescue(kube, self.outbox),
         )
+        self.workers = Workers(
+            self.entries,
+            self.queue,
+            self.passes,
+            self.people,
+            self.notices,
+            self.reading,
+            is_urgent=self._is_rolling_back,
+            reread=self._reread_release,
+        )
+
         self._namespaces = settings.namespaces
         self._tasks: list[asyncio.Task[None]] = []
         self._watches: list[Watch] = []
@@ -141,17 +146,21 @@ class Controller:
     # What the watches tell
 
     def release_event(self, kind: str | None, body: dict[str, Any]) -> None:
-        """A watch event of a Release."""
+        """Take in a watch event of a Release."""
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         entry = self.entries.get(key)
         self._missed.pop(key, None)
+
         if kind == "DELETED":
             if entry is not None and entry.obj["metadata"]["uid"] == body["metadata"]["uid"]:
                 self._on_deleted(entry)
             return
+
+        # Deleted and made anew, and the watch has told of the new one alone.
         if entry is not None and entry.obj["metadata"]["uid"] != body["metadata"]["uid"]:
             self._on_deleted(entry)
             entry = None
+
         if entry is None:
             self.entries[key] = TrackedRelease.of(body)
             self.queue.add(key)
@@ -159,16 +168,22 @@ class Controller:
             self.queue.add(key)
 
     def connection_event(self, kind: str | None, body: dict[str, Any]) -> None:
-        """A watch event of a Connection; a new one is checked at once."""
+        """Take in a watch event of a Connection; check a new one at once."""
         place = body["metadata"]["namespace"], body["metadata"]["name"]
         before = self.links.said_of(place)
         new = self.links.event(kind, body)
+
+        # Before the take-over nobody acts: `start` looks at all Connections when they are listed.
         if not self._acting:
             return
+
         if new:
             self.links.look(*place)
-        if self.links.said_of(place) == before:  # annotations, or who wrote which field
+
+        # Annotations, or who wrote which field: nothing that a waiting Release could go on by.
+        if self.links.said_of(place) == before:
             return
+
         for entry in self.entries.of(body["metadata"]["namespace"]):
             if entry.working.get("state") == "Waiting":
                 self.queue.add(entry.key)
@@ -177,20 +192,20 @@ class Controller:
         return pins_of(self.links, self.entries.get(key))
 
     def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
-        """A watch event of an Intervention: somebody asks something of a Release, or was
-        answered."""
+        """Take in a watch event of an Intervention: somebody asks something, or was answered."""
         key = self.people.event(kind, body)
         if key is not None and self._acting:
             self._enqueue_or_find(key)
 
     def _enqueue_or_find(self, key: Key) -> None:
+        # Its watch may be later than that of Interventions.
         if key in self.entries:
             self.queue.add(key)
         else:
             self.strangers.look_for(key)
 
     async def _read_unknown(self, key: Key) -> None:
-        """Of a Release that was not told of: the watch may be late, or there is none."""
+        """Look for a Release that was not told of: its watch may be late, or there is none."""
         for delay in RETRY_DELAYS_S:
             try:
                 await self.kube.get(api_path(API_VERSION, "releases", *key))
@@ -201,12 +216,14 @@ class Controller:
                 log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
                 await asyncio.sleep(delay)
                 continue
+
             await self._reread_release(key)
             self.queue.add(key)
+
             return
 
     def object_event(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
-        """A watch event of a workload or Job: of interest to those who wait for one."""
+        """Take in a watch event of a workload or Job, and wake the Releases that wait for it."""
         for key in self.lens.event(api_path, kind, body):
             entry = self.entries.get(key)
             if entry is not None and entry.is_concerned_by(api_path, kind, body):
@@ -226,8 +243,10 @@ class Controller:
             self.release_event(kind, body)
 
     def _on_own_watch_gap(self, part: str) -> None:
-        """A watch of what people write had a gap: what has vanished or changed meanwhile is found
-        by listing."""
+        """List anew after a gap in a watch of what people write.
+
+        What has vanished or changed meanwhile is told by nobody else.
+        """
         if self._acting:
             self.run_beside.begin(
                 self._relist_safely(gap=True, connections=part == "/connections/")
@@ -238,15 +257,17 @@ class Controller:
             self.queue.add(key)
 
     def _is_news(self, entry: TrackedRelease, body: dict[str, Any]) -> bool:
-        """Whether an event tells more than the echo of our own write."""
+        """Return whether an event tells more than the echo of our own write."""
         before = _foreign_part(entry.obj), entry.persisted
         return entry.take_newer(body) and (_foreign_part(entry.obj), entry.persisted) != before
 
     # Life
 
     async def start(self) -> None:
-        """Take over: list everything, then act. The list comes first, so that no two runs can claim
-        one target."""
+        """Take over: list everything, then act.
+
+        The list comes first, so that no two runs can claim one target.
+        """
         loop = asyncio.get_running_loop()
         own = make_watches(
             self.kube, self._namespaces, OWN_KINDS, self._own_object_event, self._on_own_watch_gap
@@ -258,23 +279,29 @@ class Controller:
             loop.create_task(watch.run(), name=f"the watch of {watch.collection}")
             for watch in self._watches
         ]
-        # what is read before a watch has begun may have changed unseen; an API server that refuses
-        # is not waited for
+
+        # What is read before a watch has begun may have changed unseen. An API server that refuses
+        # is not waited for.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WATCH_START_TIMEOUT_S):
                 await asyncio.gather(*(watch.ready.wait() for watch in self._watches))
+
         await self.relist(first=True)
         self._acting = True
         self.links.look_at_all()  # some were edited or mended while no instance acted
+
         for namespace in self._namespaces or {""}:
             self.orphans.look(namespace)
+
         self.run_beside.begin(
             self.people.announce_doubt(sorted(self._namespaces) or [self.leader.namespace])
         )
+
         for key in self.people.waiting():
             self._enqueue_or_find(key)
+
         self._tasks += [
-            loop.create_task(self._run_worker(number >= WORKER_COUNT), name=f"worker {number}")
+            loop.create_task(self.workers.run(number >= WORKER_COUNT), name=f"worker {number}")
             for number in range(WORKER_COUNT + URGENT_WORKER_COUNT)
         ]
         self._tasks += [
@@ -282,6 +309,7 @@ class Controller:
             for number in range(EVENT_SENDER_COUNT)
         ]
         self._tasks.append(loop.create_task(self._relist_forever(), name="the list once a minute"))
+
         for task in self._tasks:
             task.add_done_callback(_log_task_error)
 
@@ -290,6 +318,7 @@ class Controller:
         self._acting = False
         for task in self._tasks:
             task.cancel()
+
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self.run_beside.close()
@@ -303,30 +332,32 @@ class Controller:
         self.entries.clear()
 
     def dead(self) -> str | None:
-        """What does not go on, or was not told in time, if anything: the liveness probe fails
-        then."""
-        ended = (
-            next((task.get_name() for task in self._tasks if task.done()), None)
-            or self.configs.ended()
-        )
+        """Return what does not go on, or was not told in time, if anything: a reason to restart."""
+        ended = self._first_ended_task() or self.configs.ended()
         if ended:
             return f"{ended} has ended"
-        now = time.monotonic()
-        silent = (
-            next((found for found in map(Watch.dead, self._watches) if found), None)
-            or self.configs.dead()
-        )
-        late = (
-            f"{key[0]}/{key[1]}"
-            for key, missed in self._missed.items()
-            if self._is_late(key, missed, now)
-        )
-        untold = silent or next(late, None)
+
+        untold = self._first_silent_watch() or self.configs.dead() or self._first_late_release()
         return f"the watch has not told of {untold}" if untold else None
 
+    def _first_ended_task(self) -> str | None:
+        return next((task.get_name() for task in self._tasks if task.done()), None)
+
+    def _first_silent_watch(self) -> str | None:
+        return next(filter(None, map(Watch.dead, self._watches)), None)
+
+    def _first_late_release(self) -> str | None:
+        now = time.monotonic()
+        for key, missed in self._missed.items():
+            if self._is_late(key, missed, now):
+                return f"{key[0]}/{key[1]}"
+        return None
+
     def _is_late(self, key: Key, missed: _Missed, now: float) -> bool:
-        """Whether a watch is to tell of a change, and has not for too long; one that has begun anew
-        since never will."""
+        """Return whether a watch has not told of a change for too long.
+
+        One that has begun anew since never will.
+        """
         collections = [api_path(API_VERSION, "releases", namespace) for namespace in ("", key[0])]
         skipped = any(
             watch.collection in collections and watch.has_skipped(missed.version)
@@ -335,31 +366,27 @@ class Controller:
         return now - missed.since > MISSED_EVENT_TIMEOUT_S and not skipped
 
     async def relist(self, first: bool = False, gap: bool = False) -> None:
-        """Find what the watch did not tell: vanished Releases, and (by metadata alone) unseen
-        changes.
+        """Find what the watch did not tell: vanished Releases, and unseen changes.
 
-        `gap`: the watch has begun anew, and will never tell of what happened meanwhile; else it
-        must, and soon.
+        `first`: take over all of them, as they are; else metadata alone are compared. `gap`: the
+        watch has begun anew, and will never tell of what happened meanwhile; else it must, and
+        soon.
         """
         accept = "application/json" if first else METADATA_ONLY
+
         if first:
             self.entries.clear()
             await self._list_connections()
-            try:
-                await self.people.relist(self._namespaces or {""}, first=True)
-            except (Retryable, Permanent):
-                raise
-            except (
-                Exception
-            ):  # what was not read to the end is told by its watch, or found by the next list
-                metrics.pass_errors.inc()
-                log.exception("not all Interventions were taken in")
-        before = set(self.entries)  # one that is made while the list is read is not in it
+            await self._list_interventions()
+
+        # One that is made while the list is read is not in it.
+        before = set(self.entries)
+
         listed: set[Key] = set()
+
         for namespace in self._namespaces or {""}:
-            async for item in self.kube.each(
-                api_path(API_VERSION, "releases", namespace), accept=accept
-            ):
+            collection = api_path(API_VERSION, "releases", namespace)
+            async for item in self.kube.each(collection, accept=accept):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
                 listed.add(key)
                 try:
@@ -369,16 +396,29 @@ class Controller:
                         await self._compare_listed(key, item, gap)
                 except Exception:
                     log_passed_over("Release", key)
+
         for key in (before - listed) & set(self.entries):
             self._on_deleted(self.entries[key])
-        # It is gone: nobody will ever tell of what it was before.
+
+        # They are gone: nobody will ever tell of what they were before.
         for key in self._missed.keys() - listed:
             del self._missed[key]
+
+    async def _list_interventions(self) -> None:
+        try:
+            await self.people.relist(self._namespaces or {""}, first=True)
+        except (Retryable, Permanent):
+            raise
+        except Exception:
+            # What was not read to the end is told by its watch, or found by the next list.
+            metrics.pass_errors.inc()
+            log.exception("not all Interventions were taken in")
 
     def _take_over(self, key: Key, item: dict[str, Any]) -> None:
         entry = self.entries[key] = TrackedRelease.of(item)
         entry.listed = True
         self.queue.add(key)
+        # The clocks of a run that was under way leave out the time in which nobody acted.
         entry.unwatched = self.leader.unwatched if entry.claims is None else 0.0
         self.notices.resume(item)
         self._count_state(key, entry.working.get("state"))
@@ -386,24 +426,33 @@ class Controller:
     async def _compare_listed(self, key: Key, item: dict[str, Any], gap: bool) -> None:
         entry = self.entries.get(key)
         version = int(item["metadata"]["resourceVersion"])
+
         if gap:
             self._missed.pop(key, None)
+
+        # The watch was faster than the list.
         if entry is not None and entry.version >= version:
             return
+
         if not gap:
             self._missed.setdefault(key, _Missed(time.monotonic(), version))
+
         await self._reread_release(key)
+
         entry = self.entries.get(key)
-        if (
-            entry is None or entry.version < version
-        ):  # nobody knows that it is there still, or nothing can be made of it
+        # Nobody knows that it is there still, or nothing can be made of it.
+        if entry is None or entry.version < version:
             self._missed.pop(key, None)
+
         self.queue.add(key)
 
     async def _list_connections(self) -> None:
-        """Before the first measurement: a Connection that was not told of yet would look like one
-        that is not there."""
+        """Take in all Connections, before the first measurement.
+
+        A Connection that was not told of yet would look like one that is not there.
+        """
         listed: set[Key] = set()
+
         for namespace in self._namespaces or {""}:
             async for item in self.kube.each(api_path(API_VERSION, "connections", namespace)):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
@@ -412,6 +461,7 @@ class Controller:
                     self.connection_event(None, item)
                 except Exception:
                     log_passed_over("Connection", key)
+
         self.links.forget_vanished(listed)
 
     async def _relist_forever(self) -> None:
@@ -436,7 +486,7 @@ class Controller:
             )
 
     def _on_deleted(self, entry: TrackedRelease) -> None:
-        """A Release was deleted, whether or not another one has its name by now."""
+        """Forget a Release that was deleted, whether or not another one has its name by now."""
         self._forget_release(entry)
         if self._acting:
             self.orphans.look(entry.key[0])
@@ -444,159 +494,44 @@ class Controller:
 
     def _forget_release(self, entry: TrackedRelease) -> None:
         key = entry.key
+
+        # A new object of the same name may have taken its place: that one stays.
         if self.entries.get(key) is entry:
             del self.entries[key]
+
         self.sampler.watch(key, ())
         self.lens.follow(key, set())
         self.configs.follow(key, key[0], False)
-        beside = [
-            *(item.task for item in entry.lookers.values()),
-            *(item.task for item in entry.glances.values()),
+
+        lookups: list[HoldingWatch | Inspection] = [
+            *entry.lookers.values(),
+            *entry.glances.values(),
         ]
-        for task in beside:
-            if task is not None:
-                task.cancel()
-        for known in entry.operations.values():
-            self.outside.leave_operation(entry, known)
+        for lookup in lookups:
+            if lookup.task is not None:
+                lookup.task.cancel()
+
+        for operation in entry.operations.values():
+            self.outside.leave_operation(entry, operation)
+
         entry.operations.clear()
         self.queue.forget(key)
         self._count_state(key, None)
         self.claims.wake_blocked(key)
 
-    # Passes
+    # What the workers ask
 
     def _is_rolling_back(self, key: Key) -> bool:
-        """Whether a run is being undone, or somebody asks for that: nothing goes before it."""
+        """Return whether a run is being undone, or is asked to be: nothing goes before it."""
         entry = self.entries.get(key)
         return entry is not None and (
             entry.phase in ("RollingBack", "Verifying") or self.people.wants_back(key)
         )
 
-    async def _run_worker(self, reserved: bool) -> None:
-        while True:
-            key = await self.queue.take(reserved)
-            metrics.queue_depth.set(len(self.queue))
-            try:
-                entry = self.entries.get(key)
-                if entry is not None and not self._put_off(entry):
-                    await costs.charged(
-                        self._reconcile_safely(entry), partial(self.queue.charge, key)
-                    )
-                    self.notices.take(entry)
-                    entry.rest()
-            except Exception:  # a bug in what follows a pass; this worker is there for others too
-                metrics.pass_errors.inc()
-                log.exception("%s/%s: its worker goes on with others", *key, extra=about(*key))
-                self.queue.add_after(key, RETRY_DELAYS_S[-1])
-            finally:
-                self.queue.done(key)
-
-    def _put_off(self, entry: TrackedRelease) -> bool:
-        """Whether a new spec waits until its namespace may have one read again; a run that is being
-        undone waits little."""
-        now = time.monotonic()
-        if not entry.unchecked or entry.listed:
-            return False
-        wait = self.reading.wait(entry.key[0], now)
-        if entry.put_off is None:
-            entry.put_off = now
-        if self._is_rolling_back(entry.key):
-            wait = min(wait, entry.put_off + URGENT_WAIT - now)
-        if wait <= 0:
-            return False
-        self.queue.add_after(entry.key, wait)
-        return True
-
-    def _read_spec(self, entry: TrackedRelease) -> None:
-        """Read and check a spec that is new, at the expense of its namespace."""
-        if not entry.unchecked:
-            return
-        began = time.thread_time()
-        try:
-            entry.parsed()
-        finally:
-            if not entry.listed:
-                self.reading.spend(entry.key[0], time.monotonic(), time.thread_time() - began)
-            entry.listed, entry.put_off = False, None
-
-    async def _reconcile_safely(self, entry: TrackedRelease) -> None:
-        """A pass that fails is tried again, sooner at first; a bug in it must not stop the
-        others."""
-        metrics.passes.inc()
-        after = 0.0
-        why = ""
-        try:
-            self._read_spec(entry)
-            await self.passes.make(entry)
-            entry.failures = entry.hopeless = entry.restless = 0
-            return
-        except Restless:
-            await self._requeue_restless(entry)
-            return
-        except Conflict as error:
-            log.debug("%s/%s: %s", *entry.key, error)
-            await self._reread_release(entry.key)
-        except LeaseLost as error:
-            log.warning("%s", error)
-        except Retryable as error:
-            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
-            after = min(error.after, RETRY_DELAYS_S[-1])
-            await self._reread_release(entry.key)
-        except Permanent as error:
-            log.warning("%s/%s: %s", *entry.key, error, extra=about(*entry.key))
-            why = str(error)
-            await self._reread_release(entry.key)
-        except Exception as error:
-            metrics.pass_errors.inc()
-            log.exception("%s/%s: the pass failed", *entry.key, extra=about(*entry.key))
-            why = f"a fault of the operator ({type(error).__name__}); its log says more"
-            await self._reread_release(entry.key)
-        if why:
-            await self._rescue_release(entry.key, why)
-        delay = RETRY_DELAYS_S[min(entry.failures, len(RETRY_DELAYS_S) - 1)]
-        if entry.phase in ("RollingBack", "Verifying"):
-            delay = min(delay, MAX_URGENT_RETRY_DELAY_S)
-        entry.failures += 1
-        self.queue.add_after(entry.key, max(delay, after))
-
-    async def _requeue_restless(self, entry: TrackedRelease) -> None:
-        """A pass has not come to rest: others first, then the next one. One that never does is
-        said, and made seldom."""
-        entry.restless += 1
-        excess = entry.restless - MAX_RESTLESS_PASSES
-        if excess < 0:
-            self.queue.add(entry.key)
-            return
-        log.error("%s/%s: %s", *entry.key, RESTLESS_MESSAGE, extra=about(*entry.key))
-        # That many passes are proof enough.
-        entry.hopeless = max(entry.hopeless, MAX_FAILED_PASSES - 1)
-        await self._reread_release(entry.key)
-        await self._rescue_release(entry.key, RESTLESS_MESSAGE)
-        self.queue.add_after(entry.key, RESTLESS_DELAYS_S[min(excess, len(RESTLESS_DELAYS_S) - 1)])
-
-    async def _rescue_release(self, key: Key, why: str) -> None:
-        """Passes of a Release go on failing: it is said, and people are answered; a deletion waits
-        for nobody."""
-        entry = self.entries.get(key)
-        if entry is None:
-            return
-        entry.hopeless += 1
-        # What arrived while the pass was failing is tried by the next one first: a rollback may
-        # well be possible.
-        acts = tuple(act for act in self.people.pending(key) if act.uid in entry.tried)
-        view = replace(entry.view(), open_interventions=acts)
-        if entry.hopeless < MAX_FAILED_PASSES or entry.tampered:
-            return
-        try:
-            await self.passes.rescue.stuck(entry, view, why)
-            self.people.tell(key, entry.persisted)
-        except (Retryable, Permanent) as error:
-            log.warning("%s/%s: %s", *key, error, extra=about(*key))
-
     def _on_delivered(
         self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery
     ) -> None:
-        """A notice was delivered, or given up; the status says so with its next write."""
+        """Note that a notification was delivered, or given up; the next status write says so."""
         entry = self.entries.get(key)
         if entry is not None and entry.obj["metadata"]["uid"] == uid:
             entry.deliveries[notice] = delivery
@@ -605,7 +540,7 @@ class Controller:
     async def _reread_release(self, key: Key) -> None:
         """Take the object as it is now, if it is there and can be read."""
         try:
-            found = await self.kube.get(api_path(API_VERSION, "releases", *key))
+            obj = await self.kube.get(api_path(API_VERSION, "releases", *key))
         except NotFound:
             if key in self.entries:
                 self._on_deleted(self.entries[key])
@@ -613,15 +548,17 @@ class Controller:
         except (Retryable, Permanent) as error:
             log.warning("%s/%s cannot be read: %s", *key, error, extra=about(*key))
             return
+
         try:
             entry = self.entries.get(key)
-            if entry is not None and entry.obj["metadata"]["uid"] != found["metadata"]["uid"]:
+            # The name is the same, the Release is another one.
+            if entry is not None and entry.obj["metadata"]["uid"] != obj["metadata"]["uid"]:
                 self._on_deleted(entry)
                 entry = None
             if entry is None:
-                self.entries[key] = TrackedRelease.of(found)
+                self.entries[key] = TrackedRelease.of(obj)
             else:
-                entry.take_newer(found)
+                entry.take_newer(obj)
         except Exception:
             log_passed_over("Release", key)
 
@@ -635,7 +572,7 @@ class Controller:
 
 
 def _log_task_error(task: asyncio.Task[None]) -> None:
-    """A task that is to go on for ever has ended."""
+    """Log that a task has ended that is to go on for ever."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
         log.error("%s has ended", task.get_name(), exc_info=error)
@@ -646,6 +583,6 @@ def _namespace_of(key: Key) -> str:
 
 
 def _foreign_part(obj: dict[str, Any]) -> tuple[Any, ...]:
-    """What others may change about a Release."""
+    """Return what others may change about a Release."""
     meta = obj["metadata"]
     return meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers")

@@ -1,5 +1,7 @@
-"""What work on the event loop costs: the CPU of its own steps, and of nothing that went on while it
-waited."""
+"""What work on the event loop costs.
+
+That is the CPU of its own steps, and of nothing that went on while it waited.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +32,7 @@ def charged(
 ) -> Generator[Any, Any, T]:
     """Await a coroutine; `charge` is told what each of its steps has cost, in seconds of CPU."""
     go_on: Callable[[Any], Any] = work.send
+
     answer: Any = None
     while True:
         began = _cpu()
@@ -47,7 +50,6 @@ def charged(
         except GeneratorExit:
             work.close()
             raise
-        except (
-            BaseException
-        ) as error:  # a request that was broken off: it is for the work to say what that means
+        except BaseException as error:
+            # A request that was broken off: it is for the work to say what that means.
             go_on, answer = work.throw, error

@@ -1,5 +1,7 @@
-"""What follow-ups of earlier runs measure stands in those runs' ControllerRevisions; it is read
-once a process."""
+"""What follow-ups of earlier runs measure.
+
+It stands in those runs' ControllerRevisions, and is read once a process.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,16 @@ log = logging.getLogger("gatewright.followups")
 
 
 async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
-    """Bring `entry.kept` up to what is still measured; what is not needed any more goes. Raises
-    Retryable."""
-    wanted = followups.revisions_in_use(view.status)
-    for name in entry.kept.keys() - wanted:
+    """Bring `entry.kept` up to what is still measured, and no more. Raises Retryable."""
+    revisions_in_use = followups.revisions_in_use(view.status)
+    for name in entry.kept.keys() - revisions_in_use:
         del entry.kept[name]
-    for name in sorted(wanted - entry.kept.keys()):
+
+    for name in sorted(revisions_in_use - entry.kept.keys()):
         try:
             entry.kept[name] = await _read_body(cluster, entry, view, name)
         except Retryable as error:
+            # At rest a follow-up is all there is to do: the pass is tried again.
             if view.run is None:
                 raise
             log.info(
@@ -42,10 +45,13 @@ async def _read_body(
     cluster: Cluster, entry: TrackedRelease, view: View, name: str
 ) -> PinnedSpec | None:
     last = view.status.run
+    # The run under way, or the last one, is in memory.
     if entry.body is not None and last is not None and last.revision == name:
         return entry.body
+
     try:
-        return unpin_spec((await revisions.read_revision(cluster, view, name))["body"])
+        data = await revisions.read_revision(cluster, view, name)
+        return unpin_spec(data["body"])
     except (Permanent, ValidationError, KeyError) as error:
         log.warning(
             "%s/%s: what follow-ups measure cannot be told: %s",

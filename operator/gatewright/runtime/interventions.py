@@ -1,7 +1,8 @@
 """Interventions: who asks for what, and telling them what came of it.
 
-    event, list -> identity proved? -> pending(key) -> the core decides, the Release's status says so
-                                                                       -> tell -> the Intervention's own status
+    event, list -> identity proved? -> pending(key)
+        -> the core decides, the Release's status says so
+        -> tell -> the Intervention's own status
 
 The Release's status is the record; an Intervention's own status follows it, and until it does, the
 Intervention is told to the core again and again, which knows it by its UID. Events of the past (a
@@ -28,13 +29,16 @@ from gatewright.core.model import Intervention
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
+from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import Key
 
 PLURAL = "interventions"
+ANSWER_PARTS = ("message", "run", "specHash", "at")
+"""What a Release's status has of an answer, beside its result."""
 RETRY_DELAYS_S = (0.2, 1.0, 2.0, 5.0, 10.0)
 MAX_PENDING = 32
 """What is asked of one Release and told to a pass; more than
@@ -59,8 +63,7 @@ class _OpenIntervention:
 
 
 class _OpenInterventions:
-    """What is asked of one Release and not answered yet, the oldest first; there may be
-    thousands."""
+    """What is asked of one Release and not answered yet, the oldest first; there may be many."""
 
     def __init__(self) -> None:
         self._items: dict[str, _OpenIntervention] = {}
@@ -79,27 +82,28 @@ class _OpenInterventions:
     ) -> _OpenIntervention:
         """Add one; one that is there keeps its place."""
         old = self.pop(uid)
-        item = self._items[uid] = _OpenIntervention(
-            act, old.order if old is not None else order, judged
-        )
-        bisect.insort(self._order, (item.order, uid))
+        if old is not None:
+            order = old.order
+        intervention = self._items[uid] = _OpenIntervention(act, order, judged)
+        bisect.insort(self._order, (intervention.order, uid))
         self.back += act.action in BACKWARD_ACTIONS
-        return item
+
+        return intervention
 
     def pop(self, uid: str) -> _OpenIntervention | None:
         """Take one out, if it is in."""
-        item = self._items.pop(uid, None)
-        if item is not None:
-            del self._order[bisect.bisect_left(self._order, (item.order, uid))]
-            self.back -= item.act.action in BACKWARD_ACTIONS
-        return item
+        intervention = self._items.pop(uid, None)
+        if intervention is not None:
+            del self._order[bisect.bisect_left(self._order, (intervention.order, uid))]
+            self.back -= intervention.act.action in BACKWARD_ACTIONS
+        return intervention
 
     def oldest(self, most: int) -> list[_OpenIntervention]:
-        """The first of them."""
+        """Return the first of them."""
         return [self._items[uid] for _, uid in self._order[:most]]
 
     def items(self) -> list[tuple[str, _OpenIntervention]]:
-        """All of them, by UID."""
+        """Return all of them, by UID."""
         return list(self._items.items())
 
 
@@ -119,51 +123,64 @@ class Interventions:
         self._shares = NamespaceLimits(WRITES_AT_ONCE)
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> Key | None:
-        """A watch event, or what a list has; the Release that should be looked at, if any."""
+        """Take in a watch event, or what a list has; return the Release to be looked at, if any."""
         meta = body["metadata"]
         uid, version = meta["uid"], int(meta["resourceVersion"])
         key = (meta["namespace"], str((body.get("spec") or {}).get("release", "")))
+
         if kind == "DELETED":
             self._seen.pop(uid, None)
             return self._drop_intervention(key, uid)
+
+        # A watch and a list may tell of one object in either order.
         if version <= self._seen.get(uid, -1):
             return None
+
         self._seen[uid] = version
+
         if (body.get("status") or {}).get("result"):
             return self._drop_intervention(key, uid)
+
         try:
             act = _intervention_of(meta, body.get("spec"))
         except ValidationError as error:
-            self._begin_answer(
-                key, uid, meta["name"], "Refused", f"its spec has {error.error_count()} problems"
-            )
+            message = f"its spec has {error.error_count()} problems"
+            self._begin_answer(key, uid, meta["name"], "Refused", message)
             return None
+
         here = self._open.setdefault(key, _OpenInterventions())
-        item = here.put(
-            uid, act, (meta.get("creationTimestamp", ""), version, meta["name"]), self._trust
-        )
+        order = (meta.get("creationTimestamp", ""), version, meta["name"])
+        intervention = here.put(uid, act, order, self._trust)
+
         if not self._trust:
-            self._unjudged.setdefault(key[0], {})[uid] = key, item
+            self._unjudged.setdefault(key[0], {})[uid] = key, intervention
+
         return key
 
     def pending(self, key: Key) -> tuple[Intervention, ...]:
-        """The oldest that are not answered yet; nothing overtakes one that is not judged yet."""
+        """Return the oldest that are not answered yet.
+
+        Nothing overtakes one that is not judged yet.
+        """
         here = self._open.get(key)
         if not here:
             return ()
-        items = here.oldest(MAX_PENDING)
-        judged = list(itertools.takewhile(lambda item: item.judged, items))
-        if len(judged) < len(items):
+
+        oldest = here.oldest(MAX_PENDING)
+        judged = list(itertools.takewhile(_is_judged, oldest))
+        # A trial must have begun after an Intervention was seen: only then it proves whose it is.
+        if len(judged) < len(oldest):
             self._begin_judging(key[0])
-        return tuple(item.act for item in judged)
+
+        return tuple(intervention.act for intervention in judged)
 
     def wants_back(self, key: Key) -> bool:
-        """Whether somebody asks for the way back, and has no answer yet."""
+        """Return whether somebody asks for the way back, and has no answer yet."""
         here = self._open.get(key)
         return here is not None and here.back > 0
 
     def waiting(self) -> Iterable[Key]:
-        """Releases that somebody has asked something of."""
+        """Return the Releases that somebody has asked something of."""
         return list(self._open)
 
     async def announce_doubt(self, namespaces: Iterable[str]) -> None:
@@ -173,67 +190,79 @@ class Interventions:
                 "Interventions are taken at their word, whoever made them (--trust-interventions)"
             )
             return
+
         for namespace in namespaces:
             try:
-                why = await admission_probe.probe_interventions(self._kube, namespace)
+                doubt = await admission_probe.probe_interventions(self._kube, namespace)
             except (Retryable, LeaseLost) as error:
-                why = str(error)
-            if why:
-                log.error("Interventions are refused: %s", why)
+                doubt = str(error)
+            if doubt:
+                log.error("Interventions are refused: %s", doubt)
 
     def tell(self, key: Key, status: Mapping[str, Any]) -> None:
-        """Whatever stands in a Release's written status is told in the background, until it is
-        known to have arrived."""
+        """Tell the answers in a Release's written status, in the background, until they arrive."""
         here = self._open.get(key)
         if not here:
             return
-        for item in status.get("interventions", ()):
-            if item["uid"] in here:
-                said = {
-                    name: item[name]
-                    for name in ("message", "run", "specHash", "at")
-                    if name in item
-                }
-                self._begin_answer(key, item["uid"], item["name"], item["result"], **said)
+
+        for answer in status.get("interventions", ()):
+            if answer["uid"] in here:
+                parts = {name: answer[name] for name in ANSWER_PARTS if name in answer}
+                self._begin_answer(key, answer["uid"], answer["name"], answer["result"], **parts)
 
     def refuse(self, key: Key, message: str) -> None:
-        """Nobody is there who could act: whatever is asked of this Release is refused."""
+        """Refuse whatever is asked of a Release: nobody is there who could act."""
         here = self._open.pop(key, None)
-        for uid, item in here.items() if here is not None else ():
+        if here is None:
+            return
+        for uid, intervention in here.items():
             self._stop_judging(key[0], uid)
-            self._begin_answer(key, uid, item.act.name, "Refused", message)
+            self._begin_answer(key, uid, intervention.act.name, "Refused", message)
 
     async def relist(self, namespaces: Iterable[str], first: bool = False) -> list[Key]:
-        """Find what the watch did not tell; at first everything is read. Raises Retryable,
-        Permanent."""
+        """Find what the watch did not tell; at first everything is read.
+
+        Raises Retryable, Permanent.
+        """
         keys: list[Key] = []
+
         if first:
             self._open.clear()
             self._unjudged.clear()
             self._seen.clear()
-        known, there = set(self._seen), set()
+
+        seen_before, there = set(self._seen), set()
+        accept = "application/json" if first else METADATA_ONLY
+
         for namespace in namespaces:
             collection = api_path(API_VERSION, PLURAL, namespace)
-            accept = "application/json" if first else METADATA_ONLY
-            async for item in self._kube.each(collection, accept=accept):
-                meta = item["metadata"]
+            async for obj in self._kube.each(collection, accept=accept):
+                meta = obj["metadata"]
                 there.add(meta["uid"])
-                if not first and int(meta["resourceVersion"]) <= self._seen.get(meta["uid"], -1):
+
+                if first:
+                    key = self.event(None, obj)
+                elif int(meta["resourceVersion"]) > self._seen.get(meta["uid"], -1):
+                    key = await self._read_changed(meta)
+                else:
                     continue
-                try:
-                    found = (
-                        item
-                        if first
-                        else await self._kube.get(_path_of(meta["namespace"], meta["name"]))
-                    )
-                except NotFound:
-                    continue
-                key = self.event(None, found)
+
                 if key is not None:
                     keys.append(key)
-        for uid in known - there:  # it is gone, though nobody has told
+
+        # They are gone, though nobody has told.
+        for uid in seen_before - there:
             self._seen.pop(uid, None)
+
         return keys
+
+    async def _read_changed(self, meta: Mapping[str, Any]) -> Key | None:
+        """Take in an object of which a list has told the metadata alone."""
+        try:
+            obj = await self._kube.get(_path_of(meta["namespace"], meta["name"]))
+        except NotFound:
+            return None
+        return self.event(None, obj)
 
     async def close(self) -> None:
         """Stop telling; what is untold is told by whoever acts next."""
@@ -249,12 +278,15 @@ class Interventions:
             task.add_done_callback(lambda _: self._judging.pop(namespace, None))
 
     async def _judge_namespace(self, namespace: str) -> None:
-        """Each is judged by a trial that began after it was seen: a policy may have gone since the
-        last one."""
+        """Judge what is asked in a namespace.
+
+        Each is judged by a trial that began after it was seen: a policy may have gone since the
+        last one.
+        """
         failures = 0
-        while found := list(self._unjudged.get(namespace, {}).items()):
+        while unjudged := list(self._unjudged.get(namespace, {}).items()):
             try:
-                why = await admission_probe.probe_interventions(self._kube, namespace)
+                doubt = await admission_probe.probe_interventions(self._kube, namespace)
             except LeaseLost:
                 return
             except Retryable as error:
@@ -264,14 +296,18 @@ class Interventions:
                 await asyncio.sleep(RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)])
                 failures += 1
                 continue
-            for uid, (key, item) in found:
-                item.act, item.judged = replace(item.act, doubt=why), True
+
+            for uid, (key, intervention) in unjudged:
+                intervention.act, intervention.judged = replace(intervention.act, doubt=doubt), True
+
                 # Else it was told of anew meanwhile.
-                if self._unjudged.get(namespace, {}).get(uid) == (key, item):
+                if self._unjudged.get(namespace, {}).get(uid) == (key, intervention):
                     self._stop_judging(namespace, uid)
-            if why:
-                log.error("Interventions are refused: %s", why, extra=about(namespace))
-            for key in {key for _, (key, _) in found}:
+
+            if doubt:
+                log.error("Interventions are refused: %s", doubt, extra=about(namespace))
+
+            for key in {key for _, (key, _) in unjudged}:
                 self._told(key)
 
     def _stop_judging(self, namespace: str, uid: str) -> None:
@@ -292,32 +328,34 @@ class Interventions:
     def _begin_answer(
         self, key: Key, uid: str, name: str, result: str, message: str, **more: Any
     ) -> None:
+        # The status is told with each pass, until the answer has arrived.
         if uid in self._answer_tasks:
             return
-        said = {"result": result, "message": message, "at": format_time(datetime.now(UTC))} | more
-        task = asyncio.get_running_loop().create_task(self._send_answer(key, uid, name, said))
+        status = {"result": result, "message": message, "at": format_time(datetime.now(UTC))} | more
+        task = asyncio.get_running_loop().create_task(self._send_answer(key, uid, name, status))
         self._answer_tasks[uid] = task
         task.add_done_callback(lambda _: self._answer_tasks.pop(uid, None))
 
-    async def _send_answer(self, key: Key, uid: str, name: str, said: Mapping[str, Any]) -> None:
-        """Until it has arrived, or there is nobody left to be told."""
+    async def _send_answer(self, key: Key, uid: str, name: str, status: Mapping[str, Any]) -> None:
+        """Send an answer until it has arrived, or there is nobody left to be told."""
         # The UID is a precondition: not another one of this name.
-        body = {"metadata": {"uid": uid}, "status": said}
+        body = {"metadata": {"uid": uid}, "status": status}
         for attempt in itertools.count():
             try:
                 async with self._shares.of(key[0]):
-                    meta = await self._kube.patch_for_metadata(
-                        _path_of(key[0], name, "status"), body, "merge"
-                    )
+                    path = _path_of(key[0], name, "status")
+                    meta = await self._kube.patch_for_metadata(path, body, "merge")
                 self._seen[uid] = max(self._seen.get(uid, 0), int(meta["resourceVersion"]))
                 break
             except NotFound:
                 break
+            # Whoever acts next reads the status, and tells.
             except LeaseLost:
                 return
             except (Retryable, Permanent) as error:
                 if isinstance(error, Conflict) and await self._is_replaced(key[0], name, uid):
                     break
+
                 log.warning(
                     "Intervention %s/%s cannot be told what came of it: %s",
                     key[0],
@@ -326,12 +364,14 @@ class Interventions:
                     extra=about(*key),
                 )
                 await asyncio.sleep(RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) - 1)])
+
         if self._drop_intervention(key, uid) is not None:
             self._told(key)
 
     async def _is_replaced(self, namespace: str, name: str, uid: str) -> bool:
         try:
-            return bool((await self._kube.get(_path_of(namespace, name)))["metadata"]["uid"] != uid)
+            obj = await self._kube.get(_path_of(namespace, name))
+            return bool(obj["metadata"]["uid"] != uid)
         except (Retryable, Permanent) as error:
             return isinstance(error, NotFound)
 
@@ -340,8 +380,12 @@ def _path_of(namespace: str, name: str, sub: str = "") -> str:
     return api_path(API_VERSION, PLURAL, namespace, name, sub)
 
 
+def _is_judged(intervention: _OpenIntervention) -> bool:
+    return intervention.judged
+
+
 def _intervention_of(meta: Mapping[str, Any], raw: Any) -> Intervention:
-    """Raises pydantic.ValidationError."""
+    """Return an Intervention as the core has it. Raises pydantic.ValidationError."""
     spec = InterventionSpec.model_validate(raw)
     return Intervention(
         uid=meta["uid"],

@@ -19,15 +19,17 @@ log = logging.getLogger("gatewright.operator")
 
 
 class ProbeLog:
-    """A probe whose log says when its answer turns, and why: a pod that is restarted for it leaves
-    nothing else."""
+    """A probe whose log says when its answer turns, and why.
+
+    A pod that is restarted for it leaves nothing else.
+    """
 
     def __init__(self, bad: str, good: str, probe: Probe) -> None:
         self._bad, self._good, self._probe = bad, good, probe
         self._wrong = False
 
     def __call__(self) -> str | None:
-        """What is wrong, if anything."""
+        """Return what is wrong, if anything."""
         wrong = self._probe()
         if wrong is not None and not self._wrong:
             log.error("%s: %s", self._bad, wrong)
@@ -55,21 +57,21 @@ class Operator:
         """Connect and begin to compete for the Lease; returns at once."""
         addresses.set_allowed(AddressSetting.parse(self.settings.allow))
         addresses.set_refused(AddressSetting.parse(self.settings.refuse))
+
         self._kube = await Kube.connect()
         self._servers = ApiServers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
         self.reconciler = Controller(self._kube, self._leader, self.settings)
-        self._server = ProbeServer(
-            ProbeLog(
-                "not healthy (/healthz answers 503)",
-                "healthy again (/healthz answers 200)",
-                self._is_unhealthy,
-            ),
-            ProbeLog(
-                "not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._is_unready
-            ),
+        healthy = ProbeLog(
+            "not healthy (/healthz answers 503)",
+            "healthy again (/healthz answers 200)",
+            self._is_unhealthy,
         )
+        ready = ProbeLog(
+            "not ready (/readyz answers 503)", "ready (/readyz answers 200)", self._is_unready
+        )
+        self._server = ProbeServer(healthy, ready)
         self._server.start(self.settings.health_port, self.settings.port)
         self._main = asyncio.get_running_loop().create_task(self._lead_once())
 
@@ -79,14 +81,18 @@ class Operator:
         if self._main is not None:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
+
         if self.reconciler is not None:
+            # Handed back only when nothing acts any more: another instance begins at once.
             await self.reconciler.stop()
         if self._leader is not None:
             await self._leader.resign()
         if self._server is not None:
             await self._server.close()
+
         for connector in CONNECTIONS.values():
             await connector.close()
+
         if self._servers is not None:
             await self._servers.close()
         if self._kube is not None:
@@ -94,6 +100,7 @@ class Operator:
 
     async def _lead_once(self) -> None:
         assert self._leader is not None and self.reconciler is not None
+
         try:
             assert self._servers is not None
             await self._servers.start()
@@ -111,11 +118,13 @@ class Operator:
         except Exception as error:
             log.exception("cannot act")
             self._failed = f"cannot act: {error}"
+
         log.error("%s; this instance stops acting and waits to be restarted", self._failed)
         await self.reconciler.stop()
 
     def _is_unhealthy(self) -> str | None:
-        if self._stopping:  # what ends now was told to
+        # What ends now was told to.
+        if self._stopping:
             return None
         if self._failed is not None:
             return self._failed

@@ -29,8 +29,10 @@ MAX_PROBLEM_LENGTH = 500
 
 @dataclass(slots=True)
 class WrittenSpec:
-    """A spec as it was written: as text, because what it is read into takes ten times the memory
-    and more."""
+    """A spec as it was written.
+
+    It is kept as text, because what it is read into takes ten times the memory and more.
+    """
 
     generation: int = 0
     text: bytes = b"{}"
@@ -40,45 +42,61 @@ class WrittenSpec:
     """Whether it is known to be small and flat enough."""
 
     def read(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
-        """The model, and everything that is wrong with it; what was checked before is not checked
-        again."""
+        """Return the model, and everything that is wrong with it.
+
+        What was checked before is not checked again.
+        """
         if self.problems is None:
-            raw = self._raw()
-            if self.problems is not None:
-                return None, self.problems
-            spec, found = spec_of(raw)
-            self.problems = found
-            if spec is None:
-                self.text = b""
-            return spec, self.problems
-        return ReleaseSpec.model_validate(
-            orjson.loads(self.text)
-        ) if self.text else None, self.problems
+            return self._check()
+
+        spec = ReleaseSpec.model_validate(orjson.loads(self.text)) if self.text else None
+        return spec, self.problems
+
+    def _check(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
+        raw = self._raw()
+
+        if self.problems is not None:
+            return None, self.problems
+
+        spec, self.problems = spec_of(raw)
+        if spec is None:
+            # Nobody can make anything of its text.
+            self.text = b""
+
+        return spec, self.problems
 
     def _raw(self) -> Any:
-        """The spec as JSON has it; one that was not measured yet, is, and may turn out to be too
-        large or too deep."""
+        """Return the spec as JSON has it.
+
+        One that was not measured yet, is, and may turn out to be too large or too deep.
+        """
         if self.measured:
             return orjson.loads(self.text)
+
         try:
             raw = wire.decode_json(self.text)
         except Unreadable:
             self.text, self.problems = b"", (size.nested_too_deep(),)
             return None
+
         self.text, self.problems = _measured(raw)
         self.measured = True
+
         return raw
 
 
 def written_spec_of(obj: Mapping[str, Any]) -> WrittenSpec:
-    """The spec of an object that was read; of one that is too large or too deep nothing is kept but
-    why.
+    """Return the spec of an object that was read.
+
+    Of one that is too large or too deep nothing is kept but why.
 
     One that is still text is measured when it is used: much of what is told of an object does not
-    concern its spec."""
+    concern its spec.
+    """
     generation, raw = int(obj["metadata"].get("generation", 0)), obj.get("spec") or {}
     if not isinstance(raw, UnreadSpec):
         return WrittenSpec(generation, *_measured(raw))
+
     problem = size.too_much(raw.size, 0)
     if problem is not None:
         return WrittenSpec(generation, b"", (problem,))
@@ -86,42 +104,42 @@ def written_spec_of(obj: Mapping[str, Any]) -> WrittenSpec:
 
 
 def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
-    """A spec as text, or why it is too large or too deep."""
+    """Return a spec as text, or why it is too large or too deep."""
     count, levels = size.measure_shape(raw, size.MOST_VALUES, size.MOST_LEVELS)
     if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
         return b"", (size.too_deep(raw),)
     if count > size.MOST_VALUES:
         return b"", (size.too_much(0, count) or "",)
+
     text = orjson.dumps(raw)
     problem = size.too_much(len(text), count)
     return (text, None) if problem is None else (b"", (problem,))
 
 
 def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
-    """A spec and everything that is wrong with it."""
+    """Return a spec and everything that is wrong with it."""
     try:
         spec = ReleaseSpec.model_validate(raw)
     except ValidationError as error:
         return None, _first_problems(validate.iter_explained(error, "spec"))
+
     problem = size.find_expansion_problem(spec)
     if problem is not None:
         return spec, (problem,)
-    return spec, _first_problems(
-        itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec))
-    )
+
+    others = itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec))
+    return spec, _first_problems(others)
 
 
 def _first_problems(problems: Iterable[str]) -> tuple[str, ...]:
-    """As many problems as anybody reads; the others are not even put into words."""
-    found = tuple(
-        cut_middle(text, MAX_PROBLEM_LENGTH)
-        for text in itertools.islice(problems, MAX_PROBLEMS + 1)
-    )
-    return found if len(found) <= MAX_PROBLEMS else (*found[:MAX_PROBLEMS], "")
+    """Return as many problems as anybody reads; the others are not even put into words."""
+    first = itertools.islice(problems, MAX_PROBLEMS + 1)
+    messages = tuple(cut_middle(problem, MAX_PROBLEM_LENGTH) for problem in first)
+    return messages if len(messages) <= MAX_PROBLEMS else (*messages[:MAX_PROBLEMS], "")
 
 
 def status_of(raw: Any) -> ReleaseStatus | None:
-    """A status; None where somebody has made it unreadable."""
+    """Return a status; None where somebody has made it unreadable."""
     try:
         return ReleaseStatus.model_validate(raw or {})
     except ValidationError:
@@ -134,7 +152,7 @@ def view_of(
     problems: tuple[str, ...],
     status: ReleaseStatus,
 ) -> View:
-    """The Release as it stands."""
+    """Return the Release as it stands."""
     meta = obj["metadata"]
     return View(
         namespace=meta["namespace"],

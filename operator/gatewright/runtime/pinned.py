@@ -1,5 +1,6 @@
-"""The Connections of a run: all of them are found before its first change, and go on meaning the
-very same objects.
+"""The Connections of a run.
+
+All of them are found before its first change, and go on meaning the very same objects.
 
 What was found stands in the run's ControllerRevision as `kind/name` (nothing after the slash where
 it is implied) with the Connection's name and UID.
@@ -18,33 +19,45 @@ from gatewright.runtime.tracked import TrackedRelease
 
 
 def find_connections(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
-    """The Connections that a run would use, and what is wrong with them: `connections` and
-    `unconnected`."""
+    """Return the Connections that a run would use, and what is wrong with them.
+
+    That is `connections` and `unconnected` of what is seen.
+    """
     assert view.spec is not None
     body = pin_spec(view.spec, view.status.runs + 1, "unknown")
-    found: dict[str, list[str]] = {}
+
+    connections: dict[str, list[str]] = {}
+
     problems: list[str] = []
     for use in connections_used(body):
         key = f"{use.kind}/{use.name or ''}"
-        if key in found:
+        if key in connections:
             continue
         try:
-            found[key] = list(links.resolve(entry.key[0], use.kind, use.name))
+            connections[key] = list(links.resolve(entry.key[0], use.kind, use.name))
         except Permanent as error:
             problems.append(f"{use.path}: {error}")
-    return {"connections": found, "unconnected": tuple(problems)}
+
+    return {"connections": connections, "unconnected": tuple(problems)}
 
 
 def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
-    """What the run under way has pinned. On the way back a Connection of the same name stands in
-    for one that was made anew: the way home is not to be lost by it."""
+    """Return what the run under way has pinned.
+
+    On the way back a Connection of the same name stands in for one that was made anew: the way home
+    is not to be lost by it.
+    """
     if entry is None or entry.body is None:
         return {}
+
     undoing = entry.phase in ("RollingBack", "Verifying")
-    found = {}
-    for key, (name, uid) in entry.connections.items():
+
+    pins = {}
+    for key, (name, pinned_uid) in entry.connections.items():
         kind, _, written = key.partition("/")
-        found[kind, written] = Pin(
-            name, (links.uid(entry.key[0], name) or uid) if undoing else uid, returning=undoing
-        )
-    return found
+        uid = pinned_uid
+        if undoing:
+            uid = links.uid(entry.key[0], name) or pinned_uid
+        pins[kind, written] = Pin(name, uid, returning=undoing)
+
+    return pins

@@ -59,22 +59,27 @@ class _Lane(Generic[K]):
         return itertools.chain(self._shares, self.working)
 
     def end(self, share: Hashable) -> None:
-        """A key from here is not worked on any more."""
+        """Count a key from here that is not worked on any more."""
         self.working[share] -= 1
         if not self.working[share]:
             del self.working[share]
 
     def next(self, may: Callable[[Hashable], bool]) -> K | None:
-        """The first key of the first share that may have it; that share is the last one from now
-        on."""
+        """Return the first key of the first share that may have it.
+
+        That share is the last one from now on.
+        """
         share = next((share for share in self._shares if may(share)), None)
         if share is None:
             return None
+
         keys = self._shares.pop(share)
         key = next(iter(keys))
         del keys[key]
+
         if keys:
             self._shares[share] = keys
+
         self.working[share] += 1
         return key
 
@@ -120,10 +125,12 @@ class WorkQueue(Generic[K]):
         self._normal: _Lane[K] = _Lane()
         self._general: _WorkerPool[K] = _WorkerPool(workers)
         self._reserved: _WorkerPool[K] = _WorkerPool(reserved)
+
         self._waiting: dict[K, bool] = {}
         """Keys that wait, and whether they are urgent."""
         self._working: dict[K, tuple[_WorkerPool[K], _Lane[K]]] = {}
         self._dirty: dict[K, bool] = {}
+
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._count = 0
@@ -137,6 +144,7 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, urgent: bool = False) -> None:
         """Ask for a pass over a key."""
+        # One worker at a time: it is worked on once more afterwards.
         if key in self._working:
             self._dirty[key] = urgent or self._dirty.get(key, False)
             return
@@ -151,51 +159,64 @@ class WorkQueue(Generic[K]):
         if delay <= 0:
             self.add(key)
             return
+
         due = asyncio.get_running_loop().time() + delay
+        # It is woken earlier anyway.
         if self._due.get(key, float("inf")) <= due:
             return
+
         self._due[key] = due
         self._count += 1
+
         # Most of it stands for what was forgotten, or is due earlier.
         if len(self._heap) > 2 * len(self._due) + 64:
-            self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
+
         heapq.heappush(self._heap, (due, self._count, key))
         self._arm_timer()
 
     async def take(self, reserved: bool = False) -> K:
-        """The next key; call `done` when its pass is over. `reserved`: by a worker for urgent keys
-        alone."""
+        """Return the next key; call `done` when its pass is over.
+
+        `reserved`: by a worker for urgent keys alone.
+        """
         turn: asyncio.Future[K] = asyncio.get_running_loop().create_future()
         (self._reserved if reserved else self._general).idle.append(turn)
         self._hand_out()
+
         try:
             return await turn
         except asyncio.CancelledError:
+            # A key was handed out in this very moment: somebody else takes it.
             if turn.done() and not turn.cancelled():
                 self.done(turn.result())
             raise
 
     def done(self, key: K) -> None:
-        """The pass over a key is finished."""
+        """Note that the pass over a key is finished."""
         share = self._share(key)
         pool, lane = self._working.pop(key)
         pool.end(share)
         lane.end(share)
+
+        # It was asked for while it was worked on.
         if key in self._dirty:
             self.add(key, self._dirty.pop(key))
+
         self._hand_out()
 
     def charge(self, key: K, seconds: float) -> None:
-        """Work on a key has cost that much CPU."""
+        """Note that work on a key has cost that much CPU."""
         self._usage.charge(self._share(key), seconds)
 
     def forget(self, key: K) -> None:
-        """No delayed pass over this key any more."""
+        """Drop the delayed pass over a key."""
         self._due.pop(key, None)
 
     def _put_in_lane(self, key: K, urgent: bool) -> None:
         share = self._share(key)
+        # What has become urgent leaves its place in the normal lane.
         if key in self._waiting:
             self._normal.drop(share, key)
         self._waiting[key] = urgent
@@ -203,30 +224,35 @@ class WorkQueue(Generic[K]):
 
     def _hand_out(self) -> None:
         """Give keys to workers that are idle, as far as their shares may have them."""
-        while self._give_key(self._general, self._urgent) or self._give_key(
-            self._general, self._normal
-        ):
+        while self._give_any_key(self._general):
             pass
         while self._give_key(self._reserved, self._urgent):
             pass
 
+    def _give_any_key(self, pool: _WorkerPool[K]) -> bool:
+        return self._give_key(pool, self._urgent) or self._give_key(pool, self._normal)
+
     def _give_key(self, pool: _WorkerPool[K], lane: _Lane[K]) -> bool:
-        while pool.idle and pool.idle[0].done():  # a worker that was stopped while it waited
+        # Workers that were stopped while they waited.
+        while pool.idle and pool.idle[0].done():
             pool.idle.popleft()
+
         if not pool.idle:
             return False
 
         key = self._next(pool, lane)
         if key is None:
             return False
+
         del self._waiting[key]
         self._working[key] = pool, lane
         pool.begin(self._share(key))
         pool.idle.popleft().set_result(key)
+
         return True
 
     def _next(self, pool: _WorkerPool[K], lane: _Lane[K]) -> K | None:
-        """The key whose turn it is, of a share that is in nobody's way."""
+        """Return the key whose turn it is, of a share that is in nobody's way."""
         held = self._others_first(lane)
 
         def may(share: Hashable) -> bool:
@@ -235,31 +261,36 @@ class WorkQueue(Generic[K]):
             return not (held and self._usage.debt(share))
 
         key = lane.next(may)
+        # Nobody else will say when a share that is held back for its debt may go on.
         if key is None and held:
             self._wait_for_payday(lane)
+
         return key
 
     def _others_first(self, lane: _Lane[K]) -> bool:
-        """Whether somebody who is not in debt wants something that is at least as urgent."""
-        active = (
-            lane.active()
-            if lane is self._urgent
-            else itertools.chain(self._urgent.active(), lane.active())
-        )
-        return any(not self._usage.debt(share) for share in active)
+        """Return whether somebody who is not in debt wants something that is at least as urgent."""
+        if any(not self._usage.debt(share) for share in lane.active()):
+            return True
+
+        # What is not urgent also comes after whatever is.
+        is_urgent = lane is self._urgent
+        return not is_urgent and any(not self._usage.debt(share) for share in self._urgent.active())
 
     def _wait_for_payday(self, lane: _Lane[K]) -> None:
-        """Look again when the first of those that are held back for their debt is not in debt any
-        more."""
+        """Look again when the first of those that are held back for their debt has paid it."""
         debts = [debt for share in lane.waiting() if (debt := self._usage.debt(share))]
         if not debts:
             return
+
         loop = asyncio.get_running_loop()
         paid = loop.time() + min(debts) + 0.001
+
         if self._payday is not None:
+            # A timer that ends earlier looks for this one as well.
             if self._payday.when() <= paid:
                 return
             self._payday.cancel()
+
         self._payday = loop.call_at(paid, self._paid)
 
     def _paid(self) -> None:
@@ -270,8 +301,11 @@ class WorkQueue(Generic[K]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+        # Wake-ups that were forgotten, or replaced by an earlier one.
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
+
         if self._heap:
             self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._on_timer)
 
@@ -282,5 +316,6 @@ class WorkQueue(Generic[K]):
             if self._due.get(key) == due:
                 del self._due[key]
                 self.add(key)
+
         self._timer = None
         self._arm_timer()

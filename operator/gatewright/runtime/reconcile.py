@@ -1,13 +1,13 @@
 """One pass over one Release.
 
-needs (pure) -> observe -> decide (pure) -> finalizer, revision -> ONE status write -> effects ->
-again
+    needs (pure) -> observe -> decide (pure) -> finalizer, revision -> ONE status write
+    -> operations -> again
 
-until a decision changes nothing. The order is the safety: an effect is started only when the status
-that intends it is what the API server holds. A write that fails by conflict, or whose answer is
-lost, ends the pass: the object is read afresh and decided upon anew. A status that nothing depends
-on may wait `LAZY_WRITE_DELAY_S` seconds for the next one, so that "steps done", "gates passed" and
-"next stage begun" are one write where they follow each other at once.
+until a decision changes nothing. The order is the safety: an operation is started only when the
+status that intends it is what the API server holds. A write that fails by conflict, or whose answer
+is lost, ends the pass: the object is read afresh and decided upon anew. A status that nothing
+depends on may wait `LAZY_WRITE_DELAY_S` seconds for the next one, so that "steps done", "gates
+passed" and "next stage begun" are one write where they follow each other at once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
-from gatewright.core.model import Decision, Holding, Needs, Operation, Progress, View
+from gatewright.core.model import Decision, Holding, Needs, Operation, Progress, Revision, View
 from gatewright.core.run.decide import RECHECK_INTERVAL, decide
 from gatewright.core.run.needs import find_needs
 from gatewright.core.run.operations import has_jobs
@@ -68,8 +68,10 @@ log = logging.getLogger("gatewright.passes")
 
 
 class Restless(Exception):
-    """A pass has ended, and its last decision asks for another one. A long walk does that, and one
-    that goes in circles."""
+    """A pass has ended, and its last decision asks for another one.
+
+    A long walk does that, and one that goes in circles.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,118 +97,163 @@ class Reconciler:
     """For what cannot be decided upon."""
 
     async def make(self, entry: TrackedRelease) -> None:
-        """Decide and act until nothing changes any more. Raises Restless, Retryable, Permanent,
-        LeaseLost."""
+        """Decide and act until nothing changes any more.
+
+        Raises Restless, Retryable, Permanent, LeaseLost.
+        """
         decision: Decision | None = None
         entry.turn += 1
         generation = entry.generation
+
         for _ in range(MAX_ROUNDS):
-            if (
-                entry.generation != generation
-            ):  # one spec is read in a pass; whoever edits it meanwhile waits for his turn
+            # One spec is read in a pass; whoever edits it meanwhile waits for his turn.
+            if entry.generation != generation:
                 self.queue.add(entry.key)
                 break
+
             view = replace(entry.view(), open_interventions=self.people.pending(entry.key))
             entry.tried = tuple(act.uid for act in view.open_interventions)
             if entry.tampered:
+                # Nothing can be decided upon a status that cannot be read.
                 await self.rescue.unreadable(entry, view)
                 return
-            if view.run is not None and entry.body is None:
-                entry.body = await read_body(self.kube, entry, view)
-            await recall_followups(self.kube, entry, view)
-            await recall_live_state(self.kube, entry, view)
+
+            await self._recall(entry, view)
             self.claims.take(entry, view)
-            wants = self._needs_of(entry, view)
-            self.sampler.watch(entry.key, wants.measures, rebuild=entry.resumed or view.run is None)
-            self.configs.follow(
-                entry.key, entry.key[0], any(_is_config(holding) for holding in wants.holdings)
-            )
-            entry.resumed = entry.resumed and view.run is not None and entry.body is None
-            rival = self.claims.rival(entry, view) if wants.live_states else None
-            seen, looked = await observe(
-                self.kube, self.lens, self.outside, self.sampler, entry, view, wants, rival
-            )
-            if looked.wake is not None:
-                self.queue.add_after(entry.key, looked.wake)
-            if wants.connections:
-                seen = replace(seen, **find_connections(self.links, entry, view))
-            if wants.author:
-                seen = replace(seen, doubt=await self.probe.releases(*entry.key))
-            decision = decide(view, seen)
-            again = await self._carry_out(entry, view, decision, looked.copies)
+            needs = self._needs_of(entry, view)
+            self._watch_needs(entry, view, needs)
+
+            decision, again = await self._observe_and_act(entry, view, needs)
             entry.unwatched = 0.0
             self.people.tell(entry.key, entry.persisted)
+
             if not again:
                 break
         else:
             raise Restless
+
         await self._requeue_later(entry, decision)
 
-    def _needs_of(self, entry: TrackedRelease, view: View) -> Needs:
-        left = entry.left.known if entry.left is not None else None
-        return find_needs(
-            view, entry.body if view.run is not None else None, clock.now(), entry.kept, left
+    async def _recall(self, entry: TrackedRelease, view: View) -> None:
+        """Read what this process does not remember of a run, its follow-ups and its rest."""
+        if view.run is not None and entry.body is None:
+            entry.body = await read_body(self.kube, entry, view)
+        await recall_followups(self.kube, entry, view)
+        await recall_live_state(self.kube, entry, view)
+
+    def _watch_needs(self, entry: TrackedRelease, view: View, needs: Needs) -> None:
+        """Measure and follow what the next decision needs, and nothing else."""
+        self.sampler.watch(entry.key, needs.measures, rebuild=entry.resumed or view.run is None)
+        holds_config = any(_is_config(holding) for holding in needs.holdings)
+        self.configs.follow(entry.key, entry.key[0], holds_config)
+        entry.resumed = entry.resumed and view.run is not None and entry.body is None
+
+    async def _observe_and_act(
+        self, entry: TrackedRelease, view: View, needs: Needs
+    ) -> tuple[Decision, bool]:
+        """Return the decision upon what is seen now, and whether another one may follow."""
+        rival = self.claims.rival(entry, view) if needs.live_states else None
+        seen, looked = await observe(
+            self.kube, self.lens, self.outside, self.sampler, entry, view, needs, rival
         )
+        if looked.wake is not None:
+            self.queue.add_after(entry.key, looked.wake)
+        if needs.connections:
+            seen = replace(seen, **find_connections(self.links, entry, view))
+        if needs.author:
+            seen = replace(seen, doubt=await self.probe.releases(*entry.key))
+
+        decision = decide(view, seen)
+        return decision, await self._carry_out(entry, view, decision, looked.copies)
+
+    def _needs_of(self, entry: TrackedRelease, view: View) -> Needs:
+        body = entry.body if view.run is not None else None
+        left = entry.left.known if entry.left is not None else None
+        return find_needs(view, body, clock.now(), entry.kept, left)
 
     async def _carry_out(
         self, entry: TrackedRelease, view: View, decision: Decision, copies: list[dict[str, Any]]
     ) -> bool:
-        """Do what was decided, in its order; True if the next decision may be another one."""
+        """Do what was decided, in its order; return whether another decision may follow."""
         if decision.add_finalizer and view.run is None:
-            rival = self.claims.rival(entry, view)
-            if rival is not None:
-                raise Retryable(f"release {rival} has taken a target first")
-            if decision.revision is not None:
-                entry.claims = self.claims.of(entry.key, unpin_spec(decision.revision.data["body"]))
+            self._claim_targets(entry, view, decision)
+
         self._claim_more(entry, view, decision)
+
         if decision.add_finalizer and not view.finalized:
             await self._add_finalizer(entry, view)
-        named = (
-            revisions.copies_in(decision.revision.data) if decision.revision is not None else set()
-        )
-        for copy in copies:
-            if copy["metadata"]["name"] in named:
-                await self._keep_copy(copy)
+        # It has to be there before a status names it.
         if decision.revision is not None:
-            number = decision.status.run.id if decision.status.run is not None else 0
-            await revisions.keep_revision(self.kube, view, decision.revision, number)
+            await self._keep_revision(view, decision, decision.revision, copies)
+
         changed = entry.take_decided(decision.status)
+
         if not decision.deferrable and entry.has_unwritten_status:
             await self._write_status(entry, view, decision)
             self._remember_decision(entry, view, decision)
         elif entry.has_unwritten_status and entry.flush_at is None:
             entry.flush_at = time.monotonic() + LAZY_WRITE_DELAY_S
-        for note in decision.events:
-            metrics.transitions.labels(note.reason).inc()
-            self.outbox.put(view, note)
-        if (
-            decision.operations and entry.body is not None
-        ):  # guards begin with the first change, however long that takes
+
+        for event in decision.events:
+            metrics.transitions.labels(event.reason).inc()
+            self.outbox.put(view, event)
+
+        # Guards begin with the first change, however long that takes.
+        if decision.operations and entry.body is not None:
             self.sampler.watch(entry.key, self._needs_of(entry, entry.view()).measures)
+
         performed = await self._start_operations(entry, view, decision.operations)
+
+        # Our finalizer is what keeps the object until its last words are written.
         if decision.remove_finalizer and view.finalized and not entry.has_unwritten_status:
             await self._remove_finalizer(entry)
         if decision.prune_revisions:
             await self._prune_revisions(entry)
+
         return changed or performed
 
+    def _claim_targets(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
+        """Claim the targets of a run that begins. Raises Retryable where another one has one."""
+        rival = self.claims.rival(entry, view)
+        if rival is not None:
+            raise Retryable(f"release {rival} has taken a target first")
+
+        if decision.revision is not None:
+            body = unpin_spec(decision.revision.data["body"])
+            entry.claims = self.claims.of(entry.key, body)
+
+    async def _keep_revision(
+        self, view: View, decision: Decision, revision: Revision, copies: list[dict[str, Any]]
+    ) -> None:
+        """Write a revision, after the copies of objects that it names."""
+        named = revisions.copies_in(revision.data)
+        for copy in copies:
+            if copy["metadata"]["name"] in named:
+                await self._keep_copy(copy)
+
+        number = decision.status.run.id if decision.status.run is not None else 0
+        await revisions.keep_revision(self.kube, view, revision, number)
+
     def _claim_more(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
-        """A Retry may add targets: they belong to the run before it touches them. Raises
-        Retryable."""
+        """Claim the targets that a Retry adds, before its run touches them. Raises Retryable."""
         if view.run is None or decision.revision is None or "body" not in decision.revision.data:
             return
+
         body = unpin_spec(decision.revision.data["body"])
+
+        # The run has claimed all of it already.
         if entry.body is not None and body.spec == entry.body.spec:
             return
+
         rival = self.claims.extend_claims(entry, view, body)
         if rival is not None:
             raise Retryable(
-                f"release {rival} has a target that the edit adds; the Retry waits for its "
-                "run to end"
+                f"release {rival} has a target that the edit adds; the Retry waits for its run "
+                "to end"
             )
 
     def _remember_decision(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
-        """What the write that has just succeeded makes true in memory."""
+        """Take over into memory what the write that has just succeeded makes true."""
         if decision.add_finalizer:
             entry.operations.clear()
         if decision.revision is None:
@@ -217,109 +264,99 @@ class Reconciler:
             entry.remember_promotion(decision.revision.name, decision.revision.data)
 
     async def _write_status(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
-        if (
-            decision.urgent
-            and view.run is not None
-            and view.run.phase not in ("RollingBack", "Verifying")
-        ):
-            answered = self.sampler.answered(entry.key)
-            if answered:
-                metrics.decision_to_write_s.observe(time.monotonic() - answered)
+        if decision.urgent and view.run is not None:
+            self._record_reaction_time(entry, view.run.phase)
+
         body = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
             {"op": "add", "path": "/status", "value": entry.working},
         ]
+        path = api_path(API_VERSION, "releases", *entry.key, "status")
         try:
-            where = api_path(API_VERSION, "releases", *entry.key, "status")
-            entry.record_write(
-                await self.kube.patch_for_metadata(where, body, "json"), entry.working
-            )
+            metadata = await self.kube.patch_for_metadata(path, body, "json")
+            entry.record_write(metadata, entry.working)
         except Exception:
             metrics.status_writes.labels("failed").inc()
+
+            # Whether it was written is not known: the next pass decides anew upon what was read.
             entry.working = entry.persisted
             entry.flush_at = None
             raise
+
         metrics.status_writes.labels("written").inc()
         entry.working = entry.persisted
         entry.flush_at = None
         self.count(entry.key, decision.status.state)
 
+    def _record_reaction_time(self, entry: TrackedRelease, phase: str) -> None:
+        """Measure from the answer that condemns a run to the write that says so."""
+        # A run on the way back has been condemned already.
+        if phase in ("RollingBack", "Verifying"):
+            return
+
+        answered = self.sampler.answered(entry.key)
+        if answered:
+            metrics.decision_to_write_s.observe(time.monotonic() - answered)
+
     async def _start_operations(
-        self, entry: TrackedRelease, view: View, effects: list[Operation]
+        self, entry: TrackedRelease, view: View, operations: list[Operation]
     ) -> bool:
-        """Start effects; True if the next decision may be another one at once."""
-        if not effects:
+        """Start operations; return whether the next decision may be another one at once."""
+        if not operations:
             return False
         if entry.has_unwritten_status:
             raise Retryable(
                 "an effect was decided whose intent is not written; the pass is repeated"
             )
+
         undoing = entry.phase == "RollingBack"
-        inside = [item for item in effects if not is_external(item.subject, item.config)]
-        for item in effects:
-            if item not in inside:
-                snapshot = snapshot_of(self.kube, entry, view, item)
-                self.outside.begin(entry, view, item, snapshot, _finality_of(entry, undoing))
-        if not inside:
+
+        in_cluster = []
+
+        for operation in operations:
+            if is_external(operation.subject, operation.config):
+                snapshot = snapshot_of(self.kube, entry, view, operation)
+                final = _finality_of(entry, undoing)
+                self.outside.begin(entry, view, operation, snapshot, final)
+            else:
+                in_cluster.append(operation)
+
+        # What is outside the cluster goes on by itself, and wakes the Release when it has news.
+        if not in_cluster:
             return False
-        snapshots = (
-            await snapshots_of(self.kube, entry, view)
-            if any(item.kind == "restore" for item in inside)
-            else {}
-        )
-        for item in inside:
-            self.lens.follow_too(
-                entry.key,
-                handlers.paths_or_none(view.namespace, item.subject, handlers.config_of(item)),
-            )
-        results = await asyncio.gather(
+
+        results = await self._perform_operations(entry, view, in_cluster)
+        for operation, result in zip(in_cluster, results, strict=True):
+            _record_result(entry, operation, result, undoing)
+
+        for result in results:
+            _raise_if_pass_ends(result, undoing)
+
+        return True
+
+    async def _perform_operations(
+        self, entry: TrackedRelease, view: View, operations: list[Operation]
+    ) -> list[Progress | BaseException]:
+        """Perform operations in the cluster, all at once; return what became of each."""
+        snapshots: Mapping[str, Any] = {}
+
+        if any(operation.kind == "restore" for operation in operations):
+            snapshots = await snapshots_of(self.kube, entry, view)
+
+        for operation in operations:
+            config = handlers.config_of(operation)
+            paths = handlers.paths_or_none(view.namespace, operation.subject, config)
+            self.lens.follow_too(entry.key, paths)
+
+        return await asyncio.gather(
             *(
-                handlers.perform_operation(self.lens, view, item, snapshots.get(item.subject))
-                for item in inside
+                handlers.perform_operation(
+                    self.lens, view, operation, snapshots.get(operation.subject)
+                )
+                for operation in operations
             ),
             return_exceptions=True,
         )
-        for operation, result in zip(inside, results, strict=True):
-            if isinstance(result, Progress):
-                before = entry.operations.get(operation.id)
-                overwritten = before.overwritten if before is not None else 0
-                entry.operations[operation.id] = OperationState(
-                    result, time.monotonic(), overwritten=overwritten
-                )
-            elif isinstance(result, LeaseLost | Conflict) or not isinstance(
-                result, Permanent | Retryable
-            ):
-                # Nobody knows: the next pass looks before it tries again.
-                entry.operations.pop(operation.id, None)
-            elif undoing and not is_final(entry, result):
-                refusals = (
-                    entry.operations[operation.id].refusals
-                    if operation.id in entry.operations
-                    else 0
-                )
-                known = entry.operations[operation.id] = OperationState(
-                    Progress("Unknown"), refusals=refusals
-                )
-                known.refused(str(result))
-            elif isinstance(result, Permanent):
-                entry.operations[operation.id] = OperationState(
-                    Progress("Failed", str(result)), time.monotonic()
-                )
-            else:
-                entry.operations.pop(operation.id, None)
-        for result in results:
-            tried_again = (
-                undoing
-                and isinstance(result, Retryable)
-                and not isinstance(result, LeaseLost | Conflict)
-            )
-            if (
-                isinstance(result, BaseException)
-                and not isinstance(result, Permanent)
-                and not tried_again
-            ):
-                raise result
-        return True
 
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
         try:
@@ -330,85 +367,121 @@ class Reconciler:
 
     async def _add_finalizer(self, entry: TrackedRelease, view: View) -> None:
         meta = entry.obj["metadata"]
+        finalizers = [*await foreign_finalizers(self.kube, entry), FINALIZER]
         body = {
-            "metadata": {
-                "finalizers": [*await foreign_finalizers(self.kube, entry), FINALIZER],
-                "resourceVersion": meta["resourceVersion"],
-            }
+            "metadata": {"finalizers": finalizers, "resourceVersion": meta["resourceVersion"]},
         }
-        entry.record_write(
-            await self.kube.patch_for_metadata(
-                api_path(API_VERSION, "releases", *entry.key), body, "merge"
-            )
-        )
+        path = api_path(API_VERSION, "releases", *entry.key)
+        entry.record_write(await self.kube.patch_for_metadata(path, body, "merge"))
 
     async def _remove_finalizer(self, entry: TrackedRelease) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
         if entry.body is None or has_jobs(entry.body):
             await jobs.release_jobs(self.kube, entry.view())
+
         rest = await foreign_finalizers(self.kube, entry)
         body = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
+        path = api_path(API_VERSION, "releases", *entry.key)
         try:
-            entry.record_write(
-                await self.kube.patch_for_metadata(
-                    api_path(API_VERSION, "releases", *entry.key), body, "merge"
-                )
-            )
+            entry.record_write(await self.kube.patch_for_metadata(path, body, "merge"))
         except NotFound:
+            # Somebody took our finalizer away: there is nothing left to let go of.
             self.forget(entry)
 
     async def _prune_revisions(self, entry: TrackedRelease) -> None:
-        """When a run begins, in one request, revisions go that nothing in the status needs any
-        more."""
+        """Delete the revisions that nothing in the status needs any more.
+
+        That happens when a run begins, in one request.
+        """
         status = entry.persisted
         names = [(status.get(name) or {}).get("snapshot") for name in ("lastGood", "live")]
         names += [(status.get("run") or {}).get("revision")]
-        names += [
-            row.get("revision")
-            for row in (*status.get("followUps", ()), *status.get("history", ()))
-        ]
+        rows = (*status.get("followUps", ()), *status.get("history", ()))
+        names += [row.get("revision") for row in rows]
+        needed = {name for name in names if name}
+
         runs = {int(past["id"]) for past in status.get("history", ())}
+
         try:
-            await revisions.prune_revisions(
-                self.kube, entry.view(), {name for name in names if name}, runs
-            )
+            await revisions.prune_revisions(self.kube, entry.view(), needed, runs)
         except (Retryable, Permanent) as error:
+            # They only take room: the next run tries again.
             log.info(
                 "%s/%s: old revisions stay for now: %s", *entry.key, error, extra=about(*entry.key)
             )
 
     async def _requeue_later(self, entry: TrackedRelease, decision: Decision | None) -> None:
-        """Nothing more to do now: write what has waited long enough, and say when to look again."""
-        if (
-            entry.has_unwritten_status
-            and entry.flush_at is not None
-            and time.monotonic() >= entry.flush_at
-            and decision is not None
-        ):
+        """Write what has waited long enough, and say when to look again."""
+        is_due = entry.flush_at is not None and time.monotonic() >= entry.flush_at
+        if entry.has_unwritten_status and is_due and decision is not None:
             await self._write_status(entry, entry.view(), decision)
             # What had to wait for the write (taking the finalizer away) can be done now.
             self.queue.add(entry.key)
+
         if decision is None:
             return
-        delays = [seconds_until(decision.requeue_at)] if decision.requeue_at is not None else []
-        delays += (
-            [entry.flush_at - time.monotonic()]
-            if entry.flush_at is not None and entry.has_unwritten_status
-            else []
-        )
-        again = seconds_until_look(entry)
-        delays += [again] if again is not None else []
-        if decision.status.state == "Waiting":
-            delays.append(RECHECK_INTERVAL.total_seconds())
-            doubtful = self.probe.again(entry.key[0], "releases")
-            delays += [doubtful] if doubtful is not None else []
+
+        delays = [delay for delay in self._delays_of(entry, decision) if delay is not None]
         if delays:
             self.queue.add_after(entry.key, max(entry.pace(), min(delays)))
 
+    def _delays_of(self, entry: TrackedRelease, decision: Decision) -> Iterator[float | None]:
+        """Yield after how many seconds each thing asks for a pass; None where it does not."""
+        if decision.requeue_at is not None:
+            yield seconds_until(decision.requeue_at)
+        if entry.flush_at is not None and entry.has_unwritten_status:
+            yield entry.flush_at - time.monotonic()
+
+        yield seconds_until_look(entry)
+
+        # Nothing tells when what it waits for (a right, a lock, a Connection) is there.
+        if decision.status.state == "Waiting":
+            yield RECHECK_INTERVAL.total_seconds()
+            yield self.probe.again(entry.key[0], "releases")
+
+
+def _record_result(
+    entry: TrackedRelease, operation: Operation, result: Progress | BaseException, undoing: bool
+) -> None:
+    """Remember what became of an operation that was begun in the cluster."""
+    before = entry.operations.get(operation.id)
+
+    if isinstance(result, Progress):
+        overwritten = before.overwritten if before is not None else 0
+        entry.operations[operation.id] = OperationState(
+            result, time.monotonic(), overwritten=overwritten
+        )
+    elif isinstance(result, LeaseLost | Conflict) or not isinstance(result, Permanent | Retryable):
+        # Nobody knows: the next pass looks before it tries again.
+        entry.operations.pop(operation.id, None)
+    elif undoing and not is_final(entry, result):
+        # A rollback goes on trying: a refusal may be gone in a moment.
+        refusals = before.refusals if before is not None else 0
+        state = OperationState(Progress("Unknown"), refusals=refusals)
+        entry.operations[operation.id] = state
+        state.refused(str(result))
+    elif isinstance(result, Permanent):
+        entry.operations[operation.id] = OperationState(
+            Progress("Failed", str(result)), time.monotonic()
+        )
+    else:
+        entry.operations.pop(operation.id, None)
+
+
+def _raise_if_pass_ends(result: Progress | BaseException, undoing: bool) -> None:
+    """Raise an error that ends the pass: one that is neither final nor tried again by itself."""
+    if isinstance(result, Progress | Permanent):
+        return
+    if undoing and isinstance(result, Retryable) and not isinstance(result, LeaseLost | Conflict):
+        return
+    raise result
+
 
 def _finality_of(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], bool]:
-    """Whether a refusal outside the cluster ends an operation: not on the way back, as long as
-    there is one."""
+    """Return how to know whether a refusal outside the cluster ends an operation.
+
+    On the way back it does not, as long as there is a way.
+    """
 
     def final(error: Exception) -> bool:
         return isinstance(error, Permanent) and (not undoing or is_final(entry, error))

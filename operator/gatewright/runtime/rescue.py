@@ -1,8 +1,9 @@
 """What is done with a Release whose passes fail again and again, or whose status cannot be read.
 
-a pass has failed `MAX_FAILED_PASSES` times   its conditions say why, people can end its run, and a
-deletion lets go of it the status cannot be read         its conditions say so; nothing is decided
-on it, and nothing of it is overwritten
+a pass has failed `MAX_FAILED_PASSES` times   its conditions say why, people can end its run,
+                                              and a deletion lets go of it
+the status cannot be read                     its conditions say so; nothing is decided on it,
+                                              and nothing of it is overwritten
 """
 
 from __future__ import annotations
@@ -30,80 +31,96 @@ log = logging.getLogger("gatewright.rescue")
 
 
 class Rescue:
-    """The last resort of `runtime.passes`."""
+    """The last resort of `runtime.reconcile`."""
 
     def __init__(self, kube: Kube, outbox: EventSender) -> None:
         self._kube = kube
         self._outbox = outbox
 
     async def stuck(self, entry: TrackedRelease, view: View, why: str) -> None:
-        """Say why nothing goes on, if that is not said yet, and do what people ask. Raises
-        Retryable, Permanent."""
+        """Say why nothing goes on, if that is not said yet, and do what people ask.
+
+        Raises Retryable, Permanent.
+        """
         decision = rescue.decide_stuck(view, why[:900], clock.now())
         entry.take_decided(decision.status)
+
         if entry.has_unwritten_status and not view.deleting:
             body = [
                 {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
                 {"op": "add", "path": "/status", "value": entry.working},
             ]
+            path = _path_of(entry, "status")
             try:
-                entry.record_write(
-                    await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "json"),
-                    entry.working,
-                )
+                metadata = await self._kube.patch_for_metadata(path, body, "json")
+                entry.record_write(metadata, entry.working)
             finally:
                 entry.working = entry.persisted
+
         entry.working = entry.persisted
-        for note in decision.events:
-            self._outbox.put(view, note)
+
+        for event in decision.events:
+            self._outbox.put(view, event)
+
         if decision.remove_finalizer:
             await self._remove_finalizer(entry)
 
     async def unreadable(self, entry: TrackedRelease, view: View) -> None:
-        """Unknown means stop: what a status says that cannot be read is neither followed nor
-        overwritten."""
+        """Say that a status cannot be read: it is neither followed nor overwritten.
+
+        Unknown means stop.
+        """
         if view.deleting:
             await self._remove_finalizer(entry)
             return
+
         message = (
             "its status cannot be read by this operator; nothing is done until somebody "
             "mends it or a newer operator runs"
         )
-        old = entry.persisted.get("conditions")
-        known = old if isinstance(old, list) else []
-        if any(isinstance(item, dict) and item.get("message") == message for item in known):
+        # It is said once: every pass over this Release comes here.
+        if _has_message(entry.persisted.get("conditions"), message):
             return
+
         log.error("%s/%s: %s", *entry.key, message, extra=about(*entry.key))
-        now = format_time(clock.now())[:19] + "Z"
-        row: dict[str, Any] = {
+        common: dict[str, Any] = {
             "reason": "StatusUnreadable",
             "message": message,
-            "lastTransitionTime": now,
+            "lastTransitionTime": format_time(clock.now())[:19] + "Z",
+            "observedGeneration": view.generation,
         }
-        row["observedGeneration"] = view.generation
-        said = [
-            {"type": "Ready", "status": "False", **row},
-            {"type": "Stalled", "status": "True", **row},
+        conditions = [
+            {"type": "Ready", "status": "False", **common},
+            {"type": "Stalled", "status": "True", **common},
         ]
-        body = {
-            "metadata": {"resourceVersion": entry.basis},
-            "status": {"conditions": said, "state": "Stalled", "message": message},
-        }
-        status = {**entry.persisted, **body["status"]}  # type: ignore[dict-item]  # a part of the body is a status
-        entry.record_write(
-            await self._kube.patch_for_metadata(_path_of(entry, "status"), body, "merge"), status
-        )
+        status: dict[str, Any] = {"conditions": conditions, "state": "Stalled", "message": message}
+        body = {"metadata": {"resourceVersion": entry.basis}, "status": status}
+        path = _path_of(entry, "status")
+        metadata = await self._kube.patch_for_metadata(path, body, "merge")
+        entry.record_write(metadata, {**entry.persisted, **status})
         entry.working = entry.persisted
 
     async def _remove_finalizer(self, entry: TrackedRelease) -> None:
         if FINALIZER not in entry.obj["metadata"].get("finalizers", []):
             return
+
         rest = await foreign_finalizers(self._kube, entry)
         body: dict[str, Any] = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
         try:
             entry.record_write(await self._kube.patch_for_metadata(_path_of(entry), body, "merge"))
         except NotFound:
+            # It is gone: there is nothing left to let go of.
             return
+
+
+def _has_message(conditions: Any, message: str) -> bool:
+    """Return whether one of the conditions has a message; they may be anything."""
+    if not isinstance(conditions, list):
+        return False
+    return any(
+        isinstance(condition, dict) and condition.get("message") == message
+        for condition in conditions
+    )
 
 
 def _path_of(entry: TrackedRelease, sub: str = "") -> str:

@@ -114,14 +114,18 @@ class Sampler:
         fastest: float = MIN_INTERVAL_S,
         rate: float = MEASUREMENTS_PER_S,
     ) -> None:
-        """`pins`: the Connections that the run of a Release has pinned; known before its checks are
-        watched. `fastest`: seconds that lie between two measurements of a check at least; `rate`:
-        measurements of one namespace a second."""
+        """Measure nothing yet.
+
+        `pins`: the Connections that the run of a Release has pinned, known before its checks are
+        watched. `fastest`: seconds that lie between two measurements of a check at least. `rate`:
+        measurements of one namespace a second.
+        """
         self._budget = MeasurementBudget(rate)
         self._links = links
         self._fastest = fastest
         self._pins = pins
         self._told = told
+
         self._tracks: dict[Key, dict[str, _Track]] = {}
         self._questions: dict[tuple[str, str], _Question] = {}
         self._heap: list[tuple[float, int, _Track]] = []
@@ -136,27 +140,38 @@ class Sampler:
         self._tidy = 0.0
 
     def watch(self, key: Key, measures: Iterable[Measure], rebuild: bool = False) -> None:
-        """Measure exactly these for a Release from now on; new ones at once, those that are gone no
-        more.
+        """Measure exactly these for a Release from now on: new ones at once, others no more.
 
-        `rebuild`: the run was under way before this process; rows of breaches are read from the
+        `rebuild`: the run was under way before this process. Rows of breaches are read from the
         provider's memory.
         """
-        wanted = {measure.path: self._bound_interval(measure) for measure in measures}
-        tracks = self._tracks.setdefault(key, {}) if wanted else self._tracks.get(key, {})
-        pins = self._pins(key) if wanted else NO_PINS
-        for path in [path for path in tracks if path not in wanted]:
+        measures_by_path = {measure.path: self._bound_interval(measure) for measure in measures}
+        tracks = self._tracks.get(key, {})
+        if measures_by_path:
+            tracks = self._tracks.setdefault(key, {})
+
+        pins = self._pins(key) if measures_by_path else NO_PINS
+
+        for path in [path for path in tracks if path not in measures_by_path]:
             self._close_track(tracks.pop(path))
-        for path, measure in wanted.items():
+
+        for path, measure in measures_by_path.items():
             old, pinned = tracks.get(path), _pins_for(pins, measure)
+
+            # Its samples go on counting: the edit has changed nothing that they mean.
             if old is not None and _is_same_window(old, measure, pinned):
                 old.measure = measure
                 continue
+
             tracks[path] = self._open_track(key, measure, rebuild, pinned)
+
+            # Closed after the new one was opened, which may ask the very same question.
             if old is not None:
                 self._close_track(old)
+
         if not tracks:
             self._tracks.pop(key, None)
+
         self._arm_timer()
 
     def _bound_interval(self, measure: Measure) -> Measure:
@@ -166,7 +181,7 @@ class Sampler:
         return replace(measure, rule=replace(rule, interval=self._fastest))
 
     def verdicts(self, key: Key) -> dict[str, Verdict]:
-        """What the samples of a Release's gates mean now."""
+        """Return what the samples of a Release's gates mean now."""
         now = time.monotonic()
         return {
             path: verdict(track.window, now, _rule_of(track))
@@ -174,7 +189,7 @@ class Sampler:
         }
 
     def answered(self, key: Key) -> float:
-        """When the newest answer for a Release arrived (monotonic)."""
+        """Return when the newest answer for a Release arrived (monotonic)."""
         return max((track.answered for track in self._tracks.get(key, {}).values()), default=0.0)
 
     def __len__(self) -> int:
@@ -184,11 +199,13 @@ class Sampler:
         """Stop measuring."""
         if self._timer is not None:
             self._timer.cancel()
+
         tasks = [
             question.task for question in self._questions.values() if question.task is not None
         ]
         for task in tasks:
             task.cancel()
+
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tracks.clear()
         self._questions.clear()
@@ -197,48 +214,54 @@ class Sampler:
 
     def _open_track(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
         now = time.monotonic()
-        track = _Track(
-            key,
-            measure,
-            Window(opened=now),
-            self._question_for(key[0], measure, pinned),
-            rebuild,
-            now,
-        )
+        question = self._question_for(key[0], measure, pinned)
+        track = _Track(key, measure, Window(opened=now), question, rebuild, now)
         self._open_tracks += 1
         track.question.intervals[measure.rule.interval] += 1
         self._count_on(track.question)
         track.stretch = self._budget.stretch(key[0])
         self._schedule_track(track, now)
+
         return track
 
     def _count_on(self, question: _Question) -> None:
         """Tell the budget how often a question is to be asked from now on."""
-        wanted = question.cost / min(question.intervals) if question.intervals else 0.0
-        if wanted != question.wanted:
-            self._budget.wants(question.namespace, question.wanted, wanted)
-            question.wanted = wanted
+        frequency = question.cost / min(question.intervals) if question.intervals else 0.0
+        if frequency != question.wanted:
+            self._budget.wants(question.namespace, question.wanted, frequency)
+            question.wanted = frequency
 
     def _question_for(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
         name = _connection_name(measure)
         asked = [measure.provider, _without_connection(measure), _connection_identity(pinned, name)]
+
         # Never in the hash: answers stay in the namespace that asked.
-        found = namespace, fingerprint(asked)
-        if found not in self._questions:
+
+        identity = namespace, fingerprint(asked)
+        if identity not in self._questions:
             gate = GATES[measure.provider]
-            self._questions[found] = _Question(found, namespace, gate, measure.config, name, pinned)
-        return self._questions[found]
+            self._questions[identity] = _Question(
+                identity, namespace, gate, measure.config, name, pinned
+            )
+
+        return self._questions[identity]
 
     def _close_track(self, track: _Track) -> None:
         self._open_tracks -= 1
+
+        # What the heap still holds for it is passed over.
         track.due = float("inf")
         intervals, interval = track.question.intervals, track.measure.rule.interval
+
         intervals[interval] -= 1
         if not intervals[interval]:
             del intervals[interval]
+
         self._count_on(track.question)
+
         if track in track.question.waiting:
             track.question.waiting.remove(track)
+
         self._forget_question(track.question)
 
     def _schedule_track(self, track: _Track, due: float) -> None:
@@ -250,12 +273,16 @@ class Sampler:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
         # Most of it stands for checks that are watched no more.
+
         if len(self._heap) > 2 * self._open_tracks + 64:
-            self._heap = [item for item in self._heap if item[2].due == item[0]]
+            self._heap = [entry for entry in self._heap if entry[2].due == entry[0]]
             heapq.heapify(self._heap)
+
         while self._heap and self._heap[0][2].due != self._heap[0][0]:
             heapq.heappop(self._heap)
+
         if self._heap:
             delay = max(0.0, self._heap[0][0] - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
@@ -270,16 +297,18 @@ class Sampler:
 
     def _ask_question(self, track: _Track, now: float) -> None:
         question = track.question
-        fresh = (
-            question.asked >= track.window.opened
-            and now - question.asked < _rule_of(track).interval / 2
-        )
-        newer = track.window.last is None or question.asked > track.window.last.at
-        if fresh and newer and question.result is not None:
+        interval = _rule_of(track).interval
+        is_fresh = question.asked >= track.window.opened and now - question.asked < interval / 2
+        is_newer = track.window.last is None or question.asked > track.window.last.at
+
+        # Another Release has asked the same a moment ago.
+        if is_fresh and is_newer and question.result is not None:
             self._record_answer(track, question.asked, question.result)
             return
+
         track.due = float("inf")
         question.waiting.append(track)
+
         if question.task is None:
             question.task = asyncio.get_running_loop().create_task(self._run_question(question))
 
@@ -294,22 +323,27 @@ class Sampler:
     async def _answer_all(self, question: _Question) -> None:
         while question.waiting:
             slot = self._slots.setdefault(_slot_of(question), asyncio.Semaphore(MAX_PER_CONNECTION))
+
             delay = self._take_turn(question.namespace)
             if delay > 0:
                 await asyncio.sleep(delay)
+
             async with slot, self._shares.of(question.namespace):
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
                 with count_received() as received:
                     result = await self._measure_once(question, waiting)
+
             self._charge_namespace(question, received.size)
             question.asked, question.result = asked, result
+
             for track in waiting:
+                # One that was closed while it was asked for takes nothing.
                 if self._tracks.get(track.key, {}).get(track.measure.path) is track:
                     self._take_answer(track, asked, result)
 
     def _take_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
-        """An answer that nobody can make anything of keeps no check from being asked again."""
+        """Record an answer; one that cannot be taken in keeps no check from being asked again."""
         try:
             self._record_answer(track, asked, result)
         except Exception:
@@ -318,50 +352,60 @@ class Sampler:
             self._schedule_track(track, time.monotonic() + _rule_of(track).interval)
 
     def _charge_namespace(self, question: _Question, size: int) -> None:
-        """A long answer costs the operator more than a short one, and its namespace as well."""
+        """Let a namespace pay for a long answer, which costs the operator more than a short one."""
         question.cost = 1 + size // LARGE_ANSWER_BYTES
         if question.cost > 1:
             self._budget.spend(question.namespace, time.monotonic(), question.cost - 1)
         self._count_on(question)
 
     def _take_turn(self, namespace: str) -> float:
-        """Seconds until a namespace may measure once more."""
+        """Take a turn of a namespace; return the seconds until it has come."""
         now = time.monotonic()
         if now - self._tidy > TIDY_INTERVAL_S:
             self._tidy = now
-            self._budget.rest(now)
-            for name, factor in self._budget.over():
-                log.warning(
-                    "namespace %s asks for %.3g times as many measurements as it may (%g a "
-                    "second); each of its checks is "
-                    "measured that much less often. Longer intervals help, or "
-                    "--measurements-per-second",
-                    name,
-                    factor,
-                    self._budget.rate,
-                    extra=about(name),
-                )
-            metrics.stretched_namespaces.set(len(self._budget.over()))
+            self._review_budget(now)
         return self._budget.turn(namespace, now)
 
+    def _review_budget(self, now: float) -> None:
+        """Say which namespaces ask for too much, and forget those that measure no more."""
+        self._budget.rest(now)
+
+        for name, factor in self._budget.over():
+            log.warning(
+                "namespace %s asks for %.3g times as many measurements as it may (%g a second); "
+                "each of its checks is measured that much less often. Longer intervals help, or "
+                "--measurements-per-second",
+                name,
+                factor,
+                self._budget.rate,
+                extra=about(name),
+            )
+
+        metrics.stretched_namespaces.set(len(self._budget.over()))
+
     def _forget_question(self, question: _Question) -> None:
+        # Answers are shared only while somebody asks for them.
         if not question.intervals and question.task is None:
             self._questions.pop(question.id, None)
 
     async def _measure_once(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
         link: OpenConnection | None = None
+
+        result: Answer | Exception
+
         try:
             config = question.gate.config.model_validate(question.config)
+
             kind = question.gate.connection
             link = await self._links.open(question.namespace, kind, question.name, question.pinned)
             async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):
                 for track in waiting:
                     if track.rebuild:
                         await self._rebuild_window(track, question.gate, config, link)
-                # hidden here, for every provider, and before anything is cut
-                result: Answer | Exception = hide_in_answer(
-                    await question.gate.measure(config, link), link
-                )
+
+                # Hidden here, for every provider, and before anything is cut.
+                answer = await question.gate.measure(config, link)
+                result = hide_in_answer(answer, link)
         except (Retryable, Permanent) as error:
             result = hide_in_error(error, link) if link is not None else error
         except TimeoutError:
@@ -373,48 +417,54 @@ class Sampler:
                 "a provider raised what it may not raise", extra=about(question.namespace)
             )
             result = Retryable(f"the provider failed: {type(error).__name__}")
+
         if link is not None:
-            self._links.used(
-                question.namespace, link.name, result if isinstance(result, Exception) else None
-            )
+            failure = result if isinstance(result, Exception) else None
+            self._links.used(question.namespace, link.name, failure)
+
         return result
 
     async def _rebuild_window(
         self, track: _Track, gate: Gate, config: Any, link: OpenConnection
     ) -> None:
-        """After a restart: the row of breaches from the provider's own memory."""
+        """Read the row of breaches from the provider's own memory, after a restart."""
         track.rebuild = False
         rule = track.measure.rule
+        # Only a rule that asks how long something lasts needs what was before.
         if rule.lasting is None or track.measure.breaching_since is None:
             return
+
         wall, mono = time.time(), time.monotonic()
-        start = max(
-            parse_time(track.measure.breaching_since).timestamp(),
-            wall - rule.lasting - rule.interval,
-        )
+        since = parse_time(track.measure.breaching_since).timestamp()
+        start = max(since, wall - rule.lasting - rule.interval)
         try:
-            found = await gate.history(config, link, start, wall, rule.interval)
+            history = await gate.history(config, link, start, wall, rule.interval)
         except (Retryable, Permanent):
+            # The row then begins anew: later, and never too early.
             return
-        for at, answer in found:
+
+        for at, answer in history:
             sample = _sample_from(track.measure.check, mono - (wall - at), answer)
             track.window = fold(track.window, sample, rule)
 
     def _record_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
         rule = _rule_of(track)
         track.answered = time.monotonic()
-        sample = mark_late(
-            track.window, _sample_from(track.measure.check, asked, result), track.answered, rule
-        )
+        raw = _sample_from(track.measure.check, asked, result)
+        sample = mark_late(track.window, raw, track.answered, rule)
         metrics.measurements.labels(track.measure.provider, sample.kind).inc()
+
         track.window = fold(track.window, sample, rule)
         track.stretch = self._budget.stretch(track.key[0])
         self._schedule_track(track, asked + _rule_of(track).interval)
-        found = verdict(track.window, track.answered, rule)
-        words = (found.reason, sample.message) if found.state == "Holding" else ("", "")
-        if found.state != track.told:
-            track.told, track.words, track.resay = found.state, words, 0.0
-            self._told(track.key, found.state == "Failed")
+
+        judged = verdict(track.window, track.answered, rule)
+        words = (judged.reason, sample.message) if judged.state == "Holding" else ("", "")
+
+        # A pass is made for news alone: another state at once, other words seldom.
+        if judged.state != track.told:
+            track.told, track.words, track.resay = judged.state, words, 0.0
+            self._told(track.key, judged.state == "Failed")
         elif words != track.words and track.answered >= track.resay:
             track.words, track.resay = words, track.answered + REPEAT_MESSAGE_S
             self._told(track.key, False)
@@ -427,18 +477,18 @@ def _sample_from(check: Check, at: float, result: Answer | Exception) -> Sample:
 
 
 def _rule_of(track: _Track) -> Rule:
-    """The rule of a track, with its interval as it is."""
+    """Return the rule of a track, with its interval as it is."""
     rule = track.measure.rule
     return rule if track.stretch == 1.0 else replace(rule, interval=rule.interval * track.stretch)
 
 
 def _identity_of_samples(measure: Measure) -> tuple[Any, ...]:
-    """What makes samples of a measure mean what they mean."""
+    """Return what makes samples of a measure mean what they mean."""
     return (measure.provider, measure.config, measure.rule, measure.check.max, measure.check.min)
 
 
 def _is_same_window(track: _Track, measure: Measure, pinned: Pins) -> bool:
-    """Whether a window means the same for a measure that stands at its path now."""
+    """Return whether a window means the same for a measure that stands at its path now."""
     question = track.question
     same = _connection_identity(question.pinned, question.name) == _connection_identity(
         pinned, _connection_name(measure)
@@ -447,13 +497,13 @@ def _is_same_window(track: _Track, measure: Measure, pinned: Pins) -> bool:
 
 
 def _pins_for(pins: Pins, measure: Measure) -> Pins:
-    """What a run has pinned of a measure."""
+    """Return what a run has pinned of a measure."""
     place = (GATES[measure.provider].connection, _connection_name(measure) or "")
     return {place: pins[place]} if place in pins else NO_PINS
 
 
 def _connection_identity(pinned: Pins, name: str | None) -> Any:
-    """The Connection of a question: the object that was pinned, else how it is written."""
+    """Return the Connection of a question: the object that was pinned, else how it is written."""
     return next(iter(pinned.values())) if pinned else name
 
 
@@ -463,7 +513,10 @@ def _connection_name(measure: Measure) -> str | None:
 
 
 def _without_connection(measure: Measure) -> Any:
-    """How a Connection is written is no part of a question; which one it is, is."""
+    """Return the configuration of a measure, but for the Connection that it names.
+
+    How that is written is no part of a question; which one it is, is.
+    """
     if not isinstance(measure.config, Mapping):
         return measure.config
     return {name: value for name, value in measure.config.items() if name != "connection"}

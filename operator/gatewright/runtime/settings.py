@@ -48,16 +48,18 @@ class Settings:
 
 
 def default_identity() -> str:
-    """The pod's name: a container that was restarted takes its own Lease up at once. Elsewhere
-    unique to the process."""
+    """Return the pod's name: a container that was restarted takes its own Lease up at once.
+
+    Elsewhere unique to the process.
+    """
     return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def default_lease_namespace() -> str:
-    """The pod's namespace, else `default`."""
+    """Return the pod's namespace, else `default`."""
     return os.environ.get("POD_NAMESPACE") or "default"
 
 
 def pod_namespace() -> str:
-    """The namespace of the operator's own pod; empty where it runs in none."""
+    """Return the namespace of the operator's own pod; empty where it runs in none."""
     return os.environ.get("POD_NAMESPACE") or ""

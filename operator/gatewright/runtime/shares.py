@@ -1,5 +1,7 @@
-"""How many requests of one namespace go on at a time, of one kind, and how fast: none waits for
-another namespace's."""
+"""How many requests of one namespace go on at a time, of one kind, and how fast.
+
+None waits for another namespace's.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,21 @@ class NamespaceLimits:
         self._tidy = TIDY_ABOVE
 
     def of(self, namespace: str) -> asyncio.Semaphore:
-        """To be held while a request goes on."""
-        found = self._found.get(namespace)
-        if found is None:
+        """Return what is to be held while a request goes on."""
+        limit = self._found.get(namespace)
+        if limit is None:
+            # Namespaces come and go: those that do nothing must not stay for ever.
             if len(self._found) >= self._tidy:
                 self._forget_idle()
-            found = self._found[namespace] = asyncio.Semaphore(self._each)
-        return found
+            limit = self._found[namespace] = asyncio.Semaphore(self._each)
+        return limit
 
     def _forget_idle(self) -> None:
-        """Namespaces come and go; those that hold nothing now begin anew."""
+        """Forget namespaces that hold nothing now: they come and go, and begin anew."""
         held = {
-            name: one
-            for name, one in self._found.items()
-            if one.locked() or one._value < self._each
+            name: limit
+            for name, limit in self._found.items()
+            if limit.locked() or limit._value < self._each
         }
         self._found = held
         self._tidy = max(TIDY_ABOVE, 2 * len(held))
@@ -46,8 +49,10 @@ class NamespacePace:
         self._tidy = TIDY_ABOVE
 
     def turn(self, namespace: str, earliest: float) -> float:
-        """When it may be: at the earliest, or after the turns that the namespace has taken
-        already."""
+        """Return when the next turn of a namespace may be.
+
+        That is at the earliest, or after the turns that it has taken already.
+        """
         last = self._last.get(namespace)
         when = earliest if last is None else max(earliest, last + self._seconds)
         if len(self._last) >= self._tidy:
@@ -56,6 +61,6 @@ class NamespacePace:
         return when
 
     def _forget_idle(self, now: float) -> None:
-        """Those whose turns are over begin anew."""
+        """Forget those whose turns are over: they begin anew."""
         self._last = {name: last for name, last in self._last.items() if last + self._seconds > now}
         self._tidy = max(TIDY_ABOVE, 2 * len(self._last))

@@ -1,5 +1,7 @@
-"""What this process remembers of a Release between two passes; all of it can be lost at any
-moment."""
+"""What this process remembers of a Release between two passes.
+
+All of it can be lost at any moment.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ one repeats."""
 
 
 def refusal_delay(refusals: int) -> float:
-    """Seconds to wait after so many refusals."""
+    """Return the seconds to wait after so many refusals."""
     return REFUSED_RETRY_DELAYS_S[min(max(refusals, 1), len(REFUSED_RETRY_DELAYS_S)) - 1]
 
 
@@ -101,11 +103,11 @@ class OperationState:
         self.looked = time.monotonic()
         self.retry_at = self.looked + refusal_delay(self.refusals)
 
-    def add_refusal(self, found: Progress) -> Progress:
-        """What is about to be tried again still says why it was refused."""
-        if found.state != "Absent" or not self.refusals or found.message:
-            return found
-        return replace(found, message=self.progress.message)
+    def add_refusal(self, progress: Progress) -> Progress:
+        """Keep the reason of a refusal in the progress of what is about to be tried again."""
+        if progress.state != "Absent" or not self.refusals or progress.message:
+            return progress
+        return replace(progress, message=self.progress.message)
 
 
 @dataclass(slots=True, eq=False)
@@ -216,9 +218,11 @@ class TrackedRelease:
         entry = cls(key, {}, status, status)
         entry._keep_object(obj["metadata"], status)
         entry._spec = written_spec_of(obj)
+
         run = status.get("run")
         if isinstance(run, dict) and not run.get("outcome"):
             entry.claims, entry.resumed = None, True
+
         return entry
 
     @property
@@ -245,13 +249,16 @@ class TrackedRelease:
     def is_waiting(self) -> bool:
         """Whether an operation is under way, so that news of an object may matter."""
         return any(
-            known.progress.state not in ("Succeeded", "Failed")
-            for known in self.operations.values()
+            operation.progress.state not in ("Succeeded", "Failed")
+            for operation in self.operations.values()
         )
 
     def is_concerned_by(self, path: str, kind: str, obj: Mapping[str, Any]) -> bool:
-        """Whether news of an object may matter: an operation is under way, or what is held has
-        changed."""
+        """Return whether news of an object may matter.
+
+        They do while an operation is under way, and when what is held has changed.
+        """
+        # While an operation is under way, any news may be what it waits for.
         if self.is_waiting:
             return True
         return path in self.prints and self.prints[path] != fingerprint_parts(
@@ -259,23 +266,33 @@ class TrackedRelease:
         )
 
     def take_newer(self, obj: dict[str, Any]) -> bool:
-        """A newer object; False if it is not newer. A status that somebody else wrote replaces
-        ours."""
+        """Take over a newer object; return False if it is not newer.
+
+        A status that somebody else wrote replaces ours.
+        """
+        # A watch and a read may tell of one object in either order.
         if int(obj["metadata"]["resourceVersion"]) <= self.version:
             return False
+
         status = obj.get("status") or {}
+
+        # What it was decided upon, and what was read for it, belongs to the status that is gone.
         if status not in (self.persisted, self.working):
             status = _status_of(obj)
             self.working = self.persisted = status
             self.flush_at = None
             self.body = None
+
+        # An echo of our own write shares its memory with what is kept already.
         self._keep_object(obj["metadata"], self.persisted if status == self.persisted else status)
+
         if self._spec.generation != obj["metadata"].get("generation", 0):
             self._spec = written_spec_of(obj)
+
         return True
 
     def record_write(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
-        """Our own write was accepted; a watch may have told of a later one already."""
+        """Take over the answer to our own write; a watch may have told of a later one already."""
         self.basis = metadata["resourceVersion"]
         if status is not None:
             self.persisted = status
@@ -283,15 +300,19 @@ class TrackedRelease:
             self._keep_object(metadata, self.persisted)
 
     def _keep_object(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
-        """What passes need of an object: there may be thousands, and whoever writes one may have
-        put anything there."""
+        """Keep what passes need of an object, and no more.
+
+        There may be thousands, and whoever writes one may have put anything there.
+        """
         meta = {name: metadata[name] for name in KEPT_METADATA if name in metadata}
         finalizers = metadata.get("finalizers") or []
         self.many_finalizers = len(finalizers) > MAX_FINALIZERS
+
         if finalizers:
             meta["finalizers"] = [
-                item for item in finalizers if not self.many_finalizers or item == FINALIZER
+                name for name in finalizers if not self.many_finalizers or name == FINALIZER
             ]
+
         self.obj = {"metadata": meta, "status": status}
 
     @property
@@ -300,15 +321,17 @@ class TrackedRelease:
         return self._spec.problems is None
 
     def parsed(self) -> tuple[int, ReleaseSpec | None, tuple[str, ...]]:
-        """Its generation, spec and problems; checked once a generation, and the model is kept while
-        it is used."""
+        """Return its generation, spec and problems.
+
+        It is checked once a generation, and the model is kept while it is used.
+        """
         generation = self._spec.generation
         if self._parsed is None or self._parsed[0] != generation:
             self._parsed = (generation, *self._spec.read())
         return self._parsed
 
     def view(self) -> View:
-        """The Release as the core sees it."""
+        """Return the Release as the core sees it."""
         _, spec, problems = self.parsed()
         self.basis = self.obj["metadata"]["resourceVersion"]
         if self._read is None or self._read[0] is not self.working:
@@ -318,19 +341,20 @@ class TrackedRelease:
         return view_of(self.obj, spec, problems, self._read[1])
 
     def rest(self) -> None:
-        """After a pass: a Release at rest keeps no models, which take ten times the memory of what
-        they were read from."""
+        """Drop the models of a Release at rest, after a pass.
+
+        They take ten times the memory of what they were read from.
+        """
         run = self.working.get("run") or {}
-        if (
-            not self.has_unwritten_status
-            and (not run or run.get("outcome"))
-            and self.working.get("state") != "Waiting"
-        ):
+        is_over = not run or bool(run.get("outcome"))
+        if not self.has_unwritten_status and is_over and self.working.get("state") != "Waiting":
             self._parsed = self._read = None
 
     def pace(self) -> float:
-        """Seconds before the next pass that only time asks for: a Release that stands still is
-        looked at once a second."""
+        """Return the seconds before the next pass that only time asks for.
+
+        A Release that stands still is looked at once a second.
+        """
         changed = self._paced != (self.basis, self.flush_at)
         self._paced = (self.basis, self.flush_at)
         return 0.001 if changed else 1.0
@@ -345,8 +369,10 @@ class TrackedRelease:
         return True
 
     def begins(self, data: Mapping[str, Any]) -> None:
-        """A run begins with what its revision keeps; the body shares the spec that was parsed,
-        where it is the same."""
+        """Begin a run with what its revision keeps.
+
+        The body shares the spec that was parsed, where it is the same.
+        """
         self.body, self.snapshots = unpin_spec(data["body"]), data["snapshots"]
         self.connections = data.get("connections", {})
         spec = self._parsed[1] if self._parsed is not None else None
@@ -354,7 +380,7 @@ class TrackedRelease:
             self.body = PinnedSpec(spec, self.body.names, self.body.earlier)
 
     def remember_promotion(self, name: str, data: Mapping[str, Any]) -> None:
-        """A promotion: what it kept is what targets are to be from now on."""
+        """Remember a promotion: what it kept is what targets are to be from now on."""
         self.left = left_state_of(name, data)
         self.promoted = (name, data["snapshots"])
 
@@ -367,7 +393,7 @@ class TrackedReleases(MutableMapping[Key, TrackedRelease]):
         self._here: dict[str, dict[Key, TrackedRelease]] = {}
 
     def of(self, namespace: str) -> list[TrackedRelease]:
-        """Those of one namespace."""
+        """Return those of one namespace."""
         return list(self._here.get(namespace, {}).values())
 
     def __getitem__(self, key: Key) -> TrackedRelease:
@@ -392,27 +418,40 @@ class TrackedReleases(MutableMapping[Key, TrackedRelease]):
 
 
 def fingerprint_parts(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
-    """What of a workload matters to whoever holds it: what it is to be, whether all its pods are
-    that, and within a run how many of them serve."""
+    """Return what of a workload matters to whoever holds it.
+
+    That is what it is to be, whether all its pods are that, and within a run how many of them
+    serve.
+    """
     if obj is None:
         return None
+
     meta, status = obj["metadata"], obj.get("status", {})
     same = (meta.get("uid"), meta.get("generation") or meta.get("resourceVersion"))
+
     if at_rest:
         return same, rollout.is_unseen(obj), rollout.is_mixed(obj)
+
     return same, status.get("observedGeneration"), [status.get(name) for name in REPLICA_COUNTS]
 
 
 def _status_of(obj: Mapping[str, Any]) -> dict[str, Any]:
-    """A status; of one that the operator cannot have written only what says so, and that cannot be
-    read."""
+    """Return a status; of one that the operator cannot have written, only what says so.
+
+    What is left in its place cannot be read as a status.
+    """
     status = obj.get("status") or {}
     try:
         used = len(orjson.dumps(status))
-    except TypeError:  # nested deeper than can be written
+    except TypeError:
+        # Nested deeper than can be written.
         return {"runs": "a status that cannot be written"}
+
     if used <= MAX_STATUS_BYTES:
         return dict(status)
+
     unreadable = {"runs": f"a status of {used} bytes"}
-    said = unreadable | {"conditions": status.get("conditions")}
-    return said if len(orjson.dumps(said)) <= MAX_STATUS_BYTES // 16 else unreadable
+
+    # Whoever mends it should find the conditions that stood there.
+    outline = unreadable | {"conditions": status.get("conditions")}
+    return outline if len(orjson.dumps(outline)) <= MAX_STATUS_BYTES // 16 else unreadable

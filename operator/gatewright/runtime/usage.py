@@ -49,8 +49,9 @@ class Usage:
         self._tidy = MANY
 
     def charge(self, share: Hashable, seconds: float) -> None:
-        """A step of a pass has cost that much."""
+        """Add what a step of a pass has cost."""
         now = _now()
+
         account = self.accounts.get(share)
         if account is None:
             if len(self.accounts) >= self._tidy:
@@ -63,14 +64,14 @@ class Usage:
         account.step = max(seconds, FADING * account.step)
 
     def debt(self, share: Hashable) -> float:
-        """Seconds until a share is not in debt any more; 0 where it is not now."""
+        """Return the seconds until a share is not in debt any more; 0 where it is not now."""
         account = self.accounts.get(share)
         if account is None or account.used <= BURST_S:
             return 0.0
         return max(0.0, (account.used - BURST_S) / PART - (_now() - account.at))
 
     def at_once(self, share: Hashable) -> float:
-        """How many passes of a share may go on at a time: few, where their steps are long."""
+        """Return how many passes of a share may go on at a time: few, if their steps are long."""
         account = self.accounts.get(share)
         if account is None or not account.step:
             return float("inf")
@@ -78,6 +79,8 @@ class Usage:
 
     def _forget(self, now: float) -> None:
         self.accounts = {
-            share: one for share, one in self.accounts.items() if now - one.at < REMEMBERED_S
+            share: account
+            for share, account in self.accounts.items()
+            if now - account.at < REMEMBERED_S
         }
         self._tidy = max(MANY, 2 * len(self.accounts))

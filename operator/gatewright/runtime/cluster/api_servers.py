@@ -2,9 +2,9 @@
 
 The address of the Service `kubernetes` is in the pod's environment. Behind it stand the addresses
 of the control plane itself, which the API server writes into an EndpointSlice of the same name, and
-outside of a cluster there is the host of the kubeconfig. They are read at start and every `AGAIN`
-seconds: control planes are replaced seldom, and one look at one object is less than a watch.
-
+outside of a cluster there is the host of the kubeconfig. They are read at start and every
+`LOOKUP_INTERVAL_S` seconds: control planes are replaced seldom, and one look at one object is less
+than a watch.
 A single node is the control plane and the operator's own: the API server answers on addresses of it
 that nobody lists. Of these the pod knows its default gateway, and by the downward API the address
 of the node.
@@ -63,12 +63,16 @@ class ApiServers:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def look(self) -> float:
-        """Read where the API server is, and refuse it from now on; seconds until the next look."""
+        """Read where the API server is, and refuse it from now on.
+
+        Returns the seconds until the next look.
+        """
         wait = LOOKUP_INTERVAL_S
         host = _host_of(self._kube.host)
+
         try:
-            found = await self._kube.get(ENDPOINT_SLICE_PATH)
-            self._endpoints, self._ports = _addresses_in(found), _ports_in(found)
+            endpoints = await self._kube.get(ENDPOINT_SLICE_PATH)
+            self._endpoints, self._ports = _addresses_in(endpoints), _ports_in(endpoints)
             self._told = False
         except Retryable as error:
             log.info("the endpoints of the API server cannot be read now: %s", error)
@@ -76,21 +80,23 @@ class ApiServers:
         except (NotFound, Permanent) as error:
             self._endpoints, self._ports = await self._ask_discovery()
             if not self._told:
-                log.warning(
-                    "the endpoints of the API server cannot be read (%s); Connections are "
-                    "kept from its Service, and from %s; "
-                    "let the operator get the EndpointSlice kubernetes in namespace "
-                    "default, or name the others by "
-                    "--refuse-address",
-                    error,
-                    ", ".join(self._endpoints) or "nothing else",
-                )
+                self._warn_unreadable(error)
             self._told = True
+
         places = [host, *await _resolve_host(host), *self._endpoints]
-        addresses.set_api_server(
-            addresses.ApiServerPlaces.of(places, self._ports, own_node_addresses())
-        )
+        own = own_node_addresses()
+        addresses.set_api_server(addresses.ApiServerPlaces.of(places, self._ports, own))
+
         return wait
+
+    def _warn_unreadable(self, error: Exception) -> None:
+        log.warning(
+            "the endpoints of the API server cannot be read (%s); Connections are kept from its "
+            "Service, and from %s; let the operator get the EndpointSlice kubernetes in namespace "
+            "default, or name the others by --refuse-address",
+            error,
+            ", ".join(self._endpoints) or "nothing else",
+        )
 
     async def _keep_looking(self, wait: float) -> None:
         while True:
@@ -98,57 +104,68 @@ class ApiServers:
             wait = await self.look()
 
     async def _ask_discovery(self) -> tuple[list[str], set[int]]:
-        """Address and port of the API server that answers, by its own word."""
+        """Return address and port of the API server that answers, by its own word."""
         try:
-            found = (await self._kube.get(DISCOVERY_PATH)).get("serverAddressByClientCIDRs") or []
+            answer = await self._kube.get(DISCOVERY_PATH)
         except (Retryable, Permanent):
             return [], set()
-        urls = [f"//{item.get('serverAddress', '')}" for item in found]
-        return [place for url in urls if (place := _host_of(url))], {
-            port for url in urls if (port := _port_of(url))
-        }
+
+        servers = answer.get("serverAddressByClientCIDRs") or []
+        urls = [f"//{server.get('serverAddress', '')}" for server in servers]
+        hosts = [host for url in urls if (host := _host_of(url))]
+        ports = {port for url in urls if (port := _port_of(url))}
+
+        return hosts, ports
 
 
-def _addresses_in(found: dict[str, Any]) -> list[str]:
-    return [
-        str(place) for item in found.get("endpoints") or [] for place in item.get("addresses") or []
-    ]
+def _addresses_in(endpoint_slice: dict[str, Any]) -> list[str]:
+    places: list[str] = []
+    for endpoint in endpoint_slice.get("endpoints") or []:
+        places += map(str, endpoint.get("addresses") or [])
+    return places
 
 
-def _ports_in(found: dict[str, Any]) -> set[int]:
-    return {item["port"] for item in found.get("ports") or [] if isinstance(item.get("port"), int)}
+def _ports_in(endpoint_slice: dict[str, Any]) -> set[int]:
+    ports = [port.get("port") for port in endpoint_slice.get("ports") or []]
+    return {port for port in ports if isinstance(port, int)}
 
 
 def own_node_addresses() -> list[str]:
-    """Addresses of the node that the operator runs on, as far as a pod knows them without asking
-    anybody."""
+    """Return the addresses of the node that the operator runs on.
+
+    These are as many as a pod knows without asking anybody.
+    """
     told = [part.strip() for part in os.environ.get("GATEWRIGHT_NODE_ADDRESS", "").split(",")]
     return [*filter(None, told), *_default_gateways()]
 
 
 def _default_gateways() -> list[str]:
-    """The default gateways: with most networks an address of the node itself."""
-    try:
-        rows = [line.split() for line in ROUTE_TABLE.read_text().splitlines()[1:]]
-    except OSError:
-        rows = []
-    try:
-        rows6 = [line.split() for line in ROUTE_TABLE6.read_text().splitlines()]
-    except OSError:
-        rows6 = []
-    # the kernel writes IPv4 addresses in the order of bytes of the machine, which is little-endian
-    # wherever we run
-    found = [
-        str(ipaddress.IPv4Address(bytes.fromhex(row[2])[::-1]))
-        for row in rows
-        if len(row) > 2 and row[1] == _ANY
+    """Return the default gateways: with most networks an address of the node itself."""
+    routes = _routes_in(ROUTE_TABLE)[1:]
+    routes6 = _routes_in(ROUTE_TABLE6)
+
+    # The kernel writes IPv4 addresses in the order of bytes of the machine, which is little-endian
+    # wherever we run.
+    gateways = [
+        str(ipaddress.IPv4Address(bytes.fromhex(route[2])[::-1]))
+        for route in routes
+        if len(route) > 2 and route[1] == _ANY
     ]
-    found += [
-        str(ipaddress.IPv6Address(bytes.fromhex(row[4])))
-        for row in rows6
-        if len(row) > 4 and row[:2] == _ANY6
+    gateways += [
+        str(ipaddress.IPv6Address(bytes.fromhex(route[4])))
+        for route in routes6
+        if len(route) > 4 and route[:2] == _ANY6
     ]
-    return [address for address in found if not ipaddress.ip_address(address).is_unspecified]
+
+    return [address for address in gateways if not ipaddress.ip_address(address).is_unspecified]
+
+
+def _routes_in(table: Path) -> list[list[str]]:
+    """Return the rows of a table of the kernel; none where there is no such table."""
+    try:
+        return [line.split() for line in table.read_text().splitlines()]
+    except OSError:
+        return []
 
 
 def _port_of(url: str) -> int | None:
@@ -159,7 +176,7 @@ def _port_of(url: str) -> int | None:
 
 
 def _host_of(url: str) -> str:
-    """Host of a URL, in lower case; empty where it has none."""
+    """Return the host of a URL, in lower case; empty where it has none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
@@ -167,7 +184,7 @@ def _host_of(url: str) -> str:
 
 
 async def _resolve_host(host: str) -> list[str]:
-    """What the host of the kubeconfig stands for, as far as that is known."""
+    """Return what the host of the kubeconfig stands for, as far as that is known."""
     if literal_address(host) is not None or not is_plain_name(host):
         return []
     try:

@@ -30,47 +30,64 @@ class CachedCluster:
         self._logs = NamespaceLimits(LOGS_AT_ONCE)
 
     def follow(self, key: tuple[str, str], paths: set[str]) -> None:
-        """Exactly these paths are of interest to a Release from now on."""
+        """Follow exactly these paths for a Release from now on."""
         before = self._paths.get(key, set())
         for path in before - paths:
             self._followers[path].discard(key)
             if not self._followers[path]:
                 self._drop_path(path)
+
         for path in paths - before:
             self._followers.setdefault(path, set()).add(key)
+
         if paths:
             self._paths[key] = set(paths)
         else:
             self._paths.pop(key, None)
 
     def follow_too(self, key: tuple[str, str], paths: set[str]) -> None:
-        """These paths are of interest to a Release as well."""
+        """Follow these paths for a Release as well."""
         self.follow(key, self._paths.get(key, set()) | paths)
 
     async def read_fresh(self, path: str) -> dict[str, Any]:
-        """What the API server has now, whatever is known. Raises NotFound, Retryable, Permanent."""
+        """Return what the API server has now, whatever is known.
+
+        Raises NotFound, Retryable, Permanent.
+        """
         gaps = self._gaps
         return self._keep_answer(path, await self._cluster.get(path), gaps)
 
     def doubt(self, part: str) -> set[tuple[str, str]]:
-        """A watch had a gap: what is known of paths with this part may be old; returns the Releases
-        that follow one."""
+        """Forget what is known of paths with this part: a watch had a gap.
+
+        Returns the Releases that follow one.
+        """
         self._gaps += 1
         doubtful = [path for path in self._followers if part in path]
         for path in doubtful:
             self._known.pop(path, None)
-        return {key for path in doubtful for key in self._followers[path]}
+
+        keys: set[tuple[str, str]] = set()
+        for path in doubtful:
+            keys |= self._followers[path]
+
+        return keys
 
     def event(self, path: str, kind: str | None, body: Mapping[str, Any]) -> set[tuple[str, str]]:
-        """A watch event; returns the Releases that follow the object."""
+        """Take in a watch event; return the Releases that follow the object."""
         keys = self._followers.get(path)
         if not keys:
             return set()
+
         version = _version_of(body)
+
+        # A watch may lag behind our own write.
         if version <= self._newest.get(path, 0):
             return set()
+
         self._newest[path] = version
         self._known[path] = None if kind == "DELETED" else dict(body)
+
         return set(keys)
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -104,7 +121,8 @@ class CachedCluster:
     async def patch(
         self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
     ) -> dict[str, Any]:
-        self._known.pop(path, None)  # should the answer be lost, the next look is a real one
+        # Should the answer be lost, the next look is a real one.
+        self._known.pop(path, None)
         gaps = self._gaps
         return self._keep_answer(path, await self._cluster.patch(path, body, kind), gaps)
 
@@ -113,9 +131,12 @@ class CachedCluster:
         await self._cluster.delete(path, selector, uid)
 
     def _keep_answer(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
-        """Keep an answer; one that was asked for before a gap must not stand for what was missed in
-        it."""
+        """Keep an answer, and return it.
+
+        One that was asked for before a gap must not stand for what was missed in it.
+        """
         version = _version_of(body)
+        # What nobody follows is not told by anybody later.
         if gaps == self._gaps and path in self._followers and version >= self._newest.get(path, 0):
             self._newest[path] = version
             self._known[path] = body
@@ -131,12 +152,8 @@ class UncachedReader:
 
     def __init__(self, lens: CachedCluster) -> None:
         self._lens = lens
-        self.list, self.create, self.patch, self.delete = (
-            lens.list,
-            lens.create,
-            lens.patch,
-            lens.delete,
-        )
+        self.list, self.create = lens.list, lens.create
+        self.patch, self.delete = lens.patch, lens.delete
         self.tail, self.managed = lens.tail, lens.managed
 
     async def get(self, path: str) -> dict[str, Any]:

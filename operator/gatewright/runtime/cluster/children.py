@@ -14,7 +14,7 @@ from gatewright.core.model import View
 
 
 def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, Any]:
-    """Metadata of a child: owner, label, key."""
+    """Return the metadata of a child: owner, label, key."""
     owner = {
         "apiVersion": API_VERSION,
         "kind": "Release",
@@ -23,22 +23,28 @@ def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, A
         "controller": True,
         "blockOwnerDeletion": False,
     }
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "name": name,
         "namespace": view.namespace,
         "labels": {RELEASE: view.name[:63]},
+        "ownerReferences": [owner],
     }
-    found["ownerReferences"] = [owner]
-    return found | ({"annotations": {KEY: key}} if key else {})
+
+    if key:
+        metadata["annotations"] = {KEY: key}
+
+    return metadata
 
 
 def is_ours(view: View, obj: Mapping[str, Any]) -> bool:
-    """Whether an object belongs to this very Release."""
+    """Return whether an object belongs to this very Release."""
     return is_controlled_by(view.uid, obj)
 
 
 def is_controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
-    """Whether the object with this UID is the controller of another, of which there is one at
-    most."""
+    """Return whether the object with this UID is the controller of another.
+
+    There is one at most.
+    """
     owners = obj["metadata"].get("ownerReferences") or []
     return any(owner.get("controller") is True and owner.get("uid") == uid for owner in owners)

@@ -1,5 +1,7 @@
-"""Finalizers of a Release that others have put there: a write of ours must not take them away,
-however many there are."""
+"""Finalizers of a Release that others have put there.
+
+A write of ours must not take them away, however many there are.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,13 @@ from gatewright.runtime.tracked import TrackedRelease
 
 
 async def foreign_finalizers(kube: Kube, entry: TrackedRelease) -> list[str]:
-    """All but ours; read anew where there are too many to be remembered. Whoever writes them names
-    the version that was decided on, so that a list which has changed meanwhile is refused. Raises
-    Retryable, Permanent."""
-    found = entry.obj["metadata"].get("finalizers", [])
+    """Return all but ours; read anew where there are too many to be remembered.
+
+    Whoever writes them names the version that was decided on, so that a list which has changed
+    meanwhile is refused. Raises Retryable, Permanent.
+    """
+    names = entry.obj["metadata"].get("finalizers", [])
     if entry.many_finalizers:
         meta = await kube.metadata(api_path(API_VERSION, "releases", *entry.key))
-        found = meta.get("finalizers", [])
-    return [item for item in found if item != FINALIZER]
+        names = meta.get("finalizers", [])
+    return [name for name in names if name != FINALIZER]

@@ -11,7 +11,6 @@ by `refusals.refusal`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -19,26 +18,22 @@ from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 import aiohttp
-import orjson
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 from gatewright import __version__
 from gatewright.ports import Keep, NotFound, Permanent, Retryable, keep_whole_object
 from gatewright.runtime.cluster import outline, wire
-from gatewright.runtime.cluster.outline import Unreadable
+from gatewright.runtime.cluster.pages import ListReader
 from gatewright.runtime.cluster.refusals import (
-    Gone,
     TimedOut,
     TooLarge,
     error_of_refusal,
-    error_of_too_many,
     without_query,
 )
 from gatewright.runtime.cluster.turnstile import Turnstile
-from gatewright.runtime.cluster.wire import drop_unused_fields
+from gatewright.runtime.cluster.wire import JUST_METADATA, drop_unused_fields
 from gatewright.runtime.telling import metrics
-from gatewright.runtime.telling.log_limits import about
 
 REQUEST_TIMEOUT_S = 8.0
 READ_RETRY_DELAYS_S = (0.05, 0.2)
@@ -56,33 +51,12 @@ PATCH_CONTENT_TYPES = {
     "merge": "application/merge-patch+json",
     "strategic": "application/strategic-merge-patch+json",
 }
-FIRST_PAGE_ITEMS = 20
-"""Objects that the first page of a list asks for: an object may have 1.5 MiB, and an API server
-needs a second for ten."""
-MAX_PAGE_ITEMS = 500
-MAX_PAGE_BYTES = 2**20
-"""Bytes that a page of several objects may have; as Python objects they take up to twenty times as
-much, and while they are read, nothing else happens."""
-MAX_LIST_ITEMS = 5_000
-"""Objects that a list keeps which is read at once."""
-MAX_LIST_KEPT_BYTES = 16 * 2**20
-"""Bytes of JSON that these may come to."""
-MAX_LIST_READ_BYTES = 128 * 2**20
-"""Bytes that are read to find them."""
-MAX_LIST_RESTARTS = 3
-"""How often a list whose continuation was forgotten begins anew."""
-log = logging.getLogger("gatewright.kube")
 Kind = Literal["streams", "requests", "lease"]
 CONNECTIONS: dict[Kind, int] = {"streams": 0, "requests": REQUESTS, "lease": LEASES}
 """How many there are of each kind at most; 0: as many as are needed."""
-METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-JUST_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-
 
 _LEASE_ROOT = "/apis/coordination.k8s.io/"
 _NAMESPACED = re.compile(r"/(?:api/[^/]+|apis/[^/]+/[^/]+)/namespaces/([^/?]+)")
-
-
 _REQUEST_COUNTERS = {
     method: metrics.api_requests.labels(method)
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -101,8 +75,7 @@ class Kube:
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write
         any more."""
-        self._pages: dict[tuple[str, str], int] = {}
-        """How many objects a page of a collection is to have, where it is not `PAGE`."""
+        self._lists = ListReader(self._read_patiently)
         self._proxy = api.configuration.proxy or None
 
     @property
@@ -111,10 +84,14 @@ class Kube:
         return self._base
 
     def _open_session(self, most: int) -> aiohttp.ClientSession:
-        """The library's session without its `trust_env`, which would read ~/.netrc in a thread on
-        every request, and with so many connections at most (0: any number)."""
+        """Open a session of so many connections at most (0: any number).
+
+        It is the library's without `trust_env`, which would read ~/.netrc in a thread on every
+        request.
+        """
         connector = aiohttp.TCPConnector(limit=most, ssl=self._api.rest_client.ssl_context)
-        # no cookies: they would be looked up for each request, and an API server has none
+
+        # No cookies: they would be looked up for each request, and an API server has none.
         return aiohttp.ClientSession(
             connector=connector,
             read_bufsize=2**20,
@@ -124,7 +101,7 @@ class Kube:
 
     @classmethod
     async def connect(cls) -> Kube:
-        """From KUBECONFIG or ~/.kube/config, else from the pod's ServiceAccount."""
+        """Log in by the pod's ServiceAccount, else by KUBECONFIG or ~/.kube/config."""
         configuration = kubernetes_client.Configuration()
         try:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
@@ -134,6 +111,7 @@ class Kube:
 
     async def close(self) -> None:
         """Close all connections; whoever asks from then on gets Retryable."""
+        # What is still under way must not open a session again.
         self._closed = True
         for session in self._sessions.values():
             await session.close()
@@ -146,11 +124,13 @@ class Kube:
         return await self._request_object("GET", path, managers=True)
 
     async def metadata(self, path: str) -> dict[str, Any]:
-        """The metadata of an object, all finalizers included. Raises NotFound, Retryable,
-        Permanent."""
+        """Return the metadata of an object, all finalizers included.
+
+        Raises NotFound, Retryable, Permanent.
+        """
         text = outline.metadata_alone(await self._read_patiently(path, JUST_METADATA))
-        found: dict[str, Any] = wire.decode_json(text)["metadata"]
-        return found
+        metadata: dict[str, Any] = wire.decode_json(text)["metadata"]
+        return metadata
 
     async def list(
         self,
@@ -162,28 +142,15 @@ class Kube:
         keep: Keep = keep_whole_object,
         most: int | None = None,
     ) -> list[dict[str, Any]]:
-        """All at once: for what is few, such as the pods of a Job. Anybody may give his own objects
-        a label; so what `keep` does not want is dropped as it comes, and what is left is bounded,
-        as is what is read (`most`, else `MAX_LIST_READ_BYTES` bytes). Raises Retryable,
-        Permanent."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        size = 0
-        async for item in self.each(
-            path, selector, fields, accept, MAX_LIST_READ_BYTES if most is None else most
-        ):
-            kept = keep(item)
-            if kept is None:
-                continue
-            meta = item["metadata"]
-            found[meta.get("namespace", ""), meta["name"]] = kept
-            size += _json_bytes(kept)
-            if len(found) > MAX_LIST_ITEMS or size > MAX_LIST_KEPT_BYTES:
-                raise error_of_too_many(
-                    path, selector or fields, f"{len(found)} objects of {size // 2**20} MiB"
-                )
-        return list(found.values())
+        """Return all at once: for what is few, such as the pods of a Job.
 
-    async def each(
+        Anybody may give his own objects a label; so what `keep` does not want is dropped as it
+        comes, and what is left is bounded, as is what is read (`most`, else `MAX_LIST_READ_BYTES`
+        bytes). Raises Retryable, Permanent.
+        """
+        return await self._lists.all(path, selector, fields, accept, keep, most)
+
+    def each(
         self,
         path: str,
         selector: str = "",
@@ -191,123 +158,40 @@ class Kube:
         accept: str = "application/json",
         most: int | None = None,
     ) -> AsyncGenerator[dict[str, Any]]:
-        """One object after the other, of which no more than a page is in memory; one may come twice
-        where the list was forgotten on the way, and one that cannot be read is passed over. Raises
-        Retryable, Permanent, also after `most` bytes.
+        """Return one object after the other, of which no more than a page is in memory.
 
-        No `resourceVersion=0`: with it some API servers ignore the limit. A page that has too many
-        bytes, or takes too long, is asked for again with fewer objects; one whose objects are small
-        is followed by a larger one.
+        One may come twice where the list was forgotten on the way, and one that cannot be read is
+        passed over. Raises Retryable, Permanent, also after `most` bytes.
         """
-        query = ({"labelSelector": selector} if selector else {}) | (
-            {"fieldSelector": fields} if fields else {}
-        )
-        limit, growth, restarts, read = (
-            self._pages.get((path, accept), FIRST_PAGE_ITEMS),
-            MAX_PAGE_ITEMS,
-            0,
-            0,
-        )
-        while True:
-            query["limit"] = str(limit)
-            try:
-                page, size = await self._read_page(
-                    f"{path}?{urlencode(query)}", accept, MAX_PAGE_BYTES if limit > 1 else None
-                )
-            except (TooLarge, TimedOut):
-                if limit == 1:
-                    raise
-                limit, growth = max(1, limit // 4), 2
-                continue
-            except Unreadable as error:
-                if limit > 1:
-                    limit, growth = 1, 2
-                    continue
-                page, size = await self._skip_unreadable(path, query, error), 1
-            except Gone as error:
-                if "continue" not in query or restarts >= MAX_LIST_RESTARTS:
-                    raise Retryable(str(error)) from None
-                restarts += 1
-                query["continue"] = error.token
-                if not error.token:
-                    del query["continue"]
-                continue
-            read += size
-            if most is not None and read > most:
-                raise error_of_too_many(path, selector or fields, f"more than {most // 2**20} MiB")
-            items = page.get("items") or []  # null where a list of metadata alone is empty
-            token = page.get("metadata", {}).get("continue")
-            if items:
-                limit = min(
-                    MAX_PAGE_ITEMS,
-                    growth * limit,
-                    max(1, MAX_PAGE_BYTES * len(items) // (2 * size)),
-                )
-            del page
-            items.reverse()
-            while items:
-                yield items.pop()
-            if not token:
-                break
-            query["continue"] = token
-        if limit == FIRST_PAGE_ITEMS or selector or fields:
-            self._pages.pop((path, accept), None)
-        else:
-            self._pages[path, accept] = limit
-
-    async def _read_page(
-        self, path: str, accept: str, most: int | None
-    ) -> tuple[dict[str, Any], int]:
-        """A page of a list, and its bytes."""
-        text = await self._read_patiently(path, accept, most)
-        page = wire.decode_page(text, alone=most is None)
-        for item in page.get("items") or ():
-            drop_unused_fields(item)
-        return page, len(text)
-
-    async def _skip_unreadable(
-        self, path: str, query: Mapping[str, str], error: Unreadable
-    ) -> dict[str, Any]:
-        """A page without its only object, which cannot be read; its metadata say which one that
-        is."""
-        page, _ = await self._read_page(f"{path}?{urlencode(query)}", METADATA_ONLY, None)
-        for item in page.get("items") or ():
-            meta = item["metadata"]
-            log.error(
-                "%s %s/%s is passed over: %s",
-                without_query(path),
-                meta.get("namespace", ""),
-                meta["name"],
-                error,
-                extra=about(meta.get("namespace", ""), meta["name"]),
-            )
-        return page | {"items": []}
+        return self._lists.each(path, selector, fields, accept, most)
 
     async def tail(self, path: str, limit: int) -> str:
-        """The whole text is read (the API server knows no last bytes), but never more than twice
-        the limit is kept."""
-        kept = bytearray()
+        """Return the end of a text: twice the limit is kept at most.
+
+        All of it is read, as the API server knows no last bytes.
+        """
+        end = bytearray()
         try:
             async with (
                 asyncio.timeout(LIST_TIMEOUT_S),
                 aclosing(self.stream(path, REQUEST_TIMEOUT_S, _do_nothing, "GET")) as chunks,
             ):
                 async for chunk in chunks:
-                    kept += chunk
-                    if len(kept) > 2 * limit:
-                        del kept[:-limit]
+                    end += chunk
+                    if len(end) > 2 * limit:
+                        del end[:-limit]
         except TimeoutError:
             raise Retryable(
                 f"GET {without_query(path)}: not all of it came in {LIST_TIMEOUT_S:.0f}s"
             ) from None
-        return kept[-limit:].decode(errors="replace")
+
+        return end[-limit:].decode(errors="replace")
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._request_object("POST", path, body)
 
     async def create_for_metadata(self, path: str, body: Mapping[str, Any]) -> None:
-        """The same for what nobody asks about afterwards: answered by the object's metadata
-        alone."""
+        """Create what nobody asks about afterwards: answered by the object's metadata alone."""
         await self._request_object("POST", path, body, accept=JUST_METADATA)
 
     async def replace(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,11 +206,11 @@ class Kube:
     async def patch_for_metadata(
         self, path: str, body: Any, kind: Literal["json", "merge"]
     ) -> dict[str, Any]:
-        """The same, answered by the object's metadata alone: what was written is known."""
-        found = await self._request_object(
+        """Patch an object, answered by its metadata alone: what was written is known."""
+        answer = await self._request_object(
             "PATCH", path, body, content=PATCH_CONTENT_TYPES[kind], accept=JUST_METADATA
         )
-        metadata: dict[str, Any] = found["metadata"]
+        metadata: dict[str, Any] = answer["metadata"]
         return metadata
 
     async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
@@ -337,17 +221,21 @@ class Kube:
                 "DELETE", target, {"propagationPolicy": "Background", **precondition}
             )
         except NotFound:
+            # It is gone, as it was to be.
             return
 
     async def stream(
         self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
     ) -> AsyncGenerator[bytes, None]:
-        """The chunks of an answer that does not end, such as a watch. Raises Retryable, also after
-        `silence` seconds without a byte, NotFound, Permanent; a stream that the API server ends
-        just ends."""
+        """Yield the chunks of an answer that does not end, such as a watch.
+
+        Raises Retryable, also after `silence` seconds without a byte, NotFound, Permanent; a stream
+        that the API server ends just ends.
+        """
         headers = await self._headers_for("GET", path)
         limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=silence)
         metrics.api_requests.labels(verb).inc()
+
         try:
             async with self._current_session("streams").request(
                 "GET", self._base + path, headers=headers, proxy=self._proxy, timeout=limit
@@ -355,6 +243,7 @@ class Kube:
                 if response.status >= 400:
                     raise error_of_refusal("GET", path, response.status, await response.read(), "")
                 opened()
+
                 async for chunk in response.content.iter_any():
                     yield chunk
         except TimeoutError:
@@ -363,23 +252,27 @@ class Kube:
             raise Retryable(f"GET {without_query(path)}: {type(error).__name__}") from None
 
     async def _read_object(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = wire.decode_object(await self._read_patiently(path))
-        if "metadata" in found:
-            drop_unused_fields(found)
-        return found
+        obj: dict[str, Any] = wire.decode_object(await self._read_patiently(path))
+        if "metadata" in obj:
+            drop_unused_fields(obj)
+        return obj
 
     async def _read_patiently(
         self, path: str, accept: str = "application/json", most: int | None = None
     ) -> bytes:
-        """A read that is refused for a moment is tried again at once: a pass needs all of its reads
-        to get anywhere."""
+        """Read a path, and try again at once where it is refused for a moment.
+
+        A pass needs all of its reads to get anywhere.
+        """
         for delay in READ_RETRY_DELAYS_S:
             try:
                 return await self._request_text("GET", path, accept=accept, most=most)
             except Retryable as error:
+                # It has waited long enough already, or the API server has said when to come back.
                 if isinstance(error, TimedOut) or error.after:
                     raise
             await asyncio.sleep(delay)
+
         return await self._request_text("GET", path, accept=accept, most=most)
 
     async def _headers_for(
@@ -406,10 +299,12 @@ class Kube:
         managers: bool = False,
     ) -> dict[str, Any]:
         text = await self._request_text(method, path, body, content, accept)
-        found: dict[str, Any] = wire.decode_object(outline.metadata_alone(text), whole=managers)
-        if "metadata" in found and not managers:  # only `managed` asks who wrote which field
-            drop_unused_fields(found)
-        return found
+        obj: dict[str, Any] = wire.decode_object(outline.metadata_alone(text), whole=managers)
+
+        # Only `managed` asks who wrote which field.
+        if "metadata" in obj and not managers:
+            drop_unused_fields(obj)
+        return obj
 
     async def _request_text(
         self,
@@ -420,11 +315,13 @@ class Kube:
         accept: str = "application/json",
         most: int | None = None,
     ) -> bytes:
-        """The text of an answer; TooLarge where it has more than so many bytes."""
+        """Return the text of an answer; TooLarge where it has more than so many bytes."""
+        # The Lease waits for no turn, and the fence depends on it.
         if path.startswith(_LEASE_ROOT):
             return await self._send("lease", method, path, body, content, accept, most)
 
         async with self._turn(method, path, whose(path, body)):
+            # After the wait, in which the Lease may have been lost.
             if method != "GET" and self.fence is not None:
                 self.fence()
             return await self._send("requests", method, path, body, content, accept, most)
@@ -442,6 +339,7 @@ class Kube:
                     f"{method} {without_query(path)}: {owner} has too many requests under "
                     f"way ({self._turns.inside[namespace]})"
                 ) from None
+
             yield
 
     async def _send(
@@ -454,16 +352,23 @@ class Kube:
         accept: str,
         most: int | None,
     ) -> bytes:
-        """One request over a connection of its kind."""
+        """Send one request over a connection of its kind; return the text of the answer.
+
+        Raises NotFound, Retryable, Permanent, TooLarge.
+        """
         headers = await self._headers_for(method, path, accept)
         headers["Content-Type"] = content
+
         try:
             data = None if body is None else wire.as_json(body)
-        except TypeError:  # too deep, or a number or text that JSON has no place for
+        except TypeError:
+            # Too deep, or a number or text that JSON has no place for.
             raise Permanent(
                 f"{method} {without_query(path)}: what is to be sent cannot be written as JSON"
             ) from None
+
         _REQUEST_COUNTERS[method].inc()
+
         try:
             async with self._current_session(kind).request(
                 method, self._base + path, data=data, headers=headers, proxy=self._proxy
@@ -476,18 +381,22 @@ class Kube:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable(f"{method} {without_query(path)}: {type(error).__name__}") from None
+
         if text is None:
             raise TooLarge(f"{method} {without_query(path)}: more than {most} bytes")
         if response.status >= 400:
             raise error_of_refusal(
                 method, path, response.status, text, response.headers.get("Retry-After", "")
             )
+
         return text
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes | None:
-    """The text of an answer; None, and its connection is closed, where it has more than so many
-    bytes."""
+    """Return the text of an answer.
+
+    None, and its connection is closed, where it has more than so many bytes.
+    """
     text = bytearray()
     async for chunk in response.content.iter_any():
         text += chunk
@@ -497,20 +406,15 @@ async def _read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes | 
     return bytes(text)
 
 
-def _json_bytes(kept: dict[str, Any]) -> int:
-    try:
-        return len(orjson.dumps(kept))
-    except TypeError:  # nested deeper than can be written
-        return MAX_LIST_KEPT_BYTES + 1
-
-
 def _do_nothing() -> None:
     """Nobody has to know that a stream was opened."""
 
 
 def whose(path: str, body: Any) -> str:
-    """The namespace that a request is made for; empty where it is for all. A review names it in its
-    body."""
+    """Return the namespace that a request is made for; empty where it is for all.
+
+    A review names it in its body.
+    """
     namespaced = _NAMESPACED.match(path)
     if namespaced is not None:
         return namespaced[1]
@@ -526,9 +430,12 @@ def _path_segment(name: str) -> str:
 
 
 def api_path(api: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
-    """An API path: `path("apps/v1", "deployments", "shop", "web")`. Raises Permanent where a name
-    would lead elsewhere."""
+    """Return an API path: `path("apps/v1", "deployments", "shop", "web")`.
+
+    Raises Permanent where a name would lead elsewhere.
+    """
     root = f"/api/{api}" if "/" not in api else f"/apis/{api}"
+
     parts = [f"namespaces/{_path_segment(namespace)}"] if namespace else []
     parts += [plural, *([_path_segment(name)] if name else []), *([sub] if sub else [])]
     return "/".join([root, *parts])

@@ -51,7 +51,7 @@ class Leader:
         """Seconds between the last renewal of whoever acted before and our taking over."""
 
     def fence(self) -> None:
-        """Raises LeaseLost unless this instance may act now."""
+        """Raise LeaseLost unless this instance may act now."""
         if time.monotonic() - self._renewed > FENCE_AFTER_S:
             raise LeaseLost("the Lease was not renewed in time")
 
@@ -67,22 +67,25 @@ class Leader:
                 log.warning("cannot read the Lease: %s", error)
                 await asyncio.sleep(1.0)
                 continue
+
+            # The other's clock is not compared with ours: a Lease that has not changed for long is
+            # free.
             version = lease["metadata"]["resourceVersion"] if lease else ""
             if seen is None or seen[0] != version:
                 seen = (version, time.monotonic())
+
             if self._is_free(lease, seen[1]) and await self._write_lease(lease):
                 return
+
             await asyncio.sleep(1.0)
 
     async def hold(self) -> None:
         """Renew until the Lease is lost; then return."""
         try:
             while True:
-                await asyncio.sleep(
-                    RENEW_INTERVAL_S
-                    if time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5
-                    else 1.0
-                )
+                is_recent = time.monotonic() - self._renewed < RENEW_INTERVAL_S * 1.5
+                await asyncio.sleep(RENEW_INTERVAL_S if is_recent else 1.0)
+
                 if not await self._write_lease(self._lease):
                     if self._lease is None or time.monotonic() - self._renewed > FENCE_AFTER_S:
                         return
@@ -94,8 +97,10 @@ class Leader:
         lease = self._lease
         self._renewed = float("-inf")
         metrics.is_leader.set(0)
+
         if lease is None:
             return
+
         lease["spec"]["holderIdentity"] = ""
         lease["spec"]["renewTime"] = _micro_time()
         try:
@@ -111,15 +116,18 @@ class Leader:
         return holder in (None, "", self._identity) or time.monotonic() - seen > duration
 
     async def _write_lease(self, lease: dict[str, Any] | None) -> bool:
+        # Before the request: it counts from when it was sent, not from when the answer came.
         sent = time.monotonic()
         before = lease["spec"].get("renewTime") if lease else None
         first = self._renewed == float("-inf")
+
         spec = dict(lease["spec"]) if lease else {"leaseTransitions": 0}
         if spec.get("holderIdentity") != self._identity:
             spec |= {
                 "acquireTime": _micro_time(),
                 "leaseTransitions": spec.get("leaseTransitions", 0) + 1,
             }
+
         spec |= {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": int(LEASE_DURATION_S),
@@ -137,19 +145,25 @@ class Leader:
         except (Retryable, Permanent) as error:
             log.warning("the Lease was not renewed: %s", error)
             return False
+
+        # From when it was sent: its answer may have taken long.
         self._renewed = sent
         metrics.is_leader.set(1)
+
+        # Whoever acted before may have stopped long ago: clocks leave that time out.
         if first and before:
             self.unwatched = max(0.0, (datetime.now(UTC) - parse_time(before)).total_seconds())
+
         return True
 
     async def _reread_lease(self) -> bool:
-        """Somebody else wrote the Lease: ours still, or lost."""
+        """Read who has the Lease after somebody else has written it: ours still, or lost."""
         try:
-            found = await self._kube.get(self._path)
+            lease = await self._kube.get(self._path)
         except (Retryable, Permanent):
             return False
-        self._lease = found if found["spec"].get("holderIdentity") == self._identity else None
+
+        self._lease = lease if lease["spec"].get("holderIdentity") == self._identity else None
         return False
 
     async def _replace_lease(self, lease: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Large objects of Gatewright, told apart into their parts by bytes: who writes one cannot make all
-others wait for it.
+"""Large objects of Gatewright, told apart into their parts by bytes.
+
+Who writes one cannot make all others wait for it.
 
 To read a JSON text takes a fraction of a second if it has 1.5 MB of small lists, and nothing else
 happens meanwhile. So of an object that is large or nested deeply only what is needed is read:
 names, versions and the status. Its spec stays text.
 
-{"apiVersion":...,"kind":...,"metadata":{<members>},"spec":<text>,"status":<what the operator
-wrote>}
+    {"apiVersion":...,"kind":...,"metadata":{<members>},"spec":<text>,
+     "status":<what the operator wrote>}
 
 This is how an API server writes custom resources: keys in order, no spaces. What does not look so
 is Unreadable here. Each end is found by a search for bytes that stand within no text. In `},"x` the
@@ -76,8 +77,10 @@ class UnreadSpec:
 
 
 def event(text: bytes) -> dict[str, Any]:
-    """An event of a watch. Raises Unreadable where it is none of an object of ours, as an API
-    server writes it."""
+    """Return an event of a watch.
+
+    Raises Unreadable where it is none of an object of ours, as an API server writes it.
+    """
     begin = _EVENT.match(text)
     if begin is None:
         raise Unreadable("an event does not begin as one")
@@ -85,40 +88,48 @@ def event(text: bytes) -> dict[str, Any]:
 
 
 def one(text: bytes) -> dict[str, Any]:
-    """An object of ours. Raises Unreadable."""
+    """Return an object of ours. Raises Unreadable."""
     return _outline(text, 0, _end(text))
 
 
 def page_of_one(text: bytes) -> dict[str, Any]:
-    """A page of a list that has one object of ours. Raises Unreadable."""
+    """Return a page of a list that has one object of ours. Raises Unreadable."""
     begin, end = _LIST.match(text), text.rfind(b'],"kind":"')
     if begin is None or end < begin.end() or _LIST_ENDS.match(text, end) is None:
         raise Unreadable("a page does not look like one of a list")
+
     rest = orjson.loads(b"{" + text[end + 2 :])
     return {"items": [_outline(text, begin.end(), end)], **rest}
 
 
 def metadata_alone(text: bytes) -> bytes:
-    """An answer of metadata alone without who wrote which field: that may be most of it, and it
-    stands last."""
+    """Return an answer of metadata alone without who wrote which field.
+
+    That may be most of it, and it stands last.
+    """
     begin = text.find(_MANAGED) if text.startswith(_METADATA) else -1
     return text if begin < 0 else text[:begin] + b"}}"
 
 
 def page_of_metadata(text: bytes) -> bytes:
-    """The same for a page of a list."""
+    """Return the same for a page of a list."""
     if not text.startswith(_METADATA_LIST):
         return text
+
     items = text.split(_NEXT_METADATA)
+    last = len(items) - 1
+
     for number, item in enumerate(items):
         begin = item.find(_MANAGED)
         if begin >= 0:
-            items[number] = item[:begin] if number < len(items) - 1 else item[:begin] + b"}}]}"
+            # The last one closes the list as well.
+            items[number] = item[:begin] + (b"" if number < last else b"}}]}")
+
     return _NEXT_METADATA.join(items)
 
 
 def _end(text: bytes) -> int:
-    """Where an object ends."""
+    """Return where an object ends."""
     end = len(text)
     while end and text[end - 1] in b" \r\n\t":
         end -= 1
@@ -126,78 +137,91 @@ def _end(text: bytes) -> int:
 
 
 def _outline(text: bytes, start: int, end: int) -> dict[str, Any]:
-    """The object that stands there."""
+    """Return the object that stands there."""
     begin = _OBJECT.match(text, start)
     if begin is None or text[end - 1 : end] != b"}":
         raise Unreadable("it is no object of ours as an API server writes it")
+
     metadata, at = _metadata(text, begin.end())
     kind = begin[1].decode()
-    found: dict[str, Any] = {"kind": kind, "metadata": metadata}
+    outline: dict[str, Any] = {"kind": kind, "metadata": metadata}
 
     status, spec_ends = _status(text, at, end - 1)
     if status is not None:
-        found["status"] = status
+        outline["status"] = status
+
     if text.startswith(_SPEC, at):
-        found["spec"] = _spec(text, at + len(_SPEC), spec_ends, kind)
+        outline["spec"] = _spec(text, at + len(_SPEC), spec_ends, kind)
     elif at != spec_ends:
         raise Unreadable("something stands between metadata and status")
-    return found
+
+    return outline
 
 
 def _metadata(text: bytes, at: int) -> tuple[dict[str, Any], int]:
-    """What is asked of metadata, and where they end."""
-    found: dict[str, Any] = {}
+    """Return what is asked of metadata, and where they end."""
+    members: dict[str, Any] = {}
     for _ in range(_MOST_MEMBERS):
         member = _MEMBER.match(text, at)
         if member is None:
             break
+
         name, at = member[1].decode(), member.end()
 
         if member[3] is None:
-            found[name] = orjson.loads(member[2])
+            members[name] = orjson.loads(member[2])
         else:
             closes = _CLOSES[member[3]].search(text, at)
             if closes is None:
                 break
             if name == "finalizers":
-                found[name] = _finalizers(text[at - 1 : closes.start() + 1])
+                members[name] = _finalizers(text[at - 1 : closes.start() + 1])
             at = closes.start() + 1
 
         if text[at : at + 1] == b"}":
-            if not found.keys() >= {"name", "namespace", "uid", "resourceVersion"}:
+            if not members.keys() >= {"name", "namespace", "uid", "resourceVersion"}:
                 break
-            return found, at + 1
+            return members, at + 1
+
         at += 1  # a comma
+
     raise Unreadable("its metadata do not look as an API server writes them")
 
 
 def _finalizers(text: bytes) -> list[str]:
-    """All of them, or where there may be many, one more than are remembered, and ours if it is
-    among them."""
+    """Return all of them, or where there may be many, one more than are remembered.
+
+    Ours is among those if it is there.
+    """
     if len(text) <= _MOST_TEXT:
-        found: list[str] = orjson.loads(text)
-        return found
-    first = [item[1].decode() for item in islice(_TEXT.finditer(text), MAX_FINALIZERS + 1)]
-    ours = FINALIZER not in first and f'"{FINALIZER}"'.encode() in text
-    return [*first, FINALIZER] if ours else first
+        names: list[str] = orjson.loads(text)
+        return names
+
+    first = [name[1].decode() for name in islice(_TEXT.finditer(text), MAX_FINALIZERS + 1)]
+    has_ours = FINALIZER not in first and f'"{FINALIZER}"'.encode() in text
+    return [*first, FINALIZER] if has_ours else first
 
 
 def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]:
-    """The status, and where what comes before it ends.
+    """Return the status, and where what comes before it ends.
 
     It stands last, and no part of it has that name: so it begins with the last such key, or there
     is none, and that key is part of the spec. Then there are more closing brackets behind it than
     belong to it.
     """
     begin = text.rfind(_STATUS, at, end) - 1
-    if begin < at or text[begin : begin + 1] != b",":  # it is the first key of a map
+    # What has no comma before it is the first key of a map.
+    if begin < at or text[begin : begin + 1] != b",":
         return None, end
+
     value = begin + len(_STATUS)
     if end - value > MAX_STATUS_BYTES:
         return {"runs": f"a status of {end - value} bytes"}, begin
+
     try:
         return orjson.loads(text[value:end]), begin
     except orjson.JSONDecodeError as error:
+        # There are more closing brackets than belong to it: the key was part of the spec.
         if "after document" in error.msg:
             return None, end
         return {"runs": "a status that cannot be read"}, begin
@@ -206,17 +230,20 @@ def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]
 def _spec(text: bytes, begin: int, end: int, kind: str) -> Any:
     used = end - begin
     if used > size.MOST_BYTES:
-        used -= _MORE * text.count(
-            b"\\u", begin, end
-        )  # nearly always one of those that are escaped; exact if it matters
+        # What is escaped counts as what it stands for. Nearly always that is one of a few.
+        used -= _MORE * text.count(b"\\u", begin, end)
+        # Exact where it matters.
         if used <= size.MOST_BYTES:
-            used = (
-                end - begin - _MORE * sum(text.count(escaped, begin, end) for escaped in _ESCAPED)
-            )
+            escapes = sum(text.count(escaped, begin, end) for escaped in _ESCAPED)
+            used = end - begin - _MORE * escapes
+
     spec = UnreadSpec(text[begin:end] if used <= size.MOST_BYTES else b"", used)
+
     if kind == "Release":
         return spec
+
     try:
         return orjson.loads(spec.text)
-    except ValueError:  # too large, or too deep: without it an object says what it lacks
+    except ValueError:
+        # Too large, or too deep: without it an object says what it lacks.
         return {}

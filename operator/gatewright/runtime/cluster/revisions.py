@@ -1,5 +1,6 @@
-"""ControllerRevisions: what a run has pinned, and what was live before and after it; and the copies
-of Secrets beside them.
+"""ControllerRevisions: what a run has pinned, and what was live before and after it.
+
+Beside them stand the copies of Secrets.
 
 Each carries its run as a label, and the copies that its snapshots refer to as an annotation, so
 that old ones can be found by metadata alone. A copy goes with the last revision that names it;
@@ -19,8 +20,8 @@ from gatewright.api import GROUP, RELEASE
 from gatewright.core.model import Revision, View, as_stored, content_fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
-from gatewright.runtime.cluster.wire import as_json
+from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.wire import METADATA_ONLY, as_json
 
 RUN_LABEL = f"{GROUP}/run"
 """Label on a ControllerRevision: the number of the run that made it."""
@@ -44,16 +45,21 @@ _KIB = 1024
 
 
 async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: int) -> None:
-    """Create a ControllerRevision; one that is there already must have its content. Raises
-    Retryable, Permanent."""
+    """Create a ControllerRevision; one that is there already must have its content.
+
+    Raises Retryable, Permanent.
+    """
     problem = explain_too_large(revision.data)
     if problem is not None:
         raise Permanent(problem)
+
     metadata = child_metadata(view, revision.name)
     metadata["labels"][RUN_LABEL] = str(run)
+
     copies = copies_in(revision.data)
     if copies:
         metadata["annotations"] = {COPIES_ANNOTATION: ",".join(sorted(copies))}
+
     # Content as the API server writes it itself: it compares bytes, and takes other ones for a
     # forbidden change when somebody only edits metadata (the garbage collector of `kubectl delete
     # --cascade=orphan`).
@@ -66,13 +72,16 @@ async def keep_revision(cluster: Cluster, view: View, revision: Revision, run: i
     }
     try:
         await cluster.create(_collection_path(view), body)
+    # A pass may come here twice: an answer was lost, or this process was restarted in between.
     except Conflict:
         await read_revision(cluster, view, revision.name)
 
 
 async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, Any]:
-    """The content of a ControllerRevision of this Release, as it was written. Raises Retryable,
-    Permanent."""
+    """Return the content of a ControllerRevision of this Release, as it was written.
+
+    Raises Retryable, Permanent.
+    """
     data = await _read_content(cluster, view, name)
     if not isinstance(data, dict) or not name.endswith(f"-{content_fingerprint(view.uid, data)}"):
         raise Permanent(
@@ -83,35 +92,37 @@ async def read_revision(cluster: Cluster, view: View, name: str) -> dict[str, An
 
 
 async def _read_content(cluster: Cluster, view: View, name: str) -> Any:
-    found = await cluster.get(api_path("apps/v1", "controllerrevisions", view.namespace, name))
-    if not is_ours(view, found):
+    revision = await cluster.get(api_path("apps/v1", "controllerrevisions", view.namespace, name))
+    if not is_ours(view, revision):
         raise Permanent(f"ControllerRevision {name} belongs to another owner; it cannot be used")
-    return found.get("data")
+    return revision.get("data")
 
 
 def explain_too_large(data: Mapping[str, Any]) -> str | None:
-    """Why what a run has to keep does not fit into one object, and what would help; None where it
-    fits."""
+    """Return why what a run has to keep does not fit into one object, and what would help.
+
+    None where it fits.
+    """
     size = _json_bytes(data)
     if size <= MAX_REVISION_BYTES:
         return None
-    parts = {
-        subject: _json_bytes(snapshot)
-        for subject, snapshot in (data.get("snapshots") or {}).items()
-    }
+
+    snapshots = data.get("snapshots") or {}
+    parts = {subject: _json_bytes(snapshot) for subject, snapshot in snapshots.items()}
+
     if "body" in data:
         parts["the pinned spec"] = _json_bytes(data["body"])
+
     largest = max(parts, key=lambda name: parts[name], default="the record")
     return (
-        f"what this run has to keep for its rollback is {_in_kib(size)}, and one object "
-        f"takes {_in_kib(MAX_REVISION_BYTES)}; "
-        f"the largest part is {largest} ({_in_kib(parts.get(largest, size))}): "
-        f"{_remedy_for(largest)}"
+        f"what this run has to keep for its rollback is {_in_kib(size)}, and one object takes "
+        f"{_in_kib(MAX_REVISION_BYTES)}; the largest part is {largest} "
+        f"({_in_kib(parts.get(largest, size))}): {_remedy_for(largest)}"
     )
 
 
 def copies_in(data: Mapping[str, Any]) -> set[str]:
-    """Names of the Secret copies that snapshots refer to."""
+    """Return the names of the Secret copies that snapshots refer to."""
     snapshots = data.get("snapshots") or {}
     return {
         snapshot["copy"]
@@ -120,7 +131,6 @@ def copies_in(data: Mapping[str, Any]) -> set[str]:
     }
 
 
-# --------------------------------------------------------------------------------------------------
 # What nobody needs any more
 
 
@@ -137,8 +147,9 @@ class _Kept:
 async def prune_revisions(
     kube: Kube, view: View, keep: Collection[str], history: Collection[int]
 ) -> None:
-    """Delete revisions of this Release that are neither in `keep` (names) nor of a run in
-    `history`, and the Secret copies that only those named; `MOST_PRUNED` at a time. Raises
+    """Delete revisions that are neither in `keep` (names) nor of a run in `history`.
+
+    The Secret copies that only those named go with them; `MOST_PRUNED` revisions at a time. Raises
     Retryable; Permanent after all that could be deleted is.
 
     Anybody may put the label of a Release, and its UID, on revisions of his own. So contents are
@@ -146,14 +157,15 @@ async def prune_revisions(
     """
     runs = {str(run) for run in history}
     there = await _listed(kube, view)
-    old = [item for item in there if item.name not in keep and item.run not in runs]
+    old = [revision for revision in there if revision.name not in keep and revision.run not in runs]
     if not old:
         return
 
-    staying = [item for item in there if item not in old]
-    needed = {copy for item in staying for copy in item.copies}
-    # Somebody has taken its labels away.
-    for name in sorted(set(keep) - {item.name for item in staying}):
+    staying = [revision for revision in there if revision not in old]
+    needed = set().union(*(revision.copies for revision in staying))
+
+    # Somebody has taken its labels away: what it names stands in its content alone.
+    for name in sorted(set(keep) - {revision.name for revision in staying}):
         needed |= await _copies_in_content(kube, view, name)
 
     refusals = [
@@ -164,25 +176,27 @@ async def prune_revisions(
 
 
 async def _listed(kube: Kube, view: View) -> list[_Kept]:
-    """All that carry a run; nothing is known of what is needed unless all of them are. Raises
-    Permanent, Retryable."""
+    """Return all that carry a run; nothing is known of what is needed unless all of them are.
+
+    Raises Permanent, Retryable.
+    """
     count = itertools.count(1)
 
-    def own(item: dict[str, Any]) -> dict[str, Any] | None:
-        if not is_ours(view, item):
+    def own(obj: dict[str, Any]) -> dict[str, Any] | None:
+        if not is_ours(view, obj):
             return None
         if next(count) > MOST_REVISIONS:
             raise Permanent(
                 f"there are more than {MOST_REVISIONS} ControllerRevisions of {view.name}; "
                 "delete some"
             )
-        return item
+        return obj
 
     selector = f"{RELEASE}={view.name[:63]},{RUN_LABEL}"
     listed = await kube.list(
         _collection_path(view), selector, accept=METADATA_ONLY, keep=own, most=MOST_METADATA
     )
-    return [_kept(item["metadata"]) for item in listed]
+    return [_kept(obj["metadata"]) for obj in listed]
 
 
 def _kept(metadata: Mapping[str, Any]) -> _Kept:
@@ -198,19 +212,24 @@ def _kept(metadata: Mapping[str, Any]) -> _Kept:
 async def _delete_revisions(
     kube: Kube, view: View, old: Collection[_Kept], needed: Collection[str]
 ) -> AsyncIterator[Permanent]:
-    """Delete each revision after its copies: one that is interrupted is found again by its
-    revision. Yields refusals."""
-    for item in old:
+    """Delete each revision after its copies; yield the refusals.
+
+    One that is interrupted is found again by its revision.
+    """
+    for revision in old:
         try:
-            if len(item.copies) > MOST_COPIES:
+            # Anybody may put the annotation on a revision of his own.
+            if len(revision.copies) > MOST_COPIES:
                 raise Permanent(
-                    f"ControllerRevision {item.name} names more than {MOST_COPIES} copies; it stays"
+                    f"ControllerRevision {revision.name} names more than {MOST_COPIES} copies; "
+                    "it stays"
                 )
-            for copy in sorted(item.copies - set(needed)):
+
+            for copy in sorted(revision.copies - set(needed)):
                 await _delete_copy(kube, view, copy)
-            await kube.delete(
-                api_path("apps/v1", "controllerrevisions", view.namespace, item.name), uid=item.uid
-            )
+
+            path = api_path("apps/v1", "controllerrevisions", view.namespace, revision.name)
+            await kube.delete(path, uid=revision.uid)
         except Permanent as error:
             yield error
 
@@ -223,14 +242,14 @@ async def _copies_in_content(kube: Kube, view: View, name: str) -> set[str]:
 
 
 async def _delete_copy(kube: Kube, view: View, name: str) -> None:
-    """A Secret of that name is deleted only if it is this Release's own."""
-    where = api_path("v1", "secrets", view.namespace, name)
+    """Delete a Secret of that name only if it is this Release's own."""
+    path = api_path("v1", "secrets", view.namespace, name)
     try:
-        found = await kube.get(where)
+        secret = await kube.get(path)
     except NotFound:
         return
-    if is_ours(view, found):
-        await kube.delete(where, uid=found["metadata"]["uid"])
+    if is_ours(view, secret):
+        await kube.delete(path, uid=secret["metadata"]["uid"])
 
 
 def _collection_path(view: View) -> str:

@@ -34,8 +34,10 @@ RECENT_S = 2.0
 
 
 class Turnstile:
-    """Places that shares have for a while. The share that has no name is held to no time, and does
-    not count as another."""
+    """Places that shares have for a while.
+
+    The share that has no name is held to no time, and does not count as another.
+    """
 
     def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.free = places
@@ -61,6 +63,8 @@ class Turnstile:
 
     async def _enter(self, share: str) -> None:
         self._note_asking(share)
+
+        # Those of the same share that came before go first.
         if share not in self._waiting and self._admits(share):
             self._take(share)
             return
@@ -68,9 +72,11 @@ class Turnstile:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(share, deque()).append(place)
         self._let_in()
+
         try:
             await place
         except asyncio.CancelledError:
+            # The place was given in the very moment: it goes to the next one.
             if place.done() and not place.cancelled():
                 self._leave(share)
             else:
@@ -87,11 +93,11 @@ class Turnstile:
         return self.inside[share] < self.free and self._pause_of(share) == 0
 
     def _pause_of(self, share: str) -> float:
-        """Seconds until a share may have more time: none where nobody else asks."""
+        """Return the seconds until a share may have more time: none where nobody else asks."""
         return self._time.wait(share, self._clock()) if self._has_others(share) else 0.0
 
     def _has_others(self, share: str) -> bool:
-        """Whether somebody else asks, too."""
+        """Return whether somebody else asks, too."""
         other, asked_at = self._before if self._latest[0] == share else self._latest
         return bool(share and other) and self._clock() - asked_at <= RECENT_S
 
@@ -101,7 +107,7 @@ class Turnstile:
         self._charge(share, ESTIMATE_S)
 
     def _charge(self, share: str, seconds: float) -> None:
-        """Note time that was used. Who asks alone may use up what is saved, and owes nothing."""
+        """Note time that was used; who asks alone may use up what is saved, and owes nothing."""
         if share:
             longest = LONGEST_PAUSE_S if self._has_others(share) else 0.0
             self._time.spend(share, self._clock(), seconds, longest)
@@ -114,24 +120,29 @@ class Turnstile:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Give what is free to whoever waits for it; a share that had a turn is the last one from
-        then on."""
+        """Give what is free to whoever waits for it.
+
+        A share that had a turn is the last one from then on.
+        """
         while self.free:
             share = next((share for share in self._waiting if self._admits(share)), None)
             if share is None:
                 self._look_again()
                 return
+
             places = self._waiting.pop(share)
             place = places.popleft()
+
             if places:
                 self._waiting[share] = places
+
+            # One that was cancelled in the meantime takes no place.
             if not place.done():
                 self._take(share)
                 place.set_result(None)
 
     def _look_again(self) -> None:
-        """Whoever waits for time alone is let in when it has come, though nobody leaves until
-        then."""
+        """Let in whoever waits for time alone when it has come, though nobody leaves until then."""
         pauses = [pause for share in self._waiting if (pause := self._pause_of(share)) > 0]
         if self._timer is not None:
             self._timer.cancel()
@@ -142,7 +153,7 @@ class Turnstile:
             )
 
     def _forget(self, share: str, place: asyncio.Future[None]) -> None:
-        """Somebody waits no more."""
+        """Forget somebody who waits no more."""
         places = self._waiting.get(share, deque())
         if place in places:
             places.remove(place)

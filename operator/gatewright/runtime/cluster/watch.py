@@ -1,7 +1,7 @@
 """Watches: of Releases, Connections and Interventions, and of the kinds that Releases work on.
 
-list (limit 1, for a version) -> watch from it -> cut: watch on from the last version -> 410: a gap
--> list again
+    list (limit 1, for a version) -> watch from it -> cut: watch on from the last version
+        -> 410: a gap -> list again
 
 A Release tells of each of its transitions, every Deployment of the cluster of itself, and few of
 those are ours; and what tenants write may be as large as an object can be. So they are watched
@@ -67,13 +67,14 @@ class Watch:
         self.collection = api_path(api, plural, namespace)
         self._told, self._gap = told, gap
         self._version = self._began = ""
+
         self.ready = asyncio.Event()
         """Set once whatever changes from then on will be told."""
         self._beat = time.monotonic()
         """When it last got on: told something, or tried to."""
 
     async def run(self) -> None:
-        """For ever."""
+        """Watch for ever: list, follow, and begin anew after whatever goes wrong."""
         failures = 0
         while True:
             try:
@@ -106,81 +107,102 @@ class Watch:
                 metrics.pass_errors.inc()
                 log.exception("the watch of %s begins anew", self.collection)
                 self._version = ""
+
             self._beat = time.monotonic()
-            await asyncio.sleep(
-                RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
-            )
+            # Not all watches of all instances begin anew at the same moment.
+            delay = RETRY_DELAYS_S[min(failures, len(RETRY_DELAYS_S) - 1)]
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
             failures += 1
 
     def dead(self) -> str | None:
-        """What is not watched any more, if this watch hangs; an API server that is away is tried
-        again and again."""
+        """Return what is not watched any more, if this watch hangs.
+
+        An API server that is away is tried again and again.
+        """
         return self.collection if time.monotonic() - self._beat > DEAD_AFTER_S else None
 
     def has_skipped(self, version: int) -> bool:
-        """Whether it has begun after a version: of what came before, it will never tell."""
+        """Return whether it has begun after a version: of what came before, it will never tell."""
         return self._began.isdecimal() and int(self._began) >= version
 
     def _record_progress(self) -> None:
         self._beat = time.monotonic()
 
     async def _newest_version(self) -> str:
-        found = await self._kube.get(
-            f"{self.collection}?{urlencode({'limit': '1', **self._selector_query()})}"
-        )
-        return str(found["metadata"]["resourceVersion"])
+        query = urlencode({"limit": "1", **self._selector_query()})
+        page = await self._kube.get(f"{self.collection}?{query}")
+        return str(page["metadata"]["resourceVersion"])
 
     async def _stream_events(self) -> AsyncIterator[dict[str, Any]]:
         # Not all watches end at once.
         seconds = random.randint(WATCH_TIMEOUT_S, WATCH_TIMEOUT_S + 60)  # noqa: S311 - no secret
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": self._version}
         query |= {"timeoutSeconds": str(seconds), **self._selector_query()}
+        path = f"{self.collection}?{urlencode(query)}"
+
         begun: list[bytes] = []
-        async for chunk in self._kube.stream(
-            f"{self.collection}?{urlencode(query)}", SILENCE_TIMEOUT_S, self._record_progress
-        ):
+        async for chunk in self._kube.stream(path, SILENCE_TIMEOUT_S, self._record_progress):
             self._record_progress()
             begun.append(chunk)
-            if b"\n" not in chunk:  # one event may have more than a MiB
+
+            # One event may have more than a MiB.
+            if b"\n" not in chunk:
                 continue
+
             *lines, rest = b"".join(begun).split(b"\n")
             begun = [rest]
-            taken = 0
-            for line in lines:
-                taken += len(line)
-                if taken > BREATH:  # one who writes much is not to keep the loop from the others
-                    taken = 0
-                    await asyncio.sleep(0)
-                if line:
-                    try:
-                        yield decode_event(line)
-                    except (
-                        Unreadable
-                    ) as error:  # who relied on it finds by listing that it has changed
-                        log.error(
-                            "an event of the watch of %s is passed over: %s", self.collection, error
-                        )
+
+            async for event in self._decode_lines(lines):
+                yield event
+
+    async def _decode_lines(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events of these lines; let others have their turn in between."""
+        taken = 0
+        for line in lines:
+            taken += len(line)
+            # One who writes much is not to keep the loop from the others.
+            if taken > BREATH:
+                taken = 0
+                await asyncio.sleep(0)
+
+            if not line:
+                continue
+
+            try:
+                event = decode_event(line)
+            except Unreadable as error:
+                # Who relied on it finds by listing that it has changed.
+                log.error("an event of the watch of %s is passed over: %s", self.collection, error)
+                continue
+
+            yield event
 
     def _take_event(self, event: dict[str, Any]) -> None:
-        kind, found = event["type"], event["object"]
+        kind, obj = event["type"], event["object"]
         if kind == "ERROR":
-            if found.get("code") == 410:
+            if obj.get("code") == 410:
                 raise Expired("the version to go on from is forgotten")
-            raise Retryable(str(found.get("message", "an error without words")))
-        meta = found["metadata"]
+            raise Retryable(str(obj.get("message", "an error without words")))
+
+        meta = obj["metadata"]
         self._version = meta["resourceVersion"]
-        if kind != "BOOKMARK":
-            drop_unused_fields(found)
-            where = api_path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
-            try:
-                self._told(where, kind, found)
-            except Exception:
-                metrics.pass_errors.inc()
-                log.exception(
-                    "%s is passed over: what was told of it cannot be taken in",
-                    where,
-                    extra=about(meta.get("namespace", ""), meta["name"]),
-                )
+
+        # A bookmark tells of a version alone.
+        if kind == "BOOKMARK":
+            return
+
+        drop_unused_fields(obj)
+
+        path = api_path(self._api, self._plural, meta.get("namespace", ""), meta["name"])
+        try:
+            self._told(path, kind, obj)
+        except Exception:
+            metrics.pass_errors.inc()
+            log.exception(
+                "%s is passed over: what was told of it cannot be taken in",
+                path,
+                extra=about(meta.get("namespace", ""), meta["name"]),
+            )
 
     def _selector_query(self) -> dict[str, str]:
         return {"labelSelector": self._selector} if self._selector else {}
@@ -193,10 +215,12 @@ def make_watches(
     told: OnEvent,
     gap: Callable[[str], None],
 ) -> list[Watch]:
-    """One watch for each kind (API, plural, label selector) and namespace; no namespace: one for
-    all of them."""
-    return [
-        Watch(kube, api, plural, namespace, selector, told, gap)
-        for namespace in (sorted(namespaces) or [""])
-        for api, plural, selector in kinds
-    ]
+    """Return one watch for each kind (API, plural, label selector) and namespace.
+
+    No namespace: one for all of them.
+    """
+    watches = []
+    for namespace in sorted(namespaces) or [""]:
+        for api, plural, selector in kinds:
+            watches.append(Watch(kube, api, plural, namespace, selector, told, gap))
+    return watches

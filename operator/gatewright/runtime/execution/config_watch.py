@@ -1,7 +1,7 @@
 """Watches of ConfigMaps, only where and while some run has changed one.
 
-a run changes a ConfigMap -> the namespace is watched -> the last such run lets go -> LINGER seconds
-later it is not
+    a run changes a ConfigMap -> the namespace is watched
+        -> the last such run lets go -> `LINGER_S` seconds later it is not
 
 ConfigMaps are many, and nearly all of them are of no interest; so there is no watch for the whole
 cluster, and none in a namespace at rest. A busy namespace keeps its watch from one run to the next.
@@ -33,34 +33,36 @@ class ConfigWatches:
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
-    def follow(self, key: Key, namespace: str, wanted: bool) -> None:
-        """Whether the run of a Release has changed a ConfigMap in a namespace; may be said again at
-        each pass."""
-        if not wanted:
+    def follow(self, key: Key, namespace: str, has_changed: bool) -> None:
+        """Watch a namespace while the run of a Release has changed a ConfigMap in it.
+
+        May be said again at each pass.
+        """
+        if not has_changed:
             self._drop_holder(key, namespace)
             return
+
         self._holders.setdefault(namespace, set()).add(key)
+
+        # A busy namespace keeps its watch from one run to the next.
         ending = self._ends.pop(namespace, None)
         if ending is not None:
             ending.cancel()
+
         if namespace not in self._watches:
             watch = Watch(self._kube, "v1", "configmaps", namespace, "", self._told, self._gap)
             self._watches[namespace] = watch, asyncio.get_running_loop().create_task(watch.run())
 
     def dead(self) -> str | None:
-        """What is not watched any more, if one of the watches hangs."""
-        return next((found for watch, _ in self._watches.values() if (found := watch.dead())), None)
+        """Return what is not watched any more, if one of the watches hangs."""
+        return next(filter(None, (watch.dead() for watch, _ in self._watches.values())), None)
 
     def ended(self) -> str | None:
-        """Which watch runs no more although somebody needs it."""
-        return next(
-            (
-                f"the watch of {watch.collection}"
-                for watch, task in self._watches.values()
-                if task.done()
-            ),
-            None,
-        )
+        """Return which watch runs no more although somebody needs it."""
+        for watch, task in self._watches.values():
+            if task.done():
+                return f"the watch of {watch.collection}"
+        return None
 
     async def close(self) -> None:
         """End all watches."""

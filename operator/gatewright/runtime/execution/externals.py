@@ -13,29 +13,25 @@ end, for `LEAVING_TIMEOUT_S` seconds at most.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any
 
 from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
-from gatewright.ports import External, OpenConnection, Permanent, Retryable
-from gatewright.providers.common import pace, permit
-from gatewright.providers.common.secrets import hide_in_error, hide_secrets
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections, Pins, no_pins
 from gatewright.runtime.execution.chosen import external_of
+from gatewright.runtime.execution.provider_requests import NotWanted, ProviderRequests, Sending
 from gatewright.runtime.settings import MIN_INTERVAL_S
-from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import OperationState, TrackedRelease, refusal_delay
 
-MAX_MESSAGE_LENGTH = 1000
-"""Characters of what is said of an operation."""
 SETTLING_TIMEOUT_S = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
 FOLLOWED_STATES = ("Unknown", "Running", "Refused")
@@ -43,14 +39,10 @@ FOLLOWED_STATES = ("Unknown", "Running", "Refused")
 LEAVING_TIMEOUT_S = 60.0
 """Seconds for which a request that is not wanted any more may go on before the next one on its
 subject."""
-MAX_REQUESTS_PER_NAMESPACE = 32
-"""Requests of one namespace at a time: those that lead back, and all others, are counted by
-themselves."""
 TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
 log = logging.getLogger("gatewright.outside")
-Found = TypeVar("Found")
 ReadSnapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
 IsFinal = Callable[[Exception], bool]
 """Whether a refusal is the last word."""
@@ -58,7 +50,9 @@ SystemOf = Callable[[str, str | None], str | None]
 
 
 def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> set[str]:
-    """What a run owns outside the cluster, lines that no other run may have. Raises Permanent.
+    """Return what a run owns outside the cluster, lines that no other run may have.
+
+    Raises Permanent.
 
     A line for what the Connection leads to, so that it does not matter how two Releases write it;
     and one as it is written, for as long as nobody can say where that leads. `system` tells the
@@ -66,11 +60,15 @@ def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> 
     """
     provider, checked, _ = external_of(subject, config)
     name = getattr(checked, "connection", None)
+    # As it is written, for as long as nobody can say where that leads.
     places = {f"{provider.connection}:{name or ''}"}
-    found = system(provider.connection, name) if system is not None else None
-    if found is not None:
-        places.add(found)
-    return {f"{place}:{own}" for place in places for own in provider.identity(checked).splitlines()}
+
+    target = system(provider.connection, name) if system is not None else None
+    if target is not None:
+        places.add(target)
+
+    lines = provider.identity(checked).splitlines()
+    return {f"{place}:{line}" for place, line in itertools.product(places, lines)}
 
 
 class Externals:
@@ -87,35 +85,27 @@ class Externals:
         """`pins`: the Connections that the run of a Release has pinned. `fastest`: seconds between
         two looks at least."""
         self.fastest = fastest
-        self._links = links
-        self._pins = pins
-        self._fence = fence
+        self.requests = ProviderRequests(links, fence, pins)
         self._changed = changed
         self._aside = BackgroundTasks()
-        self._back, self._others = (
-            NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
-            NamespaceLimits(MAX_REQUESTS_PER_NAMESPACE),
-        )
 
     async def compare(
         self, view: View, holding: Holding, snapshot: Mapping[str, Any] | None
     ) -> Standing:
-        """What is there now, beside what it is to be. Raises Retryable, Permanent."""
+        """Return what is there now, beside what it is to be. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(holding.subject, holding.config)
-        operations = holding.operations
-        return await self._call_provider(
-            view,
-            provider,
-            checked,
-            lambda link: provider.compare(checked, link, operations, snapshot),
-        )
+
+        def ask(link: OpenConnection) -> Awaitable[Standing]:
+            return provider.compare(checked, link, holding.operations, snapshot)
+
+        return await self.requests.send(view, provider, checked, ask)
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Something that goes on beside the passes until it ends, or this process stops acting."""
+        """Go on with something beside the passes until it ends, or this process stops acting."""
         return self._aside.begin(work)
 
     def changed(self, key: tuple[str, str]) -> None:
-        """Something new was found: a pass is due."""
+        """Ask for a pass: something new was found."""
         self._changed(key)
 
     async def close(self) -> None:
@@ -123,11 +113,13 @@ class Externals:
         await self._aside.close()
 
     async def look(self, view: View, subject: str, config: Any) -> LiveState:
-        """The state of a subject now. Raises Retryable, Permanent."""
+        """Return the state of a subject now. Raises Retryable, Permanent."""
         provider, checked, _ = external_of(subject, config)
-        return await self._call_provider(
-            view, provider, checked, lambda link: provider.look(checked, link)
-        )
+
+        def ask(link: OpenConnection) -> Awaitable[LiveState]:
+            return provider.look(checked, link)
+
+        return await self.requests.send(view, provider, checked, ask)
 
     def begin(
         self,
@@ -142,74 +134,83 @@ class Externals:
         Its intent must be what the API server holds. `final`: whether a refusal ends it; else it is
         tried again.
         """
-        known = _state_of(entry, operation)
-        if known.begins:
+        state = _state_of(entry, operation)
+        # A pass decides the same again while the vendor is slow.
+        if state.begins:
             return
-        if known.poller is not None:
-            known.poller.cancel()
-        known.begins, known.progress = True, Progress("Unknown", known.progress.message)
-        known.poller = self.run_beside(
-            self._begin_operation(entry, view, operation, known, snapshot, final)
+
+        if state.poller is not None:
+            state.poller.cancel()
+
+        state.begins, state.progress = True, Progress("Unknown", state.progress.message)
+        state.poller = self.run_beside(
+            self._begin_operation(entry, view, operation, state, snapshot, final)
         )
 
     def follow(
         self, entry: TrackedRelease, view: View, operation: Operation, snapshot: ReadSnapshot
     ) -> None:
-        """See to it that an operation is looked at for as long as it is under way; what is found
-        stands in the entry."""
-        known = _state_of(entry, operation)
-        if known.poller is not None and not known.poller.done():
-            return
-        if known.progress.state in FOLLOWED_STATES:
-            known.poller = self.run_beside(
-                self._poll_operation(entry, view, operation, known, snapshot)
-            )
+        """See to it that an operation is looked at for as long as it is under way.
 
-    def leave_operation(self, entry: TrackedRelease, known: OperationState) -> None:
-        """An operation is not wanted any more; what it was about to do over there is not done."""
-        if known.poller is None or known.poller.done():
+        What is found stands in the entry.
+        """
+        state = _state_of(entry, operation)
+        if state.poller is not None and not state.poller.done():
             return
-        if known.asking:
-            entry.leaving.setdefault(known.subject, []).append(known.poller)
+        if state.progress.state in FOLLOWED_STATES:
+            work = self._poll_operation(entry, view, operation, state, snapshot)
+            state.poller = self.run_beside(work)
+
+    def leave_operation(self, entry: TrackedRelease, state: OperationState) -> None:
+        """Leave an operation that is not wanted any more: what was not sent yet is not."""
+        if state.poller is None or state.poller.done():
+            return
+        # What the vendor may carry out already is waited for before anything else is begun there.
+        if state.asking:
+            entry.leaving.setdefault(state.subject, []).append(state.poller)
         else:
-            known.poller.cancel()
+            state.poller.cancel()
 
     async def _begin_operation(
         self,
         entry: TrackedRelease,
         view: View,
         operation: Operation,
-        known: OperationState,
+        state: OperationState,
         snapshot: ReadSnapshot,
         final: IsFinal,
     ) -> None:
         try:
             await _wait_for_leaving(entry.leaving, operation.subject)
+
             kept = await snapshot() if operation.kind == "restore" else None
             provider, checked, _ = external_of(operation.subject, operation.config)
-            known.progress = await self._call_provider(
-                view,
-                provider,
-                checked,
-                lambda link: provider.perform(checked, link, operation, kept),
-                _Sending(entry, operation, known),
-            )
-            known.looked, known.looks, known.refusals = time.monotonic(), 0, 0
-        except (LeaseLost, _NotWanted):
+
+            def ask(link: OpenConnection) -> Awaitable[Progress]:
+                return provider.perform(checked, link, operation, kept)
+
+            sending = Sending(entry, operation, state)
+            state.progress = await self.requests.send(view, provider, checked, ask, sending)
+            state.looked, state.looks, state.refusals = time.monotonic(), 0, 0
+        except (LeaseLost, NotWanted):
             return
         except Exception as error:
-            self._record_not_begun(view, operation, known, error, final(error))
+            self._record_not_begun(view, operation, state, error, final(error))
         finally:
-            known.begins = False
-        if entry.operations.get(operation.id) is known:
+            state.begins = False
+
+        if entry.operations.get(operation.id) is state:
             self._changed(entry.key)
-            await self._poll_operation(entry, view, operation, known, snapshot)
+            await self._poll_operation(entry, view, operation, state, snapshot)
 
     def _record_not_begun(
-        self, view: View, operation: Operation, known: OperationState, error: Exception, final: bool
+        self, view: View, operation: Operation, state: OperationState, error: Exception, final: bool
     ) -> None:
-        """It was refused, or nobody knows: then it is looked at before it is tried again."""
-        words = str(error)
+        """Note that an operation was refused, or that nobody knows.
+
+        Then it is looked at before it is tried again.
+        """
+        message = str(error)
         if not isinstance(error, Retryable | Permanent):
             metrics.pass_errors.inc()
             log.exception(
@@ -219,98 +220,126 @@ class Externals:
                 operation.subject,
                 extra=about(view.namespace, view.name),
             )
-            words, final = (
-                f"a fault of the operator ({type(error).__name__}); its log says more",
-                False,
-            )
+            message = f"a fault of the operator ({type(error).__name__}); its log says more"
+            final = False
+
         if final:
-            known.progress = Progress("Failed", words)
+            state.progress = Progress("Failed", message)
             return
+
         log.info(
             "%s/%s: %s: %s",
             view.namespace,
             view.name,
             operation.subject,
-            words,
+            message,
             extra=about(view.namespace, view.name),
         )
-        known.refused(words)
-        if known.back:
+        state.refused(message)
+
+        # On the way back the refusal is said, and it is tried again soon.
+        if state.back:
             return
+
         # Of a step that goes forward, only silence was heard.
-        known.progress = Progress("Unknown", words)
+        state.progress = Progress("Unknown", message)
+
         if isinstance(error, Retryable):
-            known.retry_at = max(known.retry_at, time.monotonic() + min(error.after, 60.0))
+            state.retry_at = max(state.retry_at, time.monotonic() + min(error.after, 60.0))
 
     async def _poll_operation(
         self,
         entry: TrackedRelease,
         view: View,
         operation: Operation,
-        known: OperationState,
+        state: OperationState,
         snapshot: ReadSnapshot,
     ) -> None:
-        began, wait = time.monotonic(), max(0.0, known.retry_at - time.monotonic())
-        if known.progress.state == "Running":
+        began, wait = time.monotonic(), max(0.0, state.retry_at - time.monotonic())
+
+        if state.progress.state == "Running":
             wait = self._poll_interval(operation)
-        while known.progress.state in FOLLOWED_STATES:
+
+        while state.progress.state in FOLLOWED_STATES:
+            await asyncio.sleep(wait)
+            if entry.operations.get(operation.id) is not state:
+                return
+
             try:
-                await asyncio.sleep(wait)
-                if entry.operations.get(operation.id) is not known:
-                    return
-                found = await self._look_once(entry, view, operation, snapshot, known)
-            except (LeaseLost, _NotWanted):
+                progress = await self._look_safely(entry, view, operation, snapshot, state)
+            except (LeaseLost, NotWanted):
                 return
-            except Retryable as error:
-                log.info(
-                    "%s/%s: %s",
-                    view.namespace,
-                    view.name,
-                    error,
-                    extra=about(view.namespace, view.name),
-                )
-                if entry.operations.get(operation.id) is not known:
-                    return
-                await asyncio.sleep(min(error.after, 60.0))
-                found = known.progress
-            except Permanent as error:
-                found = self._judge_refusal(operation, known, error)
-            except Exception:
-                log.exception(
-                    "%s/%s: %s cannot be followed",
-                    view.namespace,
-                    view.name,
-                    operation.subject,
-                    extra=about(view.namespace, view.name),
-                )
-                await asyncio.sleep(5.0)
+            if progress is None:
                 continue
-            if entry.operations.get(operation.id) is not known:
+            if entry.operations.get(operation.id) is not state:
                 return
-            wait = (
-                refusal_delay(known.refusals)
-                if found.state == "Refused"
-                else self._poll_interval(operation)
-            )
-            if (
-                found.state == "Absent"
-                and known.progress.state == "Running"
-                and time.monotonic() - began < SETTLING_TIMEOUT_S
-            ):
+
+            wait = self._poll_interval(operation)
+            if progress.state == "Refused":
+                wait = refusal_delay(state.refusals)
+
+            # A vendor's lists may not show yet what was just made.
+            was_begun = progress.state == "Absent" and state.progress.state == "Running"
+            if was_begun and time.monotonic() - began < SETTLING_TIMEOUT_S:
                 continue
-            found = known.add_refusal(found)
-            if found != known.progress:
-                known.progress = found
+
+            progress = state.add_refusal(progress)
+            if progress != state.progress:
+                state.progress = progress
                 self._changed(entry.key)
 
+    async def _look_safely(
+        self,
+        entry: TrackedRelease,
+        view: View,
+        operation: Operation,
+        snapshot: ReadSnapshot,
+        state: OperationState,
+    ) -> Progress | None:
+        """Look at an operation, whatever the vendor answers; None where nothing was learnt of it.
+
+        Raises LeaseLost, NotWanted.
+        """
+        try:
+            return await self._look_once(entry, view, operation, snapshot, state)
+        except (LeaseLost, NotWanted):
+            raise
+        except Retryable as error:
+            log.info(
+                "%s/%s: %s",
+                view.namespace,
+                view.name,
+                error,
+                extra=about(view.namespace, view.name),
+            )
+
+            # What a vendor refuses for now changes nothing that is known.
+            if entry.operations.get(operation.id) is state:
+                await asyncio.sleep(min(error.after, 60.0))
+            return state.progress
+        except Permanent as error:
+            return self._judge_refusal(operation, state, error)
+        except Exception:
+            log.exception(
+                "%s/%s: %s cannot be followed",
+                view.namespace,
+                view.name,
+                operation.subject,
+                extra=about(view.namespace, view.name),
+            )
+            await asyncio.sleep(5.0)
+            return None
+
     def _judge_refusal(
-        self, operation: Operation, known: OperationState, error: Permanent
+        self, operation: Operation, state: OperationState, error: Permanent
     ) -> Progress:
-        """What is refused has failed; on the way back it is looked at again, for as long as its
-        line has time."""
+        """Return what becomes of an operation that is refused: it has failed.
+
+        On the way back it is looked at again, for as long as its line has time.
+        """
         if operation.kind != "restore":
             return Progress("Failed", str(error))
-        known.refusals += 1
+        state.refusals += 1
         return Progress("Refused", str(error))
 
     async def _look_once(
@@ -319,138 +348,50 @@ class Externals:
         view: View,
         operation: Operation,
         snapshot: ReadSnapshot,
-        known: OperationState,
+        state: OperationState,
     ) -> Progress:
-        """A look may also do the next thing, such as promoting what has been built."""
+        """Look at an operation once, which may also do the next thing, as to promote a build."""
         provider, checked, _ = external_of(operation.subject, operation.config)
         kept = await snapshot() if operation.kind == "restore" else None
-        found = await self._call_provider(
-            view,
-            provider,
-            checked,
-            lambda link: provider.follow(checked, link, operation, kept),
-            _Sending(entry, operation, known),
-        )
-        known.looks += 1
-        if found.state == "Failed" or (
-            found.state == "Running" and known.looks % TROUBLE_EVERY_LOOKS == 0
-        ):
-            words = await self._find_trouble(entry, view, operation, known)
-            if words and words not in found.message:
-                text = f"{found.message}; {words}" if found.message else words
-                return replace(found, message=text, stuck=found.state == "Running")
-        if found.state == "Running" and known.progress.stuck and not found.message:
-            return known.progress
-        return found
+
+        def ask(link: OpenConnection) -> Awaitable[Progress]:
+            return provider.follow(checked, link, operation, kept)
+
+        sending = Sending(entry, operation, state)
+        progress = await self.requests.send(view, provider, checked, ask, sending)
+        state.looks += 1
+
+        is_running = progress.state == "Running"
+        is_long = is_running and state.looks % TROUBLE_EVERY_LOOKS == 0
+        if progress.state == "Failed" or is_long:
+            trouble = await self._find_trouble(entry, view, operation, state)
+            if trouble and trouble not in progress.message:
+                message = f"{progress.message}; {trouble}" if progress.message else trouble
+                return replace(progress, message=message, stuck=is_running)
+
+        # What kept it from ending is said until it was asked for again.
+        if is_running and state.progress.stuck and not progress.message:
+            return state.progress
+
+        return progress
 
     async def _find_trouble(
-        self, entry: TrackedRelease, view: View, operation: Operation, known: OperationState
+        self, entry: TrackedRelease, view: View, operation: Operation, state: OperationState
     ) -> str | None:
         provider, checked, _ = external_of(operation.subject, operation.config)
-        try:
-            return await self._call_provider(
-                view,
-                provider,
-                checked,
-                lambda link: provider.trouble(checked, link, operation),
-                _Sending(entry, operation, known),
-            )
-        except (Retryable, Permanent):
-            return None
 
-    async def _call_provider(
-        self,
-        view: View,
-        provider: External,
-        checked: Any,
-        ask: Callable[[OpenConnection], Awaitable[Found]],
-        sending: _Sending | None = None,
-    ) -> Found:
-        """`sending`: the operation that it is for. Raises _Left, LeaseLost where that may not be
-        sent any more."""
-        name = getattr(checked, "connection", None)
-        back = sending is not None and sending.known.back
-        shares = self._back if back else self._others
-        async with shares.of(view.namespace):
-            pinned = self._pins((view.namespace, view.name))
-            link = await self._links.open(view.namespace, provider.connection, name, pinned)
-            with pace.returning(back):
-                # not while the request counts as under way: what is not wanted any more is then not
-                # sent
-                await pace.PACE.ready(view.namespace)
-            try:
-                with (
-                    permit.require_within(self._fence),
-                    pace.returning(back),
-                    sending.under_way(self._fence) if sending is not None else nullcontext(),
-                ):
-                    found = _without_secrets(await ask(link), link)
-            except LeaseLost:
-                raise
-            except (Retryable, Permanent) as error:
-                problem = hide_in_error(error, link)
-                self._links.used(view.namespace, link.name, problem)
-                raise problem from None
-        self._links.used(view.namespace, link.name, None)
-        return found
+        def ask(link: OpenConnection) -> Awaitable[str | None]:
+            return provider.trouble(checked, link, operation)
+
+        sending = Sending(entry, operation, state)
+        try:
+            return await self.requests.send(view, provider, checked, ask, sending)
+        except (Retryable, Permanent):
+            # It only explains; what is known without it still counts.
+            return None
 
     def _poll_interval(self, operation: Operation) -> float:
         return external_of(operation.subject, operation.config)[0].interval
-
-
-def _without_secrets(found: Found, link: OpenConnection) -> Found:
-    """What is found without any secret of its Connection, whichever provider found it."""
-    kept: Any = found
-    if isinstance(found, Progress):
-        kept = replace(found, message=hide_secrets(found.message, link, MAX_MESSAGE_LENGTH))
-    elif isinstance(found, LiveState):
-        problem = (
-            hide_secrets(found.problem, link, MAX_MESSAGE_LENGTH)
-            if found.problem
-            else found.problem
-        )
-        kept = replace(
-            found, problem=problem, unready=hide_secrets(found.unready, link, MAX_MESSAGE_LENGTH)
-        )
-    elif isinstance(found, Standing):
-        words = {
-            name: getattr(found, name) for name in ("difference", "unknown", "trouble", "remark")
-        }
-        said_now: dict[str, Any] = {
-            name: hide_secrets(text, link, MAX_MESSAGE_LENGTH)
-            for name, text in words.items()
-            if text
-        }
-        kept = replace(found, **said_now)
-    elif isinstance(found, str):
-        kept = hide_secrets(found, link, MAX_MESSAGE_LENGTH)
-    return kept  # type: ignore[no-any-return]
-
-
-class _NotWanted(Exception):
-    """An operation is not wanted any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """What a request is for: an operation of a Release."""
-
-    entry: TrackedRelease
-    operation: Operation
-    known: OperationState
-
-    @contextmanager
-    def under_way(self, fence: Callable[[], None]) -> Iterator[None]:
-        """While it is sent. Asked only now: much may have happened while it waited for its turn.
-        Raises _Left, LeaseLost."""
-        if self.entry.operations.get(self.operation.id) is not self.known:
-            raise _NotWanted
-        fence()
-        self.known.asking = True
-        try:
-            yield
-        finally:
-            self.known.asking = False
 
 
 async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subject: str) -> None:
@@ -462,15 +403,18 @@ async def _wait_for_leaving(leaving: dict[str, list[asyncio.Task[None]]], subjec
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+    # What was left since then.
     rest = [task for task in leaving.pop(subject, ()) if not task.done()]
-    if rest:  # what was left since then
+    if rest:
         leaving[subject] = rest
 
 
 def _state_of(entry: TrackedRelease, operation: Operation) -> OperationState:
-    known = entry.operations.setdefault(
+    state = entry.operations.setdefault(
         operation.id, OperationState(Progress("Unknown"), time.monotonic())
     )
-    known.subject = operation.subject
-    known.back = operation.kind == "restore" or entry.phase == "RollingBack"
-    return known
+
+    state.subject = operation.subject
+    state.back = operation.kind == "restore" or entry.phase == "RollingBack"
+    return state

@@ -34,66 +34,76 @@ class Published:
     """Why nobody can tell what was published."""
 
 
-def read_outputs(text: str) -> Published:
-    """What a termination message publishes; nothing where it is no JSON object and does not look
-    like one."""
-    said = object_of(text)
-    if said is not None:
-        return bound_outputs(said)
-    if not text.strip().startswith("{") and not text.strip().endswith("}"):
+def read_outputs(message: str) -> Published:
+    """Return what a termination message publishes.
+
+    Nothing where it is no JSON object and does not look like one.
+    """
+    published = object_of(message)
+    if published is not None:
+        return bound_outputs(published)
+    if not message.strip().startswith("{") and not message.strip().endswith("}"):
         return Published()
-    size = len(text.encode(errors="replace"))
+
+    size = len(message.encode(errors="replace"))
     looks = f"its termination message of {size} bytes looks like a JSON object and is none"
+
+    kept = MAX_TERMINATION_MESSAGE_BYTES
+
     return Published(
-        unread=(
-            f"{looks}; of one that is longer than {MAX_TERMINATION_MESSAGE_BYTES} bytes only "
-            "the end is kept"
-        )
+        unread=f"{looks}; of one that is longer than {kept} bytes only the end is kept"
     )
 
 
-def object_of(text: str) -> dict[str, Any] | None:
-    """The JSON object that a termination message is, if it is one."""
-    if len(text) > MAX_TERMINATION_MESSAGE_BYTES:
+def object_of(message: str) -> dict[str, Any] | None:
+    """Return the JSON object that a termination message is, if it is one."""
+    # The kubelet keeps no more: what is longer is no message.
+    if len(message) > MAX_TERMINATION_MESSAGE_BYTES:
         return None
+
     try:
-        said = json.loads(text)
+        value = json.loads(message)
     except (ValueError, RecursionError):
         return None
-    return said if isinstance(said, dict) else None
+
+    return value if isinstance(value, dict) else None
 
 
-def bound_outputs(said: Mapping[str, Any]) -> Published:
-    """The outputs that can be kept whole."""
+def bound_outputs(published: Mapping[str, Any]) -> Published:
+    """Return the outputs that can be kept whole."""
     outputs: dict[str, str] = {}
+
     refused: list[str] = []
-    for key, value in said.items():
-        text, problem = _value_and_problem(key, value)
+    for key, value in published.items():
+        output, problem = _output_and_problem(key, value)
         if not problem and len(outputs) == MAX_KEYS:
             problem = f"only {MAX_KEYS} outputs of a Job are kept"
         if problem:
-            refused.append(
-                f"output {key[:40].encode(errors='replace').decode()!r} is left out: {problem}"
-            )
+            shown = key[:40].encode(errors="replace").decode()
+            refused.append(f"output {shown!r} is left out: {problem}")
         else:
-            outputs[key] = text
-    more = (
-        f"; and {len(refused) - _MAX_NAMES_IN_MESSAGE} more"
-        if len(refused) > _MAX_NAMES_IN_MESSAGE
-        else ""
-    )
-    return Published(outputs, "; ".join(refused[:_MAX_NAMES_IN_MESSAGE]) + more)
+            outputs[key] = output
+
+    message = "; ".join(refused[:_MAX_NAMES_IN_MESSAGE])
+
+    more = len(refused) - _MAX_NAMES_IN_MESSAGE
+    if more > 0:
+        message += f"; and {more} more"
+
+    return Published(outputs, message)
 
 
-def _value_and_problem(key: str, value: Any) -> tuple[str, str]:
-    """A value as text, and what is wrong with it."""
+def _output_and_problem(key: str, value: Any) -> tuple[str, str]:
+    """Return a value as text, and what is wrong with it."""
     try:
-        text = value if isinstance(value, str) else json.dumps(value)
-        (key + text).encode()
+        output = value if isinstance(value, str) else json.dumps(value)
+        (key + output).encode()
     except UnicodeEncodeError:
         return "", "it is not text (half of a surrogate pair)"
     except RecursionError:
         return "", "it is nested too deeply"
-    if len(text) > MAX_VALUE_LENGTH:
-        return "", f"it has {len(text)} characters, and at most {MAX_VALUE_LENGTH} are kept"
-    return text, ""
+
+    if len(output) > MAX_VALUE_LENGTH:
+        return "", f"it has {len(output)} characters, and at most {MAX_VALUE_LENGTH} are kept"
+
+    return output, ""

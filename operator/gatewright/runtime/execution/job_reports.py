@@ -1,5 +1,4 @@
-"""The report that a Job's container leaves behind: where it is looked for, and what it makes of the
-Job's end.
+"""The report that a Job's container leaves behind: where it is, and what it makes of the Job's end.
 
 A Job that failed stays failed, whatever its report says; the report names the first test. A Job
 that completed has failed after all where its report is bad, missing, cut off or not understood.
@@ -49,79 +48,87 @@ async def progress_of_completed(
     cluster: Cluster,
     report: JobReport,
     job: Mapping[str, Any],
-    found: Sequence[Pod],
+    all_pods: Sequence[Pod],
     quiet: bool = False,
 ) -> Progress:
-    """The end of a Job that completed; `quiet`: of its report the numbers alone are told. Raises
-    Retryable."""
+    """Return the end of a Job that completed; `quiet`: of its report the numbers alone are told.
+
+    Raises Retryable.
+    """
     format_ = REPORTS[report.format]
+
     try:
-        done = _require_succeeded(job, found)
+        done = _require_succeeded(job, all_pods)
         finding = await _judge_reports(cluster, report, done)
     except ReportMissing as error:
         return Progress("Failed", f"its {format_.title} {error}")
-    words = f"{format_.title}: {_words_of(finding, quiet)}"
+
+    message = f"{format_.title}: {_words_of(finding, quiet)}"
+
     if not finding.good:
-        return Progress("Failed", f"{words}; the exit code was 0")
+        return Progress("Failed", f"{message}; the exit code was 0")
+
+    # Beside the report a container may publish outputs of its own.
     more = _published_beside(format_, done, finding)
     if more.refused:
-        words = f"{words}; {'some outputs are left out' if quiet else more.refused}"
+        message += f"; {'some outputs are left out' if quiet else more.refused}"
+
     outputs = {**finding.outputs, **more.outputs}
-    return Progress("Succeeded", words, outputs=outputs, notable=bool(more.refused))
+    return Progress("Succeeded", message, outputs=outputs, notable=bool(more.refused))
 
 
 async def progress_of_failed(
-    cluster: Cluster, report: JobReport, message: str, found: Sequence[Pod], quiet: bool = False
+    cluster: Cluster, report: JobReport, message: str, all_pods: Sequence[Pod], quiet: bool = False
 ) -> Progress:
-    """The end of a Job that failed: never held up by a log that cannot be read. `quiet` as for one
-    that completed."""
+    """Return the end of a Job that failed: never held up by a log that cannot be read.
+
+    `quiet` as for one that completed.
+    """
     format_ = REPORTS[report.format]
-    pod = job_pods.newest_failed_pod(
-        [job_pods.silence_pod(one) for one in found] if quiet else found
-    )
-    ended = "; ".join(
-        part for part in (message, _explain_failure(format_, pod), *_given_reasons(pod)) if part
-    )
+    silenced = [job_pods.silence_pod(pod) for pod in all_pods] if quiet else all_pods
+    pod = job_pods.newest_failed_pod(silenced)
+    reasons = (message, _explain_failure(format_, pod), *_given_reasons(pod))
+    ended = "; ".join(reason for reason in reasons if reason)
+
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
-            finding = await _judge_reports(cluster, report, _require_ended(found))
+            finding = await _judge_reports(cluster, report, _require_ended(all_pods))
     except ReportMissing as error:
         return Progress("Failed", f"{ended}; its {format_.title} {error}")
     except (Retryable, TimeoutError) as error:
-        return Progress(
-            "Failed", f"{ended}; its {format_.title} could not be read: {str(error) or 'time-out'}"
-        )
+        unread = str(error) or "time-out"
+        return Progress("Failed", f"{ended}; its {format_.title} could not be read: {unread}")
+
+    words = _words_of(finding, quiet)
+
     if finding.good:
-        return Progress(
-            "Failed",
-            f"{ended}; its {format_.title} is good all the same: {_words_of(finding, quiet)}",
-        )
-    return Progress("Failed", f"{format_.title}: {_words_of(finding, quiet)}; {ended}")
+        return Progress("Failed", f"{ended}; its {format_.title} is good all the same: {words}")
+
+    return Progress("Failed", f"{format_.title}: {words}; {ended}")
 
 
 def _words_of(finding: Finding, quiet: bool) -> str:
-    """What a report says; of one that is not to be repeated how many have passed and failed."""
+    """Return what a report says; of one that is not to be repeated, the numbers alone."""
     if not quiet:
         return masking.mask_secrets(finding.words)
-    counts = [
-        f"{finding.outputs[name]} {name}"
-        for name in ("passed", "failed")
-        if name in finding.outputs
-    ]
-    return f"{', '.join(counts) or ('it is good' if finding.good else 'it is bad')} (logs: Never)"
+
+    names = [name for name in ("passed", "failed") if name in finding.outputs]
+    counts = ", ".join(f"{finding.outputs[name]} {name}" for name in names)
+    return f"{counts or ('it is good' if finding.good else 'it is bad')} (logs: Never)"
 
 
-async def _judge_reports(cluster: Cluster, report: JobReport, found: Sequence[Pod]) -> Finding:
-    """What the reports of all these pods say together. Raises Missing, Retryable."""
+async def _judge_reports(cluster: Cluster, report: JobReport, all_pods: Sequence[Pod]) -> Finding:
+    """Return what the reports of all these pods say together. Raises Missing, Retryable."""
     format_ = REPORTS[report.format]
+
     documents: list[Any] = []
-    for pod in found:
+    for pod in all_pods:
         documents += await _read_documents(cluster, format_, report.from_, pod)
+
+    config = getattr(report, report.format)
+    namespace = str(all_pods[0]["metadata"].get("namespace", ""))
     try:
-        namespace = str(found[0]["metadata"].get("namespace", ""))
-        return await _threads.run(
-            namespace, lambda: format_.judge(documents, getattr(report, report.format))
-        )
+        return await _threads.run(namespace, lambda: format_.judge(documents, config))
     except MalformedReport as error:
         raise ReportMissing(f"is not understood: {error}") from None
 
@@ -130,22 +137,16 @@ async def _read_documents(
     cluster: Cluster, format_: Format, source: str | None, pod: Pod
 ) -> list[Any]:
     first = job_pods.main_container(pod)
-    # After a failure the kubelet may put the end of the log into the message, which is less than
-    # the log itself.
-    both = (
-        ("TerminationMessage", "Log")
-        if not first.ended.get("exitCode")
-        else ("Log", "TerminationMessage")
-    )
+    namespace = str(pod["metadata"].get("namespace", ""))
+
+    places = (source,) if source else _places_of(first)
     problems: list[str] = []
-    for place in (source,) if source else both:
+    for place in places:
         try:
             text = first.message
             if place == "Log":
                 text = await cluster.tail(job_pods.log_path(pod, first.container), MAX_REPORT_BYTES)
-            documents = await _threads.run(
-                str(pod["metadata"].get("namespace", "")), partial(format_.documents, text)
-            )
+            documents = await _threads.run(namespace, partial(format_.documents, text))
         except MalformedReport as error:
             problems.append(f"is not understood: {error}")
         except Permanent as error:
@@ -153,11 +154,20 @@ async def _read_documents(
         else:
             if documents:
                 return documents
-    raise ReportMissing(
-        problems[0]
-        if problems
-        else f"is missing: there is none in {_describe_places(source, first.container)}"
-    )
+
+    if problems:
+        raise ReportMissing(problems[0])
+
+    raise ReportMissing(f"is missing: there is none in {_describe_places(source, first.container)}")
+
+
+def _places_of(container: job_pods.SpeakingContainer) -> tuple[str, str]:
+    """Return where a report is looked for, the best place first."""
+    # After a failure the kubelet may put the end of the log into the message, which is less than
+    # the log itself.
+    if container.ended.get("exitCode"):
+        return "Log", "TerminationMessage"
+    return "TerminationMessage", "Log"
 
 
 def _describe_places(source: str | None, container: str) -> str:
@@ -168,68 +178,72 @@ def _describe_places(source: str | None, container: str) -> str:
     return f"{places[source] if source else ' or '.join(places.values())} of container {container}"
 
 
-def _require_succeeded(job: Mapping[str, Any], found: Sequence[Pod]) -> list[Pod]:
-    """The pods that made the Job complete; one alone would tell half of a test run that was split.
-    Raises Missing."""
-    done = job_pods.succeeded_pods(found)
-    wanted = max(1, job.get("status", {}).get("succeeded") or 0)
-    if len(done) < wanted:
-        raise ReportMissing(f"is missing: of {wanted} pods that succeeded {len(done)} are left")
+def _require_succeeded(job: Mapping[str, Any], all_pods: Sequence[Pod]) -> list[Pod]:
+    """Return the pods that made the Job complete.
+
+    One alone would tell half of a test run that was split. Raises Missing.
+    """
+    done = job_pods.succeeded_pods(all_pods)
+    needed = max(1, job.get("status", {}).get("succeeded") or 0)
+    if len(done) < needed:
+        raise ReportMissing(f"is missing: of {needed} pods that succeeded {len(done)} are left")
     if len(done) > MAX_PODS:
         raise ReportMissing(
             f"is not read from more than {MAX_PODS} pods, and {len(done)} succeeded"
         )
+
     return sorted(done, key=lambda pod: str(pod["metadata"]["name"]))
 
 
-def _require_ended(found: Sequence[Pod]) -> list[Pod]:
-    """The newest pod whose main container has ended. Raises Missing."""
-    ended = [pod for pod in job_pods.newest_first(found) if job_pods.main_container(pod).ended]
+def _require_ended(all_pods: Sequence[Pod]) -> list[Pod]:
+    """Return the newest pod whose main container has ended. Raises Missing."""
+    ended = [pod for pod in job_pods.newest_first(all_pods) if job_pods.main_container(pod).ended]
     if not ended:
         raise ReportMissing("is missing: no pod is left whose container has run to its end")
     return ended[:1]
 
 
 def _explain_failure(format_: Format, pod: Pod | None) -> str | None:
-    """How the pod that failed has ended, with what the exit code of its main container means to the
-    program."""
+    """Return how the pod that failed has ended.
+
+    What the exit code of its main container means to the program stands beside it.
+    """
     if pod is None:
         return None
+
     words = job_pods.describe_exit(pod) or pods.describe_hindrance([pod])
     meant = format_.exits.get(int(job_pods.main_container(pod).ended.get("exitCode", 0)))
     return f"{words} ({meant})" if words and meant else words
 
 
 def _given_reasons(pod: Pod | None) -> list[str]:
-    """A reason that the container gives on purpose."""
-    said = (
-        job_outputs.object_of(job_pods.speaking_container(pod).message) if pod is not None else None
-    )
-    given = (
-        [said[key] for key in ("failed", "error", "reason") if isinstance(said.get(key), str)]
-        if said
-        else []
-    )
-    return [masking.mask_beginning(plain_line(text, len(text)), MAX_TEXT_LENGTH) for text in given]
+    """Return a reason that the container gives on purpose."""
+    if pod is None:
+        return []
+
+    published = job_outputs.object_of(job_pods.speaking_container(pod).message) or {}
+    keys = ("failed", "error", "reason")
+    reasons = [published[key] for key in keys if isinstance(published.get(key), str)]
+
+    return [
+        masking.mask_beginning(plain_line(reason, len(reason)), MAX_TEXT_LENGTH)
+        for reason in reasons
+    ]
 
 
-def _published_beside(format_: Format, found: Sequence[Pod], finding: Finding) -> Published:
-    """Outputs that the container publishes beside its report; the report's own numbers cannot be
-    replaced."""
-    text = next(
-        (
-            text
-            for pod in job_pods.newest_first(found)
-            if (text := job_pods.main_container(pod).message)
-        ),
-        "",
-    )
-    said = job_outputs.object_of(text)
+def _published_beside(format_: Format, all_pods: Sequence[Pod], finding: Finding) -> Published:
+    """Return outputs that the container publishes beside its report.
+
+    The report's own numbers cannot be replaced.
+    """
+    published = job_outputs.object_of(job_pods.newest_message(all_pods))
+
+    # What is itself a report is no outputs.
     try:
-        if not said or format_.documents(json.dumps(said)):
+        if not published or format_.documents(json.dumps(published)):
             return Published()
     except (MalformedReport, RecursionError):
         return Published()
-    return job_outputs.bound_outputs(
-        {key: value for key, value in said.items() if key not in finding.outputs}
-    )
+
+    own = {key: value for key, value in published.items() if key not in finding.outputs}
+    return job_outputs.bound_outputs(own)

@@ -1,5 +1,7 @@
-"""The spec of a Job: what its author wrote, or what a CronJob has, with the bounds that every Job
-of a Release gets."""
+"""The spec of a Job: what its author wrote, or what a CronJob has, with bounds.
+
+Every Job of a Release gets these.
+"""
 
 from __future__ import annotations
 
@@ -26,49 +28,49 @@ HARDENED_SECURITY_CONTEXT = {
 
 
 async def job_spec(cluster: Cluster, view: View, job: Job, key: str) -> dict[str, Any]:
-    """What is created for a `job:`. Raises Retryable, Permanent."""
-    if job.fromCronJob:
-        try:
-            cron = await cluster.get(
-                api_path("batch/v1", "cronjobs", view.namespace, job.fromCronJob)
-            )
-        except NotFound:
-            raise Permanent(
-                f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}'
-            ) from None
-        spec: dict[str, Any] = copy.deepcopy(cron["spec"]["jobTemplate"]["spec"])
-    else:
-        spec = {
-            "template": copy.deepcopy(job.template)
-            if job.template is not None
-            else {"spec": _pod_template(job)}
-        }
+    """Return what is created for a `job:`. Raises Retryable, Permanent."""
+    spec = await _written_spec(cluster, view, job)
+
     spec["template"] = _mark_template(spec.get("template") or {}, view, key)
     spec["backoffLimit"] = job.retries
     spec["activeDeadlineSeconds"] = max(1, int(seconds(job.timeout)))
     spec["podReplacementPolicy"] = "Failed"
+
     # Counts, but the finalizer stands until the run has ended.
     spec["ttlSecondsAfterFinished"] = JOB_TTL_S
+
+    return spec
+
+
+async def _written_spec(cluster: Cluster, view: View, job: Job) -> dict[str, Any]:
+    if not job.fromCronJob:
+        template = job.template if job.template is not None else {"spec": _pod_template(job)}
+        return {"template": copy.deepcopy(template)}
+
+    try:
+        path = api_path("batch/v1", "cronjobs", view.namespace, job.fromCronJob)
+        cron = await cluster.get(path)
+    except NotFound:
+        raise Permanent(
+            f'there is no CronJob "{job.fromCronJob}" in namespace {view.namespace}'
+        ) from None
+
+    spec: dict[str, Any] = copy.deepcopy(cron["spec"]["jobTemplate"]["spec"])
     return spec
 
 
 def _mark_template(template: Mapping[str, Any], view: View, key: str) -> dict[str, Any]:
-    """A pod template with our label and key; it also tells which container is the main one,
-    whatever is injected later."""
-    meta, pod = (
-        _object_at(template, "metadata", "template"),
-        _object_at(template, "spec", "template"),
-    )
+    """Return a pod template with our label and key.
+
+    It also tells which container is the main one, whatever is injected later.
+    """
+    meta = _object_at(template, "metadata", "template")
+    pod = _object_at(template, "spec", "template")
     labels = _object_at(meta, "labels", "template.metadata") | {RELEASE: view.name[:63]}
-    containers = pod.get("containers")
-    first = containers[0] if isinstance(containers, list) and containers else None
-    named = (
-        {DEFAULT_CONTAINER: str(first["name"])}
-        if isinstance(first, Mapping) and first.get("name")
-        else {}
-    )
-    annotations = named | _object_at(meta, "annotations", "template.metadata") | {KEY: key}
+    own = _object_at(meta, "annotations", "template.metadata")
+    annotations = _main_container_of(pod) | own | {KEY: key}
     pod.setdefault("restartPolicy", "Never")
+
     return {
         **template,
         "metadata": {**meta, "labels": labels, "annotations": annotations},
@@ -76,11 +78,20 @@ def _mark_template(template: Mapping[str, Any], view: View, key: str) -> dict[st
     }
 
 
+def _main_container_of(pod: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotation that names the first container, if it has a name."""
+    containers = pod.get("containers")
+    first = containers[0] if isinstance(containers, list) and containers else None
+    if not isinstance(first, Mapping) or not first.get("name"):
+        return {}
+    return {DEFAULT_CONTAINER: str(first["name"])}
+
+
 def _object_at(parent: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    found = parent.get(name)
-    if found is not None and not isinstance(found, Mapping):
+    value = parent.get(name)
+    if value is not None and not isinstance(value, Mapping):
         raise Permanent(f"job.{where}.{name} is not an object")
-    return dict(found or {})
+    return dict(value or {})
 
 
 def _pod_template(job: Job) -> dict[str, Any]:
@@ -93,15 +104,19 @@ def _pod_template(job: Job) -> dict[str, Any]:
     for name in ("command", "args"):
         if getattr(job, name):
             container[name] = list(getattr(job, name))
+
     if job.env:
-        container["env"] = [item.model_dump(exclude_none=True) for item in job.env]
+        container["env"] = [variable.model_dump(exclude_none=True) for variable in job.env]
     if job.envFrom:
-        container["envFrom"] = [item.model_dump(exclude_none=True) for item in job.envFrom]
+        container["envFrom"] = [source.model_dump(exclude_none=True) for source in job.envFrom]
     if job.resources:
         container["resources"] = job.resources
+
     pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+
     if job.serviceAccountName:
         pod["serviceAccountName"] = job.serviceAccountName
     else:
         pod["automountServiceAccountToken"] = False
+
     return pod

@@ -17,7 +17,8 @@ from gatewright.core.model import Operation, Progress, View
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import METADATA_ONLY, Kube, api_path
+from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.execution import job_endings, job_events, job_pods, job_reports
 from gatewright.runtime.execution.job_pods import Pod
 from gatewright.runtime.execution.job_spec import job_spec
@@ -29,16 +30,21 @@ MAX_CLOCK_SKEW = timedelta(seconds=60)
 NEARLY_OVER_S = 35.0
 """Seconds before its time is over from which on a Job is listened to; a look at what does not end
 comes once in 30 s."""
+JOB_METADATA = ("name", "namespace", "finalizers")
+"""What is kept of a Job that is to be let go."""
+NO_POD_LEFT_MESSAGE = "no pod of it is left, and the end of its log is gone with it"
 
 
 def job_path(namespace: str, subject: str) -> str:
-    """API path of the Job of a subject `job/NAME`."""
+    """Return the API path of the Job of a subject `job/NAME`."""
     return api_path("batch/v1", "jobs", namespace, subject.partition("/")[2])
 
 
 async def create_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Create the Job of an operation, or adopt the one that an earlier try has made. Raises
-    Retryable, Permanent."""
+    """Create the Job of an operation, or adopt the one that an earlier try has made.
+
+    Raises Retryable, Permanent.
+    """
     job: Job = operation.config
     name = operation.subject.partition("/")[2]
     body = {
@@ -51,71 +57,78 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
         made = await cluster.create(api_path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
         return await follow_job(cluster, view, operation)
+
     stranger = _explain_foreign_job(view, operation, made)
     return Progress("Failed", stranger) if stranger else Progress("Running")
 
 
 async def release_jobs(cluster: Cluster, view: View) -> None:
-    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing. Raises
-    Retryable, Permanent."""
+    """Let go of the Jobs of a run that has ended: whoever deletes one now loses nothing.
+
+    Raises Retryable, Permanent.
+    """
 
     def held(job: dict[str, Any]) -> dict[str, Any] | None:
         meta = job["metadata"]
-        names = {name: meta[name] for name in ("name", "namespace", "finalizers") if name in meta}
-        return (
-            {"metadata": names}
-            if is_ours(view, job) and RESULT in meta.get("finalizers", [])
-            else None
-        )
+        if not is_ours(view, job) or RESULT not in meta.get("finalizers", []):
+            return None
+        return {"metadata": {name: meta[name] for name in JOB_METADATA if name in meta}}
 
-    for found in await cluster.list(
-        api_path("batch/v1", "jobs", view.namespace), f"{RELEASE}={view.name[:63]}", keep=held
-    ):
-        await _release_job(cluster, found)
+    path = api_path("batch/v1", "jobs", view.namespace)
+    for job in await cluster.list(path, f"{RELEASE}={view.name[:63]}", keep=held):
+        await _release_job(cluster, job)
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
-    """Let go of Jobs whose Release is gone, however that came about. Raises Retryable,
-    Permanent."""
-    async for found in kube.each(
-        api_path("batch/v1", "jobs", namespace), RELEASE, accept=METADATA_ONLY
-    ):
-        if not any(
-            owner.get("uid") in uids for owner in found["metadata"].get("ownerReferences", [])
-        ):
-            await _release_job(kube, found)
+    """Let go of Jobs whose Release is gone, however that came about.
+
+    Raises Retryable, Permanent.
+    """
+    path = api_path("batch/v1", "jobs", namespace)
+    async for job in kube.each(path, RELEASE, accept=METADATA_ONLY):
+        owners = job["metadata"].get("ownerReferences", [])
+        if not any(owner.get("uid") in uids for owner in owners):
+            await _release_job(kube, job)
 
 
-async def _release_job(cluster: Cluster, found: Mapping[str, Any]) -> None:
-    meta = found["metadata"]
+async def _release_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
+    meta = job["metadata"]
     finalizers = meta.get("finalizers", [])
-    if RESULT in finalizers:
-        body = {"metadata": {"finalizers": [item for item in finalizers if item != RESULT]}}
-        with contextlib.suppress(NotFound):
-            await cluster.patch(
-                api_path("batch/v1", "jobs", meta["namespace"], meta["name"]), body, "merge"
-            )
+    if RESULT not in finalizers:
+        return
+
+    body = {"metadata": {"finalizers": [name for name in finalizers if name != RESULT]}}
+    path = api_path("batch/v1", "jobs", meta["namespace"], meta["name"])
+
+    with contextlib.suppress(NotFound):
+        await cluster.patch(path, body, "merge")
 
 
 async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """How far a Job is; it has ended only when all its pods have. Raises Retryable, Permanent.
+    """Return how far a Job is; it has ended only when all its pods have.
+
+    Raises Retryable, Permanent.
 
     One that has failed, or will (its pods were told to end), or was deleted, is hopeless as long as
     a pod of it may run.
     """
     try:
-        found = await cluster.get(job_path(view.namespace, operation.subject))
+        job = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return Progress("Absent")
-    stranger = _explain_foreign_job(view, operation, found)
+
+    stranger = _explain_foreign_job(view, operation, job)
     if stranger:
         return Progress("Failed", stranger)
-    if not _is_over(found):
+    if not _is_over(job):
         return Progress("Running")
-    pods = await _list_pods(cluster, found)
-    if _true_condition(found, "Complete"):
-        return await _progress_of_completed(cluster, operation, found, pods)
-    return await _progress_of_failed(cluster, operation, found, pods)
+
+    pods = await _list_pods(cluster, job)
+
+    if _true_condition(job, "Complete"):
+        return await _progress_of_completed(cluster, operation, job, pods)
+
+    return await _progress_of_failed(cluster, operation, job, pods)
 
 
 async def judge_vanished(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -145,65 +158,70 @@ async def _progress_of_completed(
     now = datetime.now(UTC)
     left = job_pods.find_ending_trouble(pods, now)
     if left is not None:
-        name = job["metadata"]["name"]
-        return Progress(
-            "Running",
-            f"job {name} is complete, but {left.message}",
-            stuck=job_pods.is_late(pods, now),
-        )
+        message = f"job {job['metadata']['name']} is complete, but {left.message}"
+        return Progress("Running", message, stuck=job_pods.is_late(pods, now))
+
+    quiet = _is_quiet(operation)
+
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is None:
-        return await job_endings.progress_of_end(
-            cluster, job, pods, Progress("Succeeded"), _is_quiet(operation)
-        )
+        succeeded = Progress("Succeeded")
+        return await job_endings.progress_of_end(cluster, job, pods, succeeded, quiet)
+
     try:
-        return await job_reports.progress_of_completed(
-            cluster, report, job, pods, _is_quiet(operation)
-        )
+        return await job_reports.progress_of_completed(cluster, report, job, pods, quiet)
     except Retryable as error:
         return Progress("Running", f"its report cannot be read yet: {error}", stuck=True)
 
 
 async def _progress_of_failed(
-    cluster: Cluster, operation: Operation, job: Mapping[str, Any], pods: list[Pod]
+    cluster: Cluster, operation: Operation, job: Mapping[str, Any], all_pods: list[Pod]
 ) -> Progress:
-    why, hung, quiet = _explain_failure(operation, job), _is_hung(job), _is_quiet(operation)
-    found, pods = pods, [job_pods.silence_pod(pod) for pod in pods] if quiet else pods
+    reason, hung, quiet = _explain_failure(operation, job), _is_hung(job), _is_quiet(operation)
+    pods = [job_pods.silence_pod(pod) for pod in all_pods] if quiet else all_pods
+
     left = job_pods.find_ending_trouble(pods, datetime.now(UTC))
     if left is not None:
-        broken = None if hung else job_pods.newest_failed_pod(pods)
         # The log of a pod goes with the pod: now is the time to read it.
-        said = (
-            await job_endings.describe_failed_pod(cluster, broken)
-            if broken
-            else await job_endings.read_newest_log(cluster, job, pods)
-        )
-        return Progress(
-            "Running", "; ".join(filter(None, (why, left.message, said))), stuck=True, hopeless=True
-        )
-    if hung:  # it is not told by a pod that failed before the one that hung
-        found, pods = (
-            [pod for pod in some if pod["metadata"].get("deletionTimestamp")]
-            for some in (found, pods)
-        )
+        words = await _read_log_now(cluster, job, pods, hung)
+        message = "; ".join(filter(None, (reason, left.message, words)))
+        return Progress("Running", message, stuck=True, hopeless=True)
+
+    # One that hung is not told by a pod that failed before the one that hung.
+    if hung:
+        all_pods, pods = _only_deleted(all_pods), _only_deleted(pods)
+
     last = job_pods.newest_failed_pod(pods)
     if hung or last is None:
-        said = await job_endings.describe_hung_job(
-            cluster, job, last, quiet
-        ) or await _explain_refusal(cluster, job)
-        why = f"{why}; {said or 'no pod of it is left, and the end of its log is gone with it'}"
+        words = await job_endings.describe_hung_job(cluster, job, last, quiet)
+        words = words or await _explain_refusal(cluster, job)
+        reason = f"{reason}; {words or NO_POD_LEFT_MESSAGE}"
+
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is not None and not _is_deleted(job):
-        return await job_reports.progress_of_failed(cluster, report, why, found, quiet)
-    return (
-        Progress("Failed", why)
-        if hung
-        else await job_endings.progress_of_end(cluster, job, pods, Progress("Failed", why))
-    )
+        return await job_reports.progress_of_failed(cluster, report, reason, all_pods, quiet)
+
+    failed = Progress("Failed", reason)
+    return failed if hung else await job_endings.progress_of_end(cluster, job, pods, failed)
+
+
+async def _read_log_now(
+    cluster: Cluster, job: Mapping[str, Any], pods: list[Pod], hung: bool
+) -> str:
+    """Return what the pods of a Job that has failed say, while some of them still end."""
+    broken = None if hung else job_pods.newest_failed_pod(pods)
+    if broken:
+        return await job_endings.describe_failed_pod(cluster, broken)
+    return await job_endings.read_newest_log(cluster, job, pods)
+
+
+def _only_deleted(pods: list[Pod]) -> list[Pod]:
+    return [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
 
 
 async def _explain_refusal(cluster: Cluster, job: Mapping[str, Any]) -> str:
-    """Why a Job got no pod, as far as Events still tell; a failure is never held up by them."""
+    """Return why a Job got no pod, as far as Events still tell."""
+    # A failure is never held up by them.
     with contextlib.suppress(Retryable, Permanent):
         refused = await job_events.find_refusal(cluster, job)
         return refused.message if refused is not None else ""
@@ -211,40 +229,57 @@ async def _explain_refusal(cluster: Cluster, job: Mapping[str, Any]) -> str:
 
 
 async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Trouble | None:
-    """Why the pods of a Job do not start or do not end, or its report cannot be read. Raises
-    Retryable, Permanent."""
+    """Return why the pods of a Job do not start or do not end, or its report cannot be read.
+
+    Raises Retryable, Permanent.
+    """
     try:
-        found = await cluster.get(job_path(view.namespace, operation.subject))
+        job = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return None
-    if _explain_foreign_job(view, operation, found):
+
+    if _explain_foreign_job(view, operation, job):
         return None
-    if _is_over(found):
+
+    if _is_over(job):
         progress = await follow_job(cluster, view, operation)
         return Trouble(progress.message, progress.hopeless) if progress.stuck else None
-    name, uid = found["metadata"]["name"], str(found["metadata"].get("uid"))
-    if found["spec"].get("suspend"):
-        resume = (
-            f"kubectl patch job {name} --namespace {view.namespace} --patch "
-            f'\'{{"spec":{{"suspend":false}}}}\''
-        )
-        return Trouble(
-            f"job {name} is suspended, so it has no pod; whoever suspended it lets it go "
-            f"on, or: {resume}"
-        )
-    pods = await _list_pods(cluster, found)
+
+    name, uid = job["metadata"]["name"], str(job["metadata"].get("uid"))
+
+    if job["spec"].get("suspend"):
+        return _trouble_of_suspended(view.namespace, name)
+
+    pods = await _list_pods(cluster, job)
     if _is_quiet(operation):
         pods = [job_pods.silence_pod(pod) for pod in pods]
-    trouble = job_pods.find_hindrance(pods, datetime.now(UTC)) or await job_events.find_hindrance(
-        cluster, found, pods
-    )
+
+    trouble = job_pods.find_hindrance(pods, datetime.now(UTC))
+    if trouble is None:
+        trouble = await job_events.find_hindrance(cluster, job, pods)
+
     if trouble is not None:
-        job_endings.LAST_WORDS.keep(found, f"{job_endings.HELD_PREFIX}{trouble.message}")
+        job_endings.LAST_WORDS.keep(job, f"{job_endings.HELD_PREFIX}{trouble.message}")
         return trouble
+
     job_endings.LAST_WORDS.forget_trouble(uid)
-    if _is_nearly_over(found, datetime.now(UTC)):
-        await job_endings.read_newest_log(cluster, found, pods)
+
+    # Kubernetes takes the pods away when its time is over: what they have said is read before.
+    if _is_nearly_over(job, datetime.now(UTC)):
+        await job_endings.read_newest_log(cluster, job, pods)
+
     return None
+
+
+def _trouble_of_suspended(namespace: str, name: str) -> Trouble:
+    resume = (
+        f"kubectl patch job {name} --namespace {namespace} --patch "
+        f'\'{{"spec":{{"suspend":false}}}}\''
+    )
+    return Trouble(
+        f"job {name} is suspended, so it has no pod; whoever suspended it lets it go on, or: "
+        f"{resume}"
+    )
 
 
 async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -254,21 +289,23 @@ async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progre
     on its way must not arrive after the rollback. One that has ended, or is about to, only has to
     lose its pods. Raises Retryable, Permanent.
     """
+    path = job_path(view.namespace, operation.subject)
     try:
-        found = await cluster.get(job_path(view.namespace, operation.subject))
-        if not is_ours(view, found) or _true_condition(found, "Complete", "Failed"):
-            return await _follow_pods_gone(cluster, view, operation, found)
-        if _is_deleted(found):
+        job = await cluster.get(path)
+        if not is_ours(view, job) or _true_condition(job, "Complete", "Failed"):
+            return await _follow_pods_gone(cluster, view, operation, job)
+
+        if _is_deleted(job):
             # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its
             # step has failed already.
-            await _release_job(cluster, found)
-            return Progress("Running", f"job {found['metadata']['name']} is being deleted")
-        if not _is_ending(found):
-            await cluster.patch(
-                job_path(view.namespace, operation.subject), {"spec": {"suspend": True}}, "merge"
-            )
+            await _release_job(cluster, job)
+            return Progress("Running", f"job {job['metadata']['name']} is being deleted")
+
+        if not _is_ending(job):
+            await cluster.patch(path, {"spec": {"suspend": True}}, "merge")
     except NotFound:
         return await _take_name(cluster, view, operation)
+
     return Progress("Running")
 
 
@@ -285,40 +322,46 @@ async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Prog
     try:
         await cluster.create(api_path("batch/v1", "jobs", view.namespace), body)
     except Conflict:
-        return Progress("Absent")  # it has arrived meanwhile: stop it after all
+        # It has arrived meanwhile: stop it after all.
+        return Progress("Absent")
     except Permanent:
-        return Progress("Succeeded")  # a Job of this name cannot be made here, by nobody's request
+        # A Job of this name cannot be made here, by nobody's request.
+        return Progress("Succeeded")
+
     return Progress("Running")
 
 
 async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Whether nothing of a Job runs any more, nor will. Raises Retryable, Permanent."""
+    """Return whether nothing of a Job runs any more, nor will. Raises Retryable, Permanent."""
     try:
-        found = await cluster.get(job_path(view.namespace, operation.subject))
+        job = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         gone = await _follow_pods_gone(cluster, view, operation, None)
-        # its name has to be taken: a request to create it may still be on its way
+        # Its name has to be taken: a request to create it may still be on its way.
         return Progress("Absent") if gone.state == "Succeeded" else gone
-    ended = not is_ours(view, found) or _true_condition(found, "Complete", "Failed") is not None
-    if not ended and _is_deleted(found):
-        return _progress_of_deleted(found)
-    if not ended and not found["spec"].get("suspend") and not _is_ending(found):
+
+    ended = not is_ours(view, job) or _true_condition(job, "Complete", "Failed") is not None
+    if not ended and _is_deleted(job):
+        return _progress_of_deleted(job)
+    if not ended and not job["spec"].get("suspend") and not _is_ending(job):
         return Progress("Absent")
-    gone = await _follow_pods_gone(cluster, view, operation, found)
-    if gone.state == "Succeeded" and not ended and (_is_ending(found) or not _is_idle(found)):
-        return Progress(
-            "Running",
-            f"job {found['metadata']['name']} has no pod; its controller has not said so yet",
-        )
+
+    gone = await _follow_pods_gone(cluster, view, operation, job)
+    # Its controller may be about to make one more.
+    is_settled = ended or (_is_idle(job) and not _is_ending(job))
+    if gone.state == "Succeeded" and not is_settled:
+        message = f"job {job['metadata']['name']} has no pod; its controller has not said so yet"
+        return Progress("Running", message)
+
     return gone
 
 
 async def _follow_pods_gone(
     cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
 ) -> Progress:
-    """Succeeded where no pod of an operation runs any more, whichever Job of its name has made
-    it."""
+    """Return whether no pod of an operation runs any more, whichever Job of its name made it."""
     name = operation.subject.partition("/")[2]
+
     # The name is another's now, and so are most pods of that name.
     others = job is not None and not is_ours(view, job)
 
@@ -326,137 +369,137 @@ async def _follow_pods_gone(
         foreign = others and (pod["metadata"].get("annotations") or {}).get(KEY) != operation.key
         return None if foreign or not job_pods.active_pods([pod]) else job_pods.kept_part(pod)
 
-    left = await cluster.list(
-        api_path("v1", "pods", view.namespace), f"{JOB_NAME_LABEL}={name}", keep=runs
-    )
+    path = api_path("v1", "pods", view.namespace)
+    left = await cluster.list(path, f"{JOB_NAME_LABEL}={name}", keep=runs)
     now = datetime.now(UTC)
     trouble = job_pods.find_ending_trouble(left, now)
     if trouble is None:
         return Progress("Succeeded")
-    return Progress(
-        "Running",
-        f"job {name} is stopped, but {trouble.message}",
-        stuck=job_pods.is_late(left, now),
-    )
+
+    message = f"job {name} is stopped, but {trouble.message}"
+    return Progress("Running", message, stuck=job_pods.is_late(left, now))
 
 
-def _progress_of_deleted(found: Mapping[str, Any]) -> Progress:
-    """A Job that is being deleted: we let it go; nobody can go on before others have done so
-    too."""
-    name, finalizers = found["metadata"]["name"], found["metadata"].get("finalizers") or []
+def _progress_of_deleted(job: Mapping[str, Any]) -> Progress:
+    """Return how far a Job is that is being deleted.
+
+    We let it go; nobody can go on before others have done so too.
+    """
+    name, finalizers = job["metadata"]["name"], job["metadata"].get("finalizers") or []
     if RESULT in finalizers:
         return Progress("Absent", f"job {name} is being deleted")
-    waits = (
-        f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}"
-        if finalizers
-        else ""
-    )
-    return Progress("Running", f"job {name} is being deleted{waits}")
+
+    message = f"job {name} is being deleted"
+    if finalizers:
+        message += f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}"
+    return Progress("Running", message)
 
 
-def _is_idle(found: Mapping[str, Any]) -> bool:
-    """Whether the controller of a suspended Job has seen that, and says that nothing runs; or the
-    Job never ran at all."""
-    if found["metadata"].get("generation") == 1:  # it was made suspended
+def _is_idle(job: Mapping[str, Any]) -> bool:
+    """Return whether the controller of a suspended Job has seen that, and says that nothing runs.
+
+    Or the Job never ran at all.
+    """
+    # It was made suspended.
+    if job["metadata"].get("generation") == 1:
         return True
-    status = found.get("status", {})
-    return (
-        not status.get("active")
-        and not status.get("terminating")
-        and _true_condition(found, "Suspended") is not None
-    )
+
+    status = job.get("status", {})
+    has_pods = status.get("active") or status.get("terminating")
+    return not has_pods and _true_condition(job, "Suspended") is not None
 
 
 async def _list_pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
     meta = job["metadata"]
-    return list(
-        await cluster.list(
-            api_path("v1", "pods", meta["namespace"]),
-            f"{JOB_NAME_LABEL}={meta['name']}",
-            keep=lambda pod: job_pods.kept_part(pod) if job_pods.is_of(job, pod) else None,
-        )
-    )
+
+    def own_part(pod: dict[str, Any]) -> dict[str, Any] | None:
+        return job_pods.kept_part(pod) if job_pods.is_of(job, pod) else None
+
+    path = api_path("v1", "pods", meta["namespace"])
+    return list(await cluster.list(path, f"{JOB_NAME_LABEL}={meta['name']}", keep=own_part))
 
 
-def _explain_foreign_job(view: View, operation: Operation, found: Mapping[str, Any]) -> str:
-    """Why a Job of the wanted name is not that of the operation; empty where it is."""
-    name = found["metadata"]["name"]
-    if not is_ours(view, found):
+def _explain_foreign_job(view: View, operation: Operation, job: Mapping[str, Any]) -> str:
+    """Return why a Job of the wanted name is not that of the operation; empty where it is."""
+    name = job["metadata"]["name"]
+
+    if not is_ours(view, job):
         return f"a Job {name} of another owner is in the way; delete or rename it"
-    if (found["metadata"].get("annotations") or {}).get(KEY) != operation.key:
+    if (job["metadata"].get("annotations") or {}).get(KEY) != operation.key:
         return f"the Job {name} belongs to another operation; delete it"
-    made = found["metadata"].get("creationTimestamp")
+
+    made = job["metadata"].get("creationTimestamp")
     if made and operation.since and parse_time(made) < parse_time(operation.since) - MAX_CLOCK_SKEW:
         return (
             f"the Job {name} is older than the step that would run it: somebody else has made "
             "it; delete it"
         )
+
     return ""
 
 
-def _explain_failure(operation: Operation, found: Mapping[str, Any]) -> str:
-    """Why a Job has failed, or will."""
-    name, condition = found["metadata"]["name"], _true_condition(found, "Failed", "FailureTarget")
+def _explain_failure(operation: Operation, job: Mapping[str, Any]) -> str:
+    """Return why a Job has failed, or will."""
+    name, condition = job["metadata"]["name"], _true_condition(job, "Failed", "FailureTarget")
     if condition is None:
         return f"the Job {name} was deleted before its result was read"
+
     reason = condition.get("reason", "Failed")
-    if not _is_hung(found):
+
+    if not _is_hung(job):
         return f"job {name}: {reason}: {condition.get('message', '')}".rstrip(": ")
-    limit = (
-        operation.config.timeout
-        if isinstance(operation.config, Job)
-        else f"{found['spec']['activeDeadlineSeconds']}s"
-    )
+
     remedy = "look for what it waits for, or give it a longer timeout"
-    return f"job {name} did not end within {limit} ({reason}); {remedy}"
+    return f"job {name} did not end within {_limit_of(operation, job)} ({reason}); {remedy}"
 
 
-def _true_condition(found: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
-    """The first condition of these kinds that is true."""
-    conditions = found.get("status", {}).get("conditions") or []
-    return next(
-        (
-            item
-            for kind in kinds
-            for item in conditions
-            if item["type"] == kind and item["status"] == "True"
-        ),
-        None,
-    )
+def _limit_of(operation: Operation, job: Mapping[str, Any]) -> str:
+    """Return the time that a Job has, as its author wrote it where that is known."""
+    if isinstance(operation.config, Job):
+        return str(operation.config.timeout)
+    return f"{job['spec']['activeDeadlineSeconds']}s"
+
+
+def _true_condition(job: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
+    """Return the first condition of these kinds that is true."""
+    conditions: list[dict[str, Any]] = job.get("status", {}).get("conditions") or []
+    for kind in kinds:
+        for condition in conditions:
+            if condition["type"] == kind and condition["status"] == "True":
+                return condition
+    return None
 
 
 def _is_quiet(operation: Operation) -> bool:
-    """Whether nothing that the Job says may be repeated."""
+    """Return whether nothing that the Job says may be repeated."""
     return isinstance(operation.config, Job) and operation.config.is_quiet
 
 
-def _is_over(found: Mapping[str, Any]) -> bool:
-    """Whether it is decided how a Job ends, though its pods may still run."""
-    return _true_condition(found, "Complete", "Failed", "FailureTarget") is not None or _is_deleted(
-        found
+def _is_over(job: Mapping[str, Any]) -> bool:
+    """Return whether it is decided how a Job ends, though its pods may still run."""
+    return (
+        _is_deleted(job) or _true_condition(job, "Complete", "Failed", "FailureTarget") is not None
     )
 
 
-def _is_ending(found: Mapping[str, Any]) -> bool:
-    """Whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
-    return _true_condition(found, "FailureTarget", "SuccessCriteriaMet") is not None
+def _is_ending(job: Mapping[str, Any]) -> bool:
+    """Return whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
+    return _true_condition(job, "FailureTarget", "SuccessCriteriaMet") is not None
 
 
-def _is_hung(found: Mapping[str, Any]) -> bool:
-    """Whether a Job's time ran out."""
-    condition = _true_condition(found, "Failed", "FailureTarget")
+def _is_hung(job: Mapping[str, Any]) -> bool:
+    """Return whether a Job's time ran out."""
+    condition = _true_condition(job, "Failed", "FailureTarget")
     return condition is not None and condition.get("reason") == "DeadlineExceeded"
 
 
-def _is_deleted(found: Mapping[str, Any]) -> bool:
-    return bool(found["metadata"].get("deletionTimestamp"))
+def _is_deleted(job: Mapping[str, Any]) -> bool:
+    return bool(job["metadata"].get("deletionTimestamp"))
 
 
-def _is_nearly_over(found: Mapping[str, Any], now: datetime) -> bool:
-    since, limit = (
-        found.get("status", {}).get("startTime"),
-        found["spec"].get("activeDeadlineSeconds"),
-    )
+def _is_nearly_over(job: Mapping[str, Any], now: datetime) -> bool:
+    since = job.get("status", {}).get("startTime")
+    limit = job["spec"].get("activeDeadlineSeconds")
     if not since or not limit:
         return False
     return now > datetime.fromisoformat(since) + timedelta(seconds=limit - NEARLY_OVER_S)

@@ -1,5 +1,6 @@
-"""Events: sent after the write they tell of, from a bounded queue of their own, never on the way of
-a rollback.
+"""Events: sent after the write they tell of, never on the way of a rollback.
+
+They wait in a bounded queue of their own.
 
 Namespaces take turns, and one that tells much loses its own Events alone.
 """
@@ -30,8 +31,10 @@ log = logging.getLogger("gatewright.events")
 
 
 class EventSender:
-    """Delivers Events, of each namespace in their order; what does not fit is dropped and
-    counted."""
+    """Delivers Events, of each namespace in their order.
+
+    What does not fit is dropped and counted.
+    """
 
     def __init__(self, kube: Kube, instance: str) -> None:
         self._kube = kube
@@ -42,24 +45,26 @@ class EventSender:
         self._news = asyncio.Event()
         """One more waits, or was sent."""
 
-    def put(self, view: View, note: KubernetesEvent) -> None:
+    def put(self, view: View, event: KubernetesEvent) -> None:
         """Queue an Event; never waits."""
         now = datetime.now(UTC)
         run = view.status.run.id if view.status.run is not None else 0
+
+        identity = [view.uid, run, event.reason, event.message, format_time(now)]
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{view.name[:200]}.{short_fingerprint([view.uid, run, note.reason, note.message, format_time(now)])}",
+                "name": f"{view.name[:200]}.{short_fingerprint(identity)}",
                 "namespace": view.namespace,
             },
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "gatewright.dev/operator",
             "reportingInstance": self._instance[:128],
-            "action": note.reason,
-            "reason": note.reason,
-            "note": note.message,
-            "type": "Warning" if note.warning else "Normal",
+            "action": event.reason,
+            "reason": event.reason,
+            "note": event.message,
+            "type": "Warning" if event.warning else "Normal",
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": "Release",
@@ -71,8 +76,10 @@ class EventSender:
         self._put_event(body)
 
     async def run(self) -> None:
-        """Deliver until cancelled; an Event that is refused is dropped, one that nobody answered is
-        tried once more."""
+        """Deliver until cancelled.
+
+        An Event that is refused is dropped, one that nobody answered is tried once more.
+        """
         while True:
             namespace, body = await self._take_next()
             try:
@@ -84,11 +91,11 @@ class EventSender:
                 self._news.set()
 
     async def _send(self, namespace: str, body: dict[str, Any]) -> None:
+        path = api_path("events.k8s.io/v1", "events", namespace)
+
         for last in (False, True):
             try:
-                await self._kube.create_for_metadata(
-                    api_path("events.k8s.io/v1", "events", namespace), body
-                )
+                await self._kube.create_for_metadata(path, body)
                 return
             except Retryable as error:
                 if not last:
@@ -98,7 +105,8 @@ class EventSender:
             except Permanent as error:
                 log.warning("an event was refused: %s", error, extra=about(namespace))
                 return
-            except Exception:  # a bug, or a text that cannot be sent: the next one is another
+            except Exception:
+                # A bug, or a text that cannot be sent: the next one is another.
                 metrics.pass_errors.inc()
                 log.exception("an event was not sent", extra=about(namespace))
                 return
@@ -107,28 +115,36 @@ class EventSender:
         self._waiting.setdefault(body["metadata"]["namespace"], deque()).append(body)
 
         if sum(map(len, self._waiting.values())) > MAX_QUEUED_EVENTS:
+            # Who tells much loses its own Events alone.
             fullest = max(self._waiting, key=lambda namespace: len(self._waiting[namespace]))
             self._waiting[fullest].popleft()
             if not self._waiting[fullest]:
                 del self._waiting[fullest]
             metrics.dropped_events.inc()
+
         self._news.set()
 
     async def _take_next(self) -> tuple[str, dict[str, Any]]:
-        """The oldest Event of the namespace whose turn it is; that one is the last from now on."""
+        """Return the oldest Event of the namespace whose turn it is.
+
+        That one is the last from now on.
+        """
         while (namespace := self._turn()) is None:
             self._news.clear()
             await self._news.wait()
 
         events = self._waiting.pop(namespace)
         body = events.popleft()
+
         if events:
             self._waiting[namespace] = events
+
         self._sending[namespace] += 1
         return namespace, body
 
     def _turn(self) -> str | None:
-        """The first namespace that may send one more."""
-        return next(
-            (namespace for namespace in self._waiting if self._sending[namespace] < AT_ONCE), None
-        )
+        """Return the first namespace that may send one more."""
+        for namespace in self._waiting:
+            if self._sending[namespace] < AT_ONCE:
+                return namespace
+        return None

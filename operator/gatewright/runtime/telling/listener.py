@@ -1,7 +1,7 @@
 """One port that answers within bounds, whoever asks and however often.
 
-accepted, a few at a time -> too many are open? one is dropped -> one request -> one answer ->
-closed
+    accepted, a few at a time -> too many are open? one is dropped
+        -> one request -> one answer -> closed
 
 Whoever reaches the port may open connections and say nothing. So a connection has
 `CONNECTION_TIMEOUT_S` seconds for everything, its headers and taking the answer included; few are
@@ -91,21 +91,23 @@ class _Server(web.Server):
         self.gone: Callable[[_OpenSocket], None] = _OpenSocket.drop
 
     def protocol(self, connection: _OpenSocket) -> web.RequestHandler:
-        """What speaks HTTP on a connection."""
+        """Return what speaks HTTP on a connection."""
         handler = self()
         self.coming[handler] = connection
         return handler
 
     def forget_unmade(self, connection: _OpenSocket) -> None:
-        """A connection has ended before it was one."""
+        """Forget a connection that has ended before it was one."""
         self.coming = {
-            handler: one for handler, one in self.coming.items() if one is not connection
+            handler: other for handler, other in self.coming.items() if other is not connection
         }
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         connection = self.coming[handler]
         connection.transport = transport
+
+        # It was dropped before its transport was there.
         if connection.dropped:
             transport.abort()
 
@@ -118,13 +120,16 @@ class _Server(web.Server):
     async def _answer_request(self, request: web.BaseRequest) -> web.Response:
         page = self._pages.get(request.path)
         if page is None:
-            answer = web.Response(status=404, text="no such page\n")
+            response = web.Response(status=404, text="no such page\n")
         elif request.method not in ("GET", "HEAD"):
-            answer = web.Response(status=405, text="GET or HEAD\n", headers={"Allow": "GET, HEAD"})
+            response = web.Response(
+                status=405, text="GET or HEAD\n", headers={"Allow": "GET, HEAD"}
+            )
         else:
-            answer = _show_page(request.path, page)
-        answer.force_close()
-        return answer
+            response = _show_page(request.path, page)
+
+        response.force_close()
+        return response
 
 
 class Listener:
@@ -154,14 +159,18 @@ class Listener:
         for timer in (self._listening, self._ending):
             if timer is not None:
                 timer.cancel()
+
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
         await asyncio.gather(*self._beginning, return_exceptions=True)
+
         for connection in list(self._open):
             self._forget_connection(connection)
             connection.drop()
+
         await self._server.shutdown(1.0)
 
     # Accepting
@@ -179,19 +188,21 @@ class Listener:
 
     def _accept_waiting(self) -> None:
         assert self._socket is not None
+
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 accepted, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            # the process has no file descriptor left: the reader would be called for ever
             except OSError as error:
+                # The process has no file descriptor left: the reader would be called for ever.
                 metrics.dropped_connections.labels(self._name, "descriptors").inc()
                 self._warn_seldom(
                     f"no connection to the port of {self._name} can be accepted now: {error}"
                 )
                 self._pause_accepting(EXHAUSTED_PAUSE_S)
                 return
+
             self._take_connection(accepted, str(address[0]).removeprefix("::ffff:"))
 
         self._pause_accepting(ACCEPT_PAUSE_S)
@@ -199,10 +210,12 @@ class Listener:
     def _take_connection(self, accepted: socket.socket, source: str) -> None:
         self._make_room(source)
         loop = asyncio.get_running_loop()
+
         connection = _OpenSocket(source, loop.time())
         self._open[connection] = None
         self._sources[source] += 1
         self._count_connections()
+
         task = loop.create_task(self._begin_connection(accepted, connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -210,10 +223,12 @@ class Listener:
 
     async def _begin_connection(self, accepted: socket.socket, connection: _OpenSocket) -> None:
         accepted.setblocking(False)
+
         try:
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: self._server.protocol(connection), accepted)
-        except OSError:  # it has gone already
+        except OSError:
+            # It has gone already.
             accepted.close()
             self._server.forget_unmade(connection)
             self._forget_connection(connection)
@@ -221,7 +236,8 @@ class Listener:
     # Dropping
 
     def _make_room(self, source: str) -> None:
-        """For one more connection of an address."""
+        """Make room for one more connection of an address."""
+        # Whoever holds the most loses the oldest: an honest client is served before it is that.
         if self._sources[source] >= MAX_OPEN_PER_ADDRESS:
             self._drop_oldest(source, "source")
         elif len(self._open) >= MAX_OPEN_CONNECTIONS:
@@ -232,9 +248,9 @@ class Listener:
         self._drop_connection(oldest, reason)
         self._warn_seldom(
             f"more connections to the port of {self._name} are opened than it keeps "
-            f"({MAX_OPEN_PER_ADDRESS} of one address, "
-            f"{MAX_OPEN_CONNECTIONS} in all), now by {source}; the oldest are dropped. "
-            "Let a NetworkPolicy admit only who should reach that port"
+            f"({MAX_OPEN_PER_ADDRESS} of one address, {MAX_OPEN_CONNECTIONS} in all), now by "
+            f"{source}; the oldest are dropped. Let a NetworkPolicy admit only who should reach "
+            "that port"
         )
 
     def _drop_connection(self, connection: _OpenSocket, reason: str) -> None:
@@ -243,9 +259,11 @@ class Listener:
         connection.drop()
 
     def _forget_connection(self, connection: _OpenSocket) -> None:
+        # Dropped already: aiohttp tells that it is gone a moment later.
         if connection not in self._open:
             return
         del self._open[connection]
+
         self._sources[connection.source] -= 1
         if not self._sources[connection.source]:
             del self._sources[connection.source]
@@ -260,10 +278,13 @@ class Listener:
     def _end_overdue(self) -> None:
         self._ending = None
         now = asyncio.get_running_loop().time()
+
         for connection in list(self._open):
+            # They are in the order in which they came.
             if connection.since + CONNECTION_TIMEOUT_S > now:
                 break
             self._drop_connection(connection, "time")
+
         self._arm_timer()
 
     # Telling
@@ -271,11 +292,11 @@ class Listener:
     def _count_connections(self) -> None:
         metrics.open_connections.labels(self._name).set(len(self._open))
 
-    def _warn_seldom(self, words: str) -> None:
+    def _warn_seldom(self, message: str) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._said >= REPEAT_LOG_S:
             self._said = now
-            log.warning("%s", words)
+            log.warning("%s", message)
 
 
 def _show_page(path: str, page: Page) -> web.Response:
@@ -288,15 +309,16 @@ def _show_page(path: str, page: Page) -> web.Response:
 
 
 def _open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises OSError."""
+    """Return a socket that listens. Raises OSError."""
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        found = socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=ACCEPT_BACKLOG)
     elif socket.has_dualstack_ipv6():
-        found = socket.create_server(
+        listening = socket.create_server(
             ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=ACCEPT_BACKLOG
         )
     else:
-        found = socket.create_server(("", port), backlog=ACCEPT_BACKLOG)
-    found.setblocking(False)
-    return found
+        listening = socket.create_server(("", port), backlog=ACCEPT_BACKLOG)
+
+    listening.setblocking(False)
+    return listening

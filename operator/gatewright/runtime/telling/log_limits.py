@@ -1,5 +1,6 @@
-"""How much of the log one tenant can fill: a share of each kind of line, for each object and for
-each namespace.
+"""How much of the log one tenant can fill.
+
+That is a share of each kind of line, for each object and for each namespace.
 
     log.warning("%s/%s: %s", *key, error, extra=about(*key))
 
@@ -29,7 +30,7 @@ _ABOUT = "about"
 
 
 def about(namespace: str, name: str = "") -> Mapping[str, tuple[str, str]]:
-    """For `extra`: whose line it is."""
+    """Return `extra` of a line: whose it is."""
     return {_ABOUT: (namespace, name)}
 
 
@@ -44,27 +45,31 @@ class LogLimits(logging.Filter):
         self._objects: Counter[tuple[str, int, str, str]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written."""
+        """Return whether a line is written."""
         if record.levelno <= logging.DEBUG:
             return True
+
         self._begin_window()
+
         namespace, name = getattr(record, _ABOUT, ("", ""))
         shared = (record.pathname, record.lineno, namespace)
         own = (*shared, name)
 
-        if self._namespaces[shared] >= MAX_LINES_PER_NAMESPACE or (
-            name and self._objects[own] >= MAX_LINES_PER_OBJECT
-        ):
+        is_full = self._namespaces[shared] >= MAX_LINES_PER_NAMESPACE
+        if is_full or (name and self._objects[own] >= MAX_LINES_PER_OBJECT):
             metrics.dropped_lines.labels(record.name).inc()
             return False
 
         self._namespaces[shared] += 1
+
         if name:
             self._objects[own] += 1
+
         if self._namespaces[shared] == MAX_LINES_PER_NAMESPACE:
             _mark_last_line(record, f"namespace {namespace}" if namespace else "it")
         elif name and self._objects[own] == MAX_LINES_PER_OBJECT:
             _mark_last_line(record, f"{namespace}/{name}")
+
         return True
 
     def _begin_window(self) -> None:
@@ -78,7 +83,6 @@ class LogLimits(logging.Filter):
 def _mark_last_line(record: logging.LogRecord, whom: str) -> None:
     record.msg = (
         f"{record.getMessage()} (the last line of this kind about {whom} for up to "
-        f"{WINDOW_S / 60:.0f} minutes; "
-        "gatewright_log_lines_dropped_total counts the others)"
+        f"{WINDOW_S / 60:.0f} minutes; gatewright_log_lines_dropped_total counts the others)"
     )
     record.args = ()

@@ -1,9 +1,11 @@
-"""What people read: a notice, put into words from the status. Nothing else is looked at, and a
-status holds no Secret."""
+"""What people read: a notice, put into words from the status.
+
+Nothing else is looked at, and a status holds no Secret.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -80,33 +82,35 @@ MAX_LINE_LENGTH = 200
 
 
 def message_of(view: View, notice: Notification, now: datetime, again: bool = False) -> Message:
-    """The message for a notice of this Release."""
+    """Return the message for a notice of this Release."""
     status = view.status
     run = status.run if status.run is not None and status.run.id == notice.run else None
     known = notice.event in _WORDS_BY_EVENT
+    words = _WORDS_BY_EVENT[notice.event] if known else notice.event
+    is_under_way = run is not None and run.outcome is None
+
+    lines: tuple[str, ...] = ()
+    if run is not None:
+        lines = tuple(_stage_line(number, stage) for number, stage in enumerate(run.stages, 1))
+
     return Message(
         key=f"{view.uid}/{notice.id}",
         thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
         event=notice.event,
         severity=_SEVERITY_BY_EVENT[notice.event] if known else "warning",
-        title=(
-            f"{view.name} {version_of(view, notice)} "
-            f"{_WORDS_BY_EVENT[notice.event] if known else notice.event}"
-        )[:200],
+        title=f"{view.name} {version_of(view, notice)} {words}"[:200],
         text=_text_of(status, run, notice),
-        lines=tuple(_stage_line(number, stage) for number, stage in enumerate(run.stages, 1))
-        if run is not None
-        else (),
+        lines=lines,
         over=notice.event in ENDINGS,
         downtime=_downtime_seconds(status, notice, now),
-        returning=_RETURNING.get(run.phase, "") if run is not None and run.outcome is None else "",
+        returning=_RETURNING.get(run.phase, "") if run is not None and is_under_way else "",
         at=notice.at,
         again=again,
     )
 
 
 def version_of(view: View, notice: Notification) -> str:
-    """The version that the notice's run brings or brought; empty where nobody remembers."""
+    """Return the version that the notice's run brings or brought; empty where nobody remembers."""
     run = view.status.run
     if run is not None and run.id == notice.run:
         return run.version
@@ -115,37 +119,38 @@ def version_of(view: View, notice: Notification) -> str:
 
 def _text_of(status: ReleaseStatus, run: Run | None, notice: Notification) -> str:
     parts = [notice.text]
-    if (
-        run is not None
-        and run.outcome is None
-        and notice.event != "ApprovalNeeded"
-        and status.waitingFor is not None
-    ):
+    is_under_way = run is not None and run.outcome is None
+
+    # That a person is needed is what such a notice says itself.
+    if is_under_way and notice.event != "ApprovalNeeded" and status.waitingFor is not None:
         parts.append(f"Waiting for {status.waitingFor.message}")
     return "\n".join(part for part in parts if part)[:MAX_TEXT_LENGTH]
 
 
 def _stage_line(number: int, stage: StageStatus) -> str:
-    """`✓ 1 migrate  Passed in 4m10s`, or what keeps the stage."""
+    """Return `✓ 1 migrate  Passed in 4m10s`, or what keeps the stage."""
     took = ""
     if stage.startedAt and stage.finishedAt:
         elapsed = clocks.parse_time(stage.finishedAt) - clocks.parse_time(stage.startedAt)
         took = f" in {clocks.format_duration(elapsed.total_seconds())}"
-    bad = next(
-        (
-            row
-            for state in ("Failed", "Breaching", "Holding")
-            for row in stage.gates
-            if row.state == state
-        ),
-        None,
-    )
-    why = stage.message or (_describe_gate(bad) if bad is not None else "")
-    line = (
-        f"{_SIGN_BY_STATE.get(stage.state, '▸')} {number} {stage.name}  "
-        f"{stage.state}{took}{f': {why}' if why else ''}"
-    )
+
+    worst = _worst_gate(stage.gates)
+    reason = stage.message or (_describe_gate(worst) if worst is not None else "")
+    sign = _SIGN_BY_STATE.get(stage.state, "▸")
+    line = f"{sign} {number} {stage.name}  {stage.state}{took}"
+    if reason:
+        line += f": {reason}"
+
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[: MAX_LINE_LENGTH - 1]}…"
+
+
+def _worst_gate(gates: Iterable[GateStatus]) -> GateStatus | None:
+    """Return the gate that keeps a stage most: one that has failed before one that only holds."""
+    for state in ("Failed", "Breaching", "Holding"):
+        for gate in gates:
+            if gate.state == state:
+                return gate
+    return None
 
 
 def _describe_gate(row: GateStatus) -> str:

@@ -1,10 +1,12 @@
 """Sending notices: after the write that holds them, outside of every pass, and as long as it takes.
 
     status.notices --take--> lanes (one a Release and channel, in order)
-                               └─ one sender a Connection: the lane that is due, one message at a time
-                                    ├─ delivered     a Delivery; the next pass takes the notice out of the status
-                                    ├─ Retryable     the lane waits, longer each time, at least as long as it is told
-                                    └─ Permanent, or older than a day: given up, which is a Delivery too
+                               └─ one sender a Connection: the lane that is due, a message at a time
+                                    ├─ delivered   a Delivery; the next pass takes the notice out
+                                    │              of the status
+                                    ├─ Retryable   the lane waits, longer each time, at least as
+                                    │              long as it is told
+                                    └─ Permanent, or older than a day: given up, a Delivery too
 
 A receiver that hangs holds up its own Connection, for as long as a message may take, and no pass
 and no other Connection. All of this can be lost at any moment: what the status holds is taken up
@@ -126,23 +128,24 @@ class Notifications:
         self._resumed: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
-        """How many messages wait."""
+        """Return how many messages wait."""
         return sum(
-            len(lane.items) for sender in self._senders.values() for lane in sender.lanes.values()
+            sum(len(lane.items) for lane in sender.lanes.values())
+            for sender in self._senders.values()
         )
 
     def resume(self, obj: Mapping[str, Any]) -> None:
-        """A Release that another process left behind: its notices may have been delivered
-        already."""
-        for item in (obj.get("status") or {}).get("notices") or ():
-            if isinstance(item, Mapping):
-                self._resumed.add((obj["metadata"]["uid"], str(item.get("id"))))
+        """Remember what another process has left behind: it may have been delivered already."""
+        for notice in (obj.get("status") or {}).get("notices") or ():
+            if isinstance(notice, Mapping):
+                self._resumed.add((obj["metadata"]["uid"], str(notice.get("id"))))
 
     def take(self, entry: TrackedRelease) -> None:
         """Take up what the API server holds and nobody sends yet; never waits, never raises."""
         if not entry.persisted.get("notices"):
             entry.deliveries.clear()
             return
+
         try:
             self._take_up(entry)
         except Exception:
@@ -161,40 +164,44 @@ class Notifications:
         self._lanes.clear()
         self._resumed.clear()
 
-    # --- from the status to the lanes
+    # From the status to the lanes
 
     def _take_up(self, entry: TrackedRelease) -> None:
-        held = [Notification.model_validate(item) for item in entry.persisted["notices"]]
-        pairs = {(notice.id, channel) for notice in held for channel in notice.to}
-        for pair in [pair for pair in entry.deliveries if pair not in pairs]:
-            del entry.deliveries[pair]
+        held = [Notification.model_validate(notice) for notice in entry.persisted["notices"]]
+        pairs: list[tuple[Notification, str]] = []
+        for notice in held:
+            pairs += [(notice, channel) for channel in notice.to]
+        names = {(notice.id, channel) for notice, channel in pairs}
+        for name in [name for name in entry.deliveries if name not in names]:
+            del entry.deliveries[name]
+
         uid = entry.obj["metadata"]["uid"]
-        self._withdraw_others(uid, pairs)
-        fresh = [
-            pair
-            for pair in pairs
-            if pair not in entry.deliveries and not self._is_queued(uid, pair)
-        ]
+        self._withdraw_others(uid, names)
+
+        # What was delivered only waits for the status to say so.
+        fresh = {
+            name
+            for name in names
+            if name not in entry.deliveries and not self._is_queued(uid, name)
+        }
         if not fresh:
             return
+
         view = entry.view()
         spec = view.spec or (entry.body.spec if entry.body is not None else None)
-        wanted = channels_of(spec) if spec is not None else {}
-        for notice in held:
-            for channel in notice.to:
-                if (notice.id, channel) in fresh and channel in wanted:
-                    self._put_message(entry.key, view, notice, channel, wanted[channel][0])
+        channels = channels_of(spec) if spec is not None else {}
+
+        for notice, channel in pairs:
+            if (notice.id, channel) in fresh and channel in channels:
+                self._put_message(entry.key, view, notice, channel, channels[channel][0])
 
     def _put_message(
         self, key: Key, view: View, notice: Notification, channel: str, entry: Notify
     ) -> None:
         again = (view.uid, notice.id) in self._resumed
         provider, raw = entry.provider
-        handle = next(
-            (t.handle for t in view.status.threads if (t.run, t.to) == (notice.run, channel)), None
-        )
         config = _expand_config(view, notice, raw)
-        item = _QueuedMessage(
+        queued = _QueuedMessage(
             notice=notice.id,
             run=notice.run,
             event=notice.event,
@@ -202,35 +209,42 @@ class Notifications:
             provider=provider,
             config=config,
             message=message_of(view, notice, datetime.now(UTC), again),
-            handle=handle,
+            handle=_handle_in_status(view, notice, channel),
         )
+
+        # What a Release has to say to a channel keeps its order.
         name = config.get("connection") if isinstance(config, Mapping) else None
-        place = (key[0], provider, str(name or ""))
-        known = self._lanes.setdefault(view.uid, {}).setdefault(channel, place)
-        sender = self._senders.setdefault(known, _Sender())
+        new_place = (key[0], provider, str(name or ""))
+        place = self._lanes.setdefault(view.uid, {}).setdefault(channel, new_place)
+        sender = self._senders.setdefault(place, _Sender())
         lane = sender.lanes.setdefault((view.uid, channel), _ChannelQueue(key, view.uid, channel))
-        lane.items.append(item)
+        lane.items.append(queued)
         sender.woken.set()
+
         if sender.task is None or sender.task.done():
             sender.task = asyncio.get_running_loop().create_task(
-                self._run_sender(known, sender), name=f"tell {known}"
+                self._run_sender(place, sender), name=f"tell {place}"
             )
 
     def _is_queued(self, uid: str, pair: tuple[str, str]) -> bool:
         lane = self._lane_of(uid, pair[1])
-        return lane is not None and any(item.notice == pair[0] for item in lane.items)
+        return lane is not None and any(queued.notice == pair[0] for queued in lane.items)
 
     def _withdraw_others(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """What the status holds no more is not sent; what is being sent is let be."""
+        """Withdraw what the status holds no more; what is being sent is let be."""
         held = set(pairs)
+
         for channel, place in list(self._lanes.get(uid, {}).items()):
             sender = self._senders.get(place)
             if sender is None or (uid, channel) not in sender.lanes:
                 continue
+
             lane = sender.lanes[uid, channel]
             under_way = lane.items[0] if sender.sending is lane and lane.items else None
             lane.items = deque(
-                item for item in lane.items if (item.notice, channel) in held or item is under_way
+                queued
+                for queued in lane.items
+                if (queued.notice, channel) in held or queued is under_way
             )
 
     def _lane_of(self, uid: str, channel: str) -> _ChannelQueue | None:
@@ -238,28 +252,34 @@ class Notifications:
         sender = self._senders.get(place) if place is not None else None
         return sender.lanes.get((uid, channel)) if sender is not None else None
 
-    # --- from the lanes to the world
+    # From the lanes to the world
 
     async def _run_sender(self, place: Place, sender: _Sender) -> None:
-        """One message after the other, until there is none."""
+        """Send one message after the other, until there is none."""
         while True:
             for name in [name for name, lane in sender.lanes.items() if not lane.items]:
                 del sender.lanes[name]
                 self._forget_lane(*name)
+
             if not sender.lanes:
                 break
+
             lane = min(sender.lanes.values(), key=lambda lane: lane.due)
             delay = lane.due - time.monotonic()
+            # A lane that is due is tried at once; else whatever comes first: its time, or news.
             if delay <= 0:
                 sender.sending = lane
                 await self._try_first(place, lane)
                 sender.sending = None
                 continue
+
             sender.woken.clear()
+
             try:
                 await asyncio.wait_for(sender.woken.wait(), delay)
             except TimeoutError:
                 continue
+
         self._senders.pop(place, None)
 
     def _forget_lane(self, uid: str, channel: str) -> None:
@@ -270,73 +290,94 @@ class Notifications:
 
     async def _try_first(self, place: Place, lane: _ChannelQueue) -> None:
         """Try the first of a lane, and say what became of it."""
-        item = lane.items[0]
-        handle = lane.handles.get(item.run, item.handle)
-        result = await self._send_message(place, item, handle)
-        if isinstance(result, Retryable) and time.time() - item.at < GIVE_UP_AFTER_S:
-            lane.due = time.monotonic() + max(
-                RETRY_DELAYS_S[min(lane.tries, len(RETRY_DELAYS_S) - 1)], result.after
-            )
-            lane.tries += 1
-            item.message = replace(item.message, again=True)
-            if result.handle is not None and len(result.handle) <= MAX_HANDLE_LENGTH:
-                lane.remember(item.run, result.handle)
-            log.info(
-                "%s/%s: %s is told of %s later: %s",
-                *lane.key,
-                item.provider,
-                item.event,
-                result,
-                extra=about(*lane.key),
-            )
+        queued = lane.items[0]
+        handle = lane.handles.get(queued.run, queued.handle)
+
+        result = await self._send_message(place, queued, handle)
+
+        is_late = time.time() - queued.at >= GIVE_UP_AFTER_S
+        if isinstance(result, Retryable) and not is_late:
+            self._put_off(lane, queued, result)
             return
+
         lane.items.popleft()
         lane.tries, lane.due = 0, time.monotonic()
+
         if isinstance(result, Exception):
-            metrics.notifications.labels(item.provider, "failed").inc()
+            metrics.notifications.labels(queued.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
-            self._told(
-                lane.key,
-                lane.uid,
-                (item.notice, lane.channel),
-                Delivery(failed=f"{late}{result}"[:500]),
-            )
+            failure = Delivery(failed=f"{late}{result}"[:500])
+            self._told(lane.key, lane.uid, (queued.notice, lane.channel), failure)
             return
-        metrics.notifications.labels(item.provider, "delivered").inc()
-        lane.remember(item.run, result.handle)
-        self._told(lane.key, lane.uid, (item.notice, lane.channel), result)
+
+        metrics.notifications.labels(queued.provider, "delivered").inc()
+        lane.remember(queued.run, result.handle)
+        self._told(lane.key, lane.uid, (queued.notice, lane.channel), result)
+
+    def _put_off(self, lane: _ChannelQueue, queued: _QueuedMessage, error: Retryable) -> None:
+        """Try the first of a lane again later: whether it has arrived is not known."""
+        delay = RETRY_DELAYS_S[min(lane.tries, len(RETRY_DELAYS_S) - 1)]
+        lane.due = time.monotonic() + max(delay, error.after)
+        lane.tries += 1
+        queued.message = replace(queued.message, again=True)
+
+        if error.handle is not None and len(error.handle) <= MAX_HANDLE_LENGTH:
+            lane.remember(queued.run, error.handle)
+
+        log.info(
+            "%s/%s: %s is told of %s later: %s",
+            *lane.key,
+            queued.provider,
+            queued.event,
+            error,
+            extra=about(*lane.key),
+        )
 
     async def _send_message(
-        self, place: Place, item: _QueuedMessage, handle: str | None
+        self, place: Place, queued: _QueuedMessage, handle: str | None
     ) -> Delivery | Retryable | Permanent:
         link: OpenConnection | None = None
-        found: Delivery | Retryable | Permanent
+
+        result: Delivery | Retryable | Permanent
         try:
-            notifier = NOTIFIERS[item.provider]
-            config = notifier.config.model_validate(item.config)
+            notifier = NOTIFIERS[queued.provider]
+            config = notifier.config.model_validate(queued.config)
             link = await self._links.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
+                # Much may have happened while it waited for its turn.
                 self._fence()
-                found = Delivery(
-                    _require_storable(await notifier.send(config, link, item.message, handle))
-                )
+                handle = await notifier.send(config, link, queued.message, handle)
+                result = Delivery(_require_storable(handle))
         except (Retryable, Permanent) as error:
-            found = error
+            result = error
         except TimeoutError:
-            found = Retryable(f"not sent within {(link.timeout if link else 0) + SEND_GRACE_S:g}s")
+            result = Retryable(f"not sent within {(link.timeout if link else 0) + SEND_GRACE_S:g}s")
         except ValidationError as error:
-            found = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
+            result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
         except Exception as error:
             log.exception("a notifier raised what it may not raise", extra=about(place[0]))
-            found = Retryable(f"the notifier failed: {type(error).__name__}")
+            result = Retryable(f"the notifier failed: {type(error).__name__}")
+
         if link is not None:
-            self._links.used(place[0], link.name, found if isinstance(found, Exception) else None)
-        return found
+            failure = result if isinstance(result, Exception) else None
+            self._links.used(place[0], link.name, failure)
+
+        return result
+
+
+def _handle_in_status(view: View, notice: Notification, channel: str) -> str | None:
+    """Return what the channel's system knows the messages of a run by, as the status has it."""
+    for thread in view.status.threads:
+        if (thread.run, thread.to) == (notice.run, channel):
+            return thread.handle
+    return None
 
 
 def _require_storable(handle: str | None) -> str | None:
-    """What the system knows the message by, if it can be kept: half of it would name something
-    else. Raises Permanent."""
+    """Return what the system knows the message by, if it can be kept. Raises Permanent.
+
+    Half of it would name something else.
+    """
     if handle is not None and len(handle) > MAX_HANDLE_LENGTH:
         raise Permanent(
             f"it was told, and names that by {len(handle)} characters, at most "
@@ -346,17 +387,19 @@ def _require_storable(handle: str | None) -> str | None:
 
 
 def _expand_config(view: View, notice: Notification, raw: Any) -> Any:
-    """The configuration with its references put in; as it is where one names what is not known."""
+    """Return the configuration with its references put in.
+
+    As it is where one names what is not known.
+    """
     last = view.status.lastGood
     names = {
         "version": version_of(view, notice),
         "run": str(notice.run),
         "lastGood.version": last.version if last else "",
     }
-    names |= {
-        f"vars.{name}": value
-        for name, value in (view.spec.vars if view.spec is not None else {}).items()
-    }
+    own = view.spec.vars if view.spec is not None else {}
+    names |= {f"vars.{name}": value for name, value in own.items()}
+
     try:
         return expand_references(raw, names)
     except UnknownReference:

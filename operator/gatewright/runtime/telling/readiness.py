@@ -1,15 +1,18 @@
-"""Whether a Connection works: judged on each edit and by what really happens to its requests;
-written when that changes.
+"""Whether a Connection works: judged on each edit, and by what happens to its requests.
 
-    seen                                        judged
-    ------------------------------------------  ----------------------------------------------------------
-    its first use, or an edit                   as the credential check of its provider says, at once
-    it is NotReady                              the same, again after `PROBE_RETRY_S` seconds, then after twice as
-                                                many, up to `MAX_PROBE_RETRY_S`: nobody tells when a Secret or a system is mended
-    its Secrets are others than before          what happened with those before does not count any more
-    a request failed                            the same; and `MAX_FAILURES` in a row are NotReady, whatever the check says:
-                                                credentials may work while every delivery is refused
-    a request succeeded                         Ready
+It is written when that changes.
+
+    seen                                   judged
+    -------------------------------------  -------------------------------------------------------
+    its first use, or an edit              as the credential check of its provider says, at once
+    it is NotReady                         the same, again after `PROBE_RETRY_S` seconds, then
+                                           after twice as many, up to `MAX_PROBE_RETRY_S`: nobody
+                                           tells when a Secret or a system is mended
+    its Secrets are others than before     what happened with those before does not count any more
+    a request failed                       the same; and `MAX_FAILURES` in a row are NotReady,
+                                           whatever the check says: credentials may work while
+                                           every delivery is refused
+    a request succeeded                    Ready
 
 `observedGeneration` is the generation that was judged. Nothing is written while the judgement stays
 the same. A provider that comes and goes is written seldom: two writes about one generation are at
@@ -73,17 +76,14 @@ class Judgement:
     message: str
 
     def says_same(self, other: Judgement | None) -> bool:
-        """Whether both say the same, numbers in their words apart: how long an answer took is no
-        news."""
-        return other is not None and (
-            self.generation,
-            self.reason,
-            _without_numbers(self.message),
-        ) == (
-            other.generation,
-            other.reason,
-            _without_numbers(other.message),
-        )
+        """Return whether both say the same, numbers in their words apart.
+
+        How long an answer took is no news.
+        """
+        return other is not None and self._comparable() == other._comparable()
+
+    def _comparable(self) -> tuple[int, Reason, str]:
+        return self.generation, self.reason, _without_numbers(self.message)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,56 +115,55 @@ class Readiness:
     """The `Ready` condition of every Connection."""
 
     def __init__(
-        self, cluster: Cluster, found: Callable[[Place], Mapping[str, Any] | None], probe: Probe
+        self, cluster: Cluster, body_of: Callable[[Place], Mapping[str, Any] | None], probe: Probe
     ) -> None:
         self._cluster = cluster
-        self._found = found
+        self._body_of = body_of
         self._probe = probe
-        self._shares, self._writes = (
-            NamespaceLimits(PROBES_AT_ONCE),
-            NamespaceLimits(WRITES_AT_ONCE),
-        )
-        self._again_shares, self._pace = (
-            NamespaceLimits(RETRIES_AT_ONCE),
-            NamespacePace(RETRY_PACE_S),
-        )
+        self._shares = NamespaceLimits(PROBES_AT_ONCE)
+        self._writes = NamespaceLimits(WRITES_AT_ONCE)
+        self._again_shares = NamespaceLimits(RETRIES_AT_ONCE)
+        self._pace = NamespacePace(RETRY_PACE_S)
         self._states: dict[Place, _ConnectionState] = {}
 
     def used(self, place: Place, error: Exception | None) -> None:
-        """A request went through a Connection; never waits."""
-        body = self._found(place)
+        """Note that a request went through a Connection; never waits."""
+        body = self._body_of(place)
         if body is None:
             return
+
         state = self._state_of(place, body)
         state.failures = 0 if error is None else state.failures + 1
         state.error = str(error or "")
+
         judged = state.judged
         if judged is None or judged.generation != _generation_of(body):
             self.ask(place)
         elif judged.reason == "InvalidSpec":
+            # No request mends a spec.
             return
         elif error is None:
             if judged.reason != "Ready":
-                self._take_judgement(
-                    place, state, Judgement(judged.generation, "Ready", WORKS_MESSAGE)
-                )
+                works = Judgement(judged.generation, "Ready", WORKS_MESSAGE)
+                self._take_judgement(place, state, works)
         elif state.failures >= MAX_FAILURES:
-            self._take_judgement(
-                place, state, Judgement(judged.generation, "NotReady", state.error)
-            )
+            failing = Judgement(judged.generation, "NotReady", state.error)
+            self._take_judgement(place, state, failing)
         elif judged.reason == "Ready":
             self.ask(place)
 
     def ask(self, place: Place) -> None:
         """Ask in the background whether a Connection works; never waits."""
-        body = self._found(place)
+        body = self._body_of(place)
         if body is not None:
             self._begin_probe(place, self._state_of(place, body))
 
     def look(self, place: Place) -> None:
-        """Ask about a Connection that nobody has judged as it is, at once, or was NotReady, in its
-        turn; never waits."""
-        body = self._found(place)
+        """Ask about a Connection that nobody has judged as it is, or that was NotReady.
+
+        The one at once, the other in its turn; never waits.
+        """
+        body = self._body_of(place)
         if body is None:
             return
         if self.is_unjudged(place, body):
@@ -184,27 +183,30 @@ class Readiness:
         """Ask whether a Connection works, and say so in its status."""
         self.ask(place)
         state = self._states.get(place)
-        # an edit ends what asks about the edition before it, and asks itself
+        # An edit ends what asks about the edition before it, and asks itself.
         while state is not None and state.asking is not None and not state.asking.done():
             await asyncio.wait({state.asking})
         if state is not None and state.writing is not None:
             await asyncio.shield(state.writing)
 
     def edited(self, place: Place) -> None:
-        """What happened to an earlier generation, and what is asked about it, says nothing of this
-        one."""
+        """Forget what happened to an earlier generation, and what is asked about it.
+
+        It says nothing of this one.
+        """
         state = self._states.get(place)
         if state is None:
             return
+
         state.failures = state.tries = 0
         _cancel_retry(state)
+
         if state.asking is not None:
             state.asking.cancel()
             state.asking = None
 
     def forget_secrets(self, place: Place) -> None:
-        """What happened with the Secrets before says nothing of a Connection that has others
-        now."""
+        """Forget what happened with the Secrets that a Connection had before."""
         state = self._states.get(place)
         if state is not None:
             state.failures = state.tries = 0
@@ -212,23 +214,25 @@ class Readiness:
                 state.written = float("-inf")
 
     def forget(self, place: Place) -> None:
-        """A Connection is gone."""
+        """Forget a Connection that is gone."""
         state = self._states.pop(place, None)
         if state is not None:
             _stop_tasks(state)
 
     def is_unjudged(self, place: Place, body: Mapping[str, Any]) -> bool:
-        """Whether nobody has judged this generation of a Connection."""
+        """Return whether nobody has judged this generation of a Connection."""
         judged = self._state_of(place, body).judged
         return judged is None or judged.generation != _generation_of(body)
 
     async def close(self) -> None:
         """Stop asking and writing."""
-        tasks = [task for state in self._states.values() for task in _stop_tasks(state)]
+        tasks: list[asyncio.Task[None]] = []
+        for state in self._states.values():
+            tasks += _stop_tasks(state)
         self._states.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # --- judging
+    # Judging
 
     def _state_of(self, place: Place, body: Mapping[str, Any]) -> _ConnectionState:
         uid = str(body["metadata"].get("uid", ""))
@@ -236,14 +240,14 @@ class Readiness:
         if state is None or state.uid != uid:
             self.forget(place)
             stands = _written_judgement(body)
-            known = (
-                stands is not None
-                and stands.generation == _generation_of(body)
-                and stands.reason != "InvalidSpec"
+            is_current = stands is not None and stands.generation == _generation_of(body)
+            # What made a spec invalid may be a setting of the operator, which may have changed
+            # since.
+            is_known = is_current and stands is not None and stands.reason != "InvalidSpec"
+            state = self._states[place] = _ConnectionState(
+                uid, stands, stands if is_known else None
             )
-            # what made a spec invalid may be a setting of the operator, which may have changed
-            # since
-            state = self._states[place] = _ConnectionState(uid, stands, stands if known else None)
+
         return state
 
     def _begin_probe(self, place: Place, state: _ConnectionState, again: bool = False) -> None:
@@ -258,15 +262,19 @@ class Readiness:
     async def _probe_and_judge(self, place: Place, state: _ConnectionState) -> None:
         delay: float | None = None
         try:
-            body = self._found(place)
+            body = self._body_of(place)
             while body is not None and self._states.get(place) is state:
                 generation = _generation_of(body)
+
                 async with self._shares.of(place[0]):
                     reason, message = await self._probe(body)
-                now = self._found(place)
+
+                now = self._body_of(place)
                 if now is None or _generation_of(now) == generation:
                     self._judge_probed(place, state, Judgement(generation, reason, message))
                     break
+
+                # It was edited while it was asked.
                 body = now
         except Retryable as error:
             log.info("Connection %s/%s is not judged yet: %s", *place, error, extra=about(*place))
@@ -277,24 +285,24 @@ class Readiness:
         finally:
             if state.asking is asyncio.current_task():
                 state.asking = None
+
         if delay is not None and state.retry is None and self._states.get(place) is state:
             state.retry = asyncio.get_running_loop().call_later(
                 delay, self._on_retry_due, place, state
             )
 
     def _judge_probed(self, place: Place, state: _ConnectionState, judgement: Judgement) -> None:
-        """Credentials that work do not outweigh requests that fail."""
+        """Take what a probe says; credentials that work do not outweigh requests that fail."""
         if judgement.reason != "Ready" or state.failures < MAX_FAILURES:
             self._take_judgement(place, state, judgement)
         elif state.judged is None or state.judged.generation != judgement.generation:
-            self._take_judgement(
-                place, state, replace(judgement, reason="NotReady", message=state.error)
-            )
+            failing = replace(judgement, reason="NotReady", message=state.error)
+            self._take_judgement(place, state, failing)
         else:
             self._schedule_retry(place, state)
 
     def _on_retry_due(self, place: Place, state: _ConnectionState) -> None:
-        """Its time has come; its turn among those of its namespace may be later."""
+        """Ask again in its turn: that among those of its namespace may come later."""
         now = asyncio.get_running_loop().time()
         when = self._pace.turn(place[0], now)
         if when > now:
@@ -307,8 +315,10 @@ class Readiness:
         self._begin_probe(place, state, again=True)
 
     def _schedule_retry(self, place: Place, state: _ConnectionState) -> None:
-        """Ask about what is NotReady until it is not: neither its Secrets nor the system tell that
-        they were mended."""
+        """Ask about what is NotReady until it is not.
+
+        Neither its Secrets nor the system tell that they were mended.
+        """
         if state.judged is None or state.judged.reason != "NotReady":
             state.tries = 0
             _cancel_retry(state)
@@ -325,18 +335,21 @@ class Readiness:
             self._schedule_write(place, state)
             self._schedule_retry(place, state)
 
-    # --- writing
+    # Writing
 
     def _schedule_write(self, place: Place, state: _ConnectionState) -> None:
         """See to it that the judgement is written, now or when it may be."""
         if state.timer is not None:
             state.timer.cancel()
             state.timer = None
+
         judged = state.judged
         if self._states.get(place) is not state or state.writing is not None or judged is None:
             return
+        # How long an answer took, and such, is not written.
         if judged.says_same(state.stands):
             return
+
         loop = asyncio.get_running_loop()
         delay = _due_at(state, judged) - loop.time()
         if delay > 0:
@@ -348,23 +361,22 @@ class Readiness:
         self, place: Place, state: _ConnectionState, judgement: Judgement
     ) -> None:
         now = asyncio.get_running_loop().time()
-        fresh = not state.refused and (
-            state.stands is None or state.stands.generation != judgement.generation
-        )
-        state.gap = (
-            WRITE_GAP_S
-            if fresh or now - state.written > CALM_AFTER_S
-            else min(2 * state.gap, MAX_WRITE_GAP_S)
-        )
+        is_new = state.stands is None or state.stands.generation != judgement.generation
+        is_calm = now - state.written > CALM_AFTER_S
+        if (is_new and not state.refused) or is_calm:
+            state.gap = WRITE_GAP_S
+        else:
+            state.gap = min(2 * state.gap, MAX_WRITE_GAP_S)
+
         state.written = now
+
         try:
-            body = self._found(place)
+            body = self._body_of(place)
             if body is not None:
-                where = api_path(API_VERSION, "connections", *place, "status")
+                path = api_path(API_VERSION, "connections", *place, "status")
                 async with self._writes.of(place[0]):
-                    await self._cluster.patch(
-                        where, {"status": _status_with(body, judgement)}, "merge"
-                    )
+                    status = _status_with(body, judgement)
+                    await self._cluster.patch(path, {"status": status}, "merge")
                 state.stands, state.refused = judgement, False
         except NotFound:
             self.forget(place)
@@ -378,19 +390,23 @@ class Readiness:
             state.refused = True
         finally:
             state.writing = None
+
         self._schedule_write(place, state)
 
 
 def _due_at(state: _ConnectionState, judged: Judgement) -> float:
-    """When the next write may be made."""
+    """Return when the next write may be made."""
     stands = state.stands
+
     if state.refused:
         return state.written + state.gap
+    # Whoever has edited it waits for the word on his edit.
     if stands is None or stands.generation != judged.generation:
         return float("-inf")
-    return state.written + (
-        state.gap if stands.reason != judged.reason else max(state.gap, SAME_VERDICT_WRITE_GAP_S)
-    )
+    if stands.reason != judged.reason:
+        return state.written + state.gap
+
+    return state.written + max(state.gap, SAME_VERDICT_WRITE_GAP_S)
 
 
 def _status_with(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
@@ -405,30 +421,30 @@ def _status_with(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any
         "lastTransitionTime": since or format_time(datetime.now(UTC))[:19] + "Z",
         "observedGeneration": judgement.generation,
     }
+
     return {"conditions": [condition], "observedGeneration": judgement.generation}
 
 
 def _written_judgement(body: Mapping[str, Any]) -> Judgement | None:
-    """The judgement that the API server holds."""
+    """Return the judgement that the API server holds."""
     old = _ready_condition(body)
     if old is None or old.get("reason") not in ("Ready", "NotReady", "InvalidSpec"):
         return None
-    return Judgement(
-        int(old.get("observedGeneration", 0)), old["reason"], str(old.get("message", ""))
-    )
+    generation = int(old.get("observedGeneration", 0))
+    return Judgement(generation, old["reason"], str(old.get("message", "")))
 
 
 def _ready_condition(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     conditions = (body.get("status") or {}).get("conditions") or ()
-    return next((item for item in conditions if item.get("type") == "Ready"), None)
+    return next((condition for condition in conditions if condition.get("type") == "Ready"), None)
 
 
 def _generation_of(body: Mapping[str, Any]) -> int:
     return int(body["metadata"].get("generation", 0))
 
 
-def _without_numbers(text: str) -> str:
-    return re.sub(r"\d+", "0", text[:1000])
+def _without_numbers(message: str) -> str:
+    return re.sub(r"\d+", "0", message[:1000])
 
 
 def _cancel_retry(state: _ConnectionState) -> None:
@@ -441,10 +457,13 @@ def _stop_tasks(state: _ConnectionState) -> list[asyncio.Task[None]]:
     for handle in (state.timer, state.retry):
         if handle is not None:
             handle.cancel()
+
+    # A task that forgets its own Connection goes on to its end.
     current = asyncio.current_task()
     tasks = [
         task for task in (state.asking, state.writing) if task is not None and task is not current
     ]
     for task in tasks:
         task.cancel()
+
     return tasks

@@ -60,6 +60,7 @@ class _MetricsPage:
 
     def show(self) -> web.Response:
         now = asyncio.get_running_loop().time()
+        # To write them costs more than all the rest of an answer.
         if now - self._written > METRICS_MAX_AGE_S:
             self._text, self._written = generate_latest(metrics.registry), now
         return web.Response(body=self._text, headers={"Content-Type": CONTENT_TYPE_LATEST})
