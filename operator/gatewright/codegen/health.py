@@ -58,7 +58,7 @@ RELEASE_HEALTH: Mapping[str, str] = {
     "CannotProceed": "Degraded",
     "StatusUnreadable": "Degraded",
 }
-"""Every reason that `core.conditions` gives `Ready`; a test holds the two together."""
+"""Every reason that `core.report` gives `Ready`; a test holds the two together."""
 
 CONNECTION_HEALTH: Mapping[str, str] = {
     "Ready": "Healthy",
