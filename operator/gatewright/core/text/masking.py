@@ -43,25 +43,25 @@ def join_lines(lines: Iterable[str]) -> str:
 
 
 def mask_secrets(text: str) -> str:
-    """A text without what looks like a secret, in time linear to its length."""
+    """Return a text without what looks like a secret, in time linear to its length."""
     return _mask_words(_mask_values(_TOKEN.sub(_MASK, mask_credentials(_mask_blocks(text)))))
 
 
 def is_like_key(text: str) -> bool:
-    """Whether a short text, or a word in it, looks like a secret."""
+    """Return whether a short text, or a word in it, looks like a secret."""
     return mask_secrets(text) != text or any(_is_random(part) for part in _PARTS.findall(text))
 
 
 def mask_beginning(text: str, longest: int) -> str:
-    """The masked beginning of a text, at most so many characters."""
+    """Return the masked beginning of a text, at most so many characters."""
     if len(text) > MOST_TEXT_CHARS:
         text = " ".join(text[:MOST_TEXT_CHARS].split(" ")[:-_CUT_WORDS])
     return keep_beginning(mask_secrets(text), longest)
 
 
 def mask_ending(text: str, cut: bool = False) -> str:
-    """The masked end of a text, at most `MOST_LOG_CHARS` characters and `…`; `cut`: its beginning
-    is not there any more."""
+    """Return the masked end of a text, at most `MOST_LOG_CHARS` characters and `…`; `cut`: its
+    beginning is not there any more."""
     return keep_end(mask_secrets(take_end(text, cut)))
 
 
@@ -76,12 +76,12 @@ def take_end(text: str, cut: bool = False) -> str:
 
 
 def keep_beginning(text: str, longest: int) -> str:
-    """The beginning of a text that is too long, which nobody has to mask any more."""
+    """Return the beginning of a text that is too long, which nobody has to mask any more."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def keep_end(text: str) -> str:
-    """The end of a text that is too long, which nobody has to mask any more."""
+    """Return the end of a text that is too long, which nobody has to mask any more."""
     return text if len(text) <= MOST_LOG_CHARS else f"…{text[-MOST_LOG_CHARS:]}"
 
 
@@ -105,11 +105,12 @@ def _mask_blocks(text: str) -> str:
         elif not inside:
             parts += [text[place : edge.start()], _MASK]
             inside = True
+
     return "".join(parts if inside else [*parts, text[place:]])
 
 
 def _strip_encoded(text: str) -> str:
-    """A text up to the lines of base64 that it ends with."""
+    """Return a text up to the lines of base64 that it ends with."""
     words = list(_WORDS.finditer(text))
     last = len(words)
     while last and _ENCODED.fullmatch(words[last - 1][0]):
@@ -195,6 +196,7 @@ def mask_credentials(text: str) -> str:
             end = _end_of_word(part, end)
             url = f"{part.partition(':')[0]}:{_MASK}"
         parts.append(url + part[end:])
+
     return "://".join(parts)
 
 
@@ -209,12 +211,13 @@ def _scheme_before(before: str) -> str:
 
 
 def _mask_url(scheme: str, url: str) -> str | None:
-    """A URL without what is secret in it; None where it is cut by a quote in its password."""
+    """Return a URL without what is secret in it; None where it is cut by a quote in its password."""
     found = _AUTHORITY.match(url)
     authority = found[0] if found is not None else ""
     is_host = authority.startswith("[") or _PORTS.fullmatch(authority) is not None
     at = authority.rfind("@")
     host = authority[at + 1 :]
+
     # a password may hold the characters that end a host, and what is meant cannot always be told
     if (
         scheme in _STORES
@@ -224,6 +227,7 @@ def _mask_url(scheme: str, url: str) -> str | None:
         at = url.rfind("@")
     if at < 0 and not is_host:
         return None
+
     url = url[at + 1 :]
     webhook = _WEBHOOK.match(url)
     return _HEX_SEGMENT.sub(_MASK, url) if webhook is None else f"{webhook[0]}/{_MASK}"
@@ -341,31 +345,36 @@ def _mask_values(text: str) -> str:
         if value is not None:
             parts += [text[kept : value[0]], _MASK]
             kept = place = value[1]
+
     return "".join([*parts, text[kept:]])
 
 
 def _value_of(text: str, name: re.Match[str]) -> tuple[int, int] | None:
-    """Where the value of a name begins and ends; None where it is no name of a secret."""
+    """Return where the value of a name begins and ends; None where it is no name of a secret."""
     if name[0] in _HARMLESS:
         return None
+
     certain = _CERTAIN.search(name[0]) is not None
     if not certain and _LIKELY.search(name[0]) is None:
         return None
+
     value = _ASSIGNED.match(text, name.end())
     if value is not None:
         if _is_said(text, name, value["value"]):
             return None
         more = _MORE_HEADER_PARTS.match(text, value.end()) if _HEADER.search(name[0]) else None
         return value.start("value"), more.end() if more is not None else value.end("value")
+
     value = _FOLLOWING.match(text, name.end())
     if value is None or not _is_value(name[0], value["value"], value["is"] is None and certain):
         return None
+
     return None if _is_object(text, name, value) else value.span("value")
 
 
 def _is_said(text: str, name: re.Match[str], value: str) -> bool:
-    """Whether what is assigned to a name tells how many there are, or that there is none, or is
-    what a service says."""
+    """Return whether what is assigned to a name tells how many there are, or that there is none, or
+    is what a service says."""
     bare = value.strip(_AROUND)
     if bare.lower() in _NOTHING:
         return True
@@ -379,7 +388,7 @@ def _is_said(text: str, name: re.Match[str], value: str) -> bool:
 
 
 def _is_object(text: str, name: re.Match[str], value: re.Match[str]) -> bool:
-    """Whether Kubernetes speaks of an object of kind Secret, whose name follows."""
+    """Return whether Kubernetes speaks of an object of kind Secret, whose name follows."""
     if name[0].lower() not in ("secret", "secrets"):
         return False
     if (
@@ -394,7 +403,7 @@ def _is_object(text: str, name: re.Match[str], value: re.Match[str]) -> bool:
 
 
 def _is_value(name: str, value: str, certain: bool) -> bool:
-    """Whether what follows a name without a sign between is its value."""
+    """Return whether what follows a name without a sign between is its value."""
     if name.startswith("--"):
         return not value.startswith("-")
     if certain and _FOLLOWED.search(name) is not None:
@@ -446,8 +455,8 @@ def _mask_words(text: str) -> str:
 
 
 def _mask_word(word: re.Match[str]) -> str:
-    """A run of characters without the words in it that look like keys; `word` tells also what
-    stands before it."""
+    """Return a run of characters without the words in it that look like keys; `word` tells also
+    what stands before it."""
     before = word.string[max(0, word.start() - _CHARS_BEFORE_WORD) : word.start()]
     text = _AWS.sub(lambda found: _MASK if _is_mixed(found[0]) else found[0], word[0])
     text = _LONG.sub(
@@ -456,16 +465,19 @@ def _mask_word(word: re.Match[str]) -> str:
         ),
         text,
     )
+
     return _SEGMENT.sub(lambda found: _MASK if _is_random(found[0]) else found[0], text)
 
 
 def _is_known(before: str, word: str) -> bool:
-    """Whether it is something that people look for, and no secret: a digest, a commit, a UUID."""
+    """Return whether it is something that people look for, and no secret: a digest, a commit, a
+    UUID."""
     name, sign, value = word.rpartition("=")
     if sign:
         return _is_known(before + name + sign, value)
     if _UUID.fullmatch(word.removeprefix("pvc-")) or _is_name(word):
         return True
+
     commit = word[tag.end() :] if (tag := _COMMIT_TAG.match(word)) is not None else word
     if _COMMIT.fullmatch(commit) and (_COMMIT_MARK.search(before[-16:]) or _is_image(before)):
         return True
@@ -473,10 +485,11 @@ def _is_known(before: str, word: str) -> bool:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word is made as names of objects in a cluster are: words, and few hashes and
+    """Return whether a word is made as names of objects in a cluster are: words, and few hashes and
     numbers after them."""
     if _LABEL.fullmatch(word) is None:
         return False
+
     hashed = returns = 0
     was_word = True
     for part in word.split("-"):
@@ -486,19 +499,21 @@ def _is_name(word: str) -> bool:
         hashed += 0 if is_word else len(part)
         returns += is_word and not was_word
         was_word = is_word
+
     return hashed <= _MOST_HASH_CHARS and returns <= 1
 
 
 def _is_image(before: str) -> bool:
-    """Whether a text ends with the name of an image and a colon: `registry.example.com/shop:`."""
+    """Return whether a text ends with the name of an image and a colon:
+    `registry.example.com/shop:`."""
     name = before.rpartition(" ")[2]
     registry, sign, rest = name.partition("/")
     return bool(sign) and "." in registry and rest.endswith(":") and rest.count(":") == 1
 
 
 def _is_mixed(word: str) -> bool:
-    """Whether a word of 40 letters, digits, `+` and `/` looks like a secret key of AWS, and not
-    like a path."""
+    """Return whether a word of 40 letters, digits, `+` and `/` looks like a secret key of AWS, and
+    not like a path."""
     return (
         sum(map(str.isupper, word)) > 5
         and sum(map(str.islower, word)) > 5
@@ -507,8 +522,8 @@ def _is_mixed(word: str) -> bool:
 
 
 def _is_random(word: str) -> bool:
-    """Whether a part of a path looks like a key: letters of both kinds and digits, in no order that
-    a name would have."""
+    """Return whether a part of a path looks like a key: letters of both kinds and digits, in no
+    order that a name would have."""
     kinds = any(map(str.isupper, word)), any(map(str.islower, word)), any(map(str.isdigit, word))
     digits, turns = sum(map(str.isdigit, word)), _count_kind_changes(word)
     # `ServerSideProps2` has few digits.
@@ -517,7 +532,7 @@ def _is_random(word: str) -> bool:
 
 
 def _count_kind_changes(word: str) -> int:
-    """How often two neighbours are of different kinds: upper case, lower case, digit, sign."""
+    """Return how often two neighbours are of different kinds: upper case, lower case, digit, sign."""
     kinds = [
         0 if char.isupper() else 1 if char.islower() else 2 if char.isdigit() else 3
         for char in word
