@@ -33,15 +33,16 @@ VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
 def seconds(text: str) -> float:
-    """The length of a duration such as `15m`, `1h30m` or `100ms`, in seconds. Raises ValueError."""
+    """Return the length of a duration such as `15m`, `1h30m` or `100ms`, in seconds. Raises
+    ValueError."""
     if not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f'"{text}" is not a duration (try 30s, 15m or 1h30m)')
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
 def quantity(text: str) -> float:
-    """The plain number behind a quantity: `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is 80.
-    Raises ValueError."""
+    """Return the plain number behind a quantity: `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is
+    80. Raises ValueError."""
     if _NUMBER.fullmatch(text):
         return float(text)
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1]):
@@ -52,7 +53,7 @@ def quantity(text: str) -> float:
 
 
 def show(value: float, like: str) -> str:
-    """A measured number in the unit of the limit it is compared with: 0.031 beside `1%` is
+    """Return a measured number in the unit of the limit it is compared with: 0.031 beside `1%` is
     `3.1%`."""
     if like.endswith("%"):
         return f"{value * 100:.4g}%"
@@ -178,7 +179,8 @@ class Condition(Model):
 
 @functools.cache
 def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
-    """The docstring of each field that has one, a line for each paragraph; inherited ones too.
+    """Return the docstring of each field that has one, a line for each paragraph; inherited ones
+    too.
 
     Not pydantic's `use_attribute_docstrings`, which reads the source of every class whenever a
     process starts.

@@ -505,5 +505,5 @@ class ReleaseStatus(Model):
 
 
 def dump(status: ReleaseStatus) -> dict[str, Any]:
-    """The status as the API server stores it: what has its default is left out."""
+    """Return the status as the API server stores it: what has its default is left out."""
     return status.model_dump(exclude_none=True, exclude_defaults=True)

@@ -22,10 +22,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     wanted = files.generated_files()
+
     if not options.check:
         for path in files.write_stale(options.root, wanted):
             print(f"wrote {path}" if path in wanted else f"removed {path}")
         return 0
+
     stale = files.stale_paths(options.root, wanted)
     for path in stale:
         print(f"{path} is not up to date; run make generate", file=sys.stderr)

@@ -36,7 +36,7 @@ _IS_UPDATE = "request.operation != 'CREATE'"
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     return {
         **match_writes("interventions"),
         "validations": [
@@ -73,8 +73,8 @@ def policy_spec() -> dict[str, Any]:
 def spec_policy(
     plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]
 ) -> dict[str, Any]:
-    """A policy on who writes the spec of a kind; labels, annotations, finalizers, and an apply that
-    changes nothing, are not looked at."""
+    """Return a policy on who writes the spec of a kind; labels, annotations, finalizers, and an
+    apply that changes nothing, are not looked at."""
     changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
     return {
         **match_writes(plural),
@@ -85,8 +85,8 @@ def spec_policy(
 
 
 def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
-    """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell,
-    it refuses."""
+    """Return what a policy looks at: objects of a kind that are created or changed. Where it cannot
+    tell, it refuses."""
     rule = {
         "apiGroups": [group],
         "apiVersions": ["*"],
@@ -98,5 +98,5 @@ def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
 
 
 def binding_spec(name: str) -> dict[str, Any]:
-    """The binding's spec: everywhere, and each refusal also in the audit log."""
+    """Return the binding's spec: everywhere, and each refusal also in the audit log."""
     return {"policyName": name, "validationActions": ["Deny", "Audit"]}

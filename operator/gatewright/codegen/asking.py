@@ -49,6 +49,7 @@ class Question:
         yield from ((f"needs{number}", text) for number, text in enumerate(needs))
         together = " + ".join(f"variables.needs{number}" for number in range(len(needs)))
         yield "wanted0", f"({together}).join('\\n').split('\\n').filter(line, line != '')"
+
         for number in range(self.named):
             wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
             yield (
@@ -58,7 +59,7 @@ class Question:
             yield f"wanted{number + 1}", f"{wanted}.filter(line, !line.startsWith({asked}))"
 
     def validations(self, rights: Iterable[AuthorPermission]) -> Iterator[dict[str, str]]:
-        """Each line by its name, then what is left of each kind of right without one."""
+        """Yield each line by its name, then what is left of each kind of right without one."""
         yield from (self._by_name(number) for number in range(self.named))
         kinds = {line_head(right): right for right in rights}
         yield from (self._left_over(right) for right in kinds.values())
@@ -84,6 +85,7 @@ class Question:
         )
         unnamed = f"{name} == '' ? '{self.remedy}{self.unnamed}' : " if self.unnamed else ""
         remedy = f"({name} == '{RESERVED_NAME}' ? '{TAKEN}' : {unnamed}'{self.remedy}')"
+
         return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what, remedy)
 
     def _left_over(self, right: AuthorPermission) -> dict[str, str]:
@@ -101,7 +103,7 @@ class Question:
     def validation(
         self, unless: str, permitted: str, paths: str, what: str, remedy: str = ""
     ) -> dict[str, str]:
-        """One refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
+        """Return one refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
         remedy = remedy or f"'{self.remedy}'"
         return {
             "expression": f"{unless} || {permitted}",
@@ -114,7 +116,7 @@ class Question:
 
 
 def line_head(right: AuthorPermission) -> str:
-    """How a line begins."""
+    """Return how a line begins."""
     return f"{right.verb},{right.group},{right.resource},"
 
 
@@ -132,5 +134,5 @@ def cel_is_allowed(right: AuthorPermission) -> str:
 
 
 def describe_right(right: AuthorPermission) -> str:
-    """The right as messages name it."""
+    """Return the right as messages name it."""
     return f"{right.verb} {right.resource}{'.' if right.group else ''}{right.group}"

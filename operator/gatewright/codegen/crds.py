@@ -201,12 +201,13 @@ def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
 
 
 def definition_of(kind: Kind) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind."""
+    """Return the CustomResourceDefinition of a kind."""
     spec, status = (schema.without_notes(part) for part in schemas_of(kind))
     for place in kind.repeated:
         _shorten_descriptions(_node_at(spec, place))
     for place in kind.judged:
         _drop_default(spec, place)
+
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -278,6 +279,7 @@ def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> sche
     found: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
     if rules.ROOT_RULES[kind.name]:
         found["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
+
     found["properties"] = {
         "apiVersion": {"description": f"{GROUP}/{VERSION}.", "type": "string"},
         "kind": {"description": f"{kind.name}.", "type": "string"},
@@ -285,4 +287,5 @@ def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> sche
         "spec": spec,
         "status": status,
     }
+
     return found

@@ -78,7 +78,7 @@ def to_yaml(document: dict[str, Any]) -> str:
 
 
 def to_compact_yaml(document: dict[str, Any]) -> str:
-    """The same for documents that are as deep as long."""
+    """Return the same for documents that are as deep as long."""
     return yaml.dump(
         document, Dumper=_Compact, sort_keys=False, width=1_000_000, allow_unicode=True
     )
@@ -142,8 +142,8 @@ def _crd_files() -> Iterator[tuple[str, str]]:
 
 
 def _rbac_files() -> Iterator[tuple[str, str]]:
-    """Every object names its own namespace: no `namespace:` of a kustomization has to put it where
-    it belongs."""
+    """Yield every object names its own namespace: no `namespace:` of a kustomization has to put it
+    where it belongs."""
     for folder, prefix, place in SCOPES:
         yield (
             f"manifests/rbac/{folder}/role.yaml",
@@ -182,7 +182,7 @@ def _rbac_files() -> Iterator[tuple[str, str]]:
 
 
 def _pair(kind: str, name: str, items: Iterable[Access], namespace: str = "") -> str:
-    """A role and its binding to the operator."""
+    """Return a role and its binding to the operator."""
     return _document(_role(kind, name, items, namespace), _binding_text(kind, name, namespace))
 
 
@@ -233,7 +233,7 @@ def _admission_files() -> Iterator[tuple[str, str]]:
 
 
 def _template_file() -> str:
-    """What the chart's own templates include."""
+    """Return what the chart's own templates include."""
     parts = [f"{{{{- /* {NOTICE} */ -}}}}\n"]
     kinds = (
         ("rules", rbac.release_access()),
@@ -241,6 +241,7 @@ def _template_file() -> str:
         ("ownRules", rbac.own_namespace_access()),
         ("serverRules", rbac.api_server_access()),
     )
+
     for name, items in kinds:
         parts.append(
             f'{{{{- define "gatewright.{name}" -}}}}\n{rbac.rules_text(items)}{{{{- end }}}}\n'
@@ -253,6 +254,7 @@ def _template_file() -> str:
             f'{{{{- define "gatewright.{short}Rules" -}}}}\n{rbac.rules_text(items)}{{{{- '
             f"end }}}}\n"
         )
+
     for role, _, items in rbac.people_roles():
         short = role.removeprefix(f"{rbac.ROLE_NAME}-")
         parts.append(
@@ -264,6 +266,7 @@ def _template_file() -> str:
             f'{{{{- define "{part.POLICY_NAME}.policy" '
             f"-}}}}\n{to_yaml(part.policy_spec())}{{{{- end }}}}\n"
         )
+
     return "".join(parts)
 
 

@@ -112,7 +112,7 @@ return {{status = status, message = ready.message or ""}}
 
 
 def lua_script(kind: str) -> str:
-    """The Lua of a kind."""
+    """Return the Lua of a kind."""
     rows = "".join(f'  {reason} = "{health}",\n' for reason, health in HEALTH_BY_KIND[kind].items())
     return _SCRIPT.format(table=rows)
 
@@ -126,6 +126,7 @@ def argo_patch() -> str:
         "  name: argocd-cm",
         "data:",
     ]
+
     for kind in HEALTH_BY_KIND:
         lines.append(f"  resource.customizations.health.{GROUP}_{kind}: |")
         lines += [f"    {line}".rstrip() for line in lua_script(kind).splitlines()]

@@ -27,7 +27,7 @@ POLICY_NAME = "gatewright-jobs"
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     claim = f"{_controllers('object')}.size() > 0 || {_key('object')} == ''"
     changed = (
         f"{_controllers('object')} != {_controllers('oldObject')} || {_key('object')} != "
@@ -35,6 +35,7 @@ def policy_spec() -> dict[str, Any]:
     )
     refusal = f"'{JOB_REFUSAL}: ' + request.userInfo.username + "
     may, in_pod = statuses.may_operate("releases"), statuses.shows_pod("releases")
+
     return {
         **admission.match_writes("jobs", group="batch"),
         "matchConditions": [

@@ -27,7 +27,7 @@ class Wildcard(ValueError):
 
 
 def release_access() -> list[Access]:
-    """Everything that is always asked for in the namespaces of Releases, the shell's first."""
+    """Return everything that is always asked for in the namespaces of Releases, the shell's first."""
     found: list[Access] = []
     for item in (
         *permissions.RELEASE_ACCESS,
@@ -39,21 +39,21 @@ def release_access() -> list[Access]:
 
 
 def capture_access() -> list[Access]:
-    """What is asked for beside that where Releases may capture Secrets."""
+    """Return what is asked for beside that where Releases may capture Secrets."""
     for item in permissions.CAPTURE_ACCESS:
         _refuse_wildcards(item)
     return list(permissions.CAPTURE_ACCESS)
 
 
 def own_namespace_access() -> list[Access]:
-    """What is asked for in the operator's own namespace."""
+    """Return what is asked for in the operator's own namespace."""
     for item in permissions.OWN_NAMESPACE_ACCESS:
         _refuse_wildcards(item)
     return list(permissions.OWN_NAMESPACE_ACCESS)
 
 
 def api_server_access() -> list[Access]:
-    """What is asked for of one object in the namespace `default`, by its name."""
+    """Return what is asked for of one object in the namespace `default`, by its name."""
     for item in permissions.API_SERVER_ACCESS:
         _refuse_wildcards(item)
     return list(permissions.API_SERVER_ACCESS)
@@ -64,7 +64,7 @@ EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Name, labels and rules of the roles that are added to Kubernetes' own view, edit and
+    """Yield name, labels and rules of the roles that are added to Kubernetes' own view, edit and
     admin."""
     kinds = ("releases", "connections")
     seen = (*kinds, "interventions")
@@ -88,6 +88,7 @@ def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     opens = Access(
         GROUP, ("connections",), EDITOR_VERBS, "write Connections, whose Secrets they may read"
     )
+
     yield f"{ROLE_NAME}-connections", opener, [opens]
 
 
@@ -96,8 +97,8 @@ APPROVER_ROLE = f"{ROLE_NAME}-approver"
 
 
 def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Name, labels and rules of the roles for people who act on runs; bind them in a namespace to
-    whom you trust there."""
+    """Yield name, labels and rules of the roles for people who act on runs; bind them in a
+    namespace to whom you trust there."""
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
     see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
     yield (
@@ -106,6 +107,7 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
         [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")],
     )
     answers = tuple(verb for verb in admission.VERBS if verb in ("approve", "reject", "confirm"))
+
     yield (
         APPROVER_ROLE,
         {},
@@ -118,7 +120,7 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
 
 
 def rules_text(items: Iterable[Access], indent: str = "") -> str:
-    """The rules as YAML, each under its reason."""
+    """Return the rules as YAML, each under its reason."""
     lines: list[str] = []
     for item in items:
         lines += [
@@ -128,6 +130,7 @@ def rules_text(items: Iterable[Access], indent: str = "") -> str:
             *([f"  resourceNames: [{_join_words(item.names)}]"] if item.names else []),
             f"  verbs: [{_join_words(item.verbs)}]",
         ]
+
     return "".join(f"{indent}{line}\n" for line in lines)
 
 
@@ -141,12 +144,12 @@ def _refuse_wildcards(item: Access) -> None:
 
 
 def subjects_text(namespace: str) -> str:
-    """The operator's ServiceAccount as the subject of a binding."""
+    """Return the operator's ServiceAccount as the subject of a binding."""
     return f"subjects:\n- kind: ServiceAccount\n  name: {ROLE_NAME}\n  namespace: {namespace}\n"
 
 
 def rule_objects(items: Iterable[Access]) -> list[dict[str, Any]]:
-    """The same rules as objects, for tests."""
+    """Return the same rules as objects, for tests."""
     return [
         {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)}
         | ({"resourceNames": list(item.names)} if item.names else {})

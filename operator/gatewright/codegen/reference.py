@@ -25,7 +25,7 @@ class Section:
     places: list[tuple[str, Schema]] = field(default_factory=list)
 
     def fields(self) -> dict[str, list[tuple[str, Schema]]]:
-        """Each field with the places that have it."""
+        """Return each field with the places that have it."""
         found: dict[str, list[tuple[str, Schema]]] = {}
         for path, node in self.places:
             for name, item in node["properties"].items():
@@ -33,7 +33,7 @@ class Section:
         return found
 
     def required(self, name: str) -> bool:
-        """Whether a field must be given."""
+        """Return whether a field must be given."""
         return any(name in node.get("required", []) for _, node in self.places)
 
 
@@ -42,7 +42,7 @@ class AmbiguousModel(ValueError):
 
 
 def kind_page(kind: crds.Kind) -> str:
-    """The reference of a kind, as Markdown."""
+    """Return the reference of a kind, as Markdown."""
     spec, status = crds.schemas_of(kind)
     lines = [
         f"# {kind.name}",
@@ -61,13 +61,14 @@ def kind_page(kind: crds.Kind) -> str:
         + ".",
         "",
     ]
+
     for section in _sections_of([("spec", spec), ("status", status)]):
         lines += _section_lines(section)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def rbac_page() -> str:
-    """Every right of the operator, and why it has it."""
+    """Return every right of the operator, and why it has it."""
     lines = [
         "# What the operator may do",
         "",
@@ -81,6 +82,7 @@ def rbac_page() -> str:
         ),
         "",
     ]
+
     for title, items in (
         ("In the namespaces of Releases", rbac.release_access()),
         ("There, where Releases may capture Secrets", rbac.capture_access()),
@@ -96,6 +98,7 @@ def rbac_page() -> str:
             for item in items
         ]
         lines.append("")
+
     lines += [
         "## What the author of a Release must be allowed",
         "",
@@ -111,6 +114,7 @@ def rbac_page() -> str:
         f"`{right.resource}` | `{right.verb}` |"
         for model, right in authors.author_rights()
     ]
+
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -119,7 +123,7 @@ def _describe_objects(item: Access) -> str:
 
 
 def _sections_of(roots: list[tuple[str, Schema]]) -> list[Section]:
-    """The models in the order in which a reader meets them."""
+    """Return the models in the order in which a reader meets them."""
     found: dict[str, Section] = {}
     for root, node in roots:
         for path, item in schema.walk_schema(node, root):
@@ -129,6 +133,7 @@ def _sections_of(roots: list[tuple[str, Schema]]) -> list[Section]:
                 )
     for section in found.values():
         _require_agreement(section)
+
     return list(found.values())
 
 
@@ -140,6 +145,7 @@ def _require_agreement(section: Section) -> None:
         {name: item.get("type") for name, item in node["properties"].items()}
         for _, node in section.places
     ]
+
     for name in {name for one in types for name in one}:
         if len({one[name] for one in types if name in one}) > 1:
             raise AmbiguousModel(
@@ -154,6 +160,7 @@ def _section_lines(section: Section) -> list[str]:
     lines += [str(section.places[0][1].get(ABOUT_NOTE, "")), ""]
     lines += [f"Stands at {_as_code(paths)}.", ""]
     lines += ["| Field | Type | Default | Limits | |", "|---|---|---|---|---|"]
+
     for name, occurrences in section.fields().items():
         item = occurrences[0][1]
         only = [path for path, _ in occurrences] if len(occurrences) < len(paths) else []
@@ -165,6 +172,7 @@ def _section_lines(section: Section) -> list[str]:
             f"| `{name}` | {_type_of(item)}{must} | {default} | "
             f"{_as_cell(_limits_of(item))} | {sentence} |"
         )
+
     lines += _refusal_lines(_rule_texts(section))
     return [*lines, ""]
 
@@ -178,7 +186,8 @@ def _refusal_lines(rules: list[str]) -> list[str]:
 
 
 def _rule_texts(section: Section) -> list[str]:
-    """What must hold between the fields, each once; where it differs by place, with the place."""
+    """Return what must hold between the fields, each once; where it differs by place, with the
+    place."""
     by_message: dict[str, list[str]] = {}
     for path, node in section.places:
         for rule in node.get("x-kubernetes-validations", []):
@@ -212,10 +221,12 @@ def _limit_parts(item: Schema) -> Iterator[str]:
         yield " or ".join(f"`{value}`" for value in item["enum"])
     if TEXT_NOTE in item:
         yield str(item[TEXT_NOTE]["hint"])
+
     yield from _range_words(item, "minimum", "maximum", "")
     yield from _range_words(item, "minLength", "maxLength", " characters")
     yield from _range_words(item, "minItems", "maxItems", " items")
     yield from _range_words(item, "minProperties", "maxProperties", " entries")
+
     if "pattern" in item and TEXT_NOTE not in item:
         yield f"`{item['pattern']}`"
     if "additionalProperties" in item:

@@ -97,7 +97,7 @@ class _Described(GenerateJsonSchema):
 def structural_schema(
     model: type[BaseModel], path: str, variants: Variants, expanded: bool = False
 ) -> Schema:
-    """The structural schema of a model that stands at `path`. Raises Unsupported.
+    """Return the structural schema of a model that stands at `path`. Raises Unsupported.
 
     `expanded`: every text may hold `$(...)` and is checked for its form after that was put in.
     """
@@ -108,8 +108,8 @@ def structural_schema(
 
 
 def without_notes(schema: Schema) -> Schema:
-    """The schema without the notes that only the reference reads, and without what the API server
-    would leave out."""
+    """Return the schema without the notes that only the reference reads, and without what the API
+    server would leave out."""
     found: Schema = {}
     for key, value in schema.items():
         if key == "properties":
@@ -120,11 +120,13 @@ def without_notes(schema: Schema) -> Schema:
             found[key] = without_notes(value)
         elif not key.startswith("x-gatewright-"):
             found[key] = value
+
     return found
 
 
 def walk_schema(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every schema within a schema, with its path: `spec.stages[].gates[].max`, `spec.vars{}`."""
+    """Yield every schema within a schema, with its path: `spec.stages[].gates[].max`,
+    `spec.vars{}`."""
     yield path, schema
     for name, item in schema.get("properties", {}).items():
         yield from walk_schema(item, f"{path}.{name}" if path else name)
@@ -146,13 +148,16 @@ class _Converter:
         node, name = self._resolve_node(raw, path)
         if name is not None and name in inside:
             raise Unsupported(f"{path}: {name} contains itself")
+
         unknown = (
             {key for key in node if not key.startswith("x-kubernetes-")}
             - _KEPT_KEYS
             - _HANDLED_KEYS
         )
+
         if unknown:
             raise Unsupported(f"{path}: a CRD has no {', '.join(sorted(unknown))}")
+
         result = {
             key: value
             for key, value in node.items()
@@ -160,6 +165,7 @@ class _Converter:
         }
         _convert_const(node, result)
         _convert_bounds(node, result)
+
         # A status that came back with more than was written would look changed.
         if not path.startswith("status"):
             _convert_default(node, result)
@@ -172,12 +178,13 @@ class _Converter:
         if name is not None and node.get("type") == "object":
             result |= {MODEL_NOTE: name, ABOUT_NOTE: self._describe_model(name, node)}
             _add_rules(result, rules.model_rules(name, path))
+
         _require_bounded(result, path)
         return _order_keys(result)
 
     def _resolve_node(self, raw: Schema, path: str) -> tuple[Schema, str | None]:
-        """The node with references and nullable unions folded, and the name of the model it comes
-        from."""
+        """Return the node with references and nullable unions folded, and the name of the model it
+        comes from."""
         node, name = dict(raw), raw.get("title") if "properties" in raw else None
         while True:
             if "$ref" in node:
@@ -193,7 +200,7 @@ class _Converter:
                 return node, name
 
     def _describe_model(self, name: str, node: Schema) -> str:
-        """What a model is; a field that holds it may say instead what it is for."""
+        """Return what a model is; a field that holds it may say instead what it is for."""
         return unwrap(str(self._definitions.get(name, node).get("description", "")))
 
     def _convert_object(
@@ -205,21 +212,25 @@ class _Converter:
         if properties is None:
             self._convert_map(node, result, path, inside)
             return
+
         result["properties"] = {
             name: self.convert_node(item, f"{path}.{name}", inside)
             for name, item in _meaningful_properties(properties, path).items()
         }
+
         if node.get("additionalProperties") is True:
             self._add_providers(result, path)
 
     def _add_providers(self, result: Schema, path: str) -> None:
         if path not in self._variants:
             raise Unsupported(f"{path}: which providers are allowed here is not said")
+
         providers = self._variants[path]
         for key, model in sorted(providers.items()):
             result["properties"][key] = structural_schema(
                 model, f"{path}.{key}", {}, expanded=path != "spec"
             )
+
         result[PROVIDERS_NOTE] = sorted(providers)
         _add_rules(result, rules.provider_rules(providers, path))
 
@@ -234,6 +245,7 @@ class _Converter:
             names = names | {"pattern": pattern}
         if not isinstance(values, dict):
             raise Unsupported(f"{path}: a map of anything; say what its values are")
+
         result["additionalProperties"] = self.convert_node(values, f"{path}{{}}", inside)
         _add_rules(result, rules.key_rules(names))
 
@@ -252,7 +264,7 @@ class _Converter:
 
 
 def _meaningful_properties(properties: Schema, path: str) -> Schema:
-    """The properties of a model that mean something at its place."""
+    """Return the properties of a model that mean something at its place."""
     refused = rules.meaningless_fields(path)
     return {name: item for name, item in properties.items() if name not in refused}
 
@@ -287,6 +299,7 @@ def _convert_string(result: Schema, path: str, expanded: bool) -> None:
         raise Unsupported(
             f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern'
         )
+
     text = rules.text_rule(result.get("pattern", ""), path, expanded)
     if text is not None:
         result[TEXT_NOTE] = {"what": text.what, "hint": text.hint}
@@ -298,7 +311,7 @@ def _convert_string(result: Schema, path: str, expanded: bool) -> None:
 
 
 def _list_keys(item: Schema, path: str) -> list[str]:
-    """The key of a list whose items have unique names."""
+    """Return the key of a list whose items have unique names."""
     required = item.get("required", [])
     if item.get(MODEL_NOTE) == "Condition":
         return ["type"]
@@ -329,6 +342,7 @@ def _order_keys(result: Schema) -> Schema:
     late = {"properties", "items", "additionalProperties", "required"}
     early = [key for key in _ORDER if key in result]
     middle = [key for key in result if key not in _ORDER and key not in late]
+
     return {
         key: result[key]
         for key in (

@@ -19,18 +19,20 @@ def variable_name(model: str) -> str:
 
 
 def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """A list of lists of `{at, of}`: what of a model stands at a path. Raises
+    """Return a list of lists of `{at, of}`: what of a model stands at a path. Raises
     schema.Unsupported."""
     *lists, leaf = path.split("[].")
     if len(lists) not in (1, 2):
         raise schema.Unsupported(
             f"{path}: the author of a Release is asked for what stands in one list or two"
         )
+
     holder = "object" if len(lists) == 1 else "outer"
     found = (
         f"{holder}.?{lists[-1]}.orValue([]).filter(item, item.?{leaf}.hasValue())"
         f".map(item, {{'at': dyn({_cel_path(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
     )
+
     return (
         f"[{found}]"
         if holder == "object"
@@ -39,7 +41,7 @@ def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
 
 
 def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """The path as people read it, with the names of what stands in lists."""
+    """Return the path as people read it, with the names of what stands in lists."""
     parts, so_far = [], ""
     for name, holder in zip(lists, ("outer", "item")[-len(lists) :], strict=True):
         so_far += f"{name}[]"
@@ -50,12 +52,14 @@ def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema
 
 
 def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
-    """One line for each name that a right is needed for, those of a list together in one text."""
+    """Return one line for each name that a right is needed for, those of a list together in one
+    text."""
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:
         raise schema.Unsupported(
             f"{model}: {right.fields} do not stand side by side; make them two rights"
         )
+
     (holder,) = inside
     part = "part" if holder else "one.of"
     values = ", ".join(
@@ -69,6 +73,7 @@ def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Sc
         f"{names}.filter(name, type(name) == string && !(name in [{spared}])).map(name, "
         f"{line(right, 'name', at)}).join('\\n')"
     )
+
     return f"variables.{variable_name(model)}.map(group, {group}.map(one, {each}).join('\\n'))"
 
 

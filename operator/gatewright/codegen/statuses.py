@@ -31,8 +31,9 @@ POD = "authentication.kubernetes.io/pod-name"
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {may_operate()}"
+
     return {
         **admission.match_writes(*(f"{kind.plural}/status" for kind in crds.KINDS)),
         "validations": [

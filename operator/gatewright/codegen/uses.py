@@ -37,14 +37,14 @@ _QUESTION = Question(
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     return admission.spec_policy(
         crds.RELEASE.plural, _policy_variables(), _QUESTION.validations([USE_CONNECTION])
     )
 
 
 def models_with_connection(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:
-    """Where the configurations stand that go through a Connection, by their model."""
+    """Return where the configurations stand that go through a Connection, by their model."""
     found: dict[str, list[str]] = {}
     for path, node in nodes.items():
         if "connection" in node.get("properties", {}):
