@@ -4,10 +4,10 @@ CEL has no loops that remember, and one expression can pay for two questions to 
 most (350,000 of 1,000,000 each; 10,000,000 for all). So what is needed by name becomes a list of
 lines, and each validation asks for one of them:
 
-    needs0, needs1 ...        the lines of one kind of right, as texts in lists of lists
-    wanted0                   all lines:                             patch,apps,deployments,web, spec.targets[web] ...
-    asked0                    the right that the first one needs:    patch,apps,deployments,web,
-    wanted1, asked1 ...       the lines that are left without it, and what the first of those needs
+    needs0, needs1 ...    the lines of one kind of right, as texts in lists of lists
+    wanted0               all lines: patch,apps,deployments,web, spec.targets[web] ...
+    asked0                the right that the first one needs: patch,apps,deployments,web,
+    wanted1, asked1 ...   the lines that are left without it, and what the first of those needs
 
 After so many of them, what is still wanted is asked for without names. One name is refused to
 everybody, by the same expression: by it the operator finds out that the policy is in force
@@ -67,8 +67,11 @@ class Question:
     def _by_name(self, number: int) -> dict[str, str]:
         wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
         verb, group, resource, name = (f"{asked}.split(',')[{place}]" for place in range(4))
-        permitted = f"authorizer.group({group}).resource({resource}).namespace(request.namespace).name({name})"
-        permitted = f"{name} != '{RESERVED_NAME}' && {permitted}.check({verb}).allowed()"
+        in_namespace = (
+            f"authorizer.group({group}).resource({resource}).namespace(request.namespace)"
+        )
+        allowed = f"{in_namespace}.name({name}).check({verb}).allowed()"
+        permitted = f"{name} != '{RESERVED_NAME}' && {allowed}"
         lines = (
             f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} ? [{wanted}[0]] : "
             f"{wanted}.filter(line, line.startsWith({asked})))"
@@ -128,8 +131,8 @@ def line(right: AuthorPermission, name: str, at: str) -> str:
 def cel_is_allowed(right: AuthorPermission) -> str:
     """CEL: whether who asks has the right, without a name."""
     return (
-        f"authorizer.group('{right.group}').resource('{right.resource}').namespace(request.namespace)"
-        f".check('{right.verb}').allowed()"
+        f"authorizer.group('{right.group}').resource('{right.resource}')"
+        f".namespace(request.namespace).check('{right.verb}').allowed()"
     )
 
 

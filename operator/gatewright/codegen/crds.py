@@ -28,9 +28,12 @@ class Column:
     wide: bool = False
 
     def printer_column(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
-        found |= {"description": self.description} if self.description else {}
-        return found | ({"priority": 1} if self.wide else {})
+        column: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
+        if self.description:
+            column["description"] = self.description
+        if self.wide:
+            column["priority"] = 1
+        return column
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,16 +279,15 @@ def _drop_descriptions(value: Any) -> None:
 
 
 def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:
-    found: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
+    root: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
     if rules.ROOT_RULES[kind.name]:
-        found["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
+        root["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
 
-    found["properties"] = {
+    root["properties"] = {
         "apiVersion": {"description": f"{GROUP}/{VERSION}.", "type": "string"},
         "kind": {"description": f"{kind.name}.", "type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
         "status": status,
     }
-
-    return found
+    return root

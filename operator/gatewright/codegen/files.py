@@ -196,7 +196,8 @@ def _role(kind: str, name: str, items: Iterable[Access], namespace: str) -> str:
 
 def _binding_text(kind: str, role: str, namespace: str) -> str:
     reference = f"roleRef:\n  apiGroup: {rbac.API_GROUP}\n  kind: {kind}\n  name: {role}\n"
-    return f"{_head(f'{kind}Binding', role, namespace)}{reference}{rbac.subjects_text(SYSTEM_NAMESPACE)}"
+    head = _head(f"{kind}Binding", role, namespace)
+    return f"{head}{reference}{rbac.subjects_text(SYSTEM_NAMESPACE)}"
 
 
 def _head(kind: str, name: str, namespace: str) -> str:

@@ -27,36 +27,26 @@ class Wildcard(ValueError):
 
 
 def release_access() -> list[Access]:
-    """Return everything that is always asked for in the namespaces of Releases, the shell's first."""
-    found: list[Access] = []
-    for item in (
-        *permissions.RELEASE_ACCESS,
-        *(item for target in registry.TARGETS.values() for item in target.access),
-    ):
-        _refuse_wildcards(item)
-        found.append(item)
-    return found
+    """Return all that is always asked for in the namespaces of Releases, the shell's first."""
+    rights = [*permissions.RELEASE_ACCESS]
+    for target in registry.TARGETS.values():
+        rights += target.access
+    return _without_wildcards(rights)
 
 
 def capture_access() -> list[Access]:
     """Return what is asked for beside that where Releases may capture Secrets."""
-    for item in permissions.CAPTURE_ACCESS:
-        _refuse_wildcards(item)
-    return list(permissions.CAPTURE_ACCESS)
+    return _without_wildcards(permissions.CAPTURE_ACCESS)
 
 
 def own_namespace_access() -> list[Access]:
     """Return what is asked for in the operator's own namespace."""
-    for item in permissions.OWN_NAMESPACE_ACCESS:
-        _refuse_wildcards(item)
-    return list(permissions.OWN_NAMESPACE_ACCESS)
+    return _without_wildcards(permissions.OWN_NAMESPACE_ACCESS)
 
 
 def api_server_access() -> list[Access]:
     """Return what is asked for of one object in the namespace `default`, by its name."""
-    for item in permissions.API_SERVER_ACCESS:
-        _refuse_wildcards(item)
-    return list(permissions.API_SERVER_ACCESS)
+    return _without_wildcards(permissions.API_SERVER_ACCESS)
 
 
 VIEWER_VERBS = ("get", "list", "watch")
@@ -138,9 +128,13 @@ def _join_words(words: Iterable[str]) -> str:
     return ", ".join(words)
 
 
-def _refuse_wildcards(item: Access) -> None:
-    if "*" in (item.group, *item.resources, *item.verbs, *item.names):
-        raise Wildcard(f"{item}: names no wildcards")
+def _without_wildcards(rights: Iterable[Access]) -> list[Access]:
+    """Return the rights as they are. Raises Wildcard."""
+    checked = list(rights)
+    for right in checked:
+        if "*" in (right.group, *right.resources, *right.verbs, *right.names):
+            raise Wildcard(f"{right}: names no wildcards")
+    return checked
 
 
 def subjects_text(namespace: str) -> str:

@@ -7,7 +7,7 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +26,11 @@ class Section:
 
     def fields(self) -> dict[str, list[tuple[str, Schema]]]:
         """Return each field with the places that have it."""
-        found: dict[str, list[tuple[str, Schema]]] = {}
+        places_by_field: dict[str, list[tuple[str, Schema]]] = {}
         for path, node in self.places:
-            for name, item in node["properties"].items():
-                found.setdefault(name, []).append((path, item))
-        return found
+            for name, field_schema in node["properties"].items():
+                places_by_field.setdefault(name, []).append((path, field_schema))
+        return places_by_field
 
     def required(self, name: str) -> bool:
         """Return whether a field must be given."""
@@ -44,21 +44,17 @@ class AmbiguousModel(ValueError):
 def kind_page(kind: crds.Kind) -> str:
     """Return the reference of a kind, as Markdown."""
     spec, status = crds.schemas_of(kind)
+    names = f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced"
+    columns = _as_code(column.name.upper() for column in kind.columns if not column.wide)
+    wide_columns = _as_code(column.name.upper() for column in kind.columns if column.wide)
     lines = [
         f"# {kind.name}",
         "",
         kind.description,
         "",
-        (
-            f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced; short name "
-            f"`{kind.short}`, category `gatewright`."
-        ),
+        f"{names}; short name `{kind.short}`, category `gatewright`.",
         "",
-        "`kubectl get` shows "
-        + ", ".join(f"`{column.name.upper()}`" for column in kind.columns if not column.wide)
-        + "; `-o wide` adds "
-        + ", ".join(f"`{column.name.upper()}`" for column in kind.columns if column.wide)
-        + ".",
+        f"`kubectl get` shows {columns}; `-o wide` adds {wide_columns}.",
         "",
     ]
 
@@ -68,38 +64,46 @@ def kind_page(kind: crds.Kind) -> str:
 
 
 def rbac_page() -> str:
-    """Return every right of the operator, and why it has it."""
+    """Return every right of the operator, and why it has it, as Markdown."""
     lines = [
         "# What the operator may do",
         "",
-        (
-            "Generated from what the operator's parts declare; the roles in `manifests/rbac/` "
-            "and in the chart say the same."
-        ),
-        (
-            "Nothing is asked for cluster-wide but what the table names: no wildcard, no list "
-            "or watch on Secrets."
-        ),
+        "Generated from what the operator's parts declare; "
+        "the roles in `manifests/rbac/` and in the chart say the same.",
+        "Nothing is asked for cluster-wide but what the table names: "
+        "no wildcard, no list or watch on Secrets.",
         "",
     ]
 
-    for title, items in (
+    for title, rights in (
         ("In the namespaces of Releases", rbac.release_access()),
         ("There, where Releases may capture Secrets", rbac.capture_access()),
         ("In the operator's own namespace", rbac.own_namespace_access()),
         ("By this name alone, in `default`", rbac.api_server_access()),
     ):
-        lines += [f"## {title}", "", "| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
-        lines += [
-            (
-                f"| {f'`{item.group}`' if item.group else 'core'} | {_describe_objects(item)} "
-                f"| {_as_code(item.verbs)} | {item.why} |"
-            )
-            for item in items
-        ]
-        lines.append("")
+        lines += _rights_table(title, rights)
+    lines += _authors_table()
 
-    lines += [
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _rights_table(title: str, rights: Iterable[Access]) -> list[str]:
+    rows = [
+        f"| {_api_group(right.group)} | {_describe_objects(right)} "
+        f"| {_as_code(right.verbs)} | {right.why} |"
+        for right in rights
+    ]
+    head = ["| API group | Resources | Verbs | Why |", "|---|---|---|---|"]
+    return [f"## {title}", "", *head, *rows, ""]
+
+
+def _authors_table() -> list[str]:
+    rows = [
+        f"| {model} | {_as_code(right.fields) or 'none'} | {_api_group(right.group)} | "
+        f"`{right.resource}` | `{right.verb}` |"
+        for model, right in authors.author_rights()
+    ]
+    return [
         "## What the author of a Release must be allowed",
         "",
         f"Asked by the admission policy `{authors.POLICY_NAME}` wherever a `spec` changes "
@@ -107,15 +111,12 @@ def rbac_page() -> str:
         "",
         "| Model | Field with the name | API group | Resource | Verb |",
         "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {model} | {_as_code(right.fields) or 'none'} | "
-        f"{f'`{right.group}`' if right.group else 'core'} | "
-        f"`{right.resource}` | `{right.verb}` |"
-        for model, right in authors.author_rights()
+        *rows,
     ]
 
-    return "\n".join(lines).rstrip() + "\n"
+
+def _api_group(group: str) -> str:
+    return f"`{group}`" if group else "core"
 
 
 def _describe_objects(item: Access) -> str:
@@ -124,33 +125,35 @@ def _describe_objects(item: Access) -> str:
 
 def _sections_of(roots: list[tuple[str, Schema]]) -> list[Section]:
     """Return the models in the order in which a reader meets them."""
-    found: dict[str, Section] = {}
-    for root, node in roots:
-        for path, item in schema.walk_schema(node, root):
-            if MODEL_NOTE in item:
-                found.setdefault(item[MODEL_NOTE], Section(item[MODEL_NOTE])).places.append(
-                    (path, item)
-                )
-    for section in found.values():
-        _require_agreement(section)
+    sections: dict[str, Section] = {}
+    for root, root_schema in roots:
+        for path, node in schema.walk_schema(root_schema, root):
+            if MODEL_NOTE in node:
+                name = node[MODEL_NOTE]
+                sections.setdefault(name, Section(name)).places.append((path, node))
 
-    return list(found.values())
+    for section in sections.values():
+        _require_agreement(section)
+    return list(sections.values())
 
 
 def _require_agreement(section: Section) -> None:
-    descriptions = {
-        node.get("description") for _, node in section.places if PROVIDERS_NOTE not in node
-    }
-    types = [
-        {name: item.get("type") for name, item in node["properties"].items()}
-        for _, node in section.places
-    ]
+    """Refuse two models of one name whose fields differ in type. Raises AmbiguousModel."""
+    types: dict[str, set[Any]] = {}
+    for _, node in section.places:
+        for name, field_schema in node["properties"].items():
+            types.setdefault(name, set()).add(field_schema.get("type"))
 
-    for name in {name for one in types for name in one}:
-        if len({one[name] for one in types if name in one}) > 1:
+    for name, types_of_field in types.items():
+        if len(types_of_field) > 1:
+            descriptions = {
+                str(node.get("description"))
+                for _, node in section.places
+                if PROVIDERS_NOTE not in node
+            }
             raise AmbiguousModel(
                 f"{section.name}.{name}: two models of one name; rename one "
-                f"({sorted(map(str, descriptions))})"
+                f"({sorted(descriptions)})"
             )
 
 

@@ -75,4 +75,7 @@ def shows_pod(plural: str = "") -> str:
 
 def _may(verb: str, plural: str) -> str:
     resource = f"'{plural}'" if plural else "request.resource.resource"
-    return f"authorizer.group('{GROUP}').resource({resource}).namespace(request.namespace).check('{verb}').allowed()"
+    return (
+        f"authorizer.group('{GROUP}').resource({resource}).namespace(request.namespace)"
+        f".check('{verb}').allowed()"
+    )
