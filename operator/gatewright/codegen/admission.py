@@ -85,8 +85,10 @@ def spec_policy(
 
 
 def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
-    """Return what a policy looks at: objects of a kind that are created or changed. Where it cannot
-    tell, it refuses."""
+    """Return what a policy looks at: objects of a kind that are created or changed.
+
+    Where it cannot tell, it refuses.
+    """
     rule = {
         "apiGroups": [group],
         "apiVersions": ["*"],

@@ -142,7 +142,7 @@ def _crd_files() -> Iterator[tuple[str, str]]:
 
 
 def _rbac_files() -> Iterator[tuple[str, str]]:
-    """Yield every object names its own namespace: no `namespace:` of a kustomization has to put it
+    """Yield the roles; every object names its own namespace: no `namespace:` of a kustomization has to put it
     where it belongs."""
     for folder, prefix, place in SCOPES:
         yield (

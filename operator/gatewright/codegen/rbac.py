@@ -54,8 +54,7 @@ EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Yield name, labels and rules of the roles that are added to Kubernetes' own view, edit and
-    admin."""
+    """Yield name, labels and rules of the roles that are added to view, edit and admin."""
     kinds = ("releases", "connections")
     seen = (*kinds, "interventions")
     aggregate = f"{API_GROUP}/aggregate-to-"

@@ -189,8 +189,10 @@ def _refusal_lines(rules: list[str]) -> list[str]:
 
 
 def _rule_texts(section: Section) -> list[str]:
-    """Return what must hold between the fields, each once; where it differs by place, with the
-    place."""
+    """Return what must hold between the fields, each once.
+
+    Where it differs by place, with the place.
+    """
     by_message: dict[str, list[str]] = {}
     for path, node in section.places:
         for rule in node.get("x-kubernetes-validations", []):

@@ -59,13 +59,15 @@ def policy_spec() -> dict[str, Any]:
 
 
 def may_operate(plural: str = "") -> str:
-    """CEL: whether who writes has the operator's verb on a kind; on the kind that is written where
-    none is named."""
+    """Return CEL: whether who writes has the operator's verb on a kind.
+
+    On the kind that is written where none is named.
+    """
     return _may(OPERATE_VERB, plural)
 
 
 def shows_pod(plural: str = "") -> str:
-    """CEL: whether a ServiceAccount that writes shows the pod that it runs in, or needs none."""
+    """Return CEL: whether a ServiceAccount that writes shows the pod that it runs in, or needs none."""
     return (
         "!request.userInfo.username.startsWith('system:serviceaccount:') || "
         f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || "

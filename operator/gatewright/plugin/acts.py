@@ -43,8 +43,10 @@ class InterventionRequest:
 def build_intervention(
     cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the Intervention for a wish, in the caller's own name and for the run that the caller
-    sees. Raises Failed."""
+    """Return the Intervention for a wish. Raises Failed.
+
+    In the caller's own name and for the run that the caller sees.
+    """
     user, groups = cluster.whoami()
     run = (release.get("status") or {}).get("run") or {}
     spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
@@ -187,8 +189,10 @@ def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
 def _poll_status(
     look: Callable[[], Mapping[str, Any]], deadline: float
 ) -> Iterator[dict[str, Any]]:
-    """Yield the status, looked at again and again until the deadline; a server that is away for a
-    moment is asked again."""
+    """Yield the status, looked at again and again until the deadline.
+
+    A server that is away for a moment is asked again.
+    """
     for number in range(10**9):
         try:
             yield dict(look().get("status") or {})

@@ -50,8 +50,10 @@ class Cluster:
         user: str | None = None,
         groups: Sequence[str] = (),
     ) -> Cluster:
-        """By --kubeconfig, KUBECONFIG or ~/.kube/config, as kubectl does; else the pod's
-        ServiceAccount. Raises Failed."""
+        """Connect as kubectl does. Raises RequestFailed.
+
+        By --kubeconfig, KUBECONFIG or ~/.kube/config; else by the pod's ServiceAccount.
+        """
         configuration = kubernetes_client.Configuration()
         try:
             kubernetes_config.load_kube_config(

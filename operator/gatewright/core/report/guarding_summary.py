@@ -26,11 +26,11 @@ GRAVITY = ("Expired", "Holding", "Breaching")
 
 def summarize_guarding(ctx: Context, run: Run) -> Summary:
     """Return what is to be said while guards watch; Ready is True where what is live was seen."""
-    text = f"{run.version}: all stages are done"
+    place = f"{run.version}: all stages are done"
     if is_suspended(ctx) and (run.paused or "").startswith("guard "):
-        return summarize_suspended(ctx, text)
+        return summarize_suspended(ctx, place)
     if run.differences:
-        return summarize_difference(ctx, run, text)
+        return summarize_difference(ctx, run, place)
 
     unobserved = observed.unobserved_reason(ctx) if not run.observe else None
     due = clocks.due(run, "guard")
@@ -39,10 +39,10 @@ def summarize_guarding(ctx: Context, run: Run) -> Summary:
 
     # Nothing is ready that was not seen to be live, or does not run.
     if unobserved:
-        message = f"{text}; {unobserved}"
+        message = f"{place}; {unobserved}"
         return Summary("Guarding", "Unknown", "Guarding", message, waiting, working=True)
     if run.availability:
-        message = f"{text}; {run.availability[0].message}"
+        message = f"{place}; {run.availability[0].message}"
         return Summary("Guarding", "Unknown", "Unavailable", message, waiting, working=True)
     if run.observe:  # nothing was deployed
         message = f"{run.version} is only observed"

@@ -24,10 +24,10 @@ def first_by_gravity(rows: Sequence[GateStatus], states: Sequence[str]) -> GateS
     return None
 
 
-def summarize_suspended(ctx: Context, text: str) -> Summary:
+def summarize_suspended(ctx: Context, place: str) -> Summary:
     """Say that somebody, or a guard, has stopped the walk."""
     why, then = commands.describe_standstill(ctx)
-    message = f"{text} is {why}{describe_meanwhile(ctx.run)}"
+    message = f"{place} is {why}{describe_meanwhile(ctx.run)}"
 
     # What a person has stopped has a known next step; what a guard has stopped failed.
     by_guard = (ctx.run.paused or "").startswith("guard ")
@@ -50,7 +50,7 @@ def describe_meanwhile(run: Run) -> str:
     return f"; {first_and_count([row.message for row in run.differences])}"
 
 
-def summarize_difference(ctx: Context, run: Run, text: str) -> Summary:
+def summarize_difference(ctx: Context, run: Run, place: str) -> Summary:
     """Say what runs instead, since when, what unblocks it, and what happens if nothing does."""
     row = run.differences[0]
     more = f" (and {len(run.differences) - 1} more)" if len(run.differences) > 1 else ""
@@ -62,5 +62,5 @@ def summarize_difference(ctx: Context, run: Run, text: str) -> Summary:
     remedy = f"make it so again, or roll back (kubectl release rollback {ctx.view.name})"
     waiting = f"{row.message}{more}, since {row.since[:19]}Z; {remedy}"
     waiting += f"; clocks stand still{deadline}"
-    message = f"{text}: {row.message}{more}"
+    message = f"{place}: {row.message}{more}"
     return Summary("Holding", "Unknown", "Holding", message, waiting, working=True)

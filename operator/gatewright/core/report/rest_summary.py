@@ -70,8 +70,8 @@ def _summarize_unobserved(ctx: Context, version: str) -> Summary:
 
 
 def _summarize_unread_targets(ctx: Context, version: str) -> Summary:
-    text = f"{version} cannot start yet: nobody knows what is there now"
-    message, waiting = f"{text}: {ctx.seen.looking}", f"a look at {ctx.seen.looking}"
+    reason = f"nobody knows what is there now: {ctx.seen.looking}"
+    message, waiting = f"{version} cannot start yet: {reason}", f"a look at {ctx.seen.looking}"
     return Summary("Pending", "Unknown", "Unobserved", message, waiting, working=True)
 
 

@@ -139,43 +139,43 @@ def _describe_early_breaches(run: Run) -> str:
 def _summarize_stages(ctx: Context, run: Run) -> Summary:
     index = current_stage_index(run)
     asked_again = any(approvals.awaited_answers(run, index))
-    place = f"stage {run.stages[index].name}" if index is not None else "all stages passed"
-    text = f"{run.version}: {place}"
+    stage_name = f"stage {run.stages[index].name}" if index is not None else "all stages passed"
+    place = f"{run.version}: {stage_name}"
 
     if index is None and not asked_again:
-        return Summary("Progressing", "Unknown", "Progressing", text, working=True)
+        return Summary("Progressing", "Unknown", "Progressing", place, working=True)
 
     # What keeps everything from going on is said before what would come next.
     if is_suspended(ctx):
-        return summarize_suspended(ctx, text)
+        return summarize_suspended(ctx, place)
     if run.stopping:
-        return _summarize_stopping(ctx, run, text)
+        return _summarize_stopping(ctx, run, place)
     if run.differences:
-        return summarize_difference(ctx, run, text)
+        return summarize_difference(ctx, run, place)
     if asked_again or index is None:
-        return _summarize_question(ctx, text, questions.open_questions(ctx))
+        return _summarize_question(ctx, place, questions.open_questions(ctx))
 
     stage = run.stages[index]
     if any(step.state == "Running" for step in stage.steps):
-        return _summarize_step(ctx, run, index, text)
+        return _summarize_step(ctx, run, index, place)
     if ctx.seen.looking:
         waiting = f"a look at {ctx.seen.looking}"
-        message = f"{text} waits for {waiting}"
+        message = f"{place} waits for {waiting}"
         return Summary("Progressing", "Unknown", "Progressing", message, waiting, working=True)
 
     waiting, state = _describe_gates(run, stage.gates)
     overdue = f" ({stage.message})" if stage.message else ""
-    message = f"{text} is {state.lower()}{overdue}"
+    message = f"{place} is {state.lower()}{overdue}"
     return Summary(state, "Unknown", state, message, waiting, working=True)
 
 
-def _summarize_stopping(ctx: Context, run: Run, text: str) -> Summary:
+def _summarize_stopping(ctx: Context, run: Run, place: str) -> Summary:
     """Say that a Job of a failed stage may still run."""
     job = run.stopping[0].subject.partition("/")[2]
     problem = _describe_stuck_stop(ctx)
 
     waiting = f"job {job} of a failed stage to stop; nothing else starts before{problem}"
-    message = f"{text} waits for {waiting}"
+    message = f"{place} waits for {waiting}"
     return Summary("Progressing", "Unknown", "Progressing", message, waiting, working=True)
 
 
@@ -188,10 +188,10 @@ def _describe_stuck_stop(ctx: Context) -> str:
     return ""
 
 
-def _summarize_step(ctx: Context, run: Run, stage_index: int, text: str) -> Summary:
+def _summarize_step(ctx: Context, run: Run, stage_index: int, place: str) -> Summary:
     open_questions = questions.open_questions(ctx)
     if open_questions:
-        return _summarize_question(ctx, text, open_questions)
+        return _summarize_question(ctx, place, open_questions)
 
     stage = run.stages[stage_index]
     number = next(n for n, step in enumerate(stage.steps) if step.state == "Running")
@@ -203,7 +203,7 @@ def _summarize_step(ctx: Context, run: Run, stage_index: int, text: str) -> Summ
     standstill = f"; clocks stand still: {_describe_hold(run)}" if run.held else ""
 
     waiting = f"{kind} step {step.name} of stage {stage.name}{problem}{deadline}{standstill}"
-    message = f"{text}, step {step.name}{problem}{standstill}"
+    message = f"{place}, step {step.name}{problem}{standstill}"
     return Summary("Progressing", "Unknown", "Progressing", message, waiting, working=True)
 
 
@@ -221,10 +221,10 @@ def _describe_step_deadline(ctx: Context, run: Run, stage_index: int, number: in
 
 
 def _summarize_question(
-    ctx: Context, text: str, open_questions: list[questions.Question]
+    ctx: Context, place: str, open_questions: list[questions.Question]
 ) -> Summary:
     waiting = questions.describe_question(ctx, open_questions[0])
-    message = f"{text}, {waiting}"
+    message = f"{place}, {waiting}"
     return Summary(
         "WaitingForPerson", "Unknown", "WaitingForPerson", message, waiting, working=True
     )

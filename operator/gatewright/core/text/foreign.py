@@ -40,10 +40,9 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d
 
 
 def to_plain_word(value: Any) -> str | None:
-    """Return a JSON value as a message may repeat it: a number, a boolean, null, a time, or up to
-    five plain words that are no key.
+    """Return a JSON value as a message may repeat it; None where it may not.
 
-    None where it is anything else.
+    It may repeat a number, a boolean, null, a time, and up to five plain words that are no key.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -97,8 +96,9 @@ class TooManyValues(ValueError):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON (UTF-8) says; what is no text becomes `?`. Raises TooManyValues, ValueError,
-    RecursionError.
+    """Return what JSON (UTF-8) says; what is no text becomes `?`.
+
+    Raises TooManyValues, ValueError, RecursionError.
 
     Values are counted by the characters that begin or part them, also within texts: a parser stops
     for nobody, and a megabyte of `[]` would keep it for as long as hundreds of megabytes of text.

@@ -67,8 +67,10 @@ def mask_beginning(text: str, longest: int) -> str:
 
 
 def mask_ending(text: str, cut: bool = False) -> str:
-    """Return the masked end of a text, at most `MOST_LOG_CHARS` characters and `…`; `cut`: its
-    beginning is not there any more."""
+    """Return the masked end of a text, at most `MOST_LOG_CHARS` characters and `…`.
+
+    `cut`: its beginning is not there any more.
+    """
     return keep_end(mask_secrets(take_end(text, cut)))
 
 

@@ -101,8 +101,10 @@ def _is_known(before: str, word: str) -> bool:
 
 
 def _is_name(word: str) -> bool:
-    """Return whether a word is made as names of objects in a cluster are: words, and few hashes and
-    numbers after them."""
+    """Return whether a word is made as names of objects in a cluster are.
+
+    Words, and few hashes and numbers after them.
+    """
     if _LABEL.fullmatch(word) is None:
         return False
 
@@ -120,8 +122,7 @@ def _is_name(word: str) -> bool:
 
 
 def _is_image(before: str) -> bool:
-    """Return whether a text ends with the name of an image and a colon:
-    `registry.example.com/shop:`."""
+    """Return whether a text ends as `registry.example.com/shop:` does, before a tag."""
     name = before.rpartition(" ")[2]
     registry, sign, rest = name.partition("/")
     return bool(sign) and "." in registry and rest.endswith(":") and rest.count(":") == 1
