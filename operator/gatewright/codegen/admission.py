@@ -40,33 +40,45 @@ def policy_spec() -> dict[str, Any]:
     return {
         **match_writes("interventions"),
         "validations": [
-            {
-                "expression": f"{_IS_UPDATE} || object.spec.by == request.userInfo.username",
-                "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
-                f"request.userInfo.username + '\"); {IMPERSONATION_REFUSAL}'",
-                "reason": "Forbidden",
-            },
-            {
-                "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || "
-                "object.spec.groups.all(group, "
-                "has(request.userInfo.groups) && group in request.userInfo.groups)",
-                "messageExpression": "'spec.groups: ' + request.userInfo.username + "
-                "' is not in all of these groups: ' + object.spec.groups.join(', ')",
-                "reason": "Forbidden",
-            },
-            {
-                "expression": f"{_IS_UPDATE} || {_ALLOWED}",
-                "messageExpression": "request.userInfo.username + ' may not ' + "
-                "object.spec.action.lowerAscii() + "
-                "' release ' + object.spec.release + ': RBAC does not allow that verb on releases'",
-                "reason": "Forbidden",
-            },
+            _require_own_name(),
+            _require_own_groups(),
+            _require_verb(),
             {
                 "expression": "request.operation != 'UPDATE' || object.spec == oldObject.spec",
                 "message": "an Intervention cannot be changed; make another one",
                 "reason": "Invalid",
             },
         ],
+    }
+
+
+def _require_own_name() -> dict[str, str]:
+    return {
+        "expression": f"{_IS_UPDATE} || object.spec.by == request.userInfo.username",
+        "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
+        f"request.userInfo.username + '\"); {IMPERSONATION_REFUSAL}'",
+        "reason": "Forbidden",
+    }
+
+
+def _require_own_groups() -> dict[str, str]:
+    has_group = "has(request.userInfo.groups) && group in request.userInfo.groups"
+    return {
+        "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || "
+        f"object.spec.groups.all(group, {has_group})",
+        "messageExpression": "'spec.groups: ' + request.userInfo.username + "
+        "' is not in all of these groups: ' + object.spec.groups.join(', ')",
+        "reason": "Forbidden",
+    }
+
+
+def _require_verb() -> dict[str, str]:
+    return {
+        "expression": f"{_IS_UPDATE} || {_ALLOWED}",
+        "messageExpression": "request.userInfo.username + ' may not ' + "
+        "object.spec.action.lowerAscii() + ' release ' + object.spec.release + "
+        "': RBAC does not allow that verb on releases'",
+        "reason": "Forbidden",
     }
 
 

@@ -108,23 +108,18 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     )
 
 
-def rules_text(items: Iterable[Access], indent: str = "") -> str:
+def rules_text(rights: Iterable[Access], indent: str = "") -> str:
     """Return the rules as YAML, each under its reason."""
     lines: list[str] = []
-    for item in items:
-        lines += [
-            f"# {item.why}",
-            f'- apiGroups: ["{item.group}"]',
-            f"  resources: [{_join_words(item.resources)}]",
-            *([f"  resourceNames: [{_join_words(item.names)}]"] if item.names else []),
-            f"  verbs: [{_join_words(item.verbs)}]",
-        ]
+    for right in rights:
+        lines.append(f"# {right.why}")
+        lines.append(f'- apiGroups: ["{right.group}"]')
+        lines.append(f"  resources: [{', '.join(right.resources)}]")
+        if right.names:
+            lines.append(f"  resourceNames: [{', '.join(right.names)}]")
+        lines.append(f"  verbs: [{', '.join(right.verbs)}]")
 
     return "".join(f"{indent}{line}\n" for line in lines)
-
-
-def _join_words(words: Iterable[str]) -> str:
-    return ", ".join(words)
 
 
 def _without_wildcards(rights: Iterable[Access]) -> list[Access]:
@@ -141,10 +136,16 @@ def subjects_text(namespace: str) -> str:
     return f"subjects:\n- kind: ServiceAccount\n  name: {ROLE_NAME}\n  namespace: {namespace}\n"
 
 
-def rule_objects(items: Iterable[Access]) -> list[dict[str, Any]]:
+def rule_objects(rights: Iterable[Access]) -> list[dict[str, Any]]:
     """Return the same rules as objects, for tests."""
-    return [
-        {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)}
-        | ({"resourceNames": list(item.names)} if item.names else {})
-        for item in items
-    ]
+    rules: list[dict[str, Any]] = []
+    for right in rights:
+        rule = {
+            "apiGroups": [right.group],
+            "resources": list(right.resources),
+            "verbs": list(right.verbs),
+        }
+        if right.names:
+            rule["resourceNames"] = list(right.names)
+        rules.append(rule)
+    return rules

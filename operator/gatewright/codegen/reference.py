@@ -119,8 +119,9 @@ def _api_group(group: str) -> str:
     return f"`{group}`" if group else "core"
 
 
-def _describe_objects(item: Access) -> str:
-    return _as_code(item.resources) + (f" named {_as_code(item.names)}" if item.names else "")
+def _describe_objects(right: Access) -> str:
+    names = f" named {_as_code(right.names)}" if right.names else ""
+    return f"{_as_code(right.resources)}{names}"
 
 
 def _sections_of(roots: list[tuple[str, Schema]]) -> list[Section]:
@@ -162,30 +163,33 @@ def _section_lines(section: Section) -> list[str]:
     lines = [f"## {section.name}", ""]
     lines += [str(section.places[0][1].get(ABOUT_NOTE, "")), ""]
     lines += [f"Stands at {_as_code(paths)}.", ""]
-    lines += ["| Field | Type | Default | Limits | |", "|---|---|---|---|---|"]
 
+    lines += ["| Field | Type | Default | Limits | |", "|---|---|---|---|---|"]
     for name, occurrences in section.fields().items():
-        item = occurrences[0][1]
-        only = [path for path, _ in occurrences] if len(occurrences) < len(paths) else []
-        sentence = _as_cell(str(item.get("description", "")))
-        sentence += f" Only in {_as_code(only)}." if only else ""
-        must = " **required**" if section.required(name) else ""
-        default = f"`{item['default']}`" if "default" in item else ""
-        lines.append(
-            f"| `{name}` | {_type_of(item)}{must} | {default} | "
-            f"{_as_cell(_limits_of(item))} | {sentence} |"
-        )
+        is_everywhere = len(occurrences) == len(paths)
+        only = [] if is_everywhere else [path for path, _ in occurrences]
+        lines.append(_field_row(name, occurrences[0][1], section.required(name), only))
 
     lines += _refusal_lines(_rule_texts(section))
     return [*lines, ""]
 
 
+def _field_row(name: str, node: Schema, is_required: bool, only: list[str]) -> str:
+    """Return the row of a field; `only`: the paths that have it, where not all do."""
+    sentence = _as_cell(str(node.get("description", "")))
+    if only:
+        sentence += f" Only in {_as_code(only)}."
+
+    must = " **required**" if is_required else ""
+    default = f"`{node['default']}`" if "default" in node else ""
+    limits = _as_cell(_limits_of(node))
+    return f"| `{name}` | {_type_of(node)}{must} | {default} | {limits} | {sentence} |"
+
+
 def _refusal_lines(rules: list[str]) -> list[str]:
-    return (
-        ["", "Refused, in the API server's words:", "", *[f"- {rule}" for rule in rules]]
-        if rules
-        else []
-    )
+    if not rules:
+        return []
+    return ["", "Refused, in the API server's words:", "", *[f"- {rule}" for rule in rules]]
 
 
 def _rule_texts(section: Section) -> list[str]:
@@ -193,59 +197,62 @@ def _rule_texts(section: Section) -> list[str]:
 
     Where it differs by place, with the place.
     """
-    by_message: dict[str, list[str]] = {}
+    paths_by_message: dict[str, list[str]] = {}
     for path, node in section.places:
         for rule in node.get("x-kubernetes-validations", []):
-            by_message.setdefault(str(rule["message"]), []).append(path)
-    return [
-        _as_cell(message) + (f" (at {_as_code(paths)})" if len(paths) < len(section.places) else "")
-        for message, paths in by_message.items()
-    ]
+            paths_by_message.setdefault(str(rule["message"]), []).append(path)
+
+    sentences = []
+    for message, paths in paths_by_message.items():
+        is_everywhere = len(paths) == len(section.places)
+        place = "" if is_everywhere else f" (at {_as_code(paths)})"
+        sentences.append(f"{_as_cell(message)}{place}")
+    return sentences
 
 
-def _type_of(item: Schema) -> str:
-    if MODEL_NOTE in item:
-        return f"[{item[MODEL_NOTE]}](#{item[MODEL_NOTE].lower()})"
-    if item.get("type") == "array":
-        return f"list of {_type_of(item['items'])}"
-    if isinstance(item.get("additionalProperties"), dict):
-        return f"map of {_type_of(item['additionalProperties'])}"
-    if TEXT_NOTE in item:
-        return str(item[TEXT_NOTE]["what"]).partition(" ")[2]
-    if item.get("format") == "date-time":
+def _type_of(node: Schema) -> str:
+    if MODEL_NOTE in node:
+        return f"[{node[MODEL_NOTE]}](#{node[MODEL_NOTE].lower()})"
+    if node.get("type") == "array":
+        return f"list of {_type_of(node['items'])}"
+    if isinstance(node.get("additionalProperties"), dict):
+        return f"map of {_type_of(node['additionalProperties'])}"
+    if TEXT_NOTE in node:
+        return str(node[TEXT_NOTE]["what"]).partition(" ")[2]
+    if node.get("format") == "date-time":
         return "time"
-    return str(item.get("type", "object"))
+    return str(node.get("type", "object"))
 
 
-def _limits_of(item: Schema) -> str:
-    return ", ".join(_limit_parts(item))
+def _limits_of(node: Schema) -> str:
+    return ", ".join(_limit_parts(node))
 
 
-def _limit_parts(item: Schema) -> Iterator[str]:
-    if "enum" in item:
-        yield " or ".join(f"`{value}`" for value in item["enum"])
-    if TEXT_NOTE in item:
-        yield str(item[TEXT_NOTE]["hint"])
+def _limit_parts(node: Schema) -> Iterator[str]:
+    if "enum" in node:
+        yield " or ".join(f"`{value}`" for value in node["enum"])
+    if TEXT_NOTE in node:
+        yield str(node[TEXT_NOTE]["hint"])
 
-    yield from _range_words(item, "minimum", "maximum", "")
-    yield from _range_words(item, "minLength", "maxLength", " characters")
-    yield from _range_words(item, "minItems", "maxItems", " items")
-    yield from _range_words(item, "minProperties", "maxProperties", " entries")
+    yield from _range_words(node, "minimum", "maximum", "")
+    yield from _range_words(node, "minLength", "maxLength", " characters")
+    yield from _range_words(node, "minItems", "maxItems", " items")
+    yield from _range_words(node, "minProperties", "maxProperties", " entries")
 
-    if "pattern" in item and TEXT_NOTE not in item:
-        yield f"`{item['pattern']}`"
-    if "additionalProperties" in item:
-        yield from (str(rule["message"]) for rule in item.get("x-kubernetes-validations", []))
-    if item.get("x-kubernetes-list-type") == "map":
-        yield f"unique `{item['x-kubernetes-list-map-keys'][0]}`"
-    if item.get("x-kubernetes-list-type") == "set":
+    if "pattern" in node and TEXT_NOTE not in node:
+        yield f"`{node['pattern']}`"
+    if "additionalProperties" in node:
+        yield from (str(rule["message"]) for rule in node.get("x-kubernetes-validations", []))
+    if node.get("x-kubernetes-list-type") == "map":
+        yield f"unique `{node['x-kubernetes-list-map-keys'][0]}`"
+    if node.get("x-kubernetes-list-type") == "set":
         yield "each once"
-    if item.get("type") == "array" and MODEL_NOTE not in item["items"]:
-        yield from (f"each {part}" for part in _limit_parts(item["items"]))
+    if node.get("type") == "array" and MODEL_NOTE not in node["items"]:
+        yield from (f"each {part}" for part in _limit_parts(node["items"]))
 
 
-def _range_words(item: Schema, low: str, high: str, unit: str) -> Iterator[str]:
-    least, most = item.get(low), item.get(high)
+def _range_words(node: Schema, low: str, high: str, unit: str) -> Iterator[str]:
+    least, most = node.get(low), node.get(high)
     if least in (None, 0, 1) and most is not None and unit:
         yield f"at most {most}{unit}" if least != 1 else f"1 to {most}{unit}"
     elif least is not None and most is not None:
