@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,8 @@ from gatewright.api.base import seconds
 from gatewright.api.intervention import OF_SPEC
 from gatewright.plugin import acts, explain, show
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
+from gatewright.plugin.follow import follow_release
+from gatewright.plugin.terminal import print_lines
 
 ACTIONS = {
     "approve": "say go where an approval is waited for",
@@ -41,9 +43,6 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "skip": ("stage", "step"), "retry": ("stage",), "promote": ("stage",),
 }  # fmt: skip
 DEFAULT_ANSWER_TIMEOUT = "30s"
-LONGEST_WATCH_S = 240.0
-"""Seconds after which a watch is made anew."""
-ENDLESS_S = 10**9
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(options.do(options))
     except RequestFailed as error:
-        _print_lines([str(error)], sys.stderr)
+        print_lines([str(error)], sys.stderr)
         return acts.FAILED
     except KeyboardInterrupt:
         return 130
@@ -106,44 +105,6 @@ def _add_status(command: argparse.ArgumentParser) -> None:
 
 
 def _add_action(command: argparse.ArgumentParser, name: str) -> None:
-    command.add_argument("name", help="name of the Release")
-    for place in _PLACES.get(name, ()):
-        which = (
-            "of an earlier run"
-            if place == "follow-up"
-            else "that is meant; needed only where it could be another"
-        )
-        command.add_argument(f"--{place}", help=f"the {place} {which}")
-
-    if name in ("approve", "skip"):
-        command.add_argument(
-            "--group", action="append", default=[], help="a group of yours to show; may be repeated"
-        )
-
-    command.add_argument(
-        "--run", type=int, help="the run that is meant (default: the one under way now)"
-    )
-    if name.capitalize() in OF_SPEC:
-        words = (
-            "the spec that you have looked at, as `explain` shows it (default: the one that is "
-            "there now)"
-        )
-        command.add_argument("--spec-hash", metavar="HASH", help=words)
-
-    command.add_argument("--reason", default="", help="why, for those who read it later")
-    command.add_argument(
-        "--wait", action="store_true", help="until the run is over; 0 if it ended as was asked for"
-    )
-    command.add_argument(
-        "--timeout",
-        default=None,
-        type=_parse_duration,
-        help=f"longest time to wait ({DEFAULT_ANSWER_TIMEOUT}, with --wait 1h)",
-    )
-    command.add_argument("--no-wait", action="store_true", help="do not even wait for the answer")
-    command.add_argument(
-        "--dry-run", action="store_true", help="let the API server judge it, and print it"
-    )
     command.set_defaults(
         do=_run_action,
         action=name.capitalize(),
@@ -154,6 +115,49 @@ def _add_action(command: argparse.ArgumentParser, name: str) -> None:
         group=[],
         spec_hash=None,
     )
+
+    _add_subject(command, name)
+    command.add_argument("--reason", default="", help="why, for those who read it later")
+    _add_waiting(command)
+    command.add_argument(
+        "--dry-run", action="store_true", help="let the API server judge it, and print it"
+    )
+
+
+def _add_subject(command: argparse.ArgumentParser, name: str) -> None:
+    """Add what an action is about: the Release, a place in its run, the spec that was seen."""
+    command.add_argument("name", help="name of the Release")
+    for place in _PLACES.get(name, ()):
+        which = "that is meant; needed only where it could be another"
+        if place == "follow-up":
+            which = "of an earlier run"
+        command.add_argument(f"--{place}", help=f"the {place} {which}")
+
+    if name in ("approve", "skip"):
+        command.add_argument(
+            "--group", action="append", default=[], help="a group of yours to show; may be repeated"
+        )
+    command.add_argument(
+        "--run", type=int, help="the run that is meant (default: the one under way now)"
+    )
+    if name.capitalize() in OF_SPEC:
+        which = (
+            "that you have looked at, as `explain` shows it (default: the one that is there now)"
+        )
+        command.add_argument("--spec-hash", metavar="HASH", help=f"the spec {which}")
+
+
+def _add_waiting(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--wait", action="store_true", help="until the run is over; 0 if it ended as was asked for"
+    )
+    command.add_argument(
+        "--timeout",
+        default=None,
+        type=_parse_duration,
+        help=f"longest time to wait ({DEFAULT_ANSWER_TIMEOUT}, with --wait 1h)",
+    )
+    command.add_argument("--no-wait", action="store_true", help="do not even wait for the answer")
 
 
 def _add_connection_options(command: argparse.ArgumentParser) -> None:
@@ -189,13 +193,6 @@ def _connect_cluster(options: argparse.Namespace) -> Cluster:
     )
 
 
-def _print_lines(lines: Iterable[str], to: Any = None) -> None:
-    stream = to or sys.stdout
-    for line in lines:
-        stream.write(f"{line}\n")
-    stream.flush()
-
-
 # --------------------------------------------------------------------------------------------------
 # See
 
@@ -207,7 +204,7 @@ def _run_status(options: argparse.Namespace) -> int:
         raise RequestFailed("--wait needs the name of a Release")
 
     if options.watch or options.wait:
-        return _follow_release(cluster, namespace, options)
+        return follow_release(cluster, namespace, options)
     if options.name:
         return _show_release(cluster, options)
     return _show_releases(cluster, namespace, options)
@@ -219,7 +216,7 @@ def _show_release(cluster: Cluster, options: argparse.Namespace) -> int:
     def status_lines() -> list[str]:
         return show.status_lines(release, _utc_now())
 
-    _print_lines(_lines_in_format(release, options.output, status_lines))
+    print_lines(_lines_in_format(release, options.output, status_lines))
     return acts.DONE
 
 
@@ -229,14 +226,14 @@ def _show_releases(cluster: Cluster, namespace: str, options: argparse.Namespace
     # Programs get an empty list, people a sentence.
     if not releases and options.output not in ("json", "yaml"):
         place = f" in namespace {namespace}" if namespace else ""
-        _print_lines([f"No releases found{place}."], sys.stderr)
+        print_lines([f"No releases found{place}."], sys.stderr)
         return acts.DONE
 
     def table() -> list[str]:
         is_wide = options.output == "wide"
         return show.release_table(releases, _utc_now(), is_wide, options.all_namespaces)
 
-    _print_lines(_lines_in_format(listed, options.output, table))
+    print_lines(_lines_in_format(listed, options.output, table))
     return acts.DONE
 
 
@@ -253,84 +250,6 @@ def _lines_in_format(
     return lines()
 
 
-def _follow_release(cluster: Cluster, namespace: str, options: argparse.Namespace) -> int:
-    """Print a line for each change of what people read, until the Release is at rest, or for ever.
-
-    Return the exit code.
-    """
-    deadline = time.monotonic() + (options.timeout if options.timeout is not None else ENDLESS_S)
-    query = {"fieldSelector": f"metadata.name={options.name}"} if options.name else {}
-    printed: dict[str, str] = {}
-
-    while True:
-        listed = cluster.get(api_path("releases", namespace))
-        releases = _require_named(listed["items"], options.name)
-        for release in releases:
-            code = _print_change(release, printed, options.wait)
-            if code is not None:
-                return code
-
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            return acts.LATE if options.wait else acts.DONE
-
-        code = _watch_until_settled(
-            cluster,
-            namespace,
-            listed["metadata"]["resourceVersion"],
-            min(left_s, LONGEST_WATCH_S),
-            query,
-            printed,
-            options.wait,
-        )
-        if code is not None:
-            return code
-        time.sleep(0.1)
-
-
-def _require_named(releases: list[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
-    """Return the Releases that are followed: all of them, or the one that is named."""
-    followed = [release for release in releases if name in (None, release["metadata"]["name"])]
-    if name and not followed:
-        problem = f'releases.gatewright.dev "{name}" not found'
-        raise RequestFailed(f"Error from server (NotFound): {problem}", 404)
-    return followed
-
-
-def _watch_until_settled(
-    cluster: Cluster,
-    namespace: str,
-    version: str,
-    lasting: float,
-    query: dict[str, str],
-    printed: dict[str, str],
-    wait: bool,
-) -> int | None:
-    """Print changes while the watch lasts; return the exit code where nothing more is to come."""
-    for event in cluster.watch(api_path("releases", namespace), version, lasting, **query):
-        if event["type"] == "DELETED":
-            _print_lines([f"{show.clean_text(event['object']['metadata']['name'])}   deleted"])
-            if query:
-                return acts.FAILED if wait else acts.DONE
-        elif event["type"] in ("ADDED", "MODIFIED"):
-            code = _print_change(event["object"], printed, wait)
-            if code is not None:
-                return code
-        else:
-            return None  # the watch is too old: look again
-
-    return None
-
-
-def _print_change(release: Mapping[str, Any], printed: dict[str, str], wait: bool) -> int | None:
-    """Print where a Release stands if it is news; return the exit code of one at rest."""
-    line, uid = show.release_line(release), release["metadata"]["uid"]
-    if printed.get(uid) != line:
-        printed[uid] = line
-        _print_lines([f"{datetime.now(UTC):%H:%M:%SZ}   {line}"])
-    return acts.exit_code_at_rest(release) if wait else None
-
-
 def _run_explain(options: argparse.Namespace) -> int:
     cluster = _connect_cluster(options)
     release = cluster.get(api_path("releases", cluster.namespace, options.name))
@@ -340,7 +259,7 @@ def _run_explain(options: argparse.Namespace) -> int:
     def explanation() -> list[str]:
         return explain.explain_lines(release, _utc_now())
 
-    _print_lines(_lines_in_format(answer, options.output, explanation))
+    print_lines(_lines_in_format(answer, options.output, explanation))
     return acts.DONE
 
 
@@ -369,10 +288,10 @@ def _run_action(options: argparse.Namespace) -> int:
 
     if options.dry_run:
         sent = {key: made[key] for key in ("apiVersion", "kind", "spec")}
-        _print_lines(_lines_in_format(sent, "yaml", list))
+        print_lines(_lines_in_format(sent, "yaml", list))
         return acts.DONE
     if options.no_wait:
-        _print_lines([f"intervention.gatewright.dev/{made['metadata']['name']} created"])
+        print_lines([f"intervention.gatewright.dev/{made['metadata']['name']} created"])
         return acts.DONE
     return _await_answer(cluster, options, request, release, made["metadata"]["name"])
 
@@ -395,12 +314,12 @@ def _await_answer(
     if answer is None:
         hint = f"is the operator there? (kubectl get itv {intervention})"
         silence = f"not answered within {show.time_span(patience_s)}; {hint}"
-        _print_lines([f"{subject}: {silence}"], sys.stderr)
+        print_lines([f"{subject}: {silence}"], sys.stderr)
         return acts.LATE
 
     is_accepted = answer["result"] == "Accepted"
     line = f"{subject} {options.action.lower()} {_describe_answer(answer)}"
-    _print_lines([line], sys.stdout if is_accepted else sys.stderr)
+    print_lines([line], sys.stdout if is_accepted else sys.stderr)
     if not is_accepted:
         return acts.FAILED
     if not options.wait or request.follow_up:  # the run of a follow-up is over
@@ -409,7 +328,7 @@ def _await_answer(
     run = acts.meant_run(request, release, answer)
     code, ending = acts.wait_for_end(cluster, request, run, deadline)
     stream = sys.stdout if code == acts.DONE else sys.stderr
-    _print_lines([f"{subject} {show.clean_text(ending)}"], stream)
+    print_lines([f"{subject} {show.clean_text(ending)}"], stream)
     return code
 
 
