@@ -95,20 +95,19 @@ def generated_files() -> dict[str, str]:
     }
 
 
-def stale_paths(root: Path, wanted: dict[str, str]) -> list[str]:
-    """Paths whose file is missing or says something else, and generated files that nobody generates
-    any more."""
-    different = [path for path, text in wanted.items() if _read_or_none(root / path) != text]
-    return sorted([*different, *_orphaned_paths(root, wanted)])
+def stale_paths(root: Path, generated: dict[str, str]) -> list[str]:
+    """Return the paths of files that are missing, say something else, or nobody generates now."""
+    different = [path for path, text in generated.items() if _read_or_none(root / path) != text]
+    return sorted([*different, *_orphaned_paths(root, generated)])
 
 
-def write_stale(root: Path, wanted: dict[str, str]) -> list[str]:
-    """Write what is not up to date; the paths that were written or removed."""
-    changed = stale_paths(root, wanted)
+def write_stale(root: Path, generated: dict[str, str]) -> list[str]:
+    """Write what is not up to date; return the paths that were written or removed."""
+    changed = stale_paths(root, generated)
     for path in changed:
-        if path in wanted:
+        if path in generated:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(wanted[path], encoding="utf-8")
+            (root / path).write_text(generated[path], encoding="utf-8")
         else:
             (root / path).unlink()
     return changed
@@ -118,11 +117,11 @@ def _read_or_none(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _orphaned_paths(root: Path, wanted: dict[str, str]) -> Iterator[str]:
+def _orphaned_paths(root: Path, generated: dict[str, str]) -> Iterator[str]:
     for folder in ("crds", "manifests", "docs/reference", CHART_PATH):
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root).as_posix()
-            if not path.is_file() or name in wanted:
+            if not path.is_file() or name in generated:
                 continue
             # What people have written beside generated files is theirs.
             if NOTICE in path.read_text(encoding="utf-8")[:200]:

@@ -29,38 +29,34 @@ POLICY_NAME = "gatewright-jobs"
 def policy_spec() -> dict[str, Any]:
     """Return the ValidatingAdmissionPolicy's spec."""
     claim = f"{_controllers('object')}.size() > 0 || {_key('object')} == ''"
-    changed = (
-        f"{_controllers('object')} != {_controllers('oldObject')} || {_key('object')} != "
-        f"{_key('oldObject')}"
-    )
-    refusal = f"'{JOB_REFUSAL}: ' + request.userInfo.username + "
-    may, in_pod = statuses.may_operate("releases"), statuses.shows_pod("releases")
+    controllers_changed = f"{_controllers('object')} != {_controllers('oldObject')}"
+    key_changed = f"{_key('object')} != {_key('oldObject')}"
+    is_new = f"request.operation != 'UPDATE' || {controllers_changed} || {key_changed}"
 
+    may_operate = f"{_key('object')} != '' && {statuses.may_operate('releases')}"
+    verb, without_pod = statuses.OPERATE_VERB, statuses.WITHOUT_POD
+    no_pod = f"shows no pod that it runs in, and may not {without_pod} releases in namespace "
     return {
         **admission.match_writes("jobs", group="batch"),
         "matchConditions": [
             {"name": "claims-a-release", "expression": claim},
-            {"name": "claim-is-new", "expression": f"request.operation != 'UPDATE' || {changed}"},
+            {"name": "claim-is-new", "expression": is_new},
         ],
         "validations": [
-            {
-                "expression": f"{_key('object')} != '' && {may}",
-                "messageExpression": (
-                    f"{refusal}' may not {statuses.OPERATE_VERB} releases in "
-                    "namespace ' + request.namespace"
-                ),
-                "message": JOB_REFUSAL,
-                "reason": "Forbidden",
-            },
-            {
-                "expression": in_pod,
-                "messageExpression": f"{refusal}' shows no pod that it runs in, and may not "
-                f"{statuses.WITHOUT_POD} "
-                "releases in namespace ' + request.namespace",
-                "message": JOB_REFUSAL,
-                "reason": "Forbidden",
-            },
+            _refuse_unless(may_operate, f"may not {verb} releases in namespace "),
+            _refuse_unless(statuses.shows_pod("releases"), no_pod),
         ],
+    }
+
+
+def _refuse_unless(expression: str, problem: str) -> dict[str, str]:
+    """Return a validation; a refusal says the user's problem, and in which namespace."""
+    user = "request.userInfo.username"
+    return {
+        "expression": expression,
+        "messageExpression": f"'{JOB_REFUSAL}: ' + {user} + ' {problem}' + request.namespace",
+        "message": JOB_REFUSAL,
+        "reason": "Forbidden",
     }
 
 

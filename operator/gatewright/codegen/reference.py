@@ -103,6 +103,7 @@ def _authors_table() -> list[str]:
         f"`{right.resource}` | `{right.verb}` |"
         for model, right in authors.author_rights()
     ]
+
     return [
         "## What the author of a Release must be allowed",
         "",

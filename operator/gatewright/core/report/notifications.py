@@ -13,6 +13,7 @@ Release without `notify` has none of it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -202,23 +203,23 @@ def _drop_quietest(ctx: Context) -> None:
 
 def _track_downtime(ctx: Context, channels: _Channels) -> datetime | None:
     """Tell when users have not been served for too long, and when they are served again."""
-    asking = {
-        channel: [entry for entry in entries if "Downtime" in entry.events]
-        for channel, entries in channels.items()
-    }
-    entries = [entry for group in asking.values() for entry in group]
-    if not entries:
+    asking: dict[str, list[Notify]] = {}
+    for channel, entries in channels.items():
+        downtime_entries = [entry for entry in entries if "Downtime" in entry.events]
+        if downtime_entries:
+            asking[channel] = downtime_entries
+
+    if not asking:
         ctx.status.downtime = None
         return None
 
-    ended = update_downtime(ctx, entries)
+    ended = update_downtime(ctx, list(itertools.chain.from_iterable(asking.values())))
     if ended is not None:
         _announce_restored(ctx, channels, ended)
 
     patience = {
-        channel: min(seconds(entry.after) for entry in group)
-        for channel, group in asking.items()
-        if group
+        channel: min(seconds(entry.after) for entry in entries)
+        for channel, entries in asking.items()
     }
     return _announce_downtime(ctx, channels, patience)
 

@@ -55,9 +55,10 @@ def _events_of_stages(run: Run, old: Run | None) -> Iterator[RunEvent]:
     if old is None:
         yield RunEvent("Started", f"{len(run.stages)} stages")
 
+    old_stages = old.stages if old is not None else []
     for index, stage in enumerate(run.stages):
         # A Retry may have pinned an edit with more stages.
-        old_stage = old.stages[index] if old is not None and index < len(old.stages) else None
+        old_stage = old_stages[index] if index < len(old_stages) else None
         place = f"stage {index + 1}/{len(run.stages)} {stage.name}"
         yield from _events_of_stage(stage, old_stage, place)
 
