@@ -33,8 +33,7 @@ VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
 def seconds(text: str) -> float:
-    """Return the length of a duration such as `15m`, `1h30m` or `100ms`, in seconds. Raises
-    ValueError."""
+    """Return the length of a duration in seconds (`15m`, `1h30m`, `100ms`). Raises ValueError."""
     if not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f'"{text}" is not a duration (try 30s, 15m or 1h30m)')
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION.findall(text))
@@ -183,11 +182,10 @@ class Condition(Model):
 
 @functools.cache
 def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
-    """Return the docstring of each field that has one, a line for each paragraph; inherited ones
-    too.
+    """Return the docstring of each field that has one, a line for each paragraph.
 
-    Not pydantic's `use_attribute_docstrings`, which reads the source of every class whenever a
-    process starts.
+    Inherited ones too. Not by pydantic's `use_attribute_docstrings`, which reads the source of
+    every class whenever a process starts.
     """
     described: dict[str, str] = {}
     for owner in reversed(model.__mro__):

@@ -85,8 +85,10 @@ def _require_verb() -> dict[str, str]:
 def spec_policy(
     plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]
 ) -> dict[str, Any]:
-    """Return a policy on who writes the spec of a kind; labels, annotations, finalizers, and an
-    apply that changes nothing, are not looked at."""
+    """Return a policy on who writes the spec of a kind.
+
+    Labels, annotations, finalizers, and an apply that changes nothing, are not looked at.
+    """
     changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
     return {
         **match_writes(plural),

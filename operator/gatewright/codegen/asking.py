@@ -119,17 +119,17 @@ class Question:
 
 
 def line_head(right: AuthorPermission) -> str:
-    """Return how a line begins."""
+    """Return how the lines of a right begin."""
     return f"{right.verb},{right.group},{right.resource},"
 
 
 def line(right: AuthorPermission, name: str, at: str) -> str:
-    """CEL of the line for a name (CEL of a text) that stands at a path (the same)."""
+    """Return CEL of the line for a name that stands at a path; both are CEL of a text."""
     return f"'{line_head(right)}' + ({name}.matches('{SAFE_PATTERN}') ? {name} : '') + ', ' + {at}"
 
 
 def cel_is_allowed(right: AuthorPermission) -> str:
-    """CEL: whether who asks has the right, without a name."""
+    """Return CEL: whether who asks has the right, without a name."""
     return (
         f"authorizer.group('{right.group}').resource('{right.resource}')"
         f".namespace(request.namespace).check('{right.verb}').allowed()"

@@ -197,7 +197,7 @@ KINDS = (RELEASE, CONNECTION, INTERVENTION)
 
 
 def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
-    """Spec and status, with the notes that the reference reads."""
+    """Return spec and status, with the notes that the reference reads."""
     return (
         schema.structural_schema(kind.spec, "spec", kind.variants),
         schema.structural_schema(kind.status, "status", {}),

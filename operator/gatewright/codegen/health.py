@@ -112,13 +112,13 @@ return {{status = status, message = ready.message or ""}}
 
 
 def lua_script(kind: str) -> str:
-    """Return the Lua of a kind."""
+    """Return the Lua that judges a kind."""
     rows = "".join(f'  {reason} = "{health}",\n' for reason, health in HEALTH_BY_KIND[kind].items())
     return _SCRIPT.format(table=rows)
 
 
 def argo_patch() -> str:
-    """Both scripts as a patch of Argo CD's own settings."""
+    """Return both scripts as a patch of Argo CD's own settings."""
     lines = [
         "apiVersion: v1",
         "kind: ConfigMap",

@@ -61,7 +61,7 @@ def _refuse_unless(expression: str, problem: str) -> dict[str, str]:
 
 
 def _controllers(job: str) -> str:
-    """CEL: the owner references of a Job that have a Release as its controller."""
+    """Return CEL: the owner references of a Job that have a Release as its controller."""
     return (
         f"{job}.metadata.?ownerReferences.orValue([])"
         f".filter(owner, owner.apiVersion.startsWith('{GROUP}/') && "
@@ -70,5 +70,5 @@ def _controllers(job: str) -> str:
 
 
 def _key(job: str) -> str:
-    """CEL: the key of the operation that a Job carries; `-` where it has none."""
+    """Return CEL: the key of the operation that a Job carries; `-` where it has none."""
     return f"{job}.metadata.?annotations[?'{KEY}'].orValue('-')"

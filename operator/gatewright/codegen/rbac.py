@@ -86,8 +86,10 @@ APPROVER_ROLE = f"{ROLE_NAME}-approver"
 
 
 def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Yield name, labels and rules of the roles for people who act on runs; bind them in a
-    namespace to whom you trust there."""
+    """Yield name, labels and rules of the roles for people who act on runs.
+
+    Bind them in a namespace to whom you trust there.
+    """
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
     see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
     yield (

@@ -52,8 +52,10 @@ def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema
 
 
 def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
-    """Return one line for each name that a right is needed for, those of a list together in one
-    text."""
+    """Return CEL: one line for each name that a right is needed for.
+
+    Those of a list stand together in one text.
+    """
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:
         raise schema.Unsupported(

@@ -73,14 +73,18 @@ def quote_value(value: Any) -> str:
 
 
 def parse_decimal(text: str) -> float | None:
-    """Return the number that a text is in plain decimal digits (`30`, `1767268800.5`); None where
-    it is anything else, such as `²`."""
+    """Return the number that a text is in plain decimal digits (`30`, `1767268800.5`).
+
+    None where it is anything else, such as `²`.
+    """
     return float(text) if _DECIMAL.fullmatch(text) else None
 
 
 def to_number(value: Any) -> float | None:
-    """Return the number that a JSON value is, if it has a plain size; a boolean is none, nor is
-    what no float can hold."""
+    """Return the number that a JSON value is, if it has a plain size.
+
+    A boolean is none, nor is what no float can hold.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if -LARGEST_NUMBER <= value <= LARGEST_NUMBER else None
