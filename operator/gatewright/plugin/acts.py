@@ -197,6 +197,7 @@ def _poll_status(
         try:
             yield dict(look().get("status") or {})
         except RequestFailed as error:
+            # What is wrong with the request stays wrong; a server that is busy or away does not.
             if 400 <= error.code < 500 and error.code != 429:
                 raise
         left = deadline - time.monotonic()

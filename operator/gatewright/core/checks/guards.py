@@ -41,6 +41,7 @@ def update_guards(ctx: Context) -> None:
         row.early = is_breaching if not has_changed_anything else row.early and is_breaching
 
     for guard, row in _guards_with_status(ctx):
+        # It was bad before the run changed anything: nothing follows from it yet.
         if row.early:
             continue
         if row.state == "Failed" and guard.action == "Notify" and _has_just_failed(ctx, row):
@@ -115,6 +116,7 @@ def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
 
 
 def _action_on_silence(ctx: Context, guard: Guard) -> str:
+    # A guard that only tells of a breach only tells of its silence.
     if guard.action == "Notify":
         return "Notify"
     return guard.onHoldExpired or ("Notify" if ctx.run.phase == "Guarding" else "Pause")

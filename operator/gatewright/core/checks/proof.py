@@ -67,6 +67,7 @@ def _content_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]
 
     tables = {_qualify_name(name) for name in _parse_names(outputs.get("tables", ""))}
     missing = [name for name in proof.contains if _qualify_name(name) not in tables]
+    # What is not told is not proved.
     if not tables:
         yield f'its tables are not told (output "tables": {_quote_output(outputs, "tables")})'
     elif missing:

@@ -107,6 +107,7 @@ def _go_on(
     ctx: Context, act: Intervention, situation: Situation, answered: Answered, message: str
 ) -> Situation | None:
     """Start what a Retry starts, log the act, and return the situation it leads to."""
+    # The next pass meets what was confirmed, and may start the next version.
     if ctx.view.run is None and act.action == "Confirm":
         return None
     if situation == "Adopted":

@@ -71,6 +71,7 @@ def update_notifications(ctx: Context) -> datetime | None:
     """
     spec = ctx.view.spec or (ctx.body_if_read.spec if ctx.body_if_read is not None else None)
     status = ctx.status
+    # A Release without `notify` has none of it, once what it had is told.
     if spec is None or not (spec.notify or status.notices or status.threads or status.downtime):
         return None
 
@@ -209,6 +210,7 @@ def _track_downtime(ctx: Context, channels: _Channels) -> datetime | None:
         if downtime_entries:
             asking[channel] = downtime_entries
 
+    # It is kept only where somebody asks to be told of it.
     if not asking:
         ctx.status.downtime = None
         return None

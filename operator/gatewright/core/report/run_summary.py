@@ -55,6 +55,7 @@ def _describe_edit(ctx: Context, run: Run) -> str:
         then = "is ignored" if spec.supersede == "Reject" else "waits for this run to end"
         return "" if is_turned_around else f"; {spec.version} {then}"
 
+    # Without the pinned body there is nothing to compare an edit with.
     if ctx.view.generation == run.generation or ctx.body_if_read is None:
         return ""
 

@@ -156,6 +156,7 @@ def measure_shape(value: Any, values: float = inf, levels: float = inf) -> tuple
 
 def fit(status: ReleaseStatus) -> None:
     """Fold a status until it fits."""
+    # Most statuses are far below the limit, and are not even written out.
     if _upper_bound_chars(status) <= SMALL_STATUS_CHARS:
         return
 
