@@ -147,12 +147,9 @@ def _summarize_stages(ctx: Context, run: Run) -> Summary:
         return Summary("Progressing", "Unknown", "Progressing", place, working=True)
 
     # What keeps everything from going on is said before what would come next.
-    if is_suspended(ctx):
-        return summarize_suspended(ctx, place)
-    if run.stopping:
-        return _summarize_stopping(ctx, run, place)
-    if run.differences:
-        return summarize_difference(ctx, run, place)
+    standstill = _summarize_standstill(ctx, run, place)
+    if standstill is not None:
+        return standstill
     if asked_again or index is None:
         return _summarize_question(ctx, place, questions.open_questions(ctx))
 
@@ -168,6 +165,16 @@ def _summarize_stages(ctx: Context, run: Run) -> Summary:
     overdue = f" ({stage.message})" if stage.message else ""
     message = f"{place} is {state.lower()}{overdue}"
     return Summary(state, "Unknown", state, message, waiting, working=True)
+
+
+def _summarize_standstill(ctx: Context, run: Run, place: str) -> Summary | None:
+    if is_suspended(ctx):
+        return summarize_suspended(ctx, place)
+    if run.stopping:
+        return _summarize_stopping(ctx, run, place)
+    if run.differences:
+        return summarize_difference(ctx, run, place)
+    return None
 
 
 def _summarize_stopping(ctx: Context, run: Run, place: str) -> Summary:
