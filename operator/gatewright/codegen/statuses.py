@@ -67,7 +67,7 @@ def may_operate(plural: str = "") -> str:
 
 
 def shows_pod(plural: str = "") -> str:
-    """Return CEL: whether a ServiceAccount that writes shows the pod that it runs in, or needs none."""
+    """Return CEL: whether a ServiceAccount that writes shows its pod, or needs none."""
     return (
         "!request.userInfo.username.startsWith('system:serviceaccount:') || "
         f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || "

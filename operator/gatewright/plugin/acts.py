@@ -92,7 +92,7 @@ def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str
 
 
 def spec_hash(release: Mapping[str, Any]) -> str | None:
-    """Return the hash of the spec as it is now; None where this version of the plugin cannot read it."""
+    """Return the hash of the spec as it is now; None where this plugin cannot read it."""
     try:
         return hash_spec(ReleaseSpec.model_validate(release.get("spec")))
     except ValidationError:

@@ -40,7 +40,8 @@ def find_missing_proof(proof: Proof, outputs: Mapping[str, str], now: datetime) 
 def _size_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
     size = outputs.get("bytes", "").strip()
     if not re.fullmatch(r"[0-9]{1,18}", size):
-        yield f'its size is not told as a number (output "bytes": {_quote_output(outputs, "bytes")})'
+        output = f'output "bytes": {_quote_output(outputs, "bytes")}'
+        yield f"its size is not told as a number ({output})"
     elif int(size) < proof.minBytes:
         yield f"it is too small: {int(size)} bytes, at least {proof.minBytes} are expected"
 

@@ -1,4 +1,4 @@
-"""What stands after a name such as `key`, `token` or `password`: to its closing quote or a space."""
+"""What stands after a name such as `key` or `token`, to its closing quote or a space."""
 
 from __future__ import annotations
 
