@@ -12,13 +12,19 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
 from gatewright.codegen import health
-from gatewright.core.report import conditions
+from gatewright.core.report import (
+    guarding_summary,
+    holding_summary,
+    rest_summary,
+    run_summary,
+)
 from gatewright.core.run import rescue as core_rescue
 from gatewright.runtime import rescue as runtime_rescue
 from tests.golden import endings
@@ -151,33 +157,34 @@ def test_the_table_has_every_reason_that_the_core_gives_and_no_other() -> None:
 
 
 def _reasons() -> Iterator[str]:
-    """The third argument of each `_Summary(...)` in `core.conditions`, where it is a word; and the
+    """The third argument of each `Summary(...)` in `core.report`, where it is a word; and the
     words of variables."""
-    tree = ast.parse(inspect.getsource(conditions))
-    for node in ast.walk(tree):
-        if not (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id == "_Summary"
-        ):
-            continue
-        reason = node.args[2]
-        if isinstance(reason, ast.Constant):
-            yield reason.value
-        else:
-            yield from _VARIABLE[ast.unparse(reason)]
+    for module in (guarding_summary, holding_summary, rest_summary, run_summary):
+        for call in _summary_calls(module):
+            reason = call.args[2]
+            if isinstance(reason, ast.Constant):
+                yield reason.value
+            else:
+                yield from _VARIABLE[ast.unparse(reason)]
+
+
+def _summary_calls(module: ModuleType) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Summary":
+            yield node
 
 
 _ELSEWHERE = {
-    "Queued": conditions,
-    "Ignored": conditions,
+    "Queued": run_summary,
+    "Ignored": run_summary,
     "CannotProceed": core_rescue,
     "StatusUnreadable": runtime_rescue,
 }
-"""Reasons that are not an argument of `_Summary`, and where they stand."""
+"""Reasons that are not an argument of `Summary`, and where they stand."""
 
 _VARIABLE = {
     "reason": ("TargetNotFound", "TargetUnfit"),
     "state": ("Gating", "Baking", "Breaching", "Holding"),  # what `_describe_gates` returns
     "run.outcome": ("Aborted", "Superseded"),
+    "ending": ("RolledBack", "Rejected"),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewright.plugin import show
+from gatewright.plugin import explain, show
 from tests.golden import endings
 from tests.golden.test_endings import UPDATE
 
@@ -39,7 +39,7 @@ def test_what_people_read_is_what_the_golden_file_says(name: str) -> None:
             *show.status_lines(release, NOW),
             "",
             "--- explain",
-            *show.explain_lines(release, NOW),
+            *explain.explain_lines(release, NOW),
             "",
         ]
     )
@@ -59,7 +59,7 @@ def test_every_state_can_be_shown(name: str) -> None:
     release = endings.kept(name)
     for lines in (
         show.status_lines(release, NOW),
-        show.explain_lines(release, NOW),
+        explain.explain_lines(release, NOW),
         [show.release_line(release)],
     ):
         text = "\n".join(lines)

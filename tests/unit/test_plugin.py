@@ -12,7 +12,7 @@ from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_SPEC, OF_STAGE
 from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
 from gatewright.core.model import hash_spec
-from gatewright.plugin import acts, show
+from gatewright.plugin import acts, explain, show
 from gatewright.plugin.__main__ import _PLACES, ACTIONS, _make_parser, main
 from gatewright.plugin.cluster import RequestFailed
 from tests.golden import endings
@@ -273,7 +273,7 @@ def test_what_an_edit_has_changed_is_shown():
         "edits": ["guard health removed", "vars.a changed"],
         "specHash": "a" * 32,
     }
-    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = explain.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     assert "Edited:     guard health removed, vars.a changed" in lines
     assert f"Spec hash:  {'a' * 32}" in lines
 
@@ -310,7 +310,7 @@ def test_a_terminal_is_not_given_what_it_would_obey():
     release["status"]["message"] = "evil\x1b]0;title\x07\nnew line"
     release["status"]["run"]["people"] = ["Skip by \x1b[2J"]
     for lines in (
-        show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC)),
+        explain.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC)),
         [show.release_line(release)],
     ):
         assert not any(ord(char) < 32 for line in lines for char in line)
@@ -348,7 +348,7 @@ def test_the_end_of_a_log_is_shown_a_line_each():
     release = endings.kept("rolled_back")
     step = release["status"]["run"]["stages"][0]["steps"][0]
     step["message"] = "dpl_2 is ERROR; its log ends: Installing / Type error: x\x1b[31m / exit 1"
-    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = explain.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     name = f"{release['status']['run']['stages'][0]['name']}/{step['name']}:"
     at = lines.index("Ends of logs:")
     assert lines[at + 1 : at + 5] == [
@@ -360,7 +360,7 @@ def test_the_end_of_a_log_is_shown_a_line_each():
     assert any(line.endswith("dpl_2 is ERROR") for line in lines)
     undo = release["status"]["run"]["rollback"]["undo"][0]
     undo["message"] = "job restore: Failed; exit code 1; its log ends: connecting / no such file"
-    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = explain.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     at = lines.index(f"  {undo['subject']}:")
     assert lines[at + 1 : at + 3] == ["    connecting", "    no such file"]
     assert any(line.endswith("job restore: Failed; exit code 1") for line in lines)

@@ -10,7 +10,7 @@ import pytest
 from gatewright.api.status import dump
 from gatewright.core.model import Progress
 from gatewright.core.run.rollback_plan import restore_hints
-from gatewright.plugin import show
+from gatewright.plugin import explain
 from tests.unit.sim import World
 
 AGAIN = (
@@ -49,7 +49,7 @@ def test_which_way_back_is_taken_is_told_on_the_way_and_after_it(notable: bool):
         "spec": world.spec,
         "status": dump(world.status),
     }
-    lines = show.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
+    lines = explain.explain_lines(release, datetime(2026, 1, 1, tzinfo=UTC))
     assert any(AGAIN in line for line in lines) == notable
 
 

@@ -33,15 +33,17 @@ VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
 def seconds(text: str) -> float:
-    """The length of a duration such as `15m`, `1h30m` or `100ms`, in seconds. Raises ValueError."""
+    """Return the length of a duration in seconds (`15m`, `1h30m`, `100ms`). Raises ValueError."""
     if not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f'"{text}" is not a duration (try 30s, 15m or 1h30m)')
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
 def quantity(text: str) -> float:
-    """The plain number behind a quantity: `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is 80.
-    Raises ValueError."""
+    """Return the plain number behind a quantity. Raises ValueError.
+
+    `1%` is 0.01, `100ms` is 0.1 (seconds), `80` is 80.
+    """
     if _NUMBER.fullmatch(text):
         return float(text)
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1]):
@@ -52,8 +54,10 @@ def quantity(text: str) -> float:
 
 
 def show(value: float, like: str) -> str:
-    """A measured number in the unit of the limit it is compared with: 0.031 beside `1%` is
-    `3.1%`."""
+    """Return a measured number in the unit of the limit that it is compared with.
+
+    0.031 beside `1%` is `3.1%`.
+    """
     if like.endswith("%"):
         return f"{value * 100:.4g}%"
     if like.endswith("ms"):
@@ -178,28 +182,30 @@ class Condition(Model):
 
 @functools.cache
 def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
-    """The docstring of each field that has one, a line for each paragraph; inherited ones too.
+    """Return the docstring of each field that has one, a line for each paragraph.
 
-    Not pydantic's `use_attribute_docstrings`, which reads the source of every class whenever a
-    process starts.
+    Inherited ones too. Not by pydantic's `use_attribute_docstrings`, which reads the source of
+    every class whenever a process starts.
     """
-    found: dict[str, str] = {}
+    described: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if issubclass(owner, BaseModel) and owner is not BaseModel:
             (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
             assert isinstance(tree, ast.ClassDef)
-            found |= _below(tree.body)
-    return found
+            described |= _docstrings_below_fields(tree.body)
+    return described
 
 
 def unwrap(words: str) -> str:
-    """Return a docstring with each paragraph on one line: where a line of the source ends says
-    nothing."""
+    """Return a docstring with each paragraph on one line.
+
+    Where a line of the source ends says nothing.
+    """
     paragraphs = inspect.cleandoc(words).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _below(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+def _docstrings_below_fields(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
     for field, below in itertools.pairwise(body):
         match field, below:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):

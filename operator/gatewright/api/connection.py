@@ -24,7 +24,7 @@ class HttpAccess(Model):
     """Further headers, their values from Secrets."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         headers = {name: value(source) for name, source in self.headers.items()}
         if self.bearerToken is not None:
             headers["Authorization"] = f"Bearer {value(self.bearerToken)}"

@@ -75,13 +75,16 @@ class InterventionSpec(Model):
             ("followUp", OF_FOLLOW_UP),
             ("specHash", OF_SPEC),
         )
+
         for field, actions in places:
             if getattr(self, field) is not None and self.action not in actions:
                 raise ValueError(f"{self.action} has no {field}; it goes with {', '.join(actions)}")
+
         if self.followUp is not None and (self.stage or self.step or self.gate or self.specHash):
             raise ValueError(
                 "followUp names all that is meant; leave out stage, step, gate and specHash"
             )
+
         return self
 
 

@@ -12,7 +12,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write every generated file, or say which are not up to date. 1 where `--check` found any."""
+    """Write every generated file, or say which are not up to date; 1 where `--check` sees any."""
     parser = argparse.ArgumentParser(prog="python -m gatewright.codegen", description=__doc__)
     parser.add_argument(
         "--check", action="store_true", help="change nothing; fail where a file is not up to date"
@@ -21,12 +21,14 @@ def main(argv: list[str] | None = None) -> int:
         "--root", type=Path, default=CHECKOUT, help="the checkout (default: where this package is)"
     )
     options = parser.parse_args(argv)
-    wanted = files.generated_files()
+    generated = files.generated_files()
+
     if not options.check:
-        for path in files.write_stale(options.root, wanted):
-            print(f"wrote {path}" if path in wanted else f"removed {path}")
+        for path in files.write_stale(options.root, generated):
+            print(f"wrote {path}" if path in generated else f"removed {path}")
         return 0
-    stale = files.stale_paths(options.root, wanted)
+
+    stale = files.stale_paths(options.root, generated)
     for path in stale:
         print(f"{path} is not up to date; run make generate", file=sys.stderr)
     return 1 if stale else 0

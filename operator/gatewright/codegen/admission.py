@@ -36,31 +36,13 @@ _IS_UPDATE = "request.operation != 'CREATE'"
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     return {
         **match_writes("interventions"),
         "validations": [
-            {
-                "expression": f"{_IS_UPDATE} || object.spec.by == request.userInfo.username",
-                "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
-                f"request.userInfo.username + '\"); {IMPERSONATION_REFUSAL}'",
-                "reason": "Forbidden",
-            },
-            {
-                "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || "
-                "object.spec.groups.all(group, "
-                "has(request.userInfo.groups) && group in request.userInfo.groups)",
-                "messageExpression": "'spec.groups: ' + request.userInfo.username + "
-                "' is not in all of these groups: ' + object.spec.groups.join(', ')",
-                "reason": "Forbidden",
-            },
-            {
-                "expression": f"{_IS_UPDATE} || {_ALLOWED}",
-                "messageExpression": "request.userInfo.username + ' may not ' + "
-                "object.spec.action.lowerAscii() + "
-                "' release ' + object.spec.release + ': RBAC does not allow that verb on releases'",
-                "reason": "Forbidden",
-            },
+            _require_own_name(),
+            _require_own_groups(),
+            _require_verb(),
             {
                 "expression": "request.operation != 'UPDATE' || object.spec == oldObject.spec",
                 "message": "an Intervention cannot be changed; make another one",
@@ -70,11 +52,43 @@ def policy_spec() -> dict[str, Any]:
     }
 
 
+def _require_own_name() -> dict[str, str]:
+    return {
+        "expression": f"{_IS_UPDATE} || object.spec.by == request.userInfo.username",
+        "messageExpression": "'spec.by: \"' + object.spec.by + '\" is not who asks (\"' + "
+        f"request.userInfo.username + '\"); {IMPERSONATION_REFUSAL}'",
+        "reason": "Forbidden",
+    }
+
+
+def _require_own_groups() -> dict[str, str]:
+    has_group = "has(request.userInfo.groups) && group in request.userInfo.groups"
+    return {
+        "expression": f"{_IS_UPDATE} || !has(object.spec.groups) || "
+        f"object.spec.groups.all(group, {has_group})",
+        "messageExpression": "'spec.groups: ' + request.userInfo.username + "
+        "' is not in all of these groups: ' + object.spec.groups.join(', ')",
+        "reason": "Forbidden",
+    }
+
+
+def _require_verb() -> dict[str, str]:
+    return {
+        "expression": f"{_IS_UPDATE} || {_ALLOWED}",
+        "messageExpression": "request.userInfo.username + ' may not ' + "
+        "object.spec.action.lowerAscii() + ' release ' + object.spec.release + "
+        "': RBAC does not allow that verb on releases'",
+        "reason": "Forbidden",
+    }
+
+
 def spec_policy(
     plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]
 ) -> dict[str, Any]:
-    """A policy on who writes the spec of a kind; labels, annotations, finalizers, and an apply that
-    changes nothing, are not looked at."""
+    """Return a policy on who writes the spec of a kind.
+
+    Labels, annotations, finalizers, and an apply that changes nothing, are not looked at.
+    """
     changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
     return {
         **match_writes(plural),
@@ -85,8 +99,10 @@ def spec_policy(
 
 
 def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
-    """What a policy looks at: objects of a kind that are created or changed. Where it cannot tell,
-    it refuses."""
+    """Return what a policy looks at: objects of a kind that are created or changed.
+
+    Where it cannot tell, it refuses.
+    """
     rule = {
         "apiGroups": [group],
         "apiVersions": ["*"],
@@ -98,5 +114,5 @@ def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
 
 
 def binding_spec(name: str) -> dict[str, Any]:
-    """The binding's spec: everywhere, and each refusal also in the audit log."""
+    """Return the binding's spec: everywhere, and each refusal also in the audit log."""
     return {"policyName": name, "validationActions": ["Deny", "Audit"]}

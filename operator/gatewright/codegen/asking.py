@@ -4,10 +4,10 @@ CEL has no loops that remember, and one expression can pay for two questions to 
 most (350,000 of 1,000,000 each; 10,000,000 for all). So what is needed by name becomes a list of
 lines, and each validation asks for one of them:
 
-    needs0, needs1 ...        the lines of one kind of right, as texts in lists of lists
-    wanted0                   all lines:                             patch,apps,deployments,web, spec.targets[web] ...
-    asked0                    the right that the first one needs:    patch,apps,deployments,web,
-    wanted1, asked1 ...       the lines that are left without it, and what the first of those needs
+    needs0, needs1 ...    the lines of one kind of right, as texts in lists of lists
+    wanted0               all lines: patch,apps,deployments,web, spec.targets[web] ...
+    asked0                the right that the first one needs: patch,apps,deployments,web,
+    wanted1, asked1 ...   the lines that are left without it, and what the first of those needs
 
 After so many of them, what is still wanted is asked for without names. One name is refused to
 everybody, by the same expression: by it the operator finds out that the policy is in force
@@ -49,6 +49,7 @@ class Question:
         yield from ((f"needs{number}", text) for number, text in enumerate(needs))
         together = " + ".join(f"variables.needs{number}" for number in range(len(needs)))
         yield "wanted0", f"({together}).join('\\n').split('\\n').filter(line, line != '')"
+
         for number in range(self.named):
             wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
             yield (
@@ -58,7 +59,7 @@ class Question:
             yield f"wanted{number + 1}", f"{wanted}.filter(line, !line.startsWith({asked}))"
 
     def validations(self, rights: Iterable[AuthorPermission]) -> Iterator[dict[str, str]]:
-        """Each line by its name, then what is left of each kind of right without one."""
+        """Yield each line by its name, then what is left of each kind of right without one."""
         yield from (self._by_name(number) for number in range(self.named))
         kinds = {line_head(right): right for right in rights}
         yield from (self._left_over(right) for right in kinds.values())
@@ -66,8 +67,11 @@ class Question:
     def _by_name(self, number: int) -> dict[str, str]:
         wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
         verb, group, resource, name = (f"{asked}.split(',')[{place}]" for place in range(4))
-        permitted = f"authorizer.group({group}).resource({resource}).namespace(request.namespace).name({name})"
-        permitted = f"{name} != '{RESERVED_NAME}' && {permitted}.check({verb}).allowed()"
+        in_namespace = (
+            f"authorizer.group({group}).resource({resource}).namespace(request.namespace)"
+        )
+        allowed = f"{in_namespace}.name({name}).check({verb}).allowed()"
+        permitted = f"{name} != '{RESERVED_NAME}' && {allowed}"
         lines = (
             f"({wanted}.size() > {MAX_NAMES_IN_MESSAGE} ? [{wanted}[0]] : "
             f"{wanted}.filter(line, line.startsWith({asked})))"
@@ -84,6 +88,7 @@ class Question:
         )
         unnamed = f"{name} == '' ? '{self.remedy}{self.unnamed}' : " if self.unnamed else ""
         remedy = f"({name} == '{RESERVED_NAME}' ? '{TAKEN}' : {unnamed}'{self.remedy}')"
+
         return self.validation(f"{asked} == ''", permitted, f"{paths} + {more}", what, remedy)
 
     def _left_over(self, right: AuthorPermission) -> dict[str, str]:
@@ -101,7 +106,7 @@ class Question:
     def validation(
         self, unless: str, permitted: str, paths: str, what: str, remedy: str = ""
     ) -> dict[str, str]:
-        """One refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
+        """Return one refusal: `PATHS: USER may not WHAT in namespace NAMESPACE; REMEDY`."""
         remedy = remedy or f"'{self.remedy}'"
         return {
             "expression": f"{unless} || {permitted}",
@@ -114,23 +119,23 @@ class Question:
 
 
 def line_head(right: AuthorPermission) -> str:
-    """How a line begins."""
+    """Return how the lines of a right begin."""
     return f"{right.verb},{right.group},{right.resource},"
 
 
 def line(right: AuthorPermission, name: str, at: str) -> str:
-    """CEL of the line for a name (CEL of a text) that stands at a path (the same)."""
+    """Return CEL of the line for a name that stands at a path; both are CEL of a text."""
     return f"'{line_head(right)}' + ({name}.matches('{SAFE_PATTERN}') ? {name} : '') + ', ' + {at}"
 
 
 def cel_is_allowed(right: AuthorPermission) -> str:
-    """CEL: whether who asks has the right, without a name."""
+    """Return CEL: whether who asks has the right, without a name."""
     return (
-        f"authorizer.group('{right.group}').resource('{right.resource}').namespace(request.namespace)"
-        f".check('{right.verb}').allowed()"
+        f"authorizer.group('{right.group}').resource('{right.resource}')"
+        f".namespace(request.namespace).check('{right.verb}').allowed()"
     )
 
 
 def describe_right(right: AuthorPermission) -> str:
-    """The right as messages name it."""
+    """Return the right as messages name it."""
     return f"{right.verb} {right.resource}{'.' if right.group else ''}{right.group}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,12 @@ class Column:
     wide: bool = False
 
     def printer_column(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
-        found |= {"description": self.description} if self.description else {}
-        return found | ({"priority": 1} if self.wide else {})
+        column: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
+        if self.description:
+            column["description"] = self.description
+        if self.wide:
+            column["priority"] = 1
+        return column
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,11 @@ def _configs_of(table: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
     return {key: provider.config for key, provider in table.items()}
 
 
+def _below_each(places: Iterable[str], names: Sequence[str]) -> Iterator[str]:
+    for place in places:
+        yield from (f"{place}.{name}" for name in names)
+
+
 CHECKS = ("preflight", "guards", "stages.gates", "rollback.verify", "followUps")
 GATES = _configs_of(registry.GATES)
 TARGETS = _configs_of(registry.TARGETS) | _configs_of(registry.EXTERNAL_TARGETS)
@@ -68,11 +76,7 @@ RELEASE = Kind(
     name="Release",
     repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps", "followUps"),
     judged=(
-        *(
-            f"{place}.{name}"
-            for place in CHECKS
-            for name in ("interval", "onNoData", "onError", "holdFor")
-        ),
+        *_below_each(CHECKS, ("interval", "onNoData", "onError", "holdFor")),
         "stages.steps.timeout",
         "stages.rollback.steps.timeout",
         "notify.after",
@@ -193,7 +197,7 @@ KINDS = (RELEASE, CONNECTION, INTERVENTION)
 
 
 def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
-    """Spec and status, with the notes that the reference reads."""
+    """Return spec and status, with the notes that the reference reads."""
     return (
         schema.structural_schema(kind.spec, "spec", kind.variants),
         schema.structural_schema(kind.status, "status", {}),
@@ -201,12 +205,13 @@ def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
 
 
 def definition_of(kind: Kind) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind."""
+    """Return the CustomResourceDefinition of a kind."""
     spec, status = (schema.without_notes(part) for part in schemas_of(kind))
     for place in kind.repeated:
         _shorten_descriptions(_node_at(spec, place))
     for place in kind.judged:
         _drop_default(spec, place)
+
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -246,43 +251,46 @@ def _node_at(node: schema.Schema, place: str) -> schema.Schema:
 
 
 def _drop_default(node: schema.Schema, place: str) -> None:
-    """Let the API server not fill in the default of a field; the operator knows it, and the
-    reference tells it."""
+    """Let the API server not fill in the default of a field.
+
+    The operator knows it, and the reference tells it.
+    """
     owner, _, name = place.rpartition(".")
     del _node_at(node, owner)["properties"][name]["default"]
 
 
 def _shorten_descriptions(node: schema.Schema) -> None:
-    """Keep what a plain field is for, and leave out the words of providers: they are told where the
-    same stands first.
+    """Keep what a plain field is for, and leave out the words of providers.
+
+    They are told where the same stands first.
 
     `kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB.
     """
-    for name, item in node["properties"].items():
-        words = {
-            key: item[key] for key in ("description",) if key in item and "properties" not in item
-        }
-        _drop_descriptions(item)
-        node["properties"][name] = words | item
+    for name, field in node["properties"].items():
+        is_plain = "description" in field and "properties" not in field
+        description = {"description": field["description"]} if is_plain else {}
+        _drop_descriptions(field)
+        node["properties"][name] = description | field
 
 
 def _drop_descriptions(value: Any) -> None:
     if isinstance(value, dict):
         if isinstance(value.get("description"), str):
             del value["description"]
-        for item in value.values():
-            _drop_descriptions(item)
+        for inner in value.values():
+            _drop_descriptions(inner)
 
 
 def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:
-    found: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
+    root: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
     if rules.ROOT_RULES[kind.name]:
-        found["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
-    found["properties"] = {
+        root["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
+
+    root["properties"] = {
         "apiVersion": {"description": f"{GROUP}/{VERSION}.", "type": "string"},
         "kind": {"description": f"{kind.name}.", "type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
         "status": status,
     }
-    return found
+    return root

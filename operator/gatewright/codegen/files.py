@@ -78,7 +78,7 @@ def to_yaml(document: dict[str, Any]) -> str:
 
 
 def to_compact_yaml(document: dict[str, Any]) -> str:
-    """The same for documents that are as deep as long."""
+    """Return the same for documents that are as deep as long."""
     return yaml.dump(
         document, Dumper=_Compact, sort_keys=False, width=1_000_000, allow_unicode=True
     )
@@ -95,20 +95,19 @@ def generated_files() -> dict[str, str]:
     }
 
 
-def stale_paths(root: Path, wanted: dict[str, str]) -> list[str]:
-    """Paths whose file is missing or says something else, and generated files that nobody generates
-    any more."""
-    different = [path for path, text in wanted.items() if _read_or_none(root / path) != text]
-    return sorted([*different, *_orphaned_paths(root, wanted)])
+def stale_paths(root: Path, generated: dict[str, str]) -> list[str]:
+    """Return the paths of files that are missing, say something else, or nobody generates now."""
+    different = [path for path, text in generated.items() if _read_or_none(root / path) != text]
+    return sorted([*different, *_orphaned_paths(root, generated)])
 
 
-def write_stale(root: Path, wanted: dict[str, str]) -> list[str]:
-    """Write what is not up to date; the paths that were written or removed."""
-    changed = stale_paths(root, wanted)
+def write_stale(root: Path, generated: dict[str, str]) -> list[str]:
+    """Write what is not up to date; return the paths that were written or removed."""
+    changed = stale_paths(root, generated)
     for path in changed:
-        if path in wanted:
+        if path in generated:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(wanted[path], encoding="utf-8")
+            (root / path).write_text(generated[path], encoding="utf-8")
         else:
             (root / path).unlink()
     return changed
@@ -118,15 +117,14 @@ def _read_or_none(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _orphaned_paths(root: Path, wanted: dict[str, str]) -> Iterator[str]:
+def _orphaned_paths(root: Path, generated: dict[str, str]) -> Iterator[str]:
     for folder in ("crds", "manifests", "docs/reference", CHART_PATH):
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root).as_posix()
-            if (
-                path.is_file()
-                and name not in wanted
-                and NOTICE in path.read_text(encoding="utf-8")[:200]
-            ):
+            if not path.is_file() or name in generated:
+                continue
+            # What people have written beside generated files is theirs.
+            if NOTICE in path.read_text(encoding="utf-8")[:200]:
                 yield name
 
 
@@ -142,47 +140,40 @@ def _crd_files() -> Iterator[tuple[str, str]]:
 
 
 def _rbac_files() -> Iterator[tuple[str, str]]:
-    """Every object names its own namespace: no `namespace:` of a kustomization has to put it where
-    it belongs."""
+    """Yield the roles and their bindings.
+
+    Every object names its own namespace: no `namespace:` of a kustomization has to put it where it
+    belongs.
+    """
     for folder, prefix, place in SCOPES:
-        yield (
-            f"manifests/rbac/{folder}/role.yaml",
-            _document(_role(f"{prefix}Role", rbac.ROLE_NAME, rbac.release_access(), place)),
-        )
-        yield (
-            f"manifests/rbac/{folder}/binding.yaml",
-            _document(_binding_text(f"{prefix}Role", rbac.ROLE_NAME, place)),
-        )
-        yield (
-            f"manifests/capture/{folder}/role.yaml",
-            _pair(f"{prefix}Role", rbac.CAPTURE_ROLE, rbac.capture_access(), place),
-        )
+        yield from _scope_files(folder, f"{prefix}Role", place)
 
-    yield (
-        "manifests/rbac/common/own.yaml",
-        _pair("Role", f"{rbac.ROLE_NAME}-own", rbac.own_namespace_access(), SYSTEM_NAMESPACE),
-    )
+    own = f"{rbac.ROLE_NAME}-own"
+    own_pair = _pair("Role", own, rbac.own_namespace_access(), SYSTEM_NAMESPACE)
+    yield "manifests/rbac/common/own.yaml", own_pair
+
     # A Role in `default` would follow every `namespace:` that an overlay sets, and be lost.
-    yield (
-        "manifests/rbac/common/server.yaml",
-        _pair(
-            "ClusterRole", f"{rbac.ROLE_NAME}-{SYSTEM_NAMESPACE}-server", rbac.api_server_access()
-        ),
-    )
+    server = f"{rbac.ROLE_NAME}-{SYSTEM_NAMESPACE}-server"
+    server_pair = _pair("ClusterRole", server, rbac.api_server_access())
+    yield "manifests/rbac/common/server.yaml", server_pair
 
-    yield (
-        "manifests/rbac/common/users.yaml",
-        f"# {NOTICE}\n" + "---\n".join(_role_texts(rbac.user_roles())),
-    )
-    yield (
-        "manifests/rbac/common/people.yaml",
-        f"# {NOTICE}\n" + "---\n".join(_role_texts(rbac.people_roles())),
-    )
+    yield "manifests/rbac/common/users.yaml", _document(*_role_texts(rbac.user_roles()))
+    yield "manifests/rbac/common/people.yaml", _document(*_role_texts(rbac.people_roles()))
     yield f"{CHART_PATH}/templates/_generated.tpl", _template_file()
 
 
+def _scope_files(folder: str, kind: str, namespace: str) -> Iterator[tuple[str, str]]:
+    role = _role(kind, rbac.ROLE_NAME, rbac.release_access(), namespace)
+    binding = _binding_text(kind, rbac.ROLE_NAME, namespace)
+    capture = _pair(kind, rbac.CAPTURE_ROLE, rbac.capture_access(), namespace)
+
+    yield f"manifests/rbac/{folder}/role.yaml", _document(role)
+    yield f"manifests/rbac/{folder}/binding.yaml", _document(binding)
+    yield f"manifests/capture/{folder}/role.yaml", capture
+
+
 def _pair(kind: str, name: str, items: Iterable[Access], namespace: str = "") -> str:
-    """A role and its binding to the operator."""
+    """Return a role and its binding to the operator."""
     return _document(_role(kind, name, items, namespace), _binding_text(kind, name, namespace))
 
 
@@ -196,7 +187,8 @@ def _role(kind: str, name: str, items: Iterable[Access], namespace: str) -> str:
 
 def _binding_text(kind: str, role: str, namespace: str) -> str:
     reference = f"roleRef:\n  apiGroup: {rbac.API_GROUP}\n  kind: {kind}\n  name: {role}\n"
-    return f"{_head(f'{kind}Binding', role, namespace)}{reference}{rbac.subjects_text(SYSTEM_NAMESPACE)}"
+    head = _head(f"{kind}Binding", role, namespace)
+    return f"{head}{reference}{rbac.subjects_text(SYSTEM_NAMESPACE)}"
 
 
 def _head(kind: str, name: str, namespace: str) -> str:
@@ -205,66 +197,63 @@ def _head(kind: str, name: str, namespace: str) -> str:
 
 
 def _role_texts(roles: Iterable[tuple[str, dict[str, str], list[Access]]]) -> Iterator[str]:
-    for role, labels, items in roles:
-        marks = "".join(f'    {key}: "{value}"\n' for key, value in labels.items())
-        yield (
-            f"apiVersion: {rbac.API_VERSION}\nkind: ClusterRole\nmetadata:\n  name: {role}\n"
-            + (f"  labels:\n{marks}" if marks else "")
-            + f"rules:\n{rbac.rules_text(items)}"
-        )
+    for role, labels, rights in roles:
+        label_lines = "".join(f'    {key}: "{value}"\n' for key, value in labels.items())
+        head = f"apiVersion: {rbac.API_VERSION}\nkind: ClusterRole\nmetadata:\n  name: {role}\n"
+        if label_lines:
+            head += f"  labels:\n{label_lines}"
+        yield f"{head}rules:\n{rbac.rules_text(rights)}"
 
 
 def _admission_files() -> Iterator[tuple[str, str]]:
     for part, prefix in POLICIES:
-        specs = {
-            "": ("policy", part.policy_spec()),
-            "Binding": ("binding", admission.binding_spec(part.POLICY_NAME)),
-        }
-        for kind, (file, spec) in specs.items():
-            head = {
-                "apiVersion": admission.API_VERSION,
-                "kind": f"ValidatingAdmissionPolicy{kind}",
-                "metadata": {"name": part.POLICY_NAME},
-            }
-            yield (
-                f"manifests/admission/{prefix}{file}.yaml",
-                f"# {NOTICE}\n{to_yaml(head | {'spec': spec})}",
-            )
+        policy = _admission_object("", part.POLICY_NAME, part.policy_spec())
+        yield f"manifests/admission/{prefix}policy.yaml", policy
+
+        spec = admission.binding_spec(part.POLICY_NAME)
+        binding = _admission_object("Binding", part.POLICY_NAME, spec)
+        yield f"manifests/admission/{prefix}binding.yaml", binding
+
+
+def _admission_object(kind: str, name: str, spec: dict[str, Any]) -> str:
+    document = {
+        "apiVersion": admission.API_VERSION,
+        "kind": f"ValidatingAdmissionPolicy{kind}",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    return f"# {NOTICE}\n{to_yaml(document)}"
 
 
 def _template_file() -> str:
-    """What the chart's own templates include."""
+    """Return what the chart's own templates include."""
     parts = [f"{{{{- /* {NOTICE} */ -}}}}\n"]
-    kinds = (
+    rules = (
         ("rules", rbac.release_access()),
         ("captureRules", rbac.capture_access()),
         ("ownRules", rbac.own_namespace_access()),
         ("serverRules", rbac.api_server_access()),
     )
-    for name, items in kinds:
-        parts.append(
-            f'{{{{- define "gatewright.{name}" -}}}}\n{rbac.rules_text(items)}{{{{- end }}}}\n'
-        )
-    for role, labels, items in rbac.user_roles():
+    for name, rights in rules:
+        parts.append(_define(f"gatewright.{name}", rbac.rules_text(rights)))
+
+    for role, labels, rights in rbac.user_roles():
         short = role.removeprefix(f"{rbac.ROLE_NAME}-")
-        marks = "".join(f'{key}: "{value}"\n' for key, value in labels.items())
-        parts.append(f'{{{{- define "gatewright.{short}Labels" -}}}}\n{marks}{{{{- end }}}}\n')
-        parts.append(
-            f'{{{{- define "gatewright.{short}Rules" -}}}}\n{rbac.rules_text(items)}{{{{- '
-            f"end }}}}\n"
-        )
-    for role, _, items in rbac.people_roles():
+        label_lines = "".join(f'{key}: "{value}"\n' for key, value in labels.items())
+        parts.append(_define(f"gatewright.{short}Labels", label_lines))
+        parts.append(_define(f"gatewright.{short}Rules", rbac.rules_text(rights)))
+    for role, _, rights in rbac.people_roles():
         short = role.removeprefix(f"{rbac.ROLE_NAME}-")
-        parts.append(
-            f'{{{{- define "gatewright.{short}Rules" -}}}}\n{rbac.rules_text(items)}{{{{- '
-            f"end }}}}\n"
-        )
+        parts.append(_define(f"gatewright.{short}Rules", rbac.rules_text(rights)))
+
     for part, _ in POLICIES:
-        parts.append(
-            f'{{{{- define "{part.POLICY_NAME}.policy" '
-            f"-}}}}\n{to_yaml(part.policy_spec())}{{{{- end }}}}\n"
-        )
+        parts.append(_define(f"{part.POLICY_NAME}.policy", to_yaml(part.policy_spec())))
     return "".join(parts)
+
+
+def _define(name: str, body: str) -> str:
+    """Return a named template of Helm."""
+    return f'{{{{- define "{name}" -}}}}\n{body}{{{{- end }}}}\n'
 
 
 def _health_files() -> Iterator[tuple[str, str]]:

@@ -58,7 +58,7 @@ RELEASE_HEALTH: Mapping[str, str] = {
     "CannotProceed": "Degraded",
     "StatusUnreadable": "Degraded",
 }
-"""Every reason that `core.conditions` gives `Ready`; a test holds the two together."""
+"""Every reason that `core.report` gives `Ready`; a test holds the two together."""
 
 CONNECTION_HEALTH: Mapping[str, str] = {
     "Ready": "Healthy",
@@ -112,13 +112,13 @@ return {{status = status, message = ready.message or ""}}
 
 
 def lua_script(kind: str) -> str:
-    """The Lua of a kind."""
+    """Return the Lua that judges a kind."""
     rows = "".join(f'  {reason} = "{health}",\n' for reason, health in HEALTH_BY_KIND[kind].items())
     return _SCRIPT.format(table=rows)
 
 
 def argo_patch() -> str:
-    """Both scripts as a patch of Argo CD's own settings."""
+    """Return both scripts as a patch of Argo CD's own settings."""
     lines = [
         "apiVersion: v1",
         "kind: ConfigMap",
@@ -126,6 +126,7 @@ def argo_patch() -> str:
         "  name: argocd-cm",
         "data:",
     ]
+
     for kind in HEALTH_BY_KIND:
         lines.append(f"  resource.customizations.health.{GROUP}_{kind}: |")
         lines += [f"    {line}".rstrip() for line in lua_script(kind).splitlines()]

@@ -34,47 +34,44 @@ _REMEDY = (
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     claims = f"{_controllers('object')}.size() > 0 || {_key('object')} == ''"
-    followed = f"oldObject.metadata.?finalizers.orValue([]).exists(one, one == '{RESULT}')"
-    changed = (
-        f"{_controllers('object')} != {_controllers('oldObject')} || "
-        f"{_key('object')} != {_key('oldObject')}"
-    )
-    relabelled = f"{_label('object')} != {_label('oldObject')}"
+    controllers_changed = f"{_controllers('object')} != {_controllers('oldObject')}"
+    key_changed = f"{_key('object')} != {_key('oldObject')}"
+    is_followed = f"oldObject.metadata.?finalizers.orValue([]).exists(one, one == '{RESULT}')"
+    label_changed = f"{_label('object')} != {_label('oldObject')}"
     concerned = (
         f"request.operation != 'UPDATE' ? ({claims}) : "
-        f"(({claims}) && ({changed})) || ({followed} && {relabelled})"
+        f"(({claims}) && ({controllers_changed} || {key_changed})) || "
+        f"({is_followed} && {label_changed})"
     )
-    refusal = f"'{JOB_REFUSAL}: ' + request.userInfo.username + "
-    may, in_pod = statuses.may_operate("releases"), statuses.shows_pod("releases")
+
+    may_operate = f"{_key('object')} != '' && {statuses.may_operate('releases')}"
+    verb, without_pod = statuses.OPERATE_VERB, statuses.WITHOUT_POD
+    no_pod = f"shows no pod that it runs in, and may not {without_pod} releases in namespace "
     return {
         **admission.match_writes("jobs", group="batch"),
         "matchConditions": [{"name": "claims-a-release", "expression": concerned}],
         "validations": [
-            {
-                "expression": f"{_key('object')} != '' && {may}",
-                "messageExpression": (
-                    f"{refusal}' may not {statuses.OPERATE_VERB} releases in "
-                    f"namespace ' + request.namespace + '{_REMEDY}'"
-                ),
-                "message": JOB_REFUSAL,
-                "reason": "Forbidden",
-            },
-            {
-                "expression": in_pod,
-                "messageExpression": f"{refusal}' shows no pod that it runs in, and may not "
-                f"{statuses.WITHOUT_POD} "
-                "releases in namespace ' + request.namespace",
-                "message": JOB_REFUSAL,
-                "reason": "Forbidden",
-            },
+            _refuse_unless(may_operate, f"may not {verb} releases in namespace ", _REMEDY),
+            _refuse_unless(statuses.shows_pod("releases"), no_pod),
         ],
     }
 
 
+def _refuse_unless(expression: str, problem: str, remedy: str = "") -> dict[str, str]:
+    """Return a validation; a refusal says the user's problem, in which namespace, and the remedy."""
+    words = f"'{JOB_REFUSAL}: ' + request.userInfo.username + ' {problem}' + request.namespace"
+    return {
+        "expression": expression,
+        "messageExpression": f"{words} + '{remedy}'" if remedy else words,
+        "message": JOB_REFUSAL,
+        "reason": "Forbidden",
+    }
+
+
 def _controllers(job: str) -> str:
-    """CEL: the owner references of a Job that have a Release as its controller."""
+    """Return CEL: the owner references of a Job that have a Release as its controller."""
     return (
         f"{job}.metadata.?ownerReferences.orValue([])"
         f".filter(owner, owner.apiVersion.startsWith('{GROUP}/') && "
@@ -83,10 +80,10 @@ def _controllers(job: str) -> str:
 
 
 def _key(job: str) -> str:
-    """CEL: the key of the operation that a Job carries; `-` where it has none."""
+    """Return CEL: the key of the operation that a Job carries; `-` where it has none."""
     return f"{job}.metadata.?annotations[?'{KEY}'].orValue('-')"
 
 
 def _label(job: str) -> str:
-    """CEL: the label by which the operator finds a Job; `-` where it has none."""
+    """Return CEL: the label by which the operator finds a Job; `-` where it has none."""
     return f"{job}.metadata.?labels[?'{RELEASE}'].orValue('-')"

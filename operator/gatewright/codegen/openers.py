@@ -30,7 +30,7 @@ _QUESTION = Question(
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     variables = _QUESTION.variables([_lines_at(place) for place in secret_places()])
     return admission.spec_policy(
         crds.CONNECTION.plural,
@@ -40,25 +40,27 @@ def policy_spec() -> dict[str, Any]:
 
 
 def secret_places() -> list[str]:
-    """Where a Connection names a Secret: `spec.http.bearerToken`, `spec.http.headers{}`."""
+    """Return where a Connection names a Secret: `spec.http.bearerToken`, `spec.http.headers{}`."""
     nodes = schema.walk_schema(crds.schemas_of(crds.CONNECTION)[0], "spec")
     ends = (path for path, node in nodes if node.get(schema.MODEL_NOTE) == "SecretKeyRef")
     return [path.removesuffix(".secretRef") for path in ends]
 
 
 def _lines_at(place: str) -> str:
-    """A list of texts, a line for each Secret that a place names."""
+    """Return a list of texts, a line for each Secret that a place names."""
     owner, _, field = place.removeprefix("spec.").partition(".")
     if place.endswith("{}"):
         name = field.removesuffix("{}")
         held = f"object.spec.?{owner}.{name}.orValue({{}})"
         at = f"'spec.{owner}.{name}.' + key"
         return f"{held}.map(key, {line(READ_SECRET, f'{held}[key].secretRef.name', at)})"
+
     named = (
         f"[object.spec.?{owner}.{field}].filter(one, one.hasValue()).map(one, "
         "one.value().secretRef.name)"
     )
     at = f"'{place}'"
+
     return f"{named}.map(name, {line(READ_SECRET, 'name', at)})"
 
 

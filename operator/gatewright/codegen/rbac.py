@@ -27,36 +27,26 @@ class Wildcard(ValueError):
 
 
 def release_access() -> list[Access]:
-    """Everything that is always asked for in the namespaces of Releases, the shell's first."""
-    found: list[Access] = []
-    for item in (
-        *permissions.RELEASE_ACCESS,
-        *(item for target in registry.TARGETS.values() for item in target.access),
-    ):
-        _refuse_wildcards(item)
-        found.append(item)
-    return found
+    """Return all that is always asked for in the namespaces of Releases, the shell's first."""
+    rights = [*permissions.RELEASE_ACCESS]
+    for target in registry.TARGETS.values():
+        rights += target.access
+    return _without_wildcards(rights)
 
 
 def capture_access() -> list[Access]:
-    """What is asked for beside that where Releases may capture Secrets."""
-    for item in permissions.CAPTURE_ACCESS:
-        _refuse_wildcards(item)
-    return list(permissions.CAPTURE_ACCESS)
+    """Return what is asked for beside that where Releases may capture Secrets."""
+    return _without_wildcards(permissions.CAPTURE_ACCESS)
 
 
 def own_namespace_access() -> list[Access]:
-    """What is asked for in the operator's own namespace."""
-    for item in permissions.OWN_NAMESPACE_ACCESS:
-        _refuse_wildcards(item)
-    return list(permissions.OWN_NAMESPACE_ACCESS)
+    """Return what is asked for in the operator's own namespace."""
+    return _without_wildcards(permissions.OWN_NAMESPACE_ACCESS)
 
 
 def api_server_access() -> list[Access]:
-    """What is asked for of one object in the namespace `default`, by its name."""
-    for item in permissions.API_SERVER_ACCESS:
-        _refuse_wildcards(item)
-    return list(permissions.API_SERVER_ACCESS)
+    """Return what is asked for of one object in the namespace `default`, by its name."""
+    return _without_wildcards(permissions.API_SERVER_ACCESS)
 
 
 VIEWER_VERBS = ("get", "list", "watch")
@@ -64,8 +54,7 @@ EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 
 
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Name, labels and rules of the roles that are added to Kubernetes' own view, edit and
-    admin."""
+    """Yield name, labels and rules of the roles that are added to view, edit and admin."""
     kinds = ("releases", "connections")
     seen = (*kinds, "interventions")
     aggregate = f"{API_GROUP}/aggregate-to-"
@@ -88,6 +77,7 @@ def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     opens = Access(
         GROUP, ("connections",), EDITOR_VERBS, "write Connections, whose Secrets they may read"
     )
+
     yield f"{ROLE_NAME}-connections", opener, [opens]
 
 
@@ -96,8 +86,10 @@ APPROVER_ROLE = f"{ROLE_NAME}-approver"
 
 
 def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
-    """Name, labels and rules of the roles for people who act on runs; bind them in a namespace to
-    whom you trust there."""
+    """Yield name, labels and rules of the roles for people who act on runs.
+
+    Bind them in a namespace to whom you trust there.
+    """
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
     see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
     yield (
@@ -106,6 +98,7 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
         [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")],
     )
     answers = tuple(verb for verb in admission.VERBS if verb in ("approve", "reject", "confirm"))
+
     yield (
         APPROVER_ROLE,
         {},
@@ -117,38 +110,44 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     )
 
 
-def rules_text(items: Iterable[Access], indent: str = "") -> str:
-    """The rules as YAML, each under its reason."""
+def rules_text(rights: Iterable[Access], indent: str = "") -> str:
+    """Return the rules as YAML, each under its reason."""
     lines: list[str] = []
-    for item in items:
-        lines += [
-            f"# {item.why}",
-            f'- apiGroups: ["{item.group}"]',
-            f"  resources: [{_join_words(item.resources)}]",
-            *([f"  resourceNames: [{_join_words(item.names)}]"] if item.names else []),
-            f"  verbs: [{_join_words(item.verbs)}]",
-        ]
+    for right in rights:
+        lines.append(f"# {right.why}")
+        lines.append(f'- apiGroups: ["{right.group}"]')
+        lines.append(f"  resources: [{', '.join(right.resources)}]")
+        if right.names:
+            lines.append(f"  resourceNames: [{', '.join(right.names)}]")
+        lines.append(f"  verbs: [{', '.join(right.verbs)}]")
+
     return "".join(f"{indent}{line}\n" for line in lines)
 
 
-def _join_words(words: Iterable[str]) -> str:
-    return ", ".join(words)
-
-
-def _refuse_wildcards(item: Access) -> None:
-    if "*" in (item.group, *item.resources, *item.verbs, *item.names):
-        raise Wildcard(f"{item}: names no wildcards")
+def _without_wildcards(rights: Iterable[Access]) -> list[Access]:
+    """Return the rights as they are. Raises Wildcard."""
+    checked = list(rights)
+    for right in checked:
+        if "*" in (right.group, *right.resources, *right.verbs, *right.names):
+            raise Wildcard(f"{right}: names no wildcards")
+    return checked
 
 
 def subjects_text(namespace: str) -> str:
-    """The operator's ServiceAccount as the subject of a binding."""
+    """Return the operator's ServiceAccount as the subject of a binding."""
     return f"subjects:\n- kind: ServiceAccount\n  name: {ROLE_NAME}\n  namespace: {namespace}\n"
 
 
-def rule_objects(items: Iterable[Access]) -> list[dict[str, Any]]:
-    """The same rules as objects, for tests."""
-    return [
-        {"apiGroups": [item.group], "resources": list(item.resources), "verbs": list(item.verbs)}
-        | ({"resourceNames": list(item.names)} if item.names else {})
-        for item in items
-    ]
+def rule_objects(rights: Iterable[Access]) -> list[dict[str, Any]]:
+    """Return the same rules as objects, for tests."""
+    rules: list[dict[str, Any]] = []
+    for right in rights:
+        rule = {
+            "apiGroups": [right.group],
+            "resources": list(right.resources),
+            "verbs": list(right.verbs),
+        }
+        if right.names:
+            rule["resourceNames"] = list(right.names)
+        rules.append(rule)
+    return rules

@@ -1,25 +1,29 @@
 """From pydantic models to the structural schemas that a CustomResourceDefinition takes.
 
 pydantic writes JSON Schema 2020-12 with references; a CRD takes a smaller, closed language
-("structural schema":
-https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema).
+("structural schema", in Kubernetes' documentation of CustomResourceDefinitions:
+https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/).
 What changes on the way:
 
     $ref, $defs                    inlined; a cycle is an error
     anyOf [X, null]                X: a field that may be absent (a CRD drops nulls)
     const                          enum of one
     title, empty defaults          dropped
-    additionalProperties: false    dropped: the API server refuses or prunes unknown fields by itself
-    additionalProperties: true     a `Keyed` model: one optional property for each provider that is allowed at its place
+    additionalProperties: false    dropped: the API server refuses or prunes unknown fields by
+                                   itself
+    additionalProperties: true     a `Keyed` model: one optional property for each provider that is
+                                   allowed at its place
     patternProperties              additionalProperties, and a CEL rule for the keys
-    exclusiveMinimum: 0            minimum: 1 (integers), or minimum: 0 with exclusiveMinimum: true
-    pattern                        a CEL rule whose message says what would be right, where `texts` has one
+    exclusiveMinimum: 0            minimum: 1 (integers), or minimum: 0 with
+                                   exclusiveMinimum: true
+    pattern                        a CEL rule whose message says what would be right, where
+                                   `texts` has one
 
 Anything else that this list does not name is refused, and so is a string, list or map without an
 upper limit: CEL's cost is estimated from the limits, and a schema over the budget is not accepted.
 
 Keys that begin with `x-gatewright-` are notes for the reference and are taken out of the CRD by
-`plain`.
+`without_notes`.
 """
 
 from __future__ import annotations
@@ -86,18 +90,18 @@ class _Described(GenerateJsonSchema):
     """With each field's docstring."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        found = super().model_schema(schema)
+        described = super().model_schema(schema)
         owner: type[BaseModel] = schema["cls"]
         for name, words in docstrings(owner).items():
-            field = found["properties"][owner.model_fields[name].alias or name]
+            field = described["properties"][owner.model_fields[name].alias or name]
             field.setdefault("description", words)
-        return found
+        return described
 
 
 def structural_schema(
     model: type[BaseModel], path: str, variants: Variants, expanded: bool = False
 ) -> Schema:
-    """The structural schema of a model that stands at `path`. Raises Unsupported.
+    """Return the structural schema of a model that stands at `path`. Raises Unsupported.
 
     `expanded`: every text may hold `$(...)` and is checked for its form after that was put in.
     """
@@ -108,26 +112,32 @@ def structural_schema(
 
 
 def without_notes(schema: Schema) -> Schema:
-    """The schema without the notes that only the reference reads, and without what the API server
-    would leave out."""
-    found: Schema = {}
+    """Return the schema without the notes that only the reference reads.
+
+    And without what the API server would leave out.
+    """
+    plain: Schema = {}
     for key, value in schema.items():
         if key == "properties":
-            found |= (
-                {key: {name: without_notes(item) for name, item in value.items()}} if value else {}
-            )
+            if value:
+                plain[key] = {name: without_notes(field) for name, field in value.items()}
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
-            found[key] = without_notes(value)
+            plain[key] = without_notes(value)
         elif not key.startswith("x-gatewright-"):
-            found[key] = value
-    return found
+            plain[key] = value
+
+    return plain
 
 
 def walk_schema(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every schema within a schema, with its path: `spec.stages[].gates[].max`, `spec.vars{}`."""
+    """Yield every schema within a schema, with its path.
+
+    As `spec.stages[].gates[].max`, `spec.vars{}`.
+    """
     yield path, schema
-    for name, item in schema.get("properties", {}).items():
-        yield from walk_schema(item, f"{path}.{name}" if path else name)
+
+    for name, field in schema.get("properties", {}).items():
+        yield from walk_schema(field, f"{path}.{name}" if path else name)
     if "items" in schema:
         yield from walk_schema(schema["items"], f"{path}[]")
     if isinstance(schema.get("additionalProperties"), dict):
@@ -146,54 +156,49 @@ class _Converter:
         node, name = self._resolve_node(raw, path)
         if name is not None and name in inside:
             raise Unsupported(f"{path}: {name} contains itself")
-        unknown = (
-            {key for key in node if not key.startswith("x-kubernetes-")}
-            - _KEPT_KEYS
-            - _HANDLED_KEYS
-        )
-        if unknown:
-            raise Unsupported(f"{path}: a CRD has no {', '.join(sorted(unknown))}")
-        result = {
-            key: value
-            for key, value in node.items()
-            if key in _KEPT_KEYS or key.startswith("x-kubernetes-")
-        }
+
+        result = _kept_part(node, path)
         _convert_const(node, result)
         _convert_bounds(node, result)
         # A status that came back with more than was written would look changed.
         if not path.startswith("status"):
             _convert_default(node, result)
+
+        inside = (*inside, name or "")
         if node.get("type") == "object":
-            self._convert_object(node, result, path, (*inside, name or ""))
+            self._convert_object(node, result, path, inside)
         elif node.get("type") == "array":
-            self._convert_array(node, result, path, (*inside, name or ""))
+            self._convert_array(node, result, path, inside)
         elif node.get("type") == "string":
             _convert_string(result, path, self._expanded)
+
         if name is not None and node.get("type") == "object":
             result |= {MODEL_NOTE: name, ABOUT_NOTE: self._describe_model(name, node)}
             _add_rules(result, rules.model_rules(name, path))
+
         _require_bounded(result, path)
         return _order_keys(result)
 
     def _resolve_node(self, raw: Schema, path: str) -> tuple[Schema, str | None]:
-        """The node with references and nullable unions folded, and the name of the model it comes
-        from."""
+        """Return the node with references and nullable unions folded, and its model's name."""
         node, name = dict(raw), raw.get("title") if "properties" in raw else None
+
         while True:
             if "$ref" in node:
                 name = node.pop("$ref").rpartition("/")[2]
                 node = self._definitions[name] | node
             elif "anyOf" in node or "allOf" in node:
                 options = node.pop("anyOf", None) or node.pop("allOf")
-                left = [option for option in options if option.get("type") != "null"]
-                if len(left) != 1:
-                    raise Unsupported(f"{path}: a union of {len(left)} types; use one key for each")
-                node = left[0] | node
+                types = [option for option in options if option.get("type") != "null"]
+                if len(types) != 1:
+                    union = f"a union of {len(types)} types"
+                    raise Unsupported(f"{path}: {union}; use one key for each")
+                node = types[0] | node
             else:
                 return node, name
 
     def _describe_model(self, name: str, node: Schema) -> str:
-        """What a model is; a field that holds it may say instead what it is for."""
+        """Return what a model is; a field that holds it may say instead what it is for."""
         return unwrap(str(self._definitions.get(name, node).get("description", "")))
 
     def _convert_object(
@@ -205,21 +210,25 @@ class _Converter:
         if properties is None:
             self._convert_map(node, result, path, inside)
             return
+
         result["properties"] = {
             name: self.convert_node(item, f"{path}.{name}", inside)
             for name, item in _meaningful_properties(properties, path).items()
         }
+
         if node.get("additionalProperties") is True:
             self._add_providers(result, path)
 
     def _add_providers(self, result: Schema, path: str) -> None:
         if path not in self._variants:
             raise Unsupported(f"{path}: which providers are allowed here is not said")
+
         providers = self._variants[path]
         for key, model in sorted(providers.items()):
             result["properties"][key] = structural_schema(
                 model, f"{path}.{key}", {}, expanded=path != "spec"
             )
+
         result[PROVIDERS_NOTE] = sorted(providers)
         _add_rules(result, rules.provider_rules(providers, path))
 
@@ -234,6 +243,7 @@ class _Converter:
             names = names | {"pattern": pattern}
         if not isinstance(values, dict):
             raise Unsupported(f"{path}: a map of anything; say what its values are")
+
         result["additionalProperties"] = self.convert_node(values, f"{path}{{}}", inside)
         _add_rules(result, rules.key_rules(names))
 
@@ -251,10 +261,19 @@ class _Converter:
             result["x-kubernetes-list-type"] = "atomic"
 
 
+def _kept_part(node: Schema, path: str) -> Schema:
+    """Return what a CRD takes as it is. Raises Unsupported for what is in no list."""
+    extensions = {key for key in node if key.startswith("x-kubernetes-")}
+    unknown = set(node) - extensions - _KEPT_KEYS - _HANDLED_KEYS
+    if unknown:
+        raise Unsupported(f"{path}: a CRD has no {', '.join(sorted(unknown))}")
+    return {key: value for key, value in node.items() if key in _KEPT_KEYS | extensions}
+
+
 def _meaningful_properties(properties: Schema, path: str) -> Schema:
-    """The properties of a model that mean something at its place."""
+    """Return the properties of a model that mean something at its place."""
     refused = rules.meaningless_fields(path)
-    return {name: item for name, item in properties.items() if name not in refused}
+    return {name: field for name, field in properties.items() if name not in refused}
 
 
 def _convert_const(node: Schema, result: Schema) -> None:
@@ -276,8 +295,10 @@ def _convert_bounds(node: Schema, result: Schema) -> None:
 
 
 def _convert_default(node: Schema, result: Schema) -> None:
-    """Only what says something: an absent list, map, text or flag is empty anyway, and objects stay
-    small in etcd."""
+    """Keep only a default that says something.
+
+    An absent list, map, text or flag is empty anyway, and objects stay small in etcd.
+    """
     if node.get("default") and not isinstance(node["default"], dict):
         result["default"] = node["default"]
 
@@ -287,6 +308,7 @@ def _convert_string(result: Schema, path: str, expanded: bool) -> None:
         raise Unsupported(
             f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern'
         )
+
     text = rules.text_rule(result.get("pattern", ""), path, expanded)
     if text is not None:
         result[TEXT_NOTE] = {"what": text.what, "hint": text.hint}
@@ -298,7 +320,7 @@ def _convert_string(result: Schema, path: str, expanded: bool) -> None:
 
 
 def _list_keys(item: Schema, path: str) -> list[str]:
-    """The key of a list whose items have unique names."""
+    """Return the key of a list whose items have unique names."""
     required = item.get("required", [])
     if item.get(MODEL_NOTE) == "Condition":
         return ["type"]
@@ -312,32 +334,23 @@ def _add_rules(result: Schema, added: list[Schema]) -> None:
 
 def _require_bounded(result: Schema, path: str) -> None:
     kind = result.get("type")
-    if kind is None and "x-kubernetes-preserve-unknown-fields" not in result:
+    is_free = "x-kubernetes-preserve-unknown-fields" in result
+    if kind is None and not is_free:
         raise Unsupported(f"{path}: has no type")
-    bounded = "enum" in result or "format" in result or "properties" in result
-    free = "x-kubernetes-preserve-unknown-fields" in result
+
+    is_bounded = "enum" in result or "format" in result or "properties" in result
     limit = _LIMITS.get(str(kind))
-    if limit is not None and limit not in result and not bounded and not free:
+    if limit is not None and limit not in result and not is_bounded and not is_free:
         raise Unsupported(f"{path}: {'a' if kind == 'string' else 'an'} {kind} without {limit}")
 
 
-_ORDER = ("description", "type", "format", "enum", "default")
+_EARLY_KEYS = ("description", "type", "format", "enum", "default")
+_LATE_KEYS = ("required", "properties", "items", "additionalProperties")
 
 
 def _order_keys(result: Schema) -> Schema:
-    """Words first, then what is inside."""
-    late = {"properties", "items", "additionalProperties", "required"}
-    early = [key for key in _ORDER if key in result]
-    middle = [key for key in result if key not in _ORDER and key not in late]
-    return {
-        key: result[key]
-        for key in (
-            *early,
-            *middle,
-            *(
-                key
-                for key in ("required", "properties", "items", "additionalProperties")
-                if key in result
-            ),
-        )
-    }
+    """Put words first, then what is inside."""
+    early = [key for key in _EARLY_KEYS if key in result]
+    middle = [key for key in result if key not in _EARLY_KEYS and key not in _LATE_KEYS]
+    late = [key for key in _LATE_KEYS if key in result]
+    return {key: result[key] for key in (*early, *middle, *late)}

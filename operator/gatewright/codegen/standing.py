@@ -1,8 +1,8 @@
-"""What stands in a Release, as variables of a ValidatingAdmissionPolicy: its path and its
-configuration, by the model.
+"""What stands in a Release, as variables of a ValidatingAdmissionPolicy.
 
-{'at': 'spec.stages[ship].steps[migrate].job', 'of': {...}}      in lists of lists: one for each
-stage
+Its path and its configuration, by the model, in lists of lists: one for each stage.
+
+    {'at': 'spec.stages[ship].steps[migrate].job', 'of': {...}}
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ from gatewright.ports import AuthorPermission
 
 
 def variable_name(model: str) -> str:
+    """Return the name of the variable that holds what stands of a model."""
     return model[0].lower() + model[1:]
 
 
 def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """A list of lists of `{at, of}`: what of a model stands at a path. Raises
-    schema.Unsupported."""
+    """Return a list of lists of `{at, of}`: what of a model stands at a path.
+
+    Raises schema.Unsupported.
+    """
     *lists, leaf = path.split("[].")
     if len(lists) not in (1, 2):
         raise schema.Unsupported(
             f"{path}: the author of a Release is asked for what stands in one list or two"
         )
+
     holder = "object" if len(lists) == 1 else "outer"
-    found = (
+    standing = (
         f"{holder}.?{lists[-1]}.orValue([]).filter(item, item.?{leaf}.hasValue())"
         f".map(item, {{'at': dyn({_cel_path(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
     )
-    return (
-        f"[{found}]"
-        if holder == "object"
-        else f"object.?{lists[0]}.orValue([]).map(outer, {found})"
-    )
+    if holder == "object":
+        return f"[{standing}]"
+    return f"object.?{lists[0]}.orValue([]).map(outer, {standing})"
 
 
 def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """The path as people read it, with the names of what stands in lists."""
+    """Return the path as people read it, with the names of what stands in lists."""
     parts, so_far = [], ""
     for name, holder in zip(lists, ("outer", "item")[-len(lists) :], strict=True):
         so_far += f"{name}[]"
@@ -50,12 +52,16 @@ def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema
 
 
 def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
-    """One line for each name that a right is needed for, those of a list together in one text."""
+    """Return CEL: one line for each name that a right is needed for.
+
+    Those of a list stand together in one text.
+    """
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:
         raise schema.Unsupported(
             f"{model}: {right.fields} do not stand side by side; make them two rights"
         )
+
     (holder,) = inside
     part = "part" if holder else "one.of"
     values = ", ".join(
@@ -69,14 +75,15 @@ def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Sc
         f"{names}.filter(name, type(name) == string && !(name in [{spared}])).map(name, "
         f"{line(right, 'name', at)}).join('\\n')"
     )
+
     return f"variables.{variable_name(model)}.map(group, {group}.map(one, {each}).join('\\n'))"
 
 
 def cel_only(model: str, field: str, value: str, nodes: Mapping[str, schema.Schema]) -> str:
-    """That a field has a value; one that is left out has its default, whether the API server has
-    put that in or not."""
+    """Return CEL: that a field has a value.
+
+    One that is left out has its default, whether the API server has put that in or not.
+    """
     standing = next(node for node in nodes.values() if node.get(schema.MODEL_NOTE) == model)
-    return (
-        f"one.of.?{field}.orValue('{standing['properties'][field].get('default', '')}') == "
-        f"'{value}'"
-    )
+    default = standing["properties"][field].get("default", "")
+    return f"one.of.?{field}.orValue('{default}') == '{value}'"

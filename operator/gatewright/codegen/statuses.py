@@ -31,8 +31,9 @@ POD = "authentication.kubernetes.io/pod-name"
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {may_operate()}"
+
     return {
         **admission.match_writes(*(f"{kind.plural}/status" for kind in crds.KINDS)),
         "validations": [
@@ -58,13 +59,15 @@ def policy_spec() -> dict[str, Any]:
 
 
 def may_operate(plural: str = "") -> str:
-    """CEL: whether who writes has the operator's verb on a kind; on the kind that is written where
-    none is named."""
+    """Return CEL: whether who writes has the operator's verb on a kind.
+
+    On the kind that is written where none is named.
+    """
     return _may(OPERATE_VERB, plural)
 
 
 def shows_pod(plural: str = "") -> str:
-    """CEL: whether a ServiceAccount that writes shows the pod that it runs in, or needs none."""
+    """Return CEL: whether a ServiceAccount that writes shows its pod, or needs none."""
     return (
         "!request.userInfo.username.startsWith('system:serviceaccount:') || "
         f"(has(request.userInfo.extra) && '{POD}' in request.userInfo.extra) || "
@@ -74,4 +77,7 @@ def shows_pod(plural: str = "") -> str:
 
 def _may(verb: str, plural: str) -> str:
     resource = f"'{plural}'" if plural else "request.resource.resource"
-    return f"authorizer.group('{GROUP}').resource({resource}).namespace(request.namespace).check('{verb}').allowed()"
+    return (
+        f"authorizer.group('{GROUP}').resource({resource}).namespace(request.namespace)"
+        f".check('{verb}').allowed()"
+    )

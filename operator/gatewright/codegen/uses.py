@@ -1,5 +1,4 @@
-"""Nobody asks or changes another system but through Connections that they may use: what the author
-of a Release is asked.
+"""What the author of a Release is asked: may they use the Connections that it goes through?
 
 A Connection opens a system for whoever names it: a database to restore, a flag to set, a page to
 send. So whoever creates a Release, or changes its spec, needs the verb `use` on each Connection
@@ -25,36 +24,35 @@ MAX_NAMES_ASKED = 16
 USE_CONNECTION = AuthorPermission("use", GROUP, "connections", ("connection",), implied=True)
 _QUESTION = Question(
     MAX_NAMES_ASKED,
-    "a Release goes only through Connections that its author may use: RBAC must allow the "
-    "verb use on connections, or "
-    "somebody who has it applies the Release",
-    (
-        "a Release goes only through Connections that its author may use, and RBAC does not "
-        "allow it all"
-    ),
+    "a Release goes only through Connections that its author may use: "
+    "RBAC must allow the verb use on connections, or somebody who has it applies the Release",
+    "a Release goes only through Connections that its author may use, "
+    "and RBAC does not allow it all",
     unnamed=", or name the Connection by connection:",
 )
 
 
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec."""
     return admission.spec_policy(
         crds.RELEASE.plural, _policy_variables(), _QUESTION.validations([USE_CONNECTION])
     )
 
 
 def models_with_connection(nodes: Mapping[str, schema.Schema]) -> dict[str, list[str]]:
-    """Where the configurations stand that go through a Connection, by their model."""
-    found: dict[str, list[str]] = {}
+    """Return where the configurations stand that go through a Connection, by their model."""
+    paths_by_model: dict[str, list[str]] = {}
     for path, node in nodes.items():
         if "connection" in node.get("properties", {}):
-            found.setdefault(str(node[schema.MODEL_NOTE]), []).append(path)
-    return found
+            paths_by_model.setdefault(str(node[schema.MODEL_NOTE]), []).append(path)
+    return paths_by_model
 
 
 def _policy_variables() -> Iterator[tuple[str, str]]:
     nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
-    found = models_with_connection(nodes)
-    for model, paths in found.items():
+    paths_by_model = models_with_connection(nodes)
+    for model, paths in paths_by_model.items():
         yield variable_name(model), " + ".join(cel_standing(path, nodes) for path in paths)
-    yield from _QUESTION.variables([cel_lines(model, USE_CONNECTION, nodes) for model in found])
+
+    needs = [cel_lines(model, USE_CONNECTION, nodes) for model in paths_by_model]
+    yield from _QUESTION.variables(needs)

@@ -1,5 +1,4 @@
-"""What is remembered of many namespaces within one bound, so that none of them drives out what
-another needs."""
+"""What is remembered of many namespaces within one bound: none drives out what another needs."""
 
 from __future__ import annotations
 
@@ -39,16 +38,17 @@ class FairMemory(Generic[K, V]):
         return key in self._entries
 
     def oldest(self) -> tuple[K, V] | None:
-        """What was put in longest ago; it does not count as used."""
-        found = next(iter(self._entries.items()), None)
-        return (found[0], found[1][1]) if found is not None else None
+        """Return what was put in longest ago; it does not count as used."""
+        for key, (_, value, _) in self._entries.items():
+            return key, value
+        return None
 
     def of(self, namespace: str) -> list[K]:
-        """The keys of a namespace; the one that was used longest ago is the first."""
+        """Return the keys of a namespace; the one that was used longest ago is the first."""
         return list(self._keys.get(namespace, ()))
 
     def get(self, key: K) -> V | None:
-        """What is remembered under a key; it counts as used now."""
+        """Return what is remembered under a key; it counts as used now."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -57,6 +57,7 @@ class FairMemory(Generic[K, V]):
         keys = self._keys[namespace]
         del keys[key]
         keys[key] = None
+
         return value
 
     def put(self, namespace: str, key: K, value: V, size: int = 1) -> None:
@@ -82,6 +83,7 @@ class FairMemory(Generic[K, V]):
         self.used -= size
         self._held[namespace] -= size
         del self._keys[namespace][key]
+
         if not self._keys[namespace]:
             del self._keys[namespace], self._held[namespace]
         return value

@@ -1,5 +1,7 @@
-"""What functions have made of texts of others, kept within a number of bytes: nobody's texts fill
-the memory of all."""
+"""What functions have made of texts of others, kept within a number of bytes.
+
+Nobody's texts fill the memory of all.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,10 @@ out by it."""
 
 
 class Memory(Generic[K, V]):
-    """The entries that were used last, as many as have room; no namespace drives out those of
-    another."""
+    """The entries that were used last, as many as have room.
+
+    No namespace drives out those of another.
+    """
 
     def __init__(
         self, room_bytes: int, most: int, large: int = 4, large_bytes: int = LARGE_BYTES
@@ -42,15 +46,14 @@ class Memory(Generic[K, V]):
     def get(
         self, key: K, make: Callable[[], V], size: Callable[[V], int], namespace: str = ""
     ) -> V:
-        """What is kept for a key, else what `make` makes; `size` tells the bytes of that. Raises
-        what `make` raises.
+        """Return what is remembered for a key, else what `make` makes. Raises what `make` raises.
 
-        `namespace`: whose it is, where that is known.
+        `size` tells the bytes of that. `namespace`: whose it is, where that is known.
         """
         for entries in (self._small_ones, self._large_ones):
-            known = entries.get(key)
-            if known is not None:
-                return known
+            remembered = entries.get(key)
+            if remembered is not None:
+                return remembered
 
         made = make()
         bytes_ = size(made)

@@ -43,8 +43,10 @@ class InterventionRequest:
 def build_intervention(
     cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The Intervention for a wish, in the caller's own name and for the run that the caller sees.
-    Raises Failed."""
+    """Return the Intervention for a wish. Raises Failed.
+
+    In the caller's own name and for the run that the caller sees.
+    """
     user, groups = cluster.whoami()
     run = (release.get("status") or {}).get("run") or {}
     spec: dict[str, Any] = {"release": wish.release, "action": wish.action, "by": user}
@@ -67,12 +69,15 @@ def build_intervention(
         "namespace": cluster.namespace,
         "labels": {RELEASE: wish.release[:63].rstrip("-.")},
     }
+
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
 
 
 def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
-    """Hash of the spec that an act is about, where it lets something go on: who says no is heard in
-    any case."""
+    """Return the hash of the spec that an act is about, where it lets something go on.
+
+    Who says no is heard in any case.
+    """
     run = (release.get("status") or {}).get("run") or {}
     if wish.action == "Retry":
         return spec_hash(release)
@@ -87,7 +92,7 @@ def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str
 
 
 def spec_hash(release: Mapping[str, Any]) -> str | None:
-    """Hash of the spec as it is now; None where this version of the plugin cannot read it."""
+    """Return the hash of the spec as it is now; None where this plugin cannot read it."""
     try:
         return hash_spec(ReleaseSpec.model_validate(release.get("spec")))
     except ValidationError:
@@ -95,7 +100,7 @@ def spec_hash(release: Mapping[str, Any]) -> str | None:
 
 
 def _run_of_follow_up(release: Mapping[str, Any], name: str) -> int | None:
-    """Number of the run that a follow-up follows: the latest where it is open."""
+    """Return the number of the run that a follow-up follows: the latest where it is open."""
     rows = (release.get("status") or {}).get("followUps") or ()
     named = sorted(
         (row for row in rows if row["name"] == name),
@@ -105,76 +110,78 @@ def _run_of_follow_up(release: Mapping[str, Any], name: str) -> int | None:
 
 
 def asked_groups(release: Mapping[str, Any]) -> set[str]:
-    """Every group that an approval of a Release asks for."""
+    """Return every group that an approval of a Release asks for."""
     spec = release.get("spec") or {}
-    places = [
-        spec.get("preflight") or [],
-        *((stage.get("steps") or []) for stage in spec.get("stages") or []),
-    ]
-    return {
-        group
-        for items in places
-        for item in items
-        for group in ((item.get("approval") or {}).get("groups") or ())
-    }
+    approvals = [*(spec.get("preflight") or [])]
+    for stage in spec.get("stages") or []:
+        approvals += stage.get("steps") or []
+
+    groups: set[str] = set()
+    for check_or_step in approvals:
+        groups.update((check_or_step.get("approval") or {}).get("groups") or ())
+    return groups
 
 
 def wait_for_answer(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | None:
-    """What an Intervention's own status says; None where nothing did in time. Raises Failed."""
-    for status in _poll_status(
-        lambda: cluster.get(api_path("interventions", cluster.namespace, name)), deadline
-    ):
+    """Return an Intervention's own status; None where nothing answered in time. Raises Failed."""
+    path = api_path("interventions", cluster.namespace, name)
+    for status in _poll_status(lambda: cluster.get(path), deadline):
         if status.get("result"):
             return status
     return None
 
 
 def meant_run(
-    wish: InterventionRequest, release: Mapping[str, Any], said: Mapping[str, Any]
+    wish: InterventionRequest, release: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> int:
-    """Number of the run whose end shows whether a wish came true: the next one where a Retry starts
-    a version again."""
+    """Return the number of the run whose end shows whether a wish came true."""
     status = release.get("status") or {}
-    again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
-    return int(status.get("runs", 0)) + 1 if again else int(said.get("run") or 0)
+    # Where a Retry starts a version again, it is the next one.
+    starts_again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
+    return int(status.get("runs", 0)) + 1 if starts_again else int(answer.get("run") or 0)
 
 
 def wait_for_end(
     cluster: Cluster, wish: InterventionRequest, number: int, deadline: float
 ) -> tuple[int, str]:
-    """The exit code, and the words, for the end of a run. Raises Failed."""
-    for status in _poll_status(
-        lambda: cluster.get(api_path("releases", cluster.namespace, wish.release)), deadline
-    ):
+    """Return the exit code, and the words, for the end of a run. Raises Failed."""
+    path = api_path("releases", cluster.namespace, wish.release)
+
+    for status in _poll_status(lambda: cluster.get(path), deadline):
         run = status.get("run") or {}
-        ended: Mapping[str, Any] = next(
-            (item for item in (run, *status.get("history", ())) if item.get("id") == number), {}
-        )
-        outcome = ended.get("outcome")
+        meant = _run_numbered(status, number)
+        outcome = meant.get("outcome")
         if outcome is None and run.get("id") != number and status.get("state") == "Promoted":
             outcome = "Promoted"  # it was live already, and was taken over without a run
+
         if outcome is not None:
-            good = outcome in GOOD_OUTCOMES.get(wish.action, ("Promoted",))
-            return (
-                DONE if good else FAILED,
-                f"{outcome}: {ended.get('reason') or status.get('message', '')}",
-            )
+            is_good = outcome in GOOD_OUTCOMES.get(wish.action, ("Promoted",))
+            reason = meant.get("reason") or status.get("message", "")
+            return DONE if is_good else FAILED, f"{outcome}: {reason}"
+
     return LATE, f"run {number} is not over yet"
 
 
+def _run_numbered(status: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    runs: list[Mapping[str, Any]] = [status.get("run") or {}, *status.get("history", ())]
+    for run in runs:
+        if run.get("id") == number:
+            return run
+    return {}
+
+
 def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
-    """The exit code of a Release that is at rest: 0 where the wanted version is live; None while
-    there is work to do."""
+    """Return 0 for a Release at rest whose wanted version is live; None while there is work."""
     status = release.get("status") or {}
-    conditions = {item["type"]: item["status"] for item in status.get("conditions", ())}
+    if status.get("observedGeneration") != release["metadata"].get("generation"):
+        return None
+
+    conditions = {
+        condition["type"]: condition["status"] for condition in status.get("conditions", ())
+    }
     run = status.get("run")
-    if status.get("observedGeneration") != release["metadata"].get("generation") or conditions.get(
-        "Reconciling"
-    ):
-        return None
-    if run is not None and not run.get("outcome"):
-        return None
-    if conditions.get("Ready") == "Unknown":
+    is_running = run is not None and not run.get("outcome")
+    if is_running or conditions.get("Reconciling") or conditions.get("Ready") == "Unknown":
         return None
     return DONE if conditions.get("Ready") == "True" else FAILED
 
@@ -182,12 +189,15 @@ def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
 def _poll_status(
     look: Callable[[], Mapping[str, Any]], deadline: float
 ) -> Iterator[dict[str, Any]]:
-    """The status, looked at again and again until the deadline; a server that is away for a moment
-    is asked again."""
+    """Yield the status, looked at again and again until the deadline.
+
+    A server that is away for a moment is asked again.
+    """
     for number in range(10**9):
         try:
             yield dict(look().get("status") or {})
         except RequestFailed as error:
+            # What is wrong with the request stays wrong; a server that is busy or away does not.
             if 400 <= error.code < 500 and error.code != 429:
                 raise
         left = deadline - time.monotonic()

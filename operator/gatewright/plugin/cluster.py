@@ -50,22 +50,25 @@ class Cluster:
         user: str | None = None,
         groups: Sequence[str] = (),
     ) -> Cluster:
-        """By --kubeconfig, KUBECONFIG or ~/.kube/config, as kubectl does; else the pod's
-        ServiceAccount. Raises Failed."""
+        """Connect as kubectl does. Raises RequestFailed.
+
+        By --kubeconfig, KUBECONFIG or ~/.kube/config; else by the pod's ServiceAccount.
+        """
         configuration = kubernetes_client.Configuration()
         try:
             kubernetes_config.load_kube_config(
                 kubeconfig, context, configuration, persist_config=False
             )
-            found = _namespace_of(kubeconfig, context)
+            own_namespace = _namespace_of(kubeconfig, context)
         except (kubernetes_config.ConfigException, OSError) as error:
             if kubeconfig or context or not _OWN_NAMESPACE.exists():
                 raise RequestFailed(f"cannot load the kubeconfig: {error}") from None
             kubernetes_config.load_incluster_config(client_configuration=configuration)
-            found = _OWN_NAMESPACE.read_text().strip()
+            own_namespace = _OWN_NAMESPACE.read_text().strip()
+
         headers = [("Impersonate-User", user)] if user else []
         headers += [("Impersonate-Group", group) for group in groups]
-        return cls(configuration, namespace or found, headers)
+        return cls(configuration, namespace or own_namespace, headers)
 
     def get(self, path: str) -> dict[str, Any]:
         """Raises Failed."""
@@ -89,6 +92,7 @@ class Cluster:
             "GET", f"{path}?{urlencode(asked)}", None, seconds + REQUEST_TIMEOUT_S, stream=True
         )
         rest = b""
+
         try:
             for chunk in response.stream(2**16, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -99,18 +103,16 @@ class Cluster:
             response.release_conn()
 
     def whoami(self) -> tuple[str, list[str]]:
-        """The caller's own user name and groups, as the API server knows them. Raises Failed."""
+        """Return the caller's user name and groups, as the API server knows them. Raises Failed."""
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        found = self.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)["status"][
-            "userInfo"
-        ]
-        return found["username"], list(found.get("groups", ()))
+        review = self.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+        user = review["status"]["userInfo"]
+        return user["username"], list(user.get("groups", ()))
 
     def _request_object(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            self._send_request(method, path, body, REQUEST_TIMEOUT_S).data
-        )
-        return found
+        response = self._send_request(method, path, body, REQUEST_TIMEOUT_S)
+        answer: dict[str, Any] = json.loads(response.data)
+        return answer
 
     def _send_request(
         self, method: str, path: str, body: Any, seconds: float, stream: bool = False
@@ -121,8 +123,10 @@ class Cluster:
             auth | {"Accept": "application/json", "Content-Type": "application/json"}
         )
         headers["User-Agent"] = f"kubectl-release/{__version__}"
+
         for name, value in self._impersonated:
             headers.add(name, value)
+
         data = None if body is None else json.dumps(body)
         timeout = urllib3.Timeout(connect=REQUEST_TIMEOUT_S, read=seconds)
         try:
@@ -137,8 +141,10 @@ class Cluster:
             )
         except urllib3.exceptions.HTTPError as error:
             raise RequestFailed(f"Unable to connect to the server: {error}") from None
+
         if response.status >= 400:
             raise _error_of_refusal(response.status, response.data)
+
         return response
 
 
@@ -152,11 +158,15 @@ def _error_of_refusal(status: int, data: bytes) -> RequestFailed:
 
 def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
     contexts, active = kubernetes_config.list_kube_config_contexts(kubeconfig)
-    found = next((item for item in contexts if item["name"] == context), active)
-    return str(((found or {}).get("context") or {}).get("namespace") or "default")
+    chosen = active
+    for candidate in contexts:
+        if candidate["name"] == context:
+            chosen = candidate
+            break
+    return str(((chosen or {}).get("context") or {}).get("namespace") or "default")
 
 
 def api_path(plural: str, namespace: str = "", name: str = "") -> str:
-    """An API path of ours; without a namespace, of all of them."""
+    """Return an API path of ours; without a namespace, of all of them."""
     parts = [f"namespaces/{quote(namespace)}"] if namespace else []
     return "/".join([f"/apis/{API_VERSION}", *parts, plural, *([quote(name)] if name else [])])

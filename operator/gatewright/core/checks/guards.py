@@ -1,12 +1,10 @@
 """Guards: when they count, what their silence does, and which of them ends the run.
 
 before the first change   measured and said, so that whoever approves knows; nothing follows
-breaching by then         `early`: it counts from the first completed deploy on, with a new row of
-samples; a hotfix
-                          is rolled out because something breaches
-silent for too long       `onHoldExpired`: Fail undoes the run; Pause lets a person decide; Notify
-says so, and the
-                          clocks stand until there is an answer
+breaching by then         `early`: it counts from the first completed deploy on, with a new row
+                          of samples; a hotfix is rolled out because something breaches
+silent for too long       `onHoldExpired`: Fail undoes the run; Pause lets a person decide;
+                          Notify says so, and the clocks stand until there is an answer
 """
 
 from __future__ import annotations
@@ -20,66 +18,66 @@ BREACH_STATES = ("Breaching", "Failed")
 
 
 def preview_guards(ctx: Context) -> None:
-    """Before anything is touched guards are only said."""
+    """Measure guards before anything is touched: nothing follows from what they say."""
     evaluate_checks(ctx, "guards", ctx.body.spec.guards, ctx.run.guards)
     for row in ctx.run.guards:
         row.early = row.state in BREACH_STATES
 
 
 def have_guards_answered(ctx: Context) -> bool:
-    """Whether every guard has had an answer, or has been silent for long enough to hold: only then
-    is it known which of them breach already before the run changes anything."""
+    """Return whether every guard has had an answer, or was silent for long enough to hold.
+
+    Only then is it known which of them breach already before the run changes anything.
+    """
     return ctx.run.observe or all(row.state != "Unknown" for row in ctx.run.guards)
 
 
 def update_guards(ctx: Context) -> None:
-    """Which guards do not count yet; and tell of those that only tell."""
-    run = ctx.run
-    for row in run.guards:
-        if not run.journal:
-            row.early = row.state in BREACH_STATES
-        elif row.early and row.state not in BREACH_STATES:
-            row.early = False
+    """Mark which guards do not count yet, and tell of those that only tell."""
+    has_changed_anything = bool(ctx.run.journal)
+    for row in ctx.run.guards:
+        is_breaching = row.state in BREACH_STATES
+        # Once something was changed, a guard that was good for a moment counts for good.
+        row.early = is_breaching if not has_changed_anything else row.early and is_breaching
+
     for guard, row in _guards_with_status(ctx):
+        # It was bad before the run changed anything: nothing follows from it yet.
         if row.early:
             continue
         if row.state == "Failed" and guard.action == "Notify" and _has_just_failed(ctx, row):
-            ctx.record_event(
-                "GuardFailed", f"guard {judge.describe(row)} (action: Notify)", warning=True
-            )
+            message = f"guard {judge.describe(row)} (action: Notify)"
+            ctx.record_event("GuardFailed", message, warning=True)
         if row.state == "Expired" and not row.acknowledged:
             notify_or_pause(ctx, row, _action_on_silence(ctx, guard))
 
 
 def failed_guard(ctx: Context) -> GateStatus | None:
-    """The first guard that undoes the run: by a breach, or by its silence where that is to count as
-    a failure."""
-    return next(
-        (
-            row
-            for guard, row in _guards_with_status(ctx)
-            if row.state == "Failed" and guard.action == "Rollback" and not row.early
-        ),
-        None,
-    )
+    """Return the first guard that undoes the run.
+
+    By a breach, or by its silence where that is to count as a failure.
+    """
+    for guard, row in _guards_with_status(ctx):
+        if row.state == "Failed" and guard.action == "Rollback" and not row.early:
+            return row
+    return None
 
 
 def expired_guard(ctx: Context) -> GateStatus | None:
-    """A guard that has been silent for longer than it may, while nothing follows from that by
-    itself."""
-    return next(
-        (
-            row
-            for guard, row in _guards_with_status(ctx)
-            if row.state == "Expired" and guard.action == "Rollback"
-        ),
-        None,
-    )
+    """Return the first guard that has been silent for longer than it may.
+
+    Nothing follows from that by itself.
+    """
+    for guard, row in _guards_with_status(ctx):
+        if row.state == "Expired" and guard.action == "Rollback":
+            return row
+    return None
 
 
 def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
-    """Whether a person has resumed the run although this guard is silent: it keeps nothing from
-    going on until it answers."""
+    """Return whether a person has resumed the run although this guard is silent.
+
+    It keeps nothing from going on until it answers.
+    """
     return (
         row.state == "Expired"
         and row.acknowledged
@@ -89,46 +87,47 @@ def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
 
 
 def rearm_guards(ctx: Context) -> None:
-    """All stages have passed: what was let go in them is decided anew, by what counts from now
-    on."""
+    """Decide anew, when all stages have passed, about what was let go in them.
+
+    What counts from now on is what a guard does while it watches.
+    """
     for guard, row in _guards_with_status(ctx):
         if row.acknowledged and _action_on_silence(ctx, guard) == "Notify":
             row.acknowledged = False
 
 
 def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
-    """A person decides, or is only told; either once."""
-    if action == "Pause" and ctx.run.paused is None and ctx.run.phase in ("Walking", "Guarding"):
-        ctx.run.paused = f"guard {judge.describe(row)}"[:1000]
+    """Let a person decide about a silent guard, or only tell people; either once."""
+    run = ctx.run
+    name = f"guard {judge.describe(row)}"
+
+    if action == "Pause" and run.paused is None and run.phase in ("Walking", "Guarding"):
+        run.paused = name[:1000]
         row.acknowledged = True  # once it was resumed it is not paused again for the same
-        ctx.record_event(
-            "PausedByGuard",
-            f"{ctx.run.version}: guard {judge.describe(row)}; a person decides",
-            warning=True,
-        )
+        message = f"{run.version}: {name}; a person decides"
+        ctx.record_event("PausedByGuard", message, warning=True)
         ctx.write_now()
     elif action == "Notify":
         row.acknowledged = True
-        text = "nothing is promoted and nothing undone until there is an answer"
-        ctx.record_event(
-            "GuardSilent", f"{ctx.run.version}: guard {judge.describe(row)}; {text}", warning=True
-        )
+        consequence = "nothing is promoted and nothing undone until there is an answer"
+        message = f"{run.version}: {name}; {consequence}"
+        ctx.record_event("GuardSilent", message, warning=True)
         ctx.write_now()
 
 
 def _action_on_silence(ctx: Context, guard: Guard) -> str:
+    # A guard that only tells of a breach only tells of its silence.
     if guard.action == "Notify":
         return "Notify"
     return guard.onHoldExpired or ("Notify" if ctx.run.phase == "Guarding" else "Pause")
 
 
 def _has_just_failed(ctx: Context, row: GateStatus) -> bool:
-    """Whether a guard has failed in this very pass."""
+    """Return whether a guard has failed in this very pass."""
     before = ctx.view.status.run
-    return (
-        before is not None
-        and next((g.state for g in before.guards if g.name == row.name), "") != "Failed"
-    )
+    if before is None:
+        return False
+    return not any(guard.name == row.name and guard.state == "Failed" for guard in before.guards)
 
 
 def _guards_with_status(ctx: Context) -> list[tuple[Guard, GateStatus]]:

@@ -18,12 +18,13 @@ rules hold:
   unless they make the gap too long.
 
     sample    | row of breaches                              | hold
-    ----------+----------------------------------------------+---------------------
+    ----------+----------------------------------------------+------------------------------
     Good      | ends                                         | ends
     Breach    | grows, or starts anew after too long a gap   | ends
     NoData    | stays as it is                               | starts, or goes on
     Error     | stays as it is                               | starts, or goes on
-    too late  | stays as it is                               | goes on: it began with the silence before it
+    too late  | stays as it is                               | goes on: it began with the
+              |                                              | silence before it
 
 Times are seconds on one clock of the caller's choice; a sample that is not newer than the last is
 ignored.
@@ -90,52 +91,61 @@ class Verdict:
 
 
 def mark_late(window: Window, sample: Sample, now: float, rule: Rule) -> Sample:
-    """The sample as it counts when its answer arrives at `now`: too late, it tells of a past that
-    nobody waits for."""
+    """Return the sample as it counts when its answer arrives at `now`.
+
+    Too late, it tells of a past that nobody waits for.
+    """
     took = now - sample.at
     if took > GAP_INTERVALS * rule.interval:
         message = f"the answer took {took:.0f}s, longer than three intervals"
         return Sample(sample.at, "Error", None, message, late=True)
-    return (
-        replace(sample, late=True)
-        if now - _last_heard(window) > GAP_INTERVALS * rule.interval
-        else sample
-    )
+
+    was_silent = now - _last_heard(window) > GAP_INTERVALS * rule.interval
+    return replace(sample, late=True) if was_silent else sample
 
 
 def fold(window: Window, sample: Sample, rule: Rule) -> Window:
-    """The window after one more sample."""
+    """Return the window after one more sample."""
     if window.last is not None and sample.at <= window.last.at:
         return window
+
     kind = _effective_kind(sample.kind, rule)
     if kind == "Good":
         return Window(opened=window.opened, last=sample, answered=sample.at)
     if kind == "Breach":
-        unbroken = (
-            window.breaches > 0 and sample.at - window.breach_last <= GAP_INTERVALS * rule.interval
-        )
-        return Window(
-            opened=window.opened,
-            last=sample,
-            breaches=window.breaches + 1 if unbroken else 1,
-            breach_first=window.breach_first if unbroken else sample.at,
-            breach_last=sample.at,
-            answered=sample.at,
-        )
+        return _add_breach(window, sample, rule)
     return replace(window, last=sample, silent=_silence_before(window, sample, rule))
 
 
+def _add_breach(window: Window, sample: Sample, rule: Rule) -> Window:
+    # What nobody saw is neither good nor bad: too long a gap starts a new row.
+    gap = sample.at - window.breach_last
+    is_unbroken = window.breaches > 0 and gap <= GAP_INTERVALS * rule.interval
+
+    return Window(
+        opened=window.opened,
+        last=sample,
+        breaches=window.breaches + 1 if is_unbroken else 1,
+        breach_first=window.breach_first if is_unbroken else sample.at,
+        breach_last=sample.at,
+        answered=sample.at,
+    )
+
+
 def verdict(window: Window, now: float, rule: Rule) -> Verdict:
-    """What the window means at `now`."""
+    """Return what the window means at `now`."""
+    # A row of breaches outlives a short hold.
     if window.breaches and _is_sustained(window, rule):
         return Verdict("Failed", window.breach_first, window.last, "Breach")
+
     silent = _silent_since(window, now, rule)
     if silent is not None:
-        why = (
-            window.last.kind if window.last is not None and window.silent is not None else "Silence"
-        )
+        # A silence that has a sample began with it; else nothing came at all.
+        was_told = window.last is not None and window.silent is not None
+        reason = window.last.kind if window.last is not None and was_told else "Silence"
         state: State = "Failed" if now - silent >= rule.hold_for else "Holding"
-        return Verdict(state, silent, window.last, why)
+        return Verdict(state, silent, window.last, reason)
+
     if window.last is None:
         return Verdict("Unknown", window.opened)
     if window.breaches:
@@ -149,19 +159,22 @@ def _effective_kind(kind: Kind, rule: Rule) -> Kind:
 
 
 def _is_sustained(window: Window, rule: Rule) -> bool:
-    enough = window.breaches >= (rule.threshold or 1)
-    return enough and (
-        rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting
-    )
+    if window.breaches < (rule.threshold or 1):
+        return False
+    return rule.lasting is None or window.breach_last - window.breach_first >= rule.lasting
 
 
 def _silence_before(window: Window, sample: Sample, rule: Rule) -> float:
-    """Since when there has been no answer, after one more sample that is none; what has begun keeps
-    its beginning."""
+    """Return since when there has been no answer, after one more sample that is none.
+
+    What has begun keeps its beginning.
+    """
     if window.silent is not None:
         return window.silent
+
     heard = _last_heard(window)
-    return heard if sample.late or sample.at - heard > GAP_INTERVALS * rule.interval else sample.at
+    is_late = sample.late or sample.at - heard > GAP_INTERVALS * rule.interval
+    return heard if is_late else sample.at
 
 
 def _silent_since(window: Window, now: float, rule: Rule) -> float | None:

@@ -10,7 +10,8 @@ and that RBAC allows it, admission has proved; one that it has not proved is Ref
     Confirm   a manual step      says that it is done; so of a follow-up, at any time
               RollbackFailed     says that what is served is good: the next version may start
     Reject    either             fails it; so of a follow-up
-    Retry     Paused, at rest    the failed stage once more; a version that was rolled back or aborted once more
+    Retry     Paused, at rest    the failed stage once more; a version that was rolled back or
+                                 aborted once more
     Skip      Walking, Paused    past the step or stage under way, or the failed one
     Promote   bake, Guarding     ends the time of watching early, if everything passes
     Rollback  Walking ... Guarding  undoes the run; the version is rejected
@@ -34,8 +35,9 @@ from gatewright.core.run.phases import start_run
 from gatewright.core.run.situations import Situation
 
 MOST_EARLIER_ANSWERS = 19
-"""Earlier answers that a Release keeps beside a new one, as far as their Interventions do not tell
-them yet."""
+"""Earlier answers that a Release keeps beside a new one.
+
+As far as their Interventions do not tell them yet."""
 MOST_LOGGED_INTERVENTIONS = 20
 REFUSALS_AT_REST = {
     "Deleting": "the Release is being deleted",
@@ -48,6 +50,15 @@ REFUSALS_AT_REST = {
     "Suspended": "it is suspended; set spec.suspend to false first",
 }
 """Why a Retry can start nothing."""
+LOGGED_REASONS: Mapping[str, str] = {
+    "Approve": "Approved",
+    "Confirm": "Confirmed",
+    "Skip": "Skipped",
+    "Promote": "PromotedEarly",
+    "Pause": "PausedByPerson",
+    "Resume": "Resumed",
+}
+"""Reasons of the Events on actions; what the others do has an Event already."""
 ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
     **questions.ANSWERS,
     **commands.ACTIONS,
@@ -55,50 +66,67 @@ ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
 
 
 def answer_next(ctx: Context, situation: Situation) -> Situation | None:
-    """Answer the next Intervention, if there is one; the situation that is then to be acted in,
-    None for no more."""
+    """Answer the next Intervention, if there is one.
+
+    Return the situation that is then to be acted in, None for no more.
+    """
     act = ctx.view.next_intervention
+    # Before everything was read, nobody can tell what it would act on: it waits.
     if act is None or situation in ("BodyNotLoaded", "TargetsNotRead", "Unobserved"):
         return situation
-    said = record_answer(ctx, act)
+
+    answered = record_answer(ctx, act)
     try:
         if act.doubt:
             raise Refused(act.doubt)
         if act.follow_up is not None:  # of a run that is over: whatever goes on now goes on
-            said.run, message = followups.answer(ctx, act)
-            said.message = message[:1000]
+            answered.run, message = followups.answer(ctx, act)
+            answered.message = message[:1000]
             return situation
-        _require_run(ctx, act)
-        _require_seen_spec(ctx, act)
-        message = (
-            _act_at_rest(ctx, act, situation)
-            if ctx.view.run is None
-            else ACTIONS[act.action](ctx, act)
-        )
+        message = _act(ctx, act, situation)
     except Refused as refusal:
-        said.result, said.message = "Refused", str(refusal)[:1000]
-        ctx.record_event(
-            "InterventionRefused", f"{act.action} by {act.by}: {refusal}", warning=True
-        )
+        answered.result, answered.message = "Refused", str(refusal)[:1000]
+        refused = f"{act.action} by {act.by}: {refusal}"
+        ctx.record_event("InterventionRefused", refused, warning=True)
         return None
-    said.message = message[:1000]
+
+    answered.message = message[:1000]
+    return _go_on(ctx, act, situation, answered, message)
+
+
+def _act(ctx: Context, act: Intervention, situation: Situation) -> str:
+    """Do what is asked; return what was done. Raises Refused."""
+    _require_run(ctx, act)
+    _require_seen_spec(ctx, act)
+    if ctx.view.run is None:
+        return _act_at_rest(ctx, act, situation)
+    return ACTIONS[act.action](ctx, act)
+
+
+def _go_on(
+    ctx: Context, act: Intervention, situation: Situation, answered: Answered, message: str
+) -> Situation | None:
+    """Start what a Retry starts, log the act, and return the situation it leads to."""
+    # The next pass meets what was confirmed, and may start the next version.
     if ctx.view.run is None and act.action == "Confirm":
         return None
     if situation == "Adopted":
         return situation
+
     if situation == "ReadyToStart" and act.action == "Retry":
         start_run(ctx)
-    said.specHash = ctx.run.specHash
+    answered.specHash = ctx.run.specHash
     _log_intervention(ctx, act, message)
+
     if situation == "ReadyToStart" or ctx.run.outcome is not None or ctx.run.rollback is not None:
         return None
     return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
 
 
 def record_answer(ctx: Context, act: Intervention) -> Answered:
-    """The line that keeps it from acting twice; written with what it does."""
-    run, open_ = ctx.status.run, {item.uid for item in ctx.view.open_interventions}
-    said = Answered(
+    """Add the line that keeps it from acting twice; it is written with what it does."""
+    run = ctx.status.run
+    answered = Answered(
         uid=act.uid,
         name=act.name,
         action=act.action,
@@ -108,26 +136,24 @@ def record_answer(ctx: Context, act: Intervention) -> Answered:
         run=run.id if run is not None else None,
         at=clocks.format_time(ctx.now),
     )
-    untold = [item for item in ctx.status.interventions if item.uid in open_]
-    ctx.status.interventions = [said, *untold[:MOST_EARLIER_ANSWERS]]
+
+    # An earlier line may go only when the Intervention itself tells the same.
+    open_uids = {intervention.uid for intervention in ctx.view.open_interventions}
+    untold = [line for line in ctx.status.interventions if line.uid in open_uids]
+    ctx.status.interventions = [answered, *untold[:MOST_EARLIER_ANSWERS]]
     ctx.write_now()
-    return said
+    return answered
 
 
 def _log_intervention(ctx: Context, act: Intervention, message: str) -> None:
+    run = ctx.run
     line = f"{act.action} by {act.attribution} ({message})"[:1000]
-    ctx.run.people = [*ctx.run.people, line][:MOST_LOGGED_INTERVENTIONS]
-    if ctx.run.outcome is not None:
-        ctx.status.history[0].people = ctx.run.people
-    reason = {
-        "Approve": "Approved",
-        "Confirm": "Confirmed",
-        "Skip": "Skipped",
-        "Promote": "PromotedEarly",
-    }
-    reason |= {"Pause": "PausedByPerson", "Resume": "Resumed"}
-    if act.action in reason:  # what the others do has an Event already
-        ctx.record_event(reason[act.action], f"{ctx.run.version}: {act.by}: {message}")
+    run.people = [*run.people, line][:MOST_LOGGED_INTERVENTIONS]
+    if run.outcome is not None:
+        ctx.status.history[0].people = run.people
+
+    if act.action in LOGGED_REASONS:
+        ctx.record_event(LOGGED_REASONS[act.action], f"{run.version}: {act.by}: {message}")
 
 
 def _require_run(ctx: Context, act: Intervention) -> None:
@@ -139,28 +165,30 @@ def _require_run(ctx: Context, act: Intervention) -> None:
 
 
 def _require_seen_spec(ctx: Context, act: Intervention) -> None:
-    """What somebody decides about is what they have looked at: what the run has pinned, or what a
-    Retry takes up."""
+    """Refuse to act on anything but the spec that somebody has looked at.
+
+    That is what the run has pinned, or what a Retry takes up.
+    """
     if act.spec_hash is None or (ctx.view.run is None and act.action not in ("Retry", "Confirm")):
         return
+
     run, spec = ctx.status.run, ctx.view.spec
     if act.action == "Retry":
-        what, now = "its spec", hash_spec(spec) if spec is not None else None
+        subject = "its spec"
+        spec_hash = hash_spec(spec) if spec is not None else None
     elif run is not None:
-        pinned = hash_spec(ctx.body.spec) if ctx.body_if_read is not None else None
-        what, now = f"what run {run.id} has pinned", run.specHash or pinned
+        subject = f"what run {run.id} has pinned"
+        pinned_hash = hash_spec(ctx.body.spec) if ctx.body_if_read is not None else None
+        spec_hash = run.specHash or pinned_hash
     else:
         return
-    if now is None:
-        raise Refused(
-            f"the hash of {what} is not known; look again (kubectl release explain {ctx.view.name})"
-        )
-    if now != act.spec_hash:
-        raise Refused(
-            f"the Release was edited since it was looked at: {what} has specHash {now}, "
-            f"not {act.spec_hash}; look again "
-            f"(kubectl release explain {ctx.view.name})"
-        )
+
+    look_again = f"look again (kubectl release explain {ctx.view.name})"
+    if spec_hash is None:
+        raise Refused(f"the hash of {subject} is not known; {look_again}")
+    if spec_hash != act.spec_hash:
+        difference = f"{subject} has specHash {spec_hash}, not {act.spec_hash}"
+        raise Refused(f"the Release was edited since it was looked at: {difference}; {look_again}")
 
 
 def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
@@ -172,60 +200,60 @@ def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
         raise Refused(f"no run is under way, so there is nothing to {act.action.lower()}")
     if act.stage is not None:
         raise Refused(
-            "no run is under way, so there is no stage to repeat; without a stage it "
-            "starts the version again"
+            "no run is under way, so there is no stage to repeat; "
+            "without a stage it starts the version again"
         )
+    return _retry_version(ctx, situation)
+
+
+def _retry_version(ctx: Context, situation: Situation) -> str:
     version = ctx.view.spec.version if ctx.view.spec is not None else ""
     if situation == "ReadyToStart":
         return f"{version} starts again, as run {ctx.status.runs + 1}"
     if situation == "Adopted":
         return f"{version} is live on every target already; it is taken over as it is"
+
     if situation == "Unadmitted":
         raise Refused(f"{version} cannot start: {ctx.seen.doubt}")
     if situation == "Blocked":
-        raise Refused(
-            f"release {ctx.seen.rival} has one of its targets; try again when that run has ended"
-        )
-    problem = next(
-        (
-            f"{name}: {sight.problem}"
-            for name, sight in ctx.seen.live_states.items()
-            if sight.problem
-        ),
-        None,
-    )
-    problem = problem or next(iter(ctx.seen.unconnected), None)
-    raise Refused(
-        REFUSALS_AT_REST.get(situation) or f"{version} cannot start: {problem or situation}"
-    )
+        owner = f"release {ctx.seen.rival} has one of its targets"
+        raise Refused(f"{owner}; try again when that run has ended")
+    refusal = REFUSALS_AT_REST.get(situation)
+    raise Refused(refusal or f"{version} cannot start: {_first_obstacle(ctx) or situation}")
+
+
+def _first_obstacle(ctx: Context) -> str | None:
+    for name, live_state in ctx.seen.live_states.items():
+        if live_state.problem:
+            return f"{name}: {live_state.problem}"
+    return ctx.seen.unconnected[0] if ctx.seen.unconnected else None
 
 
 def _repeat_rollback(ctx: Context) -> str:
-    """What a failed rollback has not undone, once more."""
-    run = ctx.status.run
-    left = ctx.status.unverified
-    if left is not None and run is not None and left.run != run.id:
+    """Undo once more what a failed rollback has not undone; return what is done."""
+    run, unverified = ctx.status.run, ctx.status.unverified
+    if unverified is not None and run is not None and unverified.run != run.id:
+        # Without its record nobody knows what it had not undone.
         raise Refused(
-            f"run {left.run}, whose rollback failed, was followed by run {run.id}, and its "
-            "record is gone; Retry or another "
-            "version starts on the snapshots of before, and Confirm says that what is "
-            "served is good"
+            f"run {unverified.run}, whose rollback failed, was followed by run {run.id}, "
+            "and its record is gone; "
+            "Retry or another version starts on the snapshots of before, "
+            "and Confirm says that what is served is good"
         )
-    if run is None or run.outcome != "RollbackFailed" or run.rollback is None or left is None:
+    if run is None or run.outcome != "RollbackFailed" or run.rollback is None or unverified is None:
         raise Refused("no run is under way, so there is nothing to roll back")
+
     rollback.repeat_rollback(ctx)
     return f"what run {run.id} has not undone is undone once more"
 
 
 def _confirm_served(ctx: Context, act: Intervention) -> str:
-    """A person has looked: what is served is good, although a rollback failed."""
-    left = ctx.status.unverified
-    if left is None:
+    """Take a person's word that what is served is good, although a rollback failed."""
+    unverified = ctx.status.unverified
+    if unverified is None:
         raise Refused("no run is under way, so there is nothing to confirm")
+
     ctx.status.unverified = None
-    ctx.record_event(
-        "Verified",
-        f"{act.by} says that what is served is good, although run {left.run} was not undone",
-        warning=False,
-    )
-    return f"what run {left.run} has left is said to be good; the next version may start"
+    claim = f"what is served is good, although run {unverified.run} was not undone"
+    ctx.record_event("Verified", f"{act.by} says that {claim}", warning=False)
+    return f"what run {unverified.run} has left is said to be good; the next version may start"

@@ -1,2 +1,5 @@
-"""Texts of others, in linear time: `masking` takes secrets out, `foreign` reads numbers, words and
-JSON of strangers."""
+"""Texts of others, in linear time.
+
+`masking` takes secrets out, with a module for each kind of them (`secret_...`); `foreign` reads
+numbers, words and JSON of strangers.
+"""

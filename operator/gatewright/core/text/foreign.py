@@ -40,10 +40,9 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d
 
 
 def to_plain_word(value: Any) -> str | None:
-    """A JSON value as a message may repeat it: a number, a boolean, null, a time, or up to five
-    plain words that are no key.
+    """Return a JSON value as a message may repeat it; None where it may not.
 
-    None where it is anything else.
+    It may repeat a number, a boolean, null, a time, and up to five plain words that are no key.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -53,12 +52,13 @@ def to_plain_word(value: Any) -> str | None:
         return repr(value)
     if not isinstance(value, str) or len(value) > MOST_WORD_CHARS:
         return None
+
     plain = _PLAIN_WORDS.fullmatch(value) is not None and not masking.is_like_key(value)
     return value if plain or _TIME.fullmatch(value) else None
 
 
 def quote_value(value: Any) -> str:
-    """A JSON value in a sentence: a short one in quotes, of any other its kind alone.
+    """Return a JSON value in a sentence: a short one in quotes, of any other its kind alone.
 
     How long a text is tells of a password what it may be.
     """
@@ -73,21 +73,25 @@ def quote_value(value: Any) -> str:
 
 
 def parse_decimal(text: str) -> float | None:
-    """The number that a text is in plain decimal digits (`30`, `1767268800.5`); None where it is
-    anything else, such as `²`."""
+    """Return the number that a text is in plain decimal digits (`30`, `1767268800.5`).
+
+    None where it is anything else, such as `²`.
+    """
     return float(text) if _DECIMAL.fullmatch(text) else None
 
 
 def to_number(value: Any) -> float | None:
-    """The number that a JSON value is, if it has a plain size; a boolean is none, nor is what no
-    float can hold."""
+    """Return the number that a JSON value is, if it has a plain size.
+
+    A boolean is none, nor is what no float can hold.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if -LARGEST_NUMBER <= value <= LARGEST_NUMBER else None
 
 
 def has_control(text: str) -> bool:
-    """Whether a text has control characters, which make two lines of one or end a field."""
+    """Return whether a text has control characters, which make two lines of one or end a field."""
     return _CONTROL.search(text) is not None
 
 
@@ -96,8 +100,9 @@ class TooManyValues(ValueError):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON (UTF-8) says; what is no text becomes `?`. Raises TooManyValues, ValueError,
-    RecursionError.
+    """Return what JSON (UTF-8) says; what is no text becomes `?`.
+
+    Raises TooManyValues, ValueError, RecursionError.
 
     Values are counted by the characters that begin or part them, also within texts: a parser stops
     for nobody, and a megabyte of `[]` would keep it for as long as hundreds of megabytes of text.
@@ -111,4 +116,5 @@ def parse_json(text: str | bytes) -> Any:
             )
     if _ESCAPED_SURROGATE.search(raw):
         raw = _HALF_PAIR.sub(b"?", raw.replace(rb"\\", rb"\u005c"))
+
     return json.loads(raw.decode("utf-8-sig"))

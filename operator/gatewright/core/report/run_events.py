@@ -1,0 +1,161 @@
+"""What happened to a run between the status before a decision and the one after it.
+
+A comparison of two statuses, so that no transition has to remember to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gatewright.api.status import ReleaseStatus, Run, StageStatus
+from gatewright.core.interventions import approvals
+from gatewright.core.model import short_fingerprint
+from gatewright.core.run.context import Context
+from gatewright.core.run.stages import current_stage_index
+
+_ASKING_STATES = ("WaitingForPerson", "Paused")
+_BEGUN_STATES = ("Running", "Gating", "Baking", "Passed", "Failed")
+_HINDRANCES = ("Different", "Unavailable", "GuardSilent", "PausedByGuard")
+"""Reasons of Kubernetes Events that tell why a run does not go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something happened; `about` makes it unique within its run."""
+
+    name: str
+    text: str = ""
+    about: str = ""
+
+
+def find_events(ctx: Context, run: Run) -> Iterator[RunEvent]:
+    """Yield what happened between the status before this pass and the one decided in it, in order.
+
+    An observed run tells only of its end: it acts on nothing.
+    """
+    before = ctx.view.status
+    old = before.run if before.run is not None and before.run.id == run.id else None
+
+    if not run.observe:
+        yield from _events_of_stages(run, old)
+        yield from _events_of_question(ctx, before if old is not None else None)
+        if _has_completed(run) and not (old is not None and _has_completed(old)):
+            yield RunEvent("Completed", f"serving {run.version}")
+        yield from _events_of_guards(ctx, run)
+        yield from _events_of_rollback(run, old)
+        yield from _events_of_hindrances(ctx, run)
+
+    has_ended = run.outcome is not None and (old is None or old.outcome is None)
+    if has_ended:
+        yield RunEvent(run.outcome or "", run.reason or "")
+
+
+def _events_of_stages(run: Run, old: Run | None) -> Iterator[RunEvent]:
+    if old is None:
+        yield RunEvent("Started", f"{len(run.stages)} stages")
+
+    old_stages = old.stages if old is not None else []
+    for index, stage in enumerate(run.stages):
+        # A Retry may have pinned an edit with more stages.
+        old_stage = old_stages[index] if index < len(old_stages) else None
+        place = f"stage {index + 1}/{len(run.stages)} {stage.name}"
+        yield from _events_of_stage(stage, old_stage, place)
+
+
+def _events_of_stage(stage: StageStatus, old: StageStatus | None, place: str) -> Iterator[RunEvent]:
+    old_state = old.state if old is not None else "Pending"
+    is_repeated = old is not None and stage.attempt > old.attempt
+    about = f"{stage.name}.{stage.attempt}"
+
+    if is_repeated or (old_state == "Pending" and stage.state in _BEGUN_STATES):
+        yield RunEvent("StageStarted", place, about)
+    if _is_overdue(stage) and not (old is not None and _is_overdue(old)):
+        yield RunEvent("StageOverdue", f"{place} is {stage.message}", about)
+    if stage.state == "Passed" and old_state != "Passed":
+        yield RunEvent("StagePassed", f"{place} passed", about)
+    if stage.state == "Failed" and (old_state != "Failed" or is_repeated):
+        yield RunEvent("StageFailed", f"{place}: {stage.message or 'failed'}", about)
+
+
+def _is_overdue(stage: StageStatus) -> bool:
+    return (stage.message or "").startswith("overdue")
+
+
+def _has_completed(run: Run) -> bool:
+    return run.phase == "Guarding" or run.outcome == "Promoted"
+
+
+def _events_of_guards(ctx: Context, run: Run) -> Iterator[RunEvent]:
+    for event in ctx.decision.events:
+        if event.reason == "GuardFailed":
+            about = short_fingerprint([event.message, run.startedAt])
+            yield RunEvent("GuardFailed", event.message, about)
+
+
+def _events_of_rollback(run: Run, old: Run | None) -> Iterator[RunEvent]:
+    if run.rollback is None:
+        return
+
+    if old is None or old.rollback is None:
+        yield RunEvent("RollingBack", run.rollback.reason)
+    was_verifying = old is not None and old.phase == "Verifying"
+    if run.phase == "Verifying" and run.rollback.verify and not was_verifying:
+        yield RunEvent("Verifying", "everything is undone; it is being verified")
+
+
+def _events_of_hindrances(ctx: Context, run: Run) -> Iterator[RunEvent]:
+    for event in ctx.decision.events:
+        if event.reason == "RollbackOverdue":
+            yield RunEvent(event.reason, event.message)
+        if event.reason == "RollbackHindered":
+            yield RunEvent(event.reason, event.message, short_fingerprint(event.message)[:6])
+        if event.reason in _HINDRANCES:
+            about = short_fingerprint([event.message, run.startedAt])[:6]
+            yield RunEvent("Hindered", event.message, about)
+
+
+# --- questions
+
+
+def _events_of_question(ctx: Context, before: ReleaseStatus | None) -> Iterator[RunEvent]:
+    """Yield that a person is asked something; each question is told once."""
+    question = _open_question(ctx.status)
+    old_question = _open_question(before) if before is not None else None
+    if question is None or question == old_question:
+        return
+
+    waiting = ctx.status.waitingFor
+    yield RunEvent("ApprovalNeeded", waiting.message if waiting else "", question)
+
+
+def _open_question(status: ReleaseStatus) -> str | None:
+    """Return a name for what a person is asked, unique within the run; None for nothing."""
+    run = status.run
+    if run is None or run.outcome is not None or status.state not in _ASKING_STATES:
+        return None
+
+    if run.phase == "Preflight":
+        return f"preflight.{_first_not_passing(run)}"
+
+    index = current_stage_index(run)
+    awaited = next(approvals.awaited_answers(run, index), None)
+    if awaited is not None:
+        # It may be asked again after each Retry.
+        attempts = sum(stage.attempt for stage in run.stages)
+        return f"again.{awaited[0].replace(' ', '-')}.{attempts}"
+    if index is None:
+        return status.state
+
+    stage = run.stages[index]
+    for step in stage.steps:
+        if step.state == "Running":
+            return f"{stage.name}.{step.name}.{step.attempt}"
+    return f"{stage.name}.{stage.attempt}"
+
+
+def _first_not_passing(run: Run) -> str:
+    for row in run.preflight:
+        if row.state != "Passing":
+            return row.name
+    return ""
