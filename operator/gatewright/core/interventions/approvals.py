@@ -21,8 +21,8 @@ from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
+from gatewright.core.steps import kind_of
 
-ASKING_KINDS = ("confirm", "approval")
 ANSWERED_STATES = ("Succeeded", "Skipped")
 
 
@@ -79,12 +79,13 @@ def ask_again(ctx: Context, before: PinnedSpec, index: int) -> None:
     ]
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
-            kinds = [body.spec.stages[number].steps[place].kind for body in (before, ctx.body)]
             if step.state not in ANSWERED_STATES:
                 continue
-            if number == index and any(kind in ASKING_KINDS for kind in kinds):
+
+            old, new = (body.spec.stages[number].steps[place] for body in (before, ctx.body))
+            if number == index and (kind_of(old).answered_by or kind_of(new).answered_by):
                 states.move(step, "Pending")
-            elif number < index and kinds[1] == "approval":
+            elif number < index and new.approval is not None:
                 _reopen_step(ctx, step)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.api.release import Approval
+from gatewright.api.release import Approval, StepKindName
 from gatewright.api.status import GateStatus, StepStatus
-from gatewright.core.interventions import approvals
 from gatewright.core.model import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
@@ -17,13 +16,15 @@ from gatewright.core.run.stages import current_stage_index, end_step, fail_curre
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
+from gatewright.core.steps import STEPS, kind_of
+from gatewright.core.steps.people import question_of
 
 
 @dataclass(slots=True)
 class Question:
     """A step or a check that waits for people."""
 
-    kind: str
+    kind: StepKindName
     line: StepStatus | GateStatus
     stage: str | None
     config: Any
@@ -99,7 +100,7 @@ def _questions_of_checks(ctx: Context) -> Iterator[Question]:
         kind, config = checks[row.name].provider if row.name in checks else ("", None)
         if kind == "approval" and row.state not in ("Passing", "Failed"):
             yield Question(
-                kind,
+                "approval",
                 row,
                 None,
                 expand_references(config, names_at(ctx.body, run, None)),
@@ -113,10 +114,13 @@ def _questions_of_steps(ctx: Context) -> Iterator[Question]:
         return
     for index, (stage, wanted) in enumerate(zip(run.stages, ctx.body.spec.stages, strict=True)):
         for line, step in zip(stage.steps, wanted.steps, strict=True):
-            if line.state == "Running" and step.kind in approvals.ASKING_KINDS:
-                asked = (step.approval or step.confirm).model_dump()  # type: ignore[union-attr]  # one is given
+            if line.state == "Running" and kind_of(step).answered_by:
+                asked = question_of(step).model_dump()
                 config = expand_references(asked, names_at(ctx.body, run, index))
-                yield Question(step.kind, line, stage.name, config, index, again=index != under_way)
+                assert step.kind_name is not None
+                yield Question(
+                    step.kind_name, line, stage.name, config, index, again=index != under_way
+                )
 
 
 def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Question:
@@ -131,7 +135,7 @@ def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Q
         )
     fitting = [asked for asked in named if asked.kind in kinds]
     if not fitting:
-        instead = {"confirm": "Confirm", "approval": "Approve"}[named[0].kind]
+        instead = STEPS[named[0].kind].answered_by
         raise Refused(f"{named[0]} is answered by {instead} or Reject, not by {act.action}")
     if len(fitting) > 1:
         raise Refused(f"it could mean {_list_questions(fitting)}; name one")

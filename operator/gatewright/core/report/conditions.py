@@ -24,7 +24,6 @@ from gatewright.core.checks import followups, judge
 from gatewright.core.interventions import approvals, commands, questions
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import JOB_GRACE_S
 from gatewright.core.run.phases import is_suspended
 from gatewright.core.run.situations import (
     Situation,
@@ -34,6 +33,7 @@ from gatewright.core.run.situations import (
 )
 from gatewright.core.run.stages import current_stage_index, stops_of
 from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.steps.job import JOB_GRACE_S
 
 CONDITION_ORDER = (
     "Ready",

@@ -22,8 +22,9 @@ from gatewright.api.status import Difference, GateStatus, StageStatus
 from gatewright.core.model import Holding, Standing
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import captured_configs, find_holdings
-from gatewright.core.spec.changes import changed_by
+from gatewright.core.run.operations import find_holdings
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import changed_by, kind_of
 
 DEFAULT_HOLD_S = 600.0
 """Seconds for which something may be other than the run wants where nothing is said."""
@@ -171,10 +172,11 @@ def hold_for(ctx: Context, subject: str) -> float:
         if subject in captured_configs(ctx.body, one.name)
     ]
     limits += [
-        seconds(step.flags.holdFor)
+        limit
         for stage in ctx.body.spec.stages
         for step in stage.steps
-        if step.flags is not None and subject in changed_by(stage, step)
+        if subject in changed_by(stage, step)
+        if (limit := kind_of(step).hold_for(step)) is not None
     ]
     return min(limits, default=DEFAULT_HOLD_S)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job
-from gatewright.api.release import Check, FlagsStep, Step
+from gatewright.api.release import Check, Step
 from gatewright.api.status import GateStatus, Run, StepStatus, Undo
 from gatewright.core.checks.window import Rule
 from gatewright.core.model import (
@@ -25,17 +25,15 @@ from gatewright.core.model import (
     View,
     short_fingerprint,
 )
-from gatewright.core.spec.changes import changed_by, flags_subject
 from gatewright.core.spec.expand import UnknownReference, expand_references
 from gatewright.core.spec.pinned_spec import names_at
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import StepPoint, changed_by, kind_of
+from gatewright.core.steps.job import job_name
+from gatewright.core.subject import kind_of_subject
 
 RESTORE_LIMIT_S = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
-JOB_GRACE_S = 60.0
-"""Seconds that a Job has after its own deadline, for its pods to end."""
-CONFIG_FIELD = "config"
-"""Field of a target that lists the ConfigMaps and Secrets captured with it."""
-
 
 FINISHED_STAGE_STATES = ("Failed", "Skipped", "Passed")
 """States of a stage that the walk has left behind."""
@@ -47,31 +45,6 @@ def operation_key(view: View, run: Run, *parts: str | int) -> str:
     return ".".join(str(part) for part in (run.id, *parts)) + f"-{nonce}"
 
 
-def child_name(view: View, operation_key: str, step: str) -> str:
-    """A deterministic DNS label for the Job of an operation."""
-    return f"{view.name[:30].rstrip('-.')}-{step[:20].rstrip('-')}-{short_fingerprint([view.uid, operation_key])}".replace(
-        ".", "-"
-    )
-
-
-def raw_target(body: PinnedSpec, name: str) -> Any:
-    """Provider key and raw configuration of a target, as one map."""
-    target = next(target for target in body.spec.targets if target.name == name)
-    return dict([target.provider])
-
-
-def captured_configs(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
-    """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback
-    returns them."""
-    config = next(iter(raw_target(body, name).values())) or {}
-    entries = config.get(CONFIG_FIELD, []) if isinstance(config, dict) else []
-    found: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        kind, ref = next((item, entry[item]) for item in ("configMap", "secret") if entry.get(item))
-        found[f"{kind.lower()}/{ref}"] = {"captured": True, "restore": entry.get("restore")}
-    return found
-
-
 def subjects_of(body: PinnedSpec) -> dict[str, Any]:
     """Everything the stages may change, with the configuration that finds it."""
     known: dict[str, Any] | None = body.memo.get("subjects")
@@ -81,23 +54,19 @@ def subjects_of(body: PinnedSpec) -> dict[str, Any]:
 
 
 def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    subjects: dict[str, Any] = {}
     for target in body.spec.targets:
-        found[f"target/{target.name}"] = expand_references(dict([target.provider]), body.names)
-        found |= captured_configs(body, target.name)
+        subjects[f"target/{target.name}"] = expand_references(dict([target.provider]), body.names)
+        subjects |= captured_configs(body, target.name)
+
     for stage in body.spec.stages:
         names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
-            if step.flags and step.flags.configMap:
-                found.setdefault(
-                    expand_references(f"configmap/{step.flags.configMap}", names),
-                    {"captured": False},
-                )
-            elif step.flags and not step.flags.target:
-                found[flags_subject(stage, step)] = expand_references(
-                    dict([step.flags.provider]), names
-                )
-    return found
+            for subject, config in kind_of(step).subjects(stage, step, names).items():
+                # A ConfigMap that is captured with a target goes back as a whole.
+                if subject not in subjects or kind_of_subject(subject) != "configmap":
+                    subjects[subject] = config
+    return subjects
 
 
 def operations_of_step(
@@ -405,7 +374,7 @@ def operation_of_check(
     if provider == "approval":
         return Operation(own, "ask", f"approval/{check.name}", config)
     job = Job.model_validate(expand_references(config, names_at(body, run, stage)))
-    return Operation(own, "job", f"job/{child_name(view, own, check.name)}", job)
+    return Operation(own, "job", f"job/{job_name(view, own, check.name)}", job)
 
 
 def has_jobs(body: PinnedSpec) -> bool:
@@ -478,19 +447,6 @@ def margin_of(check: Check, value: float) -> float | None:
     return min(sides, default=None)
 
 
-def budget_of(step: Step) -> float | None:
-    """Seconds after which a step has failed; None for a step that waits for people."""
-    if step.deploy:
-        return seconds(step.deploy.timeout)
-    if step.flags:
-        return seconds(step.flags.timeout)
-    if step.job:
-        # The Job's own deadline comes first, and its pods have time to end; this one is for a
-        # cluster that hangs.
-        return seconds(step.job.timeout) + JOB_GRACE_S
-    return seconds(step.timeout) if step.model_extra else None
-
-
 def _operations_of(
     view: View,
     body: PinnedSpec,
@@ -504,100 +460,17 @@ def _operations_of(
     known = body.memo.get(own)
     if known is not None and known[0] is step and known[1] == since and known[2] == names:
         return list(known[3])
-    found = _derive_operations(view, body, stage, step, own, since, dict(names))
-    body.memo[own] = (step, since, names, found)
-    return list(found)
-
-
-def _derive_operations(
-    view: View,
-    body: PinnedSpec,
-    stage: int,
-    step: Step,
-    own: str,
-    since: str | None,
-    names: dict[str, str],
-) -> list[Operation]:
-    if step.deploy:
-        if step.deploy.version:
-            names["version"] = expand_references(step.deploy.version, names)
-        return [
-            Operation(
-                own,
-                "apply",
-                f"target/{name}",
-                expand_references(raw_target(body, name), names),
-                since,
-                restart=step.deploy.restart,
-            )
-            for name in step.deploy.targets
-        ]
-    if step.job:
-        config = expand_references(step.job.model_dump(mode="json", exclude_none=True), names)
-        return [
-            Operation(
-                own,
-                "job",
-                f"job/{child_name(view, own, step.name)}",
-                Job.model_validate(config),
-                since,
-            )
-        ]
-    if step.flags and (step.flags.configMap or step.flags.target):
-        return [_flags_operation(body, step.flags, own, names, since)]
-    if step.flags:
-        where = flags_subject(body.spec.stages[stage], step)
-        return [
-            Operation(
-                own, "set", where, expand_references(dict([step.flags.provider]), names), since
-            )
-        ]
-    if step.confirm or step.approval:
-        asked = (step.confirm or step.approval).model_dump(mode="json")  # type: ignore[union-attr]  # one is given
-        return [
-            Operation(
-                own, "ask", f"{step.kind}/{step.name}", expand_references(asked, names), since
-            )
-        ]
-    if step.wait is not None:
-        return []
-    return [
-        Operation(
-            own,
-            "act",
-            f"action/{step.name}",
-            expand_references(dict([step.provider]), names),
-            since,
-        )
-    ]
-
-
-def _flags_operation(
-    body: PinnedSpec, flags: FlagsStep, own: str, names: dict[str, str], since: str | None
-) -> Operation:
-    values = expand_references(dict(flags.set), names)
-    if flags.configMap:
-        return Operation(
-            own,
-            "set",
-            expand_references(f"configmap/{flags.configMap}", names),
-            {"set": values},
-            since,
-        )
-    assert flags.target is not None
-    config = {
-        "target": expand_references(raw_target(body, flags.target), names),
-        "container": flags.container,
-        "set": values,
-    }
-    return Operation(own, "set", f"target/{flags.target}", config, since)
+    point = StepPoint(view, body, body.spec.stages[stage], step, own, since, names)
+    operations = kind_of(step).operations(point)
+    body.memo[own] = (step, since, names, operations)
+    return list(operations)
 
 
 def limit_of_restore(body: PinnedSpec, subject: str) -> float:
     """Seconds within which a subject must have returned: as long as the longest of the steps that
     change it may take."""
     limits = [
-        budget_of(step) or 0.0
+        kind_of(step).clock(step) or 0.0
         for stage in body.spec.stages
         for step in stage.steps
         if subject in changed_by(stage, step)

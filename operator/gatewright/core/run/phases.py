@@ -36,8 +36,8 @@ from gatewright.core.run.stages import (
     fail_current,
     settle_stopping,
 )
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.pinned_spec import has_subjects, pin_spec
+from gatewright.core.steps import changed_by, kind_of
 
 SUSPENDED_HOLD = "suspended"
 IDLE_REMARK = "nobody ran it when it was promoted"
@@ -416,7 +416,7 @@ def _hold_reason(ctx: Context) -> str | None:
         if stage.state in ("Gating", "Baking"):
             watched += stage.gates
         asked = next((step for step in stage.steps if step.state == "Running"), None)
-        if asked is not None and _spec_step(ctx, index, asked.name).kind in ("confirm", "approval"):
+        if asked is not None and kind_of(_spec_step(ctx, index, asked.name)).answered_by:
             return f"step {asked.name} {PERSON_HOLD_ENDING}"
     if run.differences:
         return f"{run.differences[0].subject} is not as the run wants it"

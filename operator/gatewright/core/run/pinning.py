@@ -31,16 +31,16 @@ from gatewright.core.model import (
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, fresh_statuses
 from gatewright.core.run.operations import (
-    captured_configs,
     changes_of,
     operations_of_step,
     subjects_of,
 )
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import changed_by
 
 INHERITED_MARK = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""

@@ -33,8 +33,6 @@ from gatewright.core.run.context import (
 )
 from gatewright.core.run.observed import TROUBLE_RECHECK_INTERVAL
 from gatewright.core.run.operations import (
-    budget_of,
-    captured_configs,
     compensated_alone,
     compensation_of,
     compensations_around,
@@ -51,6 +49,8 @@ from gatewright.core.run.rollback_plan import plan_rollback
 from gatewright.core.spec import outputs
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import produced_artifacts
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import kind_of
 
 FINISHED_STATES = ("Succeeded", "Failed", "Skipped")
 STAGE_BUDGET_PREFIX = "within/"
@@ -435,7 +435,12 @@ def _limit_of_line(ctx: Context, line: Undo) -> float:
         return STOP_LIMIT_S
     if line.kind == "Restore":
         return limit_of_restore(ctx.body, line.subject)
-    return budget_of(compensation_of(ctx.body, line)[1]) or STOP_LIMIT_S
+    return _clock_of_compensation(ctx, line) or STOP_LIMIT_S
+
+
+def _clock_of_compensation(ctx: Context, line: Undo) -> float | None:
+    _, step = compensation_of(ctx.body, line)
+    return kind_of(step).clock(step)
 
 
 def _advance_line(ctx: Context, line: Undo) -> None:

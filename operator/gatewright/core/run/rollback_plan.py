@@ -12,9 +12,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.status import Run, Undo
 from gatewright.core.model import PinnedSpec
-from gatewright.core.run.operations import captured_configs
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.pinned_spec import produced_artifacts
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import changed_by
 
 _HINT_SEPARATOR = ": "
 

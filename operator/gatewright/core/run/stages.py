@@ -11,7 +11,6 @@ from gatewright.core.model import Operation, Progress
 from gatewright.core.run import clocks, observed, states
 from gatewright.core.run.context import Context, evaluate_checks
 from gatewright.core.run.operations import (
-    budget_of,
     describe_progress,
     measure_of_check,
     operation_of_check,
@@ -22,8 +21,8 @@ from gatewright.core.run.operations import (
 from gatewright.core.run.pinning import record_snapshots
 from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.spec import outputs
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.pinned_spec import produced_artifacts
+from gatewright.core.steps import changed_by, kind_of
 
 STOP_LIMIT_S = 120.0
 """Seconds within which the Job of a step that somebody skips must have stopped."""
@@ -118,7 +117,7 @@ def _advance_steps(ctx: Context, index: int, stage: StageStatus) -> bool:
     if step.skippedBy is not None:
         return _await_stop(ctx, index, number, step)
     wanted = ctx.body.spec.stages[index].steps[number]
-    if wanted.wait is not None:
+    if kind_of(wanted).ends_with_clock:
         return clocks.expired(ctx.run, "step", ctx.now) and end_step(ctx, step, {})
     operations = operations_of_step(ctx.view, ctx.body, ctx.run, index, number)
     found = [ctx.progress(operation) for operation in operations]
@@ -134,7 +133,9 @@ def _advance_steps(ctx: Context, index: int, stage: StageStatus) -> bool:
             (item.message for item in found if item.message and item.state != "Succeeded"),
             "it is still under way",
         )
-        return fail_step(ctx, index, step, f"not done in {budget_of(wanted) or 0:.0f}s: {stuck}")
+        return fail_step(
+            ctx, index, step, f"not done in {kind_of(wanted).clock(wanted) or 0:.0f}s: {stuck}"
+        )
 
     for operation, item in zip(operations, found, strict=True):
         if item.state == "Absent":
@@ -194,14 +195,14 @@ def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool
         ).strip()
         return True
 
-    limit = seconds(wanted.wait) if wanted.wait is not None else budget_of(wanted)
+    limit = kind_of(wanted).clock(wanted)
     clocks.stop(run, "step")
     if limit is not None:
         clocks.start(run, "step", limit, ctx.now)
     for operation in operations:
         ctx.perform(operation, run.stages[index].name, step.name)
     ctx.write_now()
-    return wanted.wait is not None and limit == 0.0
+    return kind_of(wanted).ends_with_clock and limit == 0.0
 
 
 def _await_stop(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
@@ -249,7 +250,8 @@ def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -
     """Past a step that runs or has failed: at once, or once its Job has stopped."""
     step = ctx.run.stages[index].steps[number]
     step.skippedBy, step.message = by, message
-    if ctx.body.spec.stages[index].steps[number].job is None or step.key is None:
+    kind = kind_of(ctx.body.spec.stages[index].steps[number])
+    if not kind.stoppable or step.key is None:
         skip_step(ctx, step)
         return
     if step.state == "Failed":
@@ -286,9 +288,10 @@ def end_step(
 def _brings_version(ctx: Context, step: Step) -> bool:
     """Whether a step brings the version: a deploy; in a Release without one, whatever changes
     something."""
-    if any(item.deploy for stage in ctx.body.spec.stages for item in stage.steps):
-        return step.deploy is not None
-    return step.kind not in ("wait", "confirm", "approval")
+    steps = [step for stage in ctx.body.spec.stages for step in stage.steps]
+    if any(kind_of(one).deploys for one in steps):
+        return kind_of(step).deploys
+    return kind_of(step).acts
 
 
 def _arm_early_guards(ctx: Context) -> None:
