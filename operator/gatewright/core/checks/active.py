@@ -30,9 +30,21 @@ class CheckSet:
     stage: int | None = None
     """Index of the stage whose gates they are."""
 
+    def first_failed_once(self) -> GateStatus | None:
+        """Return the first line of a Job or an approval that has failed: nothing can mend it."""
+        return next((row for check, row in self.pairs() if _has_failed_once(check, row)), None)
+
+    def job_rows(self) -> list[GateStatus]:
+        """Return the lines of Jobs."""
+        return [row for check, row in self.pairs() if check.provider[0] == "job"]
+
     def pairs(self) -> Iterator[tuple[Check, GateStatus]]:
         """Each check with its line."""
         return zip(self.checks, self.rows, strict=True)
+
+
+def _has_failed_once(check: Check, row: GateStatus) -> bool:
+    return row.state == "Failed" and check.provider[0] in ONCE
 
 
 def guard_set(body: PinnedSpec, run: Run) -> CheckSet:

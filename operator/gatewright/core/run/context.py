@@ -18,6 +18,7 @@ from gatewright.api.status import (
     Served,
 )
 from gatewright.core.checks import judge
+from gatewright.core.checks.active import CheckSet
 from gatewright.core.checks.window import Verdict
 from gatewright.core.model import (
     Decision,
@@ -129,26 +130,16 @@ def fresh_statuses(checks: Sequence[Check]) -> list[GateStatus]:
     return [GateStatus(name=check.name, state="Unknown") for check in checks]
 
 
-def evaluate_checks(
-    ctx: Context,
-    place: str,
-    checks: Sequence[Check],
-    rows: Sequence[GateStatus],
-    stage: int | None = None,
-) -> None:
+def evaluate_checks(ctx: Context, checks: CheckSet) -> None:
     """Bring the status lines of measured checks, jobs and approvals up to what was observed; start
     jobs that are due."""
-    for check, row in zip(checks, rows, strict=True):
+    for check, row in checks.pairs():
         try:
-            _evaluate_check(ctx, place, check, row, stage)
-        except (
-            UnknownReference
-        ) as error:  # what it names is not there, and never will be in this run
-            row.state, row.message, row.since = (
-                "Failed",
-                str(error)[:1000],
-                clocks.format_time(ctx.now),
-            )
+            _evaluate_check(ctx, checks.place, check, row, checks.stage)
+        except UnknownReference as error:
+            # What it names is not there, and never will be in this run.
+            row.state, row.message = "Failed", str(error)[:1000]
+            row.since = clocks.format_time(ctx.now)
 
 
 def _evaluate_check(

@@ -13,9 +13,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from gatewright.api.release import Check
-from gatewright.api.status import GateStatus, Run
+from gatewright.api.status import Run
 from gatewright.core.checks import followups
+from gatewright.core.checks.active import CheckSet, active_checks
 from gatewright.core.model import Holding, Measure, Needs, Observation, Operation, PinnedSpec, View
 from gatewright.core.run import clocks, resting
 from gatewright.core.run.operations import (
@@ -129,56 +129,36 @@ def _list_unless_unknown(find: Callable[[], Iterable[_T]]) -> list[_T]:
 
 
 def _operations_to_follow(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
-    spec = body.spec
-    if run.phase == "Preflight":
-        if not run.observe:
-            yield from _operations_of_checks(
-                view, body, run, "preflight", spec.preflight, run.preflight
-            )
-    elif run.phase == "Paused":
+    if run.phase in ("Paused", "Walking"):
         yield from stops_of(run)
-    elif run.phase == "Walking":
-        yield from stops_of(run)
-        index = current_stage_index(run)
-        if index is None:
-            return
-        stage = run.stages[index]
-        for number, step in enumerate(stage.steps):
-            if step.state == "Running":
-                find = stops_of_step if step.skippedBy is not None else operations_of_step
-                yield from _list_unless_unknown(partial(find, view, body, run, index, number))
-        if stage.state in ("Gating", "Baking"):
-            yield from _operations_of_checks(
-                view,
-                body,
-                run,
-                f"stages/{stage.name}",
-                spec.stages[index].gates,
-                stage.gates,
-                index,
-            )
-    elif run.phase == "RollingBack" and run.rollback is not None:
+    if run.phase == "Walking":
+        yield from _operations_of_steps(view, body, run)
+    if run.phase == "RollingBack" and run.rollback is not None:
         for line in run.rollback.undo:
             if line.state == "Running":
                 yield from _list_unless_unknown(partial(operations_of_undo, view, body, run, line))
-    elif run.phase == "Verifying" and run.rollback is not None:
-        yield from _operations_of_checks(
-            view, body, run, "verify", spec.rollback.verify, run.rollback.verify
-        )
+    for checks in active_checks(body, run, current_stage_index(run)):
+        yield from _operations_of_checks(view, body, run, checks)
+
+
+def _operations_of_steps(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
+    """What steps of the stage under way are at, and what stops those that somebody skips."""
+    index = current_stage_index(run)
+    if index is None:
+        return
+
+    for number, step in enumerate(run.stages[index].steps):
+        if step.state == "Running":
+            find = stops_of_step if step.skippedBy is not None else operations_of_step
+            yield from _list_unless_unknown(partial(find, view, body, run, index, number))
 
 
 def _operations_of_checks(
-    view: View,
-    body: PinnedSpec,
-    run: Run,
-    place: str,
-    checks: Sequence[Check],
-    rows: Sequence[GateStatus],
-    stage: int | None = None,
+    view: View, body: PinnedSpec, run: Run, checks: CheckSet
 ) -> Iterator[Operation]:
-    for check, row in zip(checks, rows, strict=True):
+    for check, row in checks.pairs():
         try:
-            operation = operation_of_check(view, body, run, place, check, stage)
+            operation = operation_of_check(view, body, run, checks.place, check, checks.stage)
         except UnknownReference:
             continue
         if operation is not None and row.state not in ("Passing", "Failed"):
@@ -186,36 +166,11 @@ def _operations_of_checks(
 
 
 def _active_measures(body: PinnedSpec, run: Run) -> Iterator[Measure]:
-    spec = body.spec
-    if run.phase in ("Preflight", "Walking", "Paused", "Guarding"):
-        yield from _measures_of_checks(body, run, "guards", spec.guards, run.guards)
-    if run.phase == "Preflight":
-        yield from _measures_of_checks(body, run, "preflight", spec.preflight, run.preflight)
-    elif run.phase == "Verifying" and run.rollback is not None:
-        yield from _measures_of_checks(
-            body, run, "verify", spec.rollback.verify, run.rollback.verify
-        )
-    elif run.phase == "Walking":
-        index = current_stage_index(run)
-        if index is not None and run.stages[index].state in ("Gating", "Baking"):
-            stage = run.stages[index]
-            yield from _measures_of_checks(
-                body, run, f"stages/{stage.name}", spec.stages[index].gates, stage.gates, index
-            )
-
-
-def _measures_of_checks(
-    body: PinnedSpec,
-    run: Run,
-    place: str,
-    checks: Sequence[Check],
-    rows: Sequence[GateStatus],
-    stage: int | None = None,
-) -> Iterator[Measure]:
-    for check, row in zip(checks, rows, strict=True):
-        try:
-            found = measure_of_check(body, run, place, check, row, stage)
-        except UnknownReference:
-            continue
-        if found is not None:
-            yield found
+    for checks in active_checks(body, run, current_stage_index(run)):
+        for check, row in checks.pairs():
+            try:
+                measure = measure_of_check(body, run, checks.place, check, row, checks.stage)
+            except UnknownReference:
+                continue
+            if measure is not None:
+                yield measure

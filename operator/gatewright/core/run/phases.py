@@ -8,6 +8,11 @@ from gatewright.api.base import seconds
 from gatewright.api.release import Step
 from gatewright.api.status import GateStatus, Rejected, Run, Served
 from gatewright.core.checks import guards, judge
+from gatewright.core.checks.active import (
+    WATCHED_STAGE_STATES,
+    active_checks,
+    preflight_set,
+)
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Revision, hash_spec
 from gatewright.core.run import clocks, observed, states
@@ -117,28 +122,23 @@ def _found_version(ctx: Context) -> str | None:
 
 def run_preflight(ctx: Context) -> None:
     """All checks pass before anything is touched; until then nothing has to be undone."""
-    run, checks = ctx.run, ctx.body.spec.preflight
     if _end_if_outdated(ctx):
         return
+
     guards.preview_guards(ctx)
-    if run.observe:
-        checks = [check for check in checks if check.provider[0] not in ("job", "approval")]
-    rows = [row for row in run.preflight if row.name in {check.name for check in checks}]
-    evaluate_checks(ctx, "preflight", checks, rows)
-    once = ("job", "approval")
-    failed = [
-        row
-        for row, check in zip(rows, checks, strict=True)
-        if row.state == "Failed" and check.provider[0] in once
-    ]
-    if failed:
-        finish_run(
-            ctx,
-            "Aborted",
-            f"preflight {judge.describe(failed[0])}; nothing was touched; Retry starts again",
-        )
-    elif judge.all_passing(rows) and not is_suspended(ctx) and guards.have_guards_answered(ctx):
-        states.move(run, "Walking")
+    checks = preflight_set(ctx.body, ctx.run)
+    evaluate_checks(ctx, checks)
+
+    # What is measured may still become good; what ends once has ended.
+    failed = checks.first_failed_once()
+    if failed is not None:
+        words = judge.describe(failed)
+        finish_run(ctx, "Aborted", f"preflight {words}; nothing was touched; Retry starts again")
+        return
+
+    ready = judge.all_passing(checks.rows) and guards.have_guards_answered(ctx)
+    if ready and not is_suspended(ctx):
+        states.move(ctx.run, "Walking")
         run_stages(ctx)
 
 
@@ -273,14 +273,10 @@ def _handle_interruptions(ctx: Context) -> bool:
         return True
     if _roll_back_if_replaced(ctx):
         return True
-    evaluate_checks(ctx, "guards", ctx.body.spec.guards, run.guards)
-    guards.update_guards(ctx)
-    index = current_stage_index(run)
-    if index is not None and run.stages[index].state in ("Gating", "Baking"):
-        stage = run.stages[index]
-        evaluate_checks(
-            ctx, f"stages/{stage.name}", ctx.body.spec.stages[index].gates, stage.gates, index
-        )
+    for checks in active_checks(ctx.body, run, current_stage_index(run)):
+        evaluate_checks(ctx, checks)
+        if checks.place == "guards":
+            guards.update_guards(ctx)
     if not run.observe:
         observed.update_rows(ctx)
     if _roll_back_on_failure(ctx):
@@ -413,7 +409,7 @@ def _hold_reason(ctx: Context) -> str | None:
         return f"{again[0]} {PERSON_HOLD_ENDING}"
     if index is not None:
         stage = run.stages[index]
-        if stage.state in ("Gating", "Baking"):
+        if stage.state in WATCHED_STAGE_STATES:
             watched += stage.gates
         asked = next((step for step in stage.steps if step.state == "Running"), None)
         if asked is not None and kind_of(_spec_step(ctx, index, asked.name)).answered_by:

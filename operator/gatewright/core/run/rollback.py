@@ -21,6 +21,7 @@ from typing import Any
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rejected, Rollback, Run, Served, Undo, Unverified
 from gatewright.core.checks import judge
+from gatewright.core.checks.active import verification_set
 from gatewright.core.model import Operation, Progress, Revision
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import (
@@ -279,13 +280,9 @@ def verify_rollback(ctx: Context) -> None:
     done."""
     run = ctx.run
     assert run.rollback is not None
-    checks = ctx.body.spec.rollback.verify
-    evaluate_checks(ctx, "verify", checks, run.rollback.verify)
-    jobs = [
-        row
-        for row, check in zip(run.rollback.verify, checks, strict=True)
-        if "job" in check.provider
-    ]
+    checks = verification_set(ctx.body, run)
+    evaluate_checks(ctx, checks)
+    jobs = checks.job_rows()
     broken = judge.first_in_state(jobs, "Failed")
     taken = [line for line in _overwritten_lines(ctx) if not line.again]
     if taken:
@@ -320,7 +317,7 @@ def _stop_verification_jobs(ctx: Context) -> None:
     """Jobs of a verification that have not ended are stopped: it has failed, or is made anew. A
     line says so, too, so that a rollback which is repeated waits for their end."""
     assert ctx.run.rollback is not None
-    for check, row in zip(ctx.body.spec.rollback.verify, ctx.run.rollback.verify, strict=True):
+    for check, row in verification_set(ctx.body, ctx.run).pairs():
         job = operation_of_check(ctx.view, ctx.body, ctx.run, "verify", check)
         if job is None or job.kind != "job" or row.state in ("Passing", "Failed"):
             continue

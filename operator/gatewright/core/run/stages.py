@@ -6,6 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.api.release import Step
 from gatewright.api.status import GateStatus, JournalEntry, Run, StageStatus, StepStatus
 from gatewright.core.checks import guards, judge, proof
+from gatewright.core.checks.active import gate_set
 from gatewright.core.interventions import approvals
 from gatewright.core.model import Operation, Progress
 from gatewright.core.run import clocks, observed, states
@@ -331,7 +332,7 @@ def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     states.move(stage, "Gating")
     if any("job" in check.provider for check in wanted.gates):
         ctx.write_now()
-    evaluate_checks(ctx, f"stages/{stage.name}", wanted.gates, stage.gates, index)
+    evaluate_checks(ctx, gate_set(ctx.body, ctx.run, index))
     return True
 
 
