@@ -90,7 +90,8 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
         start_run(ctx)
     said.specHash = ctx.run.specHash
     _log_intervention(ctx, act, message)
-    if situation == "ReadyToStart" or ctx.run.outcome is not None or ctx.run.rollback is not None:
+    # What is repeated is begun by the next pass, once its plan stands in the API server.
+    if ctx.run.outcome is not None or (act.action == "Rollback" and ctx.view.run is None):
         return None
     return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
 

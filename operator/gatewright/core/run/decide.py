@@ -40,13 +40,16 @@ def decide(view: View, seen: Observation) -> Decision:
     try:
         after = answer.answer_next(p, situation)
         if after is not None:
-            ACTIONS[after](p)
+            _settle(p, after)
         elif (
             situation == "ReadyToStart" and p.status.runs == view.status.runs
         ):  # who asked for it was refused
             situation = classify_situation(replace(view, open_interventions=()), seen)
     except UnknownReference as error:
+        before = _phase_under_way(p)
         _fail_unresolved(p, error)
+        turned = _phase_under_way(p)
+        _settle(p, turned if turned != before else None)
     due = followups.update_rows(p)
     if situation != "BodyNotLoaded" and (situation != "TargetsNotRead" or seen.looking):
         conditions.summarize(p, situation)
@@ -60,6 +63,26 @@ def decide(view: View, seen: Observation) -> Decision:
     )
     size.fit(p.status)
     return p.decision
+
+
+def _settle(ctx: Context, situation: Situation | None) -> None:
+    """Act, and act again for as long as that leads to another phase: a phase records where it leads
+    and calls no other. Raises UnknownReference."""
+    acted: Situation | None = None
+    while situation is not None and situation != acted:
+        ACTIONS[situation](ctx)
+        acted = situation
+        # Without its body nothing can be said of a run; at rest only a start leads into one.
+        if situation in PHASES or situation == "ReadyToStart":
+            situation = _phase_under_way(ctx)
+
+
+def _phase_under_way(ctx: Context) -> Situation | None:
+    """Return the phase that is to be acted on; none where the run has ended, or a person decides."""
+    run = ctx.status.run
+    if run is None or run.outcome is not None or run.phase == "Paused":
+        return None
+    return PHASES[run.phase]
 
 
 def _do_nothing(ctx: Context) -> None:
@@ -143,6 +166,17 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Blocked": _remove_finalizer,
     "ReadyToStart": phases.start_run,
 }
+
+
+PHASES: Mapping[str, Situation] = {
+    "Preflight": "Preflight",
+    "Walking": "Walking",
+    "Paused": "Paused",
+    "Guarding": "Guarding",
+    "RollingBack": "RollingBack",
+    "Verifying": "Verifying",
+}
+"""The phases of a run under way, as situations."""
 
 
 def _next_clock(ctx: Context) -> datetime | None:

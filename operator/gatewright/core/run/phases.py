@@ -96,7 +96,6 @@ def start_run(ctx: Context) -> None:
     ctx.body_if_read = body
     ctx.record_event("Started", f"{spec.version}: run {number} with {len(spec.stages)} stages")
     ctx.write_now()
-    run_preflight(ctx)
 
 
 def _found_version(ctx: Context) -> str | None:
@@ -139,7 +138,6 @@ def run_preflight(ctx: Context) -> None:
     ready = judge.all_passing(checks.rows) and guards.have_guards_answered(ctx)
     if ready and not is_suspended(ctx):
         states.move(ctx.run, "Walking")
-        run_stages(ctx)
 
 
 def run_stages(ctx: Context) -> None:
@@ -442,7 +440,6 @@ def _begin_guarding(ctx: Context) -> None:
     states.move(run, "Guarding")
     guards.rearm_guards(ctx)
     clocks.start(run, "guard", seconds(ctx.body.spec.guardFor), ctx.now)
-    run_guarding(ctx)
 
 
 def _promote_run(ctx: Context, caveat: str = "") -> None:

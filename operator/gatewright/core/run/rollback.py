@@ -126,7 +126,6 @@ def begin_rollback(
     ctx.decision.urgent = True
     ctx.record_event("RollingBack", f"{run.version}: {reason}", warning=True)
     ctx.write_now()
-    roll_back(ctx)
 
 
 def repeat_rollback(ctx: Context) -> None:
@@ -363,7 +362,6 @@ def _return_overwritten(ctx: Context, taken: list[Undo]) -> None:
         "RollbackHindered", f"{run.version}: {said}; it is returned once more"[:1000], warning=True
     )
     ctx.write_now()
-    roll_back(ctx)
 
 
 def _return_problem(ctx: Context) -> str | None:
@@ -623,7 +621,6 @@ def _begin_verification(ctx: Context) -> None:
     clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
     if any("job" in check.provider for check in ctx.body.spec.rollback.verify):
         ctx.write_now()
-    verify_rollback(ctx)
 
 
 def _finish_rollback(ctx: Context) -> None:
