@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from gatewright.api.status import ReleaseStatus, Run, Undo
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks, observed, rollback, stages, states
+from gatewright.core.run import clocks, observed, rollback_end, stages, states, undo_lines
 from gatewright.core.run.context import Context
 from gatewright.runtime import parse
 
@@ -62,12 +62,12 @@ def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
         states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
         line.due = None
 
-    _everywhere(patch, rollback._end_late_line, too_late)
+    _everywhere(patch, undo_lines._end_late_line, too_late)
 
 
 def a_failed_rollback_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """The next version starts by itself on what a failed rollback has left."""
-    _everywhere(patch, rollback.set_unverified, lambda p, reason: None)
+    _everywhere(patch, rollback_end.set_unverified, lambda p, reason: None)
 
 
 def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:

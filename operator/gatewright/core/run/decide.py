@@ -19,7 +19,7 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import answer
 from gatewright.core.model import Decision, Observation, Revision, View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, rollback, stages
+from gatewright.core.run import clocks, phases, rollback, rollback_end, stages, verification
 from gatewright.core.run.context import Context, finish_run, set_live
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.run.situations import Situation, classify_situation
@@ -134,7 +134,7 @@ def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
     elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
         stages.fail_stage(ctx, index, "Step", str(error))
     elif run.phase in ("RollingBack", "Verifying"):
-        rollback.fail_rollback(ctx, str(error))
+        rollback_end.fail_rollback(ctx, str(error))
     else:
         rollback.begin_rollback(ctx, "Step", str(error))
 
@@ -148,7 +148,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Paused": phases.stay_paused,
     "Guarding": phases.run_guarding,
     "RollingBack": rollback.roll_back,
-    "Verifying": rollback.verify_rollback,
+    "Verifying": verification.verify_rollback,
     "Deleting": _remove_finalizer,
     "Invalid": _remove_finalizer,
     "Unverified": _remove_finalizer_now,

@@ -16,7 +16,7 @@ from gatewright.core.interventions.answer import record_answer
 from gatewright.core.model import Decision, Intervention, Observation, View
 from gatewright.core.report import conditions
 from gatewright.core.run.context import Context, finish_run
-from gatewright.core.run.rollback import set_unverified
+from gatewright.core.run.rollback_end import set_unverified
 
 ENDING_ACTIONS = ("Abort", "Rollback")
 
