@@ -30,8 +30,8 @@ from gatewright.core.interventions import commands, questions
 from gatewright.core.model import Intervention, hash_spec
 from gatewright.core.run import clocks, rollback
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.phases import start_run
 from gatewright.core.run.situations import Situation
+from gatewright.core.run.start import start_run
 
 MOST_EARLIER_ANSWERS = 19
 """Earlier answers that a Release keeps beside a new one, as far as their Interventions do not tell

@@ -10,14 +10,11 @@ from gatewright.core.interventions.questions import describe_place, require_memb
 from gatewright.core.model import Intervention
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused, finish_run
-from gatewright.core.run.phases import is_suspended, retry_stage
+from gatewright.core.run.interruptions import is_suspended
+from gatewright.core.run.phases import retry_stage
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stages import (
-    are_guards_calm,
-    current_stage_index,
-    skip_current,
-    skip_stage,
-)
+from gatewright.core.run.stage_end import current_stage_index
+from gatewright.core.run.stages import are_guards_calm, skip_current, skip_stage
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

@@ -12,7 +12,8 @@ from gatewright.api.status import GateStatus, StepStatus
 from gatewright.core.model import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.stages import current_stage_index, end_step, fail_current, fail_step
+from gatewright.core.run.running_step import end_step, fail_step
+from gatewright.core.run.stage_end import current_stage_index, fail_current
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

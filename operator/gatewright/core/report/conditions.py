@@ -24,14 +24,14 @@ from gatewright.core.checks import followups, judge
 from gatewright.core.interventions import approvals, commands, questions
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
-from gatewright.core.run.phases import is_suspended
+from gatewright.core.run.interruptions import is_suspended
 from gatewright.core.run.situations import (
     Situation,
     describe_differences,
     is_edited,
     unresolved_names,
 )
-from gatewright.core.run.stages import current_stage_index, stops_of
+from gatewright.core.run.stage_end import current_stage_index, stops_of
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.steps.job import JOB_GRACE_S
 

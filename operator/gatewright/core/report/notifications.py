@@ -32,7 +32,7 @@ from gatewright.core.interventions import approvals
 from gatewright.core.model import Delivery, short_fingerprint
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.stages import current_stage_index
+from gatewright.core.run.stage_end import current_stage_index
 
 ENDINGS = ("Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed")
 LOUD_EVENTS = (

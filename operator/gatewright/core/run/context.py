@@ -31,7 +31,8 @@ from gatewright.core.model import (
     View,
 )
 from gatewright.core.run import clocks, states
-from gatewright.core.run.operations import find_holdings, operation_of_check, path_of, window_of
+from gatewright.core.run.check_operations import operation_of_check, path_of, window_of
+from gatewright.core.run.holdings import find_holdings
 from gatewright.core.spec.expand import UnknownReference
 
 UNKNOWN_PROGRESS = Progress("Unknown")

@@ -19,7 +19,15 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import answer
 from gatewright.core.model import Decision, Observation, Revision, View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, rollback, rollback_end, stages, verification
+from gatewright.core.run import (
+    clocks,
+    phases,
+    rollback,
+    rollback_end,
+    stage_end,
+    start,
+    verification,
+)
 from gatewright.core.run.context import Context, finish_run, set_live
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.run.situations import Situation, classify_situation
@@ -128,11 +136,11 @@ def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
     run = ctx.status.run
     if run is None or run.outcome is not None:
         raise error
-    index = stages.current_stage_index(run)
+    index = stage_end.current_stage_index(run)
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
     elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
-        stages.fail_stage(ctx, index, "Step", str(error))
+        stage_end.fail_stage(ctx, index, "Step", str(error))
     elif run.phase in ("RollingBack", "Verifying"):
         rollback_end.fail_rollback(ctx, str(error))
     else:
@@ -164,7 +172,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Suspended": _remove_finalizer,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,
-    "ReadyToStart": phases.start_run,
+    "ReadyToStart": start.start_run,
 }
 
 

@@ -18,10 +18,9 @@ from gatewright.core.checks import followups
 from gatewright.core.checks.active import CheckSet, active_checks
 from gatewright.core.model import Holding, Measure, Needs, Observation, Operation, PinnedSpec, View
 from gatewright.core.run import clocks, resting
+from gatewright.core.run.check_operations import measure_of_check, operation_of_check
+from gatewright.core.run.holdings import find_holdings
 from gatewright.core.run.operations import (
-    find_holdings,
-    measure_of_check,
-    operation_of_check,
     operations_of_step,
     operations_of_undo,
     stops_of_step,
@@ -29,7 +28,8 @@ from gatewright.core.run.operations import (
 )
 from gatewright.core.run.pinning import first_changes
 from gatewright.core.run.situations import classify_situation, is_retry_next
-from gatewright.core.run.stages import current_stage_index, next_step_index, stops_of
+from gatewright.core.run.stage_end import current_stage_index, stops_of
+from gatewright.core.run.stages import next_step_index
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 

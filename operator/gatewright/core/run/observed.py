@@ -22,7 +22,7 @@ from gatewright.api.status import Difference, GateStatus, StageStatus
 from gatewright.core.model import Holding, Standing
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import find_holdings
+from gatewright.core.run.holdings import find_holdings
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by, kind_of
 

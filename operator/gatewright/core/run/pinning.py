@@ -30,11 +30,7 @@ from gatewright.core.model import (
 )
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, fresh_statuses
-from gatewright.core.run.operations import (
-    changes_of,
-    operations_of_step,
-    subjects_of,
-)
+from gatewright.core.run.operations import changes_of, operations_of_step, subjects_of
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference

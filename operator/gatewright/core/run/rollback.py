@@ -25,11 +25,7 @@ from gatewright.core.run.context import (
     finish_run,
     fresh_statuses,
 )
-from gatewright.core.run.operations import (
-    compensation_of,
-    compensations_around,
-    operations_of_undo,
-)
+from gatewright.core.run.operations import compensation_of, compensations_around, operations_of_undo
 from gatewright.core.run.rollback_end import fail_rollback, remaining_unverified
 from gatewright.core.run.rollback_plan import plan_rollback
 from gatewright.core.run.undo_lines import (

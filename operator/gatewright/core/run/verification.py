@@ -9,16 +9,13 @@ from gatewright.core.checks import judge
 from gatewright.core.checks.active import verification_set
 from gatewright.core.model import Operation
 from gatewright.core.run import clocks, states
+from gatewright.core.run.check_operations import operation_of_check
 from gatewright.core.run.context import (
     Context,
     evaluate_checks,
 )
 from gatewright.core.run.observed import TROUBLE_RECHECK_INTERVAL
-from gatewright.core.run.operations import (
-    compensated_alone,
-    operation_of_check,
-    restores_done,
-)
+from gatewright.core.run.operations import compensated_alone, restores_done
 from gatewright.core.run.rollback_end import fail_rollback, finish_rollback
 from gatewright.core.run.undo_lines import give_keys, repeat_compensations, reset_line
 
