@@ -16,7 +16,6 @@ from gatewright.api.status import Run, StepStatus, Undo
 from gatewright.core.model import (
     Operation,
     PinnedSpec,
-    Progress,
     View,
     short_fingerprint,
 )
@@ -253,11 +252,3 @@ def limit_of_restore(body: PinnedSpec, subject: str) -> float:
         if subject in changed_by(stage, step)
     ]
     return max(limits, default=RESTORE_LIMIT_S)
-
-
-def describe_progress(found: Sequence[Progress]) -> str | None:
-    """What people should know of operations: what keeps one from ending, else what is notable
-    although nothing is wrong."""
-    stuck = next((item.message for item in found if item.stuck), None)
-    words = stuck or "; ".join(item.message for item in found if item.notable and item.message)
-    return words[:1000] or None

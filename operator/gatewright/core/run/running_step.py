@@ -5,11 +5,10 @@ from __future__ import annotations
 from gatewright.api.release import Step
 from gatewright.api.status import StepStatus
 from gatewright.core.checks import proof
-from gatewright.core.model import Progress
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
+from gatewright.core.run.driving import STILL_UNDER_WAY, Driven, drive
 from gatewright.core.run.operations import (
-    describe_progress,
     operations_of_step,
     step_key,
     stops_of_step,
@@ -20,78 +19,80 @@ from gatewright.core.spec import outputs
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.steps import changed_by, kind_of
 
+FAILED_STATES = ("Failed", "Refused")
+"""Progress that fails a step: on the way forward nothing is tried again by itself."""
+
 
 def advance_step(ctx: Context, index: int, number: int) -> bool:
+    """Take a step one transition further; return whether anything changed."""
     stage = ctx.run.stages[index]
-    step = stage.steps[number]
+    step, spec = stage.steps[number], ctx.body.spec.stages[index].steps[number]
     if step.state in ("Pending", "Failed"):
-        return _begin_step(ctx, index, number, step)
+        return _begin_step(ctx, index, number)
     if step.skippedBy is not None:
-        return _await_stop(ctx, index, number, step)
-    wanted = ctx.body.spec.stages[index].steps[number]
-    if kind_of(wanted).ends_with_clock:
-        return clocks.expired(ctx.run, "step", ctx.now) and end_step(ctx, step, {})
-    operations = operations_of_step(ctx.view, ctx.body, ctx.run, index, number)
-    found = [ctx.progress(operation) for operation in operations]
+        return _await_stop(ctx, index, number)
+
+    late = clocks.expired(ctx.run, "step", ctx.now)
+    if kind_of(spec).ends_with_clock:
+        return late and end_step(ctx, step, {})
+
+    driven = drive(
+        ctx,
+        operations_of_step(ctx.view, ctx.body, ctx.run, index, number),
+        may_start=lambda driven: not late and driven.first_in(*FAILED_STATES) is None,
+        stage=stage.name,
+        step=step.name,
+    )
 
     # What has succeeded has succeeded, also when its time was over a moment before.
-    if all(item.state == "Succeeded" for item in found):
-        return _complete_step(ctx, index, number, found)
-    failed = next((item for item in found if item.state in ("Failed", "Refused")), None)
+    if driven.succeeded:
+        return _complete_step(ctx, index, number, driven)
+    failed = driven.first_in(*FAILED_STATES)
     if failed is not None:
         return fail_step(ctx, index, step, failed.message)
-    if clocks.expired(ctx.run, "step", ctx.now):
-        stuck = next(
-            (item.message for item in found if item.message and item.state != "Succeeded"),
-            "it is still under way",
-        )
-        return fail_step(
-            ctx, index, step, f"not done in {kind_of(wanted).clock(wanted) or 0:.0f}s: {stuck}"
-        )
+    if late:
+        limit = kind_of(spec).clock(spec) or 0
+        return fail_step(ctx, index, step, f"not done in {limit:.0f}s: {driven.reason}")
 
-    for operation, item in zip(operations, found, strict=True):
-        if item.state == "Absent":
-            ctx.perform(operation, stage.name, step.name)
-    step.message = describe_progress(found)
+    step.message = driven.message
     return False
 
 
-def _complete_step(ctx: Context, index: int, number: int, found: list[Progress]) -> bool:
+def _complete_step(ctx: Context, index: int, number: int, driven: Driven) -> bool:
     """Every operation of a step has ended well; what it left behind must be there, too."""
-    step, wanted = ctx.run.stages[index].steps[number], ctx.body.spec.stages[index].steps[number]
-    published = {name: value for item in found for name, value in item.outputs.items()}
-    unread = next((item.unread for item in found if item.unread), "")
-    problem = outputs.find_problem(ctx.body.spec, ctx.run, index, wanted, published, unread)
-    if problem is None and wanted.proof is not None:
-        lacking = proof.find_missing_proof(wanted.proof, published, ctx.now)
+    step, spec = ctx.run.stages[index].steps[number], ctx.body.spec.stages[index].steps[number]
+    published = driven.outputs
+    problem = outputs.find_problem(ctx.body.spec, ctx.run, index, spec, published, driven.unread)
+
+    # A Job says that it has succeeded; a backup must also show that it is worth relying on.
+    if problem is None and spec.proof is not None:
+        lacking = proof.find_missing_proof(spec.proof, published, ctx.now)
         problem = f"no proof: {lacking}" if lacking else None
     if problem is not None:
         return fail_step(ctx, index, step, problem)
 
-    kept = outputs.select_kept(ctx.body.spec, ctx.run, index, wanted, published)
-    return end_step(
-        ctx, step, kept, describe_progress(found), deployed=_brings_version(ctx, wanted)
-    )
+    shown = outputs.select_kept(ctx.body.spec, ctx.run, index, spec, published)
+    return end_step(ctx, step, shown, driven.message, deployed=_brings_version(ctx, spec))
 
 
-def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
-    run, wanted = ctx.run, ctx.body.spec.stages[index].steps[number]
-    missing = sorted(set(wanted.requires) - produced_artifacts(ctx.body, run))
-    if missing and not run.observe:
-        return fail_step(
-            ctx,
-            index,
-            step,
-            f"requires {', '.join(missing)}, which no earlier step of this run has produced",
-        )
+def _begin_step(ctx: Context, index: int, number: int) -> bool:
+    """Begin an attempt, if what it needs is there; return whether anything changed."""
+    run, stage = ctx.run, ctx.run.stages[index]
+    step, spec = stage.steps[number], ctx.body.spec.stages[index].steps[number]
     if not run.observe:
-        changes = set(changed_by(ctx.body.spec.stages[index], wanted))
+        problem = _missing_requirement(ctx, spec)
+        if problem:
+            return fail_step(ctx, index, step, problem)
+        # Nothing new begins on top of what others have changed, unless it sets that anew.
+        changes = set(changed_by(ctx.body.spec.stages[index], spec))
         if any(row.subject not in changes for row in run.differences):
-            return False  # nothing new begins on top of what others have changed
+            return False
+
         recorded = record_snapshots(ctx, index, number)
         if recorded.problem:
             return fail_step(ctx, index, step, recorded.problem)
-        if not recorded.done:  # it is looked at before the next decision
+        # What is to be changed is looked at before the next decision.
+        if not recorded.done:
             return False
 
     step.attempt += 1
@@ -102,33 +103,44 @@ def _begin_step(ctx: Context, index: int, number: int, step: StepStatus) -> bool
     operations = operations_of_step(ctx.view, ctx.body, run, index, number)
     if run.observe:
         states.move(step, "Skipped")
-        step.message = (
-            f"would {wanted.kind} {', '.join(operation.subject for operation in operations)}"
-        ).strip()
+        subjects = ", ".join(operation.subject for operation in operations)
+        step.message = f"would {spec.kind} {subjects}".strip()
         return True
 
-    limit = kind_of(wanted).clock(wanted)
+    limit = kind_of(spec).clock(spec)
     clocks.stop(run, "step")
     if limit is not None:
         clocks.start(run, "step", limit, ctx.now)
     for operation in operations:
-        ctx.perform(operation, run.stages[index].name, step.name)
+        ctx.perform(operation, stage.name, step.name)
     ctx.write_now()
-    return kind_of(wanted).ends_with_clock and limit == 0.0
+    return kind_of(spec).ends_with_clock and limit == 0.0
 
 
-def _await_stop(ctx: Context, index: int, number: int, step: StepStatus) -> bool:
+def _missing_requirement(ctx: Context, spec: Step) -> str:
+    """Return what a step requires and no earlier one has produced, in words; empty where all is there."""
+    missing = sorted(set(spec.requires) - produced_artifacts(ctx.body, ctx.run))
+    if not missing:
+        return ""
+    return f"requires {', '.join(missing)}, which no earlier step of this run has produced"
+
+
+def _await_stop(ctx: Context, index: int, number: int) -> bool:
     """Somebody skips the step: the walk goes on when the Job it had started has stopped."""
-    operations = stops_of_step(ctx.view, ctx.body, ctx.run, index, number)
-    found = [ctx.progress(operation) for operation in operations]
-    if any(item.state == "Failed" for item in found) or clocks.expired(ctx.run, "step", ctx.now):
-        why = next((item.message for item in found if item.message), "it is still under way")
+    step = ctx.run.stages[index].steps[number]
+    late = clocks.expired(ctx.run, "step", ctx.now)
+    driven = drive(
+        ctx,
+        stops_of_step(ctx.view, ctx.body, ctx.run, index, number),
+        may_start=lambda driven: not late and driven.first_in("Failed") is None,
+    )
+
+    if late or driven.first_in("Failed") is not None:
+        why = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
         return fail_step(ctx, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
-    for operation, item in zip(operations, found, strict=True):
-        if item.state == "Absent":
-            ctx.perform(operation, "", "")
-    if not all(item.state == "Succeeded" for item in found):
+    if not driven.succeeded:
         return False
+
     skip_step(ctx, step)
     return True
 
@@ -173,13 +185,10 @@ def _arm_early_guards(ctx: Context) -> None:
     ctx.run.deployed = True
     for row in ctx.run.guards:
         if row.early:
-            row.early, row.state, row.since, row.message = (
-                False,
-                "Unknown",
-                clocks.format_time(ctx.now),
-                None,
-            )
+            row.early, row.state, row.message = False, "Unknown", None
+            row.since = clocks.format_time(ctx.now)
             row.window += 1
+
     ctx.write_now()
 
 

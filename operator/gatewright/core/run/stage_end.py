@@ -6,6 +6,7 @@ from gatewright.api.status import JournalEntry, Run, StageStatus
 from gatewright.core.model import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
+from gatewright.core.run.driving import drive
 from gatewright.core.run.rollback import begin_rollback
 
 
@@ -28,14 +29,16 @@ def stops_of(run: Run) -> list[Operation]:
 def settle_stopping(ctx: Context) -> bool:
     """See to it that Jobs of failed stages stop; True while one may still run, and nothing else may
     start."""
-    for operation in stops_of(ctx.run):
-        progress = ctx.progress(operation)
-        if progress.state == "Absent":
-            ctx.perform(operation, "", "")
-        elif progress.state == "Succeeded":
-            ctx.run.stopping = [
-                entry for entry in ctx.run.stopping if entry.subject != operation.subject
-            ]
+    stops = stops_of(ctx.run)
+    driven = drive(ctx, stops, may_start=lambda driven: True)
+    stopped = {
+        operation.subject
+        for operation, progress in zip(stops, driven.progress, strict=True)
+        if progress.state == "Succeeded"
+    }
+    if stopped:
+        left = [entry for entry in ctx.run.stopping if entry.subject not in stopped]
+        ctx.run.stopping = left
     return bool(ctx.run.stopping)
 
 

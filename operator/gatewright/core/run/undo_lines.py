@@ -11,15 +11,12 @@ from datetime import timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Undo
-from gatewright.core.model import Progress
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import (
-    Context,
-)
+from gatewright.core.run.context import Context
+from gatewright.core.run.driving import STILL_UNDER_WAY, Driven, drive
 from gatewright.core.run.operations import (
     compensation_of,
     compensations_around,
-    describe_progress,
     limit_of_restore,
     operation_key,
     operations_of_undo,
@@ -106,54 +103,71 @@ def _clock_of_compensation(ctx: Context, line: Undo) -> float | None:
 
 
 def advance_line(ctx: Context, line: Undo) -> None:
+    """Take a line one transition further."""
     begins = line.state == "Pending"
     if begins:
-        _start_budget(ctx, line)
-        states.move(line, "Running")
-        line.startedAt = clocks.format_time(ctx.now)
-        line.due = clocks.format_time(ctx.now + timedelta(seconds=limit_of_line(ctx, line)))
+        _begin_line(ctx, line)
     try:
         operations = operations_of_undo(ctx.view, ctx.body, ctx.run, line)
-    except (
-        UnknownReference
+    except UnknownReference as error:
         # An output that its step never published: this line cannot be undone, the others can.
-    ) as error:
         _fail_line(ctx, line, str(error))
         return
 
-    # What begins in this very pass was not looked at: it is performed, and looked at in the next
-    # one.
-    found = [Progress("Absent") if begins else ctx.progress(operation) for operation in operations]
-    failed = next((item for item in found if item.state == "Failed"), None)
-    if all(item.state == "Succeeded" for item in found):
-        line.outputs = outputs.select_shown(ctx.run, outputs.merge_loud(operations, found))
-        _complete_line(ctx, line, describe_progress(found))
+    late = _is_line_late(ctx, line)
+    # What begins in this very pass was not looked at: that is for the next one.
+    driven = drive(
+        ctx,
+        operations,
+        may_start=lambda driven: (
+            driven.first_in("Failed") is None and not late and not _is_in_vain(line, driven)
+        ),
+        begins=begins,
+    )
+
+    failed = driven.first_in("Failed")
+    if driven.succeeded:
+        loud = outputs.merge_loud(operations, driven.progress)
+        line.outputs = outputs.select_shown(ctx.run, loud)
+        _complete_line(ctx, line, driven.message)
     elif failed is not None:
         _fail_line(ctx, line, failed.message)
-    elif _is_line_late(ctx, line) or (any(item.hopeless for item in found) and not line.stopping):
-        words = next((item.message for item in found if item.message), "it is still under way")
-        _end_late_line(
-            ctx, line, words, begun=any(item.state not in ("Absent", "Refused") for item in found)
-        )
+    elif late or _is_in_vain(line, driven):
+        words = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
+        _end_late_line(ctx, line, words, begun=driven.begun)
     else:
-        for operation, item in zip(operations, found, strict=True):
-            if item.state == "Absent":
-                ctx.perform(operation, "", "")
-        _report_hindrance(ctx, line, found)
+        _report_hindrance(ctx, line, driven)
 
 
-def _report_hindrance(ctx: Context, line: Undo, found: list[Progress]) -> None:
-    """What keeps a line from ending; the first time somebody is told."""
-    refused = next((item.message for item in found if item.state == "Refused"), "")
-    message = f"refused, and tried again: {refused}"[:1000] if refused else describe_progress(found)
-    hindered = bool(refused) or any(item.stuck for item in found)
+def _begin_line(ctx: Context, line: Undo) -> None:
+    _start_budget(ctx, line)
+    states.move(line, "Running")
+    line.startedAt = clocks.format_time(ctx.now)
+    line.due = clocks.format_time(ctx.now + timedelta(seconds=limit_of_line(ctx, line)))
+
+
+def _is_in_vain(line: Undo, driven: Driven) -> bool:
+    """Whether waiting for a line cannot help; what is being stopped has its time all the same."""
+    return driven.hopeless and not line.stopping
+
+
+def _report_hindrance(ctx: Context, line: Undo, driven: Driven) -> None:
+    """Say what keeps a line from ending; the first time somebody is told."""
+    refused = driven.first_in("Refused")
+    message = driven.message
+    if refused is not None and refused.message:
+        message = f"refused, and tried again: {refused.message}"[:1000]
+
+    hindered = (refused is not None and bool(refused.message)) or driven.stuck
     if hindered and line.message is None:
         ctx.record_event(
             "RollbackHindered", f"{ctx.run.version}: {line.subject}: {message}", warning=True
         )
         ctx.write_now()
-    if message is not None or line.kind != "Restore":
-        line.message = message if message is not None else line.message
+
+    # A restore that was late meanwhile is told apart by having had a message.
+    if message is not None:
+        line.message = message
 
 
 def _complete_line(ctx: Context, line: Undo, message: str | None) -> None:
