@@ -109,11 +109,13 @@ class PinnedSpec:
             ),
             "names": dict(self.names),
         }
+
         if self.earlier:
             found["earlier"] = [
                 {"key": one.key, "kind": one.kind, "subject": one.subject, "config": one.config}
                 for one in self.earlier
             ]
+
         return found
 
     def hash(self) -> str:
@@ -410,6 +412,7 @@ def as_stored(value: Any) -> Any:
         return {key: as_stored(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_stored(item) for item in value]
+
     return (
         int(value)
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**63

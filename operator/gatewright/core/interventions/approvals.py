@@ -31,9 +31,11 @@ def awaited_answers(run: Run, index: int | None) -> Iterator[tuple[str, GateStat
     name in words."""
     if run.phase != "Walking" or run.observe:
         return
+
     for row in run.preflight:
         if row.state != "Passing":
             yield f"check {row.name}", row
+
     for stage in run.stages[:index]:
         for step in stage.steps:
             if step.state == "Running":
@@ -56,6 +58,7 @@ def altered_approval(run: Run, before: PinnedSpec, after: PinnedSpec, index: int
         asked = _approval_of_check(before, check)
         if asked is not None and wanted.get(check.name) != asked:
             return f"preflight approval {check.name}"
+
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
             old, new = (body.spec.stages[number].steps[place] for body in (before, after))
@@ -65,6 +68,7 @@ def altered_approval(run: Run, before: PinnedSpec, after: PinnedSpec, index: int
                 run, before, number, old
             ):
                 return f"approval {step.name} of stage {stage.name}"
+
     return ""
 
 
@@ -77,6 +81,7 @@ def ask_again(ctx: Context, before: PinnedSpec, index: int) -> None:
         for check in spec.preflight
         if check.name in known or _is_approval(check)
     ]
+
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
             if step.state not in ANSWERED_STATES:

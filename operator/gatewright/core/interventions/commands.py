@@ -24,6 +24,7 @@ def describe_standstill(ctx: Context) -> tuple[str, str]:
     """Who stopped the walk, and how it goes on."""
     if ctx.view.spec is None:
         return "stopped, because its spec cannot be read", "a spec that can be read"
+
     if ctx.run.paused is not None:
         rows = [row for row in ctx.run.guards if ctx.run.paused.startswith(f"guard {row.name}:")]
         now = "; it is good again by now" if any(row.state == "Passing" for row in rows) else ""
@@ -31,6 +32,7 @@ def describe_standstill(ctx: Context) -> tuple[str, str]:
             f"paused by {ctx.run.paused}{now}",
             f"a Resume (kubectl release resume {ctx.view.name})",
         )
+
     return "suspended", "spec.suspend to be false"
 
 
@@ -55,8 +57,10 @@ def _require_stage(ctx: Context, act: Intervention) -> int:
 def _retry_stage(ctx: Context, act: Intervention) -> str:
     run = _require_phase(ctx, act, "Paused")
     stage = run.stages[_require_stage(ctx, act)]
+
     if is_suspended(ctx):
         raise Refused(f"the walk stands still ({describe_standstill(ctx)[0]}); let it go on first")
+
     before = ctx.body
     ignored = retry_stage(ctx)
     more = f"; the edit does not count before the next run: {ignored}" if ignored else ""
@@ -65,6 +69,7 @@ def _retry_stage(ctx: Context, act: Intervention) -> str:
         if ctx.body is not before
         else more
     )
+
     return f"stage {stage.name} starts again, attempt {stage.attempt}{more}"
 
 
@@ -80,6 +85,7 @@ def _skip_step_or_stage(ctx: Context, act: Intervention) -> str:
         act.stage is None and run.phase == "Walking" and number is not None
     )
     _require_may_skip(ctx, act, index, number if one else None)
+
     if one:
         if number is None or act.step not in (None, stage.steps[number].name):
             raise Refused(f"step {act.step} is neither under way nor failed; {describe_place(ctx)}")
@@ -90,8 +96,10 @@ def _skip_step_or_stage(ctx: Context, act: Intervention) -> str:
             states.move(stage, "Running")
             stage.message = None
         return what
+
     if run.phase == "Paused":
         _leave_pause(ctx)
+
     skip_stage(ctx, index, act.by, message)
     return f"stage {stage.name} is skipped"
 
@@ -136,19 +144,23 @@ def _promote_early(ctx: Context, act: Intervention) -> str:
         raise Refused(f"clocks stand still ({run.held}); Promote cannot pass what does not pass")
     if not are_guards_calm(ctx):
         raise Refused("a guard does not pass; Promote ends the time of watching, not a breach")
+
     if run.phase == "Guarding":
         if act.stage is not None:
             raise Refused("no stage is under way: every stage has passed, and guards watch")
         clocks.start(run, "guard", 0.0, ctx.now)
         return f"guards end now; {run.version} becomes last good if everything is as it is wanted"
+
     stage = run.stages[_require_stage(ctx, act)]
     if stage.state != "Baking":
         raise Refused(f"Promote ends a bake; {describe_place(ctx)}")
+
     open_ = next((row for row in stage.gates if row.state != "Passing"), None)
     if open_ is not None:
         raise Refused(
             f"gate {judge.describe(open_)}; Promote does not pass what does not pass (Skip does)"
         )
+
     clocks.start(run, "bake", 0.0, ctx.now)
     return f"the bake of stage {stage.name} ends now"
 

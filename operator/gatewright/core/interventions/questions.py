@@ -56,6 +56,7 @@ def describe_question(ctx: Context, asked: Question) -> str:
             f"step {asked.line.name} waits for a person ({how}){after}: "
             f"{asked.config['instructions']}"
         )
+
     wanted, have = Approval.model_validate(asked.config), asked.line.approvedBy
     who = f" by {' or '.join(wanted.groups)}" if wanted.groups else ""
     count = (
@@ -64,10 +65,12 @@ def describe_question(ctx: Context, asked: Question) -> str:
         else ""
     )
     what = f"step {asked.line.name}" if asked.stage is not None else f"preflight {asked.line.name}"
+
     if asked.again:
         what += (
             f" of stage {asked.stage}" if asked.stage is not None else ""
         ) + " is asked again and"
+
     return (
         f"{what} waits for a person: approval{who}{count} (kubectl release approve "
         f"{ctx.view.name}){after}"
@@ -89,6 +92,7 @@ def describe_place(ctx: Context) -> str:
             "",
         )
         return f"run {run.id} is {run.phase}, stage {stage.name} is {stage.state}{step}"
+
     return f"run {run.id} is {run.phase}"
 
 
@@ -96,7 +100,9 @@ def _questions_of_checks(ctx: Context) -> Iterator[Question]:
     run = ctx.run
     if run.phase not in ("Preflight", "Walking") or run.observe:
         return
+
     checks = {check.name: check for check in ctx.body.spec.preflight}
+
     for row in run.preflight:
         kind, config = checks[row.name].provider if row.name in checks else ("", None)
         if kind == "approval" and row.state not in ("Passing", "Failed"):
@@ -113,6 +119,7 @@ def _questions_of_steps(ctx: Context) -> Iterator[Question]:
     run, under_way = ctx.run, current_stage_index(ctx.run)
     if run.phase != "Walking":
         return
+
     for index, (stage, wanted) in enumerate(zip(run.stages, ctx.body.spec.stages, strict=True)):
         for line, step in zip(stage.steps, wanted.steps, strict=True):
             if line.state == "Running" and kind_of(step).answered_by:
@@ -129,17 +136,21 @@ def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Q
     everything = open_questions(ctx)
     if not everything:
         raise Refused(f"nothing waits for a person: {describe_place(ctx)}")
+
     named = [asked for asked in everything if _names_question(act, asked)]
     if not named:
         raise Refused(
             f"what it names does not wait for a person; {_list_questions(everything)} does"
         )
+
     fitting = [asked for asked in named if asked.kind in kinds]
     if not fitting:
         instead = STEPS[named[0].kind].answered_by
         raise Refused(f"{named[0]} is answered by {instead} or Reject, not by {act.action}")
+
     if len(fitting) > 1:
         raise Refused(f"it could mean {_list_questions(fitting)}; name one")
+
     return fitting[0]
 
 
@@ -170,15 +181,19 @@ def _add_approval(ctx: Context, act: Intervention) -> str:
     asked = _find_question(ctx, act, ("approval",))
     wanted, line = Approval.model_validate(asked.config), asked.line
     require_member(act, wanted.groups, str(asked))
+
     if act.by in line.approvedBy:
         raise Refused(
             f"{act.by} has approved {asked} already; {wanted.count} different people are needed"
         )
+
     line.approvedBy = [*line.approvedBy, act.by]
     who = f"approved by {', '.join(line.approvedBy)}"
+
     if len(line.approvedBy) < wanted.count:
         line.message = f"{len(line.approvedBy)} of {wanted.count}: {who}"[:1000]
         return f"{asked}: {line.message}"
+
     _close_question(ctx, asked, who)
     return f"{asked} is {who}"
 
@@ -203,6 +218,7 @@ def _settle_check(ctx: Context, row: GateStatus, state: Any, message: str) -> No
 def _reject_question(ctx: Context, act: Intervention) -> str:
     asked = _find_question(ctx, act, ("approval", "confirm"))
     message = f"rejected by {act.attribution}"
+
     if asked.again:  # the question stays open for a Retry; what it would have let go on has failed
         asked.line.message, asked.line.approvedBy = message[:1000], []
         fail_current(ctx, "Step", f"{asked}: {message}")
@@ -210,6 +226,7 @@ def _reject_question(ctx: Context, act: Intervention) -> str:
         fail_step(ctx, asked.index, asked.line, message)
     else:
         _settle_check(ctx, asked.line, "Failed", message)
+
     return f"{asked} is rejected"
 
 

@@ -28,15 +28,20 @@ def operation_of_check(
     provider, config = check.provider
     if provider not in ("job", "approval"):
         return None
+
     attempt = run.stages[stage].attempt if stage is not None else run.attempt
+
     if place == "verify" and run.rollback is not None:
         attempt += run.rollback.attempt - 1  # what was undone once more is verified anew
+
     # Five parts, where a step has four: a stage may be called `verify`, and its step as the check
     # is.
     where = place.split("/") if stage is not None else (place, "checks")
     own = operation_key(view, run, *where, check.name, attempt)
+
     if provider == "approval":
         return Operation(own, "ask", f"approval/{check.name}", config)
+
     job = Job.model_validate(expand_references(config, names_at(body, run, stage)))
     return Operation(own, "job", f"job/{job_name(view, own, check.name)}", job)
 

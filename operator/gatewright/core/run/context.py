@@ -93,6 +93,7 @@ class Context:
             self.derived_holdings = (
                 find_holdings(self.view, body, run) if run is not None and body is not None else []
             )
+
         return self.derived_holdings
 
     def snapshots(self) -> Mapping[str, Any]:
@@ -116,8 +117,10 @@ class Context:
         """Ask for an effect; its intent stands in the journal with the same write."""
         if all(one.id != operation.id for one in self.decision.operations):
             self.decision.operations.append(operation)
+
         self.write_now()
         kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
+
         if operation.subject.startswith(kinds) and stage:
             entry = JournalEntry(
                 key=operation.key, stage=stage, step=step, subject=operation.subject
@@ -154,8 +157,10 @@ def _evaluate_check(
             check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails
         )
         return
+
     if row.state in ("Passing", "Failed"):
         return
+
     if ctx.run.observe:  # nothing is acted on, and a Job is an act
         row.state, row.message, row.since = (
             "Passing",
@@ -163,6 +168,7 @@ def _evaluate_check(
             clocks.format_time(ctx.now),
         )
         return
+
     progress = ctx.progress(operation)
     if progress.state == "Absent":
         ctx.perform(
@@ -170,6 +176,7 @@ def _evaluate_check(
             ctx.run.stages[stage].name if stage is not None else "",
             f"gates/{check.name}",
         )
+
     if operation.kind != "ask":  # people answer those, not operations
         judge.update_from_progress(row, progress, ctx.now)
 

@@ -42,9 +42,11 @@ def decide(view: View, seen: Observation) -> Decision:
     situation = classify_situation(view, seen)
     status = ReleaseStatus.model_validate(view.status.model_dump())
     p = Context(view, seen, Decision(status), seen.body)
+
     if view.run is not None and seen.body is not None and seen.unwatched > 0:
         clocks.shift(p.run, timedelta(seconds=seen.unwatched))
         p.write_now()
+
     try:
         after = answer.answer_next(p, situation)
         if after is not None:
@@ -58,9 +60,12 @@ def decide(view: View, seen: Observation) -> Decision:
         _fail_unresolved(p, error)
         turned = _phase_under_way(p)
         _settle(p, turned if turned != before else None)
+
     due = followups.update_rows(p)
+
     if situation != "BodyNotLoaded" and (situation != "TargetsNotRead" or seen.looking):
         conditions.summarize(p, situation)
+
     p.decision.requeue_at = min(
         (
             at
@@ -136,7 +141,9 @@ def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
     run = ctx.status.run
     if run is None or run.outcome is not None:
         raise error
+
     index = stage_end.current_stage_index(run)
+
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
     elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":

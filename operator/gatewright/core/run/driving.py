@@ -90,6 +90,7 @@ def drive(
     driven = Driven(operations, progress)
     if not driven.succeeded and may_start(driven):
         _start_absent(ctx, driven, stage, step)
+
     return driven
 
 

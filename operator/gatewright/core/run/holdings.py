@@ -39,8 +39,10 @@ def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
         return []
     if run is not view.run:
         return _derive_holdings(view, body, run)
+
     if view.memo.get("body") is not body:
         view.memo["holdings"], view.memo["body"] = _derive_holdings(view, body, run), body
+
     found: list[Holding] = view.memo["holdings"]
     return found
 
@@ -48,10 +50,12 @@ def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
 def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     if run.phase == "Verifying":
         return _holdings_after_restore(view, body, run)
+
     at_work: set[str] = set()
     operations: dict[str, list[Operation]] = {}
     deployed: set[str] = set()
     unproved: set[str] = set()
+
     for operation, step in changes_of(view, body, run):
         if step.state == "Running":
             at_work.add(operation.subject)
@@ -60,13 +64,16 @@ def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
         if operation.kind == "apply" and step.state != "Running":
             deployed.add(operation.subject)
             (unproved.discard if step.state == "Succeeded" else unproved.add)(operation.subject)
+
     missing: dict[str, str] = {}
+
     for subject, words, find in _deploys_passed_over(view, body, run):
         try:
             operations.setdefault(subject, []).append(find())
             unproved.add(subject)
         except UnknownReference as error:
             missing[subject] = f"{words}: {error}"
+
     found = subjects_of(body)
     windows = _crash_windows(body)
     return [
@@ -129,6 +136,7 @@ def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Hold
     """After the rollback: what was returned has to be what is there."""
     windows = _crash_windows(body)
     found = []
+
     for line in restores_done(body, run):
         one = restore_operation(view, body, run, line.subject, line.key or "", line.startedAt)
         before, since = compensations_around(body, run, line)
@@ -138,10 +146,13 @@ def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Hold
             *sets_of(view, body, run, since, line.subject),
         )
         found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
+
     configs = subjects_of(body)
+
     for subject, compensations in compensated_alone(body, run).items():
         sets = sets_of(view, body, run, compensations, subject)
         found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
+
     return found
 
 

@@ -60,6 +60,7 @@ def _needs_now(
         return _needs_at_rest(view, now, left)
     if body is None:
         return Needs(body=True)
+
     sights, verifying = _live_states_to_read(view, body, run, now), run.phase == "Verifying"
     ends = verifying or (run.phase == "Guarding" and bool(sights))
     return Needs(
@@ -94,9 +95,12 @@ def _needs_at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) ->
         "Unresolved",
         "ReadyToStart",
     )
+
     if view.spec is None or not looks:
         return Needs(holdings=tuple(held), connections=begins, author=begins)
+
     last_good = view.status.lastGood.version if view.status.lastGood else None
+
     # What cannot be known is refused before the start, with its path; until then anything may stand
     # for it.
     body = pin_spec(view.spec, view.status.runs + 1, last_good or "unknown")
@@ -113,9 +117,11 @@ def _live_states_to_read(
     if run.phase == "Guarding":
         waiting = view.spec is not None and view.spec.version != run.version
         return subjects_of(body) if waiting or clocks.is_over(run, "guard", now) else {}
+
     following = None if run.observe else next_step_index(run)
     if following is None:
         return {}
+
     first = first_changes(body, *following, {entry.subject for entry in run.journal})
     found = subjects_of(body) if first else {}
     return {subject: found[subject] for subject in first if subject in found}
@@ -131,12 +137,15 @@ def _list_unless_unknown(find: Callable[[], Iterable[_T]]) -> list[_T]:
 def _operations_to_follow(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
     if run.phase in ("Paused", "Walking"):
         yield from stops_of(run)
+
     if run.phase == "Walking":
         yield from _operations_of_steps(view, body, run)
+
     if run.phase == "RollingBack" and run.rollback is not None:
         for line in run.rollback.undo:
             if line.state == "Running":
                 yield from _list_unless_unknown(partial(operations_of_undo, view, body, run, line))
+
     for checks in active_checks(body, run, current_stage_index(run)):
         yield from _operations_of_checks(view, body, run, checks)
 

@@ -53,6 +53,7 @@ def unobserved_reason(ctx: Context) -> str | None:
             return f"{holding.subject} was not looked at yet"
         if standing.unknown:
             return f"nobody can tell what {holding.subject} is now: {standing.unknown}"
+
     return _newly_passed_over(ctx)
 
 
@@ -61,15 +62,19 @@ def _newly_passed_over(ctx: Context) -> str | None:
     before, run = ctx.view.run, ctx.run
     if before is None or run.observe or ctx.body_if_read is None or run.outcome is not None:
         return None
+
     over = [_passed_over_flags(stage) for stage in run.stages]
     if not any(any(states) for states in over) or over == [
         _passed_over_flags(stage) for stage in before.stages
     ]:
         return None
+
     seen = {holding.subject for holding in ctx.holdings() if holding.unproved or holding.missing}
+
     for holding in find_holdings(ctx.view, ctx.body, run):
         if (holding.unproved or holding.missing) and holding.subject not in seen:
             return f"{holding.subject} was not looked at since its deploy was passed over"
+
     return None
 
 
@@ -116,11 +121,14 @@ def _update_differences(ctx: Context) -> None:
         for subject in _missing_subjects(ctx)
         if subject not in said
     ]
+
     for row in rows:
         if row.subject not in before:
             ctx.record_event("Different", f"{run.version}: {row.message}", warning=True)
+
     if [row.subject for row in rows] != list(before):
         ctx.write_now()
+
     run.differences = rows
 
     if not rows:
@@ -135,6 +143,7 @@ def _difference_row(ctx: Context, held: Holding, row: Difference | None) -> Diff
     standing = ctx.seen.standings.get(held.subject, Standing(unknown="not looked at yet"))
     if standing.unknown and not held.missing:
         return row
+
     message = (held.missing or standing.difference)[:1000]
     if not message:
         return None
@@ -142,6 +151,7 @@ def _difference_row(ctx: Context, held: Holding, row: Difference | None) -> Diff
         return Difference(subject=held.subject, message=message, since=clocks.format_time(ctx.now))
     if row.message == message:
         return row
+
     return row.model_copy(update={"message": message})
 
 
@@ -178,6 +188,7 @@ def hold_for(ctx: Context, subject: str) -> float:
         if subject in changed_by(stage, step)
         if (limit := kind_of(step).hold_for(step)) is not None
     ]
+
     return min(limits, default=DEFAULT_HOLD_S)
 
 
@@ -185,6 +196,7 @@ def _update_availability(ctx: Context) -> None:
     run = ctx.run
     before = {row.name: row for row in run.availability}
     rows: list[GateStatus] = []
+
     for holding in ctx.holdings():
         name = holding.subject.partition("/")[2]
         standing = ctx.seen.standings.get(holding.subject)
@@ -195,10 +207,12 @@ def _update_availability(ctx: Context) -> None:
             continue
         row = _availability_row(ctx, name, before.get(name), standing, holding.window)
         rows += [row] if row is not None else []
+
     if [(row.name, row.state) for row in rows] != [
         (row.name, row.state) for row in before.values()
     ]:
         ctx.write_now()
+
     run.availability = rows
 
 
@@ -208,11 +222,13 @@ def _availability_row(
     """The row of one target: in trouble since when, and whether that has lasted its time."""
     if standing.troubled_at is None:
         return None
+
     if row is None:
         row = GateStatus(name=name, state="Breaching", since=clocks.format_time(ctx.now))
         ctx.record_event(
             "Unavailable", f"{ctx.run.version}: target {name}: {standing.trouble}", warning=True
         )
+
     message = f"target {name}: {standing.trouble}"[:1000]
     if row.message != message:
         row = row.model_copy(update={"message": message})
@@ -220,6 +236,7 @@ def _availability_row(
     began = clocks.parse_time(row.since or clocks.format_time(ctx.now))
     if row.state != "Failed" and standing.troubled_at - began >= timedelta(seconds=window):
         return row.model_copy(update={"state": "Failed"})
+
     ctx.requeue_times.append(max(began + timedelta(seconds=window), ctx.now + timedelta(seconds=1)))
     ctx.requeue_times.append(ctx.now + TROUBLE_RECHECK_INTERVAL)
     return row

@@ -56,6 +56,7 @@ def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
                 # A ConfigMap that is captured with a target goes back as a whole.
                 if subject not in subjects or kind_of_subject(subject) != "configmap":
                     subjects[subject] = config
+
     return subjects
 
 
@@ -93,6 +94,7 @@ def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> li
     own = undo.key or ""
     if undo.kind == "Stop":
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
+
     if undo.kind == "Restore":
         return [
             replace(
@@ -100,10 +102,13 @@ def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> li
                 restart=undo.restart,
             )
         ]
+
     stage, step = compensation_of(body, undo)
     operations = _operations_of(view, body, run, stage, step, own, undo.startedAt)
+
     if undo.stopping:
         return [Operation(own, "stop", item.subject) for item in operations if item.kind == "job"]
+
     return operations
 
 
@@ -134,6 +139,7 @@ def restore_operation(
         *(one for one in (*body.earlier, *done) if one.subject == subject),
         *_compensated_before(view, body, run, subject),
     )
+
     return Operation(own, "restore", subject, subjects_of(body).get(subject), since, changes)
 
 
@@ -192,6 +198,7 @@ def compensations_around(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[U
         ]
         for part in (undo[:place], undo[place + 1 :])
     )
+
     return before, since
 
 
@@ -212,10 +219,12 @@ def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
     lines = run.rollback.undo if run.rollback is not None else []
     restored = {line.subject for line in lines if line.kind == "Restore"}
     found: dict[str, list[Undo]] = {}
+
     for line in filter(_has_compensated, lines):
         for subject in subjects_set_by(body, line):
             if subject.startswith(("target/", "configmap/")) and subject not in restored:
                 found.setdefault(subject, []).append(line)
+
     return found
 
 
@@ -236,9 +245,11 @@ def _operations_of(
     known = body.memo.get(own)
     if known is not None and known[0] is step and known[1] == since and known[2] == names:
         return list(known[3])
+
     point = StepPoint(view, body, body.spec.stages[stage], step, own, since, names)
     operations = kind_of(step).operations(point)
     body.memo[own] = (step, since, names, operations)
+
     return list(operations)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.core.checks import guards, judge
-from gatewright.core.checks.active import (
-    preflight_set,
-)
+from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions import approvals
+from gatewright.core.model import PinnedSpec
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import (
     Context,
@@ -16,10 +15,7 @@ from gatewright.core.run.context import (
     fresh_statuses,
 )
 from gatewright.core.run.interruptions import handle_interruptions, is_suspended, spec_step
-from gatewright.core.run.pinning import (
-    pin_again,
-    steps_done_otherwise,
-)
+from gatewright.core.run.pinning import pin_again, steps_done_otherwise
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
 from gatewright.core.run.stage_end import current_stage_index, settle_stopping
 from gatewright.core.run.stages import advance_stage, are_guards_calm
@@ -28,7 +24,7 @@ from gatewright.core.steps import changed_by
 
 
 def run_preflight(ctx: Context) -> None:
-    """All checks pass before anything is touched; until then nothing has to be undone."""
+    """Pass all checks before anything is touched; until then nothing has to be undone."""
     if _end_if_outdated(ctx):
         return
 
@@ -39,8 +35,8 @@ def run_preflight(ctx: Context) -> None:
     # What is measured may still become good; what ends once has ended.
     failed = checks.first_failed_once()
     if failed is not None:
-        words = judge.describe(failed)
-        finish_run(ctx, "Aborted", f"preflight {words}; nothing was touched; Retry starts again")
+        reason = f"preflight {judge.describe(failed)}; nothing was touched; Retry starts again"
+        finish_run(ctx, "Aborted", reason)
         return
 
     ready = judge.all_passing(checks.rows) and guards.have_guards_answered(ctx)
@@ -49,40 +45,46 @@ def run_preflight(ctx: Context) -> None:
 
 
 def run_stages(ctx: Context) -> None:
-    """The stages in order."""
+    """Walk through the stages in order."""
     if handle_interruptions(ctx):
         return
+
     while advance_stage(ctx):
         pass
-    if (
-        ctx.run.phase != "Walking"
-        or current_stage_index(ctx.run) is not None
-        or any(approvals.awaited_answers(ctx.run, None))
-    ):
+
+    if ctx.run.phase != "Walking" or current_stage_index(ctx.run) is not None:
         return
-    if not settle_stopping(ctx):
-        _begin_guarding(ctx)
+    # An edit may have asked people anew, also about stages that are over.
+    if any(approvals.awaited_answers(ctx.run, None)):
+        return
+    # Jobs of stages that were passed over stop before the version counts as live.
+    if settle_stopping(ctx):
+        return
+
+    _begin_guarding(ctx)
 
 
 def stay_paused(ctx: Context) -> None:
-    """A stage has failed and a person decides; guards go on."""
+    """Wait for a person: a stage has failed. Guards go on."""
     if handle_interruptions(ctx):
         return
     settle_stopping(ctx)
 
 
 def retry_stage(ctx: Context) -> str:
-    """Out of Paused, with the failed stage once more; why an edit does not count, where it does
-    not."""
+    """Lead out of Paused, with the failed stage once more.
+
+    Return why an edit does not count; empty where it does, or where there is none.
+    """
     run = ctx.run
     index = current_stage_index(run)
     assert index is not None
+
     before = ctx.body
     ignored = pin_again(ctx, index)
     if ignored:
-        ctx.record_event(
-            "EditIgnored", f"the edit does not count before the next run: {ignored}", warning=True
-        )
+        message = f"the edit does not count before the next run: {ignored}"
+        ctx.record_event("EditIgnored", message, warning=True)
 
     stage = run.stages[index]
     stage.attempt += 1
@@ -91,20 +93,28 @@ def retry_stage(ctx: Context) -> str:
     states.move(stage, "Running")
     run.pausedStage = None
     stage.gates = fresh_statuses(ctx.body.spec.stages[index].gates)
-    edited = steps_done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
-    # What others have changed since is done once more, and so is what the edit changes.
-    for step in stage.steps:
-        if step.state == "Succeeded" and (
-            step.name in edited or _is_changed_by_others(ctx, index, step.name)
-        ):
-            states.move(step, "Pending")
+    _reopen_steps(ctx, before, index)
+
+    # What is different now is found anew, by the body that counts from here on.
     run.availability = []
     run.differences = []
     clocks.stop(run, clocks.DIFFERENCE_CLOCK)
     clocks.resume(run, ctx.now)
+
     ctx.record_event("Retried", f"stage {stage.name}: attempt {stage.attempt}")
     ctx.write_now()
     return ignored
+
+
+def _reopen_steps(ctx: Context, before: PinnedSpec, index: int) -> None:
+    """Do once more what others have changed since, and what an edit changes."""
+    edited = steps_done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
+
+    for step in ctx.run.stages[index].steps:
+        if step.state != "Succeeded":
+            continue
+        if step.name in edited or _is_changed_by_others(ctx, index, step.name):
+            states.move(step, "Pending")
 
 
 def _is_changed_by_others(ctx: Context, index: int, name: str) -> bool:
@@ -115,45 +125,61 @@ def _is_changed_by_others(ctx: Context, index: int, name: str) -> bool:
 
 
 def run_guarding(ctx: Context) -> None:
-    """The version is live; guards go on until it counts as last good."""
+    """Watch the version that is live, until it counts as last good."""
     run = ctx.run
     interrupted = handle_interruptions(ctx)
+
+    # Also while it stands still: what runs does not wait for whoever paused it.
     if run.phase == "Guarding":
-        # Also while it stands still: what runs does not wait for whoever paused it.
         set_live_when_observed(ctx)
     if interrupted:
         return
+
+    # A guard that says nothing must not keep the next version away for ever; that nobody watched
+    # is said for ever.
     silent = guards.expired_guard(ctx)
-    waiting = (
-        ctx.view.spec is not None and not ctx.view.problems and ctx.view.spec.version != run.version
-    )
-    if silent is not None and waiting and not run.observe:
-        # A guard that says nothing must not keep the next version away for ever; that nobody
-        # watched is said for ever.
+    if silent is not None and _is_next_version_waiting(ctx) and not run.observe:
         promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
+
     if not clocks.expired(run, "guard", ctx.now) or not are_guards_calm(ctx):
         return
     if run.observe:
         finish_run(ctx, "Observed", "all stages would have passed")
         return
+
     promote_run(ctx)
 
 
+def _is_next_version_waiting(ctx: Context) -> bool:
+    """Return whether the spec names another version by now, and can be run."""
+    spec = ctx.view.spec
+    return spec is not None and not ctx.view.problems and spec.version != ctx.run.version
+
+
 def _end_if_outdated(ctx: Context) -> bool:
-    """Nothing was touched yet, so a new version, a new body or a deletion simply ends this run."""
+    """End this run where it was overtaken; return whether it was.
+
+    Nothing was touched yet, so a new version, a new body or a deletion simply ends it.
+    """
     run, spec = ctx.run, ctx.view.spec
     if ctx.view.deleting:
         finish_run(ctx, "Aborted", "the Release was deleted before anything was touched")
         return True
+
+    # An invalid edit changes nothing.
     if spec is None or ctx.view.problems or ctx.view.generation == run.generation:
-        return False  # an invalid edit changes nothing
+        return False
+
     if spec.version != run.version:
         finish_run(ctx, "Superseded", f"{spec.version} was asked for before anything was touched")
         return True
-    fresh = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
-    if fresh.hash() == run.bodyHash:
+
+    # An edit of what counts at once (`notify`, `suspend`) leaves the pinned body as it is.
+    body = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
+    if body.hash() == run.bodyHash:
         return False
+
     finish_run(ctx, "Superseded", "the stages were edited before anything was touched")
     return True
 

@@ -77,6 +77,7 @@ def revision_of(ctx: Context, body: PinnedSpec, number: int) -> Revision:
         name: _take_snapshot(ctx.seen, body, name, sight, name in ctx.seen.stayed)
         for name, sight in ctx.seen.live_states.items()
     }
+
     return _make_revision(ctx, number, body, {**snapshots, **inherited}, ctx.seen.connections)
 
 
@@ -85,11 +86,13 @@ def first_changes(body: PinnedSpec, stage: int, step: int, journal: set[str]) ->
     counts with it."""
     changed = changed_by(body.spec.stages[stage], body.spec.stages[stage].steps[step])
     found: list[str] = []
+
     for subject in changed:
         if subject in journal:
             continue
         kind, _, name = subject.partition("/")
         found += [subject, *(captured_configs(body, name) if kind == "target" else ())]
+
     return found
 
 
@@ -99,16 +102,19 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
     run = ctx.run
     journal = {entry.subject for entry in run.journal}
     first = first_changes(ctx.body, stage, step, journal)
+
     if not first:
         return Recorded(done=True)
 
     sights = {subject: ctx.seen.live_states.get(subject) for subject in first}
     if any(sight is None for sight in sights.values()):
         return Recorded(done=False)
+
     problem = next(
         (f"{name}: {sight.problem}" for name, sight in sights.items() if sight and sight.problem),
         "",
     )
+
     if problem:
         return Recorded(done=False, problem=problem)
 
@@ -121,6 +127,7 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
         for subject, sight in sights.items()
         if sight is not None and INHERITED_MARK not in ((before := kept.get(subject)) or {})
     }
+
     if any(
         fingerprint(kept.get(subject)) != fingerprint(taken) for subject, taken in fresh.items()
     ):
@@ -128,6 +135,7 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
             ctx, run.id, ctx.body, {**kept, **fresh}, ctx.pinned_connections()
         )
         ctx.decision.revision, run.revision = revision, revision.name
+
     return Recorded(done=True)
 
 
@@ -196,22 +204,28 @@ def pin_again(ctx: Context, index: int) -> str:
         return f"the edited spec is invalid: {ctx.view.problems[0]}"
     if ctx.seen.doubt:
         return ctx.seen.doubt
+
     body = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
     if body.hash() == run.bodyHash:
         return ""
+
     old, new = ctx.body.spec.stages[: index + 1], spec.stages[: index + 1]
     if [_stage_names(stage) for stage in old] != [_stage_names(stage) for stage in new]:
         return "its stages up to the failed one, or their steps, have other names"
+
     lost = lost_subjects(ctx, body)
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
+
     other = [
         name
         for name in _changed_targets(run)
         if captured_configs(body, name).keys() != captured_configs(ctx.body, name).keys()
     ]
+
     if other:
         return f"it captures other configuration with target {other[0]}, which this run has changed"
+
     try:
         over = [
             (stage.name, steps_done_otherwise(ctx, ctx.body, body, place))
@@ -220,6 +234,7 @@ def pin_again(ctx: Context, index: int) -> str:
         asked = altered_approval(run, ctx.body, body, index)
     except UnknownReference as error:
         return str(error)
+
     done = next((f"step {steps[0]} of stage {stage}" for stage, steps in over if steps), "")
     if done:
         return f"it changes what {done} has set already, and that stage is over"
@@ -240,6 +255,7 @@ def pin_again(ctx: Context, index: int) -> str:
     run.edits = merge_edits(run.edits, describe_edits(ctx.body.spec, spec))
     before, ctx.body_if_read = ctx.body, body
     ask_again(ctx, before, index)
+
     return ""
 
 
@@ -259,6 +275,7 @@ def steps_done_otherwise(
         was, now = (_effects_of_step(ctx, body, index, number) for body in (before, after))
         if was != now:
             found.append(step.name)
+
     return found
 
 
@@ -289,6 +306,7 @@ def _make_revision(
     data: dict[str, Any] = {"body": body.pinned(), "snapshots": dict(snapshots)}
     if connections:
         data["connections"] = dict(connections)
+
     return Revision.named(ctx.view, str(number), data)
 
 
@@ -299,12 +317,15 @@ def _take_snapshot(
     it."""
     if stayed and sight.snapshot is not None:
         return {**sight.snapshot, "found": sight.snapshot.get("hash"), STAYED_MARK: True}
+
     promoted = seen.promoted.get(subject)
     config = (
         subjects_of(body).get(subject) if subject.startswith(("configmap/", "secret/")) else None
     )
+
     if not promoted or sight.snapshot is None or not (config or {}).get("captured"):
         return sight.snapshot
+
     return {**promoted, "found": sight.snapshot.get("hash")}
 
 

@@ -37,6 +37,7 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
         return
     if any(sight.problem for sight in sights.values()) or not observed.all_as_wanted(ctx):
         return
+
     run = ctx.run
     data = {
         "subjects": promoted_subjects(ctx),
@@ -57,6 +58,7 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
         caveat=words[:1000] if words else None,
     )
     since = (ctx.status.live or Served()).since
+
     # Whether anybody runs it is looked at as long as it is live: only the record of the promotion
     # keeps that.
     ctx.status.live = ctx.status.lastGood.model_copy(
@@ -98,4 +100,5 @@ def _describe_stages(run: Run) -> str:
     words += [f"failed and passed over: {', '.join(failed)}"] if failed else []
     words += [f"skipped: {', '.join(skipped)}"] if skipped else []
     words += [f"skipped steps: {', '.join(steps)}"] if steps else []
+
     return "; ".join(words)

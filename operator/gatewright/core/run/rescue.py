@@ -25,14 +25,17 @@ def decide_stuck(view: View, why: str, now: datetime) -> Decision:
     """What is said of a Release whose passes fail, and what people may do to it all the same."""
     status = ReleaseStatus.model_validate(view.status.model_dump())
     p = Context(view, Observation(now), Decision(status), None)
+
     if view.deleting:
         p.decision.remove_finalizer = view.finalized
         p.record_event(
             "LetGo", f"it is being deleted, and could not be undone: {why}", warning=True
         )
         return p.decision
+
     if view.next_intervention is not None:
         _answer_intervention(p, view.next_intervention, why)
+
     conditions.write_stalled(
         p, "CannotProceed", f"nothing can be decided: {why}", _describe_remedy(p)
     )
@@ -48,14 +51,17 @@ def _answer_intervention(ctx: Context, act: Intervention, why: str) -> None:
             (act.doubt or f"nothing can be decided: {why}; Abort ends the run")[:1000],
         )
         return
+
     lines = run.rollback.undo if run.rollback is not None else []
     begun = any(line.state not in ("Pending", "Skipped") for line in lines)
     undone = "its rollback was not ended" if begun else "nothing was undone"
     reason = f"ended by {act.attribution}; {undone}: {why}"
     said.message = f"run {run.id} has ended, and {undone}"
+
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", reason)
         return
+
     set_unverified(ctx, reason)
     ctx.status.live = None
     finish_run(ctx, "RollbackFailed", reason)

@@ -28,6 +28,7 @@ def left_subjects(data: Mapping[str, Any]) -> dict[str, Any]:
     else:
         found = subjects_of(unpin_spec(data["body"]))
         known = {name: {"config": config, "changes": []} for name, config in found.items()}
+
     return {
         name: {**known[name], "snapshot": snapshots.get(name)}
         for name in known

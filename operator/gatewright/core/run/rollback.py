@@ -5,11 +5,15 @@ restore. Restores do not wait for each other; a compensation waits until everyth
 ended. One line that fails does not keep the others from being undone, but the run then ends
 RollbackFailed.
 
-    refused            tried again with back-off until the line's own time is over; said at once
-    not done in time   a Job is stopped, and only then has its line failed; a restore that only is not ready yet is looked
-                       at once more when everything else is done (old pods may need the database first)
-    does not end       nothing that comes after it is started: it might still be at work on the same thing
-    over budget        said loudly, and nothing else: budgets page, they never drop the order
+    what happens      what follows
+    ----------------  --------------------------------------------------------------------------
+    refused           tried again with back-off until the line's own time is over; said at once
+    not done in time  a Job is stopped, and only then has its line failed; a restore that only is
+                      not ready yet is looked at once more when everything else is done (old pods
+                      may need the database first)
+    does not end      nothing that comes after it is started: it might still be at work on the
+                      same thing
+    over budget       said loudly, and nothing else: budgets page, they never drop the order
 """
 
 from __future__ import annotations
@@ -18,13 +22,10 @@ from datetime import timedelta
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.api.status import Outcome, Rollback, Undo
+from gatewright.api.status import Outcome, Rollback, Run, Undo
+from gatewright.core.model import Operation
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import (
-    Context,
-    finish_run,
-    fresh_statuses,
-)
+from gatewright.core.run.context import Context, finish_run, fresh_statuses
 from gatewright.core.run.operations import compensation_of, compensations_around, operations_of_undo
 from gatewright.core.run.rollback_end import fail_rollback, remaining_unverified
 from gatewright.core.run.rollback_plan import plan_rollback
@@ -58,29 +59,17 @@ def begin_rollback(
     """Turn around: the whole release is undone, the stage under way included."""
     run = ctx.run
     if run.observe:
-        states.move(run, "Guarding") if run.phase == "Walking" else None
-        finish_run(ctx, "Observed", f"would roll back: {reason}")
+        _finish_observed(ctx, reason)
         return
 
-    ctx.decision.operations.clear()  # what this very pass would have started has not been started
-    under_way = next(
-        (stage for stage in run.stages if stage.state in ("Running", "Gating", "Baking")), None
-    )
-    if under_way is not None:
-        states.move(under_way, "Failed")
-        under_way.finishedAt, under_way.message = clocks.format_time(ctx.now), reason[:1000]
-    states.move(run, "RollingBack")
-    run.timers.clear()
-    run.held = None
-    run.paused = None
-    run.pausedStage = None
-    run.stopping = []
-    run.differences = []
-    run.availability = []
+    # What this very pass would have started has not been started.
+    ctx.decision.operations.clear()
+    _leave_way_forward(ctx, reason)
 
-    failures = {stage.name for stage in run.stages if stage.state == "Failed"} | (
-        {failed} if failed else set()
-    )
+    failures = {stage.name for stage in run.stages if stage.state == "Failed"}
+    if failed:
+        failures.add(failed)
+
     undo = plan_rollback(ctx.body, run, failures)
     run.rollback = Rollback(
         cause=cause,
@@ -93,184 +82,254 @@ def begin_rollback(
     )
     give_keys(ctx, undo)
     clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
+
     ctx.decision.urgent = True
     ctx.record_event("RollingBack", f"{run.version}: {reason}", warning=True)
     ctx.write_now()
 
 
+def _finish_observed(ctx: Context, reason: str) -> None:
+    """End a run that only observes: it has changed nothing, so that nothing is undone."""
+    if ctx.run.phase == "Walking":
+        states.move(ctx.run, "Guarding")
+    finish_run(ctx, "Observed", f"would roll back: {reason}")
+
+
+def _leave_way_forward(ctx: Context, reason: str) -> None:
+    """Fail the stage under way, and forget what only concerns the way forward."""
+    run = ctx.run
+    for stage in run.stages:
+        if stage.state in ("Running", "Gating", "Baking"):
+            states.move(stage, "Failed")
+            stage.finishedAt, stage.message = clocks.format_time(ctx.now), reason[:1000]
+            break
+
+    states.move(run, "RollingBack")
+    run.timers.clear()
+    run.held = None
+    run.paused = None
+    run.pausedStage = None
+    run.stopping = []
+    run.differences = []
+    run.availability = []
+
+
 def repeat_rollback(ctx: Context) -> None:
-    """Once more what a failed rollback has not undone; what it has undone is looked at again."""
+    """Undo once more what a failed rollback has not undone; what it has is looked at again."""
     run = ctx.run
     states.reopen(run)
     assert run.rollback is not None
     run.finishedAt = run.took = run.reason = None
     run.rollback.attempt += 1
+
     # To return something twice is to return it once, and others may have taken away what was
     # returned.
-    left = [
-        item
-        for item in run.rollback.undo
-        if item.state == "Failed" or is_kept_back(item) or item.kind == "Restore"
+    lines = [
+        line
+        for line in run.rollback.undo
+        if line.state == "Failed" or is_kept_back(line) or line.kind == "Restore"
     ]
-    for line in left:
+    for line in lines:
         reset_line(line)
         line.stopping = line.again = False
         line.unended = line.unended and line.kind == "Compensate"
-    give_keys(ctx, [line for line in left if not line.unended])
+
+    # What may still be going on is stopped first, by the key that it was started with.
+    give_keys(ctx, [line for line in lines if not line.unended])
     run.rollback.setAgain = True
     reset_verification(run.rollback)
     ctx.status.unverified = remaining_unverified(ctx)
+
     ctx.decision.add_finalizer = True
     ctx.decision.urgent = True
-    ctx.record_event(
-        "RollingBack", f"{run.version}: what was not undone is undone once more", warning=True
-    )
+    message = f"{run.version}: what was not undone is undone once more"
+    ctx.record_event("RollingBack", message, warning=True)
     ctx.write_now()
 
 
 def _stop_unended_jobs(ctx: Context) -> None:
-    """Jobs of compensations that may still be going on are stopped before these are started once
-    more."""
+    """Stop Jobs of compensations that may still be going on, before these are started once more."""
     rollback = ctx.run.rollback
     assert rollback is not None
-    for line in [item for item in rollback.undo if item.state == "Pending" and item.unended]:
-        jobs = (
-            operations_of_undo(
-                ctx.view, ctx.body, ctx.run, line.model_copy(update={"stopping": True})
-            )
-            if is_job(ctx, line)
-            else []
-        )
+
+    unended = [line for line in rollback.undo if line.state == "Pending" and line.unended]
+    for line in unended:
         stops = [
-            Undo(kind="Stop", stage=line.stage, subject=job.subject, state="Pending", key=job.key)
-            for job in jobs
+            Undo(kind="Stop", stage=line.stage, subject=stop.subject, state="Pending", key=stop.key)
+            for stop in _stops_of_line(ctx, line)
         ]
         line.unended = False
         rollback.undo = [*stops, *rollback.undo]
         give_keys(ctx, [line])
 
 
+def _stops_of_line(ctx: Context, line: Undo) -> list[Operation]:
+    """Return what stops the Job that a line has started; nothing where it has none."""
+    if not is_job(ctx, line):
+        return []
+    stopping = line.model_copy(update={"stopping": True})
+    return operations_of_undo(ctx.view, ctx.body, ctx.run, stopping)
+
+
 def roll_back(ctx: Context) -> None:
     """Undo line by line, as far as lines may go side by side."""
-    run = ctx.run
-    assert run.rollback is not None
+    rollback = ctx.run.rollback
+    assert rollback is not None
     ctx.decision.urgent = True
+
     _stop_unended_jobs(ctx)
-    if run.rollback.setAgain:
-        run.rollback.setAgain = False
-        repeat_compensations(ctx, run.rollback.undo, before=True)
+    if rollback.setAgain:
+        rollback.setAgain = False
+        repeat_compensations(ctx, rollback.undo, before=True)
+
+    _advance_lines(ctx, rollback.undo)
+    _report_exceeded_budgets(ctx)
+
+    if not _are_finished(rollback.undo) or _recheck_late_restores(ctx):
+        return
+    _begin_verification(ctx)
+
+
+def _advance_lines(ctx: Context, undo: list[Undo]) -> None:
+    """Take each line one transition further, up to the first compensation that has to wait."""
     waiting, unended = False, ""
-    for line in run.rollback.undo:
-        if line.kind == "Compensate" and line.state == "Pending" and unended:
-            states.move(
-                line, "Skipped"
-            ).message = f"{KEPT_BACK_PREFIX}: {unended} may still be going on"
-        if line.kind == "Compensate" and line.state not in FINISHED_STATES and waiting:
+    for line in undo:
+        compensates = line.kind == "Compensate"
+        if compensates and line.state == "Pending" and unended:
+            _keep_back(line, f"{unended} may still be going on")
+
+        # A compensation waits until everything before it has ended.
+        if compensates and line.state not in FINISHED_STATES and waiting:
             break
-        if (
-            line.kind == "Compensate"
-            and line.state == "Pending"
-            and (unmet := _unmet_requirements(ctx, line))
-        ):
-            states.move(
-                line, "Skipped"
-            ).message = f"{KEPT_BACK_PREFIX}: nothing has produced {', '.join(unmet)}"
+
+        unmet = _unmet_requirements(ctx, line) if compensates and line.state == "Pending" else []
+        if unmet:
+            _keep_back(line, f"nothing has produced {', '.join(unmet)}")
+
         if line.state not in FINISHED_STATES:
             advance_line(ctx, line)
-        unended = unended or (line.subject if line.unended else "")
-        if line.state not in FINISHED_STATES:
-            waiting = True
-            if line.kind == "Compensate":
-                break
-    _report_exceeded_budgets(ctx)
-    if all(
-        line.state in FINISHED_STATES for line in run.rollback.undo
-    ) and not _recheck_late_restores(ctx):
-        _begin_verification(ctx)
+        if line.unended and not unended:
+            unended = line.subject
+        if line.state in FINISHED_STATES:
+            continue
+
+        # Restores do not wait for each other; a compensation may be at work on the same thing.
+        waiting = True
+        if compensates:
+            break
+
+
+def _are_finished(lines: list[Undo]) -> bool:
+    return all(line.state in FINISHED_STATES for line in lines)
+
+
+def _keep_back(line: Undo, reason: str) -> None:
+    states.move(line, "Skipped")
+    line.message = f"{KEPT_BACK_PREFIX}: {reason}"
 
 
 def _unmet_requirements(ctx: Context, line: Undo) -> list[str]:
-    """What a compensation requires and one before it in its stage should have produced, but has
-    not."""
+    """Return what a compensation requires, and nothing has produced.
+
+    A step of the run may have, or a compensation before it in its stage.
+    """
     assert ctx.run.rollback is not None
     stage, step = compensation_of(ctx.body, line)
     if not step.requires:
         return []
-    good = {
-        item.subject
-        for item in ctx.run.rollback.undo
-        if item.stage == line.stage and item.state == "Succeeded"
+
+    succeeded = {
+        other.subject
+        for other in ctx.run.rollback.undo
+        if other.stage == line.stage and other.state == "Succeeded"
     }
-    own = {
-        item.produces
-        for item in ctx.body.spec.stages[stage].rollback.steps
-        if f"step/{item.name}" in good
+    compensations = ctx.body.spec.stages[stage].rollback.steps
+    produced = produced_artifacts(ctx.body, ctx.run) | {
+        compensation.produces
+        for compensation in compensations
+        if compensation.produces and f"step/{compensation.name}" in succeeded
     }
-    return sorted(
-        set(step.requires) - produced_artifacts(ctx.body, ctx.run) - {name for name in own if name}
-    )
+    return sorted(set(step.requires) - produced)
 
 
 def _recheck_late_restores(ctx: Context) -> bool:
-    """Restores that were not ready in time, when everything else is done: compensations may have
-    mended what they need."""
+    """Look once more at restores that were not ready in time, when everything else is done.
+
+    Compensations may have mended what they need. Return whether there are any.
+    """
     run = ctx.run
     assert run.rollback is not None
-    lines_ = run.rollback.undo
-    late = [
-        line
-        for line in lines_
-        if line.kind == "Restore" and line.state == "Failed" and not line.again
-    ]
-    for line in late:
+    undo = run.rollback.undo
+
+    late = [(place, line) for place, line in enumerate(undo) if _is_late_restore(line)]
+    for place, line in late:
         # It has rolled out with that; verification compares both.
         if compensations_around(ctx.body, run, line)[1]:
-            states.move(states.move(line, "Running"), "Succeeded").message = None
+            states.move(line, "Running")
+            states.move(line, "Succeeded")
+            line.message = None
             continue
-        after = lines_[[item is line for item in lines_].index(True) :]
-        done = any(item.kind == "Compensate" and item.state == "Succeeded" for item in after)
-        mended = done and line.subject.startswith("target/")
+
+        # Old pods may need the database that was restored since: then they get their whole time.
+        mended = line.subject.startswith("target/") and any(map(_has_compensated, undo[place:]))
+        limit = limit_of_line(ctx, line) if mended else LAST_CHECK_S
         states.move(line, "Running")
         line.again = True
         line.startedAt = clocks.format_time(ctx.now)
-        line.due = clocks.format_time(
-            ctx.now + timedelta(seconds=limit_of_line(ctx, line) if mended else LAST_CHECK_S)
-        )
+        line.due = clocks.format_time(ctx.now + timedelta(seconds=limit))
+
     if late:
         ctx.write_now()
     return bool(late)
 
 
+def _is_late_restore(line: Undo) -> bool:
+    return line.kind == "Restore" and line.state == "Failed" and not line.again
+
+
+def _has_compensated(line: Undo) -> bool:
+    return line.kind == "Compensate" and line.state == "Succeeded"
+
+
 def _report_exceeded_budgets(ctx: Context) -> None:
+    """Say of each budget once that it is exceeded; nothing else follows from it."""
     run = ctx.run
     assert run.rollback is not None
-    for name in [name for name in run.timers if name.startswith(STAGE_BUDGET_PREFIX)]:
-        stage = name.removeprefix(STAGE_BUDGET_PREFIX)
-        if all(line.state in FINISHED_STATES for line in run.rollback.undo if line.stage == stage):
-            clocks.stop(run, name)
-        elif clocks.expired(run, name, ctx.now):
-            clocks.stop(run, name)
-            ctx.record_event(
-                "RollbackOverdue",
-                f"{run.version}: undoing stage {stage} exceeds its budget",
-                warning=True,
-            )
-    if clocks.expired(run, "rollback", ctx.now):
-        clocks.stop(run, "rollback")
-        ctx.record_event(
-            "RollbackOverdue", f"{run.version}: the rollback exceeds its budget", warning=True
-        )
+
+    for clock in _stage_budgets(run):
+        stage = clock.removeprefix(STAGE_BUDGET_PREFIX)
+        if _are_finished([line for line in run.rollback.undo if line.stage == stage]):
+            clocks.stop(run, clock)
+        else:
+            _report_if_expired(ctx, clock, f"undoing stage {stage} exceeds its budget")
+
+    _report_if_expired(ctx, "rollback", "the rollback exceeds its budget")
+
+
+def _stage_budgets(run: Run) -> list[str]:
+    """Return the names of the clocks that are budgets of single stages."""
+    return [clock for clock in run.timers if clock.startswith(STAGE_BUDGET_PREFIX)]
+
+
+def _report_if_expired(ctx: Context, clock: str, message: str) -> None:
+    if not clocks.expired(ctx.run, clock, ctx.now):
+        return
+    clocks.stop(ctx.run, clock)
+    ctx.record_event("RollbackOverdue", f"{ctx.run.version}: {message}", warning=True)
 
 
 def _begin_verification(ctx: Context) -> None:
     run = ctx.run
     assert run.rollback is not None
+
+    # There is nothing to verify where not everything was undone.
     broken = [line for line in run.rollback.undo if line.state == "Failed" or is_kept_back(line)]
     if broken:
         fail_rollback(ctx, "; ".join(f"{line.subject}: {line.message}" for line in broken))
         return
+
     states.move(run, "Verifying")
-    clocks.stop(run, *[name for name in run.timers if name.startswith(STAGE_BUDGET_PREFIX)])
+    clocks.stop(run, *_stage_budgets(run))
     clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
     if any("job" in check.provider for check in ctx.body.spec.rollback.verify):
         ctx.write_now()

@@ -33,15 +33,19 @@ MOST_SUBJECTS_CHARS = 8_000
 def finish_rollback(ctx: Context) -> None:
     run = ctx.run
     assert run.rollback is not None
+
     for stage in run.stages:
         if stage.state == "Passed":
             states.move(stage, "RolledBack")
+
     _set_live_restored(ctx)
     ctx.status.unverified = remaining_unverified(ctx)
+
     # An earlier run has left what this one does not know: nothing starts on it.
     if ctx.status.unverified is not None:
         ctx.status.unverified.generation = ctx.view.generation
         set_live(ctx, None)
+
     _reject_version(ctx)
     finish_run(ctx, run.rollback.then, run.rollback.reason)
 
@@ -56,14 +60,17 @@ def remaining_unverified(ctx: Context) -> Unverified | None:
     left, rollback = ctx.status.unverified, ctx.run.rollback
     if left is None or rollback is None:
         return left
+
     returned = {line.subject for line in rollback.undo if line.kind == "Restore"}
     others = [
         item
         for item in left.subjects
         if item not in returned and not item.startswith(_run_prefix(ctx.run))
     ]
+
     if rollback.verify:
         others = [item for item in others if not item.endswith(VERIFICATION_SUBJECT)]
+
     return left.model_copy(update={"subjects": others}) if others else None
 
 
@@ -72,13 +79,16 @@ def _set_live_restored(ctx: Context) -> None:
     run, good = ctx.run, ctx.status.lastGood
     assert run.rollback is not None
     snapshot = _left_revision(ctx)
+
     if not any(line.subject.startswith("target/") for line in run.rollback.undo):
         if ctx.status.live is not None and snapshot != run.revision:
             ctx.status.live.snapshot = snapshot
         return  # the run has touched no target: what was live before it still is
+
     if run.found is None:
         set_live(ctx, Served(version=good.version if good is not None else "", snapshot=snapshot))
         return
+
     caveat = f"it was live before run {run.id}, and was not promoted"
     caveat += f"; {good.version} is last good" if good is not None and good.version else ""
     set_live(ctx, Served(version=run.found, snapshot=snapshot, caveat=caveat))
@@ -90,12 +100,15 @@ def _left_revision(ctx: Context) -> str | None:
     run has stayed so."""
     compensated_ = _compensated_targets(ctx)
     stayed = {subject for subject, standing in ctx.seen.standings.items() if standing.stays}
+
     if ctx.seen.snapshots is not None:
         stayed |= {
             subject for subject, taken in ctx.seen.snapshots.items() if STAYED_MARK in (taken or {})
         }
+
     if not compensated_ and not stayed:
         return ctx.run.revision
+
     known = {
         name: config for name, config in subjects_of(ctx.body).items() if name.startswith("target/")
     }
@@ -109,6 +122,7 @@ def _left_revision(ctx: Context) -> str | None:
     }
     revision = Revision.named(ctx.view, f"{ctx.run.id}-left", data)
     ctx.decision.revision = revision
+
     return revision.name
 
 
@@ -123,6 +137,7 @@ def _compensated_targets(ctx: Context) -> dict[str, dict[str, Any]]:
         for line in ctx.run.rollback.undo
         if line.kind == "Restore"
     }
+
     return {
         name: {
             "before": [_operation_record(ctx, line, name) for line in before],
@@ -176,11 +191,14 @@ def _subjects_to_verify(run: Run) -> Iterator[str]:
     if run.rollback is None:
         yield f"{_run_prefix(run)}its rollback, which was not planned"
         return
+
     yield from (line.subject for line in run.rollback.undo if line.kind == "Restore")
+
     for line in run.rollback.undo:
         over = line.state == "Succeeded" or (line.state == "Skipped" and not is_kept_back(line))
         if line.kind != "Restore" and not over:
             yield f"{_run_prefix(run)}{line.subject}"
+
     if any(row.state == "Failed" for row in run.rollback.verify):
         yield f"{_run_prefix(run)}{VERIFICATION_SUBJECT}"
 
@@ -203,8 +221,10 @@ def _run_prefix(run: Run) -> str:
 def _reject_version(ctx: Context) -> None:
     run = ctx.run
     assert run.rollback is not None
+
     if run.rollback.cause in ("Superseded", "Aborted"):
         return
+
     rejected = Rejected(
         version=run.version,
         reason=run.rollback.reason,

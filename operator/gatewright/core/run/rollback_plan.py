@@ -45,6 +45,7 @@ def describe_plan(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
         for step in stage.rollback.steps:
             when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""
             lines.append(f"run {step.kind} {step.name} of {stage.name}{when}")
+
     return lines[:100]
 
 
@@ -65,6 +66,7 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
         for step in stage.steps
         if step.state in ("Running", "Failed")
     }
+
     for entry in run.journal:
         if entry.subject.startswith("job/") and (
             entry.key in running or entry.step.startswith("gates/")
@@ -88,6 +90,7 @@ def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
 def _plan_undo(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:
     restored: set[str] = set()
     have = produced_artifacts(body, run)
+
     for stage in reversed(body.spec.stages):
         entries = [entry for entry in run.journal if entry.stage == stage.name]
         for entry in reversed(entries):

@@ -33,6 +33,7 @@ def advance_step(ctx: Context, index: int, number: int) -> bool:
         return _await_stop(ctx, index, number)
 
     late = clocks.expired(ctx.run, "step", ctx.now)
+
     if kind_of(spec).ends_with_clock:
         return late and end_step(ctx, step, {})
 
@@ -47,9 +48,11 @@ def advance_step(ctx: Context, index: int, number: int) -> bool:
     # What has succeeded has succeeded, also when its time was over a moment before.
     if driven.succeeded:
         return _complete_step(ctx, index, number, driven)
+
     failed = driven.first_in(*FAILED_STATES)
     if failed is not None:
         return fail_step(ctx, index, step, failed.message)
+
     if late:
         limit = kind_of(spec).clock(spec) or 0
         return fail_step(ctx, index, step, f"not done in {limit:.0f}s: {driven.reason}")
@@ -68,6 +71,7 @@ def _complete_step(ctx: Context, index: int, number: int, driven: Driven) -> boo
     if problem is None and spec.proof is not None:
         lacking = proof.find_missing_proof(spec.proof, published, ctx.now)
         problem = f"no proof: {lacking}" if lacking else None
+
     if problem is not None:
         return fail_step(ctx, index, step, problem)
 
@@ -79,6 +83,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
     """Begin an attempt, if what it needs is there; return whether anything changed."""
     run, stage = ctx.run, ctx.run.stages[index]
     step, spec = stage.steps[number], ctx.body.spec.stages[index].steps[number]
+
     if not run.observe:
         problem = _missing_requirement(ctx, spec)
         if problem:
@@ -101,6 +106,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
     step.message, step.skippedBy, step.approvedBy = None, None, []
     states.move(step, "Running")
     operations = operations_of_step(ctx.view, ctx.body, run, index, number)
+
     if run.observe:
         states.move(step, "Skipped")
         subjects = ", ".join(operation.subject for operation in operations)
@@ -109,10 +115,13 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
 
     limit = kind_of(spec).clock(spec)
     clocks.stop(run, "step")
+
     if limit is not None:
         clocks.start(run, "step", limit, ctx.now)
+
     for operation in operations:
         ctx.perform(operation, stage.name, step.name)
+
     ctx.write_now()
     return kind_of(spec).ends_with_clock and limit == 0.0
 
@@ -138,6 +147,7 @@ def _await_stop(ctx: Context, index: int, number: int) -> bool:
     if late or driven.first_in("Failed") is not None:
         why = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
         return fail_step(ctx, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
+
     if not driven.succeeded:
         return False
 
@@ -165,8 +175,10 @@ def end_step(
     step.message = message
     step.outputs = published
     clocks.stop(ctx.run, "step")
+
     if deployed and not ctx.run.deployed:
         _arm_early_guards(ctx)
+
     return True
 
 

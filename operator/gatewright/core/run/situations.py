@@ -88,6 +88,7 @@ def _is_unverified(view: View, seen: Observation) -> bool:
         return False
     if seen.lost:  # whatever started now would take what is there for good
         return True
+
     last = view.status.run  # a run that was started on it and has ended without making it good
     newest = max(
         left.generation, last.generation if last is not None and last.outcome is not None else 0
@@ -161,6 +162,7 @@ def _is_adoptable(view: View, seen: Observation) -> bool:
         or view.spec is None
     ):
         return False
+
     fresh = view.status.runs == 0 and view.status.lastGood is None
     return view.spec.adopt == "Always" or (view.spec.adopt == "First" and fresh)
 

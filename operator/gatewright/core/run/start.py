@@ -29,6 +29,7 @@ def start_run(ctx: Context) -> None:
     body = pin_spec(spec, number, status.lastGood.version if status.lastGood else None)
     revision = revision_of(ctx, body, number)
     ctx.decision.add_finalizer, ctx.decision.revision = True, revision
+
     # What was there before the first run: its snapshot is the run's own.
     for kept in (status.lastGood, status.live):
         if (
@@ -37,6 +38,7 @@ def start_run(ctx: Context) -> None:
             and kept.version == (status.lastGood or kept).version
         ):
             kept.snapshot = revision.name
+
     status.run = Run(
         id=number,
         version=spec.version,
@@ -76,13 +78,16 @@ def _found_version(ctx: Context) -> str | None:
     if ctx.seen.inherited and last is not None:
         # Its rollback failed: what was live before it is what this run returns to as well.
         return last.found
+
     version, live = baseline_version(ctx.seen), ctx.status.live
+
     if good is None:
         return None
     if any(standing.difference for standing in ctx.seen.standings.values()):
         return version or "unknown"
     if live is None:  # a rollback had failed before: nobody has said since what is there
         return None if version == good.version else version or "unknown"
+
     # What was compared and does not differ is last good, whatever its images call it.
     compared = bool(ctx.seen.standings) and live.version == good.version
     return (

@@ -98,6 +98,7 @@ def move(item: _Item, to: str) -> _Item:
             STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}"
         )
         item.state = to  # type: ignore[assignment]  # likewise
+
     return item
 
 

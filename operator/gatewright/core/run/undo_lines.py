@@ -62,6 +62,7 @@ def repeat_compensations(ctx: Context, lines_: list[Undo], before: bool) -> None
 def give_keys(ctx: Context, undo: list[Undo]) -> None:
     assert ctx.run.rollback is not None
     attempt = (ctx.run.rollback.attempt,) if ctx.run.rollback.attempt > 1 else ()
+
     for number, line in enumerate(ctx.run.rollback.undo):
         again = (*attempt, "restart") if line.restart else attempt
         again = (*again, f"again{line.tries}") if line.tries else again
@@ -107,6 +108,7 @@ def advance_line(ctx: Context, line: Undo) -> None:
     begins = line.state == "Pending"
     if begins:
         _begin_line(ctx, line)
+
     try:
         operations = operations_of_undo(ctx.view, ctx.body, ctx.run, line)
     except UnknownReference as error:
@@ -115,6 +117,7 @@ def advance_line(ctx: Context, line: Undo) -> None:
         return
 
     late = _is_line_late(ctx, line)
+
     # What begins in this very pass was not looked at: that is for the next one.
     driven = drive(
         ctx,
@@ -126,6 +129,7 @@ def advance_line(ctx: Context, line: Undo) -> None:
     )
 
     failed = driven.first_in("Failed")
+
     if driven.succeeded:
         loud = outputs.merge_loud(operations, driven.progress)
         line.outputs = outputs.select_shown(ctx.run, loud)
@@ -155,6 +159,7 @@ def _report_hindrance(ctx: Context, line: Undo, driven: Driven) -> None:
     """Say what keeps a line from ending; the first time somebody is told."""
     refused = driven.first_in("Refused")
     message = driven.message
+
     if refused is not None and refused.message:
         message = f"refused, and tried again: {refused.message}"[:1000]
 
@@ -216,17 +221,21 @@ def _end_late_line(ctx: Context, line: Undo, words: str, begun: bool) -> None:
         else "it cannot end well"
     )
     message = f"{lead}: {words}"
+
     if begun and line.kind == "Compensate" and not line.stopping and is_job(ctx, line):
         line.stopping, line.message = True, f"{message}; it was stopped"[:1000]
         line.due = clocks.format_time(ctx.now + timedelta(seconds=STOP_LIMIT_S))
         advance_line(ctx, line)
         return
+
     line.unended = (begun or line.stopping) and line.kind != "Restore"
+
     if line.stopping:
         message = (
             f"{(line.message or '').removesuffix('; it was stopped')}; it could not be "
             f"stopped: {words}"
         )
+
     _fail_line(ctx, line, message)
 
 

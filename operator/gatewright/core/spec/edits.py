@@ -39,8 +39,10 @@ def describe_edits(before: ReleaseSpec, after: ReleaseSpec) -> list[str]:
             for line in _other_edits_of_stage(name, stages_before[name], stages_after[name])
         ),
     ]
+
     if both != [name for name in stages_before if name in stages_after]:
         found.append("order of stages changed")
+
     for field, kind in (
         ("preflight", "preflight check"),
         ("targets", "target"),
@@ -55,6 +57,7 @@ def describe_edits(before: ReleaseSpec, after: ReleaseSpec) -> list[str]:
     found += _edits_of_named("verification", "", checked, checks)
     found += _edits_of_fields("rollback.", "", *rollback)
     found += _edits_of_fields("vars.", "", old.pop("vars", {}), new.pop("vars", {}))
+
     return [*found, *_edits_of_fields("", "", old, new)]
 
 
@@ -99,8 +102,10 @@ def _edits_of_named(
     """`inside`: what has changed within those that both have is told elsewhere."""
     yield from (f"{kind} {name}{where} removed" for name in old if name not in new)
     yield from (f"{kind} {name}{where} added" for name in new if name not in old)
+
     if inside:
         return
+
     yield from (
         f"{kind} {name}{where} changed" for name in new if name in old and old[name] != new[name]
     )

@@ -36,6 +36,7 @@ def find_problem(
     named = named_outputs(spec, stage, step.name) if unread or published else set()
     if unread and (named or step.proof is not None):
         return f"{unread}; {', '.join(sorted(named)) or 'its proof'} is needed"
+
     long = next(
         (name for name in sorted(named) if len(published.get(name, "")) > MOST_OUTPUT_CHARS), None
     )
@@ -44,13 +45,16 @@ def find_problem(
             f"output {long} has {len(published[long])} characters; at most {MOST_OUTPUT_CHARS} "
             "can be kept"
         )
+
     used = _used_bytes(run)
     size = sum(_written_bytes(published.get(name, "")) for name in named)
+
     if named and used + size > MOST_NAMED_BYTES:
         return (
             f"its outputs have {size} bytes, with {used} of earlier steps; at most "
             f"{MOST_NAMED_BYTES} can be kept in a run"
         )
+
     return None
 
 
@@ -61,8 +65,10 @@ def select_kept(
     is not to be repeated."""
     named = named_outputs(spec, stage, step.name) if published else set()
     found = {name: published[name] for name in sorted(named & published.keys())}
+
     if step.job is not None and step.job.is_quiet:
         return found
+
     rest = {name: value for name, value in published.items() if name not in found}
     return found | dict(list(select_shown(run, rest).items())[: max(0, MOST_OUTPUTS - len(found))])
 

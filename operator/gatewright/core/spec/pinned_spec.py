@@ -39,6 +39,7 @@ def unresolved_references(spec: ReleaseSpec, last_good: str | None) -> list[str]
     its path."""
     if last_good:
         return []
+
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     places = dict.fromkeys(
         path for path, name in find_references(raw, "spec") if name == "lastGood.version"
@@ -74,12 +75,15 @@ def names_at(body: PinnedSpec, run: Run, stage: int | None) -> dict[str, str]:
     names = dict(body.names)
     if stage is None:
         return names
+
     names["stage"] = body.spec.stages[stage].name
+
     for earlier in run.stages[: stage + 1]:
         for step in earlier.steps:
             names |= {
                 f"steps.{step.name}.outputs.{key}": value for key, value in step.outputs.items()
             }
+
     return names
 
 

@@ -39,8 +39,10 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     yield from _duplicate_names("spec.rollback.verify", spec.rollback.verify)
     yield from _duplicate_names("spec.stages", spec.stages)
     yield from _duplicate_names("spec.followUps", spec.followUps)
+
     for index, stage in enumerate(spec.stages):
         yield from _problems_of_stage(spec, index, stage)
+
     yield from _unmet_requirements(spec)
     yield from _unknown_references(spec)
     yield from _misplaced_checks(spec)
@@ -65,15 +67,19 @@ def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[
     path = f"spec.stages[{index}]"
     yield from _duplicate_names(f"{path}.steps", [*stage.steps])
     yield from _duplicate_names(f"{path}.gates", stage.gates)
+
     if not stage.steps and not stage.gates:
         yield f"{path}: has neither steps nor gates; give it something to do"
+
     known = [target.name for target in spec.targets]
+
     for where, step in _steps_with_paths(path, stage):
         for name in kind_of(step).targets(step):
             if name not in known:
                 yield (
                     f'{where}: target "{name}" is not in spec.targets (known: {list_names(known)})'
                 )
+
     for number, step in enumerate(stage.rollback.steps):
         if not kind_of(step).compensates:
             yield (
@@ -120,6 +126,7 @@ def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
     stages: list[dict[str, Any]] = raw.pop("stages")
     raw.pop("vars", None)
     yield from _unknown_among(find_references(raw, "spec"), fixed, steps)
+
     for index, stage in enumerate(stages):
         own = {step["name"] for step in stage.get("steps", [])}
         yield from _unknown_among(
