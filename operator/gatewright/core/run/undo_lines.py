@@ -30,67 +30,79 @@ STAGE_BUDGET_PREFIX = "within/"
 """How the names of the clocks begin that are budgets of single stages."""
 STOP_LIMIT_S = 120.0
 """Seconds within which a Job must have stopped."""
+STOPPED_ENDING = "; it was stopped"
+"""How the message of a late line ends whose Job is being stopped."""
 KEPT_BACK_PREFIX = "not started"
 """How the message of a line begins that waited for something that did not end."""
 
 
 def reset_line(line: Undo) -> None:
-    """As one that was never begun."""
+    """Make a line one that was never begun."""
     states.move(line, "Pending")
     line.message = line.due = line.startedAt = None
 
 
 def is_kept_back(line: Undo) -> bool:
-    """Whether it was not started because of others; what had nothing to undo is skipped for
-    good."""
+    """Return whether a line was not started because of others.
+
+    What had nothing to undo is skipped for good.
+    """
     return line.state == "Skipped" and (line.message or "").startswith(KEPT_BACK_PREFIX)
 
 
-def repeat_compensations(ctx: Context, lines_: list[Undo], before: bool) -> None:
-    """What is returned once more loses what compensations have set in it: that is set again, which
-    is no second migration; a Job is not run twice for it. `before`: also what was set before it was
-    returned, and others may have taken away."""
-    for line in [item for item in lines_ if item.kind == "Restore"]:
+def repeat_compensations(ctx: Context, undo: list[Undo], before: bool) -> None:
+    """Set again what compensations have set in lines that are returned once more.
+
+    That is no second migration; a Job is not run twice for it. `before`: also what was set before
+    it was returned, and others may have taken away.
+    """
+    for line in undo:
+        if line.kind != "Restore":
+            continue
         earlier, since = compensations_around(ctx.body, ctx.run, line)
-        for done in (*(earlier if before else ()), *since):
-            if done.state == "Succeeded":
-                reset_line(done)
-                done.tries += 1
-                give_keys(ctx, [done])
+        for compensation in (*(earlier if before else ()), *since):
+            if compensation.state == "Succeeded":
+                reset_line(compensation)
+                compensation.tries += 1
+                give_keys(ctx, [compensation])
 
 
 def give_keys(ctx: Context, undo: list[Undo]) -> None:
+    """Give lines the keys that their next try will carry; a Job is stopped by the key it has."""
     assert ctx.run.rollback is not None
-    attempt = (ctx.run.rollback.attempt,) if ctx.run.rollback.attempt > 1 else ()
-
     for number, line in enumerate(ctx.run.rollback.undo):
-        again = (*attempt, "restart") if line.restart else attempt
-        again = (*again, f"again{line.tries}") if line.tries else again
-        if line.kind != "Stop" and any(line is item for item in undo):
-            line.key = operation_key(
-                ctx.view,
-                ctx.run,
-                "rollback",
-                line.stage,
-                line.subject.partition("/")[2],
-                number,
-                *again,
-            )
+        if line.kind == "Stop" or not any(line is given for given in undo):
+            continue
+
+        name = line.subject.partition("/")[2]
+        tries = _try_parts(ctx.run.rollback.attempt, line)
+        line.key = operation_key(ctx.view, ctx.run, "rollback", line.stage, name, number, *tries)
+
+
+def _try_parts(attempt: int, line: Undo) -> list[str | int]:
+    """Return the parts of a key that tell a repeated try from the first; none for the first."""
+    parts: list[str | int] = [attempt] if attempt > 1 else []
+    if line.restart:
+        parts.append("restart")
+    if line.tries:
+        parts.append(f"again{line.tries}")
+    return parts
 
 
 def _start_budget(ctx: Context, line: Undo) -> None:
-    """The budget of a stage's rollback begins with its first line."""
+    """Start the budget of a stage's rollback with its first line."""
     assert ctx.run.rollback is not None
-    stage = next((item for item in ctx.body.spec.stages if item.name == line.stage), None)
-    first = not any(item.startedAt for item in ctx.run.rollback.undo if item.stage == line.stage)
-    if stage is not None and stage.rollback.within and first:
-        clocks.start(
-            ctx.run, f"{STAGE_BUDGET_PREFIX}{stage.name}", seconds(stage.rollback.within), ctx.now
-        )
+    if any(other.startedAt for other in ctx.run.rollback.undo if other.stage == line.stage):
+        return
+
+    for stage in ctx.body.spec.stages:
+        if stage.name == line.stage and stage.rollback.within:
+            budget = seconds(stage.rollback.within)
+            clocks.start(ctx.run, f"{STAGE_BUDGET_PREFIX}{stage.name}", budget, ctx.now)
 
 
 def limit_of_line(ctx: Context, line: Undo) -> float:
-    """Seconds that one try of a line may take."""
+    """Return the seconds that one try of a line may take."""
     if line.kind == "Stop":
         return STOP_LIMIT_S
     if line.kind == "Restore":
@@ -118,18 +130,15 @@ def advance_line(ctx: Context, line: Undo) -> None:
 
     late = _is_line_late(ctx, line)
 
+    def may_start(driven: Driven) -> bool:
+        failed = driven.first_in("Failed") is not None
+        return not failed and not late and not _is_in_vain(line, driven)
+
     # What begins in this very pass was not looked at: that is for the next one.
-    driven = drive(
-        ctx,
-        operations,
-        may_start=lambda driven: (
-            driven.first_in("Failed") is None and not late and not _is_in_vain(line, driven)
-        ),
-        begins=begins,
-    )
+    driven = drive(ctx, operations, may_start=may_start, begins=begins)
 
+    # What has succeeded has succeeded, also when its time was over a moment before.
     failed = driven.first_in("Failed")
-
     if driven.succeeded:
         loud = outputs.merge_loud(operations, driven.progress)
         line.outputs = outputs.select_shown(ctx.run, loud)
@@ -137,8 +146,7 @@ def advance_line(ctx: Context, line: Undo) -> None:
     elif failed is not None:
         _fail_line(ctx, line, failed.message)
     elif late or _is_in_vain(line, driven):
-        words = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
-        _end_late_line(ctx, line, words, begun=driven.begun)
+        _end_late_line(ctx, line, driven)
     else:
         _report_hindrance(ctx, line, driven)
 
@@ -151,23 +159,24 @@ def _begin_line(ctx: Context, line: Undo) -> None:
 
 
 def _is_in_vain(line: Undo, driven: Driven) -> bool:
-    """Whether waiting for a line cannot help; what is being stopped has its time all the same."""
+    """Return whether waiting for a line cannot help.
+
+    What is being stopped has its time all the same.
+    """
     return driven.hopeless and not line.stopping
 
 
 def _report_hindrance(ctx: Context, line: Undo, driven: Driven) -> None:
     """Say what keeps a line from ending; the first time somebody is told."""
     refused = driven.first_in("Refused")
+    refusal = refused.message if refused is not None else ""
     message = driven.message
+    if refusal:
+        message = f"refused, and tried again: {refusal}"[:1000]
 
-    if refused is not None and refused.message:
-        message = f"refused, and tried again: {refused.message}"[:1000]
-
-    hindered = (refused is not None and bool(refused.message)) or driven.stuck
-    if hindered and line.message is None:
-        ctx.record_event(
-            "RollbackHindered", f"{ctx.run.version}: {line.subject}: {message}", warning=True
-        )
+    if (refusal or driven.stuck) and line.message is None:
+        hindrance = f"{ctx.run.version}: {line.subject}: {message}"
+        ctx.record_event("RollbackHindered", hindrance, warning=True)
         ctx.write_now()
 
     # A restore that was late meanwhile is told apart by having had a message.
@@ -176,27 +185,27 @@ def _report_hindrance(ctx: Context, line: Undo, driven: Driven) -> None:
 
 
 def _complete_line(ctx: Context, line: Undo, message: str | None) -> None:
+    # It was stopped because it was late: its end is no success.
     if line.stopping:
         _fail_line(ctx, line, line.message or "not done in time; it was stopped")
         return
-    late = line.message is not None or line.again  # it was something else meanwhile
-    states.move(line, "Succeeded").message = message
+
+    was_something_else = line.message is not None or line.again
+    states.move(line, "Succeeded")
+    line.message = message
     line.due = None
-    if line.kind == "Restore" and late:
+    if line.kind == "Restore" and was_something_else:
         _restart_targets_with(ctx, line.subject)
 
 
 def _restart_targets_with(ctx: Context, subject: str) -> None:
-    """Configuration that was refused for a while is back: pods that have started meanwhile have
-    read what was there."""
+    """Restart targets whose configuration is back after it was refused for a while.
+
+    Pods that have started meanwhile have read what was there.
+    """
     assert ctx.run.rollback is not None
     for line in ctx.run.rollback.undo:
-        name = line.subject.removeprefix("target/")
-        if (
-            line.kind != "Restore"
-            or name == line.subject
-            or subject not in captured_configs(ctx.body, name)
-        ):
+        if not _restores_target_with(ctx, line, subject):
             continue
         if line.state == "Succeeded":
             states.move(line, "Pending")
@@ -206,37 +215,47 @@ def _restart_targets_with(ctx: Context, subject: str) -> None:
             give_keys(ctx, [line])
 
 
+def _restores_target_with(ctx: Context, line: Undo, subject: str) -> bool:
+    """Return whether a line restores a target with which a subject is captured."""
+    if line.kind != "Restore" or not line.subject.startswith("target/"):
+        return False
+    return subject in captured_configs(ctx.body, line.subject.removeprefix("target/"))
+
+
 def _fail_line(ctx: Context, line: Undo, message: str) -> None:
-    states.move(line, "Failed").message = message[:1000]
+    states.move(line, "Failed")
+    line.message = message[:1000]
     line.due = None
     ctx.write_now()
 
 
-def _end_late_line(ctx: Context, line: Undo, words: str, begun: bool) -> None:
-    """A line's own time is over: a Job is stopped first, whatever may still be going on keeps what
-    comes after it. What was refused all the time has not `begun`."""
-    lead = (
-        f"not done within {clocks.format_duration(limit_of_line(ctx, line))}"
-        if _is_line_late(ctx, line)
-        else "it cannot end well"
-    )
-    message = f"{lead}: {words}"
+def _end_late_line(ctx: Context, line: Undo, driven: Driven) -> None:
+    """Fail a line whose own time is over; a Job is stopped first.
 
-    if begun and line.kind == "Compensate" and not line.stopping and is_job(ctx, line):
-        line.stopping, line.message = True, f"{message}; it was stopped"[:1000]
+    Whatever may still be going on keeps what comes after it. What was refused all the time has not
+    begun.
+    """
+    reason = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
+    message = f"{_describe_end(ctx, line)}: {reason}"
+
+    if driven.begun and line.kind == "Compensate" and not line.stopping and is_job(ctx, line):
+        line.stopping, line.message = True, f"{message}{STOPPED_ENDING}"[:1000]
         line.due = clocks.format_time(ctx.now + timedelta(seconds=STOP_LIMIT_S))
         advance_line(ctx, line)
         return
 
-    line.unended = (begun or line.stopping) and line.kind != "Restore"
-
+    line.unended = (driven.begun or line.stopping) and line.kind != "Restore"
     if line.stopping:
-        message = (
-            f"{(line.message or '').removesuffix('; it was stopped')}; it could not be "
-            f"stopped: {words}"
-        )
+        first_message = (line.message or "").removesuffix(STOPPED_ENDING)
+        message = f"{first_message}; it could not be stopped: {reason}"
 
     _fail_line(ctx, line, message)
+
+
+def _describe_end(ctx: Context, line: Undo) -> str:
+    if not _is_line_late(ctx, line):
+        return "it cannot end well"
+    return f"not done within {clocks.format_duration(limit_of_line(ctx, line))}"
 
 
 def _is_line_late(ctx: Context, line: Undo) -> bool:
@@ -244,5 +263,6 @@ def _is_line_late(ctx: Context, line: Undo) -> bool:
 
 
 def is_job(ctx: Context, line: Undo) -> bool:
+    """Return whether a line runs a Job. Raises UnknownReference."""
     operations = operations_of_undo(ctx.view, ctx.body, ctx.run, line)
     return any(operation.kind == "job" for operation in operations)
