@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Run
-from gatewright.core.model import (
-    Holding,
-    Operation,
-    PinnedSpec,
-    View,
-)
+from gatewright.core.model import Holding, Operation, PinnedSpec, View
 from gatewright.core.run.operations import (
     changes_of,
     compensated_alone,
@@ -29,7 +25,7 @@ FINISHED_STAGE_STATES = ("Failed", "Skipped", "Passed")
 
 
 def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
-    """What the run has changed so far, and what it wants of it. Raises UnknownReference.
+    """Return what the run has changed so far, and what it wants of it. Raises UnknownReference.
 
     What a step is at work on is followed, not held. Of a step that has failed or was skipped a
     target is held all the same: what is promoted has to be what runs; flags and configuration that
@@ -37,127 +33,166 @@ def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     """
     if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
         return []
+
+    # Only what the view itself holds stays as it is for a whole pass.
     if run is not view.run:
         return _derive_holdings(view, body, run)
 
     if view.memo.get("body") is not body:
         view.memo["holdings"], view.memo["body"] = _derive_holdings(view, body, run), body
+    holdings: list[Holding] = view.memo["holdings"]
+    return holdings
 
-    found: list[Holding] = view.memo["holdings"]
-    return found
+
+@dataclass(slots=True)
+class _Changes:
+    """What steps have done to subjects so far."""
+
+    operations: dict[str, list[Operation]] = field(default_factory=dict)
+    at_work: set[str] = field(default_factory=set)
+    """What a step is at work on."""
+    deployed: set[str] = field(default_factory=set)
+    unproved: set[str] = field(default_factory=set)
+    """What nobody has seen roll out since it was deployed."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why nobody can tell what a subject is to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PassedOver:
+    """A deploy of one target that never began, because its stage was passed over."""
+
+    subject: str
+    reason: str
+    stage: int
+    step: int
+    place: int
+    """Place of its operation among those of the step."""
 
 
 def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     if run.phase == "Verifying":
         return _holdings_after_restore(view, body, run)
 
-    at_work: set[str] = set()
-    operations: dict[str, list[Operation]] = {}
-    deployed: set[str] = set()
-    unproved: set[str] = set()
+    changes = _collect_changes(view, body, run)
+    _add_passed_over(view, body, run, changes)
 
-    for operation, step in changes_of(view, body, run):
-        if step.state == "Running":
-            at_work.add(operation.subject)
-        elif step.state == "Succeeded" or operation.subject.startswith("target/"):
-            operations.setdefault(operation.subject, []).append(operation)
-        if operation.kind == "apply" and step.state != "Running":
-            deployed.add(operation.subject)
-            (unproved.discard if step.state == "Succeeded" else unproved.add)(operation.subject)
-
-    missing: dict[str, str] = {}
-
-    for subject, words, find in _deploys_passed_over(view, body, run):
-        try:
-            operations.setdefault(subject, []).append(find())
-            unproved.add(subject)
-        except UnknownReference as error:
-            missing[subject] = f"{words}: {error}"
-
-    found = subjects_of(body)
+    configs = subjects_of(body)
     windows = _crash_windows(body)
     return [
         Holding(
             subject,
-            found.get(subject),
-            tuple(operations.get(subject, ())),
-            window=windows.get(subject) if subject in deployed else None,
-            unproved=subject in unproved,
-            missing=missing.get(subject, ""),
+            configs.get(subject),
+            tuple(changes.operations.get(subject, ())),
+            window=windows.get(subject) if subject in changes.deployed else None,
+            unproved=subject in changes.unproved,
+            missing=changes.missing.get(subject, ""),
         )
-        for subject in dict.fromkeys((*operations, *missing))
-        if subject not in at_work
+        for subject in dict.fromkeys((*changes.operations, *changes.missing))
+        if subject not in changes.at_work
     ]
 
 
-def _deploys_passed_over(
-    view: View, body: PinnedSpec, run: Run
-) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
-    """Deploys that never began because their stage was passed over, where no later stage deploys
-    the same: what is promoted has to be what runs, also where nobody has deployed it."""
+def _collect_changes(view: View, body: PinnedSpec, run: Run) -> _Changes:
+    """Return what steps that were begun have done."""
+    changes = _Changes()
+    for operation, step in changes_of(view, body, run):
+        subject = operation.subject
+        if step.state == "Running":
+            changes.at_work.add(subject)
+            continue
+
+        if step.state == "Succeeded" or subject.startswith("target/"):
+            changes.operations.setdefault(subject, []).append(operation)
+        if operation.kind != "apply":
+            continue
+
+        changes.deployed.add(subject)
+        if step.state == "Succeeded":
+            changes.unproved.discard(subject)
+        else:
+            changes.unproved.add(subject)
+
+    return changes
+
+
+def _add_passed_over(view: View, body: PinnedSpec, run: Run, changes: _Changes) -> None:
+    """Add the deploys that never began: what is promoted has to be what runs."""
+    for passed_over in _deploys_passed_over(body, run):
+        subject = passed_over.subject
+        try:
+            operations = operations_of_step(view, body, run, passed_over.stage, passed_over.step)
+        except UnknownReference as error:
+            changes.missing[subject] = f"{subject} was not deployed: {passed_over.reason}: {error}"
+            continue
+
+        changes.operations.setdefault(subject, []).append(operations[passed_over.place])
+        changes.unproved.add(subject)
+
+
+def _deploys_passed_over(body: PinnedSpec, run: Run) -> Iterator[_PassedOver]:
+    """Yield deploys that never began, where no later stage deploys the same.
+
+    What is promoted has to be what runs, also where nobody has deployed it.
+    """
     done = {entry.subject for entry in run.journal}
     for index, stage in enumerate(run.stages):
         if stage.state not in FINISHED_STAGE_STATES:
             continue
+
         coming = _targets_still_to_deploy(body, run, index)
         for number, step in enumerate(stage.steps):
-            wanted = body.spec.stages[index].steps[number]
-            if step.attempt > 0 or wanted.deploy is None:
+            spec_step = body.spec.stages[index].steps[number]
+            if step.attempt > 0 or spec_step.deploy is None:
                 continue
-            for place, name in enumerate(wanted.deploy.targets):
-                if name in coming or f"target/{name}" in done:
-                    continue
-                words = (
-                    f"target/{name} was not deployed: stage {stage.name} was passed over "
-                    f"before step {step.name} began"
-                )
-                yield (
-                    f"target/{name}",
-                    words,
-                    lambda index=index, number=number, place=place: operations_of_step(
-                        view, body, run, index, number
-                    )[place],  # type: ignore[misc]
-                )
+
+            reason = f"stage {stage.name} was passed over before step {step.name} began"
+            for place, name in enumerate(spec_step.deploy.targets):
+                if name not in coming and f"target/{name}" not in done:
+                    yield _PassedOver(f"target/{name}", reason, index, number, place)
 
 
 def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]:
-    """Names of targets that stages after this one are still to deploy."""
+    """Return the names of targets that stages after this one are still to deploy."""
+    names: set[str] = set()
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
-    steps = [
-        step
-        for stage, state in later
-        if state.state not in FINISHED_STAGE_STATES
-        for step in stage.steps
-    ]
-    return {name for step in steps if step.deploy for name in step.deploy.targets}
+    for stage, status in later:
+        if status.state in FINISHED_STAGE_STATES:
+            continue
+        for step in stage.steps:
+            if step.deploy:
+                names.update(step.deploy.targets)
+    return names
 
 
 def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
-    """After the rollback: what was returned has to be what is there."""
+    """Return the holdings after the rollback: what was returned has to be what is there."""
     windows = _crash_windows(body)
-    found = []
+    holdings = []
 
     for line in restores_done(body, run):
-        one = restore_operation(view, body, run, line.subject, line.key or "", line.startedAt)
+        subject = line.subject
+        restore = restore_operation(view, body, run, subject, line.key or "", line.startedAt)
         before, since = compensations_around(body, run, line)
-        changes = (
-            *sets_of(view, body, run, before, line.subject),
-            one,
-            *sets_of(view, body, run, since, line.subject),
+        operations = (
+            *sets_of(view, body, run, before, subject),
+            restore,
+            *sets_of(view, body, run, since, subject),
         )
-        found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
+        window = windows.get(subject)
+        holdings.append(Holding(subject, restore.config, operations, window=window))
 
     configs = subjects_of(body)
-
     for subject, compensations in compensated_alone(body, run).items():
         sets = sets_of(view, body, run, compensations, subject)
-        found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
+        window = windows.get(subject)
+        holdings.append(Holding(subject, configs.get(subject), sets, window=window))
 
-    return found
+    return holdings
 
 
 def _crash_windows(body: PinnedSpec) -> dict[str, float]:
-    """Seconds for which a crash counts as trouble, by target."""
+    """Return the seconds for which a crash counts as trouble, by target."""
     return {
         f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets
     }
