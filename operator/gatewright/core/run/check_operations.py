@@ -6,15 +6,10 @@ from collections.abc import Mapping
 
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job
-from gatewright.api.release import Check
+from gatewright.api.release import Check, Step
 from gatewright.api.status import GateStatus, Run
 from gatewright.core.checks.window import Rule
-from gatewright.core.model import (
-    Measure,
-    Operation,
-    PinnedSpec,
-    View,
-)
+from gatewright.core.model import Measure, Operation, PinnedSpec, View
 from gatewright.core.run.operations import operation_key
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
@@ -24,15 +19,18 @@ from gatewright.core.steps.job import job_name
 def operation_of_check(
     view: View, body: PinnedSpec, run: Run, place: str, check: Check, stage: int | None = None
 ) -> Operation | None:
-    """The operation of a check that is a job or an approval; None for one that is measured."""
+    """Return the operation of a check that is a job or an approval; None for one that is measured.
+
+    Raises UnknownReference.
+    """
     provider, config = check.provider
     if provider not in ("job", "approval"):
         return None
 
     attempt = run.stages[stage].attempt if stage is not None else run.attempt
-
+    # What was undone once more is verified anew.
     if place == "verify" and run.rollback is not None:
-        attempt += run.rollback.attempt - 1  # what was undone once more is verified anew
+        attempt += run.rollback.attempt - 1
 
     # Five parts, where a step has four: a stage may be called `verify`, and its step as the check
     # is.
@@ -47,21 +45,21 @@ def operation_of_check(
 
 
 def has_jobs(body: PinnedSpec) -> bool:
-    """Whether a run of this body may make Jobs."""
+    """Return whether a run of this body may make Jobs."""
     spec = body.spec
-    checks = [
-        *spec.preflight,
-        *spec.rollback.verify,
-        *(gate for stage in spec.stages for gate in stage.gates),
-    ]
-    steps = [step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps)]
+    checks = [*spec.preflight, *spec.rollback.verify]
+    steps: list[Step] = []
+    for stage in spec.stages:
+        checks += stage.gates
+        steps += [*stage.steps, *stage.rollback.steps]
+
     return any(step.job for step in steps) or any(check.provider[0] == "job" for check in checks)
 
 
 def measure_of_check(
     body: PinnedSpec, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
 ) -> Measure | None:
-    """The measurement of a check; None for a job or an approval. Raises UnknownReference."""
+    """Return the measurement of a check; None for a job or an approval. Raises UnknownReference."""
     if check.provider[0] in ("job", "approval"):
         return None
     path = path_of(run, place, check, window_of(run, row, stage))
@@ -71,14 +69,17 @@ def measure_of_check(
 def measure_at(
     path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]
 ) -> Measure:
-    """The measurement of a check whose samples are kept at a path. Raises UnknownReference."""
+    """Return the measurement of a check whose samples are kept at a path.
+
+    Raises UnknownReference.
+    """
     provider, config = check.provider
     since = row.since if row is not None and row.state == "Breaching" else None
     return Measure(path, check, provider, expand_references(config, names), rule_of(check), since)
 
 
 def rule_of(check: Check) -> Rule:
-    """When a measured check fails."""
+    """Return when a measured check fails."""
     return Rule(
         interval=seconds(check.interval),
         lasting=seconds(check.for_) if check.for_ else None,
@@ -90,18 +91,20 @@ def rule_of(check: Check) -> Rule:
 
 
 def window_of(run: Run, row: GateStatus, stage: int | None) -> int:
-    """Which row of samples a check's verdict comes from: a Retry, or a guard that counts only now,
-    begins another one."""
+    """Return the number of the samples that a check's verdict comes from.
+
+    A Retry, or a guard that counts only now, begins with none.
+    """
     return run.stages[stage].attempt if stage is not None else row.window
 
 
 def path_of(run: Run, place: str, check: Check, attempt: int = 0) -> str:
-    """Where a check's samples are kept; another run or attempt starts with none."""
+    """Return where a check's samples are kept; another run or attempt starts with none."""
     return f"{run.id}/{place}/{check.name}/{attempt}"
 
 
 def limit_of(check: Check) -> str | None:
-    """The limits as text, for status and messages."""
+    """Return the limits as text, for status and messages."""
     parts = [
         f"<= {check.max}" if check.max is not None else "",
         f">= {check.min}" if check.min is not None else "",
@@ -110,7 +113,10 @@ def limit_of(check: Check) -> str | None:
 
 
 def margin_of(check: Check, value: float) -> float | None:
-    """Distance to the nearer limit; negative in breach."""
-    sides = [quantity(check.max) - value] if check.max is not None else []
-    sides += [value - quantity(check.min)] if check.min is not None else []
-    return min(sides, default=None)
+    """Return the distance to the nearer limit; negative in breach."""
+    margins = []
+    if check.max is not None:
+        margins.append(quantity(check.max) - value)
+    if check.min is not None:
+        margins.append(value - quantity(check.min))
+    return min(margins, default=None)

@@ -7,18 +7,13 @@ wiped, is never taken for ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gatewright.api.release import Step
 from gatewright.api.status import Run, StepStatus, Undo
-from gatewright.core.model import (
-    Operation,
-    PinnedSpec,
-    View,
-    short_fingerprint,
-)
+from gatewright.core.model import Operation, PinnedSpec, View, short_fingerprint
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
 from gatewright.core.spec.targets import captured_configs
@@ -30,17 +25,17 @@ RESTORE_LIMIT_S = 600.0
 
 
 def operation_key(view: View, run: Run, *parts: str | int) -> str:
-    """The key of an operation within a run."""
+    """Return the key of an operation within a run."""
     nonce = short_fingerprint([view.uid, run.id, run.startedAt])[:6]
     return ".".join(str(part) for part in (run.id, *parts)) + f"-{nonce}"
 
 
 def subjects_of(body: PinnedSpec) -> dict[str, Any]:
-    """Everything the stages may change, with the configuration that finds it."""
-    known: dict[str, Any] | None = body.memo.get("subjects")
-    if known is None:
-        known = body.memo["subjects"] = _find_subjects(body)
-    return known
+    """Return everything the stages may change, with the configuration that finds it."""
+    subjects: dict[str, Any] | None = body.memo.get("subjects")
+    if subjects is None:
+        subjects = body.memo["subjects"] = _find_subjects(body)
+    return subjects
 
 
 def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
@@ -63,68 +58,63 @@ def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
 def operations_of_step(
     view: View, body: PinnedSpec, run: Run, stage: int, step: int
 ) -> list[Operation]:
-    """The operations of the current attempt of a step. Raises UnknownReference."""
+    """Return the operations of the current attempt of a step. Raises UnknownReference."""
     status = run.stages[stage].steps[step]
-    wanted = body.spec.stages[stage].steps[step]
+    spec_step = body.spec.stages[stage].steps[step]
     own = status.key or step_key(view, run, stage, step, status.attempt)
-    return _operations_of(view, body, run, stage, wanted, own, status.startedAt)
+    return _operations_of(view, body, run, stage, spec_step, own, status.startedAt)
 
 
 def stops_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
-    """What stops the current attempt of a step: only a Job goes on by itself. Raises
-    UnknownReference."""
+    """Return what stops the current attempt of a step. Raises UnknownReference.
+
+    Only a Job goes on by itself.
+    """
     own = run.stages[stage].steps[step].key or ""
-    jobs = (
-        operation
-        for operation in operations_of_step(view, body, run, stage, step)
+    return _stops_of_jobs(own, operations_of_step(view, body, run, stage, step))
+
+
+def _stops_of_jobs(own: str, operations: Iterable[Operation]) -> list[Operation]:
+    return [
+        Operation(own, "stop", operation.subject)
+        for operation in operations
         if operation.kind == "job"
-    )
-    return [Operation(own, "stop", operation.subject) for operation in jobs]
+    ]
 
 
 def step_key(view: View, run: Run, stage: int, step: int, attempt: int) -> str:
-    """The key that a step's attempt will carry."""
-    return operation_key(
-        view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt
-    )
+    """Return the key that a step's attempt will carry."""
+    status = run.stages[stage]
+    return operation_key(view, run, status.name, status.steps[step].name, attempt)
 
 
 def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> list[Operation]:
-    """The operations of one line of the rollback. Raises UnknownReference."""
+    """Return the operations of one line of the rollback. Raises UnknownReference."""
     own = undo.key or ""
     if undo.kind == "Stop":
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
 
     if undo.kind == "Restore":
-        return [
-            replace(
-                restore_operation(view, body, run, undo.subject, own, undo.startedAt),
-                restart=undo.restart,
-            )
-        ]
+        restore = restore_operation(view, body, run, undo.subject, own, undo.startedAt)
+        return [replace(restore, restart=undo.restart)]
 
     stage, step = compensation_of(body, undo)
     operations = _operations_of(view, body, run, stage, step, own, undo.startedAt)
 
-    if undo.stopping:
-        return [Operation(own, "stop", item.subject) for item in operations if item.kind == "job"]
-
-    return operations
+    return _stops_of_jobs(own, operations) if undo.stopping else operations
 
 
 def compensation_of(body: PinnedSpec, undo: Undo) -> tuple[int, Step]:
-    """The stage, by its number, and the step that a line of the rollback stands for, if it is a
-    compensation."""
-    stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
-    return stage, next(
-        item
-        for item in body.spec.stages[stage].rollback.steps
-        if f"step/{item.name}" == undo.subject
-    )
+    """Return the stage, by its number, and the step that a compensation stands for."""
+    stages = enumerate(body.spec.stages)
+    number, stage = next((number, stage) for number, stage in stages if stage.name == undo.stage)
+
+    step = next(step for step in stage.rollback.steps if f"step/{step.name}" == undo.subject)
+    return number, step
 
 
 def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
-    """Subjects that a compensation sets."""
+    """Return the subjects that a compensation sets."""
     stage, step = compensation_of(body, undo)
     return set(changed_by(body.spec.stages[stage], step))
 
@@ -132,11 +122,13 @@ def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
 def restore_operation(
     view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None
 ) -> Operation:
-    """What returns a subject to its snapshot, as wide as what the run did to it. Raises
-    UnknownReference."""
+    """Return what returns a subject to its snapshot, as wide as what the run did to it.
+
+    Raises UnknownReference.
+    """
     done = (operation for operation, _ in changes_of(view, body, run))
     changes = (
-        *(one for one in (*body.earlier, *done) if one.subject == subject),
+        *(operation for operation in (*body.earlier, *done) if operation.subject == subject),
         *_compensated_before(view, body, run, subject),
     )
 
@@ -146,37 +138,43 @@ def restore_operation(
 def _compensated_before(
     view: View, body: PinnedSpec, run: Run, subject: str
 ) -> tuple[Operation, ...]:
-    """What compensations before its restore have set in it, which returns with it."""
-    lines = run.rollback.undo if run.rollback is not None else []
-    line = next(
-        (item for item in lines if item.kind == "Restore" and item.subject == subject), None
-    )
-    return (
-        sets_of(view, body, run, compensations_around(body, run, line)[0], subject)
-        if line is not None
-        else ()
-    )
+    """Return what compensations before its restore have set in a subject: it returns with it."""
+    for line in _undo_lines(run):
+        if line.kind == "Restore" and line.subject == subject:
+            before, _ = compensations_around(body, run, line)
+            return sets_of(view, body, run, before, subject)
+    return ()
+
+
+def _undo_lines(run: Run) -> list[Undo]:
+    """Return the lines of the rollback; none where none was planned."""
+    return run.rollback.undo if run.rollback is not None else []
 
 
 def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
-    """Every change of something that has a state, of every step that was started, in order. Raises
-    UnknownReference."""
+    """Yield each change of something that has a state, of each step that was started, in order.
+
+    Raises UnknownReference.
+    """
     for index, stage in enumerate(run.stages):
+        spec_stage = body.spec.stages[index]
         for number, step in enumerate(stage.steps):
-            if step.attempt == 0 or not changed_by(
-                body.spec.stages[index], body.spec.stages[index].steps[number]
-            ):
+            if step.attempt == 0 or not changed_by(spec_stage, spec_stage.steps[number]):
                 continue
             for operation in operations_of_step(view, body, run, index, number):
                 yield operation, step
 
 
 def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
-    """Restores after which a subject has to be as it was, but for what a compensation has set
-    since; of flags elsewhere nobody can tell the one from the other."""
-    undo = run.rollback.undo if run.rollback is not None else []
-    done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
+    """Return the restores after which a subject has to be as it was.
+
+    What a compensation has set since may differ; of flags elsewhere nobody can tell the one from
+    the other.
+    """
     told_apart = ("target/", "configmap/")
+    done = [
+        line for line in _undo_lines(run) if line.kind == "Restore" and line.state == "Succeeded"
+    ]
     return [
         line
         for line in done
@@ -185,47 +183,50 @@ def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
 
 
 def compensations_around(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
-    """Compensations that have set something in what a line restores: those before it, of later
-    stages, on which the line has the last word where both name the same; and those since, which
-    have it themselves."""
-    undo = run.rollback.undo if run.rollback is not None else []
-    place = next((number for number, item in enumerate(undo) if item is line), len(undo))
-    before, since = (
-        [
-            item
-            for item in part
-            if _has_compensated(item) and line.subject in subjects_set_by(body, item)
-        ]
-        for part in (undo[:place], undo[place + 1 :])
-    )
+    """Return the compensations that have set something in what a line restores.
 
-    return before, since
+    First those before it, of later stages: the line has the last word where both name the same.
+    Then those since: they have it themselves.
+    """
+    undo = _undo_lines(run)
+    places = (place for place, other in enumerate(undo) if other is line)
+    place = next(places, len(undo))
+
+    def compensating(lines: Sequence[Undo]) -> list[Undo]:
+        return [
+            other
+            for other in lines
+            if _has_compensated(other) and line.subject in subjects_set_by(body, other)
+        ]
+
+    return compensating(undo[:place]), compensating(undo[place + 1 :])
 
 
 def sets_of(
     view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str
 ) -> tuple[Operation, ...]:
-    return tuple(
-        item
-        for line in lines
-        for item in operations_of_undo(view, body, run, line)
-        if item.subject == subject
-    )
+    """Return what lines do to a subject, in order. Raises UnknownReference."""
+    operations: list[Operation] = []
+    for line in lines:
+        operations += operations_of_undo(view, body, run, line)
+    return tuple(operation for operation in operations if operation.subject == subject)
 
 
 def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
-    """Compensations that have set something in a target or a ConfigMap which the run has not
-    changed, by the subject."""
-    lines = run.rollback.undo if run.rollback is not None else []
+    """Return, by the subject, compensations of what the run itself has not changed.
+
+    Such a subject is a target or a ConfigMap.
+    """
+    lines = _undo_lines(run)
     restored = {line.subject for line in lines if line.kind == "Restore"}
-    found: dict[str, list[Undo]] = {}
+    compensations: dict[str, list[Undo]] = {}
 
     for line in filter(_has_compensated, lines):
         for subject in subjects_set_by(body, line):
             if subject.startswith(("target/", "configmap/")) and subject not in restored:
-                found.setdefault(subject, []).append(line)
+                compensations.setdefault(subject, []).append(line)
 
-    return found
+    return compensations
 
 
 def _has_compensated(line: Undo) -> bool:
@@ -242,9 +243,11 @@ def _operations_of(
     since: str | None = None,
 ) -> list[Operation]:
     names = names_at(body, run, stage)
-    known = body.memo.get(own)
-    if known is not None and known[0] is step and known[1] == since and known[2] == names:
-        return list(known[3])
+    memo = body.memo.get(own)
+    if memo is not None:
+        memo_step, memo_since, memo_names, operations = memo
+        if memo_step is step and memo_since == since and memo_names == names:
+            return list(operations)
 
     point = StepPoint(view, body, body.spec.stages[stage], step, own, since, names)
     operations = kind_of(step).operations(point)
@@ -254,12 +257,13 @@ def _operations_of(
 
 
 def limit_of_restore(body: PinnedSpec, subject: str) -> float:
-    """Seconds within which a subject must have returned: as long as the longest of the steps that
-    change it may take."""
-    limits = [
-        kind_of(step).clock(step) or 0.0
-        for stage in body.spec.stages
-        for step in stage.steps
-        if subject in changed_by(stage, step)
-    ]
-    return max(limits, default=RESTORE_LIMIT_S)
+    """Return the seconds within which a subject must have returned.
+
+    They are as many as the longest of the steps that change it may take.
+    """
+    limit: float | None = None
+    for stage in body.spec.stages:
+        for step in stage.steps:
+            if subject in changed_by(stage, step):
+                limit = max(limit or 0.0, kind_of(step).clock(step) or 0.0)
+    return limit if limit is not None else RESTORE_LIMIT_S
