@@ -1,5 +1,7 @@
-"""What is wrong with a spec beyond its fields' own shapes: names, references, and what stands in a
-place where it means nothing."""
+"""What is wrong with a spec beyond its fields' own shapes.
+
+Names, references, and what stands in a place where it means nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,10 @@ class _Named(Protocol):
 
 
 def find_problems(spec: ReleaseSpec) -> Iterator[str]:
-    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and
-    what would be right.
+    """Yield everything that is wrong with a spec beyond its fields' own shapes.
 
-    One after the other: there may be as many as a spec has characters, and nobody reads more than a
-    few.
+    Each names the path and what would be right. They come one after the other: there may be as many
+    as a spec has characters, and nobody reads more than a few.
     """
     yield from _duplicate_names("spec.targets", spec.targets)
     yield from _duplicate_names("spec.preflight", spec.preflight)
@@ -52,69 +53,66 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     yield from filter(None, [size.find_problem(spec)])
 
 
-def _duplicate_names(path: str, items: Sequence[_Named]) -> Iterator[str]:
-    seen: dict[str, int] = {}
-    for index, item in enumerate(items):
-        if item.name in seen:
+def _duplicate_names(path: str, entries: Sequence[_Named]) -> Iterator[str]:
+    first: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        if entry.name in first:
             yield (
-                f'{path}[{index}].name: "{item.name}" is already the name of '
-                f"{path}[{seen[item.name]}]; names are unique"
+                f'{path}[{index}].name: "{entry.name}" is already the name of '
+                f"{path}[{first[entry.name]}]; names are unique"
             )
-        seen.setdefault(item.name, index)
+        first.setdefault(entry.name, index)
 
 
 def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
     path = f"spec.stages[{index}]"
     yield from _duplicate_names(f"{path}.steps", [*stage.steps])
     yield from _duplicate_names(f"{path}.gates", stage.gates)
-
     if not stage.steps and not stage.gates:
         yield f"{path}: has neither steps nor gates; give it something to do"
 
-    known = [target.name for target in spec.targets]
-
+    targets = [target.name for target in spec.targets]
     for where, step in _steps_with_paths(path, stage):
         for name in kind_of(step).targets(step):
-            if name not in known:
-                yield (
-                    f'{where}: target "{name}" is not in spec.targets (known: {list_names(known)})'
-                )
+            if name not in targets:
+                known = f"known: {list_names(targets)}"
+                yield f'{where}: target "{name}" is not in spec.targets ({known})'
 
     for number, step in enumerate(stage.rollback.steps):
         if not kind_of(step).compensates:
             yield (
-                f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, "
-                "flags or a provider's action"
+                f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; "
+                "use job, flags or a provider's action"
             )
 
 
 def _steps_with_paths(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
-    yield from ((f"{path}.steps[{number}]", step) for number, step in enumerate(stage.steps))
-    yield from (
-        (f"{path}.rollback.steps[{number}]", step)
-        for number, step in enumerate(stage.rollback.steps)
-    )
+    for number, step in enumerate(stage.steps):
+        yield f"{path}.steps[{number}]", step
+    for number, step in enumerate(stage.rollback.steps):
+        yield f"{path}.rollback.steps[{number}]", step
 
 
 def _unmet_requirements(spec: ReleaseSpec) -> Iterator[str]:
-    """Steps may require what earlier steps produce; compensations also what those before them in
-    their stage do."""
+    """Yield what a step requires and no earlier one produces.
+
+    Compensations may also require what those before them in their stage produce.
+    """
     produced: set[str] = set()
     for index, stage in enumerate(spec.stages):
         path = f"spec.stages[{index}]"
         yield from _unmet_in_steps(f"{path}.steps", stage.steps, produced)
+        # What a compensation produces is there only on the way back.
         yield from _unmet_in_steps(f"{path}.rollback.steps", stage.rollback.steps, set(produced))
 
 
 def _unmet_in_steps(path: str, steps: Sequence[Step], available: set[str]) -> Iterator[str]:
+    """Yield what steps require and nothing produces; what they produce becomes available."""
     for number, step in enumerate(steps):
         for name in step.requires:
             if name not in available:
-                known = list_names(available)
-                yield (
-                    f'{path}[{number}].requires: no earlier step produces "{name}" (produced '
-                    f"so far: {known})"
-                )
+                known = f"produced so far: {list_names(available)}"
+                yield f'{path}[{number}].requires: no earlier step produces "{name}" ({known})'
         if step.produces:
             available.add(step.produces)
 
@@ -124,62 +122,65 @@ def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
     steps: set[str] = set()
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     stages: list[dict[str, Any]] = raw.pop("stages")
+    # Values of variables are put in as they are written.
     raw.pop("vars", None)
     yield from _unknown_among(find_references(raw, "spec"), fixed, steps)
 
     for index, stage in enumerate(stages):
         own = {step["name"] for step in stage.get("steps", [])}
-        yield from _unknown_among(
-            find_references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own
-        )
+        references = find_references(stage, f"spec.stages[{index}]")
+        yield from _unknown_among(references, fixed | {"stage"}, steps | own)
         steps |= own
 
 
 def _unknown_among(
-    found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]
+    references: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]
 ) -> Iterator[str]:
-    for path, name in found:
+    for path, name in references:
         output = OUTPUT_NAME.fullmatch(name)
         if output and output[1] in steps:
             continue
+
         where, short = show_path(path), cut_middle(name, _MOST_NAME_CHARS)
         if output:
-            earlier = cut_middle(output[1], _MOST_NAME_CHARS)
-            yield (
-                f'{where}: $({short}) names the step "{earlier}", which does not run before '
-                f"(known: {list_names(steps)})"
-            )
+            step = cut_middle(output[1], _MOST_NAME_CHARS)
+            known = f"known: {list_names(steps)}"
+            yield f'{where}: $({short}) names the step "{step}", which does not run before ({known})'
         elif name not in fixed:
             yield f"{where}: $({short}) is not known here (known: {list_names(fixed)})"
 
 
 def _early_references(spec: ReleaseSpec) -> Iterator[str]:
-    """What is recorded before the first change cannot depend on what a step publishes."""
+    """Yield references to what a step publishes, where something is recorded before any step."""
     for index, stage in enumerate(spec.stages):
         for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
             for path, name in find_references(kind_of(step).early_config(step), where):
-                if OUTPUT_NAME.fullmatch(name):
-                    short = cut_middle(name, _MOST_NAME_CHARS)
-                    yield (
-                        f"{show_path(path)}: $({short}) is not known when the flags' former "
-                        "values are recorded; use a variable"
-                    )
+                if not OUTPUT_NAME.fullmatch(name):
+                    continue
+                short = cut_middle(name, _MOST_NAME_CHARS)
+                yield (
+                    f"{show_path(path)}: $({short}) is not known when the flags' former "
+                    "values are recorded; use a variable"
+                )
 
 
 def _duplicate_workloads(spec: ReleaseSpec) -> Iterator[str]:
-    """One workload under two names would be changed by both, each undoing what the other does."""
-    seen: dict[Any, int] = {}
+    """Yield workloads under two names: both would change them, each undoing what the other does."""
+    first: dict[Any, int] = {}
     for index, target in enumerate(spec.targets):
         config = (target.model_extra or {}).get("workload")
         if not isinstance(config, dict):
             continue
+
+        # What else it may be is said elsewhere.
         kind, name = config.get("kind", "Deployment"), config.get("name")
         if not isinstance(kind, str) or not isinstance(name, str):
-            continue  # that is said elsewhere
-        first = seen.setdefault((kind, name), index)
-        if first != index:
+            continue
+
+        other = first.setdefault((kind, name), index)
+        if other != index:
             yield (
-                f"spec.targets[{index}].workload: {kind} {name} is spec.targets[{first}] already; "
+                f"spec.targets[{index}].workload: {kind} {name} is spec.targets[{other}] already; "
                 "name a workload once, with all its images and variables"
             )
 
@@ -189,15 +190,15 @@ def _misplaced_proofs(spec: ReleaseSpec) -> Iterator[str]:
         for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
             if step.proof is None:
                 continue
-            if where.partition(".rollback.")[1]:
+            if ".rollback." in where:
                 yield (
-                    f"{where}.proof: a compensation is not proved; put a check into "
-                    "spec.rollback.verify"
+                    f"{where}.proof: a compensation is not proved; "
+                    "put a check into spec.rollback.verify"
                 )
             elif not kind_of(step).publishes:
                 yield (
-                    f"{where}.proof: {step.kind} publishes nothing that could be proved; only "
-                    "a job does"
+                    f"{where}.proof: {step.kind} publishes nothing that could be proved; "
+                    "only a job does"
                 )
 
 
@@ -206,18 +207,19 @@ def _misplaced_checks(spec: ReleaseSpec) -> Iterator[str]:
         "spec.guards": [*spec.guards],
         "spec.rollback.verify": spec.rollback.verify,
     }
-    places |= {
-        f"spec.stages[{index}].gates": stage.gates for index, stage in enumerate(spec.stages)
-    }
+    for index, stage in enumerate(spec.stages):
+        places[f"spec.stages[{index}].gates"] = stage.gates
+
     for path, checks in places.items():
         for index, check in enumerate(checks):
-            if "approval" in (check.model_extra or {}):
+            keys = check.model_extra or {}
+            if "approval" in keys:
                 yield (
-                    f"{path}[{index}].approval: nobody is asked here; put it into preflight, "
-                    "or make it a step"
+                    f"{path}[{index}].approval: nobody is asked here; "
+                    "put it into preflight, or make it a step"
                 )
-            if path == "spec.guards" and "job" in (check.model_extra or {}):
+            if path == "spec.guards" and "job" in keys:
                 yield (
-                    f"{path}[{index}].job: a guard is measured again and again; a job runs "
-                    "once, as a gate"
+                    f"{path}[{index}].job: a guard is measured again and again; "
+                    "a job runs once, as a gate"
                 )
