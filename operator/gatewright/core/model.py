@@ -327,7 +327,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was found. A failure is a value too: a Progress, a Verdict or a LiveState that says so."""
+    """What was found.
+
+    A failure is a value too: a Progress, a Verdict or a LiveState that says so.
+    """
 
     now: datetime
     body: PinnedSpec | None = None
@@ -452,7 +455,6 @@ def as_stored(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_stored(entry) for entry in value]
 
-    # Beyond 64 bits the API server keeps the float.
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     return value

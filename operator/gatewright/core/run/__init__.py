@@ -10,8 +10,13 @@
     undo_lines                         one line of that
     verification, rollback_end         what has to hold then, and what is said
 
-What these stand on: `states` and `clocks` (which changes are allowed, what has a time), `operations`,
-`check_operations`, `driving` (what a run does, and how far it is), `needs` (what it has to know),
-`holdings`, `observed` (what is live beside what is wanted), `situations`, `resting` and `rescue` (before
-and after a run, and what cannot be decided).
+What these stand on:
+
+    states, clocks                     which changes are allowed; what has a time
+    operations, check_operations       what steps, lines and checks stand for
+    driving                            how far operations are together
+    needs                              what has to be known before a decision
+    holdings, observed                 what is wanted, and what is live beside it
+    situations, resting                what is there before and after a run
+    rescue                             what is said where nothing can be decided
 """

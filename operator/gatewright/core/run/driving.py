@@ -1,7 +1,7 @@
-"""How far operations are together: those of a step, of a line of the rollback, of what stops a Job.
+"""How far operations are together: those of a step, of a line of the rollback, of a stop.
 
-`drive` looks at all of them and starts what was never started. Whoever drives decides what follows: a
-step fails by its clock, a line of the rollback stops its Job first.
+`drive` looks at all of them and starts what was never started. Whoever drives decides what follows:
+a step fails by its clock, a line of the rollback stops its Job first.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Driven:
     @property
     def outputs(self) -> dict[str, str]:
         """What they have published."""
-        return {name: value for one in self.progress for name, value in one.outputs.items()}
+        published: dict[str, str] = {}
+        for one in self.progress:
+            published |= one.outputs
+        return published
 
     @property
     def unread(self) -> str:
@@ -55,8 +58,10 @@ class Driven:
 
     @property
     def message(self) -> str | None:
-        """What people should know of them: what keeps one from ending, else what is notable although
-        nothing is wrong."""
+        """What people should know of them.
+
+        That is what keeps one from ending, else what is notable although nothing is wrong.
+        """
         stuck = next((one.message for one in self.progress if one.stuck), None)
         notable = (one.message for one in self.progress if one.notable and one.message)
         return (stuck or "; ".join(notable))[:1000] or None

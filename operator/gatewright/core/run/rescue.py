@@ -21,7 +21,7 @@ ENDING_ACTIONS = ("Abort", "Rollback")
 
 
 def decide_stuck(view: View, why: str, now: datetime) -> Decision:
-    """Return what is said of a Release whose passes fail, and do what people may ask all the same."""
+    """Return what is said of a Release whose passes fail; people may end its run all the same."""
     status = ReleaseStatus.model_validate(view.status.model_dump())
     ctx = Context(view, Observation(now), Decision(status), None)
 

@@ -127,7 +127,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
 
 
 def _missing_requirement(ctx: Context, spec: Step) -> str:
-    """Return what a step requires and no earlier one has produced, in words; empty where all is there."""
+    """Return what a step requires and no earlier one has produced; empty where all is there."""
     missing = sorted(set(spec.requires) - produced_artifacts(ctx.body, ctx.run))
     if not missing:
         return ""
@@ -183,17 +183,21 @@ def end_step(
 
 
 def _brings_version(ctx: Context, step: Step) -> bool:
-    """Whether a step brings the version: a deploy; in a Release without one, whatever changes
-    something."""
-    steps = [step for stage in ctx.body.spec.stages for step in stage.steps]
-    if any(kind_of(one).deploys for one in steps):
-        return kind_of(step).deploys
+    """Return whether a step brings the version.
+
+    A deploy does; in a Release without one, whatever changes something.
+    """
+    for stage in ctx.body.spec.stages:
+        if any(kind_of(other).deploys for other in stage.steps):
+            return kind_of(step).deploys
     return kind_of(step).acts
 
 
 def _arm_early_guards(ctx: Context) -> None:
-    """The first deploy is done: guards that breached before the run changed anything count from now
-    on, by their own rule."""
+    """Let guards count, by their own rule, that breached before the run changed anything.
+
+    The first deploy is done.
+    """
     ctx.run.deployed = True
     for row in ctx.run.guards:
         if row.early:

@@ -144,8 +144,10 @@ def _unknown_among(
         where, short = show_path(path), cut_middle(name, _MOST_NAME_CHARS)
         if output:
             step = cut_middle(output[1], _MOST_NAME_CHARS)
-            known = f"known: {list_names(steps)}"
-            yield f'{where}: $({short}) names the step "{step}", which does not run before ({known})'
+            yield (
+                f'{where}: $({short}) names the step "{step}", which does not run before '
+                f"(known: {list_names(steps)})"
+            )
         elif name not in fixed:
             yield f"{where}: $({short}) is not known here (known: {list_names(fixed)})"
 
