@@ -19,7 +19,7 @@ from gatewright.core.run.undo_lines import give_keys, repeat_compensations, rese
 SETTLE_TIME = timedelta(seconds=30)
 """How long what has crashed must have run since, or as long as its target's `availability` says."""
 FRESH_TIME = timedelta(seconds=5)
-"""How long what was restored must have run: what crashes at its start is ready for a moment, too."""
+"""How long what was restored must have run: what crashes at once is ready for a moment, too."""
 CLOCK_SKEW = timedelta(seconds=-2)
 """How far the API server's clock may be ahead of ours, its times being whole seconds."""
 
