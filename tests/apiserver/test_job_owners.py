@@ -183,7 +183,8 @@ def test_a_forged_job_is_not_there_when_its_step_begins(site: Site) -> None:
 
 
 def test_a_job_that_loses_its_label_is_followed_all_the_same(site: Site) -> None:
-    """Whoever may do anything may also do this: it gets the label again, and ends as it would have."""
+    """Whoever may do anything may also do this: it gets the label again, and ends as it would
+    have."""
     stages = [{"name": "ship", "steps": [job("migrate", FAKE_SECONDS="3")]}]
     site.apply({"version": "2.0.0", "stages": stages})
     (made,) = site.lab.wait(lambda: site.jobs("migrate"), 20, "the Job")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from gatewright.api.status import ReleaseStatus, Run, Undo
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks, observed, rollback, stages, states
+from gatewright.core.run import clocks, observed, rollback_end, stage_end, states, undo_lines
 from gatewright.core.run.context import Context
 from gatewright.runtime import parse
 
@@ -30,7 +30,7 @@ def live_is_assumed(patch: pytest.MonkeyPatch) -> None:
 
 def the_stage_that_paused_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """People decide about the first stage that has failed, whichever it was."""
-    right = stages.current_stage_index
+    right = stage_end.current_stage_index
 
     def current(run: Run) -> int | None:
         if run.phase == "Paused":
@@ -62,17 +62,17 @@ def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
         states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
         line.due = None
 
-    _everywhere(patch, rollback._end_late_line, too_late)
+    _everywhere(patch, undo_lines._end_late_line, too_late)
 
 
 def a_failed_rollback_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """The next version starts by itself on what a failed rollback has left."""
-    _everywhere(patch, rollback.set_unverified, lambda p, reason: None)
+    _everywhere(patch, rollback_end.set_unverified, lambda p, reason: None)
 
 
 def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
     """Nobody decides: the walk goes on past a stage whose failure is to pause it."""
-    right = stages.fail_stage
+    right = stage_end.fail_stage
 
     def fail_stage(ctx: Context, *args: Any, **more: Any) -> bool:
         found = right(ctx, *args, **more)

@@ -30,7 +30,8 @@ from gatewright.core.model import (
 from gatewright.core.run import resting
 from gatewright.core.run.decide import decide
 from gatewright.core.run.needs import find_needs
-from gatewright.core.spec.pinned_spec import find_problems, unpin_spec
+from gatewright.core.spec.pinned_spec import unpin_spec
+from gatewright.core.spec.problems import find_problems
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

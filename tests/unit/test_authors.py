@@ -11,7 +11,8 @@ import pytest
 from gatewright.api import GROUP
 from gatewright.codegen import authors, crds, openers, schema, uses
 from gatewright.codegen import standing as standing_
-from gatewright.ports import Access, AuthorPermission
+from gatewright.core.permissions import AuthorPermission
+from gatewright.ports import Access
 from gatewright.providers import registry
 from gatewright.runtime import permissions
 

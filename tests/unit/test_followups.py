@@ -15,7 +15,7 @@ from gatewright.core.checks.followups import MOST_FOLLOW_UPS
 from gatewright.core.checks.window import Verdict
 from gatewright.core.model import Needs, Observation, Progress
 from gatewright.core.run import clocks
-from gatewright.core.spec import pinned_spec
+from gatewright.core.spec import problems
 from gatewright.providers import validate
 from gatewright.runtime.telling import messages
 from tests.unit.sim import World, replace, spec
@@ -446,7 +446,7 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
 )
 def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, Any]], wanted: str):
     parsed = ReleaseSpec.model_validate(spec(followUps=items))
-    found = [*validate.spec_problems(parsed), *pinned_spec.find_problems(parsed)]
+    found = [*validate.spec_problems(parsed), *problems.find_problems(parsed)]
     assert len(found) == 1 and wanted in found[0], found
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.core.model import Intervention, Progress
-from gatewright.core.spec.pinned_spec import find_problems
+from gatewright.core.spec.problems import find_problems
 from tests.unit.sim import World, spec
 
 

@@ -114,6 +114,12 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
 
 @pytest.mark.parametrize("act", [handlers.perform_operation, handlers.follow_operation])
 def test_an_operation_that_nobody_handles_is_an_error(act: Any) -> None:
-    operation = Operation("1.x", cast(Any, "traffic"), "mesh/web")
-    with pytest.raises(Permanent, match="nobody knows how to traffic mesh/web"):
-        asyncio.run(act(cast(Cluster, None), cast(View, None), operation, None))
+    for subject, words in (
+        ("mesh/web", "unknown kind of subject 'mesh/web'"),
+        ("job/web", "nobody knows how to traffic job/web"),
+        ("configmap/web", "nobody knows how to traffic configmap/web"),
+        ("flags/web", "nobody knows how to traffic flags/web"),
+    ):
+        operation = Operation("1.x", cast(Any, "traffic"), subject)
+        with pytest.raises(Permanent, match=words):
+            asyncio.run(act(cast(Cluster, None), cast(View, None), operation, None))

@@ -11,7 +11,7 @@ from gatewright.api.release import Proof, ReleaseSpec
 from gatewright.core.checks.proof import find_missing_proof
 from gatewright.core.model import Progress
 from gatewright.core.run.clocks import format_time
-from gatewright.core.spec.pinned_spec import find_problems
+from gatewright.core.spec.problems import find_problems
 from tests.unit.sim import START, World, spec
 
 LIMITS = Proof(minBytes=1000, maxAge="1h", contains=["public.tasks", "users"])

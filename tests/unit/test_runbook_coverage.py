@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.spec import pinned_spec
+from gatewright.core.spec import problems
 from gatewright.providers.validate import connection_problems, spec_problems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ def _item(value: Any, name: str) -> Any:
 def test_the_sample_is_valid() -> None:
     found = dict(specs())
     spec = ReleaseSpec.model_validate(found.pop(""))
-    assert [*spec_problems(spec), *pinned_spec.find_problems(spec)] == []
+    assert [*spec_problems(spec), *problems.find_problems(spec)] == []
     assert {
         name: connection_problems(other)
         for name, other in found.items()

@@ -31,7 +31,7 @@ from gatewright.api.status import (
     dump,
 )
 from gatewright.core.report import size
-from gatewright.core.spec import outputs, pinned_spec
+from gatewright.core.spec import outputs, problems
 from tests.unit.sim import spec
 
 NOW = "2026-01-01T00:00:00.000Z"
@@ -290,9 +290,7 @@ def test_twenty_stages_of_twenty_gates_fit(words: str) -> None:
 
 def test_a_spec_whose_rows_alone_would_not_fit_is_refused_before_it_starts() -> None:
     found = [
-        text
-        for text in pinned_spec.find_problems(large(20, 10, 14, 1, 10, 40))
-        if "100 KiB" in text
+        text for text in problems.find_problems(large(20, 10, 14, 1, 10, 40)) if "100 KiB" in text
     ]
     assert len(found) == 1
     assert found[0].startswith("spec.stages: 20 stages with 220 steps and 280 gates are too many")
@@ -307,7 +305,7 @@ def test_what_is_small_is_left_as_it_is() -> None:
 
 def test_more_steps_and_gates_than_anybody_reads_are_refused() -> None:
     words = "spec.stages: have 501 steps, gates and compensations, at most 500; split the Release"
-    assert words not in list(pinned_spec.find_problems(large(20, 5, 20, 0, 1, 8)))
+    assert words not in list(problems.find_problems(large(20, 5, 20, 0, 1, 8)))
     wanted = large(20, 5, 20, 0, 1, 8)
     wanted.stages[0].steps.append(wanted.stages[0].steps[0].model_copy(update={"name": "more"}))
-    assert words in list(pinned_spec.find_problems(wanted))
+    assert words in list(problems.find_problems(wanted))

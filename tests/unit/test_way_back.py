@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.core.model import Progress
-from gatewright.core.run import rollback
+from gatewright.core.run import rollback_end
 from tests.unit.sim import World, spec
 
 
@@ -929,19 +929,22 @@ def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
     world = failed_rollback()
     run = world.status.run
     many = [f"configmap/{number:04}" for number in range(1000)]
-    assert rollback._bound_subjects(run, ["target/old"], ["target/web"]) == [
+    assert rollback_end._bound_subjects(run, ["target/old"], ["target/web"]) == [
         "target/old",
         "target/web",
     ]
-    assert rollback._bound_subjects(run, ["target/old"], many) == [
+    assert rollback_end._bound_subjects(run, ["target/old"], many) == [
         "target/old",
-        f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}",
+        f"run {run.id}: {rollback_end.TOO_MANY_SUBJECTS}",
     ]
-    assert rollback._bound_subjects(run, many, ["target/web"]) == [
-        rollback.TOO_MANY_SUBJECTS,
-        f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}",
+    assert rollback_end._bound_subjects(run, many, ["target/web"]) == [
+        rollback_end.TOO_MANY_SUBJECTS,
+        f"run {run.id}: {rollback_end.TOO_MANY_SUBJECTS}",
     ]
-    world.status.unverified.subjects = ["target/old", f"run {run.id}: {rollback.TOO_MANY_SUBJECTS}"]
+    world.status.unverified.subjects = [
+        "target/old",
+        f"run {run.id}: {rollback_end.TOO_MANY_SUBJECTS}",
+    ]
     world.act("Rollback")
     world.later(12)
     assert world.status.run.outcome == "RolledBack" and world.status.unverified.subjects == [

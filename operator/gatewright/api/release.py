@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -137,7 +137,9 @@ class Proof(Model):
     """Tables that must be in it, as `public.tasks`: output `tables`, a JSON list or words."""
 
 
-STEP_KINDS = ("deploy", "job", "flags", "wait", "confirm", "approval")
+StepKindName = Literal["deploy", "job", "flags", "wait", "confirm", "approval"]
+"""The fields of a step that say what it does; each has its kind in `core.steps.STEPS`."""
+STEP_KINDS: tuple[StepKindName, ...] = get_args(StepKindName)
 
 
 class Step(Keyed):
@@ -169,12 +171,14 @@ class Step(Keyed):
     """What earlier steps must have produced in this run."""
 
     @property
+    def kind_name(self) -> StepKindName | None:
+        """The one step kind that is given; None where a provider's action is."""
+        return next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), None)
+
+    @property
     def kind(self) -> str:
         """The one step kind that is given; a provider's key for its action."""
-        return (
-            next((kind for kind in STEP_KINDS if getattr(self, kind) is not None), "")
-            or self.provider[0]
-        )
+        return self.kind_name or self.provider[0]
 
     @model_validator(mode="after")
     def _require_one(self) -> Step:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gatewright.ports import AuthorPermission
+from gatewright.core.permissions import AuthorPermission
 from gatewright.runtime.admission_probe import RESERVED_NAME
 
 MAX_NAMES_IN_MESSAGE = 20

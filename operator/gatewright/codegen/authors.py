@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gatewright.api.jobs import Job
-from gatewright.api.release import FlagsStep
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question, cel_is_allowed, describe_right, line_head
 from gatewright.codegen.standing import cel_lines, cel_only, cel_standing, variable_name
-from gatewright.ports import AuthorPermission
+from gatewright.core.permissions import AuthorPermission
+from gatewright.core.steps import STEPS
+from gatewright.core.steps.job import USE_ACCOUNT
 from gatewright.providers import registry
 
 POLICY_NAME = "gatewright-releases"
@@ -35,15 +36,6 @@ _QUESTION = Question(
     ),
     "a Release does nothing that its author may not do, and RBAC does not allow it all",
 )
-_JOB = AuthorPermission("create", "batch", "jobs")
-_ACCOUNT = AuthorPermission(
-    "impersonate",
-    "",
-    "serviceaccounts",
-    ("serviceAccountName", "template.spec.serviceAccountName", "template.spec.serviceAccount"),
-    spared=("default",),
-)
-_FLAGS = AuthorPermission("patch", "", "configmaps", ("configMap",))
 
 
 def author_rights() -> list[tuple[str, AuthorPermission]]:
@@ -54,7 +46,13 @@ def author_rights() -> list[tuple[str, AuthorPermission]]:
         for target in registry.TARGETS.values()
         for right in target.author
     ]
-    return [(Job.__name__, _JOB), *targets, (FlagsStep.__name__, _FLAGS), (Job.__name__, _ACCOUNT)]
+    steps = [
+        (model.__name__, right) for kind in STEPS.values() for model, right in kind.permissions
+    ]
+    nameless = [one for one in steps if not one[1].fields]
+    # Of flags there are fewer than of Jobs with a ServiceAccount of their own.
+    named = [one for one in reversed(steps) if one[1].fields]
+    return [*nameless, *targets, *named]
 
 
 def policy_spec() -> dict[str, Any]:
@@ -102,7 +100,7 @@ def _cel_wants_token() -> str:
         f"|| ({projected})) && "
         f"!{names}.exists(name, type(name) == string && !(name in ['', 'default']))"
     )
-    default = f"'{line_head(_ACCOUNT)}default, ' + one.at"
+    default = f"'{line_head(USE_ACCOUNT)}default, ' + one.at"
     return (
         f"variables.{variable_name(Job.__name__)}.map(group, group.filter(one, "
         f"{when}).map(one, {default}).join('\\n'))"

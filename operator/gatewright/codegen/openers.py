@@ -12,7 +12,7 @@ from typing import Any
 
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question, line
-from gatewright.ports import AuthorPermission
+from gatewright.core.permissions import AuthorPermission
 
 POLICY_NAME = "gatewright-connections"
 MAX_NAMES_ASKED = 16

@@ -21,6 +21,7 @@ from gatewright.api import base, intervention
 from gatewright.api.jobs import REPORT_FORMATS, Job
 from gatewright.api.release import STEP_KINDS, Approval
 from gatewright.core.report import size
+from gatewright.core.steps import STEPS
 from gatewright.providers.registry import GATES
 
 Rule = dict[str, Any]
@@ -134,7 +135,7 @@ def _only_rule(field: str, actions: Iterable[str]) -> Rule:
     }
 
 
-COMPENSATION_KINDS = ("flags", "job")
+COMPENSATION_KINDS = tuple(sorted(name for name, kind in STEPS.items() if kind.compensates))
 _COMPENSATION_PLACE = "spec.stages[].rollback.steps[]"
 
 _RULES_BY_MODEL: Mapping[str, list[Rule]] = {

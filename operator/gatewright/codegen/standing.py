@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from gatewright.codegen import schema
 from gatewright.codegen.asking import line
-from gatewright.ports import AuthorPermission
+from gatewright.core.permissions import AuthorPermission
 
 
 def variable_name(model: str) -> str:

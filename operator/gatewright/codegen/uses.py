@@ -16,7 +16,7 @@ from gatewright.api import GROUP
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question
 from gatewright.codegen.standing import cel_lines, cel_standing, variable_name
-from gatewright.ports import AuthorPermission
+from gatewright.core.permissions import AuthorPermission
 
 POLICY_NAME = "gatewright-uses"
 MAX_NAMES_ASKED = 16

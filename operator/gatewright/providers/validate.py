@@ -29,6 +29,7 @@ from gatewright.api.release import (
     Target,
 )
 from gatewright.core.spec.expand import expand_references, find_references
+from gatewright.core.steps import kind_of
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.common import addresses
@@ -65,11 +66,6 @@ _SHORT_JOB_FIELDS = ("command", "args", "env", "envFrom", "serviceAccountName", 
 """Fields of a Job that belong to its short form."""
 _MAX_PROBLEMS = 50
 """Problems of one place that are put into words."""
-_WITHOUT_TIME = {
-    "wait": "which takes as long as it says",
-    "confirm": "which waits for a person",
-    "approval": "which waits for people",
-}
 
 
 def spec_problems(spec: ReleaseSpec) -> Iterator[str]:
@@ -151,11 +147,10 @@ def _timeout_problems(path: str, step: Step) -> Iterator[str]:
     """A step's own time is for a provider's action; the other kinds have theirs."""
     if step.model_extra or "timeout" not in step.model_fields_set:
         return
-    if step.kind in _WITHOUT_TIME:
-        yield (
-            f"{path}.timeout: has no effect beside {step.kind}, {_WITHOUT_TIME[step.kind]}; "
-            "leave it out"
-        )
+
+    why = kind_of(step).why_untimed
+    if why:
+        yield f"{path}.timeout: has no effect beside {step.kind}, {why}; leave it out"
     else:
         yield (
             f"{path}.timeout: has no effect beside {step.kind}; move it there ({step.kind}.timeout)"

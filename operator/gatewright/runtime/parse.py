@@ -15,7 +15,7 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model import View
 from gatewright.core.report import size
-from gatewright.core.spec import pinned_spec
+from gatewright.core.spec import problems
 from gatewright.core.spec.expand import cut_middle
 from gatewright.providers import validate
 from gatewright.runtime.cluster import wire
@@ -127,7 +127,7 @@ def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     if problem is not None:
         return spec, (problem,)
 
-    others = itertools.chain(validate.spec_problems(spec), pinned_spec.find_problems(spec))
+    others = itertools.chain(validate.spec_problems(spec), problems.find_problems(spec))
     return spec, _first_problems(others)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
 from gatewright.core.model import Decision, Holding, Needs, Operation, Progress, Revision, View
+from gatewright.core.run.check_operations import has_jobs
 from gatewright.core.run.decide import RECHECK_INTERVAL, decide
 from gatewright.core.run.needs import find_needs
-from gatewright.core.run.operations import has_jobs
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import clock

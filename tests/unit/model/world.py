@@ -35,7 +35,8 @@ from gatewright.core.model import (
 )
 from gatewright.core.run.decide import decide
 from gatewright.core.run.rescue import decide_stuck
-from gatewright.core.spec.pinned_spec import find_problems, unpin_spec
+from gatewright.core.spec.pinned_spec import unpin_spec
+from gatewright.core.spec.problems import find_problems
 from gatewright.runtime import parse
 from tests.unit.sim import World
 

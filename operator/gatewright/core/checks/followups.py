@@ -28,8 +28,8 @@ from gatewright.api.status import (
 from gatewright.core.checks import judge
 from gatewright.core.model import Intervention, Measure, PinnedSpec
 from gatewright.core.run import clocks
+from gatewright.core.run.check_operations import measure_at
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.operations import measure_at
 from gatewright.core.spec.expand import UnknownReference, expand_references
 
 MOST_FOLLOW_UPS = 20

@@ -12,6 +12,7 @@ from __future__ import annotations
 from gatewright.api.release import Guard
 from gatewright.api.status import GateStatus
 from gatewright.core.checks import judge
+from gatewright.core.checks.active import guard_set
 from gatewright.core.run.context import Context, evaluate_checks
 
 BREACH_STATES = ("Breaching", "Failed")
@@ -19,7 +20,7 @@ BREACH_STATES = ("Breaching", "Failed")
 
 def preview_guards(ctx: Context) -> None:
     """Measure guards before anything is touched: nothing follows from what they say."""
-    evaluate_checks(ctx, "guards", ctx.body.spec.guards, ctx.run.guards)
+    evaluate_checks(ctx, guard_set(ctx.body, ctx.run))
     for row in ctx.run.guards:
         row.early = row.state in BREACH_STATES
 

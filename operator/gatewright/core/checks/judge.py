@@ -11,8 +11,8 @@ from gatewright.api.release import Check, Guard
 from gatewright.api.status import GateState, GateStatus
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import Progress
+from gatewright.core.run.check_operations import limit_of, margin_of
 from gatewright.core.run.clocks import format_time
-from gatewright.core.run.operations import limit_of, margin_of
 
 
 def sample_of(check: Check, at: float, value: float | bool | None, message: str = "") -> Sample:

@@ -31,8 +31,8 @@ from gatewright.core.interventions import commands, questions
 from gatewright.core.model import Intervention, hash_spec
 from gatewright.core.run import clocks, rollback
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.phases import start_run
 from gatewright.core.run.situations import Situation
+from gatewright.core.run.start import start_run
 
 MOST_EARLIER_ANSWERS = 19
 """Earlier answers that a Release keeps beside a new one.
@@ -118,7 +118,8 @@ def _go_on(
     answered.specHash = ctx.run.specHash
     _log_intervention(ctx, act, message)
 
-    if situation == "ReadyToStart" or ctx.run.outcome is not None or ctx.run.rollback is not None:
+    # What is repeated is begun by the next pass, once its plan stands in the API server.
+    if ctx.run.outcome is not None or (act.action == "Rollback" and ctx.view.run is None):
         return None
     return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
 

@@ -18,11 +18,11 @@ from gatewright.core.report.holding_summary import (
 from gatewright.core.report.summary import Summary, to_seconds
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import JOB_GRACE_S
-from gatewright.core.run.phases import is_suspended
+from gatewright.core.run.interruptions import is_suspended
 from gatewright.core.run.situations import describe_differences
-from gatewright.core.run.stages import current_stage_index, stops_of
+from gatewright.core.run.stage_end import current_stage_index, stops_of
 from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.steps.job import JOB_GRACE_S
 
 GRAVITY = ("Expired", "Holding", "Breaching", "Unknown")
 """States of gates and guards that keep a stage from passing, the gravest first."""

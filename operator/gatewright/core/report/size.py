@@ -21,8 +21,8 @@ from typing import Any
 from gatewright.api.release import ReleaseSpec, Stage
 from gatewright.api.status import ReleaseStatus, Run, dump
 from gatewright.core.report.folds import FOLDS, rows_of, undo_lines
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.expand import find_references
+from gatewright.core.steps import changed_by
 
 MOST_BYTES = 256 * 1024
 """Bytes of JSON that a spec may have; a runbook in full has 18 KiB."""

@@ -12,22 +12,23 @@ from datetime import UTC, datetime, timedelta
 from gatewright.api.status import Run, Timer
 
 DIFFERENCE_CLOCK = "difference"
-"""The clock that ends a hold because others have changed what the run had changed: it ticks while
-the others stand."""
+"""The clock that ends a hold because others have changed what the run had changed.
+
+It ticks while the others stand."""
 
 
 def format_time(at: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds."""
+    """Return a time as RFC 3339 in UTC with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str) -> datetime:
-    """The inverse of `format_time`; any RFC 3339 time."""
+    """Return the time that `format_time` has written, or any other RFC 3339 time."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time as `41m20s`."""
+    """Return a length of time as `41m20s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{hours}h" if hours else "", f"{minutes}m" if hours or minutes else "", f"{rest}s"]
@@ -49,19 +50,19 @@ def stop(run: Run, *names: str) -> None:
 
 
 def due(run: Run, name: str) -> datetime | None:
-    """When a clock runs out; None while it stands still or is not set."""
+    """Return when a clock runs out; None while it stands still or is not set."""
     timer = run.timers.get(name)
     return parse_time(timer.due) if timer is not None and timer.due else None
 
 
 def expired(run: Run, name: str, now: datetime) -> bool:
-    """Whether a set clock has run out."""
+    """Return whether a set clock has run out."""
     at = due(run, name)
     return at is not None and now >= at
 
 
 def is_over(run: Run, name: str, now: datetime) -> bool:
-    """Whether a set clock has run out, also one that stands still since then."""
+    """Return whether a set clock has run out, also one that stands still since then."""
     timer = run.timers.get(name)
     return expired(run, name, now) or (timer is not None and timer.remaining == 0.0)
 
@@ -95,9 +96,13 @@ def shift(run: Run, by: timedelta) -> None:
 
 
 def next_due(run: Run, now: datetime) -> datetime | None:
-    """When the next clock runs out. One that has run out already, while something else keeps the
-    run, wakes nobody."""
+    """Return when the next clock runs out.
+
+    One that has run out already, while something else keeps the run, wakes nobody.
+    """
     ticking = [timer.due for timer in run.timers.values()]
     if run.rollback is not None:
         ticking += [line.due for line in run.rollback.undo if line.state == "Running"]
-    return min((at for at in map(parse_time, filter(None, ticking)) if at > now), default=None)
+
+    times = map(parse_time, filter(None, ticking))
+    return min((time for time in times if time > now), default=None)

@@ -18,6 +18,7 @@ from gatewright.api.status import (
     Served,
 )
 from gatewright.core.checks import judge
+from gatewright.core.checks.active import CheckSet
 from gatewright.core.checks.window import Verdict
 from gatewright.core.model import (
     Decision,
@@ -30,12 +31,15 @@ from gatewright.core.model import (
     View,
 )
 from gatewright.core.run import clocks, states
-from gatewright.core.run.operations import find_holdings, operation_of_check, path_of, window_of
+from gatewright.core.run.check_operations import operation_of_check, path_of, window_of
+from gatewright.core.run.holdings import find_holdings
 from gatewright.core.spec.expand import UnknownReference
 
 UNKNOWN_PROGRESS = Progress("Unknown")
 MOST_PAST_RUNS = 10
 MOST_REJECTED = 10
+JOURNALED_KINDS = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
+"""How subjects begin whose changes stand in the journal, which a rollback reads backwards."""
 
 
 class Refused(Exception):
@@ -73,29 +77,31 @@ class Context:
         return self.body_if_read
 
     def record_event(self, reason: str, message: str, warning: bool = False) -> None:
-        """An Event for this transition."""
+        """Record an Event for this transition."""
         self.decision.events.append(KubernetesEvent(reason, message[:1000], warning))
 
     def write_now(self) -> None:
-        """The write of this pass must not wait."""
+        """Let the write of this pass not wait."""
         self.decision.deferrable = False
 
     def holdings(self) -> Sequence[Holding]:
-        """What the run had changed when it was looked at: what a pass does itself is looked at in
-        the next.
+        """Return what the run had changed when it was looked at.
 
-        Raises UnknownReference.
+        What a pass does itself is looked at in the next. Raises UnknownReference.
         """
         if self.derived_holdings is None:
             run, body = self.view.run, self.seen.body
             self.derived_holdings = (
                 find_holdings(self.view, body, run) if run is not None and body is not None else []
             )
+
         return self.derived_holdings
 
     def snapshots(self) -> Mapping[str, Any]:
-        """What the run has recorded so far; what this very pass records counts. Raises LookupError:
-        never taken for nothing."""
+        """Return what the run has recorded so far; what this very pass records counts.
+
+        Raises LookupError where that was not read: it is never taken for nothing.
+        """
         if self.decision.revision is not None and "body" in self.decision.revision.data:
             return dict(self.decision.revision.data["snapshots"])
         if self.seen.snapshots is None:
@@ -103,52 +109,41 @@ class Context:
         return self.seen.snapshots
 
     def pinned_connections(self) -> Mapping[str, Any]:
-        """The Connections that the run has pinned."""
+        """Return the Connections that the run has pinned."""
         return self.seen.connections
 
     def progress(self, operation: Operation) -> Progress:
-        """How far an operation is, as observed."""
+        """Return how far an operation is, as observed."""
         return self.seen.progress.get(operation.id, UNKNOWN_PROGRESS)
 
     def perform(self, operation: Operation, stage: str, step: str) -> None:
         """Ask for an effect; its intent stands in the journal with the same write."""
-        if all(one.id != operation.id for one in self.decision.operations):
+        if all(other.id != operation.id for other in self.decision.operations):
             self.decision.operations.append(operation)
         self.write_now()
-        kinds = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
-        if operation.subject.startswith(kinds) and stage:
-            entry = JournalEntry(
-                key=operation.key, stage=stage, step=step, subject=operation.subject
-            )
-            if entry not in self.run.journal:
-                self.run.journal.append(entry)
+
+        # Only what changes something can be undone; what stops a Job belongs to no stage.
+        if not stage or not operation.subject.startswith(JOURNALED_KINDS):
+            return
+        entry = JournalEntry(key=operation.key, stage=stage, step=step, subject=operation.subject)
+        if entry not in self.run.journal:
+            self.run.journal.append(entry)
 
 
 def fresh_statuses(checks: Sequence[Check]) -> list[GateStatus]:
-    """Fresh status lines."""
+    """Return a status line for each check, nothing known yet."""
     return [GateStatus(name=check.name, state="Unknown") for check in checks]
 
 
-def evaluate_checks(
-    ctx: Context,
-    place: str,
-    checks: Sequence[Check],
-    rows: Sequence[GateStatus],
-    stage: int | None = None,
-) -> None:
-    """Bring the status lines of measured checks, jobs and approvals up to what was observed; start
-    jobs that are due."""
-    for check, row in zip(checks, rows, strict=True):
+def evaluate_checks(ctx: Context, checks: CheckSet) -> None:
+    """Bring the status lines of checks up to what was observed; start jobs that are due."""
+    for check, row in checks.pairs():
         try:
-            _evaluate_check(ctx, place, check, row, stage)
-        except (
-            UnknownReference
-        ) as error:  # what it names is not there, and never will be in this run
-            row.state, row.message, row.since = (
-                "Failed",
-                str(error)[:1000],
-                clocks.format_time(ctx.now),
-            )
+            _evaluate_check(ctx, checks.place, check, row, checks.stage)
+        except UnknownReference as error:
+            # What it names is not there, and never will be in this run.
+            row.state, row.message = "Failed", str(error)[:1000]
+            row.since = clocks.format_time(ctx.now)
 
 
 def _evaluate_check(
@@ -156,44 +151,65 @@ def _evaluate_check(
 ) -> None:
     operation = operation_of_check(ctx.view, ctx.body, ctx.run, place, check, stage)
     if operation is None:
-        seen = ctx.seen.verdicts.get(path_of(ctx.run, place, check, window_of(ctx.run, row, stage)))
-        fails = (check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")) == "Fail"
-        judge.update_status(
-            check, row, seen or Verdict("Unknown", 0.0), ctx.now, silence_fails=fails
-        )
+        _evaluate_measured(ctx, place, check, row, stage)
         return
+    # A Job and people answer once.
     if row.state in ("Passing", "Failed"):
         return
-    if ctx.run.observe:  # nothing is acted on, and a Job is an act
-        row.state, row.message, row.since = (
-            "Passing",
-            f"would run {operation.subject}"[:1000],
-            clocks.format_time(ctx.now),
-        )
+
+    # Nothing is acted on, and a Job is an act.
+    if ctx.run.observe:
+        row.state, row.message = "Passing", f"would run {operation.subject}"[:1000]
+        row.since = clocks.format_time(ctx.now)
         return
+
     progress = ctx.progress(operation)
     if progress.state == "Absent":
-        ctx.perform(
-            operation,
-            ctx.run.stages[stage].name if stage is not None else "",
-            f"gates/{check.name}",
-        )
-    if operation.kind != "ask":  # people answer those, not operations
+        stage_name = ctx.run.stages[stage].name if stage is not None else ""
+        ctx.perform(operation, stage_name, f"gates/{check.name}")
+
+    # People answer those, not operations.
+    if operation.kind != "ask":
         judge.update_from_progress(row, progress, ctx.now)
+
+
+def _evaluate_measured(
+    ctx: Context, place: str, check: Check, row: GateStatus, stage: int | None
+) -> None:
+    path = path_of(ctx.run, place, check, window_of(ctx.run, row, stage))
+    verdict = ctx.seen.verdicts.get(path) or Verdict("Unknown", 0.0)
+
+    # A guard that falls silent does not fail by itself, unless the spec says so.
+    on_expiry = check.onHoldExpired or ("Guarding" if place == "guards" else "Fail")
+    judge.update_status(check, row, verdict, ctx.now, silence_fails=on_expiry == "Fail")
 
 
 def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
     """End the run: history, finalizer, clocks."""
     run = ctx.run
     states.end(run, outcome)
+    lasted = (ctx.now - clocks.parse_time(run.startedAt)).total_seconds()
     run.finishedAt = clocks.format_time(ctx.now)
-    run.took = clocks.format_duration((ctx.now - clocks.parse_time(run.startedAt)).total_seconds())
+    run.took = clocks.format_duration(lasted)
     run.reason = reason[:1000]
     run.timers.clear()
     run.held = None
     run.paused = None
     run.stopping = []
-    past = Past(
+
+    others = [past for past in ctx.status.history if past.id != run.id]
+    ctx.status.history = [_past_of(run, outcome), *others][:MOST_PAST_RUNS]
+
+    ctx.decision.remove_finalizer = True
+    bad = outcome in ("RolledBack", "RollbackFailed")
+    ctx.record_event(outcome, f"{run.version}: {reason}", warning=bad)
+    ctx.write_now()
+
+
+def _past_of(run: Run, outcome: Outcome) -> Past:
+    """Return what the history keeps of a run."""
+    failed = [stage.name for stage in run.stages if stage.state == "Failed"]
+    return Past(
         id=run.id,
         version=run.version,
         attempt=run.attempt,
@@ -201,23 +217,13 @@ def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
         startedAt=run.startedAt,
         finishedAt=run.finishedAt,
         reason=run.reason,
-        passedOver=[stage.name for stage in run.stages if stage.state == "Failed"]
-        if outcome == "Promoted"
-        else [],
+        passedOver=failed if outcome == "Promoted" else [],
         revision=run.revision,
         people=run.people,
     )
-    ctx.status.history = [past, *(item for item in ctx.status.history if item.id != run.id)][
-        :MOST_PAST_RUNS
-    ]
-    ctx.decision.remove_finalizer = True
-    ctx.record_event(
-        outcome, f"{run.version}: {reason}", warning=outcome in ("RolledBack", "RollbackFailed")
-    )
-    ctx.write_now()
 
 
 def set_live(ctx: Context, served: Served | None) -> None:
-    """Say what is live; the time moves only when the version does."""
+    """Say what is live, from now on; None where nobody knows."""
     now = clocks.format_time(ctx.now)
     ctx.status.live = served.model_copy(update={"since": now}) if served is not None else None

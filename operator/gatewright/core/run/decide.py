@@ -19,7 +19,15 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import answer
 from gatewright.core.model import Decision, Observation, Revision, View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, rollback, stages
+from gatewright.core.run import (
+    clocks,
+    phases,
+    rollback,
+    rollback_end,
+    stage_end,
+    start,
+    verification,
+)
 from gatewright.core.run.context import Context, finish_run, set_live
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.run.situations import Situation, classify_situation
@@ -30,66 +38,103 @@ RECHECK_INTERVAL = timedelta(seconds=30)
 
 
 def decide(view: View, seen: Observation) -> Decision:
-    """What is to be done now. Pure: the same arguments, the same decision."""
+    """Return what is to be done now. Pure: the same arguments, the same decision."""
     situation = classify_situation(view, seen)
     status = ReleaseStatus.model_validate(view.status.model_dump())
-    p = Context(view, seen, Decision(status), seen.body)
+    ctx = Context(view, seen, Decision(status), seen.body)
+
+    # Clocks count only the time in which somebody watched.
     if view.run is not None and seen.body is not None and seen.unwatched > 0:
-        clocks.shift(p.run, timedelta(seconds=seen.unwatched))
-        p.write_now()
+        clocks.shift(ctx.run, timedelta(seconds=seen.unwatched))
+        ctx.write_now()
+
+    situation = _answer_and_act(ctx, situation)
+    follow_up_due = followups.update_rows(ctx)
+
+    # What nobody has seen yet is not summarized: the conditions stay as they were.
+    looked = situation != "TargetsNotRead" or bool(seen.looking)
+    if situation != "BodyNotLoaded" and looked:
+        conditions.summarize(ctx, situation)
+
+    ctx.decision.requeue_at = _next_look(ctx, follow_up_due)
+    size.fit(ctx.status)
+    return ctx.decision
+
+
+def _answer_and_act(ctx: Context, situation: Situation) -> Situation:
+    """Answer whoever has asked for something, then act; return the situation that is summarized."""
     try:
-        after = answer.answer_next(p, situation)
-        if after is not None:
-            ACTIONS[after](p)
-        elif (
-            situation == "ReadyToStart" and p.status.runs == view.status.runs
-        ):  # who asked for it was refused
-            situation = classify_situation(replace(view, open_interventions=()), seen)
+        to_act = answer.answer_next(ctx, situation)
+        if to_act is not None:
+            _settle(ctx, to_act)
+        elif situation == "ReadyToStart" and ctx.status.runs == ctx.view.status.runs:
+            # Who asked for the start was refused: without that Intervention it stands otherwise.
+            return classify_situation(replace(ctx.view, open_interventions=()), ctx.seen)
     except UnknownReference as error:
-        _fail_unresolved(p, error)
-    due = followups.update_rows(p)
-    if situation != "BodyNotLoaded" and (situation != "TargetsNotRead" or seen.looking):
-        conditions.summarize(p, situation)
-    p.decision.requeue_at = min(
-        (
-            at
-            for at in (_next_clock(p), due, notifications.update_notifications(p), *p.requeue_times)
-            if at is not None
-        ),
-        default=None,
-    )
-    size.fit(p.status)
-    return p.decision
+        before = _phase_under_way(ctx)
+        _fail_unresolved(ctx, error)
+        after = _phase_under_way(ctx)
+        _settle(ctx, after if after != before else None)
+
+    return situation
+
+
+def _settle(ctx: Context, situation: Situation | None) -> None:
+    """Act, and act again for as long as that leads to another phase.
+
+    A phase records where it leads and calls no other. Raises UnknownReference.
+    """
+    acted: Situation | None = None
+    while situation is not None and situation != acted:
+        ACTIONS[situation](ctx)
+        acted = situation
+        # Without its body nothing can be said of a run; at rest only a start leads into one.
+        if situation in PHASES or situation == "ReadyToStart":
+            situation = _phase_under_way(ctx)
+
+
+def _phase_under_way(ctx: Context) -> Situation | None:
+    """Return the phase to be acted on; none where the run has ended, or a person decides."""
+    run = ctx.status.run
+    if run is None or run.outcome is not None or run.phase == "Paused":
+        return None
+    return PHASES[run.phase]
 
 
 def _do_nothing(ctx: Context) -> None:
-    """Nothing is to be done before something changes outside."""
+    """Do nothing: something has to change outside first."""
 
 
 def _remove_finalizer_now(ctx: Context) -> None:
-    """No finalizer at rest."""
+    """Keep no finalizer at rest."""
     ctx.decision.remove_finalizer = ctx.view.finalized
     ctx.decision.deferrable = not ctx.view.finalized
 
 
 def _adopt_version(ctx: Context) -> None:
-    """Every target already has the version: it is live, and last good."""
+    """Take over a version that every target has already: it is live, and last good."""
     spec = ctx.view.spec
     assert spec is not None
-    taken = pin_spec(spec, ctx.status.runs, None)
-    found = {
-        name: config for name, config in subjects_of(taken).items() if name in ctx.seen.live_states
-    }
+
+    subjects = subjects_of(pin_spec(spec, ctx.status.runs, None))
     data = {
-        "subjects": {name: {"config": config, "changes": []} for name, config in found.items()},
-        "snapshots": {name: sight.snapshot for name, sight in ctx.seen.live_states.items()},
+        "subjects": {
+            name: {"config": config, "changes": []}
+            for name, config in subjects.items()
+            if name in ctx.seen.live_states
+        },
+        "snapshots": {
+            name: live_state.snapshot for name, live_state in ctx.seen.live_states.items()
+        },
     }
     revision = Revision.named(ctx.view, f"{ctx.status.runs}-good", data)
     ctx.decision.revision = revision
+
     served = Served(version=spec.version, snapshot=revision.name, since=clocks.format_time(ctx.now))
     ctx.status.lastGood = served
-    ctx.status.rejected = [item for item in ctx.status.rejected if item.version != spec.version]
+    ctx.status.rejected = [other for other in ctx.status.rejected if other.version != spec.version]
     set_live(ctx, served)
+
     ctx.decision.remove_finalizer = ctx.view.finalized
     ctx.record_event("Adopted", f"{spec.version} is live on every target already")
     ctx.write_now()
@@ -100,18 +145,21 @@ def _remove_finalizer(ctx: Context) -> None:
 
 
 def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
-    """A reference that cannot be resolved in the middle of a run fails what it stands in, whatever
-    that is."""
+    """Fail what a reference stands in that cannot be resolved in the middle of a run.
+
+    Raises UnknownReference where no run is under way.
+    """
     run = ctx.status.run
     if run is None or run.outcome is not None:
         raise error
-    index = stages.current_stage_index(run)
+
+    index = stage_end.current_stage_index(run)
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
     elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
-        stages.fail_stage(ctx, index, "Step", str(error))
+        stage_end.fail_stage(ctx, index, "Step", str(error))
     elif run.phase in ("RollingBack", "Verifying"):
-        rollback.fail_rollback(ctx, str(error))
+        rollback_end.fail_rollback(ctx, str(error))
     else:
         rollback.begin_rollback(ctx, "Step", str(error))
 
@@ -125,7 +173,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Paused": phases.stay_paused,
     "Guarding": phases.run_guarding,
     "RollingBack": rollback.roll_back,
-    "Verifying": rollback.verify_rollback,
+    "Verifying": verification.verify_rollback,
     "Deleting": _remove_finalizer,
     "Invalid": _remove_finalizer,
     "Unverified": _remove_finalizer_now,
@@ -141,12 +189,32 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Suspended": _remove_finalizer,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,
-    "ReadyToStart": phases.start_run,
+    "ReadyToStart": start.start_run,
 }
 
 
+PHASES: Mapping[str, Situation] = {
+    "Preflight": "Preflight",
+    "Walking": "Walking",
+    "Paused": "Paused",
+    "Guarding": "Guarding",
+    "RollingBack": "RollingBack",
+    "Verifying": "Verifying",
+}
+"""The phases of a run under way, as situations."""
+
+
 def _next_clock(ctx: Context) -> datetime | None:
+    """Return when the next clock of the run under way runs out."""
     run = ctx.status.run
-    if run is not None and run.outcome is None:
-        return clocks.next_due(run, ctx.now)
-    return None
+    if run is None or run.outcome is not None:
+        return None
+    return clocks.next_due(run, ctx.now)
+
+
+def _next_look(ctx: Context, follow_up_due: datetime | None) -> datetime | None:
+    """Return when the Release has to be looked at again, though nothing has changed outside."""
+    clock_due = _next_clock(ctx)
+    notification_due = notifications.update_notifications(ctx)
+    times = [clock_due, follow_up_due, notification_due, *ctx.requeue_times]
+    return min((time for time in times if time is not None), default=None)

@@ -1,27 +1,25 @@
-"""What must be known before the next decision about a Release: pure, so that it can be asked before
-any I/O.
+"""What must be known before the next decision about a Release.
 
-A reference that names nothing is left out here: `decide` meets the same reference, and fails what
-it stands in.
+It is pure, so that it can be asked before any I/O. A reference that names nothing is left out here:
+`decide` meets the same reference, and fails what it stands in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from gatewright.api.release import Check
-from gatewright.api.status import GateStatus, Run
+from gatewright.api.status import Run
 from gatewright.core.checks import followups
+from gatewright.core.checks.active import CheckSet, active_checks
 from gatewright.core.model import Holding, Measure, Needs, Observation, Operation, PinnedSpec, View
 from gatewright.core.run import clocks, resting
+from gatewright.core.run.check_operations import measure_of_check, operation_of_check
+from gatewright.core.run.holdings import find_holdings
 from gatewright.core.run.operations import (
-    find_holdings,
-    measure_of_check,
-    operation_of_check,
     operations_of_step,
     operations_of_undo,
     stops_of_step,
@@ -29,9 +27,20 @@ from gatewright.core.run.operations import (
 )
 from gatewright.core.run.pinning import first_changes
 from gatewright.core.run.situations import classify_situation, is_retry_next
-from gatewright.core.run.stages import current_stage_index, next_step_index, stops_of
+from gatewright.core.run.stage_end import current_stage_index, stops_of
+from gatewright.core.run.stages import next_step_index
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
+
+BEGINNING_SITUATIONS = (
+    "Settling",
+    "Adopted",
+    "Suspended",
+    "Blocked",
+    "Unresolved",
+    "ReadyToStart",
+)
+"""Situations out of which a run may begin, so that its Connections and its author are asked for."""
 
 _T = TypeVar("_T")
 
@@ -43,13 +52,16 @@ def find_needs(
     kept: Mapping[str, PinnedSpec | None] | None = None,
     left: Mapping[str, Any] | None = None,
 ) -> Needs:
-    """Subjects to look at, operations to follow, checks to measure, holdings to compare.
+    """Return subjects to look at, operations to follow, checks to measure, holdings to compare.
 
     `kept`: what follow-ups measure; `left`: what was promoted or left, where no run is under way.
     """
-    found = _needs_now(view, body, now, left)
-    later = tuple(followups.measures(view.status, kept)) if kept else ()
-    return replace(found, measures=(*found.measures, *later)) if later else found
+    needs = _needs_now(view, body, now, left)
+    if not kept:
+        return needs
+
+    follow_ups = tuple(followups.measures(view.status, kept))
+    return replace(needs, measures=(*needs.measures, *follow_ups)) if follow_ups else needs
 
 
 def _needs_now(
@@ -60,16 +72,19 @@ def _needs_now(
         return _needs_at_rest(view, now, left)
     if body is None:
         return Needs(body=True)
-    sights, verifying = _live_states_to_read(view, body, run, now), run.phase == "Verifying"
-    ends = verifying or (run.phase == "Guarding" and bool(sights))
+
+    live_states = _live_states_to_read(view, body, run, now)
+    verifying = run.phase == "Verifying"
+    # What is seen now decides an end: counters alone are not believed.
+    ends = verifying or (run.phase == "Guarding" and bool(live_states))
+    holdings = _list_unless_unknown(lambda: _holdings_to_compare(view, body, run, closely=ends))
+
     return Needs(
-        live_states=sights,
-        snapshots=bool(sights) or is_retry_next(view) or verifying,
+        live_states=live_states,
+        snapshots=bool(live_states) or is_retry_next(view) or verifying,
         operations=tuple(_operations_to_follow(view, body, run)),
         measures=tuple(_active_measures(body, run)),
-        holdings=tuple(
-            _list_unless_unknown(lambda: _holdings_to_compare(view, body, run, closely=ends))
-        ),
+        holdings=tuple(holdings),
         author=run.phase == "Paused" and is_retry_next(view) and view.generation != run.generation,
     )
 
@@ -77,48 +92,49 @@ def _needs_now(
 def _holdings_to_compare(
     view: View, body: PinnedSpec, run: Run, closely: bool
 ) -> Iterator[Holding]:
-    for item in find_holdings(view, body, run):
-        if item.operations:
-            yield replace(item, closely=True) if closely and item.window is not None else item
+    for holding in find_holdings(view, body, run):
+        if not holding.operations:
+            continue
+        watched = holding.window is not None
+        yield replace(holding, closely=True) if closely and watched else holding
 
 
 def _needs_at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:
-    held: Sequence[Holding] = () if view.deleting else resting.holdings(left or {})
+    holdings = tuple(resting.holdings(left or {})) if not view.deleting else ()
     situation = classify_situation(view, Observation(now, resting=left))
     looks = situation == "TargetsNotRead" or (situation == "Unobserved" and is_retry_next(view))
-    begins = looks or situation in (
-        "Settling",
-        "Adopted",
-        "Suspended",
-        "Blocked",
-        "Unresolved",
-        "ReadyToStart",
-    )
+    begins = looks or situation in BEGINNING_SITUATIONS
     if view.spec is None or not looks:
-        return Needs(holdings=tuple(held), connections=begins, author=begins)
-    last_good = view.status.lastGood.version if view.status.lastGood else None
+        return Needs(holdings=holdings, connections=begins, author=begins)
+
     # What cannot be known is refused before the start, with its path; until then anything may stand
     # for it.
+    last_good = view.status.lastGood.version if view.status.lastGood else None
     body = pin_spec(view.spec, view.status.runs + 1, last_good or "unknown")
     return Needs(
-        live_states=subjects_of(body), holdings=tuple(held), connections=begins, author=begins
+        live_states=subjects_of(body), holdings=holdings, connections=begins, author=begins
     )
 
 
 def _live_states_to_read(
     view: View, body: PinnedSpec, run: Run, now: datetime
 ) -> Mapping[str, Any]:
-    """What is about to be changed for the first time, and, when guards have watched long enough,
-    everything."""
+    """Return what is about to be changed for the first time.
+
+    When guards have watched long enough it is everything.
+    """
     if run.phase == "Guarding":
         waiting = view.spec is not None and view.spec.version != run.version
         return subjects_of(body) if waiting or clocks.is_over(run, "guard", now) else {}
-    following = None if run.observe else next_step_index(run)
-    if following is None:
+
+    # A run that only observes changes nothing.
+    next_step = None if run.observe else next_step_index(run)
+    if next_step is None:
         return {}
-    first = first_changes(body, *following, {entry.subject for entry in run.journal})
-    found = subjects_of(body) if first else {}
-    return {subject: found[subject] for subject in first if subject in found}
+
+    first = first_changes(body, *next_step, {entry.subject for entry in run.journal})
+    subjects = subjects_of(body) if first else {}
+    return {subject: subjects[subject] for subject in first if subject in subjects}
 
 
 def _list_unless_unknown(find: Callable[[], Iterable[_T]]) -> list[_T]:
@@ -129,56 +145,37 @@ def _list_unless_unknown(find: Callable[[], Iterable[_T]]) -> list[_T]:
 
 
 def _operations_to_follow(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
-    spec = body.spec
-    if run.phase == "Preflight":
-        if not run.observe:
-            yield from _operations_of_checks(
-                view, body, run, "preflight", spec.preflight, run.preflight
-            )
-    elif run.phase == "Paused":
+    if run.phase in ("Paused", "Walking"):
         yield from stops_of(run)
-    elif run.phase == "Walking":
-        yield from stops_of(run)
-        index = current_stage_index(run)
-        if index is None:
-            return
-        stage = run.stages[index]
-        for number, step in enumerate(stage.steps):
-            if step.state == "Running":
-                find = stops_of_step if step.skippedBy is not None else operations_of_step
-                yield from _list_unless_unknown(partial(find, view, body, run, index, number))
-        if stage.state in ("Gating", "Baking"):
-            yield from _operations_of_checks(
-                view,
-                body,
-                run,
-                f"stages/{stage.name}",
-                spec.stages[index].gates,
-                stage.gates,
-                index,
-            )
-    elif run.phase == "RollingBack" and run.rollback is not None:
+    if run.phase == "Walking":
+        yield from _operations_of_steps(view, body, run)
+    if run.phase == "RollingBack" and run.rollback is not None:
         for line in run.rollback.undo:
             if line.state == "Running":
                 yield from _list_unless_unknown(partial(operations_of_undo, view, body, run, line))
-    elif run.phase == "Verifying" and run.rollback is not None:
-        yield from _operations_of_checks(
-            view, body, run, "verify", spec.rollback.verify, run.rollback.verify
-        )
+
+    for checks in active_checks(body, run, current_stage_index(run)):
+        yield from _operations_of_checks(view, body, run, checks)
+
+
+def _operations_of_steps(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
+    """Yield what steps of the stage under way are at, and what stops those that are skipped."""
+    index = current_stage_index(run)
+    if index is None:
+        return
+
+    for number, step in enumerate(run.stages[index].steps):
+        if step.state == "Running":
+            find = stops_of_step if step.skippedBy is not None else operations_of_step
+            yield from _list_unless_unknown(partial(find, view, body, run, index, number))
 
 
 def _operations_of_checks(
-    view: View,
-    body: PinnedSpec,
-    run: Run,
-    place: str,
-    checks: Sequence[Check],
-    rows: Sequence[GateStatus],
-    stage: int | None = None,
+    view: View, body: PinnedSpec, run: Run, checks: CheckSet
 ) -> Iterator[Operation]:
-    for check, row in zip(checks, rows, strict=True):
+    for check, row in checks.pairs():
         try:
-            operation = operation_of_check(view, body, run, place, check, stage)
+            operation = operation_of_check(view, body, run, checks.place, check, checks.stage)
         except UnknownReference:
             continue
         if operation is not None and row.state not in ("Passing", "Failed"):
@@ -186,36 +183,11 @@ def _operations_of_checks(
 
 
 def _active_measures(body: PinnedSpec, run: Run) -> Iterator[Measure]:
-    spec = body.spec
-    if run.phase in ("Preflight", "Walking", "Paused", "Guarding"):
-        yield from _measures_of_checks(body, run, "guards", spec.guards, run.guards)
-    if run.phase == "Preflight":
-        yield from _measures_of_checks(body, run, "preflight", spec.preflight, run.preflight)
-    elif run.phase == "Verifying" and run.rollback is not None:
-        yield from _measures_of_checks(
-            body, run, "verify", spec.rollback.verify, run.rollback.verify
-        )
-    elif run.phase == "Walking":
-        index = current_stage_index(run)
-        if index is not None and run.stages[index].state in ("Gating", "Baking"):
-            stage = run.stages[index]
-            yield from _measures_of_checks(
-                body, run, f"stages/{stage.name}", spec.stages[index].gates, stage.gates, index
-            )
-
-
-def _measures_of_checks(
-    body: PinnedSpec,
-    run: Run,
-    place: str,
-    checks: Sequence[Check],
-    rows: Sequence[GateStatus],
-    stage: int | None = None,
-) -> Iterator[Measure]:
-    for check, row in zip(checks, rows, strict=True):
-        try:
-            found = measure_of_check(body, run, place, check, row, stage)
-        except UnknownReference:
-            continue
-        if found is not None:
-            yield found
+    for checks in active_checks(body, run, current_stage_index(run)):
+        for check, row in checks.pairs():
+            try:
+                measure = measure_of_check(body, run, checks.place, check, row, checks.stage)
+            except UnknownReference:
+                continue
+            if measure is not None:
+                yield measure

@@ -7,160 +7,114 @@ wiped, is never taken for ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gatewright.api.base import quantity, seconds
-from gatewright.api.jobs import Job
-from gatewright.api.release import Check, FlagsStep, Step
-from gatewright.api.status import GateStatus, Run, StepStatus, Undo
-from gatewright.core.checks.window import Rule
-from gatewright.core.model import (
-    Holding,
-    Measure,
-    Operation,
-    PinnedSpec,
-    Progress,
-    View,
-    short_fingerprint,
-)
-from gatewright.core.spec.changes import changed_by, flags_subject
-from gatewright.core.spec.expand import UnknownReference, expand_references
+from gatewright.api.release import Step
+from gatewright.api.status import Run, StepStatus, Undo
+from gatewright.core.model import Operation, PinnedSpec, View, short_fingerprint
+from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import StepPoint, changed_by, kind_of
+from gatewright.core.subject import kind_of_subject
 
 RESTORE_LIMIT_S = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
-JOB_GRACE_S = 60.0
-"""Seconds that a Job has after its own deadline, for its pods to end."""
-CONFIG_FIELD = "config"
-"""Field of a target that lists the ConfigMaps and Secrets captured with it."""
-
-
-FINISHED_STAGE_STATES = ("Failed", "Skipped", "Passed")
-"""States of a stage that the walk has left behind."""
 
 
 def operation_key(view: View, run: Run, *parts: str | int) -> str:
-    """The key of an operation within a run."""
+    """Return the key of an operation within a run."""
     nonce = short_fingerprint([view.uid, run.id, run.startedAt])[:6]
     return ".".join(str(part) for part in (run.id, *parts)) + f"-{nonce}"
 
 
-def child_name(view: View, operation_key: str, step: str) -> str:
-    """A deterministic DNS label for the Job of an operation."""
-    return f"{view.name[:30].rstrip('-.')}-{step[:20].rstrip('-')}-{short_fingerprint([view.uid, operation_key])}".replace(
-        ".", "-"
-    )
-
-
-def raw_target(body: PinnedSpec, name: str) -> Any:
-    """Provider key and raw configuration of a target, as one map."""
-    target = next(target for target in body.spec.targets if target.name == name)
-    return dict([target.provider])
-
-
-def captured_configs(body: PinnedSpec, name: str) -> dict[str, dict[str, Any]]:
-    """Subjects of the ConfigMaps and Secrets that are captured with a target, and how a rollback
-    returns them."""
-    config = next(iter(raw_target(body, name).values())) or {}
-    entries = config.get(CONFIG_FIELD, []) if isinstance(config, dict) else []
-    found: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        kind, ref = next((item, entry[item]) for item in ("configMap", "secret") if entry.get(item))
-        found[f"{kind.lower()}/{ref}"] = {"captured": True, "restore": entry.get("restore")}
-    return found
-
-
 def subjects_of(body: PinnedSpec) -> dict[str, Any]:
-    """Everything the stages may change, with the configuration that finds it."""
-    known: dict[str, Any] | None = body.memo.get("subjects")
-    if known is None:
-        known = body.memo["subjects"] = _find_subjects(body)
-    return known
+    """Return everything the stages may change, with the configuration that finds it."""
+    subjects: dict[str, Any] | None = body.memo.get("subjects")
+    if subjects is None:
+        subjects = body.memo["subjects"] = _find_subjects(body)
+    return subjects
 
 
 def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    subjects: dict[str, Any] = {}
     for target in body.spec.targets:
-        found[f"target/{target.name}"] = expand_references(dict([target.provider]), body.names)
-        found |= captured_configs(body, target.name)
+        subjects[f"target/{target.name}"] = expand_references(dict([target.provider]), body.names)
+        subjects |= captured_configs(body, target.name)
+
     for stage in body.spec.stages:
         names = {**body.names, "stage": stage.name}
         for step in (*stage.steps, *stage.rollback.steps):
-            if step.flags and step.flags.configMap:
-                found.setdefault(
-                    expand_references(f"configmap/{step.flags.configMap}", names),
-                    {"captured": False},
-                )
-            elif step.flags and not step.flags.target:
-                found[flags_subject(stage, step)] = expand_references(
-                    dict([step.flags.provider]), names
-                )
-    return found
+            for subject, config in kind_of(step).subjects(stage, step, names).items():
+                # A ConfigMap that is captured with a target goes back as a whole.
+                if subject not in subjects or kind_of_subject(subject) != "configmap":
+                    subjects[subject] = config
+
+    return subjects
 
 
 def operations_of_step(
     view: View, body: PinnedSpec, run: Run, stage: int, step: int
 ) -> list[Operation]:
-    """The operations of the current attempt of a step. Raises UnknownReference."""
+    """Return the operations of the current attempt of a step. Raises UnknownReference."""
     status = run.stages[stage].steps[step]
-    wanted = body.spec.stages[stage].steps[step]
+    spec_step = body.spec.stages[stage].steps[step]
     own = status.key or step_key(view, run, stage, step, status.attempt)
-    return _operations_of(view, body, run, stage, wanted, own, status.startedAt)
+    return _operations_of(view, body, run, stage, spec_step, own, status.startedAt)
 
 
 def stops_of_step(view: View, body: PinnedSpec, run: Run, stage: int, step: int) -> list[Operation]:
-    """What stops the current attempt of a step: only a Job goes on by itself. Raises
-    UnknownReference."""
+    """Return what stops the current attempt of a step. Raises UnknownReference.
+
+    Only a Job goes on by itself.
+    """
     own = run.stages[stage].steps[step].key or ""
-    jobs = (
-        operation
-        for operation in operations_of_step(view, body, run, stage, step)
+    return _stops_of_jobs(own, operations_of_step(view, body, run, stage, step))
+
+
+def _stops_of_jobs(own: str, operations: Iterable[Operation]) -> list[Operation]:
+    return [
+        Operation(own, "stop", operation.subject)
+        for operation in operations
         if operation.kind == "job"
-    )
-    return [Operation(own, "stop", operation.subject) for operation in jobs]
+    ]
 
 
 def step_key(view: View, run: Run, stage: int, step: int, attempt: int) -> str:
-    """The key that a step's attempt will carry."""
-    return operation_key(
-        view, run, run.stages[stage].name, run.stages[stage].steps[step].name, attempt
-    )
+    """Return the key that a step's attempt will carry."""
+    status = run.stages[stage]
+    return operation_key(view, run, status.name, status.steps[step].name, attempt)
 
 
 def operations_of_undo(view: View, body: PinnedSpec, run: Run, undo: Undo) -> list[Operation]:
-    """The operations of one line of the rollback. Raises UnknownReference."""
+    """Return the operations of one line of the rollback. Raises UnknownReference."""
     own = undo.key or ""
     if undo.kind == "Stop":
         return [Operation(own, "stop", undo.subject, since=undo.startedAt)]
+
     if undo.kind == "Restore":
-        return [
-            replace(
-                restore_operation(view, body, run, undo.subject, own, undo.startedAt),
-                restart=undo.restart,
-            )
-        ]
+        restore = restore_operation(view, body, run, undo.subject, own, undo.startedAt)
+        return [replace(restore, restart=undo.restart)]
+
     stage, step = compensation_of(body, undo)
     operations = _operations_of(view, body, run, stage, step, own, undo.startedAt)
-    if undo.stopping:
-        return [Operation(own, "stop", item.subject) for item in operations if item.kind == "job"]
-    return operations
+
+    return _stops_of_jobs(own, operations) if undo.stopping else operations
 
 
 def compensation_of(body: PinnedSpec, undo: Undo) -> tuple[int, Step]:
-    """The stage, by its number, and the step that a line of the rollback stands for, if it is a
-    compensation."""
-    stage = next(index for index, item in enumerate(body.spec.stages) if item.name == undo.stage)
-    return stage, next(
-        item
-        for item in body.spec.stages[stage].rollback.steps
-        if f"step/{item.name}" == undo.subject
-    )
+    """Return the stage, by its number, and the step that a compensation stands for."""
+    stages = enumerate(body.spec.stages)
+    number, stage = next((number, stage) for number, stage in stages if stage.name == undo.stage)
+
+    step = next(step for step in stage.rollback.steps if f"step/{step.name}" == undo.subject)
+    return number, step
 
 
 def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
-    """Subjects that a compensation sets."""
+    """Return the subjects that a compensation sets."""
     stage, step = compensation_of(body, undo)
     return set(changed_by(body.spec.stages[stage], step))
 
@@ -168,174 +122,59 @@ def subjects_set_by(body: PinnedSpec, undo: Undo) -> set[str]:
 def restore_operation(
     view: View, body: PinnedSpec, run: Run, subject: str, own: str, since: str | None
 ) -> Operation:
-    """What returns a subject to its snapshot, as wide as what the run did to it. Raises
-    UnknownReference."""
+    """Return what returns a subject to its snapshot, as wide as what the run did to it.
+
+    Raises UnknownReference.
+    """
     done = (operation for operation, _ in changes_of(view, body, run))
     changes = (
-        *(one for one in (*body.earlier, *done) if one.subject == subject),
+        *(operation for operation in (*body.earlier, *done) if operation.subject == subject),
         *_compensated_before(view, body, run, subject),
     )
+
     return Operation(own, "restore", subject, subjects_of(body).get(subject), since, changes)
 
 
 def _compensated_before(
     view: View, body: PinnedSpec, run: Run, subject: str
 ) -> tuple[Operation, ...]:
-    """What compensations before its restore have set in it, which returns with it."""
-    lines = run.rollback.undo if run.rollback is not None else []
-    line = next(
-        (item for item in lines if item.kind == "Restore" and item.subject == subject), None
-    )
-    return (
-        _sets_of(view, body, run, compensations_around(body, run, line)[0], subject)
-        if line is not None
-        else ()
-    )
+    """Return what compensations before its restore have set in a subject: it returns with it."""
+    for line in _undo_lines(run):
+        if line.kind == "Restore" and line.subject == subject:
+            before, _ = compensations_around(body, run, line)
+            return sets_of(view, body, run, before, subject)
+    return ()
+
+
+def _undo_lines(run: Run) -> list[Undo]:
+    """Return the lines of the rollback; none where none was planned."""
+    return run.rollback.undo if run.rollback is not None else []
 
 
 def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
-    """Every change of something that has a state, of every step that was started, in order. Raises
-    UnknownReference."""
+    """Yield each change of something that has a state, of each step that was started, in order.
+
+    Raises UnknownReference.
+    """
     for index, stage in enumerate(run.stages):
+        spec_stage = body.spec.stages[index]
         for number, step in enumerate(stage.steps):
-            if step.attempt == 0 or not changed_by(
-                body.spec.stages[index], body.spec.stages[index].steps[number]
-            ):
+            if step.attempt == 0 or not changed_by(spec_stage, spec_stage.steps[number]):
                 continue
             for operation in operations_of_step(view, body, run, index, number):
                 yield operation, step
 
 
-def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
-    """What the run has changed so far, and what it wants of it. Raises UnknownReference.
-
-    What a step is at work on is followed, not held. Of a step that has failed or was skipped a
-    target is held all the same: what is promoted has to be what runs; flags and configuration that
-    could not be set are not.
-    """
-    if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
-        return []
-    if run is not view.run:
-        return _derive_holdings(view, body, run)
-    if view.memo.get("body") is not body:
-        view.memo["holdings"], view.memo["body"] = _derive_holdings(view, body, run), body
-    found: list[Holding] = view.memo["holdings"]
-    return found
-
-
-def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
-    if run.phase == "Verifying":
-        return _holdings_after_restore(view, body, run)
-    at_work: set[str] = set()
-    operations: dict[str, list[Operation]] = {}
-    deployed: set[str] = set()
-    unproved: set[str] = set()
-    for operation, step in changes_of(view, body, run):
-        if step.state == "Running":
-            at_work.add(operation.subject)
-        elif step.state == "Succeeded" or operation.subject.startswith("target/"):
-            operations.setdefault(operation.subject, []).append(operation)
-        if operation.kind == "apply" and step.state != "Running":
-            deployed.add(operation.subject)
-            (unproved.discard if step.state == "Succeeded" else unproved.add)(operation.subject)
-    missing: dict[str, str] = {}
-    for subject, words, find in _deploys_passed_over(view, body, run):
-        try:
-            operations.setdefault(subject, []).append(find())
-            unproved.add(subject)
-        except UnknownReference as error:
-            missing[subject] = f"{words}: {error}"
-    found = subjects_of(body)
-    windows = _crash_windows(body)
-    return [
-        Holding(
-            subject,
-            found.get(subject),
-            tuple(operations.get(subject, ())),
-            window=windows.get(subject) if subject in deployed else None,
-            unproved=subject in unproved,
-            missing=missing.get(subject, ""),
-        )
-        for subject in dict.fromkeys((*operations, *missing))
-        if subject not in at_work
-    ]
-
-
-def _deploys_passed_over(
-    view: View, body: PinnedSpec, run: Run
-) -> Iterator[tuple[str, str, Callable[[], Operation]]]:
-    """Deploys that never began because their stage was passed over, where no later stage deploys
-    the same: what is promoted has to be what runs, also where nobody has deployed it."""
-    done = {entry.subject for entry in run.journal}
-    for index, stage in enumerate(run.stages):
-        if stage.state not in FINISHED_STAGE_STATES:
-            continue
-        coming = _targets_still_to_deploy(body, run, index)
-        for number, step in enumerate(stage.steps):
-            wanted = body.spec.stages[index].steps[number]
-            if step.attempt > 0 or wanted.deploy is None:
-                continue
-            for place, name in enumerate(wanted.deploy.targets):
-                if name in coming or f"target/{name}" in done:
-                    continue
-                words = (
-                    f"target/{name} was not deployed: stage {stage.name} was passed over "
-                    f"before step {step.name} began"
-                )
-                yield (
-                    f"target/{name}",
-                    words,
-                    lambda index=index, number=number, place=place: operations_of_step(
-                        view, body, run, index, number
-                    )[place],  # type: ignore[misc]
-                )
-
-
-def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]:
-    """Names of targets that stages after this one are still to deploy."""
-    later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
-    steps = [
-        step
-        for stage, state in later
-        if state.state not in FINISHED_STAGE_STATES
-        for step in stage.steps
-    ]
-    return {name for step in steps if step.deploy for name in step.deploy.targets}
-
-
-def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
-    """After the rollback: what was returned has to be what is there."""
-    windows = _crash_windows(body)
-    found = []
-    for line in restores_done(body, run):
-        one = restore_operation(view, body, run, line.subject, line.key or "", line.startedAt)
-        before, since = compensations_around(body, run, line)
-        changes = (
-            *_sets_of(view, body, run, before, line.subject),
-            one,
-            *_sets_of(view, body, run, since, line.subject),
-        )
-        found.append(Holding(line.subject, one.config, changes, window=windows.get(line.subject)))
-    configs = subjects_of(body)
-    for subject, compensations in compensated_alone(body, run).items():
-        sets = _sets_of(view, body, run, compensations, subject)
-        found.append(Holding(subject, configs.get(subject), sets, window=windows.get(subject)))
-    return found
-
-
-def _crash_windows(body: PinnedSpec) -> dict[str, float]:
-    """Seconds for which a crash counts as trouble, by target."""
-    return {
-        f"target/{target.name}": seconds(target.availability.for_) for target in body.spec.targets
-    }
-
-
 def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
-    """Restores after which a subject has to be as it was, but for what a compensation has set
-    since; of flags elsewhere nobody can tell the one from the other."""
-    undo = run.rollback.undo if run.rollback is not None else []
-    done = [line for line in undo if line.kind == "Restore" and line.state == "Succeeded"]
+    """Return the restores after which a subject has to be as it was.
+
+    What a compensation has set since may differ; of flags elsewhere nobody can tell the one from
+    the other.
+    """
     told_apart = ("target/", "configmap/")
+    done = [
+        line for line in _undo_lines(run) if line.kind == "Restore" and line.state == "Succeeded"
+    ]
     return [
         line
         for line in done
@@ -344,151 +183,54 @@ def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
 
 
 def compensations_around(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[Undo], list[Undo]]:
-    """Compensations that have set something in what a line restores: those before it, of later
-    stages, on which the line has the last word where both name the same; and those since, which
-    have it themselves."""
-    undo = run.rollback.undo if run.rollback is not None else []
-    place = next((number for number, item in enumerate(undo) if item is line), len(undo))
-    before, since = (
-        [
-            item
-            for item in part
-            if _has_compensated(item) and line.subject in subjects_set_by(body, item)
+    """Return the compensations that have set something in what a line restores.
+
+    First those before it, of later stages: the line has the last word where both name the same.
+    Then those since: they have it themselves.
+    """
+    undo = _undo_lines(run)
+    places = (place for place, other in enumerate(undo) if other is line)
+    place = next(places, len(undo))
+
+    def compensating(lines: Sequence[Undo]) -> list[Undo]:
+        return [
+            other
+            for other in lines
+            if _has_compensated(other) and line.subject in subjects_set_by(body, other)
         ]
-        for part in (undo[:place], undo[place + 1 :])
-    )
-    return before, since
+
+    return compensating(undo[:place]), compensating(undo[place + 1 :])
 
 
-def _sets_of(
+def sets_of(
     view: View, body: PinnedSpec, run: Run, lines: Sequence[Undo], subject: str
 ) -> tuple[Operation, ...]:
-    return tuple(
-        item
-        for line in lines
-        for item in operations_of_undo(view, body, run, line)
-        if item.subject == subject
-    )
+    """Return what lines do to a subject, in order. Raises UnknownReference."""
+    operations: list[Operation] = []
+    for line in lines:
+        operations += operations_of_undo(view, body, run, line)
+    return tuple(operation for operation in operations if operation.subject == subject)
 
 
 def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
-    """Compensations that have set something in a target or a ConfigMap which the run has not
-    changed, by the subject."""
-    lines = run.rollback.undo if run.rollback is not None else []
+    """Return, by the subject, compensations of what the run itself has not changed.
+
+    Such a subject is a target or a ConfigMap.
+    """
+    lines = _undo_lines(run)
     restored = {line.subject for line in lines if line.kind == "Restore"}
-    found: dict[str, list[Undo]] = {}
+    compensations: dict[str, list[Undo]] = {}
+
     for line in filter(_has_compensated, lines):
         for subject in subjects_set_by(body, line):
             if subject.startswith(("target/", "configmap/")) and subject not in restored:
-                found.setdefault(subject, []).append(line)
-    return found
+                compensations.setdefault(subject, []).append(line)
+
+    return compensations
 
 
 def _has_compensated(line: Undo) -> bool:
     return line.kind == "Compensate" and line.state == "Succeeded"
-
-
-def operation_of_check(
-    view: View, body: PinnedSpec, run: Run, place: str, check: Check, stage: int | None = None
-) -> Operation | None:
-    """The operation of a check that is a job or an approval; None for one that is measured."""
-    provider, config = check.provider
-    if provider not in ("job", "approval"):
-        return None
-    attempt = run.stages[stage].attempt if stage is not None else run.attempt
-    if place == "verify" and run.rollback is not None:
-        attempt += run.rollback.attempt - 1  # what was undone once more is verified anew
-    # Five parts, where a step has four: a stage may be called `verify`, and its step as the check
-    # is.
-    where = place.split("/") if stage is not None else (place, "checks")
-    own = operation_key(view, run, *where, check.name, attempt)
-    if provider == "approval":
-        return Operation(own, "ask", f"approval/{check.name}", config)
-    job = Job.model_validate(expand_references(config, names_at(body, run, stage)))
-    return Operation(own, "job", f"job/{child_name(view, own, check.name)}", job)
-
-
-def has_jobs(body: PinnedSpec) -> bool:
-    """Whether a run of this body may make Jobs."""
-    spec = body.spec
-    checks = [
-        *spec.preflight,
-        *spec.rollback.verify,
-        *(gate for stage in spec.stages for gate in stage.gates),
-    ]
-    steps = [step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps)]
-    return any(step.job for step in steps) or any(check.provider[0] == "job" for check in checks)
-
-
-def measure_of_check(
-    body: PinnedSpec, run: Run, place: str, check: Check, row: GateStatus, stage: int | None = None
-) -> Measure | None:
-    """The measurement of a check; None for a job or an approval. Raises UnknownReference."""
-    if check.provider[0] in ("job", "approval"):
-        return None
-    path = path_of(run, place, check, window_of(run, row, stage))
-    return measure_at(path, check, row, names_at(body, run, stage))
-
-
-def measure_at(
-    path: str, check: Check, row: GateStatus | None, names: Mapping[str, str]
-) -> Measure:
-    """The measurement of a check whose samples are kept at a path. Raises UnknownReference."""
-    provider, config = check.provider
-    since = row.since if row is not None and row.state == "Breaching" else None
-    return Measure(path, check, provider, expand_references(config, names), rule_of(check), since)
-
-
-def rule_of(check: Check) -> Rule:
-    """When a measured check fails."""
-    return Rule(
-        interval=seconds(check.interval),
-        lasting=seconds(check.for_) if check.for_ else None,
-        threshold=check.failureThreshold,
-        hold_for=seconds(check.holdFor),
-        no_data_fails=check.onNoData == "Fail",
-        error_fails=check.onError == "Fail",
-    )
-
-
-def window_of(run: Run, row: GateStatus, stage: int | None) -> int:
-    """Which row of samples a check's verdict comes from: a Retry, or a guard that counts only now,
-    begins another one."""
-    return run.stages[stage].attempt if stage is not None else row.window
-
-
-def path_of(run: Run, place: str, check: Check, attempt: int = 0) -> str:
-    """Where a check's samples are kept; another run or attempt starts with none."""
-    return f"{run.id}/{place}/{check.name}/{attempt}"
-
-
-def limit_of(check: Check) -> str | None:
-    """The limits as text, for status and messages."""
-    parts = [
-        f"<= {check.max}" if check.max is not None else "",
-        f">= {check.min}" if check.min is not None else "",
-    ]
-    return " and ".join(part for part in parts if part) or None
-
-
-def margin_of(check: Check, value: float) -> float | None:
-    """Distance to the nearer limit; negative in breach."""
-    sides = [quantity(check.max) - value] if check.max is not None else []
-    sides += [value - quantity(check.min)] if check.min is not None else []
-    return min(sides, default=None)
-
-
-def budget_of(step: Step) -> float | None:
-    """Seconds after which a step has failed; None for a step that waits for people."""
-    if step.deploy:
-        return seconds(step.deploy.timeout)
-    if step.flags:
-        return seconds(step.flags.timeout)
-    if step.job:
-        # The Job's own deadline comes first, and its pods have time to end; this one is for a
-        # cluster that hangs.
-        return seconds(step.job.timeout) + JOB_GRACE_S
-    return seconds(step.timeout) if step.model_extra else None
 
 
 def _operations_of(
@@ -501,113 +243,27 @@ def _operations_of(
     since: str | None = None,
 ) -> list[Operation]:
     names = names_at(body, run, stage)
-    known = body.memo.get(own)
-    if known is not None and known[0] is step and known[1] == since and known[2] == names:
-        return list(known[3])
-    found = _derive_operations(view, body, stage, step, own, since, dict(names))
-    body.memo[own] = (step, since, names, found)
-    return list(found)
+    memo = body.memo.get(own)
+    if memo is not None:
+        memo_step, memo_since, memo_names, operations = memo
+        if memo_step is step and memo_since == since and memo_names == names:
+            return list(operations)
 
+    point = StepPoint(view, body, body.spec.stages[stage], step, own, since, names)
+    operations = kind_of(step).operations(point)
+    body.memo[own] = (step, since, names, operations)
 
-def _derive_operations(
-    view: View,
-    body: PinnedSpec,
-    stage: int,
-    step: Step,
-    own: str,
-    since: str | None,
-    names: dict[str, str],
-) -> list[Operation]:
-    if step.deploy:
-        if step.deploy.version:
-            names["version"] = expand_references(step.deploy.version, names)
-        return [
-            Operation(
-                own,
-                "apply",
-                f"target/{name}",
-                expand_references(raw_target(body, name), names),
-                since,
-                restart=step.deploy.restart,
-            )
-            for name in step.deploy.targets
-        ]
-    if step.job:
-        config = expand_references(step.job.model_dump(mode="json", exclude_none=True), names)
-        return [
-            Operation(
-                own,
-                "job",
-                f"job/{child_name(view, own, step.name)}",
-                Job.model_validate(config),
-                since,
-            )
-        ]
-    if step.flags and (step.flags.configMap or step.flags.target):
-        return [_flags_operation(body, step.flags, own, names, since)]
-    if step.flags:
-        where = flags_subject(body.spec.stages[stage], step)
-        return [
-            Operation(
-                own, "set", where, expand_references(dict([step.flags.provider]), names), since
-            )
-        ]
-    if step.confirm or step.approval:
-        asked = (step.confirm or step.approval).model_dump(mode="json")  # type: ignore[union-attr]  # one is given
-        return [
-            Operation(
-                own, "ask", f"{step.kind}/{step.name}", expand_references(asked, names), since
-            )
-        ]
-    if step.wait is not None:
-        return []
-    return [
-        Operation(
-            own,
-            "act",
-            f"action/{step.name}",
-            expand_references(dict([step.provider]), names),
-            since,
-        )
-    ]
-
-
-def _flags_operation(
-    body: PinnedSpec, flags: FlagsStep, own: str, names: dict[str, str], since: str | None
-) -> Operation:
-    values = expand_references(dict(flags.set), names)
-    if flags.configMap:
-        return Operation(
-            own,
-            "set",
-            expand_references(f"configmap/{flags.configMap}", names),
-            {"set": values},
-            since,
-        )
-    assert flags.target is not None
-    config = {
-        "target": expand_references(raw_target(body, flags.target), names),
-        "container": flags.container,
-        "set": values,
-    }
-    return Operation(own, "set", f"target/{flags.target}", config, since)
+    return list(operations)
 
 
 def limit_of_restore(body: PinnedSpec, subject: str) -> float:
-    """Seconds within which a subject must have returned: as long as the longest of the steps that
-    change it may take."""
-    limits = [
-        budget_of(step) or 0.0
-        for stage in body.spec.stages
-        for step in stage.steps
-        if subject in changed_by(stage, step)
-    ]
-    return max(limits, default=RESTORE_LIMIT_S)
+    """Return the seconds within which a subject must have returned.
 
-
-def describe_progress(found: Sequence[Progress]) -> str | None:
-    """What people should know of operations: what keeps one from ending, else what is notable
-    although nothing is wrong."""
-    stuck = next((item.message for item in found if item.stuck), None)
-    words = stuck or "; ".join(item.message for item in found if item.notable and item.message)
-    return words[:1000] or None
+    They are as many as the longest of the steps that change it may take.
+    """
+    limit: float | None = None
+    for stage in body.spec.stages:
+        for step in stage.steps:
+            if subject in changed_by(stage, step):
+                limit = max(limit or 0.0, kind_of(step).clock(step) or 0.0)
+    return limit if limit is not None else RESTORE_LIMIT_S

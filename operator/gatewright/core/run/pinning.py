@@ -1,9 +1,13 @@
-"""What a run pins: its body, its stages with nothing done yet, and each subject's snapshot right
-before its first change.
+"""What a run pins: its body, its stages, and each subject's snapshot right before its first change.
 
-    start          body, and what every subject is now            ControllerRevision, named in `run.revision`
-    a first change looked at once more; if it is something else   a new revision with that snapshot in the place of the old
-    Retry          the body anew, snapshots as they are           a new revision; people are asked again (`approvals`)
+    when            what is pinned                      where
+    --------------  ----------------------------------  ----------------------------------------
+    start           the body, and what every subject    a ControllerRevision, named in
+                    is now                              `run.revision`
+    a first change  what is looked at once more, if it  a new revision, with that snapshot in the
+                    is something else by now            place of the old
+    Retry           the body anew, the snapshots as     a new revision; people are asked again
+                    they are                            (`approvals`)
 
 So hours of waiting for an approval do not bring an old state back. Captured ConfigMaps and Secrets
 return to what they were at the last promotion: GitOps may have changed them together with the
@@ -30,23 +34,20 @@ from gatewright.core.model import (
 )
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, fresh_statuses
-from gatewright.core.run.operations import (
-    captured_configs,
-    changes_of,
-    operations_of_step,
-    subjects_of,
-)
+from gatewright.core.run.operations import changes_of, operations_of_step, subjects_of
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import changed_by
 
 INHERITED_MARK = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
 STAYED_MARK = "stayed"
-"""Mark of a snapshot of what somebody has changed during an earlier run, and its rollback has left:
-a rotated key."""
+"""Mark of a snapshot of what somebody has changed during an earlier run, and its rollback has left.
+
+A rotated key is such a thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Recorded:
 
 
 def fresh_stages(body: PinnedSpec) -> list[StageStatus]:
-    """The stages of a body, nothing done yet."""
+    """Return the stages of a body, nothing done yet."""
     return [
         StageStatus(
             name=stage.name,
@@ -71,199 +72,252 @@ def fresh_stages(body: PinnedSpec) -> list[StageStatus]:
 
 
 def revision_of(ctx: Context, body: PinnedSpec, number: int) -> Revision:
-    """What a run that begins now keeps."""
+    """Return what a run that begins now keeps."""
     inherited = {
-        name: {**taken, INHERITED_MARK: True}
-        for name, taken in (ctx.seen.inherited or {}).items()
-        if taken
+        subject: {**snapshot, INHERITED_MARK: True}
+        for subject, snapshot in (ctx.seen.inherited or {}).items()
+        if snapshot
     }
     snapshots = {
-        name: _take_snapshot(ctx.seen, body, name, sight, name in ctx.seen.stayed)
-        for name, sight in ctx.seen.live_states.items()
+        subject: _take_snapshot(ctx.seen, body, subject, live_state, subject in ctx.seen.stayed)
+        for subject, live_state in ctx.seen.live_states.items()
     }
     return _make_revision(ctx, number, body, {**snapshots, **inherited}, ctx.seen.connections)
 
 
 def first_changes(body: PinnedSpec, stage: int, step: int, journal: set[str]) -> list[str]:
-    """Subjects that a step would be the first of its run to change; what is captured with a target
-    counts with it."""
-    changed = changed_by(body.spec.stages[stage], body.spec.stages[stage].steps[step])
-    found: list[str] = []
-    for subject in changed:
+    """Return the subjects that a step would be the first of its run to change.
+
+    What is captured with a target counts with it.
+    """
+    first: list[str] = []
+    for subject in changed_by(body.spec.stages[stage], body.spec.stages[stage].steps[step]):
         if subject in journal:
             continue
+        first.append(subject)
         kind, _, name = subject.partition("/")
-        found += [subject, *(captured_configs(body, name) if kind == "target" else ())]
-    return found
+        if kind == "target":
+            first += captured_configs(body, name)
+
+    return first
 
 
 def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
-    """The snapshots of what a step is about to change for the first time: taken now, kept with the
-    intent."""
+    """Take the snapshots of what a step is about to change for the first time.
+
+    They are taken now, and kept with the intent.
+    """
     run = ctx.run
     journal = {entry.subject for entry in run.journal}
     first = first_changes(ctx.body, stage, step, journal)
     if not first:
         return Recorded(done=True)
 
-    sights = {subject: ctx.seen.live_states.get(subject) for subject in first}
-    if any(sight is None for sight in sights.values()):
+    if any(subject not in ctx.seen.live_states for subject in first):
         return Recorded(done=False)
-    problem = next(
-        (f"{name}: {sight.problem}" for name, sight in sights.items() if sight and sight.problem),
-        "",
-    )
-    if problem:
-        return Recorded(done=False, problem=problem)
 
-    kept = dict(ctx.snapshots())
-    fresh = {
-        subject: _keep_found_hash(
-            before,
-            _take_snapshot(ctx.seen, ctx.body, subject, sight, STAYED_MARK in (before or {})),
-        )
-        for subject, sight in sights.items()
-        if sight is not None and INHERITED_MARK not in ((before := kept.get(subject)) or {})
-    }
+    # Nothing is changed that could not be returned.
+    live_states = {subject: ctx.seen.live_states[subject] for subject in first}
+    for subject, live_state in live_states.items():
+        if live_state.problem:
+            return Recorded(done=False, problem=f"{subject}: {live_state.problem}")
+
+    recorded = dict(ctx.snapshots())
+    fresh = _fresh_snapshots(ctx, recorded, live_states)
     if any(
-        fingerprint(kept.get(subject)) != fingerprint(taken) for subject, taken in fresh.items()
+        fingerprint(recorded.get(subject)) != fingerprint(snapshot)
+        for subject, snapshot in fresh.items()
     ):
-        revision = _make_revision(
-            ctx, run.id, ctx.body, {**kept, **fresh}, ctx.pinned_connections()
-        )
+        snapshots = {**recorded, **fresh}
+        revision = _make_revision(ctx, run.id, ctx.body, snapshots, ctx.pinned_connections())
         ctx.decision.revision, run.revision = revision, revision.name
+
     return Recorded(done=True)
+
+
+def _fresh_snapshots(
+    ctx: Context, recorded: Mapping[str, Any], live_states: Mapping[str, LiveState]
+) -> dict[str, Mapping[str, Any] | None]:
+    """Return what is to be recorded anew: subjects as they are right before their first change."""
+    fresh = {}
+    for subject, live_state in live_states.items():
+        before = recorded.get(subject)
+        # What is there now is what an earlier run has left, whose rollback failed.
+        if INHERITED_MARK in (before or {}):
+            continue
+
+        stayed = STAYED_MARK in (before or {})
+        taken = _take_snapshot(ctx.seen, ctx.body, subject, live_state, stayed)
+        fresh[subject] = _keep_found_hash(before, taken)
+    return fresh
 
 
 def _keep_found_hash(
     before: Mapping[str, Any] | None, taken: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    """Who rotates a key after the run has started has changed it during the run, also before the
-    run changes anything."""
+    """Let a snapshot tell what was found when the run started, not right before its first change.
+
+    Who rotates a key after the run has started has changed it during the run, also before the run
+    changes anything.
+    """
     if taken is None or before is None or "found" not in taken or "found" not in before:
         return taken
     return {**taken, "found": before["found"]}
 
 
 def baseline_version(seen: Observation) -> str:
-    """The version that every target tells; empty where they tell none, or several."""
+    """Return the version that every target tells; empty where they tell none, or several."""
     versions = {
-        sight.version
-        for name, sight in seen.live_states.items()
-        if name.startswith("target/") and sight.version
+        live_state.version
+        for subject, live_state in seen.live_states.items()
+        if subject.startswith("target/") and live_state.version
     }
     return versions.pop() if len(versions) == 1 else ""
 
 
 def set_baseline(ctx: Context) -> None:
-    """What was live before the first run is the first last good."""
+    """Let what was live before the first run be the first last good."""
     version, now = baseline_version(ctx.seen), clocks.format_time(ctx.now)
     if ctx.status.lastGood is None:
         ctx.status.lastGood = Served(version=version, since=now)
     elif not version:
         return
-    # After a failed rollback nobody knew what is live.
+
+    # After a failed rollback nobody knew what was live.
     if ctx.status.live is None and ctx.status.unverified is None:
         ctx.status.live = Served(version=version, since=now, caveat=_baseline_caveat(ctx, version))
 
 
 def _baseline_caveat(ctx: Context, version: str) -> str | None:
-    """What people should know of a version that nobody has promoted, and that is live."""
+    """Return what people should know of a version that nobody has promoted, and that is live."""
     good = ctx.status.lastGood
-    known = good is not None and good.version == version
-    unready = "; ".join(sight.unready for sight in ctx.seen.live_states.values() if sight.unready)
-    found = [] if known else ["it was found live, and was not promoted"]
-    return (
-        "; ".join([*found, *([f"it did not run when the run began: {unready}"] if unready else [])])
-        or None
-    )
+    live_states = ctx.seen.live_states.values()
+    unready = "; ".join(live_state.unready for live_state in live_states if live_state.unready)
+
+    caveats = []
+    if good is None or good.version != version:
+        caveats.append("it was found live, and was not promoted")
+    if unready:
+        caveats.append(f"it did not run when the run began: {unready}")
+    return "; ".join(caveats) or None
 
 
 def lost_subjects(ctx: Context, body: PinnedSpec) -> list[str]:
-    """What the run has changed and an edited body does not know any more: nobody could return
-    it."""
-    known = subjects_of(body)
+    """Return what the run has changed and an edited body does not know any more.
+
+    Nobody could return it.
+    """
     kinds = ("target/", "configmap/", "flags/")
     changed = {entry.subject for entry in ctx.run.journal if entry.subject.startswith(kinds)}
-    return sorted(changed - set(known))
+    return sorted(changed - set(subjects_of(body)))
 
 
 def pin_again(ctx: Context, index: int) -> str:
-    """An edit counts from a Retry on; why it does not, where it does not."""
+    """Let an edit count from a Retry on; return why it does not, where it does not."""
     run, spec = ctx.run, ctx.view.spec
-    edited = (
-        spec is not None and ctx.view.generation != run.generation and spec.version == run.version
-    )
-    if spec is None or not edited:
+    if spec is None or ctx.view.generation == run.generation or spec.version != run.version:
         return ""
     if ctx.view.problems:
         return f"the edited spec is invalid: {ctx.view.problems[0]}"
     if ctx.seen.doubt:
         return ctx.seen.doubt
+
+    # An edit of what counts at once (`notify`, `suspend`) leaves the pinned body as it is.
     body = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
     if body.hash() == run.bodyHash:
         return ""
-    old, new = ctx.body.spec.stages[: index + 1], spec.stages[: index + 1]
+
+    reason = _reason_to_ignore(ctx, body, index)
+    if reason:
+        return reason
+
+    _pin_edited(ctx, body, index)
+    return ""
+
+
+def _reason_to_ignore(ctx: Context, body: PinnedSpec, index: int) -> str:
+    """Return why an edited body cannot count within the run; empty where it can.
+
+    What the run has done already has to be what the body says, or nobody could undo it.
+    """
+    old, new = ctx.body.spec.stages[: index + 1], body.spec.stages[: index + 1]
     if [_stage_names(stage) for stage in old] != [_stage_names(stage) for stage in new]:
         return "its stages up to the failed one, or their steps, have other names"
+
     lost = lost_subjects(ctx, body)
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
-    other = [
-        name
-        for name in _changed_targets(run)
-        if captured_configs(body, name).keys() != captured_configs(ctx.body, name).keys()
-    ]
-    if other:
-        return f"it captures other configuration with target {other[0]}, which this run has changed"
+
+    recaptured = _targets_captured_otherwise(ctx, body)
+    if recaptured:
+        target = f"target {recaptured[0]}"
+        return f"it captures other configuration with {target}, which this run has changed"
+
     try:
-        over = [
+        done = [
             (stage.name, steps_done_otherwise(ctx, ctx.body, body, place))
-            for place, stage in enumerate(spec.stages[:index])
+            for place, stage in enumerate(body.spec.stages[:index])
         ]
-        asked = altered_approval(run, ctx.body, body, index)
+        approval = altered_approval(ctx.run, ctx.body, body, index)
     except UnknownReference as error:
         return str(error)
-    done = next((f"step {steps[0]} of stage {stage}" for stage, steps in over if steps), "")
-    if done:
-        return f"it changes what {done} has set already, and that stage is over"
-    if asked:
-        return f"it changes {asked}, which people have been asked for already"
 
-    changes = (operation for operation, _ in changes_of(ctx.view, ctx.body, run))
-    body = replace(
-        body, earlier=(*ctx.body.earlier, *(replace(one, since=None) for one in changes))
-    )
+    for stage, steps in done:
+        if steps:
+            step = f"step {steps[0]} of stage {stage}"
+            return f"it changes what {step} has set already, and that stage is over"
+    if approval:
+        return f"it changes {approval}, which people have been asked for already"
+    return ""
+
+
+def _targets_captured_otherwise(ctx: Context, body: PinnedSpec) -> list[str]:
+    """Return changed targets with which an edited body captures other configuration."""
+    return [
+        name
+        for name in _changed_targets(ctx.run)
+        if captured_configs(body, name).keys() != captured_configs(ctx.body, name).keys()
+    ]
+
+
+def _pin_edited(ctx: Context, body: PinnedSpec, index: int) -> None:
+    """Let the run go on by an edited body; a rollback undoes what it did by the old one, too."""
+    run, spec, before = ctx.run, body.spec, ctx.body
+    changes = (replace(operation, since=None) for operation, _ in changes_of(ctx.view, before, run))
+    body = replace(body, earlier=(*before.earlier, *changes))
+
     revision = _make_revision(ctx, run.id, body, ctx.snapshots(), ctx.pinned_connections())
     ctx.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), ctx.view.generation
     run.specHash = hash_spec(spec)
+
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     run.guards = fresh_statuses(spec.guards)
     run.plan = describe_plan(body, restore_hints(run.plan))
-    run.edits = merge_edits(run.edits, describe_edits(ctx.body.spec, spec))
-    before, ctx.body_if_read = ctx.body, body
+    run.edits = merge_edits(run.edits, describe_edits(before.spec, spec))
+
+    ctx.body_if_read = body
     ask_again(ctx, before, index)
-    return ""
 
 
 def steps_done_otherwise(
     ctx: Context, before: PinnedSpec, after: PinnedSpec, index: int
 ) -> list[str]:
-    """Names of steps of a stage that were begun, and have set something else than an edited body
-    wants.
+    """Return the names of begun steps of a stage that have set something else than is wanted now.
 
-    Raises UnknownReference.
+    `after` is the edited body that says so. Raises UnknownReference.
     """
-    found = []
+    names = []
     for number, step in enumerate(ctx.run.stages[index].steps):
         stages = (before.spec.stages[index], after.spec.stages[index])
         if step.attempt == 0 or not any(changed_by(stage, stage.steps[number]) for stage in stages):
             continue
+
         was, now = (_effects_of_step(ctx, body, index, number) for body in (before, after))
         if was != now:
-            found.append(step.name)
-    return found
+            names.append(step.name)
+
+    return names
 
 
 def _changed_targets(run: Run) -> list[str]:
@@ -277,10 +331,8 @@ def _changed_targets(run: Run) -> list[str]:
 def _effects_of_step(
     ctx: Context, body: PinnedSpec, index: int, number: int
 ) -> list[tuple[str, str, Any]]:
-    return [
-        (item.kind, item.subject, item.config)
-        for item in operations_of_step(ctx.view, body, ctx.run, index, number)
-    ]
+    operations = operations_of_step(ctx.view, body, ctx.run, index, number)
+    return [(operation.kind, operation.subject, operation.config) for operation in operations]
 
 
 def _make_revision(
@@ -297,19 +349,32 @@ def _make_revision(
 
 
 def _take_snapshot(
-    seen: Observation, body: PinnedSpec, subject: str, sight: LiveState, stayed: bool
+    seen: Observation, body: PinnedSpec, subject: str, live_state: LiveState, stayed: bool
 ) -> Mapping[str, Any] | None:
-    """What is now; for captured configuration what was promoted last, with what is now beside
-    it."""
-    if stayed and sight.snapshot is not None:
-        return {**sight.snapshot, "found": sight.snapshot.get("hash"), STAYED_MARK: True}
+    """Return what is now.
+
+    For captured configuration return what was promoted last, with what is now beside it.
+    """
+    snapshot = live_state.snapshot
+    if snapshot is None:
+        return None
+
+    # A rotated key does not return to what it was at the promotion before.
+    if stayed:
+        return {**snapshot, "found": snapshot.get("hash"), STAYED_MARK: True}
+
     promoted = seen.promoted.get(subject)
-    config = (
-        subjects_of(body).get(subject) if subject.startswith(("configmap/", "secret/")) else None
-    )
-    if not promoted or sight.snapshot is None or not (config or {}).get("captured"):
-        return sight.snapshot
-    return {**promoted, "found": sight.snapshot.get("hash")}
+    if not promoted or not _is_captured(body, subject):
+        return snapshot
+    return {**promoted, "found": snapshot.get("hash")}
+
+
+def _is_captured(body: PinnedSpec, subject: str) -> bool:
+    """Return whether a subject is configuration that is captured with a target."""
+    if not subject.startswith(("configmap/", "secret/")):
+        return False
+    config = subjects_of(body).get(subject) or {}
+    return bool(config.get("captured"))
 
 
 def _stage_names(stage: Stage) -> tuple[str, list[str]]:

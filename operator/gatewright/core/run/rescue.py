@@ -1,5 +1,4 @@
-"""When a Release cannot be decided upon: say so, let people end the run, let go of what is being
-deleted.
+"""When a Release cannot be decided upon: say so, let people end the run, let a deletion go on.
 
 A pass that fails again and again (a pinned body that is gone, a fault of ours) would otherwise say
 nothing, answer nobody and keep its namespace from ending. Nothing is acted on here, and nothing is
@@ -16,56 +15,59 @@ from gatewright.core.interventions.answer import record_answer
 from gatewright.core.model import Decision, Intervention, Observation, View
 from gatewright.core.report import conditions
 from gatewright.core.run.context import Context, finish_run
-from gatewright.core.run.rollback import set_unverified
+from gatewright.core.run.rollback_end import set_unverified
 
 ENDING_ACTIONS = ("Abort", "Rollback")
 
 
 def decide_stuck(view: View, why: str, now: datetime) -> Decision:
-    """What is said of a Release whose passes fail, and what people may do to it all the same."""
+    """Return what is said of a Release whose passes fail; people may end its run all the same."""
     status = ReleaseStatus.model_validate(view.status.model_dump())
-    p = Context(view, Observation(now), Decision(status), None)
+    ctx = Context(view, Observation(now), Decision(status), None)
+
+    # A namespace that is being deleted must not wait for a fault of ours.
     if view.deleting:
-        p.decision.remove_finalizer = view.finalized
-        p.record_event(
-            "LetGo", f"it is being deleted, and could not be undone: {why}", warning=True
-        )
-        return p.decision
+        ctx.decision.remove_finalizer = view.finalized
+        message = f"it is being deleted, and could not be undone: {why}"
+        ctx.record_event("LetGo", message, warning=True)
+        return ctx.decision
+
     if view.next_intervention is not None:
-        _answer_intervention(p, view.next_intervention, why)
-    conditions.write_stalled(
-        p, "CannotProceed", f"nothing can be decided: {why}", _describe_remedy(p)
-    )
-    return p.decision
+        _answer_intervention(ctx, view.next_intervention, why)
+    message = f"nothing can be decided: {why}"
+    conditions.write_stalled(ctx, "CannotProceed", message, _describe_remedy(ctx))
+    return ctx.decision
 
 
-def _answer_intervention(ctx: Context, act: Intervention, why: str) -> None:
-    said = record_answer(ctx, act)
+def _answer_intervention(ctx: Context, intervention: Intervention, why: str) -> None:
+    """Answer what somebody asks for: a run can only be ended."""
+    answer = record_answer(ctx, intervention)
     run = ctx.status.run
-    if act.doubt or act.action not in ENDING_ACTIONS or run is None or run.outcome is not None:
-        said.result, said.message = (
-            "Refused",
-            (act.doubt or f"nothing can be decided: {why}; Abort ends the run")[:1000],
-        )
+    ends = intervention.action in ENDING_ACTIONS and not intervention.doubt
+    if not ends or run is None or run.outcome is not None:
+        refusal = intervention.doubt or f"nothing can be decided: {why}; Abort ends the run"
+        answer.result, answer.message = "Refused", refusal[:1000]
         return
+
     lines = run.rollback.undo if run.rollback is not None else []
     begun = any(line.state not in ("Pending", "Skipped") for line in lines)
     undone = "its rollback was not ended" if begun else "nothing was undone"
-    reason = f"ended by {act.attribution}; {undone}: {why}"
-    said.message = f"run {run.id} has ended, and {undone}"
+    reason = f"ended by {intervention.attribution}; {undone}: {why}"
+    answer.message = f"run {run.id} has ended, and {undone}"
+
+    # Nothing was touched yet.
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", reason)
         return
+
     set_unverified(ctx, reason)
     ctx.status.live = None
     finish_run(ctx, "RollbackFailed", reason)
 
 
 def _describe_remedy(ctx: Context) -> str:
+    remedy = "a person to mend what the message names"
     run = ctx.status.run
     if run is None or run.outcome is not None:
-        return "a person to mend what the message names"
-    return (
-        "a person to mend what the message names, or to end the run (kubectl release abort "
-        f"{ctx.view.name})"
-    )
+        return remedy
+    return f"{remedy}, or to end the run (kubectl release abort {ctx.view.name})"

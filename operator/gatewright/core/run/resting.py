@@ -17,49 +17,54 @@ from gatewright.core.spec.pinned_spec import unpin_spec
 
 
 def left_subjects(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Targets with what finds them, what was done to them and what they are to be, of a
-    ControllerRevision's content.
+    """Return the targets of a ControllerRevision's content: what finds each, and what it is to be.
 
-    Raises pydantic.ValidationError, KeyError where it cannot be read.
+    What was done to it stands beside that. Raises pydantic.ValidationError, KeyError where it
+    cannot be read.
     """
     snapshots = data["snapshots"]
     if "subjects" in data:
-        known = data["subjects"]
+        subjects = data["subjects"]
     else:
-        found = subjects_of(unpin_spec(data["body"]))
-        known = {name: {"config": config, "changes": []} for name, config in found.items()}
+        # What a run keeps while it is under way: nothing is known of what it did.
+        configs = subjects_of(unpin_spec(data["body"]))
+        subjects = {name: {"config": config, "changes": []} for name, config in configs.items()}
+
     return {
-        name: {**known[name], "snapshot": snapshots.get(name)}
-        for name in known
+        name: {**subject, "snapshot": snapshots.get(name)}
+        for name, subject in subjects.items()
         if name.startswith("target/") and snapshots.get(name)
     }
 
 
-def holdings(known: Mapping[str, Any]) -> list[Holding]:
-    """What is compared at rest, by the watch alone; whether it runs is nobody's question then."""
+def holdings(left: Mapping[str, Any]) -> list[Holding]:
+    """Return what is compared at rest, by the watch alone.
+
+    Whether it runs is nobody's question then.
+    """
     return [
         Holding(
             name,
-            item["config"],
+            target["config"],
             (
-                *_set_operations(name, item, "before"),
-                _restore_operation(name, item),
-                *_set_operations(name, item, "since"),
+                *_set_operations(name, target, "before"),
+                _restore_operation(name, target),
+                *_set_operations(name, target, "since"),
             ),
         )
-        for name, item in known.items()
-        if "config" in item
+        for name, target in left.items()
+        if "config" in target
     ]
 
 
-def _set_operations(name: str, item: Mapping[str, Any], when: str) -> Iterator[Operation]:
-    for change in item.get(when, ()):
+def _set_operations(name: str, target: Mapping[str, Any], when: str) -> Iterator[Operation]:
+    for change in target.get(when, ()):
         yield Operation("", change["kind"], name, change["config"])
 
 
-def _restore_operation(name: str, item: Mapping[str, Any]) -> Operation:
+def _restore_operation(name: str, target: Mapping[str, Any]) -> Operation:
     changes = (
-        *(Operation("", change["kind"], name, change["config"]) for change in item["changes"]),
-        *_set_operations(name, item, "before"),
+        *(Operation("", change["kind"], name, change["config"]) for change in target["changes"]),
+        *_set_operations(name, target, "before"),
     )
-    return Operation("", "restore", name, item["config"], changes=changes)
+    return Operation("", "restore", name, target["config"], changes=changes)

@@ -10,65 +10,74 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
+from gatewright.api.release import Stage
 from gatewright.api.status import Run, Undo
 from gatewright.core.model import PinnedSpec
-from gatewright.core.run.operations import captured_configs
-from gatewright.core.spec.changes import changed_by
 from gatewright.core.spec.pinned_spec import produced_artifacts
+from gatewright.core.spec.targets import captured_configs
+from gatewright.core.steps import changed_by
 
 _HINT_SEPARATOR = ": "
 
 
 def plan_rollback(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Undo]:
-    """What undoes a run. `failed`: the stages that did not pass; several where one was passed
-    over."""
+    """Return what undoes a run.
+
+    `failed`: the stages that did not pass; several where one was passed over.
+    """
     return [*_plan_stops(run), *_plan_undo(body, run, failed)]
 
 
 def describe_plan(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
-    """What a rollback out of the last stage would do, in words; for status, before the first
-    change.
+    """Return what a rollback out of the last stage would do, in words.
 
-    `how` says of subjects how they would be returned.
+    It is for status, before the first change. `how` says of subjects how they would be returned.
     """
     lines: list[str] = []
     for stage in reversed(body.spec.stages):
         for step in reversed(stage.steps):
-            changed = [
-                one for item in changed_by(stage, step) for one in _with_captured(body, item)
-            ]
-            told = [
-                f"restore {item}{_HINT_SEPARATOR}{how[item]}" if item in how else f"restore {item}"
-                for item in changed
-            ]
-            lines += [line for line in told if line not in lines]
+            restores = _describe_restores(body, changed_by(stage, step), how)
+            lines += [line for line in restores if line not in lines]
+
         for step in stage.rollback.steps:
             when = " (only when this stage fails)" if stage.rollback.reach == "Stage" else ""
             lines.append(f"run {step.kind} {step.name} of {stage.name}{when}")
+
     return lines[:100]
 
 
+def _describe_restores(
+    body: PinnedSpec, changed: Iterable[str], how: Mapping[str, str]
+) -> list[str]:
+    lines = []
+    for changed_subject in changed:
+        for subject in _with_captured(body, changed_subject):
+            hint = f"{_HINT_SEPARATOR}{how[subject]}" if subject in how else ""
+            lines.append(f"restore {subject}{hint}")
+    return lines
+
+
 def restore_hints(plan: Iterable[str]) -> dict[str, str]:
-    """What a plan says of subjects: how they would be returned."""
-    found = (
-        line.removeprefix("restore ").partition(_HINT_SEPARATOR)
-        for line in plan
-        if line.startswith("restore ")
-    )
-    return {subject: way for subject, _, way in found if way}
+    """Return what a plan says of subjects: how they would be returned."""
+    hints = {}
+    for line in plan:
+        if line.startswith("restore "):
+            subject, _, hint = line.removeprefix("restore ").partition(_HINT_SEPARATOR)
+            if hint:
+                hints[subject] = hint
+    return hints
 
 
 def _plan_stops(run: Run) -> Iterator[Undo]:
-    running = {
-        step.key
-        for stage in run.stages
-        for step in stage.steps
-        if step.state in ("Running", "Failed")
-    }
+    """Yield what stops the Jobs that may still be running, of steps and of gates."""
+    running: set[str | None] = set()
+    for stage in run.stages:
+        running |= {step.key for step in stage.steps if step.state in ("Running", "Failed")}
+
     for entry in run.journal:
-        if entry.subject.startswith("job/") and (
-            entry.key in running or entry.step.startswith("gates/")
-        ):
+        if not entry.subject.startswith("job/"):
+            continue
+        if entry.key in running or entry.step.startswith("gates/"):
             yield Undo(
                 kind="Stop",
                 stage=entry.stage,
@@ -79,37 +88,55 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
 
 
 def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
-    """What returns with a subject, in its order: configuration that is captured with a target
-    before the target."""
+    """Return what returns with a subject, in its order.
+
+    Configuration that is captured with a target comes before the target.
+    """
     kind, _, name = subject.partition("/")
     return (*captured_configs(body, name), subject) if kind == "target" else (subject,)
 
 
 def _plan_undo(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:
+    """Yield restores and compensations, the last stage first."""
     restored: set[str] = set()
-    have = produced_artifacts(body, run)
+    produced = produced_artifacts(body, run)
+
     for stage in reversed(body.spec.stages):
-        entries = [entry for entry in run.journal if entry.stage == stage.name]
-        for entry in reversed(entries):
-            # That is undone by a compensation, if at all.
-            if entry.subject.startswith(("job/", "action/")):
-                continue
-            for subject in _with_captured(body, entry.subject):
-                if subject not in restored:
-                    restored.add(subject)
-                    yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
+        yield from _plan_restores(body, run, stage, restored)
+
         begun = any(row.name == stage.name and row.startedAt is not None for row in run.stages)
         if begun and (stage.name in failed or stage.rollback.reach == "Release"):
-            there = set(have)
-            for step in stage.rollback.steps:
-                missing = sorted(set(step.requires) - there)
-                there |= {step.produces} if step.produces and not missing else set()
-                yield Undo(
-                    kind="Compensate",
-                    stage=stage.name,
-                    subject=f"step/{step.name}",
-                    state="Skipped" if missing else "Pending",
-                    message=f"nothing produced {', '.join(missing)} in this run"
-                    if missing
-                    else None,
-                )
+            yield from _plan_compensations(stage, produced)
+
+
+def _plan_restores(body: PinnedSpec, run: Run, stage: Stage, restored: set[str]) -> Iterator[Undo]:
+    """Yield the restores of a stage, the last change first; `restored` are planned already."""
+    entries = [entry for entry in run.journal if entry.stage == stage.name]
+    for entry in reversed(entries):
+        # That is undone by a compensation, if at all.
+        if entry.subject.startswith(("job/", "action/")):
+            continue
+
+        for subject in _with_captured(body, entry.subject):
+            if subject not in restored:
+                restored.add(subject)
+                yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
+
+
+def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo]:
+    """Yield the compensations of a stage; those with nothing to work on are skipped."""
+    by_earlier: set[str] = set()
+    for step in stage.rollback.steps:
+        missing = sorted(
+            name for name in set(step.requires) if name not in produced and name not in by_earlier
+        )
+        if step.produces and not missing:
+            by_earlier.add(step.produces)
+
+        yield Undo(
+            kind="Compensate",
+            stage=stage.name,
+            subject=f"step/{step.name}",
+            state="Skipped" if missing else "Pending",
+            message=f"nothing produced {', '.join(missing)} in this run" if missing else None,
+        )

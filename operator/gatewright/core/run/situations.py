@@ -41,36 +41,40 @@ _Check = Callable[[View, Observation], bool]
 
 
 def classify_situation(view: View, seen: Observation) -> Situation:
-    """Where the Release stands, given what was observed."""
+    """Return where the Release stands, given what was observed."""
     run = view.run
     if run is not None:
-        return "BodyNotLoaded" if seen.body is None else run.phase  # type: ignore[return-value]  # a run under way is not Done
-    return next((situation for check, situation in AT_REST if check(view, seen)), "ReadyToStart")
+        # A run under way is not Done.
+        return "BodyNotLoaded" if seen.body is None else run.phase  # type: ignore[return-value]
+
+    for check, situation in AT_REST:
+        if check(view, seen):
+            return situation
+    return "ReadyToStart"
 
 
 def is_retry_next(view: View) -> bool:
-    """Whether a Retry is the next act."""
-    act, last = view.next_intervention, view.status.run
-    return (
-        act is not None
-        and act.action == "Retry"
-        and act.run in (None, last.id if last is not None else None)
-    )
+    """Return whether a Retry is the next Intervention."""
+    intervention, last = view.next_intervention, view.status.run
+    if intervention is None or intervention.action != "Retry":
+        return False
+    return intervention.run in (None, last.id if last is not None else None)
 
 
 def is_promoted_live(view: View) -> bool:
-    """Whether the wanted version is the one that was promoted last, and nothing else has been live
-    since."""
-    status = view.status
-    both = status.live is not None and status.lastGood is not None
+    """Return whether the wanted version was promoted last, and nothing else was live since."""
     # What was there before the first run may be called the same, and its stages have failed.
     if _is_rejected(view):
         return False
-    return both and _wanted_version(view) == status.live.version == status.lastGood.version  # type: ignore[union-attr]
+
+    live, good = view.status.live, view.status.lastGood
+    if live is None or good is None:
+        return False
+    return _wanted_version(view) == live.version == good.version
 
 
 def describe_differences(seen: Observation) -> str:
-    """What is not as it was promoted, or left; empty where everything is."""
+    """Return what is not as it was promoted, or left; empty where everything is."""
     return "; ".join(
         standing.difference for standing in seen.standings.values() if standing.difference
     )
@@ -81,27 +85,30 @@ def _wanted_version(view: View) -> str:
 
 
 def _is_unverified(view: View, seen: Observation) -> bool:
-    """A rollback failed: only a person, or another version that is newer than that, starts anything
-    on what it has left."""
+    """Return whether a rollback has failed, and nothing starts on what it has left.
+
+    Only a person starts anything on it, or another version that is newer than that.
+    """
     left = view.status.unverified
     if left is None:
         return False
-    if seen.lost:  # whatever started now would take what is there for good
+    # Whatever started now would take what is there for good.
+    if seen.lost:
         return True
-    last = view.status.run  # a run that was started on it and has ended without making it good
-    newest = max(
-        left.generation, last.generation if last is not None and last.outcome is not None else 0
-    )
-    return not is_retry_next(view) and (
-        view.generation <= newest or _wanted_version(view) == left.version
-    )
+    if is_retry_next(view):
+        return False
+
+    # A run that was started on it may have ended without making it good.
+    last = view.status.run
+    ended_generation = last.generation if last is not None and last.outcome is not None else 0
+    newest = max(left.generation, ended_generation)
+    return view.generation <= newest or _wanted_version(view) == left.version
 
 
 def _is_unobserved(view: View, seen: Observation) -> bool:
-    known = seen.standings
-    return is_promoted_live(view) and (
-        seen.resting is None or any(name not in known for name in seen.resting)
-    )
+    if not is_promoted_live(view):
+        return False
+    return seen.resting is None or any(name not in seen.standings for name in seen.resting)
 
 
 def _has_drifted(view: View, seen: Observation) -> bool:
@@ -109,21 +116,23 @@ def _has_drifted(view: View, seen: Observation) -> bool:
 
 
 def _is_up_to_date(view: View, seen: Observation) -> bool:
-    return (
-        is_promoted_live(view)
-        and describe_differences(seen) == ""
-        and not (is_retry_next(view) and is_edited(view))
-    )
+    if not is_promoted_live(view) or describe_differences(seen) != "":
+        return False
+    # A Retry runs an edited spec once more.
+    return not (is_retry_next(view) and is_edited(view))
 
 
 def is_edited(view: View) -> bool:
-    """Whether the spec of the version that was promoted last says something else by now, which
-    counts from the next run."""
+    """Return whether the spec of the version that was promoted last says something else by now.
+
+    That counts from the next run.
+    """
     last, spec = view.status.run, view.spec
     if last is None or spec is None or last.specHash is None or last.outcome != "Promoted":
         return False
-    same = last.version == spec.version
-    return same and view.generation != last.generation and hash_spec(spec) != last.specHash
+    if last.version != spec.version:
+        return False
+    return view.generation != last.generation and hash_spec(spec) != last.specHash
 
 
 def _stays_rejected(view: View, seen: Observation) -> bool:
@@ -131,42 +140,53 @@ def _stays_rejected(view: View, seen: Observation) -> bool:
 
 
 def _is_rejected(view: View) -> bool:
-    return any(item.version == _wanted_version(view) for item in view.status.rejected)
+    version = _wanted_version(view)
+    return any(rejected.version == version for rejected in view.status.rejected)
 
 
 def _has_ended(view: View, seen: Observation) -> bool:
     last, spec = view.status.run, view.spec
     if last is None or spec is None or last.version != spec.version or is_retry_next(view):
         return False
+
+    # Only observing ends with it: what was observed may be run.
     if last.outcome == "Observed":
         return spec.mode == "Observe"
     # A person has said that what is served is good, or the spec is newer.
     if last.outcome == "RollbackFailed":
         return view.generation <= last.generation
+
     return last.outcome == "Aborted"
 
 
 def _is_settling(view: View, seen: Observation) -> bool:
-    """It would be taken over, but does not run yet what it has: nobody knows whether it ever
-    will."""
-    return _is_adoptable(view, seen) and any(sight.unready for sight in seen.live_states.values())
+    """Return whether it would be taken over, but does not run yet what it has.
+
+    Nobody knows whether it ever will.
+    """
+    return _is_adoptable(view, seen) and any(
+        live_state.unready for live_state in seen.live_states.values()
+    )
 
 
 def _is_adoptable(view: View, seen: Observation) -> bool:
-    targets = [sight for name, sight in seen.live_states.items() if name.startswith("target/")]
-    if (
-        not targets
-        or not all(sight.matches for sight in targets)
-        or has_unverified(view.status)
-        or view.spec is None
-    ):
+    """Return whether every target has the version already, and the spec lets it be taken over."""
+    targets = [
+        live_state
+        for subject, live_state in seen.live_states.items()
+        if subject.startswith("target/")
+    ]
+    if not targets or not all(target.matches for target in targets):
         return False
-    fresh = view.status.runs == 0 and view.status.lastGood is None
-    return view.spec.adopt == "Always" or (view.spec.adopt == "First" and fresh)
+    if has_unverified(view.status) or view.spec is None:
+        return False
+
+    first = view.status.runs == 0 and view.status.lastGood is None
+    return view.spec.adopt == "Always" or (view.spec.adopt == "First" and first)
 
 
 def has_unverified(status: ReleaseStatus) -> bool:
-    """Whether an earlier run left something behind that nobody has verified."""
+    """Return whether an earlier run left something behind that nobody has verified."""
     return status.unverified is not None
 
 
@@ -178,14 +198,17 @@ def _has_unresolved(view: View, seen: Observation) -> bool:
     return bool(unresolved_names(view, seen))
 
 
+def _misses_target(view: View, seen: Observation) -> bool:
+    return any(live_state.problem for live_state in seen.live_states.values())
+
+
 def unresolved_names(view: View, seen: Observation) -> list[str]:
-    """What the spec names and a run of it could not know."""
+    """Return what the spec names and a run of it could not know."""
     if view.spec is None:
         return []
     good = view.status.lastGood
-    return unresolved_references(
-        view.spec, good.version if good is not None else baseline_version(seen)
-    )
+    last_good = good.version if good is not None else baseline_version(seen)
+    return unresolved_references(view.spec, last_good)
 
 
 AT_REST: tuple[tuple[_Check, Situation], ...] = (
@@ -198,7 +221,7 @@ AT_REST: tuple[tuple[_Check, Situation], ...] = (
     (_stays_rejected, "Rejected"),
     (_has_ended, "RunEnded"),
     (_lacks_live_states, "TargetsNotRead"),
-    (lambda view, seen: any(sight.problem for sight in seen.live_states.values()), "TargetMissing"),
+    (_misses_target, "TargetMissing"),
     (lambda view, seen: bool(seen.unconnected), "Unconnected"),
     (_has_unresolved, "Unresolved"),
     (_is_settling, "Settling"),

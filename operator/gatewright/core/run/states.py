@@ -1,31 +1,39 @@
-"""The states of a run, of its stages and of its steps, as tables; `move` is the only way to change
-one.
+"""The states of a run, of its stages and of its steps, as tables; only `move` changes one.
 
-                       +-----------+   checks pass    +---------+   last stage   +----------+   guardFor   +----------+
-    spec.version  ---> | Preflight | ---------------> | Walking | -------------> | Guarding | -----------> | Promoted |
-    changes            +-----------+                  +---------+                +----------+              +----------+
-                             |                          |  ^  |                       |
-                  new spec,  |          onFailure Pause |  |  | step or gate fails,   | guard fails,
-                  Abort      |              Retry, Skip |  |  | guard fails,          | Rollback, Abort
-                             |                          v  |  | Rollback, Abort       |
-                             |                   +--------+|  v                       v
-                             |                   | Paused |--->  +-------------+ <----+
-                             |                   +--------+      | RollingBack |
-                             |                                   +-------------+
-                             |                                         | everything undone
-                             v                                         v
-                   Superseded, Aborted          verify fails,     +-----------+   verify passes
-                                                an undo failed    | Verifying | ---------------> RolledBack,
-                                                       +--------- +-----------+                  Superseded, Aborted
-                                                       v
-                                                RollbackFailed
+     spec.version changes
+              |
+              v
+       +-----------+    new spec, Abort
+       | Preflight | ---------------------------------------------> Superseded, Aborted
+       +-----------+
+              | checks pass
+              v
+       +-----------+    onFailure: Pause    +--------+
+       |  Walking  | ---------------------> | Paused |
+       |           | <--------------------- |        |
+       +-----------+      Retry, Skip       +--------+
+          |     | a step, a gate or a guard     | a guard fails,
+          |     | fails, Rollback, Abort        | Rollback, Abort
+          |     |                               v
+          |     |                       +-------------+    an undo failed
+          |     +---------------------> | RollingBack | --------------------+
+          |                             +-------------+                     |
+          | last stage                     ^        | everything undone     |
+          v                                |        v                       v
+       +-----------+    a guard fails,     |   +-----------+ verify fails
+       | Guarding  | ----------------------+   | Verifying | -----------> RollbackFailed
+       +-----------+    Rollback, Abort        +-----------+
+              | guardFor                            | verify passes
+              v                                     v
+           Promoted                       RolledBack, Superseded, Aborted
 
 Verifying leads back to RollingBack once, where others have overwritten what was returned.
 
 A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a
 failed rollback has not undone. A rollback is never itself rolled back, and nothing leads from it to
 Promoted. A run that cannot be decided upon at all ends as RollbackFailed when somebody aborts it:
-nobody knows what it has left behind.
+nobody knows what it has left behind. A run that only observes ends as Observed, out of any phase of
+the way forward but Paused.
 
 What people do (`core.interventions`) moves along the same lines: Retry and Skip lead out of Paused,
 Promote ends a bake or the guarding early, Rollback and Abort turn around, Pause and Resume change
@@ -78,27 +86,27 @@ OUTCOMES: Mapping[str, frozenset[Outcome]] = {
 }
 """From which phase a run may end how."""
 
-_Item = TypeVar("_Item", Run, StageStatus, StepStatus, Undo)
+_Stateful = TypeVar("_Stateful", Run, StageStatus, StepStatus, Undo)
 
 
 class Forbidden(AssertionError):
     """A transition that no table allows; the pass is abandoned and nothing is written."""
 
 
-def move(item: _Item, to: str) -> _Item:
+def move(stateful: _Stateful, to: str) -> _Stateful:
     """Change the state of a run, a stage, a step or an undo. Raises Forbidden."""
-    if isinstance(item, Run):
-        _require_transition(PHASES, item.phase, to, f"run {item.id}")
-        item.phase = to  # type: ignore[assignment]  # the table holds only valid phases
-    elif isinstance(item, StageStatus):
-        _require_transition(STAGES, item.state, to, f"stage {item.name}")
-        item.state = to  # type: ignore[assignment]  # likewise
+    if isinstance(stateful, Run):
+        _require_transition(PHASES, stateful.phase, to, f"run {stateful.id}")
+        stateful.phase = to  # type: ignore[assignment]  # the table holds only valid phases
+    elif isinstance(stateful, StageStatus):
+        _require_transition(STAGES, stateful.state, to, f"stage {stateful.name}")
+        stateful.state = to  # type: ignore[assignment]  # likewise
     else:
-        _require_transition(
-            STEPS, item.state, to, item.subject if isinstance(item, Undo) else f"step {item.name}"
-        )
-        item.state = to  # type: ignore[assignment]  # likewise
-    return item
+        name = stateful.subject if isinstance(stateful, Undo) else f"step {stateful.name}"
+        _require_transition(STEPS, stateful.state, to, name)
+        stateful.state = to  # type: ignore[assignment]  # likewise
+
+    return stateful
 
 
 def reopen(run: Run) -> None:

@@ -1,33 +1,19 @@
-"""The body of a run: the spec with its references, checked as a whole before anything starts."""
+"""The body of a run: the spec with its references. Whether it is sound, `problems` says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
-from gatewright.api.release import STEP_KINDS, Check, ReleaseSpec, Stage, Step
+from gatewright.api.release import Check, ReleaseSpec, Stage
 from gatewright.api.status import Run
 from gatewright.core.model import Operation, PinnedSpec
-from gatewright.core.report import size
-from gatewright.core.spec.expand import (
-    OUTPUT_NAME,
-    cut_middle,
-    find_references,
-    list_names,
-    show_path,
-)
-
-_MOST_NAME_CHARS = 100
-"""Characters of an unknown name that a message repeats."""
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
+from gatewright.core.spec.expand import OUTPUT_NAME, find_references, show_path
+from gatewright.core.steps import changed_by
 
 
 def pin_spec(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpec:
-    """The body as a run starts with it."""
+    """Return the body as a run starts with it."""
     names = {"version": spec.version, "run": str(run_id)}
     names |= {f"vars.{name}": value for name, value in spec.vars.items()}
     if last_good:
@@ -36,268 +22,74 @@ def pin_spec(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpe
 
 
 def unpin_spec(data: Mapping[str, Any]) -> PinnedSpec:
-    """The body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
-    earlier = (
-        Operation(item["key"], item["kind"], item["subject"], item["config"])
-        for item in data.get("earlier", ())
+    """Return the body from what a ControllerRevision keeps. Raises pydantic.ValidationError."""
+    earlier = tuple(
+        Operation(record["key"], record["kind"], record["subject"], record["config"])
+        for record in data.get("earlier", ())
     )
-    return PinnedSpec(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), tuple(earlier))
+    return PinnedSpec(ReleaseSpec.model_validate(data["spec"]), dict(data["names"]), earlier)
 
 
 def unresolved_references(spec: ReleaseSpec, last_good: str | None) -> list[str]:
-    """What a run of this spec could not know: `$(lastGood.version)` where there is none. Each with
-    its path."""
+    """Return what a run of this spec could not know, each with its path.
+
+    That is `$(lastGood.version)` where there is none.
+    """
     if last_good:
         return []
+
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    places = dict.fromkeys(
+    paths = dict.fromkeys(
         path for path, name in find_references(raw, "spec") if name == "lastGood.version"
     )
-    return [
-        (
-            f"{show_path(path)}: $(lastGood.version) is not known: no version was promoted "
-            "yet, and the targets do not tell one"
-        )
-        for path in places
-    ]
+    reason = "no version was promoted yet, and the targets do not tell one"
+    return [f"{show_path(path)}: $(lastGood.version) is not known: {reason}" for path in paths]
 
 
 def named_outputs(spec: ReleaseSpec, stage: int, step: str) -> set[str]:
-    """Which outputs of a step something else in the spec names."""
+    """Return which outputs of a step something else in the spec names."""
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)["stages"][stage:]
     matches = (OUTPUT_NAME.fullmatch(name) for _, name in find_references(raw))
     return {match[2] for match in matches if match and match[1] == step}
 
 
 def has_subjects(spec: ReleaseSpec) -> bool:
-    """Whether a run changes anything that has a state to return to."""
-    steps = (step for stage in spec.stages for step in (*stage.steps, *stage.rollback.steps))
-    return bool(spec.targets) or any(step.flags for step in steps)
+    """Return whether a run changes anything that has a state to return to."""
+    return bool(spec.targets) or any(_changes_anything(stage) for stage in spec.stages)
+
+
+def _changes_anything(stage: Stage) -> bool:
+    return any(changed_by(stage, step) for step in (*stage.steps, *stage.rollback.steps))
 
 
 def names_at(body: PinnedSpec, run: Run, stage: int | None) -> dict[str, str]:
-    """What `$(...)` may name within a stage (or outside of all, with None): outputs of this stage
-    go before older ones."""
+    """Return what `$(...)` may name within a stage, or outside of all with None.
+
+    Outputs of this stage go before older ones.
+    """
     names = dict(body.names)
     if stage is None:
         return names
+
     names["stage"] = body.spec.stages[stage].name
     for earlier in run.stages[: stage + 1]:
         for step in earlier.steps:
-            names |= {
-                f"steps.{step.name}.outputs.{key}": value for key, value in step.outputs.items()
-            }
+            prefix = f"steps.{step.name}.outputs"
+            names |= {f"{prefix}.{key}": value for key, value in step.outputs.items()}
+
     return names
 
 
 def produced_artifacts(body: PinnedSpec, run: Run) -> set[str]:
-    """What finished steps of this run have left behind."""
-    return {
-        step.produces
-        for stage, status in zip(body.spec.stages, run.stages, strict=False)
-        for step, done in zip(stage.steps, status.steps, strict=False)
-        if step.produces and done.state == "Succeeded"
-    }
-
-
-def find_problems(spec: ReleaseSpec) -> Iterator[str]:
-    """Everything that is wrong with a spec beyond its fields' own shapes; each names the path and
-    what would be right.
-
-    One after the other: there may be as many as a spec has characters, and nobody reads more than a
-    few.
-    """
-    yield from _duplicate_names("spec.targets", spec.targets)
-    yield from _duplicate_names("spec.preflight", spec.preflight)
-    yield from _duplicate_names("spec.guards", spec.guards)
-    yield from _duplicate_names("spec.rollback.verify", spec.rollback.verify)
-    yield from _duplicate_names("spec.stages", spec.stages)
-    yield from _duplicate_names("spec.followUps", spec.followUps)
-    for index, stage in enumerate(spec.stages):
-        yield from _problems_of_stage(spec, index, stage)
-    yield from _unmet_requirements(spec)
-    yield from _unknown_references(spec)
-    yield from _misplaced_checks(spec)
-    yield from _misplaced_proofs(spec)
-    yield from _early_references(spec)
-    yield from _duplicate_workloads(spec)
-    yield from filter(None, [size.find_problem(spec)])
-
-
-def _duplicate_names(path: str, items: Sequence[_Named]) -> Iterator[str]:
-    seen: dict[str, int] = {}
-    for index, item in enumerate(items):
-        if item.name in seen:
-            yield (
-                f'{path}[{index}].name: "{item.name}" is already the name of '
-                f"{path}[{seen[item.name]}]; names are unique"
-            )
-        seen.setdefault(item.name, index)
-
-
-def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[str]:
-    path = f"spec.stages[{index}]"
-    yield from _duplicate_names(f"{path}.steps", [*stage.steps])
-    yield from _duplicate_names(f"{path}.gates", stage.gates)
-    if not stage.steps and not stage.gates:
-        yield f"{path}: has neither steps nor gates; give it something to do"
-    known = [target.name for target in spec.targets]
-    for where, step in _steps_with_paths(path, stage):
-        wanted = (
-            step.deploy.targets
-            if step.deploy
-            else [step.flags.target]
-            if step.flags and step.flags.target
-            else []
-        )
-        for name in wanted:
-            if name not in known:
-                yield (
-                    f'{where}: target "{name}" is not in spec.targets (known: {list_names(known)})'
-                )
-    for number, step in enumerate(stage.rollback.steps):
-        if step.kind in ("deploy", "wait", "confirm", "approval"):
-            yield (
-                f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; use job, "
-                "flags or a provider's action"
-            )
-
-
-def _steps_with_paths(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
-    yield from ((f"{path}.steps[{number}]", step) for number, step in enumerate(stage.steps))
-    yield from (
-        (f"{path}.rollback.steps[{number}]", step)
-        for number, step in enumerate(stage.rollback.steps)
-    )
-
-
-def _unmet_requirements(spec: ReleaseSpec) -> Iterator[str]:
-    """Steps may require what earlier steps produce; compensations also what those before them in
-    their stage do."""
+    """Return what finished steps of this run have left behind."""
     produced: set[str] = set()
-    for index, stage in enumerate(spec.stages):
-        path = f"spec.stages[{index}]"
-        yield from _unmet_in_steps(f"{path}.steps", stage.steps, produced)
-        yield from _unmet_in_steps(f"{path}.rollback.steps", stage.rollback.steps, set(produced))
-
-
-def _unmet_in_steps(path: str, steps: Sequence[Step], available: set[str]) -> Iterator[str]:
-    for number, step in enumerate(steps):
-        for name in step.requires:
-            if name not in available:
-                known = list_names(available)
-                yield (
-                    f'{path}[{number}].requires: no earlier step produces "{name}" (produced '
-                    f"so far: {known})"
-                )
-        if step.produces:
-            available.add(step.produces)
-
-
-def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
-    fixed = {"version", "run", "lastGood.version"} | {f"vars.{name}" for name in spec.vars}
-    steps: set[str] = set()
-    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    stages: list[dict[str, Any]] = raw.pop("stages")
-    raw.pop("vars", None)
-    yield from _unknown_among(find_references(raw, "spec"), fixed, steps)
-    for index, stage in enumerate(stages):
-        own = {step["name"] for step in stage.get("steps", [])}
-        yield from _unknown_among(
-            find_references(stage, f"spec.stages[{index}]"), fixed | {"stage"}, steps | own
-        )
-        steps |= own
-
-
-def _unknown_among(
-    found: Iterable[tuple[str, str]], fixed: set[str], steps: set[str]
-) -> Iterator[str]:
-    for path, name in found:
-        output = OUTPUT_NAME.fullmatch(name)
-        if output and output[1] in steps:
-            continue
-        where, short = show_path(path), cut_middle(name, _MOST_NAME_CHARS)
-        if output:
-            earlier = cut_middle(output[1], _MOST_NAME_CHARS)
-            yield (
-                f'{where}: $({short}) names the step "{earlier}", which does not run before '
-                f"(known: {list_names(steps)})"
-            )
-        elif name not in fixed:
-            yield f"{where}: $({short}) is not known here (known: {list_names(fixed)})"
-
-
-def _early_references(spec: ReleaseSpec) -> Iterator[str]:
-    """What is recorded before the first change cannot depend on what a step publishes."""
-    for index, stage in enumerate(spec.stages):
-        for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
-            outside = dict(step.flags.model_extra or {}) if step.flags else {}
-            for path, name in find_references(outside, f"{where}.flags"):
-                if OUTPUT_NAME.fullmatch(name):
-                    short = cut_middle(name, _MOST_NAME_CHARS)
-                    yield (
-                        f"{show_path(path)}: $({short}) is not known when the flags' former "
-                        "values are recorded; use a variable"
-                    )
-
-
-def _duplicate_workloads(spec: ReleaseSpec) -> Iterator[str]:
-    """One workload under two names would be changed by both, each undoing what the other does."""
-    seen: dict[Any, int] = {}
-    for index, target in enumerate(spec.targets):
-        config = (target.model_extra or {}).get("workload")
-        if not isinstance(config, dict):
-            continue
-        kind, name = config.get("kind", "Deployment"), config.get("name")
-        if not isinstance(kind, str) or not isinstance(name, str):
-            continue  # that is said elsewhere
-        first = seen.setdefault((kind, name), index)
-        if first != index:
-            yield (
-                f"spec.targets[{index}].workload: {kind} {name} is spec.targets[{first}] already; "
-                "name a workload once, with all its images and variables"
-            )
-
-
-def _misplaced_proofs(spec: ReleaseSpec) -> Iterator[str]:
-    for index, stage in enumerate(spec.stages):
-        for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
-            if step.proof is None:
-                continue
-            if where.partition(".rollback.")[1]:
-                yield (
-                    f"{where}.proof: a compensation is not proved; put a check into "
-                    "spec.rollback.verify"
-                )
-            elif step.kind in STEP_KINDS and step.kind != "job":
-                yield (
-                    f"{where}.proof: {step.kind} publishes nothing that could be proved; only "
-                    "a job does"
-                )
-
-
-def _misplaced_checks(spec: ReleaseSpec) -> Iterator[str]:
-    places: dict[str, Sequence[Check]] = {
-        "spec.guards": [*spec.guards],
-        "spec.rollback.verify": spec.rollback.verify,
-    }
-    places |= {
-        f"spec.stages[{index}].gates": stage.gates for index, stage in enumerate(spec.stages)
-    }
-    for path, checks in places.items():
-        for index, check in enumerate(checks):
-            if "approval" in (check.model_extra or {}):
-                yield (
-                    f"{path}[{index}].approval: nobody is asked here; put it into preflight, "
-                    "or make it a step"
-                )
-            if path == "spec.guards" and "job" in (check.model_extra or {}):
-                yield (
-                    f"{path}[{index}].job: a guard is measured again and again; a job runs "
-                    "once, as a gate"
-                )
+    for stage, status in zip(body.spec.stages, run.stages, strict=False):
+        for step, step_status in zip(stage.steps, status.steps, strict=False):
+            if step.produces and step_status.state == "Succeeded":
+                produced.add(step.produces)
+    return produced
 
 
 def provider_key_of(check: Check) -> str:
-    """The provider key of a check that has passed validation."""
+    """Return the provider key of a check that has passed validation."""
     return check.provider[0]

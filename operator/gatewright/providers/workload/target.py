@@ -32,9 +32,9 @@ from gatewright.api.base import Duration, Model, Name, ObjectName, Text, seconds
 from gatewright.api.jobs import EnvName
 from gatewright.core.memory import Memory
 from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.permissions import AuthorPermission
 from gatewright.ports import (
     Access,
-    AuthorPermission,
     Cluster,
     Conflict,
     NotFound,

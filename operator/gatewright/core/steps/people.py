@@ -1,0 +1,64 @@
+"""`confirm` and `approval`: wait until people have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatewright.api.release import Approval, Confirm, Stage, Step
+from gatewright.core.model import Operation
+from gatewright.core.spec.expand import expand_references
+from gatewright.core.steps.kind import StepKind, StepPoint
+
+
+class _Question(StepKind):
+    """People take the time that they need, so nothing fails by time."""
+
+    acts = False
+    compensates = False
+
+    def clock(self, step: Step) -> float | None:
+        return None
+
+    def changes(self, stage: Stage, step: Step) -> list[str]:
+        return []
+
+    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        return {}
+
+    def early_config(self, step: Step) -> dict[str, Any]:
+        return {}
+
+    def hold_for(self, step: Step) -> float | None:
+        return None
+
+    def targets(self, step: Step) -> list[str]:
+        return []
+
+    def operations(self, point: StepPoint) -> list[Operation]:
+        asked = question_of(point.step).model_dump(mode="json")
+        subject = f"{point.step.kind}/{point.step.name}"
+        return [
+            Operation(point.key, "ask", subject, expand_references(asked, point.names), point.since)
+        ]
+
+
+class AskConfirmation(_Question):
+    """A person does something by hand, and says so."""
+
+    answered_by = "Confirm"
+    why_untimed = "which waits for a person"
+
+
+class AskApproval(_Question):
+    """People say that the run may go on."""
+
+    answered_by = "Approve"
+    why_untimed = "which waits for people"
+
+
+def question_of(step: Step) -> Approval | Confirm:
+    """Return what a step asks people."""
+    question = step.approval or step.confirm
+    assert question is not None
+    return question
