@@ -116,6 +116,17 @@ def test_one_of_the_operators_keeps_the_label_by_which_it_is_let_go(
     assert people.changes(editor, "followed", both) == "", "it is let go"
 
 
+def test_neither_owner_nor_key_comes_by_the_status(people: People) -> None:
+    """Whoever may write `jobs/status` may write metadata through it."""
+    custom = people.with_rights(*RIGHTS, ("patch", "batch", "jobs/status", ""))
+    people.passes(custom, owned("own"))
+    custom.create(people.path, owned("by-status"))
+    claim = {"metadata": {"ownerReferences": [OWNER]}}
+    assert REFUSED in people.changes(custom, "by-status", claim, "/status")
+    started = {"status": {"startTime": "2026-01-01T00:00:00Z"}}
+    assert people.changes(custom, "by-status", started, "/status") == ""
+
+
 def test_one_of_the_operators_keeps_its_key(people: People, editor: Api) -> None:
     """Whoever may change Jobs may suspend, label and delete it; it does not become that of another
     step."""
@@ -180,6 +191,32 @@ def test_a_forged_job_is_not_there_when_its_step_begins(site: Site) -> None:
     assert "migrate" in site.ended("RolledBack")["run"]["reason"]
     (made,) = site.jobs("migrate")
     assert (made["metadata"]["name"], made["metadata"]["annotations"][KEY]) == (name, key)
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [{"apiVersion": "example.com/v1", "kind": "Anything"}, {"kind": "Intervention"}],
+    ids=["another-group", "another-kind"],
+)
+def test_a_job_under_the_uid_of_a_release_is_not_its_job(site: Site, owner: dict[str, Any]) -> None:
+    """The API server keeps any UID under any kind: whose kind it is counts as well. The policy has
+    nothing to say of other groups, so whoever owns the cluster stands for whoever gets past it."""
+    sure = {"name": "sure", "confirm": {"instructions": "Look at it."}}
+    migrate = job("migrate", FAKE_EXIT="3")
+    stages = [{"name": "ask", "steps": [sure]}, {"name": "ship", "steps": [migrate]}]
+    site.apply({"version": "2.0.0", "stages": stages})
+    run = site.until(lambda status: status.get("state") == "WaitingForPerson")["run"]
+    uid = site.release()["metadata"]["uid"]
+    key = f"{run['id']}.ship.migrate.1-{short_fingerprint([uid, run['id'], run['startedAt']])[:6]}"
+    name = f"shop-migrate-{short_fingerprint([uid, key])}"
+    body = owned(name, OWNER | owner | {"uid": uid}, **{KEY: key})
+    del body["spec"]["suspend"]
+    site.lab.api.create(JOBS.format(site.name), body)
+
+    intervene(site, "Confirm", stage="ask", step="sure")
+    run = site.until(lambda status: (status.get("run") or {}).get("outcome"))["run"]
+    assert run["outcome"] != "Promoted"
+    assert "of another owner" in run["reason"] or "deleted" in run["reason"]
 
 
 def test_a_job_that_loses_its_label_is_followed_all_the_same(site: Site) -> None:

@@ -617,3 +617,11 @@ def _of(found: list[str]) -> Callable[[str, str], Awaitable[list[str]]]:
         return found
 
     return lookup
+
+
+def test_the_operators_own_pod_is_loopback_by_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWRIGHT_POD_ADDRESS", "10.9.8.7,fd00::7")
+    for url in ("http://10.9.8.7:8081", "http://[fd00::7]:8080/x", "http://[::ffff:10.9.8.7]"):
+        with pytest.raises(Permanent, match="the operator itself"):
+            addresses.check_url(url)
+    addresses.check_url("http://10.9.8.8:8081")

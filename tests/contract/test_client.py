@@ -20,7 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, client, meter, permit, tls
+from gatewright.providers.common import addresses, client, meter, networks, permit, tls
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.secrets import hide_secrets, secret_value
 from gatewright.providers.registry import GATES
@@ -37,6 +37,25 @@ async def test_credentials_are_sent_and_trimmed(server: world.Server) -> None:
     assert headers["authorization"] == f"Bearer {world.TOKEN}"
     assert headers["x-scope-orgid"] == world.HEADER
     assert headers["accept-encoding"] == "identity"
+
+
+async def test_an_ipv6_address_is_asked_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_allowed", networks.AddressSetting.parse("::1"))
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "::1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        reply = await client.ask(world.http_link(f"http://[::1]:{port}/base"), "GET", "/x?y=1")
+
+    assert reply.status == 200
+    assert heads[0].startswith(b"GET /base/x?y=1 HTTP/1.1\r\n")
+    assert f"Host: [::1]:{port}".encode() in heads[0]
 
 
 async def test_a_query_goes_as_a_form_with_a_time_limit_below_ours(server: world.Server) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.api import KEY, RESULT
+from gatewright.api import API_VERSION, KEY, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import (
@@ -928,7 +928,9 @@ async def test_jobs_that_carry_the_label_of_a_release_are_let_go_only_if_they_ar
             "labels": {"x": "y" * 10_000},
         }
     }
-    own["metadata"]["ownerReferences"] = [{"uid": VIEW.uid, "controller": True}]
+    own["metadata"]["ownerReferences"] = [
+        {"apiVersion": API_VERSION, "kind": "Release", "uid": VIEW.uid, "controller": True}
+    ]
     other = {"metadata": own["metadata"] | {"name": "b", "ownerReferences": []}}
 
     class Jobs(Seen):

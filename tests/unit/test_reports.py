@@ -89,7 +89,12 @@ class Cluster:
             "namespace": "shop",
             "creationTimestamp": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "ownerReferences": [
-                {"kind": "Job", "uid": self.job["metadata"]["uid"], "controller": True}
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "Job",
+                    "uid": self.job["metadata"]["uid"],
+                    "controller": True,
+                }
             ],
         }
         self.pods.append(

@@ -1527,6 +1527,7 @@ matchConstraints:
     - UPDATE
     resources:
     - jobs
+    - jobs/status
     scope: Namespaced
 matchConditions:
 - name: claims-a-release

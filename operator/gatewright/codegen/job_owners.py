@@ -50,7 +50,7 @@ def policy_spec() -> dict[str, Any]:
     verb, without_pod = statuses.OPERATE_VERB, statuses.WITHOUT_POD
     no_pod = f"shows no pod that it runs in, and may not {without_pod} releases in namespace "
     return {
-        **admission.match_writes("jobs", group="batch"),
+        **admission.match_writes("jobs", "jobs/status", group="batch"),
         "matchConditions": [{"name": "claims-a-release", "expression": concerned}],
         "validations": [
             _refuse_unless(may_operate, f"may not {verb} releases in namespace ", _REMEDY),

@@ -251,6 +251,8 @@ def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, 
     own = literal_address(_server_host())
     if address in _server.addresses or address == own:
         yield "the API server", ip_network(address)
+    if address in _own_addresses():
+        yield "the operator itself", ip_network(address)
     for what, networks in REFUSED_NETWORKS.items():
         yield from ((what, network) for network in networks if address in network)
     if port is None:
@@ -262,6 +264,15 @@ def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, 
             f"the operator's own node, asked at port {port} of the API server",
             ip_network(address),
         )
+
+
+def _own_addresses() -> list[Address | None]:
+    """Addresses of the operator's pod: loopback by another name."""
+    return [
+        literal_address(part.strip())
+        for part in os.environ.get("GATEWRIGHT_POD_ADDRESS", "").split(",")
+        if part.strip()
+    ]
 
 
 def _server_host() -> str:

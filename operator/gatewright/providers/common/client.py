@@ -278,7 +278,8 @@ class Client:
         path, _, query = wish.path.partition("?")
         url = URL.build(
             scheme=self._base.scheme,
-            host=self._host,
+            # yarl is told that all of it is encoded already, brackets of IPv6 included.
+            host=f"[{self._host}]" if ":" in self._host else self._host,
             port=self._base.explicit_port,
             path=f"{self._base.raw_path.rstrip('/')}{_quote_url(path)}" or "/",
             query_string=_quote_url(query),

@@ -1,7 +1,9 @@
 """What all objects that belong to a Release have in common.
 
 Names are deterministic and labels tell the owner, but neither is proof: before an existing object
-is taken for ours, the UID of its owner is compared with that of the Release.
+is taken for ours, the whole of its controller is compared with the Release: UID, kind and group. The
+API server keeps whatever UID somebody writes, under any kind; the admission policy on Jobs and the
+garbage collector both go by the kind (`codegen.job_owners`).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatewright.api import API_VERSION, KEY, RELEASE
+from gatewright.api import API_VERSION, GROUP, KEY, RELEASE
 from gatewright.core.model import View
 
 
@@ -38,13 +40,19 @@ def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, A
 
 def is_ours(view: View, obj: Mapping[str, Any]) -> bool:
     """Return whether an object belongs to this very Release."""
-    return is_controlled_by(view.uid, obj)
+    return is_controlled_by(GROUP, "Release", view.uid, obj)
 
 
-def is_controlled_by(uid: Any, obj: Mapping[str, Any]) -> bool:
-    """Return whether the object with this UID is the controller of another.
+def is_controlled_by(group: str, kind: str, uid: Any, obj: Mapping[str, Any]) -> bool:
+    """Return whether the object of this group, kind and UID is the controller of another.
 
     There is one at most.
     """
     owners = obj["metadata"].get("ownerReferences") or []
-    return any(owner.get("controller") is True and owner.get("uid") == uid for owner in owners)
+    return any(
+        owner.get("controller") is True
+        and owner.get("uid") == uid
+        and owner.get("kind") == kind
+        and str(owner.get("apiVersion")).partition("/")[0] == group
+        for owner in owners
+    )

@@ -63,7 +63,7 @@ def is_of(job: Mapping[str, Any], pod: Pod) -> bool:
     Another one may have had its name, and anybody its label.
     """
     made = str(job["metadata"].get("creationTimestamp", ""))
-    controlled = is_controlled_by(job["metadata"].get("uid"), pod)
+    controlled = is_controlled_by("batch", "Job", job["metadata"].get("uid"), pod)
     return controlled and str(pod["metadata"].get("creationTimestamp", made)) >= made
 
 
