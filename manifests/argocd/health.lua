@@ -9,6 +9,7 @@ local health = {
   Holding = "Progressing",
   RollingBack = "Progressing",
   Blocked = "Progressing",
+  NoRoom = "Progressing",
   Queued = "Progressing",
   Settling = "Progressing",
   Unavailable = "Progressing",

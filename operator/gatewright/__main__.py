@@ -22,6 +22,7 @@ from gatewright.runtime.settings import (
     MEASUREMENTS_PER_S,
     METRICS_PORT,
     MIN_INTERVAL_S,
+    SPECS_OF_RUNS,
     Settings,
     default_identity,
     default_lease_namespace,
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         own_namespace="" if options.serve_own_namespace else pod_namespace(),
         fastest=options.fastest_interval,
         rate=options.measurements_per_second,
+        specs_of_runs=1024 * options.specs_of_runs,
     )
     _collect_seldom()
     registry = kopf.OperatorRegistry()
@@ -181,6 +183,16 @@ def _parser() -> argparse.ArgumentParser:
             "measurements of one namespace a second at most; what is more is spread over time (50)"
         ),
     )
+    run.add_argument(
+        "--specs-of-runs",
+        default=SPECS_OF_RUNS // 1024,
+        type=_positive_whole,
+        metavar="KIB",
+        help=(
+            "KiB of JSON that the specs of all runs under way may have together; a namespace may "
+            f"hold as much as is free, and what is more waits ({SPECS_OF_RUNS // 1024})"
+        ),
+    )
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     run.add_argument("--log-format", default="text", choices=["text", "json"])
     return parser
@@ -196,6 +208,13 @@ def _positive(text: str) -> float:
     number = float(text)
     if not 0.1 <= number <= 1e6:
         raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 1000000")
+    return number
+
+
+def _positive_whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 

@@ -40,6 +40,7 @@ EXPECTED = {
     "holding": "Progressing",
     "rolling_back": "Progressing",
     "blocked": "Progressing",
+    "no_room": "Progressing",
     "waiting_for_person": "Suspended",
     "waiting_for_approval": "Suspended",
     "suspended": "Suspended",

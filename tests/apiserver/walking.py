@@ -21,7 +21,7 @@ def retry(site: Site) -> None:
     intervene(site, "Retry")
 
 
-def intervene(site: Site, action: str, **more: str) -> None:
+def intervene(site: Site, action: str, release: str = "shop", **more: str) -> None:
     """Do something to the Release, as whoever owns the cluster."""
     api = site.lab.api
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
@@ -32,7 +32,7 @@ def intervene(site: Site, action: str, **more: str) -> None:
         "apiVersion": "gatewright.dev/v1alpha1",
         "kind": "Intervention",
         "metadata": {"generateName": f"{action.lower()}-"},
-        "spec": {"release": "shop", "action": action, "by": user, **more},
+        "spec": {"release": release, "action": action, "by": user, **more},
     }
     api.create(INTERVENTIONS.format(site.name), body)
 

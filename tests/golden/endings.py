@@ -71,6 +71,11 @@ def blocked() -> World:
     return World(rival="other").settle()
 
 
+def no_room() -> World:
+    words = "the runs of namespace shop hold 12288 KiB of specs, and 12200 KiB are free for all"
+    return World(no_room=f"{words}; this one has 200 KiB").settle()
+
+
 def target_missing() -> World:
     return World(missing="there is no Deployment web in namespace shop; create it first").settle()
 
@@ -236,6 +241,7 @@ ENDINGS: dict[str, Callable[[], World]] = {
         suspended,
         not_started,
         blocked,
+        no_room,
         target_missing,
         guarding,
         followed_up,

@@ -87,6 +87,7 @@ class World:
     deleting: bool = False
     finalized: bool = False
     rival: str | None = None
+    no_room: str = ""
     unwatched: float = 0.0
     gates: dict[str, str] = field(default_factory=dict)
     """State by check name, or by name and window (`rate#1`); Passing where nothing is said."""
@@ -202,6 +203,7 @@ class World:
             {measure.path: self._verdict(measure) for measure in wants.measures},
             {holding.subject: self._standing(holding) for holding in wants.holdings},
             rival=self.rival,
+            no_room=self.no_room,
             unwatched=self.unwatched,
             kept=self.pinned(),
             resting=None if under_way else self.left(),

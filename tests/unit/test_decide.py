@@ -453,6 +453,14 @@ def test_a_release_waits_for_another_that_has_its_target():
     assert world.settle().later(12).status.state == "Promoted"
 
 
+def test_a_release_waits_for_memory_of_the_operator():
+    world = World(no_room="the runs of namespace shop hold 9 KiB of specs").settle()
+    assert world.status.state == "Waiting" and "hold 9 KiB of specs" in world.status.message
+    assert world.status.run is None and not world.finalized and world.performed == []
+    world.no_room = ""
+    assert world.settle().later(12).status.state == "Promoted"
+
+
 def test_a_missing_target_keeps_the_run_from_starting():
     world = World(missing="there is no Deployment web").settle()
     assert world.performed == [] and "there is no Deployment web" in world.status.message

@@ -29,6 +29,7 @@ RELEASE_HEALTH: Mapping[str, str] = {
     "Holding": "Progressing",
     "RollingBack": "Progressing",
     "Blocked": "Progressing",
+    "NoRoom": "Progressing",
     "Queued": "Progressing",
     "Settling": "Progressing",
     "Unavailable": "Progressing",

@@ -353,6 +353,8 @@ class Observation:
     """What is wrong with the Connections that a run would use, each with path and remedy."""
     connections: Mapping[str, Any] = field(default_factory=dict)
     """The Connections that a run would use, as its ControllerRevision keeps them."""
+    no_room: str = ""
+    """Why the operator has no memory for another run of the namespace."""
     rival: str | None = None
     """Another Release whose run has one of our targets."""
     doubt: str = ""

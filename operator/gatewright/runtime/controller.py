@@ -35,6 +35,7 @@ from gatewright.runtime.queue import WorkQueue
 from gatewright.runtime.reading import Reading
 from gatewright.runtime.reconcile import Reconciler
 from gatewright.runtime.rescue import Rescue
+from gatewright.runtime.run_memory import RunMemory
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling import metrics
@@ -103,6 +104,7 @@ class Controller:
         )
 
         self.claims = Claims(self.entries, self.queue.add, self.links, self._pins_of)
+        self.run_memory = RunMemory(settings.specs_of_runs, self.queue.add)
         self.run_beside = BackgroundTasks()
         self.orphans = OrphanedJobs(kube, self.entries, self.run_beside)
         self.reading = Reading()
@@ -118,6 +120,7 @@ class Controller:
             self.people,
             self.outbox,
             self.claims,
+            self.run_memory,
             self.configs,
             self.probe,
             self.queue,
@@ -518,6 +521,7 @@ class Controller:
         self.queue.forget(key)
         self._count_state(key, None)
         self.claims.wake_blocked(key)
+        self.run_memory.forget(key)
 
     # What the workers ask
 

@@ -54,6 +54,7 @@ from gatewright.runtime.observe import (
 from gatewright.runtime.pinned import find_connections
 from gatewright.runtime.queue import WorkQueue
 from gatewright.runtime.rescue import Rescue
+from gatewright.runtime.run_memory import RunMemory
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.events import EventSender
@@ -86,6 +87,7 @@ class Reconciler:
     people: Interventions
     outbox: EventSender
     claims: Claims
+    run_memory: RunMemory
     configs: ConfigWatches
     probe: AdmissionProbe
     queue: WorkQueue[Key]
@@ -120,6 +122,7 @@ class Reconciler:
 
             await self._recall(entry, view)
             self.claims.take(entry, view)
+            self._follow_memory(entry, view)
             needs = self._needs_of(entry, view)
             self._watch_needs(entry, view, needs)
 
@@ -160,11 +163,19 @@ class Reconciler:
             self.queue.add_after(entry.key, looked.wake)
         if needs.connections:
             seen = replace(seen, **find_connections(self.links, entry, view))
+            if view.spec is not None:
+                seen = replace(seen, no_room=self.run_memory.refusal(entry.key, view.spec))
         if needs.author:
             seen = replace(seen, doubt=await self.probe.releases(*entry.key))
 
         decision = decide(view, seen)
         return decision, await self._carry_out(entry, view, decision, looked.copies)
+
+    def _follow_memory(self, entry: TrackedRelease, view: View) -> None:
+        if view.run is None:
+            self.run_memory.follow(entry.key, None)
+        elif entry.body is not None:
+            self.run_memory.follow(entry.key, entry.body.spec)
 
     def _needs_of(self, entry: TrackedRelease, view: View) -> Needs:
         body = entry.body if view.run is not None else None
@@ -220,6 +231,7 @@ class Reconciler:
 
         if decision.revision is not None:
             body = unpin_spec(decision.revision.data["body"])
+            self.run_memory.follow(entry.key, body.spec)
             entry.claims = self.claims.of(entry.key, body)
 
     async def _keep_revision(

@@ -15,6 +15,10 @@ less."""
 MEASUREMENTS_PER_S = 50.0
 """Measurements of one namespace a second; what is more is spread over time."""
 
+SPECS_OF_RUNS = 24 * 2**20
+"""Bytes of JSON that the specs of all runs under way may have together: as objects they take some
+150 MiB, and the shipped limit is 512."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -43,6 +47,8 @@ class Settings:
     """Seconds between two measurements of one check at least."""
     rate: float = MEASUREMENTS_PER_S
     """Measurements of one namespace a second at most."""
+    specs_of_runs: int = SPECS_OF_RUNS
+    """Bytes of JSON that the specs of all runs under way may have together."""
     health_port: int = HEALTH_PORT
     """Of /healthz and /readyz, which nobody but the kubelet needs to reach; 0: none."""
 

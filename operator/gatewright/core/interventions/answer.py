@@ -219,6 +219,8 @@ def _retry_version(ctx: Context, situation: Situation) -> str:
     if situation == "Blocked":
         owner = f"release {ctx.seen.rival} has one of its targets"
         raise Refused(f"{owner}; try again when that run has ended")
+    if situation == "NoRoom":
+        raise Refused(f"{version} cannot start now: {ctx.seen.no_room}; try again later")
     refusal = REFUSALS_AT_REST.get(situation)
     raise Refused(refusal or f"{version} cannot start: {_first_obstacle(ctx) or situation}")
 

@@ -143,6 +143,12 @@ def _summarize_blocked(ctx: Context, version: str) -> Summary:
     return Summary("Waiting", "Unknown", "Blocked", message, waiting, working=True)
 
 
+def _summarize_no_room(ctx: Context, version: str) -> Summary:
+    message = f"{version} waits for memory of the operator: {ctx.seen.no_room}"
+    waiting = "other runs to end; smaller specs need less (gatewright run --specs-of-runs)"
+    return Summary("Waiting", "Unknown", "NoRoom", message, waiting, working=True)
+
+
 # --- after the end
 
 
@@ -287,6 +293,7 @@ SITUATION_SUMMARIES: Mapping[Situation, Callable[[Context, str], Summary]] = {
     "Suspended": _summarize_suspended,
     "Unadmitted": _summarize_unadmitted,
     "Blocked": _summarize_blocked,
+    "NoRoom": _summarize_no_room,
     "UpToDate": _summarize_serving,
     "Adopted": _summarize_serving,
 }

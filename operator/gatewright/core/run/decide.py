@@ -189,6 +189,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Suspended": _remove_finalizer,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,
+    "NoRoom": _remove_finalizer,
     "ReadyToStart": start.start_run,
 }
 

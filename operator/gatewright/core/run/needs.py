@@ -37,6 +37,7 @@ BEGINNING_SITUATIONS = (
     "Adopted",
     "Suspended",
     "Blocked",
+    "NoRoom",
     "Unresolved",
     "ReadyToStart",
 )

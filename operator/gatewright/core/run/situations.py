@@ -35,6 +35,7 @@ Situation = Literal[
     "Suspended",
     "Unadmitted",
     "Blocked",
+    "NoRoom",
     "ReadyToStart",
 ]
 _Check = Callable[[View, Observation], bool]
@@ -229,4 +230,5 @@ AT_REST: tuple[tuple[_Check, Situation], ...] = (
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
     (lambda view, seen: bool(seen.doubt), "Unadmitted"),
     (lambda view, seen: seen.rival is not None, "Blocked"),
+    (lambda view, seen: bool(seen.no_room), "NoRoom"),
 )
