@@ -18,6 +18,7 @@ from gatewright.core.run.stages import are_guards_calm, skip_current, skip_stage
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
+from gatewright.core.steps import kind_of
 
 
 def describe_standstill(ctx: Context) -> tuple[str, str]:
@@ -117,7 +118,7 @@ def _require_stoppable(ctx: Context, index: int, number: int | None) -> None:
         return
 
     step = ctx.body.spec.stages[index].steps[number]
-    if step.kind not in ("deploy", "job", "flags", "wait", "confirm", "approval"):
+    if not kind_of(step).skippable:
         raise Refused(
             f"{step.kind} step {step.name} is under way and cannot be stopped; "
             "wait for its end, or Abort"

@@ -19,6 +19,8 @@ class Act(StepKind):
     acts = True
     compensates = True
     publishes = True
+    # A vendor does what it was asked for, whoever has lost interest.
+    skippable = False
 
     def clock(self, step: Step) -> float | None:
         return seconds(step.timeout)
