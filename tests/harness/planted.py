@@ -27,7 +27,7 @@ def effect_before_intent() -> None:
                 await handlers.perform_operation(self.lens, view, item, None)
         return await carry_out(self, entry, view, decision, *more)
 
-    Reconciler._carry_out = hasty  # type: ignore[method-assign]  # that is the bug
+    Reconciler._carry_out = hasty  # type: ignore[method-assign, assignment]  # that is the bug
 
 
 def job_by_chance() -> None:
@@ -95,8 +95,8 @@ def rollback_forgets_flags() -> None:
         return Progress("Succeeded")
 
     configs.restore_config = forget
-    configs.follow_config = believe
-    configs.compare_config = trust
+    configs.follow_config = believe  # type: ignore[assignment]
+    configs.compare_config = trust  # type: ignore[assignment]
 
 
 def no_bake() -> None:
