@@ -217,7 +217,8 @@ validations:
   reason: Forbidden
 - expression: request.operation != 'CREATE' || authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()
   messageExpression: 'request.userInfo.username + '' may not '' + object.spec.action.lowerAscii() + '' release '' + object.spec.release
-    + '': RBAC does not allow that verb on releases'''
+    + '': RBAC does not allow that verb on releases; an admin of the namespace binds gatewright-approver, gatewright-releaser,
+    or a Role with it'''
   reason: Forbidden
 - expression: request.operation != 'UPDATE' || object.spec == oldObject.spec
   message: an Intervention cannot be changed; make another one

@@ -160,7 +160,7 @@ class SecretSource(Model):
 
 
 class Condition(Model):
-    """A condition as `metav1.Condition` has it; `core.conditions` alone writes them."""
+    """A condition as `metav1.Condition` has it; `core.report.conditions` alone writes them."""
 
     type: Annotated[str, Field(max_length=64)]
     """What the condition is about."""

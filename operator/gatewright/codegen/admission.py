@@ -72,12 +72,17 @@ def _require_own_groups() -> dict[str, str]:
     }
 
 
+_ROLES_REMEDY = (
+    "an admin of the namespace binds gatewright-approver, gatewright-releaser, or a Role with it"
+)
+
+
 def _require_verb() -> dict[str, str]:
     return {
         "expression": f"{_IS_UPDATE} || {_ALLOWED}",
         "messageExpression": "request.userInfo.username + ' may not ' + "
         "object.spec.action.lowerAscii() + ' release ' + object.spec.release + "
-        "': RBAC does not allow that verb on releases'",
+        f"': RBAC does not allow that verb on releases; {_ROLES_REMEDY}'",
         "reason": "Forbidden",
     }
 

@@ -66,7 +66,7 @@ CONNECTION_HEALTH: Mapping[str, str] = {
     "NotReady": "Degraded",
     "InvalidSpec": "Degraded",
 }
-"""Every reason that `runtime.links` gives a Connection's `Ready`."""
+"""Every reason that `runtime.connections` gives a Connection's `Ready`."""
 
 HEALTH_BY_KIND: Mapping[str, Mapping[str, str]] = {
     "Release": RELEASE_HEALTH,

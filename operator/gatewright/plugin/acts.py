@@ -43,7 +43,7 @@ class InterventionRequest:
 def build_intervention(
     cluster: Cluster, wish: InterventionRequest, release: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the Intervention for a wish. Raises Failed.
+    """Return the Intervention for a wish. Raises RequestFailed.
 
     In the caller's own name and for the run that the caller sees.
     """
@@ -123,7 +123,8 @@ def asked_groups(release: Mapping[str, Any]) -> set[str]:
 
 
 def wait_for_answer(cluster: Cluster, name: str, deadline: float) -> dict[str, Any] | None:
-    """Return an Intervention's own status; None where nothing answered in time. Raises Failed."""
+    """Return an Intervention's own status; None where nothing answered in time. Raises
+    RequestFailed."""
     path = api_path("interventions", cluster.namespace, name)
     for status in _poll_status(lambda: cluster.get(path), deadline):
         if status.get("result"):
@@ -144,7 +145,7 @@ def meant_run(
 def wait_for_end(
     cluster: Cluster, wish: InterventionRequest, number: int, deadline: float
 ) -> tuple[int, str]:
-    """Return the exit code, and the words, for the end of a run. Raises Failed."""
+    """Return the exit code, and the words, for the end of a run. Raises RequestFailed."""
     path = api_path("releases", cluster.namespace, wish.release)
 
     for status in _poll_status(lambda: cluster.get(path), deadline):

@@ -71,17 +71,18 @@ class Cluster:
         return cls(configuration, namespace or own_namespace, headers)
 
     def get(self, path: str) -> dict[str, Any]:
-        """Raises Failed."""
+        """Raises RequestFailed."""
         return self._request_object("GET", path)
 
     def create(self, path: str, body: Any) -> dict[str, Any]:
-        """Raises Failed."""
+        """Raises RequestFailed."""
         return self._request_object("POST", path, body)
 
     def watch(
         self, path: str, version: str, seconds: float, **query: str
     ) -> Iterator[dict[str, Any]]:
-        """Events after a resourceVersion until the server, or `seconds`, ends it. Raises Failed."""
+        """Events after a resourceVersion until the server, or `seconds`, ends it. Raises
+        RequestFailed."""
         asked = {
             "watch": "1",
             "resourceVersion": version,
@@ -103,7 +104,8 @@ class Cluster:
             response.release_conn()
 
     def whoami(self) -> tuple[str, list[str]]:
-        """Return the caller's user name and groups, as the API server knows them. Raises Failed."""
+        """Return the caller's user name and groups, as the API server knows them. Raises
+        RequestFailed."""
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         review = self.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
         user = review["status"]["userInfo"]

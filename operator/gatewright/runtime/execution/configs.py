@@ -127,7 +127,7 @@ async def set_config(
     """Set keys of a ConfigMap.
 
     With a snapshot this is the run's first change of it: nothing but what the snapshot was taken of
-    is changed. Raises Changed, Retryable, Permanent.
+    is changed. Raises SnapshotOutdated, Retryable, Permanent.
     """
     if not operation.subject.startswith("configmap/"):
         raise Permanent(f"{operation.subject}: keys are set in ConfigMaps alone")

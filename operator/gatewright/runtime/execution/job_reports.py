@@ -118,7 +118,7 @@ def _words_of(finding: Finding, quiet: bool) -> str:
 
 
 async def _judge_reports(cluster: Cluster, report: JobReport, all_pods: Sequence[Pod]) -> Finding:
-    """Return what the reports of all these pods say together. Raises Missing, Retryable."""
+    """Return what the reports of all these pods say together. Raises ReportMissing, Retryable."""
     format_ = REPORTS[report.format]
 
     documents: list[Any] = []
@@ -181,7 +181,7 @@ def _describe_places(source: str | None, container: str) -> str:
 def _require_succeeded(job: Mapping[str, Any], all_pods: Sequence[Pod]) -> list[Pod]:
     """Return the pods that made the Job complete.
 
-    One alone would tell half of a test run that was split. Raises Missing.
+    One alone would tell half of a test run that was split. Raises ReportMissing.
     """
     done = job_pods.succeeded_pods(all_pods)
     needed = max(1, job.get("status", {}).get("succeeded") or 0)
@@ -196,7 +196,7 @@ def _require_succeeded(job: Mapping[str, Any], all_pods: Sequence[Pod]) -> list[
 
 
 def _require_ended(all_pods: Sequence[Pod]) -> list[Pod]:
-    """Return the newest pod whose main container has ended. Raises Missing."""
+    """Return the newest pod whose main container has ended. Raises ReportMissing."""
     ended = [pod for pod in job_pods.newest_first(all_pods) if job_pods.main_container(pod).ended]
     if not ended:
         raise ReportMissing("is missing: no pod is left whose container has run to its end")
