@@ -79,7 +79,7 @@ def test_a_graceful_stop_hands_over_at_once(lab: Lab) -> None:
 
 
 def _job(call: Call) -> bool:
-    return call.method == "POST" and call.resource == "jobs"
+    return call.makes_job
 
 
 @pytest.mark.parametrize(

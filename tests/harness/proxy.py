@@ -87,6 +87,11 @@ class Call:
         return resource_of(self.path)
 
     @property
+    def makes_job(self) -> bool:
+        """Whether it makes a Job; a trial of a policy (a dry run) makes none."""
+        return (self.method, self.resource) == ("POST", "jobs") and "dryRun" not in self.query
+
+    @property
     def watches(self) -> bool:
         return parse_qs(self.query).get("watch", ["0"])[0] in ("1", "true", "True")
 
