@@ -122,7 +122,7 @@ def _describe_source(variable: Mapping[str, Any]) -> str:
         return "a plain value"
 
     kind, reference = next(iter(source.items()))
-    words = _KINDS.get(kind, kind.removesuffix("Ref"))
+    words: str = _KINDS.get(kind, kind.removesuffix("Ref"))
     if "name" in reference and "key" in reference:
         return f"{words} {reference['name']}[{reference['key']}]"
     return words
