@@ -33,13 +33,13 @@ Value = bool | float | bytes | None
 
 
 def is_sent_binary(oid: int) -> bool:
-    """Whether a value is asked for as binary: an interval's text has a style, which a role may have
-    changed."""
+    """Return whether a value is asked for as binary: an interval's text has a style, which a role
+    may have changed."""
     return oid == INTERVAL
 
 
 def name_of(oid: int) -> str:
-    """The name of a type, for a message."""
+    """Return the name of a type, for a message."""
     if oid == _VOID:
         return "void"
     info = psycopg.adapters.types.get(oid)
@@ -49,7 +49,7 @@ def name_of(oid: int) -> str:
 
 
 def read_value(oid: int, data: bytes | None) -> Value:
-    """The value of one of the types above, sent in its format. Raises Permanent."""
+    """Return the value of one of the types above, sent in its format. Raises Permanent."""
     if data is None or oid == JSON:
         return data
     if oid == BOOLEAN and data in (b"t", b"f"):
