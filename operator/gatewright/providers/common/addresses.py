@@ -94,9 +94,9 @@ class ApiServerPlaces:
             place for place, address in by_place.items() if address is None and is_plain_name(place)
         )
         plain_addresses = frozenset(address for address in by_place.values() if address is not None)
-        node_addresses = frozenset(filter(None, map(literal_address, node)))
+        own = frozenset(address for address in map(literal_address, node) if address is not None)
 
-        return cls(names, plain_addresses, frozenset(ports) - WEB_PORTS, node_addresses)
+        return cls(names, plain_addresses, frozenset(ports) - WEB_PORTS, own)
 
 
 _allowed, _refused, _server = AddressSetting(), AddressSetting(), ApiServerPlaces()

@@ -109,7 +109,7 @@ class NameResolver:
             share.release()
             raise
 
-        # From here on the share is the flight's, which gives it back when it lands, however that is.
+        # From here on the share is the flight's, which gives it back however it lands.
         flight = self._flights[host] = _Lookup()
         flight.answer.add_done_callback(
             functools.partial(self._on_lookup_done, host, namespace, share)

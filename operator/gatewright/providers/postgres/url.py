@@ -121,11 +121,10 @@ async def places_of(settings: Mapping[str, str], namespace: str) -> list[Place]:
         raise Permanent("the Secret's URL needs one port, or one for each host")
 
     ports = ports if len(ports) == len(hosts) else ports * len(hosts)
-    places = [
-        Place(host, address, int(port))
-        for host, port in zip(hosts, ports, strict=True)
-        for address in await addresses.resolve_host(host, namespace, int(port))
-    ]
+    places: list[Place] = []
+    for host, port in zip(hosts, ports, strict=True):
+        resolved = await addresses.resolve_host(host, namespace, int(port))
+        places += [Place(host, address, int(port)) for address in resolved]
 
     return places[:MOST_PLACES]
 
