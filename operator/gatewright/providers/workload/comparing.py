@@ -1,4 +1,4 @@
-"""What a workload has, or what its pods run, instead of what is wanted; and what others did to it."""
+"""What a workload has, or its pods run, instead of what is wanted; and what others did to it."""
 
 from __future__ import annotations
 

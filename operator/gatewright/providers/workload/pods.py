@@ -58,7 +58,10 @@ def find_hindrance(pods: Sequence[Pod]) -> Trouble | None:
 def find_hindrance_of(pods: Sequence[Pod]) -> Trouble | None:
     """Find what keeps one of these pods from running: what is hopeless goes first, what only waits
     for room last."""
-    stuck = [trouble for pod in pods for trouble in _stuck_troubles(pod)]
+    stuck: list[Trouble] = []
+    for pod in pods:
+        stuck += _stuck_troubles(pod)
+
     first_hopeless = next((trouble for trouble in stuck if trouble.hopeless), None)
     if first_hopeless is not None:
         return first_hopeless

@@ -87,15 +87,15 @@ class Workload:
         return [f"/apis/apps/v1/namespaces/{namespace}/{config.kind.lower()}s/{config.name}"]
 
     async def look(self, cluster: Cluster, namespace: str, config: WorkloadConfig) -> LiveState:
-        title = f"{config.kind} {config.name}"
         try:
             workload = await cluster.get(self.paths(namespace, config)[0])
         except NotFound:
+            title = f"{config.kind} {config.name}"
             problem = f"there is no {title} in namespace {namespace}; create it first"
             return LiveState(None, problem=problem)
 
         live_template = workload["spec"]["template"]
-        problem = _explain_unusable(title, live_template, config)
+        problem = _explain_unusable(live_template, config)
         if problem:
             return LiveState(None, problem=problem)
 
@@ -104,8 +104,8 @@ class Workload:
         complete = progress.state == "Succeeded"
 
         # Where all of its pods have the version, nothing is held.
-        held = rollout.explain_held_back(workload)
-        if held and not (matches and complete):
+        held = "" if matches and complete else rollout.explain_held_back(workload)
+        if held:
             remedy = "set updateStrategy to RollingUpdate without a partition"
             return LiveState(None, problem=f"{held}; {remedy}")
 
@@ -212,14 +212,11 @@ class Workload:
             )
         if not difference and rollout.is_unseen(workload):
             return replace(standing, unknown="its controller has not seen the last change yet")
-
-        difference = difference or await comparing.explain_still_running(
-            cluster, namespace, workload, wanted
-        )
-        standing = replace(standing, difference=difference)
+        if not difference:
+            difference = await comparing.explain_still_running(cluster, namespace, workload, wanted)
         # What somebody else has put there is not watched.
         if difference or window is None:
-            return standing
+            return replace(standing, difference=difference)
 
         differs = functools.partial(comparing.describe_instead, wanted=wanted)
         health = await availability.check_health(
@@ -307,8 +304,9 @@ class Workload:
         return progress
 
 
-def _explain_unusable(title: str, live_template: template.Template, config: WorkloadConfig) -> str:
+def _explain_unusable(live_template: template.Template, config: WorkloadConfig) -> str:
     """Say why a workload cannot be deployed at all; empty where it can."""
+    title = f"{config.kind} {config.name}"
     large = template.explain_too_large(live_template)
     if large:
         return f"{title} {large}"
