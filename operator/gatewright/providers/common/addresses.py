@@ -136,17 +136,13 @@ def check_url(written: str, namespace: str = "") -> URL:
     if not written.lower().startswith(("http://", "https://")):
         raise Permanent("the URL starts neither with http:// nor with https://")
     if "?" in written or "#" in written:
-        raise Permanent(
-            "the URL is a base: put queries into the paths of checks, secrets into headers"
-        )
+        remedy = "put queries into the paths of checks, secrets into headers"
+        raise Permanent(f"the URL is a base: {remedy}")
 
     shape = _SHAPE.fullmatch(written)
     if shape is None:
-        raise Permanent(
-            "not a URL: after http:// come a host, perhaps a port, and a path "
-            "(http://10.0.0.7:9090/base)"
-        )
-
+        right = "a host, perhaps a port, and a path (http://10.0.0.7:9090/base)"
+        raise Permanent(f"not a URL: after http:// come {right}")
     if shape[4] and not _is_port(shape[4]):
         raise Permanent(f"{shape[4][:10]} is not a port (1 to 65535)")
 
@@ -199,13 +195,17 @@ def check_host(written: str, namespace: str = "", port: int | None = None) -> st
 def check_address(
     address: Address, host: str, namespace: str = "", port: int | None = None
 ) -> None:
-    """Judge one address that `host` stands for, and the port that is asked there. Raises
-    Permanent."""
+    """Judge one address that `host` stands for, and the port that is asked there.
+
+    Raises Permanent.
+    """
     if isinstance(address, IPv6Address) and address.scope_id:
         raise Permanent(_refusal_message(host, "link-local"))
 
     shown = host if host == str(address) else f"{host} ({address})"
-    excepted = [network for allow, _, _ in _setting_scopes(namespace) for network in allow.networks]
+    excepted: list[Network] = []
+    for allow, _, _ in _setting_scopes(namespace):
+        excepted += allow.networks
 
     for form in address_forms(address):
         if _is_allowed(host, form, namespace, shown):

@@ -1,8 +1,8 @@
 """One thin layer over HTTP for everything that is asked by it.
 
-    ask(link, method, path)            one request within the link's time, one bounded answer
-      └─ Client, one per identity      base URL, headers from Secrets, a small pool of connections
-           └─ transport                connects to addresses that `addresses` has judged, to no others
+    ask(link, method, path)         one request within the link's time, one bounded answer
+      └─ Client, one per identity   base URL, headers from Secrets, a small pool of connections
+           └─ transport             connects to addresses that `addresses` has judged, to no others
 
 What goes wrong becomes an error in one place: nobody knows (time-outs, broken connections, 429,
 5xx) is Retryable, the rest Permanent. Messages name scheme, host and path; no query, no user, and
@@ -332,16 +332,15 @@ class Client:
 
         raise problem
 
-    async def _carry_request(
-        self, request: Request, course: transport.RequestCourse, enough: float, where: str
-    ) -> Reply:
+    async def _send(
+        self, request: Request, course: transport.RequestCourse, where: str
+    ) -> aiohttp.ClientResponse:
         if self._closed:
             raise Retryable(f"{where}: its connections were closed meanwhile")
-
         if self._session is None:
             self._session = transport.open_session(self._host, self._link.namespace)
 
-        answer = await transport.send_request(
+        answer: aiohttp.ClientResponse = await transport.send_request(
             self._session,
             course,
             request.method,
@@ -349,6 +348,12 @@ class Client:
             headers=request.headers,
             data=request.content,
         )
+        return answer
+
+    async def _carry_request(
+        self, request: Request, course: transport.RequestCourse, enough: float, where: str
+    ) -> Reply:
+        answer = await self._send(request, course, where)
         try:
             headers = _plain_headers(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":

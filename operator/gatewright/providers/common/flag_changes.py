@@ -42,9 +42,11 @@ def touched_flags(model: type[BaseModel], config: Any, restore: Operation) -> fr
     where none are told."""
     if not restore.changes:
         return frozenset(config.set)
-    return frozenset(
-        flag for change in restore.changes for flag in flags_set_by(model, config, change)
-    )
+
+    flags: set[str] = set()
+    for change in restore.changes:
+        flags.update(flags_set_by(model, config, change))
+    return frozenset(flags)
 
 
 def fail_unrecorded(given: Progress, missing: Sequence[str]) -> Progress:

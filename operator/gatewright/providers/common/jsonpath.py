@@ -150,19 +150,7 @@ def compile_path(path: str) -> JSONPathQuery:
         begin = "$" if plain[:1] in (".", "[") else "$."
         raise ValueError(f'"{path}" is not a JSONPath (try {begin}{plain})')
 
-    bare = _QUOTED.sub("''", path)
-    # They can also take exponential time.
-    if _EXPRESSIONS.search(bare):
-        remedy = "there are no regular expressions; compare whole texts by == or !="
-        raise ValueError(f'"{path}" has match() or search(): {remedy}')
-
-    _, filters, condition = bare.partition("?")
-    # nor may each element look at all of the body once more
-    looks_again = filters and set(condition) & {"*", ":", "$"}
-    if "," in bare or bare.count("..") + bare.count("?") > 1 or looks_again:
-        limits = 'at most one ".." or "?", no ",", and no "*" or "$" after "?"'
-        raise ValueError(f'"{path}" finds too much: it must lead to one value, {limits}')
-
+    _require_linear(path)
     try:
         query = ENVIRONMENT.compile(path)
     except _ReadsText as error:
@@ -175,6 +163,22 @@ def compile_path(path: str) -> JSONPathQuery:
         raise ValueError(f'"{path}" asks too much of each value: keep to {limits}')
 
     return query
+
+
+def _require_linear(path: str) -> None:
+    """Refuse a path that looks at a value more than once. Raises ValueError."""
+    bare = _QUOTED.sub("''", path)
+    # They can also take exponential time.
+    if _EXPRESSIONS.search(bare):
+        remedy = "there are no regular expressions; compare whole texts by == or !="
+        raise ValueError(f'"{path}" has match() or search(): {remedy}')
+
+    _, filters, condition = bare.partition("?")
+    # Nor may each element look at all of the body once more.
+    looks_again = filters and set(condition) & {"*", ":", "$"}
+    if "," in bare or bare.count("..") + bare.count("?") > 1 or looks_again:
+        limits = 'at most one ".." or "?", no ",", and no "*" or "$" after "?"'
+        raise ValueError(f'"{path}" finds too much: it must lead to one value, {limits}')
 
 
 async def evaluate_path(path: str, size: int, read: Callable[[], Any], namespace: str) -> list[Any]:

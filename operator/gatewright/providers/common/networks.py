@@ -86,14 +86,12 @@ class AddressSetting:
     def parse(cls, setting: str) -> AddressSetting:
         """Parse a setting, as `localhost,10.96.0.0/12,shop=10.2.0.7`. Raises ValueError."""
         named: dict[str, tuple[set[str], list[Network]]] = {"": (set(), [])}
-
         entries = (part.strip().lower() for part in setting.split(","))
         for entry in filter(None, entries):
             namespace, equals, place = entry.rpartition("=")
             if equals and not _NAMESPACE.fullmatch(namespace):
-                raise ValueError(
-                    f'"{entry}": "{namespace}" is no name of a namespace (try shop=10.2.0.0/16)'
-                )
+                fault = f'"{namespace}" is no name of a namespace'
+                raise ValueError(f'"{entry}": {fault} (try shop=10.2.0.0/16)')
 
             hosts, networks = named.setdefault(namespace, (set(), []))
             place = place.rstrip(".")
@@ -101,16 +99,14 @@ class AddressSetting:
                 networks.append(ipaddress.ip_network(place))
             except ValueError:
                 if not is_plain_name(place):
-                    raise ValueError(
-                        f'"{entry}" is neither a host name nor an address nor a network'
-                    ) from None
+                    fault = "is neither a host name nor an address nor a network"
+                    raise ValueError(f'"{entry}" {fault}') from None
                 hosts.add(place)
 
         places = {
             name: Places(frozenset(hosts), tuple(networks))
             for name, (hosts, networks) in named.items()
         }
-
         return cls(places.pop(""), places)
 
     def both(self, other: AddressSetting) -> list[str]:

@@ -1,9 +1,9 @@
 """What the vendors' JSON APIs have in common: when to come back, what a refusal means, and a path
 that is safe to build.
 
-    call(link, method, path)           one request, its status judged, its body as JSON
-      ├─ a limit that was met           keeps every request of that Connection back until it is over
-      └─ client.ask                     addresses, time, size, redaction
+    call(link, method, path)    one request, its status judged, its body as JSON
+      ├─ a limit that was met   keeps every request of that Connection back until it is over
+      └─ client.ask             addresses, time, size, redaction
 
 Nothing is waited for in here: a refusal that names a time becomes `Retryable.after`, and whoever
 asks comes back then. A GET that met a broken connection or a 5xx is asked once more, at once; what
@@ -94,6 +94,7 @@ async def call(
     require_open(link)
     target = f"{path}?{urlencode(query, doseq=True)}" if query else path
     reply = await _ask_twice(link, method, target, body, headers or {})
+
     is_accepted_limit = reply.status == 429 and 429 in accepted
     if _is_limited(reply, limits) and not is_accepted_limit:
         raise _error_of_limit(link, reply, limits)
@@ -173,16 +174,16 @@ def is_vendor_host(link: OpenConnection) -> bool:
     )
 
 
-def repeatable_text(link: OpenConnection, text: Any) -> str:
+def repeatable_text(link: OpenConnection, words: Any) -> str:
     """Return text of an answer as a message may repeat it: of a vendor's own API sentences too, of
     anybody else a short word."""
     if is_vendor_host(link):
-        return hide_secrets(str(text), link)
-    return hide_secrets(foreign.to_plain_word(text) or "", link)
+        return hide_secrets(str(words), link)
+    return hide_secrets(foreign.to_plain_word(words) or "", link)
 
 
 def message_of(link: OpenConnection, reply: client.Reply) -> str:
-    """Return what an error body says, fit to be repeated: at most 300 characters, without Secrets."""
+    """Return what an error body says, fit to be repeated: at most 300 characters, no Secrets."""
     words = error_of(reply)
     return repeatable_text(link, words) if words else ""
 
@@ -273,9 +274,10 @@ def _wait_seconds(reply: client.Reply, limits: RateLimits) -> float:
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
     value = value or _number_in_body(reply, limits.body)
     number = foreign.parse_decimal(value)
-    if number is None:
-        return limits.pause
+    return limits.pause if number is None else _seconds_left(number, limits)
 
+
+def _seconds_left(number: float, limits: RateLimits) -> float:
     if limits.unit == "epoch-ms":
         return number / 1000 - time.time()
     if limits.unit == "epoch":
