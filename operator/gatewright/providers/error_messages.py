@@ -157,10 +157,11 @@ def _kind_of(given: Any) -> str:
 
 
 def _suggest_quantity(message: str, given: Any) -> str:
-    """Suggest a quantity or duration that a person would have understood, as the language has it."""
+    """Suggest a quantity or duration as the language has it, where a person would understand it."""
     spelled = _SPELLED.fullmatch(given.strip()) if isinstance(given, str) else None
     if spelled is None or "(try " not in message:
         return message
+
     unit = next((unit for unit, words in _UNITS.items() if spelled[2].lower() in words), None)
     if unit is None or (unit == "%" and "duration" in message):
         return message
@@ -183,7 +184,9 @@ def quote_value(value: Any) -> str:
     if isinstance(value, int | float):
         return str(value).lower()
     shown = _CREDENTIALS.sub("//***@", value if isinstance(value, str) else repr(value))
-    return f'"{shown if len(shown) <= _MAX_SHOWN_LENGTH else shown[:_MAX_SHOWN_LENGTH] + "…"}"'
+    if len(shown) > _MAX_SHOWN_LENGTH:
+        shown = f"{shown[:_MAX_SHOWN_LENGTH]}…"
+    return f'"{shown}"'
 
 
 def list_names(names: Iterable[str]) -> str:
@@ -219,7 +222,6 @@ def _describe_field(model: type[BaseModel] | None, loc: Sequence[int | str]) -> 
 def _model_at(model: type[BaseModel] | None, loc: Sequence[int | str]) -> type[BaseModel] | None:
     """Return the model that stands at a place below `model`."""
     current: Any = model
-
     for part in loc:
         if isinstance(part, int):
             current = _inner_annotation(current)

@@ -117,7 +117,7 @@ class Database:
         """
         async with self._slots:
             while self._idle:
-                rows = await self._ask_session(self._idle.pop(), question, deadline, kept=True)
+                rows = await self._ask_session(self._idle.pop(), question, deadline, is_kept=True)
                 if rows is not None:
                     return rows
             rows = await self._ask_session(await self._connect_first(), question, deadline)
@@ -131,7 +131,7 @@ class Database:
             await self._idle.pop().aclose()
 
     async def _ask_session(
-        self, session: Session, question: Question, deadline: float, kept: bool = False
+        self, session: Session, question: Question, deadline: float, is_kept: bool = False
     ) -> list[Row] | None:
         """Return the rows; None where a connection broke that was kept, which says nothing about
         the database now."""
@@ -142,7 +142,7 @@ class Database:
             try:
                 column = await session.begin(question, left)
             except (StatementFailed, psycopg.Error) as error:
-                if kept and errors.is_broken(error) and not session.relay.is_cut:
+                if is_kept and errors.is_broken(error) and not session.relay.is_cut:
                     return None
                 raise
 

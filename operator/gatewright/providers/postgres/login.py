@@ -114,21 +114,13 @@ class Login:
         if self.sslmode == "disable":
             return
 
-        if not self.direct:
-            server.write(_SSL_REQUEST)
-            answer = await server.read(1)
-            if answer == b"N" and self.sslmode in ("allow", "prefer"):
-                return
-            if answer == b"N":
-                raise Permanent("the server does not speak TLS, which sslmode asks for")
-            if answer != b"S":
-                raise Retryable(_STRANGE)
+        if not self.direct and not await self._is_tls_offered(server):
+            return
 
+        context = tls.client_context("postgresql", checks=_CHECKS[self.sslmode])
         problem = ""
         try:
-            await server.secure(
-                tls.client_context("postgresql", checks=_CHECKS[self.sslmode]), host
-            )
+            await server.secure(context, host)
         except ssl.SSLCertVerificationError as error:
             is_other = error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS)
             problem = f"the certificate is {'for another host' if is_other else 'not trusted'}"
@@ -139,6 +131,19 @@ class Login:
 
         if problem:
             raise Permanent(problem)
+
+    async def _is_tls_offered(self, server: Side) -> bool:
+        """Ask whether the server speaks TLS. Raises Permanent where it has to, and does not."""
+        server.write(_SSL_REQUEST)
+        answer = await server.read(1)
+        if answer == b"N" and self.sslmode in ("allow", "prefer"):
+            return False
+        if answer == b"N":
+            raise Permanent("the server does not speak TLS, which sslmode asks for")
+        if answer != b"S":
+            raise Retryable(_STRANGE)
+
+        return True
 
 
 class _LoginExchange:

@@ -145,6 +145,7 @@ class Side(asyncio.Protocol):
         self.other: Side | None = None
         self._relay = relay
         self._takes = takes
+
         self._transport: asyncio.Transport | None = None
         self._heard = bytearray()
         self._more: asyncio.Future[None] | None = None
@@ -238,12 +239,12 @@ class _DriverSide(Side):
 
     def __init__(self, relay: Relay, route: RelayRoute) -> None:
         super().__init__(relay)
-        self._way = route
+        self._route = route
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look for the server."""
         super().connection_made(transport)
-        self._relay.connect(self, self._way)
+        self._relay.connect(self, self._route)
 
 
 def join_sides(driver: Side, server: Side) -> bool:

@@ -22,7 +22,7 @@ _DEEP = 5_000
 """Characters that a document nested too deeply counts as."""
 
 
-def find_json_documents(text: str) -> list[Any]:
+def find_json_documents(output: str) -> list[Any]:
     """Return every JSON object and list of objects that begins a line, in order; what is within one
     is not looked at again.
 
@@ -30,13 +30,13 @@ def find_json_documents(text: str) -> list[Any]:
     JSON.
     """
     documents: list[Any] = []
-    left = _EFFORT * len(text) + 100_000
+    left = _EFFORT * len(output) + 100_000
     place = 0
-    while match := _START.search(text, place):
+    while match := _START.search(output, place):
         begin = match.end()
         place = begin + 1
         try:
-            document, length = _decode_at(text, begin)
+            document, length = _decode_at(output, begin)
         except json.JSONDecodeError as error:
             left -= error.pos + _WINDOW // 8
         except (RecursionError, ValueError):
@@ -52,7 +52,7 @@ def find_json_documents(text: str) -> list[Any]:
     return documents
 
 
-def _decode_at(text: str, begin: int) -> tuple[Any, int]:
+def _decode_at(output: str, begin: int) -> tuple[Any, int]:
     """Return the document that begins here, and its length.
 
     Raises JSONDecodeError, RecursionError, ValueError.
@@ -63,12 +63,12 @@ def _decode_at(text: str, begin: int) -> tuple[Any, int]:
     size = _WINDOW
 
     while True:
-        window = text[begin : begin + size]
+        window = output[begin : begin + size]
         try:
             return _DECODER.raw_decode(window)
         except json.JSONDecodeError as error:
             cut = error.pos > len(window) - _NEAR or error.msg.startswith("Unterminated string")
-            if not cut or begin + size >= len(text):
+            if not cut or begin + size >= len(output):
                 raise
 
         size *= 16

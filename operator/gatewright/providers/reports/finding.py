@@ -33,7 +33,7 @@ class Format(Protocol):
     exits: Mapping[int, str]
     """Exit codes of the program that have a meaning of their own."""
 
-    def documents(self, text: str) -> list[Any]:
+    def documents(self, output: str) -> list[Any]:
         """Return the reports of this kind within a text, in order.
 
         Raises MalformedReport where one is cut off.
@@ -45,9 +45,9 @@ class Format(Protocol):
         ...
 
 
-def plain_line(text: str, longest: int = MAX_TEXT_LENGTH) -> str:
+def plain_line(written: str, longest: int = MAX_TEXT_LENGTH) -> str:
     """Return one line without control characters, colours and halves of surrogate pairs, cut."""
-    line = _ESCAPES.sub(" ", text).strip()
+    line = _ESCAPES.sub(" ", written).strip()
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 

@@ -36,8 +36,8 @@ class Junit:
     title = "JUnit report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        data = text.encode(errors="replace")
+    def documents(self, output: str) -> list[Any]:
+        data = output.encode(errors="replace")
         tallies: list[Tally] = []
         place = 0
         while match := _START.search(data, place):
@@ -210,7 +210,7 @@ def _sums_of(attributes: Mapping[str, str]) -> _Sums:
     )
 
 
-def _require_number(name: str, text: str) -> int:
-    if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 15:
+def _require_number(name: str, value: str) -> int:
+    if not value.strip().isascii() or not value.strip().isdigit() or len(value) > 15:
         raise MalformedReport(f"its attribute {name} is not a number")
-    return int(text)
+    return int(value)

@@ -68,8 +68,8 @@ class K6:
         110: "the script failed the test",
     }  # grafana/k6: errext/exitcodes/codes.go
 
-    def documents(self, text: str) -> list[Any]:
-        return [document for document in find_json_documents(text) if _is_summary(document)]
+    def documents(self, output: str) -> list[Any]:
+        return [document for document in find_json_documents(output) if _is_summary(document)]
 
     def judge(self, documents: Sequence[Any], config: K6Report) -> Finding:
         outputs = _outputs_of([_metrics_of(document) for document in documents])

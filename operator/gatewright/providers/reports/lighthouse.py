@@ -34,8 +34,8 @@ class Lighthouse:
     title = "Lighthouse CI report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        lists = [document for document in find_json_documents(text) if _is_report(document)]
+    def documents(self, output: str) -> list[Any]:
+        lists = [document for document in find_json_documents(output) if _is_report(document)]
         # Empty lists beside others say nothing; where all are empty, one says that.
         return [assertions for assertions in lists if assertions] or lists[:1]
 
@@ -85,9 +85,9 @@ def _state_of(assertion: Mapping[str, Any]) -> str:
     """
     if assertion["passed"] is True:
         return "passed"
-    return (
-        "warned" if assertion["passed"] is False and assertion.get("level") == "warn" else "failed"
-    )
+    if assertion["passed"] is False and assertion.get("level") == "warn":
+        return "warned"
+    return "failed"
 
 
 def _audit_name(assertion: Mapping[str, Any]) -> str:

@@ -30,8 +30,8 @@ class NpmAudit:
     title = "npm audit report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        return [document for document in find_json_documents(text) if _is_audit(document)]
+    def documents(self, output: str) -> list[Any]:
+        return [document for document in find_json_documents(output) if _is_audit(document)]
 
     def judge(self, documents: Sequence[Any], config: NpmAuditReport) -> Finding:
         counts = dict.fromkeys(SEVERITIES, 0)

@@ -27,8 +27,8 @@ class Playwright:
     title = "Playwright report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        return [document for document in find_json_documents(text) if _is_report(document)]
+    def documents(self, output: str) -> list[Any]:
+        return [document for document in find_json_documents(output) if _is_report(document)]
 
     def judge(self, documents: Sequence[Any], config: PlaywrightReport) -> Finding:
         return judge_tally(add_tallies(map(_tally_of, documents)), config.minTests)
