@@ -136,7 +136,8 @@ class FlagSwitches:
         return None
 
     async def _describe_switcher(self, config: Any, link: OpenConnection, flag: str) -> str:
-        with suppress(Retryable, Permanent):  # that a flag is not as wanted is known without it
+        # That a flag is not as wanted is known without it.
+        with suppress(Retryable, Permanent):
             words = await self._switched_by(config, link, flag)
             return f" ({words})" if words else ""
         return ""

@@ -64,7 +64,8 @@ def read_value(oid: int, data: bytes | None) -> Value:
 def _interval_seconds(microseconds: int, days: int, months: int) -> float:
     if (microseconds, days, months) in _ENDLESS:
         return math.copysign(math.inf, microseconds)
-    # as PostgreSQL counts: 14 months are a year and two months, and -14 the same below zero
+
+    # As PostgreSQL counts: 14 months are a year and two months, and -14 the same below zero.
     years, rest = divmod(abs(months), 12)
     whole = days + int(math.copysign(years * _YEAR + rest * _MONTH, months))
     return whole * 86400 + microseconds / 1e6

@@ -125,7 +125,8 @@ class Relay:
             joined = join_sides(driver, server)
         except (Retryable, Permanent) as error:
             self.problem = error
-        except OSError as error:  # TimeoutError is one
+        except OSError as error:
+            # TimeoutError is one: an address that is silent has not refused.
             self.refused = self.refused or isinstance(error, ConnectionRefusedError)
         finally:
             if not joined:
@@ -153,7 +154,7 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way to write."""
-        # not an isinstance: uvloop's transports are no subclasses of asyncio's
+        # Not an isinstance: uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._relay.opened(self)
 
@@ -193,6 +194,7 @@ class Side(asyncio.Protocol):
                 raise ConnectionResetError("the connection ended")
             self._more = asyncio.get_running_loop().create_future()
             await self._more
+
         data = bytes(self._heard[:size])
         del self._heard[:size]
         return data
@@ -200,7 +202,7 @@ class Side(asyncio.Protocol):
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on by TLS, as the client. Raises OSError, of which ssl.SSLError is one."""
         if self._heard or self._transport is None:
-            # whoever is in between could have put it there
+            # Whoever is in between could have put it there.
             raise ConnectionResetError("something was said before TLS began")
         loop = asyncio.get_running_loop()
         secured = await loop.start_tls(self._transport, self, context, server_hostname=host)

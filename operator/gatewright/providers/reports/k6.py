@@ -57,6 +57,7 @@ class K6:
     any."""
 
     title = "k6 summary"
+    # grafana/k6: errext/exitcodes/codes.go
     exits: Mapping[int, str] = {
         99: "thresholds were crossed",
         100: "setup timed out",
@@ -66,7 +67,7 @@ class K6:
         107: "the script raised an exception",
         108: "the script aborted the test",
         110: "the script failed the test",
-    }  # grafana/k6: errext/exitcodes/codes.go
+    }
 
     def documents(self, output: str) -> list[Any]:
         return [document for document in find_json_documents(output) if _is_summary(document)]
