@@ -14,8 +14,9 @@ from kubernetes.aio import client, config
 from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import Conflict, Permanent
-from gatewright.providers.workload import target as workload
-from gatewright.providers.workload.target import Workload, WorkloadConfig
+from gatewright.providers.workload import applying
+from gatewright.providers.workload.config import WorkloadConfig
+from gatewright.providers.workload.target import Workload
 from gatewright.runtime.cluster.kube import Kube, api_path
 from tests.cluster import ApiServer
 
@@ -194,7 +195,7 @@ async def test_a_patch_for_an_older_object_is_refused(kube: Kube) -> None:
     old = await kube.get(full)
     await kube.patch(full, {"metadata": {"labels": {"seen": "yes"}}}, "merge")
     wanted = old["spec"]["template"] | {"metadata": {"labels": {"app": "late"}}}
-    patch = workload._patch_for(old, wanted, Operation("k", "apply", "target/web"))
+    patch = applying.patch_for(old, wanted, Operation("k", "apply", "target/web"))
     with pytest.raises(Conflict):
         await kube.patch(full, patch, "json")
 

@@ -18,7 +18,8 @@ from kubernetes.aio import client, config
 
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Conflict
-from gatewright.providers.workload.target import Workload, WorkloadConfig
+from gatewright.providers.workload.config import WorkloadConfig
+from gatewright.providers.workload.target import Workload
 from gatewright.runtime.cluster.kube import Kube, api_path
 from tests.cluster import ApiServer
 

@@ -8,7 +8,7 @@ import pytest
 
 from gatewright.core.memory import Memory
 from gatewright.providers.common import secrets
-from gatewright.providers.workload import target as workload
+from gatewright.providers.workload import wanted
 from gatewright.runtime.execution import chosen
 
 
@@ -38,13 +38,13 @@ def test_large_entries_are_few_and_drive_nobody_out() -> None:
 
 @pytest.mark.parametrize("which", ["target", "action", "workload"])
 def test_configurations_of_tenants_are_kept_within_bytes(which: str) -> None:
-    memory = workload._parsed_once if which == "workload" else chosen._checked_once
+    memory = wanted._parsed_once if which == "workload" else chosen._checked_once
     before = len(memory)
     for number in range(30):
         env = {f"V{index}": "x" * 900 for index in range(40)} | {"N": str(number)}
         config = {"name": "web", "images": {"app": "a:1"}, "env": {"app": env}}
         if which == "workload":
-            assert workload._parse_cached(orjson.dumps(config)).name == "web"
+            assert wanted._parse_cached(orjson.dumps(config)).name == "web"
         else:
             assert chosen.target_of({"workload": config})[1].name == "web"
     assert len(memory) - before <= 4

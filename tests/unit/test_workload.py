@@ -15,7 +15,8 @@ import pytest
 from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress, Standing
 from gatewright.ports import NotFound, Permanent
-from gatewright.providers.workload.target import Workload, WorkloadConfig
+from gatewright.providers.workload.config import WorkloadConfig
+from gatewright.providers.workload.target import Workload
 from gatewright.providers.workload.template import CONFIG_ANNOTATION, RESTART_ANNOTATION
 from tests.unit.plain import (
     APP,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gatewright.core.model import Operation, Standing
-from gatewright.providers.workload import availability
-from gatewright.providers.workload import target as workload
-from gatewright.providers.workload.target import Workload, WorkloadConfig
+from gatewright.providers.workload import availability, comparing, target
+from gatewright.providers.workload.config import WorkloadConfig
+from gatewright.providers.workload.target import Workload
 from tests.unit.plain import DEPLOYMENT, NAMESPACE, PODS, Cluster, deployment, manager, template
 
 WORKLOAD = Workload()
@@ -33,7 +33,8 @@ class Clock(datetime):
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload, "datetime", Clock)
+    monkeypatch.setattr(target, "datetime", Clock)
+    monkeypatch.setattr(comparing, "datetime", Clock)
 
 
 def ago(seconds: float) -> str:

@@ -12,7 +12,8 @@ from gatewright.api import KEY
 from gatewright.core.model import Operation, Progress
 from gatewright.ports import Permanent, Trouble
 from gatewright.providers.workload import owned, pods
-from gatewright.providers.workload.target import Workload, WorkloadConfig
+from gatewright.providers.workload.config import WorkloadConfig
+from gatewright.providers.workload.target import Workload
 from tests.unit.plain import (
     DEPLOYMENT,
     EVENTS,

@@ -10,7 +10,7 @@ To understand a provider, read in this order:
 In a vendor's folder a file is named after what it is: `connection.py`, `gate.py`, `target.py`,
 `flags.py`, `action.py`, `notifier.py`. Vendors do not know each other.
 
-`validate.py` checks a spec against the registry, by `places.py` and `units.py`, and says what is
-wrong by `error_messages.py`; `connections_used.py` lists the Connections of a spec. `reports` reads
-what a Job leaves behind.
+`validate.py` checks a spec against the registry, by `places.py` and `units.py`, each configuration
+by `config_problems.py`, and says what is wrong by `error_messages.py`; `connections_used.py` lists
+the Connections of a spec. `reports` reads what a Job leaves behind.
 """

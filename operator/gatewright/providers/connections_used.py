@@ -29,8 +29,10 @@ class ConnectionUse:
 
 
 def connections_used(body: PinnedSpec) -> list[ConnectionUse]:
-    """Every use of a Connection by a run of a body, in the order of the spec. What no provider
-    knows is left out."""
+    """Return every use of a Connection by a run of a body, in the order of the spec.
+
+    What no provider knows is left out.
+    """
     return list(_uses_of(body))
 
 
@@ -38,16 +40,18 @@ def _uses_of(body: PinnedSpec) -> Iterator[ConnectionUse]:
     spec, names = body.spec, body.names
     for index, target in enumerate(spec.targets):
         yield from _uses_at(f"spec.targets[{index}]", target, registry.EXTERNAL_TARGETS, names)
+
     for path, check, stage in places.iter_checks(spec):
         yield from _uses_at(path, check, registry.GATES, _names_in_stage(names, stage))
+
     for path, step, stage in places.iter_steps(spec):
-        yield from _uses_at(path, step, registry.ACTIONS, _names_in_stage(names, stage))
+        known = _names_in_stage(names, stage)
+        yield from _uses_at(path, step, registry.ACTIONS, known)
         if step.flags is not None:
-            yield from _uses_at(
-                f"{path}.flags", step.flags, registry.FLAGS, _names_in_stage(names, stage)
-            )
-    for index, item in enumerate(spec.followUps):
-        yield from _uses_at(f"spec.followUps[{index}]", item, registry.GATES, names)
+            yield from _uses_at(f"{path}.flags", step.flags, registry.FLAGS, known)
+
+    for index, follow_up in enumerate(spec.followUps):
+        yield from _uses_at(f"spec.followUps[{index}]", follow_up, registry.GATES, names)
     for index, entry in enumerate(spec.notify):
         yield from _uses_at(f"spec.notify[{index}]", entry, registry.NOTIFIERS, names)
 
@@ -57,9 +61,8 @@ def _uses_at(
 ) -> Iterator[ConnectionUse]:
     for key, raw in (keyed.model_extra or {}).items():
         if key in table:
-            yield ConnectionUse(
-                f"{path}.{key}", table[key].connection, _connection_name(raw, names)
-            )
+            name = _connection_name(raw, names)
+            yield ConnectionUse(f"{path}.{key}", table[key].connection, name)
 
 
 def _names_in_stage(names: Mapping[str, str], stage: str | None) -> Mapping[str, str]:
@@ -67,9 +70,11 @@ def _names_in_stage(names: Mapping[str, str], stage: str | None) -> Mapping[str,
 
 
 def _connection_name(raw: Any, names: Mapping[str, str]) -> str | None:
-    """The name of the Connection, with what is known put in."""
+    """Return the name of the Connection, with what is known put in."""
     written = raw.get("connection") if isinstance(raw, Mapping) else None
     if not isinstance(written, str):
         return None
+
+    # What only the run knows stays as it is written.
     unknown = {name: f"$({name})" for _, name in find_references(written) if name not in names}
     return str(expand_references(written, {**names, **unknown}))

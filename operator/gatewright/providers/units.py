@@ -17,16 +17,17 @@ Unit = Literal["seconds", "ratio", "number", "boolean"]
 
 
 def unit_of(gate: Any, config: Any) -> Unit | None:
-    """What a gate measures for a configuration; None where only the answer tells."""
-    asked = getattr(gate, "unit", None)
-    found: Unit | None = asked(config) if asked is not None and config is not None else None
-    return found
+    """Return what a gate measures for a configuration; None where only the answer tells."""
+    ask_unit = getattr(gate, "unit", None)
+    unit: Unit | None = ask_unit(config) if ask_unit is not None and config is not None else None
+    return unit
 
 
 def explain_misfit(unit: Unit | None, limit: str) -> Iterator[str]:
-    """Why a limit cannot be compared with what is measured, and what would be right."""
+    """Yield why a limit cannot be compared with what is measured, and what would be right."""
     shown = f'"{limit}"'
     time, share = bool(re.fullmatch(DURATION_PATTERN, limit)), limit.endswith("%")
+
     if unit == "seconds" and share:
         yield f"{shown} is a ratio, and a time is measured (try 500ms or 2s)"
     elif unit == "seconds" and not time:
@@ -37,7 +38,7 @@ def explain_misfit(unit: Unit | None, limit: str) -> Iterator[str]:
     elif unit == "number" and share:
         yield f"{shown} is a ratio, and a number is measured (try 0 or 10)"
     elif unit == "ratio" and quantity(limit) > 1:
-        # a plain number above one was meant in percent; a percentage above a hundred was not meant
-        # at all
+        # A plain number above one was meant in percent; a percentage above a hundred was not meant
+        # at all.
         hint = "try 100% or less" if share or quantity(limit) > 100 else f"try {limit}%"
         yield f"{shown} is more than all there is, and a ratio is measured ({hint})"

@@ -27,7 +27,8 @@ decides:
     2  --refuse-address NAMESPACE=...   refused for that namespace
     3  --allow-address ...              open for all
     4  --refuse-address ...             refused for all
-    5  what is refused above            a network excepts only what it lies in: 127.0.0.1 opens itself, 0.0.0.0/0 nothing
+    5  what is refused above            a network excepts only what it lies in: 127.0.0.1 opens
+                                        itself, 0.0.0.0/0 nothing
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ from gatewright.providers.common.networks import (
     literal_address,
 )
 
+_MAX_JUDGED_LENGTH = 1024
+"""Characters of a host that are judged as a name."""
 MAX_ADDRESSES = 16
 """Addresses of a name that are judged and connected to."""
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..+)?)?)?")
@@ -84,17 +87,16 @@ class ApiServerPlaces:
     def of(
         cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()
     ) -> ApiServerPlaces:
-        """From host names and addresses; anything else is left out."""
+        """Return them from host names and addresses; anything else is left out."""
         plain = [place.lower().rstrip(".") for place in places]
-        found = {place: literal_address(place) for place in plain}
+        by_place = {place: literal_address(place) for place in plain}
         names = frozenset(
-            place for place, address in found.items() if address is None and is_plain_name(place)
+            place for place, address in by_place.items() if address is None and is_plain_name(place)
         )
-        known = frozenset(address for address in found.values() if address is not None)
-        own = frozenset(
-            address for place in node if (address := literal_address(place)) is not None
-        )
-        return cls(names, known, frozenset(ports) - WEB_PORTS, own)
+        plain_addresses = frozenset(address for address in by_place.values() if address is not None)
+        own = frozenset(address for address in map(literal_address, node) if address is not None)
+
+        return cls(names, plain_addresses, frozenset(ports) - WEB_PORTS, own)
 
 
 _allowed, _refused, _server = AddressSetting(), AddressSetting(), ApiServerPlaces()
@@ -119,97 +121,115 @@ def set_api_server(server: ApiServerPlaces) -> None:
 
 
 def allowed_places() -> AddressSetting:
-    """The exceptions in force."""
+    """Return the exceptions in force."""
     return _allowed
 
 
-def check_url(text: str, namespace: str = "") -> URL:
-    """The base URL of a Connection, if it is plain http(s) to a host that may be reached. Raises
-    Permanent."""
-    if _ILLEGAL.search(text):
-        raise Permanent(
-            "the URL may hold no spaces, control characters, user names or characters "
-            "outside of ASCII"
-        )
-    if not text.lower().startswith(("http://", "https://")):
+def check_url(written: str, namespace: str = "") -> URL:
+    """Return the base URL of a Connection, if it is plain http(s) to a host that may be reached.
+
+    Raises Permanent.
+    """
+    if _ILLEGAL.search(written):
+        illegal = "spaces, control characters, user names or characters outside of ASCII"
+        raise Permanent(f"the URL may hold no {illegal}")
+    if not written.lower().startswith(("http://", "https://")):
         raise Permanent("the URL starts neither with http:// nor with https://")
-    if "?" in text or "#" in text:
-        raise Permanent(
-            "the URL is a base: put queries into the paths of checks, secrets into headers"
-        )
-    shape = _SHAPE.fullmatch(text)
+    if "?" in written or "#" in written:
+        remedy = "put queries into the paths of checks, secrets into headers"
+        raise Permanent(f"the URL is a base: {remedy}")
+
+    shape = _SHAPE.fullmatch(written)
     if shape is None:
-        raise Permanent(
-            "not a URL: after http:// come a host, perhaps a port, and a path "
-            "(http://10.0.0.7:9090/base)"
-        )
-    # digits are stripped, not counted: a number of a megabyte is refused before anybody computes it
-    if shape[4] and not (
-        len(shape[4].lstrip("0")) <= 5 and 0 < int(shape[4].lstrip("0") or "0") < 65536
-    ):
+        right = "a host, perhaps a port, and a path (http://10.0.0.7:9090/base)"
+        raise Permanent(f"not a URL: after http:// come {right}")
+    if shape[4] and not _is_port(shape[4]):
         raise Permanent(f"{shape[4][:10]} is not a port (1 to 65535)")
+
     try:
-        url = URL(text)
+        url = URL(written)
     except ValueError as error:
         raise Permanent(f"not a URL: {error}") from None
+
     host = url.raw_host or ""
     if shape[1].startswith("[") and literal_address(host) is None:
         raise Permanent("not a URL: what stands in brackets is no IPv6 address")
+
     check_host(host, namespace, url.port)
     return url
 
 
-def check_host(text: str, namespace: str = "", port: int | None = None) -> str:
-    """The host in its plain form, if its name or address may be reached, at that port. Raises
-    Permanent."""
-    host = text.lower().rstrip(".") if len(text) <= 1024 else text
+def _is_port(digits: str) -> bool:
+    # They are stripped, not counted: a number of a megabyte is refused before anybody computes it.
+    significant = digits.lstrip("0")
+    return 0 < len(significant) <= 5 and int(significant) < 65536
+
+
+def check_host(written: str, namespace: str = "", port: int | None = None) -> str:
+    """Return the host in its plain form, if its name or address may be reached, at that port.
+
+    Raises Permanent.
+    """
+    # A longer text is no host name anyway, and is not worth the work.
+    host = written.lower().rstrip(".") if len(written) <= _MAX_JUDGED_LENGTH else written
     address = literal_address(host)
     if address is not None:
         check_address(address, host, namespace, port)
         return host
+
     if not is_plain_name(host):
-        raise Permanent(
-            f'"{text[:80]}" is not a host name; an address has four decimal numbers, or '
-            "stands in brackets"
-        )
+        remedy = "an address has four decimal numbers, or stands in brackets"
+        raise Permanent(f'"{written[:80]}" is not a host name; {remedy}')
+
+    # The operator's own settings speak first.
     if _is_allowed(host, None, namespace):
         return host
     if host == "localhost" or host.endswith(".localhost"):
         raise Permanent(_refusal_message(host, "loopback"))
     if _API_SERVER.fullmatch(host) or host in _server.hosts or host == _server_host():
         raise Permanent(_refusal_message(host, "the API server"))
+
     return host
 
 
 def check_address(
     address: Address, host: str, namespace: str = "", port: int | None = None
 ) -> None:
-    """Judge one address that `host` stands for, and the port that is asked there. Raises
-    Permanent."""
+    """Judge one address that `host` stands for, and the port that is asked there.
+
+    Raises Permanent.
+    """
     if isinstance(address, IPv6Address) and address.scope_id:
         raise Permanent(_refusal_message(host, "link-local"))
+
     shown = host if host == str(address) else f"{host} ({address})"
-    excepted = [network for allow, _, _ in _setting_scopes(namespace) for network in allow.networks]
+    excepted: list[Network] = []
+    for allow, _, _ in _setting_scopes(namespace):
+        excepted += allow.networks
+
     for form in address_forms(address):
         if _is_allowed(host, form, namespace, shown):
             return
-        for what, network in _closed_networks(form, port):
+        for reason, network in _closed_networks(form, port):
             if not any(form in own and is_within(own, network) for own in excepted):
-                raise Permanent(_refusal_message(shown, what))
+                raise Permanent(_refusal_message(shown, reason))
 
 
 async def resolve_host(host: str, namespace: str, port: int | None = None) -> list[str]:
-    """The addresses of a host, each of them checked; connect to these. Raises Retryable,
-    Permanent."""
+    """Return the addresses of a host, each of them checked; connect to these.
+
+    Raises Retryable, Permanent.
+    """
     host = check_host(host, namespace, port)
     address = literal_address(host)
     if address is not None:
         return [str(address)]
-    # a name server may tell of thousands: what is not connected to need not be judged
-    found = (await _look_up(host, namespace))[:MAX_ADDRESSES]
-    for text in found:
-        check_address(ip_address(text), host, namespace, port)
-    return found
+
+    # A name server may tell of thousands: what is not connected to need not be judged.
+    judged = (await _look_up(host, namespace))[:MAX_ADDRESSES]
+    for each_address in judged:
+        check_address(ip_address(each_address), host, namespace, port)
+    return judged
 
 
 def close() -> None:
@@ -222,48 +242,56 @@ async def _look_up(host: str, namespace: str) -> list[str]:
 
 
 def _setting_scopes(namespace: str) -> Iterator[tuple[Places, Places, str]]:
-    """What the settings allow and refuse, for the namespace first."""
+    """Yield what the settings allow and refuse, for the namespace first."""
     if namespace:
         yield _allowed.of.get(namespace, NOWHERE), _refused.of.get(namespace, NOWHERE), namespace
     yield _allowed.everywhere, _refused.everywhere, ""
 
 
 def _is_allowed(host: str, address: Address | None, namespace: str, shown: str = "") -> bool:
-    """Whether a setting opens the host whatever it stands for. Raises Permanent where one refuses
-    it, or its address."""
+    """Return whether a setting opens the host whatever it stands for.
+
+    Raises Permanent where one refuses it, or its address.
+    """
     for allow, refuse, own in _setting_scopes(namespace):
         if host in allow.hosts:
             return True
+        # A network excepts only what it lies in; `check_address` tells what that is.
         if address is not None and allow.network(address) is not None:
             return False
+
         entry = host if host in refuse.hosts else None
         if entry is None and address is not None:
             network = refuse.network(address)
             entry = None if network is None else str(network)
+
         if entry is not None:
             raise Permanent(_closing_message(shown or host, entry, own))
+
     return False
 
 
 def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
-    """What an address is that nobody may reach, or who is asked there, and the network that is
-    closed for it."""
+    """Yield what an address is that nobody may reach, or who is asked there, and the network that
+    is closed for it."""
     own = literal_address(_server_host())
     if address in _server.addresses or address == own:
         yield "the API server", ip_network(address)
     if address in _own_addresses():
         yield "the operator itself", ip_network(address)
-    for what, networks in REFUSED_NETWORKS.items():
-        yield from ((what, network) for network in networks if address in network)
+
+    for reason, networks in REFUSED_NETWORKS.items():
+        yield from ((reason, network) for network in networks if address in network)
+
+    # Of no port nothing more can be told.
     if port is None:
         return
     if port in NODE_PORTS:
         yield f"asked at port {port}, that of {NODE_PORTS[port]} on a node", ip_network(address)
+
     if port in _server.ports and address in _server.node:
-        yield (
-            f"the operator's own node, asked at port {port} of the API server",
-            ip_network(address),
-        )
+        reason = f"the operator's own node, asked at port {port} of the API server"
+        yield reason, ip_network(address)
 
 
 def _own_addresses() -> list[Address | None]:
@@ -279,8 +307,8 @@ def _server_host() -> str:
     return os.environ.get("KUBERNETES_SERVICE_HOST", "").lower().rstrip(".")
 
 
-def _refusal_message(shown: str, what: str) -> str:
-    return f"{shown} is {what}, which Connections may not reach {_EXCEPT}"
+def _refusal_message(shown: str, reason: str) -> str:
+    return f"{shown} is {reason}, which Connections may not reach {_EXCEPT}"
 
 
 def _closing_message(shown: str, entry: str, namespace: str) -> str:

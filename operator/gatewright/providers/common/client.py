@@ -1,8 +1,8 @@
 """One thin layer over HTTP for everything that is asked by it.
 
-    ask(link, method, path)            one request within the link's time, one bounded answer
-      └─ Client, one per identity      base URL, headers from Secrets, a small pool of connections
-           └─ transport                connects to addresses that `addresses` has judged, to no others
+    ask(link, method, path)         one request within the link's time, one bounded answer
+      └─ Client, one per identity   base URL, headers from Secrets, a small pool of connections
+           └─ transport             connects to addresses that `addresses` has judged, to no others
 
 What goes wrong becomes an error in one place: nobody knows (time-outs, broken connections, 429,
 5xx) is Retryable, the rest Permanent. Messages name scheme, host and path; no query, no user, and
@@ -43,6 +43,11 @@ _FRAMING = frozenset(
 )
 """Headers that say where a request ends or goes: never a user's."""
 _SAFE = frozenset({"GET", "HEAD"})
+_MEANINGS = {
+    401: "the credentials are refused",
+    403: "the credentials may not do this",
+    404: "no such path",
+}
 _UNQUOTED = "!$%&'()*+,/:;=?@[]|~"
 """What a path or a query may hold as it is, beside letters, digits and `-._`; the rest is written
 as %XX."""
@@ -78,7 +83,7 @@ class HttpAccessConfig(Protocol):
     """Base URL without credentials."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret. Raises Permanent."""
+        """Return the headers that open it; `value` reads a Secret. Raises Permanent."""
         ...
 
 
@@ -127,7 +132,7 @@ async def _ask(link: OpenConnection, wish: PendingRequest, charge: Callable[[int
     problem: Retryable | Permanent
     try:
         # asyncio's own limit counts everything: looking up, waiting for a connection, and an answer
-        # that drips
+        # that drips.
         async with (
             asyncio.timeout(link.timeout),
             _client_pool.lend_client(link.identity, lambda: Client(link), link.namespace) as client,
@@ -137,7 +142,8 @@ async def _ask(link: OpenConnection, wish: PendingRequest, charge: Callable[[int
         problem = error
     except TimeoutError:
         problem = Retryable(f"{_place_of(link)}: no answer within {link.timeout:g}s")
-    # raised out here, so that no traceback leads from it to an error that holds a request
+
+    # Raised out here, so that no traceback leads from it to an error that holds a request.
     raise hide_in_error(problem, link)
 
 
@@ -148,20 +154,17 @@ async def aclose() -> None:
 
 
 def require_ok(reply: Reply) -> Reply:
-    """The answer, if its status says that it is one. Raises Retryable, Permanent."""
+    """Return the answer, if its status says that it is one. Raises Retryable, Permanent."""
     if 200 <= reply.status < 300:
         return reply
     if reply.status == 429:
         raise Retryable(f"{reply.where}: too many requests (429)")
     if reply.status >= 500 or reply.status in (408, 425):
         raise Retryable(f"{reply.where}: answered {reply.status}")
+
     refuse_redirect(reply)
-    texts = {
-        401: "the credentials are refused",
-        403: "the credentials may not do this",
-        404: "no such path",
-    }
-    raise Permanent(f"{reply.where}: {texts.get(reply.status, 'answered')} ({reply.status})")
+    meaning = _MEANINGS.get(reply.status, "answered")
+    raise Permanent(f"{reply.where}: {meaning} ({reply.status})")
 
 
 def refuse_redirect(reply: Reply) -> None:
@@ -169,43 +172,45 @@ def refuse_redirect(reply: Reply) -> None:
     another host."""
     if not 300 <= reply.status < 400:
         return
-    raise Permanent(
-        f"{reply.where}: answered {reply.status}, a redirect to {reply.location}; it is "
-        "not followed, "
-        "put the final address into the Connection"
-    )
+
+    remedy = "it is not followed, put the final address into the Connection"
+    answered = f"answered {reply.status}, a redirect to {reply.location}"
+    raise Permanent(f"{reply.where}: {answered}; {remedy}")
 
 
 def target_of(location: str) -> str:
-    """Where a redirect leads: scheme, host and port. What follows may be a token, and is a
-    stranger's text in any case."""
+    """Return where a redirect leads: scheme, host and port.
+
+    What follows may be a token, and is a stranger's text in any case.
+    """
     if not location:
         return "nowhere"
+
     try:
         url = urlsplit(location)
         port = f":{url.port}" if url.port is not None else ""
     except ValueError:
         return _HIDDEN_HOST
+
     if not url.scheme and not url.netloc:
         return "another path of the same host"
+
     host = url.netloc.rpartition("@")[2].removesuffix(port)
-    if (
-        url.scheme not in ("", "http", "https")
-        or not _HOST.fullmatch(host)
-        or masking.is_like_key(host)
-    ):
+    is_strange = url.scheme not in ("", "http", "https") or not _HOST.fullmatch(host)
+    if is_strange or masking.is_like_key(host):
         return _HIDDEN_HOST
-    return f"{url.scheme}{':' if url.scheme else ''}//{host.lower()}{port}"
+
+    scheme = f"{url.scheme}:" if url.scheme else ""
+    return f"{scheme}//{host.lower()}{port}"
 
 
 def json_of(reply: Reply) -> Any:
-    """The body as JSON. Raises Permanent."""
+    """Return the body as JSON. Raises Permanent."""
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml"):
-        raise Permanent(
-            f"{reply.where}: answered HTML where JSON is expected (a login page, or a "
-            "wrong address?)"
-        )
+        hint = "(a login page, or a wrong address?)"
+        raise Permanent(f"{reply.where}: answered HTML where JSON is expected {hint}")
+
     problem = ""
     reply.charge(_weight(reply.body))
     try:
@@ -216,6 +221,7 @@ def json_of(reply: Reply) -> Any:
         problem = str(error)
     except ValueError:
         problem = "is not JSON" if reply.body.strip() else "is empty"
+
     raise Permanent(f"{reply.where}: the answer {problem}")
 
 
@@ -244,13 +250,16 @@ class Client:
         self._closed = False
 
     async def ask(self, wish: PendingRequest, charge: Callable[[int], None]) -> Reply:
-        """One request; asked once more if a kept connection turns out to be dead, unless that might
-        do something twice.
+        """Send one request.
+
+        It is sent once more if a kept connection turns out to be dead, unless that might do
+        something twice.
 
         `charge`: counts what comes in.
         """
         request = self._build_request(wish)
         again = wish.method not in _SAFE and wish.form is None
+
         for _ in range(transport.MAX_CONNECTIONS + 2):
             try:
                 return await self._exchange_once(
@@ -261,9 +270,10 @@ class Client:
             except _Stale:
                 again = True
             except _Bodied:
-                # some answer HEAD with a body, which no client can tell from the next answer; GET
-                # asks the same
+                # Some answer HEAD with a body, which no client can tell from the next answer; GET
+                # asks the same.
                 request = replace(request, method="GET", bodiless=True)
+
         raise Retryable(f"{_place_of(self._link)}: the connections are not in order")
 
     async def aclose(self) -> None:
@@ -275,6 +285,7 @@ class Client:
     def _build_request(self, wish: PendingRequest) -> Request:
         if wish.path and not wish.path.startswith("/"):
             raise Permanent(f"{_place_of(self._link)}: a path begins with /")
+
         path, _, query = wish.path.partition("?")
         url = URL.build(
             scheme=self._base.scheme,
@@ -285,8 +296,9 @@ class Client:
             query_string=_quote_url(query),
             encoded=True,
         )
-        # the answer is counted as it comes, so it must not be one that unpacks to a thousand times
-        # its size
+
+        # The answer is counted as it comes, so it must not be one that unpacks to a thousand times
+        # its size.
         own = {"Accept-Encoding": "identity", "User-Agent": "gatewright"}
         headers, content = CIMultiDict({**own, **wish.headers, **self._headers}), wish.body
         if content is None and wish.form is not None:
@@ -294,10 +306,9 @@ class Client:
             content = urlencode(wish.form).encode()
         elif content is not None and not isinstance(content, bytes):
             headers.setdefault("Content-Type", "application/json")
-            content = json.dumps(
-                content, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-            ).encode()
-        # else it is made up already, as a signed body is; its type stands in the headers
+            content = _json_bytes(content)
+
+        # Bytes are made up already, as a signed body is; their type stands in the headers.
         return Request(wish.method, url, headers, content)
 
     async def _exchange_once(
@@ -309,26 +320,28 @@ class Client:
             return await self._carry_request(request, course, enough, where)
         except transport.CarryFailed as error:
             problem = transport.convert_error(error.problem, where)
+            is_no_answer = isinstance(error.problem, aiohttp.ClientResponseError)
             if course.is_stale(error.problem):
                 problem = _Stale()
-            elif request.method == "HEAD" and isinstance(
-                error.problem, aiohttp.ClientResponseError
-            ):
+            elif request.method == "HEAD" and is_no_answer:
                 problem = _Bodied()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = transport.convert_error(error, where)
+
         if course.intake.cut and not isinstance(problem, _Bodied):
             problem = Permanent(f"{where}: {course.intake.cut}")
+
         raise problem
 
-    async def _carry_request(
-        self, request: Request, course: transport.RequestCourse, enough: float, where: str
-    ) -> Reply:
+    async def _send(
+        self, request: Request, course: transport.RequestCourse, where: str
+    ) -> aiohttp.ClientResponse:
         if self._closed:
             raise Retryable(f"{where}: its connections were closed meanwhile")
         if self._session is None:
             self._session = transport.open_session(self._host, self._link.namespace)
-        answer = await transport.send_request(
+
+        answer: aiohttp.ClientResponse = await transport.send_request(
             self._session,
             course,
             request.method,
@@ -336,19 +349,26 @@ class Client:
             headers=request.headers,
             data=request.content,
         )
+        return answer
+
+    async def _carry_request(
+        self, request: Request, course: transport.RequestCourse, enough: float, where: str
+    ) -> Reply:
+        answer = await self._send(request, course, where)
         try:
             headers = _plain_headers(answer.headers)
             if headers.get("content-encoding", "identity").lower() != "identity":
                 raise Permanent(f"{where}: the answer is compressed though that was not asked for")
-            body = (
-                b""
-                if request.bodiless
-                else await _read_body(answer.content, where, course.intake, enough)
-            )
-            # a body without a length ends where the connection does, also where that was cut off
+
+            body = b""
+            if not request.bodiless:
+                body = await _read_body(answer.content, where, course.intake, enough)
+
+            # A body without a length ends where the connection does, also where that was cut off.
             has_body = request.method != "HEAD" and not request.bodiless
             if course.intake.cut and has_body and not enough:
                 raise Permanent(f"{where}: {course.intake.cut}")
+
             took = time.monotonic() - course.sent
             location = hide_secrets(target_of(headers.get("location", "")), self._link)
             return Reply(where, answer.status, headers, location, body, took, course.intake.charge)
@@ -374,34 +394,41 @@ async def _read_body(
         async with until:
             async for part in stream.iter_any():
                 body += part
-                if len(body) > MAX_BODY_BYTES:
-                    if enough:
-                        break
-                    raise Permanent(
-                        f"{where}: the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB"
-                    )
+                if len(body) <= MAX_BODY_BYTES:
+                    continue
+                # A log that is followed is taken as far as it has come.
+                if enough:
+                    break
+                limit = f"{MAX_BODY_BYTES // 1024 // 1024} MiB"
+                raise Permanent(f"{where}: the answer is larger than {limit}")
     except TimeoutError:
         if not until.expired():
             raise
     except aiohttp.ClientPayloadError:
         if not (enough and intake.cut):
             raise
+
     return bytes(body)
 
 
+def _json_bytes(content: Any) -> bytes:
+    written = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return written.encode()
+
+
 def _weight(body: bytes) -> int:
-    """What parsing JSON costs beside receiving it."""
+    """Return what parsing JSON costs beside receiving it."""
     return _LIST_COST * (body.count(b"[") + body.count(b"{")) + _VALUE_COST * body.count(b",")
 
 
-def _quote_url(text: str) -> str:
-    """A path or query as it may be sent; what is escaped already stays so."""
-    return text if _PLAIN.fullmatch(text) else quote(text, safe=_UNQUOTED)
+def _quote_url(part: str) -> str:
+    """Return a path or query as it may be sent; what is escaped already stays so."""
+    return part if _PLAIN.fullmatch(part) else quote(part, safe=_UNQUOTED)
 
 
 def _plain_headers(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
-    """Headers of an answer as text that can be written on: bytes that are no UTF-8 would be half of
-    a character."""
+    """Return headers of an answer as text that can be written on: bytes that are no UTF-8 would be
+    half of a character."""
     if all(map(str.isascii, headers.values())):
         return headers
     clean = (

@@ -60,32 +60,41 @@ class ClientPool(Generic[T]):
     async def lend_client(
         self, identity: str, make: Callable[[], T], namespace: str = ""
     ) -> AsyncIterator[T]:
-        """The client of an identity, made if there is none; it is not closed while it is lent.
-        `namespace`: whose it is."""
-        kept = self._find_or_make(identity, make, namespace)
-        kept.users += 1
+        """Return the client of an identity, made if there is none; it is not closed while it is
+        lent.
+
+        `namespace`: whose it is.
+        """
+        pooled = self._find_or_make(identity, make, namespace)
+        pooled.users += 1
+
         try:
             self._make_room()
-            yield kept.item
+            yield pooled.item
         finally:
-            kept.users -= 1
-            kept.used = asyncio.get_running_loop().time()
+            pooled.users -= 1
+            pooled.used = asyncio.get_running_loop().time()
             if self._sweeper is None or self._sweeper.done():
                 self._sweeper = asyncio.create_task(self._sweep_idle(), name="close idle clients")
 
     async def aclose(self) -> None:
         """Close every client, and stop looking."""
-        kept, self._kept = self._kept, {}
+        pooled, self._kept = self._kept, {}
         sweeper, self._sweeper = self._sweeper, None
+
         if self._loop is not asyncio.get_running_loop():
             return
+
         if sweeper is not None:
             sweeper.cancel()
             await asyncio.wait({sweeper})
-        for entry in kept.values():
+
+        for entry in pooled.values():
             await entry.item.aclose()
+
         for task in self._leaving:
             task.cancel()
+
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
     def _find_or_make(
@@ -93,8 +102,8 @@ class ClientPool(Generic[T]):
     ) -> _PooledClient[T]:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # sockets belong to the loop that opened them; another loop (the next test) starts
-            # afresh
+            # Sockets belong to the loop that opened them; another loop (the next test) starts
+            # afresh.
             self._loop, self._kept, self._sweeper, self._leaving = loop, {}, None, set()
         if identity not in self._kept:
             self._kept[identity] = _PooledClient(make(), namespace, 0, loop.time())
@@ -104,16 +113,21 @@ class ClientPool(Generic[T]):
         """Close what was used longest ago of the namespace that has the most."""
         while len(self._kept) > self._most:
             idle = {identity: entry for identity, entry in self._kept.items() if not entry.users}
+            # All of them are lent; nobody's client is closed under his hands.
             if not idle:
                 break
             shares = Counter(entry.namespace for entry in idle.values())
-            # of a namespace that has as many as another, the one that was used longest ago
-            oldest = min(idle, key=lambda one: (-shares[idle[one].namespace], idle[one].used))
+            # Of a namespace that has as many as another, the one that was used longest ago.
+            oldest = min(
+                idle, key=lambda identity: (-shares[idle[identity].namespace], idle[identity].used)
+            )
             self._close_beside(oldest)
 
     def _close_beside(self, identity: str) -> None:
-        """A server may be slow to say goodbye to: nobody waits for it, and no other client
-        either."""
+        """Close a client beside everything else: a server may be slow to say goodbye to.
+
+        Nobody waits for it, and no other client either.
+        """
         task = asyncio.create_task(self._kept.pop(identity).item.aclose(), name="close a client")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)

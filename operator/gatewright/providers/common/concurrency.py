@@ -14,15 +14,18 @@ R = TypeVar("R")
 MAX_AT_ONCE = 4
 
 
-async def ask_each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
-    """The answers, in the order of the items. The first error ends the others and is raised."""
+async def ask_each(subjects: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
+    """Return the answers, in the order of the subjects.
+
+    The first error ends the others and is raised.
+    """
     slots = asyncio.Semaphore(MAX_AT_ONCE)
 
-    async def one(item: T) -> R:
+    async def ask_in_slot(subject: T) -> R:
         async with slots:
-            return await ask(item)
+            return await ask(subject)
 
-    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    tasks = [asyncio.ensure_future(ask_in_slot(subject)) for subject in subjects]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -43,7 +46,7 @@ class NamespaceThreads:
         """For as long as somebody holds or awaits one."""
 
     def __len__(self) -> int:
-        """Namespaces that have a thread or wait for one."""
+        """Return how many namespaces have a thread or wait for one."""
         return len(self._turns)
 
     async def run(self, namespace: str, work: Callable[[], R]) -> R:

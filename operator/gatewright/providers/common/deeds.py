@@ -20,20 +20,19 @@ class Deed:
         operations: Sequence[Operation],
         snapshot: Mapping[str, Any] | None,
     ) -> Standing:
-        """Nothing: a record that was made, or a key that was removed, is no state that somebody
-        could move away."""
+        """Return nothing: a record that was made, or a key that was removed, is no state that
+        somebody could move away."""
         for operation in operations:
             require_act(operation)
         return Standing()
 
     async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
-        """Nothing: what has failed says so by itself, and there is no log to read."""
+        """Return nothing: what has failed says so by itself, and there is no log to read."""
         return None
 
 
 def require_act(operation: Operation) -> None:
-    """What an action does can be done, and nothing else. Raises Permanent."""
+    """Refuse everything but what an action does. Raises Permanent."""
     if operation.kind != "act":
-        raise Permanent(
-            f"an action can be done; it cannot be undone, nor anything else ({operation.kind})"
-        )
+        other = f"it cannot be undone, nor anything else ({operation.kind})"
+        raise Permanent(f"an action can be done; {other}")

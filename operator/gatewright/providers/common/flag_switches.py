@@ -1,9 +1,10 @@
 """What flag systems have in common: flags that are on or off, returned to what they were.
 
-    look      the state of every flag           the snapshot, and whether all are as wanted
+    look      the state of every flag   the snapshot, and whether all are as wanted
     perform   read, switch what differs, read back
-    follow    read                              all as wanted: done; else Absent, so that it is performed again
-    compare   read                              which are not as wanted, and who has switched them
+    follow    read                      all as wanted: done; else Absent, so that it is performed
+                                        again
+    compare   read                      which are not as wanted, and who has switched them
 
 Only flags that the run has set go back, each to what it was. A flag's state is its own trace: to
 switch it twice is to switch it once, so nothing is marked. What is switched is the flag alone; its
@@ -41,21 +42,18 @@ class FlagSwitches:
     interval: ClassVar[float] = 2.0
 
     def identity(self, config: Any) -> str:
-        """Each flag it owns, a line a flag."""
+        """Return each flag it owns, a line a flag."""
         return "\n".join(
             f"{config.project}/{config.environment}/{flag}" for flag in sorted(config.set)
         )
 
     async def look(self, config: Any, link: OpenConnection) -> LiveState:
-        """The state of every flag. Raises Retryable, Permanent."""
-        problem = ""
+        """Return the state of every flag. Raises Retryable, Permanent."""
         try:
-            found = await self._read_switches(config, link, sorted(config.set))
+            switches = await self._read_switches(config, link, sorted(config.set))
         except NotFound as error:
-            problem = str(error)
-        if problem:
-            return LiveState(None, problem=problem)
-        return LiveState({"flags": found}, matches=found == config.set)
+            return LiveState(None, problem=str(error))
+        return LiveState({"flags": switches}, matches=switches == config.set)
 
     async def perform(
         self,
@@ -64,17 +62,24 @@ class FlagSwitches:
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """`set` or `restore`: switch what differs, and read it back. Raises Retryable,
-        Permanent."""
-        wanted, missing = self._wanted_switches(config, operation, snapshot)
-        before = await self._read_switches(config, link, sorted(wanted))
-        changed = [flag for flag, state in wanted.items() if before[flag] != state]
+        """Switch what differs for `set` or `restore`, and read it back.
+
+        Raises Retryable, Permanent.
+        """
+        wanted_states, missing = self._wanted_switches(config, operation, snapshot)
+        before = await self._read_switches(config, link, sorted(wanted_states))
+        changed = [flag for flag, state in wanted_states.items() if before[flag] != state]
+
         for flag in changed:
-            await self._switch_flag(config, link, flag, wanted[flag] == "on", operation)
+            await self._switch_flag(config, link, flag, wanted_states[flag] == "on", operation)
         if not changed:
-            return _progress_of_done(wanted, missing)
-        found = await self.follow(config, link, operation, snapshot)
-        return Progress("Running", found.message) if found.state == "Absent" else found
+            return _progress_of_done(wanted_states, missing)
+
+        progress = await self.follow(config, link, operation, snapshot)
+        # It was done already: not to see it yet is no reason to do it again.
+        if progress.state == "Absent":
+            return Progress("Running", progress.message)
+        return progress
 
     async def follow(
         self,
@@ -83,13 +88,13 @@ class FlagSwitches:
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Whether every flag is as wanted. Raises Retryable, Permanent."""
-        wanted, missing = self._wanted_switches(config, operation, snapshot)
-        found = await self._read_switches(config, link, sorted(wanted))
-        open_flags = [flag for flag, state in wanted.items() if found[flag] != state]
+        """Return whether every flag is as wanted. Raises Retryable, Permanent."""
+        wanted_states, missing = self._wanted_switches(config, operation, snapshot)
+        live = await self._read_switches(config, link, sorted(wanted_states))
+        open_flags = [flag for flag, state in wanted_states.items() if live[flag] != state]
         if open_flags:
             return Progress("Absent", f"not yet as wanted: {', '.join(open_flags)}")
-        return _progress_of_done(wanted, missing)
+        return _progress_of_done(wanted_states, missing)
 
     async def compare(
         self,
@@ -98,38 +103,41 @@ class FlagSwitches:
         operations: Sequence[Operation],
         snapshot: Mapping[str, Any] | None,
     ) -> Standing:
-        """Which flags are not as wanted, and who has switched them. Raises Retryable, Permanent."""
-        wanted: dict[str, Switch] = {}
+        """Return which flags are not as wanted, and who has switched them.
+
+        Raises Retryable, Permanent.
+        """
+        wanted_states: dict[str, Switch] = {}
         for operation in operations:
-            wanted |= self._wanted_switches(config, operation, snapshot)[0]
-        if not wanted:
+            wanted_states |= self._wanted_switches(config, operation, snapshot)[0]
+        if not wanted_states:
             raise Permanent("nothing is wanted of these flags, so nothing can be compared")
+
         try:
-            found = await self._read_switches(config, link, sorted(wanted))
+            live = await self._read_switches(config, link, sorted(wanted_states))
         except NotFound as error:
             return Standing(str(error))
-        others = [flag for flag, state in sorted(wanted.items()) if found[flag] != state]
-        who = dict(
-            zip(
-                others,
-                await concurrency.ask_each(
-                    others[:_MAX_ASKED], lambda flag: self._describe_switcher(config, link, flag)
-                ),
-                strict=False,
-            )
+
+        others = [flag for flag, state in sorted(wanted_states.items()) if live[flag] != state]
+        asked = others[:_MAX_ASKED]
+        switchers = await concurrency.ask_each(
+            asked, lambda flag: self._describe_switcher(config, link, flag)
         )
+        who = dict(zip(asked, switchers, strict=True))
+
         parts = [
-            f"{flag} is {found[flag]} instead of {wanted[flag]}{who.get(flag, '')}"
+            f"{flag} is {live[flag]} instead of {wanted_states[flag]}{who.get(flag, '')}"
             for flag in others
         ]
         return Standing("; ".join(parts))
 
     async def trouble(self, config: Any, link: OpenConnection, operation: Operation) -> str | None:
-        """A switch has no log."""
+        """Return nothing: a switch has no log."""
         return None
 
     async def _describe_switcher(self, config: Any, link: OpenConnection, flag: str) -> str:
-        with suppress(Retryable, Permanent):  # that a flag is not as wanted is known without it
+        # That a flag is not as wanted is known without it.
+        with suppress(Retryable, Permanent):
             words = await self._switched_by(config, link, flag)
             return f" ({words})" if words else ""
         return ""
@@ -141,7 +149,7 @@ class FlagSwitches:
         return {flag: "on" if on else "off" for flag, on in zip(flags, states, strict=True)}
 
     async def _is_on(self, config: Any, link: OpenConnection, flag: str) -> bool:
-        """Whether a flag is on. Raises NotFound, Retryable, Permanent."""
+        """Return whether a flag is on. Raises NotFound, Retryable, Permanent."""
         raise NotImplementedError
 
     async def _switch_flag(
@@ -151,26 +159,33 @@ class FlagSwitches:
         raise NotImplementedError
 
     async def _switched_by(self, config: Any, link: OpenConnection, flag: str) -> str:
-        """Who has switched a flag last, and when, in words; empty where the vendor does not tell.
-        Raises Retryable, Permanent."""
+        """Return who has switched a flag last, and when, in words; empty where the vendor does not
+        tell.
+
+        Raises Retryable, Permanent.
+        """
         raise NotImplementedError
 
     def _wanted_switches(
         self, config: Any, operation: Operation, snapshot: Mapping[str, Any] | None
     ) -> tuple[dict[str, Switch], list[str]]:
-        """What an operation brings about, and flags that the run has set although nothing was
-        recorded. Raises Permanent."""
+        """Return what an operation brings about, and flags that the run has set although nothing
+        was recorded.
+
+        Raises Permanent.
+        """
         if operation.kind != "restore":
             return flags_set_by(self.config, config, operation), []
+
         flags = snapshot.get("flags") if snapshot is not None else None
         if not isinstance(flags, Mapping) or not flags or not set(flags.values()) <= {"on", "off"}:
             raise Permanent("there is no snapshot of these flags to return to")
+
         names = touched_flags(self.config, config, operation)
-        return {flag: state for flag, state in flags.items() if flag in names}, sorted(
-            names - flags.keys()
-        )
+        recorded = {flag: state for flag, state in flags.items() if flag in names}
+        return recorded, sorted(names - flags.keys())
 
 
-def _progress_of_done(wanted: Mapping[str, str], missing: Sequence[str]) -> Progress:
-    states = ", ".join(f"{flag} is {state}" for flag, state in sorted(wanted.items()))
+def _progress_of_done(wanted_states: Mapping[str, str], missing: Sequence[str]) -> Progress:
+    states = ", ".join(f"{flag} is {state}" for flag, state in sorted(wanted_states.items()))
     return fail_unrecorded(Progress("Succeeded", states), missing)

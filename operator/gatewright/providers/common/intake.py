@@ -1,8 +1,10 @@
 """What comes in on an HTTP connection: counted below aiohttp's parser, raw as it comes, and cut off
 where it is too much.
 
-    transport --data_received--> Intake    every byte, head and framing included, and the work that it makes
-                                   └─ pieces of 16 KiB, one a turn of the loop --> aiohttp's parser --> the body's reader
+    transport --data_received--> Intake   every byte, head and framing included, and the work that
+                                   |      it makes
+                                   └─ pieces of 16 KiB, one a turn of the loop
+                                        └─> aiohttp's parser --> the body's reader
 
 The parser works on what it is given until it is done, and what it makes of it is larger than what
 came in: a hundred thousand `100 Continue`, or a chunk around every byte. So it is given a little at
@@ -70,11 +72,13 @@ class Intake:
         """Count what the parser has made of a piece. `body`: of the answer, if its head has
         come."""
         self.parsed += size
+
         if body is None or not self.head:
             self.head = self.parsed - body.total_bytes if body is not None else 0
             if (self.head or self.parsed) > HEAD:
                 self.refuse(f"the headers are longer than {HEAD // 1024} KiB")
             return
+
         framing = self.parsed - self.head - body.total_bytes
         if framing > self.framing:
             more, self.framing = framing - self.framing, framing
@@ -105,13 +109,15 @@ class CountedHandler(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Count what comes in, and parse it now if it is short."""
-        if not data:  # aiohttp goes on where it had paused
+        # aiohttp goes on where it had paused.
+        if not data:
             super().data_received(data)
             self._go_on()
             return
 
         self._intake.take(len(data) + READ_COST)
-        # whatever comes after the answer is not asked for
+
+        # Whatever comes after the answer is not asked for.
         if self._intake.cut or (self._body is not None and self._body.is_eof()):
             self._drop()
         elif self._unparsed:
@@ -143,14 +149,17 @@ class CountedHandler(ResponseHandler):
 
     def _parse_next(self) -> None:
         self._turn = None
+
         if self._body is not None and self._body.is_eof():
             self._drop()
             return
 
         piece = self._unparsed[self._place : self._place + PIECE]
         self._place += PIECE
+
         if self._place >= len(self._unparsed):
             self._unparsed = b""
+
         self._parse(piece)
         self._go_on()
 
@@ -168,7 +177,8 @@ class CountedHandler(ResponseHandler):
         super().data_received(piece)
         if not self._reading_paused:
             self._intake.take_parsed(len(piece), self._body)
-        else:  # the parser may hold some of it back
+        else:
+            # The parser may hold some of it back.
             self._intake.parsed += len(piece)
         if self._intake.cut:
             self._drop()

@@ -1,7 +1,8 @@
 """JSONPath (RFC 9535) of one value: what a path may ask, and where it is evaluated.
 
     $.a.b[0]                             names and places: on the loop, one look-up a step
-    $..a, $.a[*].b, $.a[?@.n == 'x'].v   looks at many values: in a thread, one at a time for each namespace
+    $..a, $.a[*].b, $.a[?@.n == 'x'].v   looks at many values: in a thread, one at a time for
+                                         each namespace
 
 What an answer holds is not its asker's to read. So texts are compared as a whole, by `==` and `!=`:
 by their order, by their length and by regular expressions they could be read letter by letter.
@@ -73,23 +74,25 @@ class _Ordering(ComparisonExpression):
     __slots__ = ()
 
     def evaluate(self, context: FilterContext) -> bool:
-        """As in RFC 9535. Raises _Reads where both sides are texts."""
-        if all(
-            isinstance(_value_of(side.evaluate(context)), str) for side in (self.left, self.right)
-        ):
+        """Compare as in RFC 9535. Raises _ReadsText where both sides are texts."""
+        values = [_value_of(side.evaluate(context)) for side in (self.left, self.right)]
+        if all(isinstance(value, str) for value in values):
             raise _ReadsText(_BY_LETTERS)
         return super().evaluate(context)
 
 
-def _value_of(found: object) -> object:
-    return found[0].value if isinstance(found, JSONPathNodeList) and len(found) == 1 else found
+def _value_of(result: object) -> object:
+    # A list of one node stands for the value of that node.
+    if isinstance(result, JSONPathNodeList) and len(result) == 1:
+        return result[0].value
+    return result
 
 
 class _Parser(Parser):
     """Knows what a comparison by order may not compare."""
 
     def parse_infix_expression(self, stream: TokenStream, left: Expression) -> Expression:
-        """As in RFC 9535. Raises _Reads where a text is compared by order."""
+        """Parse as in RFC 9535. Raises _ReadsText where a text is compared by order."""
         parsed = super().parse_infix_expression(stream, left)
         if not isinstance(parsed, ComparisonExpression) or parsed.operator not in _BY_ORDER:
             return parsed
@@ -105,7 +108,7 @@ class _Length(FilterFunction):
     return_type = ExpressionType.VALUE
 
     def __call__(self, value: object) -> int | Nothing:
-        """How many elements there are. Raises _Reads for a text."""
+        """Return how many elements there are. Raises _ReadsText for a text."""
         if isinstance(value, str):
             raise _ReadsText(_BY_LENGTH)
         return len(value) if isinstance(value, Sized) else NOTHING
@@ -129,9 +132,9 @@ class _Environment(JSONPathEnvironment):
 ENVIRONMENT = _Environment()
 
 
-def _plain_json_path(text: str) -> str:
-    compile_path(text)
-    return text
+def _plain_json_path(path: str) -> str:
+    compile_path(path)
+    return path
 
 
 JsonPath = Annotated[
@@ -140,55 +143,56 @@ JsonPath = Annotated[
 
 
 @functools.lru_cache(maxsize=512)
-def compile_path(text: str) -> JSONPathQuery:
-    """A JSONPath that is evaluated in time linear to the body. Raises ValueError."""
-    if not text.startswith("$"):
-        plain = text.strip("{}")
-        raise ValueError(
-            f'"{text}" is not a JSONPath (try ${"" if plain[:1] in (".", "[") else "."}{plain})'
-        )
-    bare = _QUOTED.sub("''", text)
-    # they can also take exponential time
-    if _EXPRESSIONS.search(bare):
-        raise ValueError(
-            f'"{text}" has match() or search(): there are no regular expressions; compare '
-            "whole texts by == or !="
-        )
-    _, filters, condition = bare.partition("?")
-    # nor may each element look at all of the body once more
-    if (
-        "," in bare
-        or bare.count("..") + bare.count("?") > 1
-        or (filters and set(condition) & {"*", ":", "$"})
-    ):
-        raise ValueError(
-            f'"{text}" finds too much: it must lead to one value, at most one ".." or "?", '
-            'no ",", and no "*" or "$" after "?"'
-        )
+def compile_path(path: str) -> JSONPathQuery:
+    """Return a JSONPath that is evaluated in time linear to the body. Raises ValueError."""
+    if not path.startswith("$"):
+        plain = path.strip("{}")
+        begin = "$" if plain[:1] in (".", "[") else "$."
+        raise ValueError(f'"{path}" is not a JSONPath (try {begin}{plain})')
+
+    _require_linear(path)
     try:
-        query = ENVIRONMENT.compile(text)
+        query = ENVIRONMENT.compile(path)
     except _ReadsText as error:
-        raise ValueError(f'"{text}" {error}') from None
+        raise ValueError(f'"{path}" {error}') from None
     except (JSONPathError, RecursionError) as error:
-        raise ValueError(f'"{text}" is not a JSONPath: {str(error).splitlines()[0]}') from None
+        raise ValueError(f'"{path}" is not a JSONPath: {str(error).splitlines()[0]}') from None
+
     if _count_steps(query) > MAX_STEPS:
-        raise ValueError(
-            f'"{text}" asks too much of each value: keep to 4 comparisons after "?", and '
-            'to a few names after ".."'
-        )
+        limits = '4 comparisons after "?", and to a few names after ".."'
+        raise ValueError(f'"{path}" asks too much of each value: keep to {limits}')
+
     return query
 
 
+def _require_linear(path: str) -> None:
+    """Refuse a path that looks at a value more than once. Raises ValueError."""
+    bare = _QUOTED.sub("''", path)
+    # They can also take exponential time.
+    if _EXPRESSIONS.search(bare):
+        remedy = "there are no regular expressions; compare whole texts by == or !="
+        raise ValueError(f'"{path}" has match() or search(): {remedy}')
+
+    _, filters, condition = bare.partition("?")
+    # Nor may each element look at all of the body once more.
+    looks_again = filters and set(condition) & {"*", ":", "$"}
+    if "," in bare or bare.count("..") + bare.count("?") > 1 or looks_again:
+        limits = 'at most one ".." or "?", no ",", and no "*" or "$" after "?"'
+        raise ValueError(f'"{path}" finds too much: it must lead to one value, {limits}')
+
+
 async def evaluate_path(path: str, size: int, read: Callable[[], Any], namespace: str) -> list[Any]:
-    """What a path finds, two values at most, in the body of `size` bytes that `read` gives. Raises
-    Permanent."""
+    """Return what a path finds, two values at most, in the body of `size` bytes that `read` gives.
+
+    Raises Permanent.
+    """
     if size <= (INLINE_BODY_BYTES if compile_path(path).singular_query() else SMALL_BODY_BYTES):
         return find_values(path, read())
     return await _threads.run(namespace, lambda: find_values(path, read()))
 
 
 def find_values(path: str, body: Any) -> list[Any]:
-    """What a path finds in a body, two values at most. Raises Permanent."""
+    """Return what a path finds in a body, two values at most. Raises Permanent."""
     query = compile_path(path)
     try:
         if _is_large(_searched_part(query, body)):
@@ -199,12 +203,13 @@ def find_values(path: str, body: Any) -> list[Any]:
         raise Permanent(f"{path} {error}") from None
     except (JSONPathError, RecursionError):
         pass
+
     raise Permanent(f"{path} cannot be evaluated in this body")
 
 
 def _searched_part(query: JSONPathQuery, body: Any) -> Any:
-    """The part of a body whose values a path looks at, one by one; None where it looks at none
-    so."""
+    """Return the part of a body whose values a path looks at, one by one; None where it looks at
+    none so."""
     begin = _first_wide_segment(query)
     if begin == len(query.segments):
         return None
@@ -213,19 +218,19 @@ def _searched_part(query: JSONPathQuery, body: Any) -> Any:
 
 
 def _first_wide_segment(query: JSONPathQuery) -> int:
-    """Which segment is the first that leads to more than one value."""
+    """Return which segment is the first that leads to more than one value."""
     for at, segment in enumerate(query.segments):
         if not isinstance(segment, JSONPathChildSegment):
             return at
-        if not all(
-            isinstance(selector, NameSelector | IndexSelector) for selector in segment.selectors
-        ):
+        leads_to_one = (NameSelector, IndexSelector)
+        if not all(isinstance(selector, leads_to_one) for selector in segment.selectors):
             return at
+
     return len(query.segments)
 
 
 def _is_large(value: Any) -> bool:
-    """Whether there are more values in one than are searched."""
+    """Return whether there are more values in one than are searched."""
     left, todo = MAX_VALUES, [value]
     while todo:
         current = todo.pop()
@@ -238,12 +243,14 @@ def _is_large(value: Any) -> bool:
 
 
 def _count_steps(query: JSONPathQuery) -> int:
-    """What a path does for each value that it searches."""
+    """Return what a path does for each value that it searches."""
     many = query.segments[_first_wide_segment(query) :]
-    selectors = [selector for segment in many for selector in segment.selectors]
-    return len(many) + sum(
-        _expression_weight(one.expression) for one in selectors if isinstance(one, FilterSelector)
-    )
+    steps = len(many)
+    for segment in many:
+        for selector in segment.selectors:
+            if isinstance(selector, FilterSelector):
+                steps += _expression_weight(selector.expression)
+    return steps
 
 
 def _expression_weight(expression: Expression) -> int:
@@ -258,6 +265,7 @@ def _expression_weight(expression: Expression) -> int:
             return 1 + sum(map(_expression_weight, expression.args))
         case FilterQuery():
             return 1 + len(expression.query.segments)
+
     return 1
 
 

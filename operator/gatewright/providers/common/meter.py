@@ -21,28 +21,28 @@ _received: ContextVar[Received | None] = ContextVar("received", default=None)
 @contextmanager
 def count_received() -> Iterator[Received]:
     """Count what is read within, also where it fails in the end."""
-    found = Received()
-    token = _received.set(found)
+    received = Received()
+    token = _received.set(received)
     try:
-        yield found
+        yield received
     finally:
         _received.reset(token)
 
 
 def add_received(size: int) -> None:
-    """So many bytes were read."""
-    found = _received.get()
-    if found is not None:
-        found.size += size
+    """Count so many bytes that were read."""
+    received = _received.get()
+    if received is not None:
+        received.size += size
 
 
 def counter() -> Callable[[int], None]:
     """Count for whoever asks now, also from where nobody knows who that was: a connection outlives
     its question."""
-    found = _received.get()
+    received = _received.get()
 
     def add(size: int) -> None:
-        if found is not None:
-            found.size += size
+        if received is not None:
+            received.size += size
 
     return add

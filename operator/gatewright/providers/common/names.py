@@ -44,7 +44,7 @@ _FIRST_TIMEOUT_S = 1.0
 """Seconds until a name server is asked again, doubled each time: 1, 2, 4."""
 _TRIES = 3
 
-Found = list[str] | str
+LookupAnswer = list[str] | str
 """Addresses, or why there are none."""
 
 _NO_ANSWER = "no answer from the name server"
@@ -73,14 +73,14 @@ class NameResolver:
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def find(self, host: str, namespace: str) -> list[str]:
-        """The addresses of a name, at least one. Raises Retryable."""
+        """Return the addresses of a name, at least one. Raises Retryable."""
         self._attach_to_loop()
         flight = self._flights.get(host) or await self._begin_lookup(host, namespace)
-        # who leaves takes nobody's answer along
-        found = await asyncio.shield(flight.found)
-        if isinstance(found, str):
-            raise _error_of_failure(host, found)
-        return found
+        # Who leaves takes nobody's answer along.
+        answer = await asyncio.shield(flight.answer)
+        if isinstance(answer, str):
+            raise _error_of_failure(host, answer)
+        return answer
 
     def close(self) -> None:
         """End every look-up, and forget every failure."""
@@ -95,9 +95,11 @@ class NameResolver:
         share = self._shares.get(namespace)
         if share is None:
             share = self._shares[namespace] = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+
         await share.acquire()
+
         try:
-            # while this one waited, another may have asked the same, or have met a failure
+            # While this one waited, another may have asked the same, or have met a failure.
             flight = self._flights.get(host)
             if flight is not None:
                 share.release()
@@ -106,24 +108,29 @@ class NameResolver:
         except BaseException:
             share.release()
             raise
-        # from here on the share is the flight's, which gives it back when it lands, however that is
+
+        # From here on the share is the flight's, which gives it back however it lands.
         flight = self._flights[host] = _Lookup()
-        flight.found.add_done_callback(
+        flight.answer.add_done_callback(
             functools.partial(self._on_lookup_done, host, namespace, share)
         )
         flight.start(host, self._options)
+
         return flight
 
     def _on_lookup_done(
-        self, host: str, namespace: str, share: asyncio.Semaphore, done: asyncio.Future[Found]
+        self,
+        host: str,
+        namespace: str,
+        share: asyncio.Semaphore,
+        done: asyncio.Future[LookupAnswer],
     ) -> None:
         share.release()
         self._flights.pop(host, None)
-        found = done.result()
-        if isinstance(found, str):
-            self._failed.put(
-                namespace, host, (asyncio.get_running_loop().time() + FAILURE_MAX_AGE_S, found)
-            )
+        answer = done.result()
+        if isinstance(answer, str):
+            until = asyncio.get_running_loop().time() + FAILURE_MAX_AGE_S
+            self._failed.put(namespace, host, (until, answer))
 
     def _raise_known_failure(self, host: str) -> None:
         until, words = self._failed.get(host) or (0.0, "")
@@ -132,8 +139,8 @@ class NameResolver:
         self._failed.pop(host)
 
     def _attach_to_loop(self) -> None:
-        """Sockets belong to the loop that watches them; another loop (the next test) starts
-        afresh."""
+        """Start afresh on another loop (that of the next test): sockets belong to the loop that
+        watches them."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._flights, self._shares = loop, {}, WeakValueDictionary()
@@ -145,7 +152,7 @@ class _Lookup:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.found: asyncio.Future[Found] = self._loop.create_future()
+        self.answer: asyncio.Future[LookupAnswer] = self._loop.create_future()
         self._watched: set[int] = set()
         self._channel: pycares.Channel | None = None
         self._again: asyncio.TimerHandle | None = None
@@ -165,15 +172,15 @@ class _Lookup:
             self.end(_CANNOT_ASK)
             raise
 
-    def end(self, found: Found) -> None:
+    def end(self, answer: LookupAnswer) -> None:
         """Give everybody this answer, and close the sockets."""
-        if self.found.done():
+        if self.answer.done():
             return
-        self.found.set_result(found)
+        self.answer.set_result(answer)
         self._limit.cancel()
         if self._again is not None:
             self._again.cancel()
-        # not from within c-ares, which may be the one that calls
+        # Not from within c-ares, which may be the one that calls.
         self._loop.call_soon(self._close_channel)
 
     def _close_channel(self) -> None:
@@ -188,23 +195,24 @@ class _Lookup:
         if error is not None or result is None:
             self.end(_WORDS.get(error or 0, "the name server's answer cannot be read"))
             return
-        self.end(
-            list(dict.fromkeys(node.addr[0].decode() for node in result.nodes))
-            or "it has no address"
-        )
+
+        addresses = dict.fromkeys(node.addr[0].decode() for node in result.nodes)
+        self.end(list(addresses) or "it has no address")
 
     def _watch_socket(self, descriptor: int, readable: bool, writable: bool) -> None:
-        if self._channel is None and self.found.done():
-            return  # c-ares clears up in a thread of its own; by then nothing is watched any more
+        # c-ares clears up in a thread of its own; by then nothing is watched any more.
+        if self._channel is None and self.answer.done():
+            return
+
         self._unwatch_socket(descriptor)
+
+        ready, none = self._on_socket_ready, pycares.ARES_SOCKET_BAD
         if readable:
-            self._loop.add_reader(
-                descriptor, self._on_socket_ready, descriptor, pycares.ARES_SOCKET_BAD
-            )
+            self._loop.add_reader(descriptor, ready, descriptor, none)
+
         if writable:
-            self._loop.add_writer(
-                descriptor, self._on_socket_ready, pycares.ARES_SOCKET_BAD, descriptor
-            )
+            self._loop.add_writer(descriptor, ready, none, descriptor)
+
         if readable or writable:
             self._watched.add(descriptor)
 
@@ -223,7 +231,7 @@ class _Lookup:
         """Wake c-ares when its own next time-out is due."""
         if self._again is not None:
             self._again.cancel()
-        if self._channel is not None and not self.found.done():
+        if self._channel is not None and not self.answer.done():
             left: float = self._channel.timeout(LOOKUP_TIMEOUT_S)  # type: ignore[no-untyped-call]
             self._again = self._loop.call_later(
                 left, self._on_socket_ready, pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD

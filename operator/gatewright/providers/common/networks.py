@@ -68,7 +68,7 @@ class Places:
     networks: tuple[Network, ...] = ()
 
     def network(self, address: Address) -> Network | None:
-        """The network of these that an address is in."""
+        """Return the network of these that an address is in."""
         return next((network for network in self.networks if address in network), None)
 
 
@@ -83,48 +83,50 @@ class AddressSetting:
     of: Mapping[str, Places] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> AddressSetting:
-        """From `localhost,10.96.0.0/12,shop=10.2.0.7`. Raises ValueError."""
-        found: dict[str, tuple[set[str], list[Network]]] = {"": (set(), [])}
-        for item in filter(None, (part.strip().lower() for part in text.split(","))):
-            namespace, equals, place = item.rpartition("=")
+    def parse(cls, setting: str) -> AddressSetting:
+        """Parse a setting, as `localhost,10.96.0.0/12,shop=10.2.0.7`. Raises ValueError."""
+        named: dict[str, tuple[set[str], list[Network]]] = {"": (set(), [])}
+        entries = (part.strip().lower() for part in setting.split(","))
+        for entry in filter(None, entries):
+            namespace, equals, place = entry.rpartition("=")
             if equals and not _NAMESPACE.fullmatch(namespace):
-                raise ValueError(
-                    f'"{item}": "{namespace}" is no name of a namespace (try shop=10.2.0.0/16)'
-                )
-            hosts, networks = found.setdefault(namespace, (set(), []))
+                fault = f'"{namespace}" is no name of a namespace'
+                raise ValueError(f'"{entry}": {fault} (try shop=10.2.0.0/16)')
+
+            hosts, networks = named.setdefault(namespace, (set(), []))
             place = place.rstrip(".")
             try:
                 networks.append(ipaddress.ip_network(place))
             except ValueError:
                 if not is_plain_name(place):
-                    raise ValueError(
-                        f'"{item}" is neither a host name nor an address nor a network'
-                    ) from None
+                    fault = "is neither a host name nor an address nor a network"
+                    raise ValueError(f'"{entry}" {fault}') from None
                 hosts.add(place)
+
         places = {
             name: Places(frozenset(hosts), tuple(networks))
-            for name, (hosts, networks) in found.items()
+            for name, (hosts, networks) in named.items()
         }
         return cls(places.pop(""), places)
 
     def both(self, other: AddressSetting) -> list[str]:
-        """What two settings name alike."""
-        pairs = [("", self.everywhere, other.everywhere)]
-        pairs += [
-            (f"{name}=", places, other.of.get(name, NOWHERE)) for name, places in self.of.items()
-        ]
-        found: list[str] = []
-        for prefix, here, there in pairs:
+        """Return what two settings name alike."""
+        scopes = [("", self.everywhere, other.everywhere)]
+        for name, places in self.of.items():
+            scopes.append((f"{name}=", places, other.of.get(name, NOWHERE)))
+        shared: list[str] = []
+
+        for prefix, here, there in scopes:
             same = sorted(here.hosts & there.hosts) + [
-                str(item) for item in here.networks if item in there.networks
+                str(place) for place in here.networks if place in there.networks
             ]
-            found += [f"{prefix}{item}" for item in same]
-        return found
+            shared += [f"{prefix}{place}" for place in same]
+
+        return shared
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that a text is, if it is one in its plain form (`127.1` is none)."""
+    """Return the address that a text is, if it is one in its plain form (`127.1` is none)."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -132,7 +134,7 @@ def literal_address(host: str) -> Address | None:
 
 
 def is_plain_name(host: str) -> bool:
-    """Whether a lower-case text is a host name that nobody reads as a number."""
+    """Return whether a lower-case text is a host name that nobody reads as a number."""
     if len(host) > _MAX_NAME_LENGTH:
         return False
     labels = host.split(".")
@@ -140,38 +142,41 @@ def is_plain_name(host: str) -> bool:
 
 
 def address_forms(address: Address) -> Iterator[Address]:
-    """The address, and the IPv4 addresses that it may be turned into on its way."""
+    """Yield the address, and the IPv4 addresses that it may be turned into on its way."""
     yield address
+
     if isinstance(address, ipaddress.IPv4Address):
         return
+
     if address.ipv4_mapped:
         yield address.ipv4_mapped
+
     if address.sixtofour:
         yield address.sixtofour
+
     if address.teredo:
         yield from address.teredo
+
     number = int(address)
-    isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
-    if (
-        address in _NAT64
-        or address in _TRANSLATED
-        or isatap
-        or (address in _COMPATIBLE and number > 0xFFFF)
-    ):
+    is_isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
+    # The unspecified and the loopback address are no IPv4 addresses in disguise.
+    is_compatible = address in _COMPATIBLE and number > 0xFFFF
+    if address in _NAT64 or address in _TRANSLATED or is_isatap or is_compatible:
         yield ipaddress.IPv4Address(number & 0xFFFFFFFF)
+
     if address in _LOCAL_NAT64:
         yield from filter(None, (_address_behind(number, prefix) for prefix in (48, 56, 64, 96)))
 
 
 def is_within(inner: Network, outer: Network) -> bool:
-    """Whether a network lies wholly in another."""
+    """Return whether a network lies wholly in another."""
     return inner.version == outer.version and inner[0] in outer and inner[-1] in outer
 
 
 def _address_behind(number: int, prefix: int) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that follows a prefix of so many bits, where nothing follows it; the bits 64
-    to 71 are left out (RFC 6052)."""
+    """Return the IPv4 address that follows a prefix of so many bits, where nothing follows it; the
+    bits 64 to 71 are left out (RFC 6052)."""
     bits = f"{number:0128b}"
     rest = bits[prefix:] if prefix > 64 else bits[prefix:64] + bits[72:]
-    found = ipaddress.IPv4Address(int(rest[:32], 2))
-    return found if int(found) > 0xFFFFFF and "1" not in rest[32:] else None
+    address = ipaddress.IPv4Address(int(rest[:32], 2))
+    return address if int(address) > 0xFFFFFF and "1" not in rest[32:] else None

@@ -34,7 +34,7 @@ _returning: ContextVar[bool] = ContextVar("returning", default=False)
 
 @contextmanager
 def returning(leads_back: bool) -> Iterator[None]:
-    """Whether requests within lead back; they are counted by themselves."""
+    """Say whether requests within lead back; they are counted by themselves."""
     token = _returning.set(leads_back)
     try:
         yield
@@ -51,7 +51,7 @@ class Account:
         self._advance = advance
 
     def spend(self, size: int) -> None:
-        """So many bytes came in."""
+        """Count so many bytes that came in."""
         paid = min(size, self._advance)
         self._advance -= paid
         if size > paid:
@@ -98,7 +98,7 @@ class BytePace:
         return Account(functools.partial(self._spend, key), ADVANCE)
 
     def spend(self, namespace: str, size: int) -> None:
-        """So many bytes came in."""
+        """Count so many bytes that came in."""
         self._spend((namespace, _returning.get()), size)
 
     def _spend(self, key: tuple[str, bool], size: int) -> None:

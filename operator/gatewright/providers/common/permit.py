@@ -15,7 +15,7 @@ _required: ContextVar[Callable[[], None] | None] = ContextVar("required", defaul
 
 @contextmanager
 def require_within(require: Callable[[], None]) -> Iterator[None]:
-    """What is sent within needs this; `require` raises where it may not be sent any more."""
+    """Require this of what is sent within; `require` raises where it may not be sent any more."""
     token = _required.set(require)
     try:
         yield
@@ -24,7 +24,7 @@ def require_within(require: Callable[[], None]) -> Iterator[None]:
 
 
 def require_permit() -> None:
-    """Raises what whoever acts has said, where nothing may be changed any more."""
-    asked = _required.get()
-    if asked is not None:
-        asked()
+    """Raise what whoever acts has said, where nothing may be changed any more."""
+    require = _required.get()
+    if require is not None:
+        require()

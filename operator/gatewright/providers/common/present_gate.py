@@ -14,5 +14,5 @@ class PresentGate:
     async def history(
         self, config: Any, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
-        """Nothing: after a restart a window begins anew."""
+        """Return nothing: after a restart a window begins anew."""
         return []

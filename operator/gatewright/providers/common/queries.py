@@ -12,10 +12,10 @@ REFERENCE_ERROR = "reference_in_a_statement"
 """The kind of pydantic's error where a text may hold no `$(...)`, whatever it would stand for."""
 
 
-def _require_not_blank(text: str) -> str:
-    if not text.strip():
+def _require_not_blank(query: str) -> str:
+    if not query.strip():
         raise ValueError("is empty; write a query")
-    return text
+    return query
 
 
 Query = Annotated[
@@ -24,14 +24,14 @@ Query = Annotated[
 """A query in a language of its own."""
 
 
-def _refuse_references(text: str) -> str:
-    if "$(" in text:
+def _refuse_references(query: str) -> str:
+    if "$(" in query:
         words = (
             "may hold no $(...), which would be read as SQL; write $1 in its place and put it "
             "into `parameters`"
         )
         raise PydanticCustomError(REFERENCE_ERROR, words)
-    return text
+    return query
 
 
 Statement = Annotated[Query, AfterValidator(_refuse_references)]

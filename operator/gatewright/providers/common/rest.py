@@ -1,9 +1,9 @@
 """What the vendors' JSON APIs have in common: when to come back, what a refusal means, and a path
 that is safe to build.
 
-    call(link, method, path)           one request, its status judged, its body as JSON
-      ├─ a limit that was met           keeps every request of that Connection back until it is over
-      └─ client.ask                     addresses, time, size, redaction
+    call(link, method, path)    one request, its status judged, its body as JSON
+      ├─ a limit that was met   keeps every request of that Connection back until it is over
+      └─ client.ask             addresses, time, size, redaction
 
 Nothing is waited for in here: a refusal that names a time becomes `Retryable.after`, and whoever
 asks comes back then. A GET that met a broken connection or a 5xx is asked once more, at once; what
@@ -94,7 +94,9 @@ async def call(
     require_open(link)
     target = f"{path}?{urlencode(query, doseq=True)}" if query else path
     reply = await _ask_twice(link, method, target, body, headers or {})
-    if _is_limited(reply, limits) and not (reply.status == 429 and 429 in accepted):
+
+    is_accepted_limit = reply.status == 429 and 429 in accepted
+    if _is_limited(reply, limits) and not is_accepted_limit:
         raise _error_of_limit(link, reply, limits)
     if reply.status in accepted:
         return reply
@@ -102,7 +104,10 @@ async def call(
 
 
 async def fetch(link: OpenConnection, path: str, **options: Any) -> Any:
-    """GET, and the body as JSON. Options as those of `call`. Raises Retryable, Permanent."""
+    """Get a path, and return the body as JSON.
+
+    Options as those of `call`. Raises Retryable, Permanent.
+    """
     return client.json_of(await call(link, "GET", path, **options))
 
 
@@ -118,42 +123,50 @@ def require_open(link: OpenConnection) -> None:
 
 
 def require_identifier(value: Any, where: str) -> str:
-    """An id that a stranger gives, fit to be kept and to be named to him again. Raises
-    Permanent."""
-    text = (
-        str(value)
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-        else value
-    )
-    if isinstance(text, str) and len(text) <= MAX_ID_LENGTH and _IDENTIFIER.fullmatch(text):
-        return text
+    """Return an id that a stranger gives, fit to be kept and to be named to him again.
+
+    Raises Permanent.
+    """
+    identifier = str(value) if _is_number_id(value) else value
+    if isinstance(identifier, str) and _is_plain_id(identifier):
+        return identifier
+
     raise Permanent(f"{where}: the answer gives an id that is none ({foreign.quote_value(value)})")
 
 
+def _is_number_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_plain_id(identifier: str) -> bool:
+    return len(identifier) <= MAX_ID_LENGTH and _IDENTIFIER.fullmatch(identifier) is not None
+
+
 def require_cursor(value: Any, where: str) -> str:
-    """Where the next page begins, as a stranger says; empty where there is none. Raises
-    Permanent."""
+    """Return where the next page begins, as a stranger says; empty where there is none.
+
+    Raises Permanent.
+    """
     if value is None or value is False or value == "":
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
         return str(value)
-    if (
-        isinstance(value, str)
-        and len(value) <= MAX_CURSOR_LENGTH
-        and not foreign.has_control(value)
-    ):
-        return value
+
+    is_short = isinstance(value, str) and len(value) <= MAX_CURSOR_LENGTH
+    if is_short and not foreign.has_control(value):
+        return str(value)
+
     raise Permanent(f"{where}: the answer says in no way that is known where its next page begins")
 
 
-def path_segment(text: str) -> str:
-    """One segment of a path, whatever it holds."""
-    return quote(text, safe="")
+def path_segment(written: str) -> str:
+    """Return one segment of a path, whatever it holds."""
+    return quote(written, safe="")
 
 
 def is_vendor_host(link: OpenConnection) -> bool:
-    """Whether a Connection leads to a vendor's own API, known by its certificate; any other host is
-    its author's choice."""
+    """Return whether a Connection leads to a vendor's own API, known by its certificate; any other
+    host is its author's choice."""
     url = urlsplit(link.config.url)
     host = url.hostname or ""
     return url.scheme == "https" and any(
@@ -161,43 +174,45 @@ def is_vendor_host(link: OpenConnection) -> bool:
     )
 
 
-def repeatable_text(link: OpenConnection, text: Any) -> str:
-    """Text of an answer as a message may repeat it: of a vendor's own API sentences too, of anybody
-    else a short word."""
-    return (
-        hide_secrets(str(text), link)
-        if is_vendor_host(link)
-        else hide_secrets(foreign.to_plain_word(text) or "", link)
-    )
+def repeatable_text(link: OpenConnection, words: Any) -> str:
+    """Return text of an answer as a message may repeat it: of a vendor's own API sentences too, of
+    anybody else a short word."""
+    if is_vendor_host(link):
+        return hide_secrets(str(words), link)
+    return hide_secrets(foreign.to_plain_word(words) or "", link)
 
 
 def message_of(link: OpenConnection, reply: client.Reply) -> str:
-    """What an error body says, fit to be repeated: at most 300 characters, without Secrets."""
-    found = error_of(reply)
-    return repeatable_text(link, found) if found else ""
+    """Return what an error body says, fit to be repeated: at most 300 characters, no Secrets."""
+    words = error_of(reply)
+    return repeatable_text(link, words) if words else ""
 
 
 def error_of(reply: client.Reply) -> str:
-    """What an error body says, by the names that vendors use, to be judged and not to be
+    """Return what an error body says, by the names that vendors use, to be judged and not to be
     repeated."""
     try:
-        found = client.json_of(reply)
+        content = client.json_of(reply)
     except Permanent:
         return ""
+
     for name in ("error", "err", "detail", "message", "errors"):
-        if isinstance(found, dict) and name in found:
-            found = found[name]
+        if isinstance(content, dict) and name in content:
+            content = content[name]
             break
     else:
         return ""
-    if isinstance(found, dict):
-        found = found.get("message") or found.get("detail") or found.get("code") or ""
-    return str(found)[:_MAX_ERROR_BYTES]
+
+    if isinstance(content, dict):
+        content = content.get("message") or content.get("detail") or content.get("code") or ""
+
+    return str(content)[:_MAX_ERROR_BYTES]
 
 
 async def _ask_twice(
     link: OpenConnection, method: str, target: str, body: Any, headers: Mapping[str, str]
 ) -> client.Reply:
+    # What may have changed something is not asked twice.
     last = method not in ("GET", "HEAD")
     while True:
         try:
@@ -208,6 +223,7 @@ async def _ask_twice(
         else:
             if last or reply.status < 500:
                 return reply
+
         last = True
 
 
@@ -223,56 +239,63 @@ def _is_limited(reply: client.Reply, limits: RateLimits) -> bool:
 def _error_of_limit(link: OpenConnection, reply: client.Reply, limits: RateLimits) -> Retryable:
     after = min(max(_wait_seconds(reply, limits), 1.0), MAX_WAIT_S)
     _close_until(link, after)
-    error = Retryable(
-        f"{reply.where}: too many requests ({reply.status}); asked again in {after:.0f}s"
-    )
+    refusal = f"too many requests ({reply.status})"
+    error = Retryable(f"{reply.where}: {refusal}; asked again in {after:.0f}s")
     error.after = after
     return error
 
 
 def _close_until(link: OpenConnection, after: float) -> None:
     now = time.monotonic()
-    # identities that nobody asks for any more: a Secret was rotated, a Connection is gone
-    for known in _closed_until.of(link.namespace):
-        until = _closed_until.get(known)
+    # Identities that nobody asks for any more: a Secret was rotated, a Connection is gone.
+    for identity in _closed_until.of(link.namespace):
+        until = _closed_until.get(identity)
         if until is not None and until <= now:
-            _closed_until.pop(known)
+            _closed_until.pop(identity)
     _closed_until.put(link.namespace, link.identity, now + after)
 
 
 def _wait_seconds(reply: client.Reply, limits: RateLimits) -> float:
-    said = reply.headers.get("retry-after", "").strip()
-    after = foreign.parse_decimal(said)
+    stated = reply.headers.get("retry-after", "").strip()
+    after = foreign.parse_decimal(stated)
     if after is not None:
         return after
-    if said:
+
+    if stated:
         try:
-            return email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+            return email.utils.parsedate_to_datetime(stated).timestamp() - time.time()
         except (ValueError, OverflowError):
             return limits.pause
+
+    # Another limit was met than the one whose window the header tells.
     if limits.remaining and reply.headers.get(limits.remaining, "0") != "0":
-        return limits.pause  # another limit than the one whose window the header tells
+        return limits.pause
+
     value = reply.headers.get(limits.reset, "").strip() if limits.reset else ""
     value = value or _number_in_body(reply, limits.body)
     number = foreign.parse_decimal(value)
-    if number is None:
-        return limits.pause
-    return {"left": number, "epoch": number - time.time(), "epoch-ms": number / 1000 - time.time()}[
-        limits.unit
-    ]
+    return limits.pause if number is None else _seconds_left(number, limits)
+
+
+def _seconds_left(number: float, limits: RateLimits) -> float:
+    if limits.unit == "epoch-ms":
+        return number / 1000 - time.time()
+    if limits.unit == "epoch":
+        return number - time.time()
+    return number
 
 
 def _number_in_body(reply: client.Reply, names: tuple[str, ...]) -> str:
-    """A number in a JSON body, as text; empty where there is none."""
+    """Return a number in a JSON body, as text; empty where there is none."""
     if not names:
         return ""
     try:
-        found = client.json_of(reply)
+        content = client.json_of(reply)
     except Permanent:
         return ""
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return "" if found is None else str(found)
+        content = content.get(name) if isinstance(content, dict) else None
+    return "" if content is None else str(content)
 
 
 def _require_ok(link: OpenConnection, reply: client.Reply) -> client.Reply:

@@ -30,46 +30,51 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def secret_value(link: OpenConnection, source: SecretSource) -> str:
-    """The value of a Secret, without the line break that `kubectl create secret` leaves at its end.
-    Raises Permanent."""
+    """Return the value of a Secret, without the line break that `kubectl create secret` leaves at
+    its end.
+
+    Raises Permanent.
+    """
     ref = source.secretRef
     value = link.secrets.get((ref.name, ref.key))
     if value is None:
         raise Permanent(f'the Secret "{ref.name}" with the key "{ref.key}" is not there')
+
     value = value.strip()
     if not value:
         raise Permanent(f'the key "{ref.key}" of the Secret "{ref.name}" is empty')
+
     if _CONTROL.search(value):
-        raise Permanent(
-            f'the key "{ref.key}" of the Secret "{ref.name}" holds a line break; it must '
-            "be one line"
-        )
+        place = f'the key "{ref.key}" of the Secret "{ref.name}"'
+        raise Permanent(f"{place} holds a line break; it must be one line")
+
     return value
 
 
-def hide_secrets(text: str, link: OpenConnection, longest: int = _MAX_MESSAGE_LENGTH) -> str:
-    """A message without any secret of the link, in one line, and cut only then: a secret that is
-    cut is not found."""
-    if not text:
+def hide_secrets(message: str, link: OpenConnection, longest: int = _MAX_MESSAGE_LENGTH) -> str:
+    """Return a message without any secret of the link, in one line.
+
+    It is cut only then: a secret that is cut is not found.
+    """
+    if not message:
         return ""
-    text = _hide_known(text, _known_secrets(frozenset(link.secrets.values()), link.namespace))
-    return masking.keep_beginning(
-        _CONTROL.sub(" ", masking.mask_credentials(text)).strip(), longest + 1
-    )
+    known = _known_secrets(frozenset(link.secrets.values()), link.namespace)
+    masked = masking.mask_credentials(_hide_known(message, known))
+    return masking.keep_beginning(_CONTROL.sub(" ", masked).strip(), longest + 1)
 
 
 def hide_in_answer(answer: Answer, link: OpenConnection) -> Answer:
-    """An answer whose message holds no secret."""
+    """Return an answer whose message holds no secret."""
     return replace(answer, message=hide_secrets(answer.message, link)) if answer.message else answer
 
 
 def hide_in_error(error: Retryable | Permanent, link: OpenConnection) -> Retryable | Permanent:
-    """A fresh error of the same kind that holds no secret, and no other error that might."""
+    """Return a fresh error of the same kind that holds no secret, and no other error that might."""
     if isinstance(error, Permanent):
         return Permanent(hide_secrets(str(error), link))
-    found = Retryable(hide_secrets(str(error), link))
-    found.after = error.after
-    return found
+    safe_error = Retryable(hide_secrets(str(error), link))
+    safe_error.after = error.after
+    return safe_error
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,32 +86,38 @@ class _KnownSecrets:
     longest: int
 
 
-def _hide_known(text: str, known: _KnownSecrets) -> str:
-    """With `***` in place of every secret, and of every piece of one. A secret that the end of a
-    long text cuts is hidden too."""
-    most = _MAX_SEARCHED_LENGTH + known.longest
-    spans = sorted(_secret_spans(text[:most], known))
+def _hide_known(message: str, secrets: _KnownSecrets) -> str:
+    """Return a message with `***` in place of every secret, and of every piece of one.
+
+    A secret that the end of a long message cuts is hidden too.
+    """
+    most = _MAX_SEARCHED_LENGTH + secrets.longest
+    spans = sorted(_secret_spans(message[:most], secrets))
     parts: list[str] = []
     place = 0
+
     for begin, end in spans:
         if begin >= _MAX_SEARCHED_LENGTH:
             break
         if begin > place or not parts:
-            parts += [text[place:begin], "***"]
+            parts += [message[place:begin], "***"]
         place = max(place, end)
-    return "".join([*parts, text[place:_MAX_SEARCHED_LENGTH]])
+
+    return "".join([*parts, message[place:_MAX_SEARCHED_LENGTH]])
 
 
-def _secret_spans(text: str, known: _KnownSecrets) -> Iterator[tuple[int, int]]:
-    for value in known.whole:
-        at = text.find(value)
+def _secret_spans(message: str, secrets: _KnownSecrets) -> Iterator[tuple[int, int]]:
+    for value in secrets.whole:
+        at = message.find(value)
         while at >= 0:
             yield at, at + len(value)
-            at = text.find(value, at + len(value))
-    if known.pieces:
-        lower = text.lower() if len(text.lower()) == len(text) else text
+            at = message.find(value, at + len(value))
+
+    if secrets.pieces:
+        # Some letters become several in lower case, and every place behind them another.
+        lower = message.lower() if len(message.lower()) == len(message) else message
         for at in range(len(lower) - _PIECE_LENGTH + 1):
-            if lower[at : at + _PIECE_LENGTH] in known.pieces:
+            if lower[at : at + _PIECE_LENGTH] in secrets.pieces:
                 yield at, at + _PIECE_LENGTH
 
 
@@ -128,30 +139,36 @@ def _known_secrets(values: frozenset[str], namespace: str) -> _KnownSecrets:
 
 
 def _parts_to_hide(values: frozenset[str]) -> _KnownSecrets:
-    parts = {part for value in values for part in _secret_parts(value)}
-    whole = {
-        spelled
-        for part in parts | values
-        for spelled in _spellings_of(part)
-        if len(spelled) >= _MIN_SECRET_LENGTH
-    }
-    pieces = {
-        spelled[at : at + _PIECE_LENGTH].lower()
-        for part in parts
-        if "://" not in part
-        for spelled in (*_spellings_of(part), *_encodings_of(part))
-        for at in range(len(spelled) - _PIECE_LENGTH + 1)
-    }
-    return _KnownSecrets(
-        tuple(sorted(whole, key=len, reverse=True)),
-        frozenset(pieces),
-        max(map(len, whole), default=0),
-    )
+    parts: set[str] = set()
+    for value in values:
+        parts.update(_secret_parts(value))
+
+    whole: set[str] = set()
+    for part in parts | values:
+        whole.update(
+            spelled for spelled in _spellings_of(part) if len(spelled) >= _MIN_SECRET_LENGTH
+        )
+
+    pieces: set[str] = set()
+    for part in parts:
+        # Of a URL only its password is secret, which is a part of its own.
+        if "://" in part:
+            continue
+        for spelled in (*_spellings_of(part), *_encodings_of(part)):
+            pieces.update(_pieces_of(spelled))
+
+    longest_first = tuple(sorted(whole, key=len, reverse=True))
+    return _KnownSecrets(longest_first, frozenset(pieces), max(map(len, whole), default=0))
+
+
+def _pieces_of(spelled: str) -> Iterator[str]:
+    for at in range(len(spelled) - _PIECE_LENGTH + 1):
+        yield spelled[at : at + _PIECE_LENGTH].lower()
 
 
 def _secret_parts(value: str) -> Iterator[str]:
-    """What of a Secret's value is secret by itself: all of it, each word, and the password of a URL
-    or of a DSN's words."""
+    """Yield what of a Secret's value is secret by itself: all of it, each word, and the password of
+    a URL or of a DSN's words."""
     for word in {value.strip(), *value.split()}:
         yield word
         if "://" in word and "@" in word:
@@ -161,28 +178,28 @@ def _secret_parts(value: str) -> Iterator[str]:
 
 
 def _spellings_of(part: str) -> set[str]:
-    """How a text may be written where it is repeated: as it is, escaped for a URL, JSON or HTML."""
+    """Return how a text may be written where it is repeated: as it is, escaped for a URL, JSON or
+    HTML."""
     quotes = {part, unquote(part), quote(part, safe=""), quote(part), quote_plus(part)}
     lower = {
-        re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text)
-        for text in quotes
-        if "%" in text
+        re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), spelling)
+        for spelling in quotes
+        if "%" in spelling
     }
-    return (
-        quotes
-        | lower
-        | {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], html.escape(part)}
-    )
+
+    in_json = {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
+    return quotes | lower | in_json | {html.escape(part)}
 
 
 def _encodings_of(part: str) -> Iterator[str]:
-    """The inner part of its base64 at each of the three places that it may begin at, and
+    """Yield the inner part of its base64 at each of the three places that it may begin at, and
     hexadecimal."""
     raw = part.encode(errors="replace")
     yield raw.hex()
+
     for shift in range(3):
-        # the first and last characters hold bits of what stands beside it
-        text = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
-        inner = text[(0, 2, 3)[shift] : len(text) - 1]
+        # The first and last characters hold bits of what stands beside it.
+        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        inner = encoded[(0, 2, 3)[shift] : len(encoded) - 1]
         yield inner
         yield inner.replace("+", "-").replace("/", "_")

@@ -59,18 +59,20 @@ _FOREVER = ("0A", "42")
 
 
 def error_of_state(state: str, where: str = "") -> Retryable | Permanent:
-    """What a SQLSTATE means; `where` is a place in the statement (` at character 8
+    """Return what a SQLSTATE means; `where` is a place in the statement (` at character 8
     ("nowhere")`)."""
     if not _is_known(state):
-        return Retryable(
-            f"the database answered an error that is not PostgreSQL's own (a function's?){where}"
-        )
+        strange = "an error that is not PostgreSQL's own (a function's?)"
+        return Retryable(f"the database answered {strange}{where}")
+
     if state in _LATER:
         return Retryable(f"{_LATER[state]} ({state}){where}")
     if state in _NEVER:
         return Permanent(f"{_NEVER[state]} ({state}){where}")
+
     kind = Permanent if state.startswith(_FOREVER) else Retryable
-    return kind(f"the database answered {state} ({psycopg.errors.lookup(state).__name__}){where}")
+    name = psycopg.errors.lookup(state).__name__
+    return kind(f"the database answered {state} ({name}){where}")
 
 
 def _is_known(state: str) -> bool:

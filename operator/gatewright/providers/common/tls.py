@@ -31,11 +31,14 @@ def client_context(*protocols: str, checks: Checks = "certificate and name") -> 
     made.set_ciphers(_CIPHERS)
     made.set_ecdh_curve(_CURVE)
     made.options |= ssl.OP_NO_RENEGOTIATION
+
     if protocols:
         made.set_alpn_protocols(list(protocols))
 
     if checks != "certificate and name":
         made.check_hostname = False
+
     if checks == "nothing":
         made.verify_mode = ssl.CERT_NONE
+
     return made

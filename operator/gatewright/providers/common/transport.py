@@ -39,6 +39,11 @@ _BROKEN = (
     aiohttp.ServerDisconnectedError,
     aiohttp.ClientConnectionResetError,
 )
+_NO_ANSWER = (
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientResponseError,
+    aiohttp.ServerDisconnectedError,
+)
 
 
 class RequestCourse:
@@ -55,8 +60,8 @@ class RequestCourse:
         """A connection was made for it."""
 
     def is_stale(self, error: Exception) -> bool:
-        """Whether a connection that was kept had been closed by the other side before it answered
-        anything."""
+        """Return whether a connection that was kept had been closed by the other side before it
+        answered anything."""
         return not (self.again or self.connected or self.answered) and isinstance(error, _BROKEN)
 
 
@@ -101,11 +106,13 @@ _COURSE: ContextVar[RequestCourse] = ContextVar("course")
 
 
 def open_session(host: str, namespace: str) -> aiohttp.ClientSession:
-    """A few connections to one host, for the Connections of a namespace."""
+    """Open a session of a few connections to one host, for the Connections of a namespace."""
 
     def judged(target: tuple[Any, ...]) -> socket.socket:
-        """A socket for one address; the last place where it is judged, and the only one for an
-        address in a URL."""
+        """Return a socket for one address.
+
+        This is the last place where it is judged, and the only one for an address in a URL.
+        """
         family, kind, protocol, _, place = target
         addresses.check_address(ip_address(place[0]), host, namespace, place[1])
         _COURSE.get().connected = True
@@ -119,12 +126,14 @@ def open_session(host: str, namespace: str) -> aiohttp.ClientSession:
         limit=MAX_CONNECTIONS,
         keepalive_timeout=_KEEP_ALIVE_S,
     )
+
     sent = aiohttp.TraceConfig()
     sent.on_request_headers_sent.append(_note_sent)
+
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        # a Connection's time is one for everything, and counted by `client.ask`
+        # A Connection's time is one for everything, and counted by `client.ask`.
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
         auto_decompress=False,
@@ -142,8 +151,10 @@ def open_session(host: str, namespace: str) -> aiohttp.ClientSession:
 async def send_request(
     session: aiohttp.ClientSession, course: RequestCourse, method: str, url: Any, **options: Any
 ) -> Any:
-    """The beginning of an answer, its body unread. Raises Sent, Unsent, Retryable, Permanent,
-    ValueError."""
+    """Return the beginning of an answer, its body unread.
+
+    Raises CarryFailed, NothingSent, Retryable, Permanent, ValueError.
+    """
     _COURSE.set(course)
     answer = await session.request(
         method, url, allow_redirects=False, trace_request_ctx=course, **options
@@ -161,8 +172,8 @@ async def _note_sent(
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """aiohttp repeats what is idempotent, also what it has sent on a new connection; `ask` decides
-    that here."""
+    """Send a request once. aiohttp repeats what is idempotent, also what it has sent on a new
+    connection; `ask` decides that here."""
     problem: Exception
     try:
         return await handler(request)
@@ -193,11 +204,11 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 def convert_error(error: Exception, where: str) -> Retryable | Permanent:
-    """What an error means. `where`: scheme, host and path."""
+    """Return what an error means. `where`: scheme, host and path."""
     for cause in _causes_of(error):
         if isinstance(cause, (Retryable, Permanent)):
             return cause
@@ -209,26 +220,31 @@ def convert_error(error: Exception, where: str) -> Retryable | Permanent:
             return Retryable(f"{where}: the connection was refused")
         if isinstance(cause, OSError) and cause.errno:
             return Retryable(f"{where}: cannot connect ({os.strerror(cause.errno).lower()})")
-    if isinstance(
-        error,
-        (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError),
-    ):
+
+    if isinstance(error, _NO_ANSWER):
         return Retryable(f"{where}: the answer broke off, or is not HTTP")
-    if isinstance(error, ValueError):  # a header or an address that would break out of its line
+
+    # A header or an address would break out of its line.
+    if isinstance(error, ValueError):
         return Permanent(f"{where}: this cannot be sent by HTTP")
+
     return Retryable(f"{where}: the connection broke")
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
-    """What lies behind an error, the first cause first."""
-    found: list[BaseException] = []
+    """Yield what lies behind an error, the first cause first."""
+    causes: list[BaseException] = []
     todo: list[BaseException | None] = [error]
     while todo:
         current = todo.pop(0)
-        if current is None or current in found:
+        if current is None or current in causes:
             continue
-        found.append(current)
+
+        causes.append(current)
+
         if isinstance(current, BaseExceptionGroup):
             todo.extend(current.exceptions)
+
         todo.append(current.__cause__ or current.__context__)
-    return reversed(found)
+
+    return reversed(causes)

@@ -56,38 +56,49 @@ class _Named(_StrictAnswer):
 
 # --- row level security
 
-# pg_class and pg_policy can be read by every role, whatever it may see of the tables; partitions
+# pg_class and pg_policy can be read by every role, whatever it may see of the tables. Partitions
 # are tables of their own here, because whoever asks one directly does not meet the policies of its
-# parent
+# parent.
 _RLS = """
 with wanted as (
-  select item->>'table' as name, item->>'policy' as policy from jsonb_array_elements($2::jsonb) as item
+  select item->>'table' as name, item->>'policy' as policy
+  from jsonb_array_elements($2::jsonb) as item
 ), tables as (
-  select c.oid, n.nspname::text as schema, n.nspname || '.' || c.relname as name, c.relrowsecurity as secured,
+  select c.oid, n.nspname::text as schema, n.nspname || '.' || c.relname as name,
+         c.relrowsecurity as secured,
          exists (select from pg_catalog.pg_policy as p where p.polrelid = c.oid) as governed
   from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
   where c.relkind in ('r', 'p')
 ), looked as (
   select * from tables
-  where (schema in (select jsonb_array_elements_text($1::jsonb)) or name in (select name from wanted))
+  where (schema in (select jsonb_array_elements_text($1::jsonb))
+         or name in (select name from wanted))
     and name not in (select jsonb_array_elements_text($3::jsonb))
 ), wrong as (
   select 'empty' as what, s as name from jsonb_array_elements_text($1::jsonb) as s
   where not exists (select from tables where schema = s)
   union all
-  select case when secured then 'ungoverned' else 'unsecured' end, name from looked where not (secured and governed)
+  select case when secured then 'ungoverned' else 'unsecured' end, name
+  from looked where not (secured and governed)
   union all
   select 'missing', w.policy || ' on ' || w.name from wanted as w
   where not exists (select from tables as t join pg_catalog.pg_policy as p on p.polrelid = t.oid
                     where t.name = w.name and p.polname = w.policy)
 ), kinds as (
   select kind as what, json_build_object(
-           'count', count(name), 'names', coalesce((array_agg(name order by name) filter (where name is not null))[1:3], '{}')
+           'count', count(name),
+           'names', coalesce(
+             (array_agg(name order by name) filter (where name is not null))[1:3], '{}'
+           )
          ) as found
-  from unnest(array['empty', 'unsecured', 'ungoverned', 'missing']) as kind left join wrong on what = kind
+  from unnest(array['empty', 'unsecured', 'ungoverned', 'missing']) as kind
+       left join wrong on what = kind
   group by kind
 )
-select json_build_object('looked', (select count(*) from looked), 'wrong', (select json_object_agg(what, found) from kinds))
+select json_build_object(
+  'looked', (select count(*) from looked),
+  'wrong', (select json_object_agg(what, found) from kinds)
+)
 """
 
 
@@ -109,27 +120,29 @@ async def measure_rls(
     policies: Sequence[tuple[str, str]],
     exempt: Sequence[str],
 ) -> Answer:
-    """Tables of the schemas without row level security or policies, and (table, policy) that is
-    missing."""
-    wanted = [{"table": _with_schema(table), "policy": name} for table, name in policies]
+    """Count tables of the schemas without row level security or policies, and (table, policy) that
+    is missing."""
+    expected = [{"table": _with_schema(table), "policy": name} for table, name in policies]
     exempted = [_with_schema(table) for table in exempt]
-    parameters = [json.dumps(part) for part in (list(schemas), wanted, exempted)]
-    found = await postgres.ask_model(link, _Rls, _RLS, parameters)
-    wrong = found.wrong
+    parameters = [json.dumps(part) for part in (list(schemas), expected, exempted)]
+
+    rls = await postgres.ask_model(link, _Rls, _RLS, parameters)
+    wrong = rls.wrong
+    # Where nothing was looked at, nothing being wrong says nothing.
     if wrong.empty.count:
         return Answer(None, f"no table in the schema {wrong.empty}; nothing can be said")
-    if not found.looked and not wrong.missing.count:
+    if not rls.looked and not wrong.missing.count:
         return Answer(None, "every table is exempt; nothing can be said")
+
     lacks = (
         ("without row level security", wrong.unsecured),
         ("secured without any policy", wrong.ungoverned),
         ("missing policies", wrong.missing),
     )
-    said = "; ".join(f"{named.count} {words}: {named}" for words, named in lacks if named.count)
+    faults = "; ".join(f"{named.count} {words}: {named}" for words, named in lacks if named.count)
     count = sum(named.count for _, named in lacks)
-    return Answer(
-        float(count), said or f"{found.looked} tables, each with row level security and a policy"
-    )
+    well = f"{rls.looked} tables, each with row level security and a policy"
+    return Answer(float(count), faults or well)
 
 
 def _with_schema(table: str) -> str:
@@ -138,8 +151,8 @@ def _with_schema(table: str) -> str:
 
 # --- connections
 
-# a role that may not see a session gets NULL for its kind: counting only what it sees would look
-# like an idle server
+# A role that may not see a session gets NULL for its kind: counting only what it sees would look
+# like an idle server.
 _CONNECTIONS = """
 select json_build_object(
   'used', count(*) filter (where backend_type = 'client backend'),
@@ -160,14 +173,13 @@ class _Connections(_StrictAnswer):
 
 
 async def measure_connections(link: OpenConnection) -> Answer:
-    """Client connections as a ratio of those that clients may have."""
-    found = await postgres.ask_model(link, _Connections, _CONNECTIONS)
-    if found.unseen:
-        return Answer(
-            None,
-            f"the role sees {found.used} sessions and may not see {found.unseen} others; {_UNSEEN}",
-        )
-    return Answer(found.used / found.limit, f"{found.used} of {found.limit} connections")
+    """Return client connections as a ratio of those that clients may have."""
+    counted = await postgres.ask_model(link, _Connections, _CONNECTIONS)
+    if counted.unseen:
+        unseen = f"may not see {counted.unseen} others; {_UNSEEN}"
+        return Answer(None, f"the role sees {counted.used} sessions and {unseen}")
+
+    return Answer(counted.used / counted.limit, f"{counted.used} of {counted.limit} connections")
 
 
 # --- blocked sessions
@@ -182,7 +194,9 @@ with waiting as (
 )
 select json_build_object(
   'count', (select count(*) from waiting where waited >= $1::float8), 'waited', waited, 'pid', pid,
-  'behind', json_build_object('count', coalesce(cardinality(blockers), 0), 'names', coalesce(blockers[1:3], '{}'))
+  'behind', json_build_object(
+    'count', coalesce(cardinality(blockers), 0), 'names', coalesce(blockers[1:3], '{}')
+  )
 )
 from (select) as once left join longest on true
 """
@@ -196,14 +210,14 @@ class _Blocked(_StrictAnswer):
 
 
 async def measure_blocked(link: OpenConnection, over: str) -> Answer:
-    """Sessions that have waited for a lock longer than a duration."""
-    found = await postgres.ask_model(link, _Blocked, _BLOCKED, [str(seconds(over))])
-    if found.pid is None or found.waited is None:
+    """Count sessions that have waited for a lock longer than a duration."""
+    waiting = await postgres.ask_model(link, _Blocked, _BLOCKED, [str(seconds(over))])
+    if waiting.pid is None or waiting.waited is None:
         return Answer(0.0, "nobody waits for a lock")
-    behind = f" behind {found.behind}" if found.behind.count else ""
-    return Answer(
-        float(found.count), f"the longest wait is {found.waited:.3g}s (process {found.pid}{behind})"
-    )
+
+    behind = f" behind {waiting.behind}" if waiting.behind.count else ""
+    longest = f"{waiting.waited:.3g}s (process {waiting.pid}{behind})"
+    return Answer(float(waiting.count), f"the longest wait is {longest}")
 
 
 # --- slow queries
@@ -218,16 +232,20 @@ where e.extname = 'pg_stat_statements'
 """
 
 
-# without the texts: they would be read from a file each time, and may hold what nobody should read
-# in a message; without our own role: looking must not be the traffic that it finds
+# Without the texts: they would be read from a file each time, and may hold what nobody should read
+# in a message. Without our own role: looking must not be the traffic that it finds.
 _STATEMENTS = """
 with known as (
-  select s.queryid, s.userid::text || '/' || s.queryid as name, s.calls, (s.total_exec_time * 1000)::int8 as micros
+  select s.queryid, s.userid::text || '/' || s.queryid as name, s.calls,
+         (s.total_exec_time * 1000)::int8 as micros
   from SCHEMA.pg_stat_statements(false) as s
-  where s.toplevel and s.dbid = (select oid from pg_catalog.pg_database where datname = current_database())
+  where s.toplevel
+    and s.dbid = (select oid from pg_catalog.pg_database where datname = current_database())
     and s.userid <> (select oid from pg_catalog.pg_roles where rolname = current_user)
 ), counted as (
-  select count(queryid) as count, count(*) filter (where calls is not null and queryid is null) as unseen from known
+  select count(queryid) as count,
+         count(*) filter (where calls is not null and queryid is null) as unseen
+  from known
 ), listed as (
   select coalesce(array_agg(name), '{}') as names, coalesce(array_agg(calls), '{}') as calls,
          coalesce(array_agg(micros), '{}') as micros
@@ -266,7 +284,7 @@ class _Statements(_StrictAnswer):
 
     @property
     def counters(self) -> dict[str, tuple[int, float]]:
-        """Calls and seconds by statement."""
+        """Return calls and seconds by statement."""
         times = (micros / 1e6 for micros in self.micros)
         return dict(zip(self.names, zip(self.calls, times, strict=True), strict=True))
 
@@ -290,78 +308,86 @@ _looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(
 
 
 async def measure_slow_queries(link: OpenConnection, over: str) -> Answer:
-    """Statements whose mean time since the last look is longer than a duration."""
+    """Count statements whose mean time since the last look is longer than a duration."""
     extension = await postgres.ask_model(link, _Extension, _EXTENSION)
     if extension.place is None:
         return Answer(None, "pg_stat_statements is not there; create extension pg_stat_statements")
     if not extension.current:
-        return Answer(
-            None, "pg_stat_statements is too old; alter extension pg_stat_statements update"
-        )
-    found = await postgres.ask_model(
-        link, _Statements, _STATEMENTS.replace("SCHEMA", extension.place), longest=_MAX_LOOK_BYTES
-    )
-    if found.unseen:
-        return Answer(None, f"the role may not see {found.unseen} statements of others; {_UNSEEN}")
-    if found.count > MAX_STATEMENTS:
-        return Answer(
-            None,
-            (
-                f"{found.count} statements are too many to compare; lower "
-                f"pg_stat_statements.max to {MAX_STATEMENTS}"
-            ),
-        )
-    look = _Look(time.monotonic(), (found.reset, found.started), found.evicted, found.counters)
+        remedy = "alter extension pg_stat_statements update"
+        return Answer(None, f"pg_stat_statements is too old; {remedy}")
+
+    query = _STATEMENTS.replace("SCHEMA", extension.place)
+    statements = await postgres.ask_model(link, _Statements, query, longest=_MAX_LOOK_BYTES)
+    # What was only half seen is no data.
+    if statements.unseen:
+        unseen = f"{statements.unseen} statements of others"
+        return Answer(None, f"the role may not see {unseen}; {_UNSEEN}")
+    if statements.count > MAX_STATEMENTS:
+        remedy = f"lower pg_stat_statements.max to {MAX_STATEMENTS}"
+        return Answer(None, f"{statements.count} statements are too many to compare; {remedy}")
+
+    epoch = (statements.reset, statements.started)
+    look = _Look(time.monotonic(), epoch, statements.evicted, statements.counters)
     before = _previous_look(link, over, look)
-    return (
-        _compare_looks(before, look, over)
-        if before
-        else Answer(None, "the first look; the next one can tell")
-    )
+    if before is None:
+        return Answer(None, "the first look; the next one can tell")
+    return _compare_looks(before, look, over)
 
 
 def _previous_look(link: OpenConnection, over: str, look: _Look) -> _Look | None:
-    """The look to compare with, if there is one; and this one is kept for the next."""
+    """Return the look to compare with, if there is one; and this one is kept for the next."""
     key = link.identity, over
     earlier, last = _looks.get(key) or (None, None)
+    # Too little time has gone by to tell: it is compared with the one before, and not kept.
     if last is not None and look.at - last.at < MIN_LOOK_AGE_S:
-        return earlier if earlier is not None and look.at - earlier.at <= MAX_LOOK_AGE_S else None
+        return _recent(earlier, look)
+
     _looks.put(link.namespace, key, (last, look), _look_size((last, look)))
-    return last if last is not None and look.at - last.at <= MAX_LOOK_AGE_S else None
+    return _recent(last, look)
+
+
+def _recent(before: _Look | None, now: _Look) -> _Look | None:
+    """Return an earlier look that still says something about now."""
+    if before is None or now.at - before.at > MAX_LOOK_AGE_S:
+        return None
+    return before
 
 
 def _look_size(looks: tuple[_Look | None, _Look]) -> int:
-    """How much there is to keep, in statements; a look without any is no less than one."""
+    """Return how much there is to keep, in statements; a look without any is no less than one."""
     return sum(len(look.counters) + 1 for look in looks if look is not None)
 
 
 def _compare_looks(before: _Look, now: _Look, over: str) -> Answer:
     if before.epoch == now.epoch and before.evicted != now.evicted:
-        return Answer(
-            None, "statements were dropped since the last look; raise pg_stat_statements.max"
-        )
-    # one statement can be reset too, and leaves no other trace
-    anew = any(
-        now.counters.get(name, (-1, 0.0))[0] < calls for name, (calls, _) in before.counters.items()
-    )
-    if anew or before.epoch != now.epoch:
+        dropped = "statements were dropped since the last look"
+        return Answer(None, f"{dropped}; raise pg_stat_statements.max")
+    if before.epoch != now.epoch or _has_begun_anew(before, now):
         return Answer(None, "the counters began anew since the last look")
-    spent = [
-        (name, calls - earlier[0], total - earlier[1])
-        for name, (calls, total) in now.counters.items()
-        for earlier in [before.counters.get(name, (0, 0.0))]
-    ]
+
+    spent: list[tuple[str, int, float]] = []
+    for name, (calls, total) in now.counters.items():
+        earlier_calls, earlier_total = before.counters.get(name, (0, 0.0))
+        spent.append((name, calls - earlier_calls, total - earlier_total))
     if not any(calls for _, calls, _ in spent):
         return Answer(None, "no statement of another role has ended since the last look")
+
     limit = seconds(over)
-    slow = sorted(
-        ((total / calls, name, calls) for name, calls, total in spent if calls > 0), reverse=True
-    )
-    slow = [item for item in slow if item[0] > limit]
-    return Answer(
-        float(len(slow)),
-        f"in {now.at - before.at:.0f}s: {_describe_slowest(slow, over)}" if slow else "",
-    )
+    means = [(total / calls, name, calls) for name, calls, total in spent if calls > 0]
+    slow = sorted((entry for entry in means if entry[0] > limit), reverse=True)
+    if not slow:
+        return Answer(0.0, "")
+
+    slowest = _describe_slowest(slow, over)
+    return Answer(float(len(slow)), f"in {now.at - before.at:.0f}s: {slowest}")
+
+
+def _has_begun_anew(before: _Look, now: _Look) -> bool:
+    def calls_now(name: str) -> int:
+        return now.counters.get(name, (-1, 0.0))[0]
+
+    # One statement can be reset too, and leaves no other trace.
+    return any(calls_now(name) < calls for name, (calls, _) in before.counters.items())
 
 
 def _describe_slowest(slow: Sequence[tuple[float, str, int]], over: str) -> str:

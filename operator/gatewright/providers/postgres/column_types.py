@@ -33,13 +33,13 @@ Value = bool | float | bytes | None
 
 
 def is_sent_binary(oid: int) -> bool:
-    """Whether a value is asked for as binary: an interval's text has a style, which a role may have
-    changed."""
+    """Return whether a value is asked for as binary: an interval's text has a style, which a role
+    may have changed."""
     return oid == INTERVAL
 
 
 def name_of(oid: int) -> str:
-    """The name of a type, for a message."""
+    """Return the name of a type, for a message."""
     if oid == _VOID:
         return "void"
     info = psycopg.adapters.types.get(oid)
@@ -49,7 +49,7 @@ def name_of(oid: int) -> str:
 
 
 def read_value(oid: int, data: bytes | None) -> Value:
-    """The value of one of the types above, sent in its format. Raises Permanent."""
+    """Return the value of one of the types above, sent in its format. Raises Permanent."""
     if data is None or oid == JSON:
         return data
     if oid == BOOLEAN and data in (b"t", b"f"):
@@ -64,7 +64,8 @@ def read_value(oid: int, data: bytes | None) -> Value:
 def _interval_seconds(microseconds: int, days: int, months: int) -> float:
     if (microseconds, days, months) in _ENDLESS:
         return math.copysign(math.inf, microseconds)
-    # as PostgreSQL counts: 14 months are a year and two months, and -14 the same below zero
+
+    # As PostgreSQL counts: 14 months are a year and two months, and -14 the same below zero.
     years, rest = divmod(abs(months), 12)
     whole = days + int(math.copysign(years * _YEAR + rest * _MONTH, months))
     return whole * 86400 + microseconds / 1e6

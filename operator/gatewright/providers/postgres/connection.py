@@ -56,11 +56,13 @@ M = TypeVar("M", bound=BaseModel)
 async def ask_rows(
     link: OpenConnection, statement: str, parameters: Sequence[str] = ()
 ) -> list[Row]:
-    """The first rows, at most two, of a query for numbers, truths or intervals. Raises Retryable,
-    Permanent."""
-    return await _ask_in_time(
-        link, Question(statement, tuple(parameters), column_types.NUMBERS, MAX_ANSWER_BYTES)
-    )
+    """Return the first rows, at most two, of a query for numbers, truths or intervals.
+
+    Raises Retryable, Permanent.
+    """
+    types = column_types.NUMBERS
+    question = Question(statement, tuple(parameters), types, MAX_ANSWER_BYTES)
+    return await _ask_in_time(link, question)
 
 
 async def ask_model(
@@ -70,7 +72,7 @@ async def ask_model(
     parameters: Sequence[str] = (),
     longest: int = MAX_ANSWER_BYTES,
 ) -> M:
-    """The only value of a query for JSON, as a model. Raises Retryable, Permanent."""
+    """Return the only value of a query for JSON, as a model. Raises Retryable, Permanent."""
     rows = await _ask_in_time(link, Question(statement, tuple(parameters), _JSON, longest))
     with contextlib.suppress(ValidationError):
         if len(rows) == 1 and len(rows[0]) == 1 and isinstance(rows[0][0], bytes):
@@ -109,10 +111,13 @@ class Database:
         self._closed = False
 
     async def ask(self, question: Question, deadline: float) -> list[Row]:
-        """One question in a transaction of its own; `deadline` is a time of the loop's clock."""
+        """Ask one question in a transaction of its own.
+
+        `deadline`: a time of the loop's clock.
+        """
         async with self._slots:
             while self._idle:
-                rows = await self._ask_session(self._idle.pop(), question, deadline, kept=True)
+                rows = await self._ask_session(self._idle.pop(), question, deadline, is_kept=True)
                 if rows is not None:
                     return rows
             rows = await self._ask_session(await self._connect_first(), question, deadline)
@@ -126,10 +131,10 @@ class Database:
             await self._idle.pop().aclose()
 
     async def _ask_session(
-        self, session: Session, question: Question, deadline: float, kept: bool = False
+        self, session: Session, question: Question, deadline: float, is_kept: bool = False
     ) -> list[Row] | None:
-        """The rows; None where a connection broke that was kept, which says nothing about the
-        database now."""
+        """Return the rows; None where a connection broke that was kept, which says nothing about
+        the database now."""
         left = deadline - asyncio.get_running_loop().time()
         before = session.relay.received
         reusable = False
@@ -137,9 +142,10 @@ class Database:
             try:
                 column = await session.begin(question, left)
             except (StatementFailed, psycopg.Error) as error:
-                if kept and errors.is_broken(error) and not session.relay.is_cut:
+                if is_kept and errors.is_broken(error) and not session.relay.is_cut:
                     return None
                 raise
+
             rows = await session.finish(question, column)
             reusable = not self._closed and session.relay.received <= MAX_SESSION_BYTES
             return rows
@@ -151,21 +157,24 @@ class Database:
                 self._idle.append(session)
             else:
                 await session.aclose()
+
         raise problem
 
     async def _connect_first(self) -> Session:
-        """The first address that lets the role in. Raises Retryable, Permanent."""
+        """Return the first address that lets the role in. Raises Retryable, Permanent."""
         places = await places_of(self._settings, self._namespace)
-        # one silent address of several must not use up the time of the others
+        # One silent address of several must not use up the time of the others.
         share = self._timeout / len(places)
         problem: Retryable | Permanent | None = None
+
         for place in places:
             try:
                 return await self._connect_to(place, share)
             except (Retryable, Permanent) as error:
-                # of several addresses, the one that will never do has the most to say
+                # Of several addresses, the one that will never do has the most to say.
                 if not isinstance(problem, Permanent):
                     problem = error
+
         assert problem is not None
         raise problem
 
@@ -174,11 +183,11 @@ class Database:
         login = login_of(self._settings, self._namespace, relay)
         ready = False
         try:
-            session = await Session.connect(
-                await relayed_settings(self._settings, login, place, relay, timeout), relay
-            )
+            settings = await relayed_settings(self._settings, login, place, relay, timeout)
+            session = await Session.connect(settings, relay)
             if not self._trusted:
                 await session.check_role()
+
             ready = True
             return session
         except (StatementFailed, psycopg.Error) as error:
@@ -188,6 +197,7 @@ class Database:
             relay.close()
             if not ready:
                 relay.abort()
+
         raise problem
 
 
@@ -199,7 +209,7 @@ async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
         problem = error
     except TimeoutError:
         problem = Retryable(f"the database gave no answer within {link.timeout:g}s")
-    # raised out here, so that no traceback leads from it to an error that holds a connection
+    # Raised out here, so that no traceback leads from it to an error that holds a connection.
     raise hide_in_error(problem, link)
 
 
@@ -212,12 +222,10 @@ async def _ask_database(link: OpenConnection, question: Question) -> list[Row]:
 
 
 def _error_of_cut(relay: Relay) -> Permanent | None:
-    if relay.is_cut:
-        return Permanent(
-            f"the database sent more than {relay.allowance // 1024} KiB for one answer and "
-            "was cut off"
-        )
-    return None
+    if not relay.is_cut:
+        return None
+    size = f"more than {relay.allowance // 1024} KiB"
+    return Permanent(f"the database sent {size} for one answer and was cut off")
 
 
 def _error_of_statement(
@@ -239,8 +247,10 @@ def _error_of_connecting(
 
 
 async def _run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, if it comes in time. Raises TimeoutError, and lets it clean up behind
-    our back."""
+    """Return the result of `work`, if it comes in time.
+
+    Raises TimeoutError, and lets it clean up behind our back.
+    """
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)

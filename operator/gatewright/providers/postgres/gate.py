@@ -1,10 +1,12 @@
 """sql: one value by one query, read-only; or one of four questions about the database itself.
 
-    {query: "select count(*) ..."}                 one value; true and false are a verdict by themselves
-    {rls: {schemas: [public]}}, max: "0"           tables and policies without row level security
-    {connections: {}}, max: 80%                    client connections against what max_connections leaves to clients
-    {slowQueries: {over: 500ms}}, max: "0"         statements whose mean time since the last look is over 500ms
-    {blocked: {over: 5s}}, max: "0"                sessions that wait for a lock
+    {query: "select count(*) ..."}           one value; true and false are a verdict by themselves
+    {rls: {schemas: [public]}}, max: "0"     tables and policies without row level security
+    {connections: {}}, max: 80%              client connections against what max_connections leaves
+                                             to clients
+    {slowQueries: {over: 500ms}}, max: "0"   statements whose mean time since the last look is over
+                                             500ms
+    {blocked: {over: 5s}}, max: "0"          sessions that wait for a lock
 
 A number (or an interval, in seconds) is compared with `max` and `min`. NULL and no row are no data.
 So is everything that was only half seen: a schema without tables, sessions or statements that the
@@ -99,7 +101,7 @@ class SqlCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional"]:
-        """Whether the check means anything without max or min."""
+        """Return whether the check means anything without max or min."""
         return "optional" if self.query is not None else "required"
 
     @model_validator(mode="after")
@@ -122,7 +124,7 @@ class SqlGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: SqlCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.query is not None:
             return None
         return "ratio" if config.connections is not None else "number"
@@ -131,35 +133,38 @@ class SqlGate(PresentGate):
         """Ask once. Raises Retryable, Permanent."""
         if config.query is not None:
             return answer_of_rows(await postgres.ask_rows(link, config.query, config.parameters))
+
         if config.rls is not None:
             policies = [(policy.table, policy.name) for policy in config.rls.policies]
-            found = await catalogs.measure_rls(
-                link, config.rls.schemas, policies, config.rls.exempt
-            )
+            schemas, exempt = config.rls.schemas, config.rls.exempt
+            answer = await catalogs.measure_rls(link, schemas, policies, exempt)
         elif config.connections is not None:
-            found = await catalogs.measure_connections(link)
+            answer = await catalogs.measure_connections(link)
         elif config.slowQueries is not None:
-            found = await catalogs.measure_slow_queries(link, config.slowQueries.over)
+            answer = await catalogs.measure_slow_queries(link, config.slowQueries.over)
         else:
             assert config.blocked is not None
-            found = await catalogs.measure_blocked(link, config.blocked.over)
-        return Answer(found.value, hide_secrets(found.message, link))
+            answer = await catalogs.measure_blocked(link, config.blocked.over)
+
+        return Answer(answer.value, hide_secrets(answer.message, link))
 
 
 # --- query
 
 
-def answer_of_rows(found: Sequence[Sequence[Any]]) -> Answer:
-    """The only value of the only row: a number or a boolean. Raises Permanent."""
-    if not found:
+def answer_of_rows(rows: Sequence[Sequence[Any]]) -> Answer:
+    """Return the only value of the only row: a number or a boolean. Raises Permanent."""
+    if not rows:
         return Answer(None, "no row")
-    if len(found) > 1:
+    if len(rows) > 1:
         raise Permanent("several rows; select one value (count, max, limit 1)")
-    if len(found[0]) != 1:
-        raise Permanent(f"{len(found[0])} columns; select one value")
-    value = found[0][0]
+    if len(rows[0]) != 1:
+        raise Permanent(f"{len(rows[0])} columns; select one value")
+
+    value = rows[0][0]
     if value is None:
         return Answer(None, "NULL")
     if isinstance(value, float) and not math.isfinite(value):
         return Answer(None, f"the value is {value}")
+
     return Answer(value)

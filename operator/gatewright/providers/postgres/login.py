@@ -92,53 +92,58 @@ class Login:
         driver.write(_LOGGED_IN + await _read_until_ready(server))
 
     async def _startup_message(self, driver: Side) -> bytes:
-        """What libpq begins with, by the role in place of the token."""
+        """Return what libpq begins with, by the role in place of the token."""
         (size,) = struct.unpack("!i", await driver.read(4))
         if not 8 <= size <= _MAX_MESSAGE_BYTES:
             raise ConnectionRefusedError("not our driver")
+
         body = await driver.read(size - 4)
         words = body[4:].rstrip(b"\0").split(b"\0")
         settings = dict(zip(words[::2], words[1::2], strict=False))
-        if (
-            struct.unpack_from("!i", body) != (_PROTOCOL,)
-            or settings.get(b"user") != self.token.encode()
-        ):
+        (protocol,) = struct.unpack_from("!i", body)
+        # Nobody else who finds the loopback port knows the token.
+        if protocol != _PROTOCOL or settings.get(b"user") != self.token.encode():
             raise ConnectionRefusedError("not our driver")
+
         settings[b"user"] = self.user.encode()
         pairs = b"".join(b"%b\0%b\0" % pair for pair in settings.items())
+
         return struct.pack("!ii", len(pairs) + 9, _PROTOCOL) + pairs + b"\0"
 
     async def _start_tls(self, server: Side, host: str) -> None:
         if self.sslmode == "disable":
             return
-        if not self.direct:
-            server.write(_SSL_REQUEST)
-            answer = await server.read(1)
-            if answer == b"N" and self.sslmode in ("allow", "prefer"):
-                return
-            if answer == b"N":
-                raise Permanent("the server does not speak TLS, which sslmode asks for")
-            if answer != b"S":
-                raise Retryable(_STRANGE)
+
+        if not self.direct and not await self._is_tls_offered(server):
+            return
+
+        context = tls.client_context("postgresql", checks=_CHECKS[self.sslmode])
         problem = ""
         try:
-            await server.secure(
-                tls.client_context("postgresql", checks=_CHECKS[self.sslmode]), host
-            )
+            await server.secure(context, host)
         except ssl.SSLCertVerificationError as error:
             is_other = error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS)
-            problem = (
-                "the certificate is for another host"
-                if is_other
-                else "the certificate is not trusted"
-            )
+            problem = f"the certificate is {'for another host' if is_other else 'not trusted'}"
         except ssl.SSLError as error:
-            # a TLS alert may come from anything on the way, so it may be over soon
-            raise Retryable(
-                f"cannot connect to the database: TLS failed ({error.reason or 'no reason'})"
-            ) from None
+            # A TLS alert may come from anything on the way, so it may be over soon.
+            reason = error.reason or "no reason"
+            raise Retryable(f"cannot connect to the database: TLS failed ({reason})") from None
+
         if problem:
             raise Permanent(problem)
+
+    async def _is_tls_offered(self, server: Side) -> bool:
+        """Ask whether the server speaks TLS. Raises Permanent where it has to, and does not."""
+        server.write(_SSL_REQUEST)
+        answer = await server.read(1)
+        if answer == b"N" and self.sslmode in ("allow", "prefer"):
+            return False
+        if answer == b"N":
+            raise Permanent("the server does not speak TLS, which sslmode asks for")
+        if answer != b"S":
+            raise Retryable(_STRANGE)
+
+        return True
 
 
 class _LoginExchange:
@@ -153,7 +158,10 @@ class _LoginExchange:
         """Whether a server that began SCRAM has shown that it knows the password too."""
 
     async def run(self) -> None:
-        """Raises Retryable, Permanent, OSError."""
+        """Answer what the server asks for, until it lets the role in.
+
+        Raises Retryable, Permanent, OSError.
+        """
         while True:
             kind, body = await _read_message(self._server)
             if kind == b"E":
@@ -162,14 +170,16 @@ class _LoginExchange:
                 continue
             if kind != b"R" or len(body) < 4:
                 raise Retryable(_STRANGE)
+
             (code,) = struct.unpack_from("!i", body)
             if code == _OK:
                 break
+
             await self._answer_request(code, body[4:])
+
         if not self._is_proven:
-            raise Permanent(
-                "the server let the role in without having shown that it knows its password"
-            )
+            unproven = "without having shown that it knows its password"
+            raise Permanent(f"the server let the role in {unproven}")
         if self._login.channel_binding == "require" and not self._is_bound:
             raise Permanent(_IS_NOT_BOUND)
 
@@ -178,12 +188,12 @@ class _LoginExchange:
             raise Permanent(_IS_NOT_BOUND)
         if code in (_CLEARTEXT, _MD5, _SASL) and not self._login.password:
             raise Permanent("a password is needed, and the URL has none")
+
         if code == _CLEARTEXT:
             self._send_password(self._login.password.encode() + b"\0")
         elif code == _MD5 and len(data) == 4:
-            self._send_password(
-                _md5_password(self._login.user.encode(), self._login.password.encode(), data)
-            )
+            user, password = self._login.user.encode(), self._login.password.encode()
+            self._send_password(_md5_password(user, password, data))
         elif code == _SASL and self._client is None:
             self._begin_scram(data)
         elif code == _CONTINUE and self._client is not None:
@@ -194,46 +204,40 @@ class _LoginExchange:
         elif code in (_MD5, _SASL, _CONTINUE, _FINAL):
             raise Retryable(_STRANGE)
         else:
-            raise Permanent(
-                f"the server wants a login of kind {code}; give the role a password (scram-sha-256)"
-            )
+            remedy = "give the role a password (scram-sha-256)"
+            raise Permanent(f"the server wants a login of kind {code}; {remedy}")
 
     def _begin_scram(self, data: bytes) -> None:
         offered = {name.decode("ascii", "replace") for name in data.split(b"\0") if name}
-        client = (
-            None
-            if self._login.channel_binding == "disable"
-            else self._client_by(offered, self._server.secured)
-        )
-        if self._login.channel_binding == "require" and (
-            client is None or client.mechanism_name != _BOUND
-        ):
+        binding = self._login.channel_binding
+        client: ScramClient | None = None
+        if binding != "disable":
+            client = self._client_by(offered, self._server.secured)
+
+        is_bound = client is not None and client.mechanism_name == _BOUND
+        if binding == "require" and not is_bound:
             raise Permanent(_IS_NOT_BOUND)
-        # some certificates have no hash to bind to (Ed25519)
+
+        # Some certificates have no hash to bind to (Ed25519).
         client = client or self._client_by(offered, None)
         if client is None and _SCRAM not in offered:
-            raise Permanent(
-                "the server offers no login by SCRAM-SHA-256 that this connection can have"
-            )
+            other = "that this connection can have"
+            raise Permanent(f"the server offers no login by SCRAM-SHA-256 {other}")
+
         if client is None:
-            raise Permanent(
-                "the role or its password has characters that SCRAM does not take; give it "
-                "a plain password"
-            )
-        self._client, self._is_bound, self._is_proven = (
-            client,
-            client.mechanism_name == _BOUND,
-            False,
-        )
+            strange = "characters that SCRAM does not take; give it a plain password"
+            raise Permanent(f"the role or its password has {strange}")
+
+        self._client, self._is_proven = client, False
+        self._is_bound = client.mechanism_name == _BOUND
+
         first = client.get_client_first().encode()
-        self._send_password(
-            client.mechanism_name.encode() + b"\0" + struct.pack("!i", len(first)) + first
-        )
+        mechanism = client.mechanism_name.encode() + b"\0"
+        self._send_password(mechanism + struct.pack("!i", len(first)) + first)
 
     def _client_by(self, offered: set[str], secured: ssl.SSLObject | None) -> ScramClient | None:
-        usable = [
-            name for name in (_BOUND, _SCRAM) if name in offered and (secured or name != _BOUND)
-        ]
+        possible = (_BOUND, _SCRAM) if secured else (_SCRAM,)
+        usable = [name for name in possible if name in offered]
         binding = ("tls-server-end-point", secured) if secured else None
         try:
             return ScramClient(
@@ -244,14 +248,13 @@ class _LoginExchange:
 
     async def _continue_scram(self, client: ScramClient, data: bytes) -> None:
         _tell_scram(client.set_server_first, data)
-        asked = int(client.iterations)
-        if asked > MOST_ITERATIONS:
-            raise Permanent(
-                f"the server wants {asked:,} iterations of SCRAM, and at most "
-                f"{MOST_ITERATIONS:,} are made; "
-                "set scram_iterations lower and give the role its password again"
-            )
-        self._login.charge(asked * BYTES_PER_ITERATION)
+        iterations = int(client.iterations)
+        if iterations > MOST_ITERATIONS:
+            wants = f"the server wants {iterations:,} iterations of SCRAM"
+            remedy = "set scram_iterations lower and give the role its password again"
+            raise Permanent(f"{wants}, and at most {MOST_ITERATIONS:,} are made; {remedy}")
+
+        self._login.charge(iterations * BYTES_PER_ITERATION)
         final = await _threads.run(self._login.namespace, client.get_client_final)
         self._send_password(final.encode())
 
@@ -267,6 +270,7 @@ def _tell_scram(tell: Callable[[str], None], data: bytes) -> None:
         return
     except (ScramException, ValueError, LookupError, TypeError):
         pass
+
     raise Permanent(
         "what the server says in a login by SCRAM cannot be used: it does not know the "
         "password, or asks for fewer than "
@@ -275,18 +279,24 @@ def _tell_scram(tell: Callable[[str], None], data: bytes) -> None:
 
 
 async def _read_until_ready(server: Side) -> bytes:
-    """What a server says between letting the role in and waiting for a question: settings, and
-    whether there is such a database at all. Raises Retryable, Permanent, OSError."""
-    said = bytearray()
+    """Return what a server says between letting the role in and waiting for a question: settings,
+    and whether there is such a database at all.
+
+    Raises Retryable, Permanent, OSError.
+    """
+    messages = bytearray()
+
     while True:
         kind, body = await _read_message(server)
         if kind == b"E":
             raise errors.error_of_login(body)
         if kind not in (b"S", b"K", b"N", b"Z"):
             raise Retryable(_STRANGE)
-        said += kind + struct.pack("!i", len(body) + 4) + body
+
+        messages += kind + struct.pack("!i", len(body) + 4) + body
+
         if kind == b"Z":
-            return bytes(said)
+            return bytes(messages)
 
 
 async def _read_message(server: Side) -> tuple[bytes, bytes]:

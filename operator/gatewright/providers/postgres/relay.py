@@ -60,11 +60,11 @@ class Relay:
         self._connecting: set[asyncio.Task[None]] = set()
         self._sides: set[Side] = set()
 
-    async def lead_to(self, way: RelayRoute) -> tuple[str, int]:
+    async def lead_to(self, route: RelayRoute) -> tuple[str, int]:
         """Open the loopback port; whoever connects to it is led to the address."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _DriverSide(self, way), _LOOPBACK, 0, backlog=2
+            lambda: _DriverSide(self, route), _LOOPBACK, 0, backlog=2
         )
         return _LOOPBACK, int(self._server.sockets[0].getsockname()[1])
 
@@ -97,34 +97,36 @@ class Relay:
         for side in tuple(self._sides):
             side.abort()
 
-    def connect(self, driver: Side, way: RelayRoute) -> None:
+    def connect(self, driver: Side, route: RelayRoute) -> None:
         """Connect one connection of the driver to the address; it is aborted where that cannot
         be."""
-        task = asyncio.create_task(self._connect_server(driver, way), name="connect a relay")
+        task = asyncio.create_task(self._connect_server(driver, route), name="connect a relay")
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
     def opened(self, side: Side) -> None:
-        """A side was opened."""
+        """Note that a side was opened."""
         self._sides.add(side)
 
     def closed(self, side: Side) -> None:
-        """A side was closed."""
+        """Note that a side was closed."""
         self._sides.discard(side)
 
-    async def _connect_server(self, driver: Side, way: RelayRoute) -> None:
+    async def _connect_server(self, driver: Side, route: RelayRoute) -> None:
         server = Side(self, self.take)
         joined = False
         try:
-            async with asyncio.timeout(way.timeout):
+            async with asyncio.timeout(route.timeout):
                 await asyncio.get_running_loop().create_connection(
-                    lambda: server, way.address, way.port
+                    lambda: server, route.address, route.port
                 )
-                await way.opening(driver, server)
+                await route.opening(driver, server)
+
             joined = join_sides(driver, server)
         except (Retryable, Permanent) as error:
             self.problem = error
-        except OSError as error:  # TimeoutError is one
+        except OSError as error:
+            # TimeoutError is one: an address that is silent has not refused.
             self.refused = self.refused or isinstance(error, ConnectionRefusedError)
         finally:
             if not joined:
@@ -144,6 +146,7 @@ class Side(asyncio.Protocol):
         self.other: Side | None = None
         self._relay = relay
         self._takes = takes
+
         self._transport: asyncio.Transport | None = None
         self._heard = bytearray()
         self._more: asyncio.Future[None] | None = None
@@ -151,7 +154,7 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way to write."""
-        # not an isinstance: uvloop's transports are no subclasses of asyncio's
+        # Not an isinstance: uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._relay.opened(self)
 
@@ -176,29 +179,30 @@ class Side(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether something can be written to it."""
+        """Return whether something can be written to it."""
         return self._transport is not None and not self._transport.is_closing()
 
     @property
     def secured(self) -> ssl.SSLObject | None:
-        """TLS with the other end; None where there is none."""
+        """Return TLS with the other end; None where there is none."""
         return self._transport.get_extra_info("ssl_object") if self._transport is not None else None
 
     async def read(self, size: int) -> bytes:
-        """So many bytes of what was said. Raises ConnectionError where it ends before."""
+        """Return so many bytes of what was said. Raises ConnectionError where it ends before."""
         while len(self._heard) < size:
             if self._ended:
                 raise ConnectionResetError("the connection ended")
             self._more = asyncio.get_running_loop().create_future()
             await self._more
-        found = bytes(self._heard[:size])
+
+        data = bytes(self._heard[:size])
         del self._heard[:size]
-        return found
+        return data
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on by TLS, as the client. Raises OSError, of which ssl.SSLError is one."""
         if self._heard or self._transport is None:
-            # whoever is in between could have put it there
+            # Whoever is in between could have put it there.
             raise ConnectionResetError("something was said before TLS began")
         loop = asyncio.get_running_loop()
         secured = await loop.start_tls(self._transport, self, context, server_hostname=host)
@@ -212,7 +216,7 @@ class Side(asyncio.Protocol):
             self._transport.write(data)
 
     def pass_on(self, other: Side) -> None:
-        """From now on the other side hears what is said here, and what was not read yet."""
+        """Let the other side hear what is said here from now on, and what was not read yet."""
         self.other = other
         other.write(bytes(self._heard))
         self._heard.clear()
@@ -235,14 +239,14 @@ class Side(asyncio.Protocol):
 class _DriverSide(Side):
     """The driver's side, which begins."""
 
-    def __init__(self, relay: Relay, way: RelayRoute) -> None:
+    def __init__(self, relay: Relay, route: RelayRoute) -> None:
         super().__init__(relay)
-        self._way = way
+        self._route = route
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Look for the server."""
         super().connection_made(transport)
-        self._relay.connect(self, self._way)
+        self._relay.connect(self, self._route)
 
 
 def join_sides(driver: Side, server: Side) -> bool:

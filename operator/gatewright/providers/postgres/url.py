@@ -26,22 +26,11 @@ MOST_PLACES = 16
 """Addresses of all hosts together that are tried for one connection."""
 _TRY = "try postgresql://user:password@host:5432/database"
 _PORT = re.compile(r"[0-9]{1,5}")
-_PLAIN = frozenset(
-    {
-        *(
-            "host",
-            "port",
-            "user",
-            "password",
-            "dbname",
-            "application_name",
-            "client_encoding",
-            "target_session_attrs",
-        ),
-        *("sslmode", "sslnegotiation", "sslrootcert", "channel_binding", "gssencmode"),
-        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
-    }
-)
+_PLACE_SETTINGS = ("host", "port", "user", "password", "dbname")
+_SESSION_SETTINGS = ("application_name", "client_encoding", "target_session_attrs")
+_TLS_SETTINGS = ("sslmode", "sslnegotiation", "sslrootcert", "channel_binding", "gssencmode")
+_SOCKET_SETTINGS = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
+_PLAIN = frozenset((*_PLACE_SETTINGS, *_SESSION_SETTINGS, *_TLS_SETTINGS, *_SOCKET_SETTINGS))
 """Settings of libpq that name no file, no service and no server option."""
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "sslmode": SSLMODES,
@@ -56,44 +45,57 @@ _LIBPQ = frozenset({"dbname", "application_name", "client_encoding", "target_ses
 
 
 def settings_of(url: str) -> dict[str, str]:
-    """The settings of libpq that a URL stands for. Raises Permanent, which repeats nothing of the
-    URL."""
+    """Return the settings of libpq that a URL stands for.
+
+    Raises Permanent, which repeats nothing of the URL.
+    """
     if not url.startswith(("postgresql://", "postgres://")):
         raise Permanent(f"the Secret holds no URL ({_TRY})")
+
+    given = _parse_url(url)
+    _require_plain(given)
+
+    # libpq would fill what is missing from the operator's own environment.
+    plain = {"dbname": given["user"], "port": "5432", "application_name": "gatewright"}
+    sslmode = "verify-full" if "sslrootcert" in given else "prefer"
+    settings = {**plain, "sslmode": sslmode, **given, "client_encoding": "UTF8"}
+
+    may_lack_tls = settings["sslmode"] in ("disable", "allow", "prefer")
+    if settings.get("sslnegotiation") == "direct" and may_lack_tls:
+        reason = "it needs an sslmode of require or more"
+        raise Permanent(f"the Secret's URL sets sslnegotiation to direct: {reason}")
+
+    return settings
+
+
+def _parse_url(url: str) -> dict[str, str]:
     problem = ""
     try:
-        found = {
-            name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None
-        }
+        parsed = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         problem = f"the Secret's URL cannot be read ({_TRY}; escape by %XX)"
+    # Raised out here, so that no traceback leads from it to an error that repeats the URL.
     if problem:
         raise Permanent(problem)
-    strange = sorted(found.keys() - _PLAIN)
+
+    return {name: str(value) for name, value in parsed.items() if value is not None}
+
+
+def _require_plain(given: Mapping[str, str]) -> None:
+    """Refuse settings that a URL may not have. Raises Permanent."""
+    strange = sorted(given.keys() - _PLAIN)
     if strange:
         raise Permanent(f"the Secret's URL may not set {', '.join(strange)}")
-    if not all(found.get("host", "").split(",")):
+    if not all(given.get("host", "").split(",")):
         raise Permanent("the Secret's URL names no host")
-    if not found.get("user"):
+    if not given.get("user"):
         raise Permanent("the Secret's URL names no user")
-    if any(foreign.has_control(value) for value in found.values()):
+    if any(foreign.has_control(value) for value in given.values()):
         raise Permanent("the Secret's URL may hold no control characters, not even escaped ones")
+
     for name, values in _VALUES.items():
-        if name in found and found[name] not in values:
+        if name in given and given[name] not in values:
             raise Permanent(f"the Secret's URL may set {name} to {' or '.join(values)} only")
-    # libpq would fill what is missing from the operator's own environment
-    plain = {"dbname": found["user"], "port": "5432", "application_name": "gatewright"}
-    sslmode = "verify-full" if "sslrootcert" in found else "prefer"
-    settings = {**plain, "sslmode": sslmode, **found, "client_encoding": "UTF8"}
-    if settings.get("sslnegotiation") == "direct" and settings["sslmode"] in (
-        "disable",
-        "allow",
-        "prefer",
-    ):
-        raise Permanent(
-            "the Secret's URL sets sslnegotiation to direct: it needs an sslmode of require or more"
-        )
-    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +108,29 @@ class Place:
 
 
 async def places_of(settings: Mapping[str, str], namespace: str) -> list[Place]:
-    """What the hosts stand for now, in the URL's order, each address checked by the rules for that
-    namespace. Raises Retryable, Permanent."""
+    """Return what the hosts stand for now, in the URL's order, each address checked by the rules
+    for that namespace.
+
+    Raises Retryable, Permanent.
+    """
     hosts, ports = settings["host"].split(","), settings["port"].split(",")
     if len(hosts) > MOST_HOSTS:
-        raise Permanent(
-            f"the Secret's URL names {len(hosts)} hosts; {MOST_HOSTS} are tried at most"
-        )
+        limit = f"{MOST_HOSTS} are tried at most"
+        raise Permanent(f"the Secret's URL names {len(hosts)} hosts; {limit}")
     if len(ports) not in (1, len(hosts)) or not all(_PORT.fullmatch(port) for port in ports):
         raise Permanent("the Secret's URL needs one port, or one for each host")
+
     ports = ports if len(ports) == len(hosts) else ports * len(hosts)
-    found = [
-        Place(host, address, int(port))
-        for host, port in zip(hosts, ports, strict=True)
-        for address in await addresses.resolve_host(host, namespace, int(port))
-    ]
-    return found[:MOST_PLACES]
+    places: list[Place] = []
+    for host, port in zip(hosts, ports, strict=True):
+        resolved = await addresses.resolve_host(host, namespace, int(port))
+        places += [Place(host, address, int(port)) for address in resolved]
+
+    return places[:MOST_PLACES]
 
 
 def login_of(settings: Mapping[str, str], namespace: str, relay: Relay) -> Login:
-    """Who logs in, and how."""
+    """Return who logs in, and how."""
     return Login(
         user=settings["user"],
         password=settings.get("password", ""),
@@ -140,8 +145,10 @@ def login_of(settings: Mapping[str, str], namespace: str, relay: Relay) -> Login
 async def relayed_settings(
     settings: Mapping[str, str], login: Login, place: Place, relay: Relay, timeout: float
 ) -> dict[str, str]:
-    """What libpq is told: the relay's port in place of the address, and no secret. `timeout` is for
-    connecting and the login, in seconds."""
+    """Return what libpq is told: the relay's port in place of the address, and no secret.
+
+    `timeout` is for connecting and the login, in seconds.
+    """
     host, port = await relay.lead_to(
         RelayRoute(place.address, place.port, timeout, functools.partial(login.open, place.host))
     )

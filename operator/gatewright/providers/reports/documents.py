@@ -22,46 +22,53 @@ _DEEP = 5_000
 """Characters that a document nested too deeply counts as."""
 
 
-def find_json_documents(text: str) -> list[Any]:
-    """Every JSON object and list of objects that begins a line, in order; what is within one is not
-    looked at again.
+def find_json_documents(output: str) -> list[Any]:
+    """Return every JSON object and list of objects that begins a line, in order; what is within one
+    is not looked at again.
 
-    Raises Malformed where finding them is too much work: brackets after brackets that are no JSON.
+    Raises MalformedReport where finding them is too much work: brackets after brackets that are no
+    JSON.
     """
-    found: list[Any] = []
-    left = _EFFORT * len(text) + 100_000
+    documents: list[Any] = []
+    left = _EFFORT * len(output) + 100_000
     place = 0
-    while match := _START.search(text, place):
+    while match := _START.search(output, place):
         begin = match.end()
         place = begin + 1
         try:
-            document, length = _decode_at(text, begin)
+            document, length = _decode_at(output, begin)
         except json.JSONDecodeError as error:
             left -= error.pos + _WINDOW // 8
-        except (RecursionError, ValueError):  # a number of more than 4300 digits is a ValueError
+        except (RecursionError, ValueError):
+            # A number of more than 4300 digits is a ValueError.
             left -= _DEEP
         else:
-            found.append(document)
+            documents.append(document)
             place = begin + length
+
         if left < 0:
             raise MalformedReport("there is too much in it that begins like JSON and is none")
-    return found
+
+    return documents
 
 
-def _decode_at(text: str, begin: int) -> tuple[Any, int]:
-    """The document that begins here, and its length. Raises JSONDecodeError, RecursionError,
-    ValueError.
+def _decode_at(output: str, begin: int) -> tuple[Any, int]:
+    """Return the document that begins here, and its length.
+
+    Raises JSONDecodeError, RecursionError, ValueError.
 
     Through windows that grow: an error counts the lines of all the text that the decoder was given,
     which would be far more work than finding it.
     """
     size = _WINDOW
+
     while True:
-        window = text[begin : begin + size]
+        window = output[begin : begin + size]
         try:
             return _DECODER.raw_decode(window)
         except json.JSONDecodeError as error:
             cut = error.pos > len(window) - _NEAR or error.msg.startswith("Unterminated string")
-            if not cut or begin + size >= len(text):
+            if not cut or begin + size >= len(output):
                 raise
+
         size *= 16

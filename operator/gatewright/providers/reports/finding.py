@@ -33,38 +33,40 @@ class Format(Protocol):
     exits: Mapping[int, str]
     """Exit codes of the program that have a meaning of their own."""
 
-    def documents(self, text: str) -> list[Any]:
-        """The reports of this kind within a text, in order. Raises Malformed where one is cut
-        off."""
+    def documents(self, output: str) -> list[Any]:
+        """Return the reports of this kind within a text, in order.
+
+        Raises MalformedReport where one is cut off.
+        """
         ...
 
     def judge(self, documents: Sequence[Any], config: Any) -> Finding:
-        """What they say together; there is at least one. Raises Malformed."""
+        """Judge what they say together; there is at least one. Raises MalformedReport."""
         ...
 
 
-def plain_line(text: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """One line without control characters, colours and halves of surrogate pairs, cut."""
-    line = _ESCAPES.sub(" ", text).strip()
+def plain_line(written: str, longest: int = MAX_TEXT_LENGTH) -> str:
+    """Return one line without control characters, colours and halves of surrogate pairs, cut."""
+    line = _ESCAPES.sub(" ", written).strip()
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def require_object(value: Any, where: str) -> dict[str, Any]:
-    """A JSON object. Raises Malformed."""
+    """Return a JSON object as one. Raises MalformedReport."""
     if not isinstance(value, dict):
         raise MalformedReport(f"{where} is not an object")
     return value
 
 
 def require_objects(value: Any, where: str) -> list[dict[str, Any]]:
-    """A list of JSON objects. Raises Malformed."""
+    """Return a list of JSON objects as one. Raises MalformedReport."""
     if not isinstance(value, list):
         raise MalformedReport(f"{where} is not a list")
-    return [require_object(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    return [require_object(element, f"{where}[{index}]") for index, element in enumerate(value)]
 
 
 def require_count(value: Any, where: str) -> int:
-    """A number of things. Raises Malformed."""
+    """Return a number of things as one. Raises MalformedReport."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
@@ -76,23 +78,24 @@ def require_count(value: Any, where: str) -> int:
 
 
 def number_or_none(value: Any) -> float | None:
-    """A finite number, or None."""
+    """Return a finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def show_decimal(value: float) -> str:
-    """A number as quantities are written: no exponent, and three digits at most after the point."""
+    """Return a number as quantities are written: no exponent, and three digits at most after the
+    point."""
     return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e15 else f"{value:.0f}"
 
 
 def show_amount(amount: int, noun: str) -> str:
-    """`1 test`, `2 tests`, `3 vulnerabilities`."""
+    """Return `1 test`, `2 tests`, `3 vulnerabilities`."""
     if amount == 1:
         return f"1 {noun}"
     return f"{amount} {noun[:-1]}ies" if noun.endswith("y") else f"{amount} {noun}s"

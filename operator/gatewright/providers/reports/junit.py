@@ -36,18 +36,19 @@ class Junit:
     title = "JUnit report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        data = text.encode(errors="replace")
-        found: list[Tally] = []
+    def documents(self, output: str) -> list[Any]:
+        data = output.encode(errors="replace")
+        tallies: list[Tally] = []
         place = 0
         while match := _START.search(data, place):
             _require_whole(data[place : match.start()])
             tally, place = _parse_at(data, match.start())
-            found.append(tally)
-            if len(found) > _MAX_DOCUMENTS:
+            tallies.append(tally)
+            if len(tallies) > _MAX_DOCUMENTS:
                 raise MalformedReport(f"there are more than {_MAX_DOCUMENTS} reports in it")
+
         _require_whole(data[place:])
-        return found
+        return tallies
 
     def judge(self, documents: Sequence[Any], config: JunitReport) -> Finding:
         return judge_tally(add_tallies(documents), config.minTests)
@@ -77,15 +78,15 @@ class _Sums:
 
     def worse_of(self, other: _Sums) -> _Sums:
         return _Sums(
-            max(self.tests, other.tests), max(self.failed, other.failed), max(self.idle, other.idle)
+            max(self.tests, other.tests),
+            max(self.failed, other.failed),
+            max(self.idle, other.idle),
         )
 
     def add(self, other: _Sums) -> None:
-        self.tests, self.failed, self.idle = (
-            self.tests + other.tests,
-            self.failed + other.failed,
-            self.idle + other.idle,
-        )
+        self.tests += other.tests
+        self.failed += other.failed
+        self.idle += other.idle
 
 
 @dataclass(slots=True)
@@ -102,21 +103,19 @@ class _Reader:
         inside = self.path[-1] if self.path else None
         self.path.append(name)
         self.elements += 1
+
         if name in _SUITES:
             self.declared.append(_sums_of(attributes))
             self.inner.append(_Sums())
         elif name == "testcase":
-            place = (attributes.get("classname"), attributes.get("name"))
-            self.case = _Case(" › ".join(part for part in place if part) or "a test without a name")
-            words = {attributes.get("status", "").lower(), attributes.get("result", "").lower()}
-            self.case.bad = not words.isdisjoint(_BAD_WORDS)
-            self.case.skipped = not words.isdisjoint(_NOT_RUN)
+            self.case = _case_of(attributes)
         elif self.case is not None and inside == "testcase":
             self.case.bad |= name in _BAD
             self.case.skipped |= name == "skipped"
             self.case.flaky |= name in ("flakyFailure", "flakyError")
         elif name in _BAD and inside in _SUITES:
-            self.tally.outside += 1  # a fixture of the whole suite
+            # It is of a fixture of the whole suite.
+            self.tally.outside += 1
 
     def end(self, name: str) -> None:
         self.path.pop()
@@ -138,22 +137,38 @@ class _Reader:
             self.tally.flaky += case.flaky
 
     def result(self) -> Tally:
-        """The cases, made worse by what is declared beyond them."""
+        """Return the cases, made worse by what is declared beyond them."""
         declared, tally = self.inner[0], self.tally
         missing = declared.failed - tally.failed - tally.outside
         if missing > 0:
             tally.failed += missing
             tally.passed = max(0, tally.passed - missing)
+
         ran = tally.passed + tally.failed
         if declared.tests - max(declared.idle, tally.skipped) > ran:
-            raise MalformedReport(
-                f"it declares {declared.tests} tests and lists {ran + tally.skipped}"
-            )
+            listed = ran + tally.skipped
+            raise MalformedReport(f"it declares {declared.tests} tests and lists {listed}")
+
         return tally
 
 
+def _case_of(attributes: Mapping[str, str]) -> _Case:
+    """Return what a case says of itself, before anything within it."""
+    place = (attributes.get("classname"), attributes.get("name"))
+    name = " › ".join(part for part in place if part)
+    words = {attributes.get("status", "").lower(), attributes.get("result", "").lower()}
+    return _Case(
+        name or "a test without a name",
+        bad=not words.isdisjoint(_BAD_WORDS),
+        skipped=not words.isdisjoint(_NOT_RUN),
+    )
+
+
 def _parse_at(data: bytes, begin: int) -> tuple[Tally, int]:
-    """The cases of the document that begins here, and where it ends. Raises Malformed."""
+    """Return the cases of the document that begins here, and where it ends.
+
+    Raises MalformedReport.
+    """
     reader = _Reader()
     index = 0
     parser = expat.ParserCreate("utf-8")
@@ -168,34 +183,34 @@ def _parse_at(data: bytes, begin: int) -> tuple[Tally, int]:
     try:
         parser.Parse(memoryview(data)[begin:], True)
     except expat.ExpatError as error:
-        if not reader.ended:  # what follows the root element is not ours
-            raise MalformedReport(
-                f"it is cut off or not well-formed: {expat.ErrorString(error.code)}"
-            ) from None
+        # What follows the root element is not ours.
+        if not reader.ended:
+            reason = expat.ErrorString(error.code)
+            raise MalformedReport(f"it is cut off or not well-formed: {reason}") from None
+
     return reader.result(), _end_of_root(data, begin + index, reader.elements == 1)
 
 
 def _end_of_root(data: bytes, place: int, alone: bool) -> int:
-    """Behind the root element: expat tells where its end tag begins, or where a root of one tag
-    ends."""
+    """Return the place behind the root element: expat tells where its end tag begins, or where a
+    root of one tag ends."""
     if alone and data[place - 2 : place] == b"/>":
         return place
     return data.index(b">", place) + 1
 
 
 def _sums_of(attributes: Mapping[str, str]) -> _Sums:
-    number = {
-        name: _require_number(name, attributes.get(name) or "0")
-        for name in ("tests", "failures", "errors")
-    }
-    idle = sum(
-        _require_number(name, attributes.get(name) or "0")
-        for name in ("skipped", "disabled", "ignored")
+    def number(name: str) -> int:
+        return _require_number(name, attributes.get(name) or "0")
+
+    return _Sums(
+        tests=number("tests"),
+        failed=number("failures") + number("errors"),
+        idle=number("skipped") + number("disabled") + number("ignored"),
     )
-    return _Sums(number["tests"], number["failures"] + number["errors"], idle)
 
 
-def _require_number(name: str, text: str) -> int:
-    if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 15:
+def _require_number(name: str, value: str) -> int:
+    if not value.strip().isascii() or not value.strip().isdigit() or len(value) > 15:
         raise MalformedReport(f"its attribute {name} is not a number")
-    return int(text)
+    return int(value)

@@ -34,69 +34,82 @@ class Lighthouse:
     title = "Lighthouse CI report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        found = [
-            item
-            for item in find_json_documents(text)
-            if isinstance(item, list) and all(map(_is_assertion, item))
-        ]
-        return [item for item in found if item] or found[:1]
+    def documents(self, output: str) -> list[Any]:
+        lists = [document for document in find_json_documents(output) if _is_report(document)]
+        # Empty lists beside others say nothing; where all are empty, one says that.
+        return [assertions for assertions in lists if assertions] or lists[:1]
 
     def judge(self, documents: Sequence[Any], config: LighthouseReport) -> Finding:
-        found = [item for document in documents for item in require_objects(document, "the list")]
-        passed = [item for item in found if _state_of(item) == "passed"]
-        warned = [item for item in found if _state_of(item) == "warned"]
-        failed = [item for item in found if _state_of(item) == "failed"]
+        assertions: list[dict[str, Any]] = []
+        for document in documents:
+            assertions += require_objects(document, "the list")
+
+        passed = [entry for entry in assertions if _state_of(entry) == "passed"]
+        warned = [entry for entry in assertions if _state_of(entry) == "warned"]
+        failed = [entry for entry in assertions if _state_of(entry) == "failed"]
         outputs = {
             "passed": str(len(passed)),
             "failed": str(len(failed)),
             "warned": str(len(warned)),
+            "total": str(len(assertions)),
+            **_worst_values(assertions),
         }
-        outputs |= {"total": str(len(found))} | _worst_values(found)
+
         if failed:
-            words = (
-                f"{len(failed)} of {show_amount(len(found), 'assertion')} failed, first: "
-                f"{plain_line(_words_of(failed[0]))}"
-            )
-            return Finding(False, words, outputs)
+            amount = show_amount(len(assertions), "assertion")
+            first = plain_line(_words_of(failed[0]))
+            return Finding(False, f"{len(failed)} of {amount} failed, first: {first}", outputs)
+        # An empty list is also written where there was no run of Lighthouse to look at.
         if not passed:
-            return Finding(
-                False,
-                "it lists no assertion that passed; use lhci assert --includePassedAssertions",
-                outputs,
-            )
+            remedy = "use lhci assert --includePassedAssertions"
+            return Finding(False, f"it lists no assertion that passed; {remedy}", outputs)
+
         warnings = f", {len(warned)} warned" if warned else ""
         return Finding(True, f"{show_amount(len(passed), 'assertion')} passed{warnings}", outputs)
 
 
-def _is_assertion(item: Any) -> bool:
-    return isinstance(item, dict) and "passed" in item and "auditId" in item and "operator" in item
+def _is_report(document: Any) -> bool:
+    return isinstance(document, list) and all(map(_is_assertion, document))
 
 
-def _state_of(item: Mapping[str, Any]) -> str:
-    """What is not known for sure to have passed has failed; only a failure of level `warn` is
-    none."""
-    if item["passed"] is True:
-        return "passed"
-    return "warned" if item["passed"] is False and item.get("level") == "warn" else "failed"
-
-
-def _audit_name(item: Mapping[str, Any]) -> str:
-    part = item.get("auditProperty")
-    parts = part if isinstance(part, list) else [part] if part else []
-    return ".".join(str(one) for one in (item["auditId"], *parts))
-
-
-def _words_of(item: Mapping[str, Any]) -> str:
-    """The audit, both numbers, and the page without what stands in its query."""
-    actual, expected = number_or_none(item.get("actual")), number_or_none(item.get("expected"))
-    got = "no value" if actual is None else show_decimal(actual)
-    wanted = (
-        f", wanted {str(item['operator'])[:3]} {show_decimal(expected)}"
-        if expected is not None
-        else ""
+def _is_assertion(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and "passed" in value and "auditId" in value and "operator" in value
     )
-    return f"{_audit_name(item)} {got}{wanted}{_describe_page(item.get('url'))}"
+
+
+def _state_of(assertion: Mapping[str, Any]) -> str:
+    """Return the state of an assertion.
+
+    What is not known for sure to have passed has failed; only a failure of level `warn` is none.
+    """
+    if assertion["passed"] is True:
+        return "passed"
+    if assertion["passed"] is False and assertion.get("level") == "warn":
+        return "warned"
+    return "failed"
+
+
+def _audit_name(assertion: Mapping[str, Any]) -> str:
+    part = assertion.get("auditProperty")
+    parts = part if isinstance(part, list) else [part] if part else []
+    return ".".join(map(str, (assertion["auditId"], *parts)))
+
+
+def _words_of(assertion: Mapping[str, Any]) -> str:
+    """Describe an assertion: the audit, both numbers, and the page without what stands in its
+    query."""
+    actual, expected = (
+        number_or_none(assertion.get("actual")),
+        number_or_none(assertion.get("expected")),
+    )
+    got = "no value" if actual is None else show_decimal(actual)
+    limit = ""
+    if expected is not None:
+        limit = f", wanted {str(assertion['operator'])[:3]} {show_decimal(expected)}"
+
+    page = _describe_page(assertion.get("url"))
+    return f"{_audit_name(assertion)} {got}{limit}{page}"
 
 
 def _describe_page(url: Any) -> str:
@@ -107,14 +120,14 @@ def _describe_page(url: Any) -> str:
     return f", at {parts.path or '/'}" if parts.scheme in ("http", "https") else ""
 
 
-def _worst_values(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The worst value of each audit, over all pages."""
+def _worst_values(assertions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the worst value of each audit, over all pages."""
     worst: dict[str, float] = {}
-    for item in found:
-        value = number_or_none(item.get("actual"))
+    for assertion in assertions:
+        value = number_or_none(assertion.get("actual"))
         if value is None:
             continue
-        name = _KEY.sub("-", _audit_name(item))[:60]
-        pick = min if str(item["operator"]).startswith(">") else max
+        name = _KEY.sub("-", _audit_name(assertion))[:60]
+        pick = min if str(assertion["operator"]).startswith(">") else max
         worst[name] = pick(worst.get(name, value), value)
     return {name: show_decimal(value) for name, value in list(worst.items())[:_MAX_AUDITS]}

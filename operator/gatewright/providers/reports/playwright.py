@@ -27,53 +27,53 @@ class Playwright:
     title = "Playwright report"
     exits: Mapping[int, str] = {}
 
-    def documents(self, text: str) -> list[Any]:
-        found = find_json_documents(text)
-        return [
-            item
-            for item in found
-            if isinstance(item, dict) and "suites" in item and "config" in item
-        ]
+    def documents(self, output: str) -> list[Any]:
+        return [document for document in find_json_documents(output) if _is_report(document)]
 
     def judge(self, documents: Sequence[Any], config: PlaywrightReport) -> Finding:
-        return judge_tally(
-            add_tallies(_tally_of(document) for document in documents), config.minTests
-        )
+        return judge_tally(add_tallies(map(_tally_of, documents)), config.minTests)
+
+
+def _is_report(document: Any) -> bool:
+    return isinstance(document, dict) and "suites" in document and "config" in document
 
 
 def _tally_of(document: Mapping[str, Any]) -> Tally:
     strict = require_object(document["config"], "config").get("failOnFlakyTests") is True
-    found = Tally()
+    tally = Tally()
     for name, status in _walk_tests(require_objects(document["suites"], "suites"), (), 0):
         if status == "expected" or (status == "flaky" and not strict):
-            found.passed += 1
-            found.flaky += status == "flaky"
+            tally.passed += 1
+            tally.flaky += status == "flaky"
         elif status == "skipped":
-            found.skipped += 1
+            tally.skipped += 1
         else:
-            found.fail(name)
-    _add_unlisted(found, require_object(document.get("stats"), "stats"), strict)
+            tally.fail(name)
+
+    _add_unlisted(tally, require_object(document.get("stats"), "stats"), strict)
+
     errors = require_objects(document.get("errors"), "errors")
-    found.outside = len(errors)
-    found.where = next(filter(None, map(_place_of, errors)), "")
-    return found
+    tally.outside = len(errors)
+    tally.where = next(filter(None, map(_place_of, errors)), "")
+    return tally
 
 
-def _add_unlisted(found: Tally, stats: Mapping[str, Any], strict: bool) -> None:
-    """The sums may know of failures that are not listed, or of fewer tests that passed."""
+def _add_unlisted(tally: Tally, stats: Mapping[str, Any], strict: bool) -> None:
+    """Add what only the sums know of: failures that are not listed, or fewer tests that passed."""
     flaky = require_count(stats.get("flaky"), "stats.flaky")
     failed = require_count(stats.get("unexpected"), "stats.unexpected") + (flaky if strict else 0)
     passed = require_count(stats.get("expected"), "stats.expected") + (0 if strict else flaky)
-    found.failed = max(found.failed, failed)
-    found.passed = min(found.passed, passed)
+    tally.failed = max(tally.failed, failed)
+    tally.passed = min(tally.passed, passed)
 
 
 def _walk_tests(
     suites: Sequence[Mapping[str, Any]], above: tuple[str, ...], depth: int
 ) -> Iterator[tuple[str, str]]:
-    """Name and status of every test, suites within suites."""
+    """Yield name and status of every test, suites within suites."""
     if depth > _MAX_DEPTH:
         raise MalformedReport(f"its suites are nested more than {_MAX_DEPTH} deep")
+
     for suite in suites:
         path = (*above, str(suite.get("title") or ""))
         for spec in require_objects(suite.get("specs", []), "specs"):
@@ -81,11 +81,12 @@ def _walk_tests(
                 title = " › ".join(part for part in (*path, str(spec.get("title") or "")) if part)
                 project = f" [{test['projectName']}]" if test.get("projectName") else ""
                 yield title + project, str(test.get("status"))
+
         yield from _walk_tests(require_objects(suite.get("suites", []), "suites"), path, depth + 1)
 
 
 def _place_of(error: Mapping[str, Any]) -> str:
-    """The file of an error, without its folders."""
+    """Return the file of an error, without its folders."""
     location = error.get("location")
     if not isinstance(location, dict) or not location.get("file"):
         return ""

@@ -26,12 +26,12 @@ class Tally:
     """The file of the first such error."""
 
     def fail(self, name: str) -> None:
-        """One more test has failed."""
+        """Count one more test that has failed."""
         self.failed += 1
         self.first = self.first or name
 
     def add(self, other: Tally) -> None:
-        """Those of another report."""
+        """Add those of another report."""
         self.passed += other.passed
         self.failed += other.failed
         self.flaky += other.flaky
@@ -41,51 +41,49 @@ class Tally:
 
 
 def add_tallies(tallies: Iterable[Tally]) -> Tally:
-    """All reports together."""
-    found = Tally()
+    """Add all reports together."""
+    total = Tally()
     for tally in tallies:
-        found.add(tally)
-    return found
+        total.add(tally)
+    return total
 
 
 def judge_tally(tally: Tally, least: int) -> Finding:
-    """No test failed, nothing went wrong beside them, and at least so many passed."""
+    """Judge tests: none failed, nothing went wrong beside them, and at least so many passed."""
     whole = tally.passed + tally.failed + tally.skipped
     outputs = {
-        name: str(value)
-        for name, value in (
-            ("passed", tally.passed), ("failed", tally.failed), ("flaky", tally.flaky),
-            ("skipped", tally.skipped), ("total", whole),
-        )
-    }  # fmt: skip
+        "passed": str(tally.passed),
+        "failed": str(tally.failed),
+        "flaky": str(tally.flaky),
+        "skipped": str(tally.skipped),
+        "total": str(whole),
+    }
+
     if tally.failed:
         first = f", first: {plain_line(tally.first)}" if tally.first else ""
-        return Finding(
-            False, f"{tally.failed} of {show_amount(whole, 'test')} failed{first}", outputs
-        )
+        tests = show_amount(whole, "test")
+        return Finding(False, f"{tally.failed} of {tests} failed{first}", outputs)
+    # Where no test was listed either, the file that cannot be loaded says more.
     if tally.outside and whole:
         place = f" ({plain_line(tally.where)})" if tally.where else ""
-        return Finding(
-            False, f"{show_amount(tally.outside, 'error')} outside of the tests{place}", outputs
-        )
+        errors = show_amount(tally.outside, "error")
+        return Finding(False, f"{errors} outside of the tests{place}", outputs)
     if not tally.passed:
         return Finding(False, _explain_no_test(tally), outputs)
-    said = f"{show_amount(tally.passed, 'test')} passed"
+
+    passed = f"{show_amount(tally.passed, 'test')} passed"
     if tally.passed < least:
-        return Finding(False, f"{said}, and at least {least} must", outputs)
+        return Finding(False, f"{passed}, and at least {least} must", outputs)
+
     extra = [f"{tally.flaky} flaky"] if tally.flaky else []
     extra += [f"{tally.skipped} skipped"] if tally.skipped else []
-    return Finding(True, ", ".join([said, *extra]), outputs)
+    return Finding(True, ", ".join([passed, *extra]), outputs)
 
 
 def _explain_no_test(tally: Tally) -> str:
     if tally.skipped:
-        return (
-            "no test ran: "
-            f"{'the only one was' if tally.skipped == 1 else f'all {tally.skipped} were'} skipped"
-        )
-    return (
-        f"no test ran: a file cannot be loaded ({plain_line(tally.where)})"
-        if tally.where
-        else "no test ran"
-    )
+        skipped = "the only one was" if tally.skipped == 1 else f"all {tally.skipped} were"
+        return f"no test ran: {skipped} skipped"
+    if tally.where:
+        return f"no test ran: a file cannot be loaded ({plain_line(tally.where)})"
+    return "no test ran"

@@ -26,21 +26,28 @@ HASH_DIGITS = 32
 async def captured_hash(
     cluster: Cluster, namespace: str, references: Sequence[tuple[str, str]]
 ) -> str:
-    """The mark for `("configmaps" | "secrets", NAME)`; what is not there counts as well. Raises
-    Retryable, Permanent."""
-    found = await asyncio.gather(
+    """Return the mark for `("configmaps" | "secrets", NAME)`; what is not there counts as well.
+
+    Raises Retryable, Permanent.
+    """
+    states = await asyncio.gather(
         *(_state_of(cluster, namespace, *reference) for reference in references)
     )
-    text = json.dumps(sorted(found), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+    content = json.dumps(sorted(states), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:HASH_DIGITS]
 
 
 async def _state_of(cluster: Cluster, namespace: str, plural: str, name: str) -> list[Any]:
     try:
-        found = await cluster.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
+        live_object = await cluster.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
     except NotFound:
         return [plural, name, "gone"]
+
+    # No digest of a Secret's content: a short password falls to guesses.
     if plural == "secrets":
-        return [plural, name, f"{found['metadata']['uid']}/{found['metadata']['resourceVersion']}"]
-    content = json.dumps([found.get("data") or {}, found.get("binaryData") or {}], sort_keys=True)
+        metadata = live_object["metadata"]
+        return [plural, name, f"{metadata['uid']}/{metadata['resourceVersion']}"]
+
+    data, binary = live_object.get("data") or {}, live_object.get("binaryData") or {}
+    content = json.dumps([data, binary], sort_keys=True)
     return [plural, name, hashlib.sha256(content.encode()).hexdigest()]

@@ -28,24 +28,27 @@ _known: FairMemory[tuple[Any, ...], str] = FairMemory(_MAX_REMEMBERED)
 
 
 def describe_setter(managed: Sequence[Mapping[str, Any]], place: Sequence[str]) -> str:
-    """`set by kubectl-rollout at 2026-01-01T10:00:00Z`: whoever set what stands at a place; empty
-    where nobody says so."""
+    """Say who set what stands at a place: `set by kubectl-rollout at 2026-01-01T10:00:00Z`.
+
+    Empty where nobody says so.
+    """
     owners = [entry for entry in managed if _has_place(entry.get("fieldsV1") or {}, place)]
     return f"set by {_describe_newest(owners)}" if owners else ""
 
 
 def describe_last_setter(managed: Sequence[Mapping[str, Any]]) -> str:
-    """`the last to set anything was kubectl-edit at ...`; empty where that were we ourselves, as
-    far as that is known."""
+    """Say who was last: `the last to set anything was kubectl-edit at ...`.
+
+    Empty where that were we ourselves, as far as that is known.
+    """
     setters = [entry for entry in managed if "f:spec" in (entry.get("fieldsV1") or {})]
-    ours = max(
-        (str(entry.get("time", "")) for entry in setters if entry.get("manager") == OWN_MANAGER),
-        default="",
-    )
+    own = [entry for entry in setters if entry.get("manager") == OWN_MANAGER]
+    last_own = max((_time_of(entry) for entry in own), default="")
+
     later = [
         entry
         for entry in setters
-        if entry.get("manager") != OWN_MANAGER and str(entry.get("time", "")) > ours
+        if entry.get("manager") != OWN_MANAGER and _time_of(entry) > last_own
     ]
     return f"the last to set anything was {_describe_newest(later)}" if later else ""
 
@@ -53,57 +56,70 @@ def describe_last_setter(managed: Sequence[Mapping[str, Any]]) -> str:
 async def explain_difference(
     cluster: Cluster,
     path: str,
-    found: Mapping[str, Any],
+    workload: Mapping[str, Any],
     differ: Callable[[Mapping[str, Any]], list[Difference]],
 ) -> str:
-    """What an object differs in and who made it so, in words; empty where it does not differ.
-    Raises nothing: who it was is said where the API server tells it."""
-    differences = differ(found)
+    """Say what an object differs in and who made it so; empty where it does not differ.
+
+    Raises nothing: who it was is said where the API server tells it.
+    """
+    differences = differ(workload)
     if not differences:
         return ""
+
+    metadata = workload["metadata"]
     key = (
-        found["metadata"]["uid"],
-        found["metadata"].get("resourceVersion"),
+        metadata["uid"],
+        metadata.get("resourceVersion"),
         len(differences),
         *differences[:MAX_DIFFERENCES_IN_MESSAGE],
     )
-    known = _known.get(key)
-    if known is not None:
-        return known
+    remembered = _known.get(key)
+    if remembered is not None:
+        return remembered
+
     try:
         fresh = await cluster.managed(path)
     except NotFound:
-        return f"{title_of(found)} is gone"
+        return f"{title_of(workload)} is gone"
     except (Retryable, Permanent):
-        return _describe_differences(found, differences, ())
-    words = _describe_differences(
-        fresh, differ(fresh), fresh["metadata"].get("managedFields") or ()
-    )
-    if fresh["metadata"].get("resourceVersion") == found["metadata"].get("resourceVersion"):
-        _known.put(str(found["metadata"].get("namespace", "")), key, words)
+        return _describe_differences(workload, differences, ())
+
+    managed = fresh["metadata"].get("managedFields") or ()
+    words = _describe_differences(fresh, differ(fresh), managed)
+    # What was asked for is kept only for the state that it speaks of.
+    if fresh["metadata"].get("resourceVersion") == metadata.get("resourceVersion"):
+        _known.put(str(metadata.get("namespace", "")), key, words)
+
     return words
 
 
 def _describe_differences(
-    found: Mapping[str, Any],
+    workload: Mapping[str, Any],
     differences: Sequence[Difference],
     managed: Sequence[Mapping[str, Any]],
 ) -> str:
     if not differences:
         return ""
+
     parts = [
-        " ".join((item.words, *_describe_origin(item, managed)))
-        for item in differences[:MAX_DIFFERENCES_IN_MESSAGE]
+        " ".join((difference.words, *_describe_origin(difference, managed)))
+        for difference in differences[:MAX_DIFFERENCES_IN_MESSAGE]
     ]
     more = len(differences) - MAX_DIFFERENCES_IN_MESSAGE
-    return f"{title_of(found)} {'; '.join(parts)}" + (f"; and {more} more" if more > 0 else "")
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{title_of(workload)} {'; '.join(parts)}{rest}"
 
 
-def _describe_origin(item: Difference, managed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """In brackets: the container, and who it was."""
-    who = describe_setter(managed, item.place) if item.place else describe_last_setter(managed)
-    parts = [f"container {item.container}"] if item.container else []
-    parts += [who] if who else []
+def _describe_origin(difference: Difference, managed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the container and who it was, in brackets; nothing where neither is known."""
+    setter = describe_setter(managed, difference.place)
+    # Nobody owns what is not there.
+    if not difference.place:
+        setter = describe_last_setter(managed)
+
+    container = f"container {difference.container}" if difference.container else ""
+    parts = [part for part in (container, setter) if part]
     if parts:
         yield f"({'; '.join(parts)})"
 
@@ -117,6 +133,10 @@ def _has_place(fields: Mapping[str, Any], place: Sequence[str]) -> bool:
 
 
 def _describe_newest(entries: Sequence[Mapping[str, Any]]) -> str:
-    entry = max(entries, key=lambda item: (str(item.get("time", "")), str(item.get("manager", ""))))
-    time = f" at {entry['time']}" if entry.get("time") else ""
-    return f"{entry.get('manager', 'somebody')}{time}"
+    newest = max(entries, key=lambda entry: (_time_of(entry), str(entry.get("manager", ""))))
+    time = f" at {newest['time']}" if newest.get("time") else ""
+    return f"{newest.get('manager', 'somebody')}{time}"
+
+
+def _time_of(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("time", ""))

@@ -30,115 +30,123 @@ MOUNT_REASONS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", 
 """Reasons of Events that tell what keeps a kubelet from starting containers."""
 USED_FIELDS = ("reason", "message", "series", "lastTimestamp", "eventTime")
 """Fields of an Event that are kept."""
+_CREATING_REASONS = ("ContainerCreating", "PodInitializing")
 _SYMBOLS = {"In": "in", "NotIn": "notin"}
 _MAX_MESSAGE_LENGTH = 500
 _MAX_HASHES = 10
 """Versions whose pods are compared with a template, the latest: more are hardly ever there at
 once."""
-_OF_A_HASH = 5
+_MAX_PODS_OF_A_HASH = 5
 """Pods of one version that are compared: they are made alike."""
 
 
-async def list_pods(cluster: Cluster, namespace: str, found: Mapping[str, Any]) -> list[Pod]:
-    """The pods of a workload, those of every version. Raises Retryable, Permanent."""
-    selector = selector_of(found)
+async def list_pods(cluster: Cluster, namespace: str, workload: Mapping[str, Any]) -> list[Pod]:
+    """List the pods of a workload, those of every version. Raises Retryable, Permanent."""
+    selector = selector_of(workload)
     if not selector:
         return []
 
-    def own(pod: dict[str, Any]) -> dict[str, Any] | None:
-        return pod if _is_of(pod, found) else None  # its whole spec is compared
+    def keep_own(pod: dict[str, Any]) -> dict[str, Any] | None:
+        # All of it is kept: its whole spec is compared.
+        return pod if _is_of(pod, workload) else None
 
-    return list(await cluster.list(f"/api/v1/namespaces/{namespace}/pods", selector, keep=own))
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    return list(await cluster.list(path, selector, keep=keep_own))
 
 
-def selector_of(found: Mapping[str, Any]) -> str:
-    """A workload's selector as a label selector."""
-    selector = found["spec"].get("selector") or {}
+def selector_of(workload: Mapping[str, Any]) -> str:
+    """Return a workload's selector as a label selector."""
+    selector = workload["spec"].get("selector") or {}
     parts = [f"{name}={value}" for name, value in (selector.get("matchLabels") or {}).items()]
-    for item in selector.get("matchExpressions") or []:
-        key, kind, values = item["key"], item["operator"], ",".join(item.get("values") or [])
+
+    for expression in selector.get("matchExpressions") or []:
+        key, kind = expression["key"], expression["operator"]
+        values = ",".join(expression.get("values") or [])
         if kind in _SYMBOLS:
             parts.append(f"{key} {_SYMBOLS[kind]} ({values})")
         else:
             parts.append(key if kind == "Exists" else f"!{key}")
+
     return ",".join(parts)
 
 
-def current_pods(found: Mapping[str, Any], listed: Sequence[Pod]) -> list[Pod]:
-    """Those of the template that the workload has now, without those that are going away."""
-    there = [pod for pod in listed if not pods.is_leaving(pod)]
-    if found.get("kind") == "StatefulSet":
-        revision = (found.get("status") or {}).get("updateRevision")
-        return [pod for pod in there if revision is None or pods.hash_of(pod) == revision]
-    fitting = _fitting_hashes(found["spec"]["template"], there)
-    return pods.newest_pods([pod for pod in there if pods.hash_of(pod) in fitting] or there)
+def current_pods(workload: Mapping[str, Any], listed: Sequence[Pod]) -> list[Pod]:
+    """Return those of the template that the workload has now, without those that are going away."""
+    staying = [pod for pod in listed if not pods.is_leaving(pod)]
+    if workload.get("kind") == "StatefulSet":
+        revision = (workload.get("status") or {}).get("updateRevision")
+        return [pod for pod in staying if revision is None or pods.hash_of(pod) == revision]
+
+    fitting_hashes = _fitting_hashes(workload["spec"]["template"], staying)
+    fitting = [pod for pod in staying if pods.hash_of(pod) in fitting_hashes]
+    # Where nothing fits, a webhook has rewritten images.
+    return pods.newest_pods(fitting or staying)
 
 
 async def find_creation_trouble(
-    cluster: Cluster, namespace: str, found: Mapping[str, Any]
+    cluster: Cluster, namespace: str, workload: Mapping[str, Any]
 ) -> Trouble | None:
-    """Why a controller creates no pods, from its Events; a StatefulSet has no condition that says
-    so. Raises Retryable, Permanent."""
-    events = await _list_events(cluster, namespace, found, str(found.get("kind", "")))
-    newest = max(
-        (event for event in events if event.get("reason") in CREATION_REASONS),
-        key=_time_of,
-        default=None,
-    )
+    """Say why a controller creates no pods, from its Events; a StatefulSet has no condition that
+    says so. Raises Retryable, Permanent."""
+    events = await _list_events(cluster, namespace, workload, str(workload.get("kind", "")))
+    newest = _newest_event(events, CREATION_REASONS)
+    # A pod that was created since says that it can again.
     if newest is None or newest["reason"] != "FailedCreate":
         return None
-    words = (
-        f"{found.get('kind')} {found['metadata']['name']} cannot create pods: "
-        f"{newest.get('message', '')}"
-    )
-    return Trouble(words[:_MAX_MESSAGE_LENGTH])
+
+    title = f"{workload.get('kind')} {workload['metadata']['name']}"
+    message = f"{title} cannot create pods: {newest.get('message', '')}"
+    return Trouble(message[:_MAX_MESSAGE_LENGTH])
 
 
 async def find_mount_trouble(
     cluster: Cluster, namespace: str, listed: Iterable[Pod]
 ) -> Trouble | None:
-    """What keeps the first pod whose containers are still being created from starting, from its
+    """Say what keeps the first pod whose containers are still being created from starting, from its
     Events. Raises Retryable, Permanent."""
-    for pod in listed:
-        if any(
-            ((item.get("state") or {}).get("waiting") or {}).get("reason") in _CREATING
-            for item in _main_statuses(pod)
-        ):
-            events = await _list_events(cluster, namespace, pod, "Pod")
-            newest = max(
-                (event for event in events if event.get("reason") in MOUNT_REASONS),
-                key=_time_of,
-                default=None,
-            )
-            if newest is None:
-                return None
-            words = (
-                f"pod {pod['metadata']['name']} cannot start ({newest['reason']}): "
-                f"{newest.get('message', '')}"
-            )
-            return Trouble(words[:_MAX_MESSAGE_LENGTH])
-    return None
+    creating = next((pod for pod in listed if _is_creating(pod)), None)
+    if creating is None:
+        return None
+
+    events = await _list_events(cluster, namespace, creating, "Pod")
+    newest = _newest_event(events, MOUNT_REASONS)
+    if newest is None:
+        return None
+
+    title = f"pod {creating['metadata']['name']}"
+    message = f"{title} cannot start ({newest['reason']}): {newest.get('message', '')}"
+    return Trouble(message[:_MAX_MESSAGE_LENGTH])
 
 
-_CREATING = ("ContainerCreating", "PodInitializing")
+def _is_creating(pod: Pod) -> bool:
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _CREATING_REASONS:
+            return True
+    return False
 
 
-def _main_statuses(pod: Pod) -> Sequence[Mapping[str, Any]]:
-    return (pod.get("status") or {}).get("containerStatuses") or []
+def _newest_event(
+    events: Sequence[dict[str, Any]], reasons: Sequence[str]
+) -> dict[str, Any] | None:
+    telling = (event for event in events if event.get("reason") in reasons)
+    return max(telling, key=_time_of, default=None)
 
 
 async def _list_events(
-    cluster: Cluster, namespace: str, found: Mapping[str, Any], kind: str
+    cluster: Cluster, namespace: str, involved: Mapping[str, Any], kind: str
 ) -> list[dict[str, Any]]:
-    name, uid = found["metadata"]["name"], found["metadata"].get("uid")
+    name, uid = involved["metadata"]["name"], involved["metadata"].get("uid")
     fields = f"involvedObject.name={name},involvedObject.kind={kind}"
 
-    def about(event: dict[str, Any]) -> dict[str, Any] | None:
+    def keep_part(event: dict[str, Any]) -> dict[str, Any] | None:
+        # Another object had the same name before.
         if (event.get("involvedObject") or {}).get("uid") not in (uid, None):
             return None
         return {name: event[name] for name in USED_FIELDS if name in event}
 
-    return await cluster.list(f"/api/v1/namespaces/{namespace}/events", fields=fields, keep=about)
+    path = f"/api/v1/namespaces/{namespace}/events"
+    return await cluster.list(path, fields=fields, keep=keep_part)
 
 
 def _time_of(event: Mapping[str, Any]) -> str:
@@ -146,34 +154,43 @@ def _time_of(event: Mapping[str, Any]) -> str:
     return str(series or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def _is_of(pod: Pod, found: Mapping[str, Any]) -> bool:
-    """Whether a pod's controller is the workload, or one of its ReplicaSets."""
-    owner = next(
-        (item for item in pod["metadata"].get("ownerReferences") or [] if item.get("controller")),
-        None,
-    )
-    if owner is None:
+def _is_of(pod: Pod, workload: Mapping[str, Any]) -> bool:
+    """Return whether a pod's controller is the workload, or one of its ReplicaSets."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    controller = next((owner for owner in owners if owner.get("controller")), None)
+    if controller is None:
         return False
-    if found.get("kind") == "StatefulSet":
-        return bool(owner.get("uid") == found["metadata"]["uid"])
-    name = f"{found['metadata']['name']}-{pods.hash_of(pod)}"
-    return bool(owner.get("kind") == "ReplicaSet" and owner.get("name") == name)
+    if workload.get("kind") == "StatefulSet":
+        return bool(controller.get("uid") == workload["metadata"]["uid"])
+
+    name = f"{workload['metadata']['name']}-{pods.hash_of(pod)}"
+    return bool(controller.get("kind") == "ReplicaSet" and controller.get("name") == name)
 
 
-def _fitting_hashes(template: Mapping[str, Any], there: Sequence[Pod]) -> set[str | None]:
-    """Hashes of the pods that have everything of a template, as far as versions can differ. A pod
-    is large, and there are thousands: few of each hash are compared, and those of the hashes that
-    came last. Of a template that is not deployed for its size none are."""
+def _fitting_hashes(template: Mapping[str, Any], listed: Sequence[Pod]) -> set[str | None]:
+    """Return the hashes of the pods that have everything of a template, as far as versions can
+    differ.
+
+    A pod is large, and there are thousands: few of each hash are compared, and those of the hashes
+    that came last. Of a template that is not deployed for its size none are.
+    """
     if explain_too_large(template):
         return set()
-    wanted = _WantedPod.of(template)
+
     by_hash: dict[str | None, list[Pod]] = {}
-    for pod in there:
+    for pod in listed:
         by_hash.setdefault(pods.hash_of(pod), []).append(pod)
-    latest = sorted(
-        by_hash, key=lambda name: max(pods.created_at(pod) for pod in by_hash[name]), reverse=True
-    )[:_MAX_HASHES]
-    return {name for name in latest if any(wanted.fits(pod) for pod in by_hash[name][:_OF_A_HASH])}
+
+    def last_created(name: str | None) -> str:
+        return max(pods.created_at(pod) for pod in by_hash[name])
+
+    wanted_pod = _WantedPod.of(template)
+    latest = sorted(by_hash, key=last_created, reverse=True)[:_MAX_HASHES]
+    return {
+        name
+        for name in latest
+        if any(wanted_pod.fits(pod) for pod in by_hash[name][:_MAX_PODS_OF_A_HASH])
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,44 +206,48 @@ class _WantedPod:
 
     @staticmethod
     def of(template: Mapping[str, Any]) -> _WantedPod:
-        metadata, containers = (
-            template.get("metadata") or {},
-            _containers_by_place(template["spec"]),
-        )
-        variables = {place: _variable_texts(item.get("env")) for place, item in containers.items()}
+        metadata = template.get("metadata") or {}
+        containers = _containers_by_place(template["spec"])
         return _WantedPod(
             {key: metadata.get(key) or {} for key in ("labels", "annotations")},
             containers,
-            variables,
+            {
+                place: _variable_texts(container.get("env"))
+                for place, container in containers.items()
+            },
         )
 
     def fits(self, pod: Pod) -> bool:
-        """Whether all of it is a pod's."""
-        own = pod["metadata"]
-        if not all(
-            (own.get(key) or {}).items() >= marks.items() for key, marks in self.marks.items()
-        ):
-            return False
-        have = _containers_by_place(pod.get("spec") or {})
+        """Return whether all of it is a pod's."""
+        metadata = pod["metadata"]
+        for key, marks in self.marks.items():
+            if not (metadata.get(key) or {}).items() >= marks.items():
+                return False
+
+        containers = _containers_by_place(pod.get("spec") or {})
         return all(
-            place in have and self._has_container(place, have[place]) for place in self.containers
+            place in containers and self._has_container(place, containers[place])
+            for place in self.containers
         )
 
-    def _has_container(self, place: tuple[str, str], item: Mapping[str, Any]) -> bool:
-        wanted, env = self.containers[place], item.get("env") or []
-        if item.get("image") != wanted.get("image"):
+    def _has_container(self, place: tuple[str, str], container: Mapping[str, Any]) -> bool:
+        wanted_container, env = self.containers[place], container.get("env") or []
+        if container.get("image") != wanted_container.get("image"):
             return False
-        if env == (wanted.get("env") or []):
+        if env == (wanted_container.get("env") or []):
             return True
-        # what webhooks add to a container is no more than a template may have
+
+        # What webhooks add to a container is no more than a template may have.
         return len(env) <= 2 * MAX_VARIABLES and self.variables[place] <= _variable_texts(env)
 
 
 def _containers_by_place(spec: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {
-        (group, item["name"]): item for group in CONTAINER_GROUPS for item in spec.get(group) or []
-    }
+    by_place: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for group in CONTAINER_GROUPS:
+        for container in spec.get(group) or []:
+            by_place[group, container["name"]] = container
+    return by_place
 
 
 def _variable_texts(env: Iterable[Mapping[str, Any]] | None) -> frozenset[bytes]:
-    return frozenset(orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in env or ())
+    return frozenset(orjson.dumps(variable, option=orjson.OPT_SORT_KEYS) for variable in env or ())

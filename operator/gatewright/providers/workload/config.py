@@ -1,0 +1,64 @@
+"""What a `workload:` target says: which workload, what of it a version sets, what is captured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from gatewright.api.base import Duration, Model, Name, ObjectName, Text
+from gatewright.api.jobs import EnvName
+
+Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
+
+
+class Captured(Model):
+    """A ConfigMap or Secret whose content belongs to the target; exactly one of the two."""
+
+    configMap: ObjectName | None = None
+    """Name of a ConfigMap."""
+    secret: ObjectName | None = None
+    """Name of a Secret; only a hash of it is recorded, and an immutable copy is kept as a
+    Secret."""
+    restore: Literal["Always"] | None = None
+    """With `secret`: Always returns it in a rollback even if somebody changed it during the run.
+    Left out: it then stays."""
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Captured:
+        if (self.configMap is None) == (self.secret is None):
+            raise ValueError("needs exactly one of configMap, secret")
+        if self.restore is not None and self.secret is None:
+            raise ValueError("restore belongs to secret: a ConfigMap always returns")
+        return self
+
+
+class WorkloadConfig(Model):
+    """A Deployment or StatefulSet in the Release's namespace."""
+
+    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+    """Kind of the workload."""
+    name: ObjectName
+    """Name of the workload."""
+    images: Annotated[dict[Name, Image], Field(max_length=20)] = {}
+    """Image by container; usually with `$(version)` as the tag."""
+    env: Annotated[
+        dict[Name, Annotated[dict[EnvName, Text], Field(max_length=64)]], Field(max_length=20)
+    ] = {}
+    """Environment variables by container, set when the target is deployed."""
+    config: Annotated[list[Captured], Field(max_length=20)] = []
+    """ConfigMaps and Secrets that return to their content when the target is rolled back."""
+    restore: Literal["Change", "Template"] = "Change"
+    """What a rollback puts back: `Change` what the run has set (images, variables), so that what
+    others changed meanwhile, such as resources or a sidecar, stays and is named; `Template` the
+    whole pod template from before the first change."""
+    drainTimeout: Duration = "30s"
+    """How long a complete Deployment waits for pods of the old version, which may still answer, to
+    end; `0s`: not at all. Kubernetes tells their number (`status.terminatingReplicas`) from 1.35
+    on; before that nothing is waited for."""
+
+    @model_validator(mode="after")
+    def _require_version(self) -> WorkloadConfig:
+        if not self.images and not self.env:
+            raise ValueError("needs images or env: without them no version can be told")
+        return self
