@@ -136,8 +136,10 @@ class GithubStep(Deed):
         return ""
 
     async def look(self, config: GithubAction, link: OpenConnection) -> LiveState:
-        """Whether there is such a repository, and a workflow that can be found again. Raises
-        Retryable, Permanent."""
+        """Return whether there is such a repository, and a workflow that can be found again.
+
+        Raises Retryable, Permanent.
+        """
         try:
             if config.workflow is not None:
                 await _require_usable(config.repository, config.workflow, link)
@@ -149,6 +151,7 @@ class GithubStep(Deed):
                 )
         except NotFound as error:
             return LiveState(None, problem=str(error))
+
         return LiveState(None)
 
     async def perform(
@@ -172,7 +175,10 @@ class GithubStep(Deed):
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """How far the workflow is, or whether the state is set. Raises Retryable, Permanent."""
+        """Return how far the workflow is, or whether the state is set.
+
+        Raises Retryable, Permanent.
+        """
         require_act(operation)
         if config.workflow is not None:
             run = await _find_run(config.repository, config.workflow, link, operation)
@@ -186,16 +192,19 @@ class GithubStep(Deed):
     async def trouble(
         self, config: GithubAction, link: OpenConnection, operation: Operation
     ) -> str | None:
-        """The jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
+        """Return the jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
         if config.workflow is None:
             return None
+
         run = await _find_run(config.repository, config.workflow, link, operation)
         if run is None:
             return None
+
         lines: list[str] = []
         path = repository_path(config.repository, "actions", "runs", str(run["id"]), "jobs")
         async for page in list_pages(link, path, {"filter": "latest"}, "jobs", 3):
             lines += [_describe_job(link, job) for job in page if _has_failed(job)]
+
         return hide_secrets(f"{'; '.join(lines)} ({_page_of_run(run)})", link) if lines else None
 
 
@@ -218,7 +227,9 @@ async def _record_deployment(
         reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
         if reply.status != 201:
             raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
+
         record = _require_id(client.json_of(reply), reply.where)
+
     if not await _has_stated(repository, record, link, operation):
         state = {
             "state": config.state,
@@ -232,53 +243,56 @@ async def _record_deployment(
             repository_path(repository, "deployments", str(record), "statuses"),
             body=state,
         )
-        found = client.json_of(reply)
-        if not isinstance(found, dict) or found.get("state") != config.state:
+        answer = client.json_of(reply)
+        if not isinstance(answer, dict) or answer.get("state") != config.state:
             raise Permanent(
                 f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"
             )
+
     return _progress_of_recorded(config, record)
 
 
 def _progress_of_recorded(config: Deployment, record: int) -> Progress:
-    words = f"deployment {record} to {config.environment} is {config.state}"
-    return Progress("Succeeded", words, {"deployment": str(record)})
+    message = f"deployment {record} to {config.environment} is {config.state}"
+    return Progress("Succeeded", message, {"deployment": str(record)})
 
 
 async def _find_record(
     repository: str, config: Deployment, link: OpenConnection, operation: Operation
 ) -> int | None:
-    """The number of this run's record."""
-    wanted = _run_mark(operation)
+    """Return the number of this run's record."""
+    run_mark = _run_mark(operation)
     query = {"environment": config.environment, "ref": config.ref}
     try:
         async for page in list_pages(link, repository_path(repository, "deployments"), query):
-            for item in page:
-                if _payload_of(item).get("gatewright") == wanted:
-                    return _require_id(item, "deployments")
+            for record in page:
+                if _payload_of(record).get("gatewright") == run_mark:
+                    return _require_id(record, "deployments")
     except ListUnfinished:
         pass  # newest first: this run's is not among the last hundreds
+
     return None
 
 
 async def _has_stated(
     repository: str, record: int, link: OpenConnection, operation: Operation
 ) -> bool:
-    """Whether this step has set its state, even if another has followed."""
-    wanted = f"[{_mark_of(operation)}]"
+    """Return whether this step has set its state, even if another has followed."""
+    step_mark = f"[{_mark_of(operation)}]"
     try:
         async for page in list_pages(
             link, repository_path(repository, "deployments", str(record), "statuses"), {}
         ):
-            if any(str(item.get("description") or "").endswith(wanted) for item in page):
+            if any(str(status.get("description") or "").endswith(step_mark) for status in page):
                 return True
     except ListUnfinished:
         pass
+
     return False
 
 
-def _payload_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    payload = item.get("payload")
+def _payload_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    payload = record.get("payload")
     if isinstance(payload, str):
         try:
             payload = foreign.parse_json(payload)
@@ -289,22 +303,23 @@ def _payload_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mark_of(operation: Operation) -> str:
     key = operation.key
-    return (
-        key
-        if len(key) <= _MAX_MARK_LENGTH
-        else f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
-    )
+    if len(key) <= _MAX_MARK_LENGTH:
+        return key
+    return f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
 
 
 def _run_mark(operation: Operation) -> str:
-    """What all operations of a run have in common: a key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`."""
+    """Return what all operations of a run have in common.
+
+    A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`.
+    """
     return f"{operation.key.partition('.')[0]}-{operation.key.rpartition('-')[2]}"
 
 
-def _require_id(item: Any, where: str) -> int:
-    if not isinstance(item, dict) or not isinstance(item.get("id"), int):
+def _require_id(record: Any, where: str) -> int:
+    if not isinstance(record, dict) or not isinstance(record.get("id"), int):
         raise Permanent(f"{where}: the answer holds no id; is this the GitHub API?")
-    return int(item["id"])
+    return int(record["id"])
 
 
 # --- workflows
@@ -316,6 +331,7 @@ async def _dispatch_workflow(
     run = await _find_run(repository, config, link, operation)
     if run is not None:
         return _progress_of_run(run, link)
+
     await _require_usable(repository, config, link)
     body = {
         "ref": config.ref,
@@ -330,11 +346,14 @@ async def _dispatch_workflow(
     )
     if reply.status == 204:  # an Enterprise server that does not tell which run it started
         return Progress("Running", f"{config.file} is started")
+
     started = client.json_of(reply)
     number = started.get("workflow_run_id") if isinstance(started, dict) else None
     if not isinstance(number, int):
         return Progress("Running", f"{config.file} is started")
+
     _begun_runs.put(link.namespace, (link.identity, operation.id), number)
+
     return Progress(
         "Running",
         hide_secrets(f"{config.file} runs: {_page_of_run(started, 'workflow_run_id')}", link),
@@ -352,10 +371,11 @@ must not start twice."""
 async def _find_run(
     repository: str, config: Workflow, link: OpenConnection, operation: Operation
 ) -> dict[str, Any] | None:
-    """The run that carries the key of an operation: the one that was started first."""
+    """Return the run that carries the key of an operation: the one that was started first."""
     number = _begun_runs.get((link.identity, operation.id))
     if number is not None:
         return await fetch(link, repository_path(repository, "actions", "runs", str(number)))
+
     path = repository_path(repository, "actions", "workflows", config.file, "runs")
     query = {"event": "workflow_dispatch", "exclude_pull_requests": "true"}
     oldest = (datetime.now(UTC) - _MAX_RUN_AGE).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -370,57 +390,62 @@ async def _find_run(
             raise Permanent(
                 f"{config.file}: {error}, so nobody can tell whether this one has been started"
             ) from None
+
     return min(runs, key=lambda run: _require_id(run, path), default=None)
 
 
 def _has_key(run: Mapping[str, Any], key: str) -> bool:
-    """Whether the name of a run holds the key, and not a longer one that begins or ends like it."""
+    """Return whether the name of a run holds the key, and not a longer one that begins or ends like
+    it.
+    """
     title = f"{run.get('display_title') or ''} {run.get('name') or ''}"
     return re.search(rf"(?<![A-Za-z0-9._-]){re.escape(key)}(?![A-Za-z0-9_-])", title) is not None
 
 
 def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
-    status, conclusion, url = (
-        run.get("status"),
-        foreign.to_plain_word(run.get("conclusion") or ""),
-        _page_of_run(run),
-    )
+    status, url = run.get("status"), _page_of_run(run)
     outputs = {"run": str(run.get("id")), "url": hide_secrets(url, link)}
     if status == "completed":
-        if conclusion == "success":
-            return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
-        words = "did nothing: " if str(conclusion) in _NEUTRAL_CONCLUSIONS else ""
-        return Progress(
-            "Failed",
-            hide_secrets(f"{words}{conclusion or 'without a conclusion'}: {url}", link),
-            outputs,
-        )
+        return _progress_of_ended(run, url, outputs, link)
+
     waiting = status in ("waiting", "action_required")
-    words = (
-        "waits for somebody to allow it"
-        if waiting
-        else foreign.to_plain_word(status) or "in a status that is no word"
-    )
-    return Progress("Running", hide_secrets(f"{words}: {url}", link), outputs, stuck=waiting)
+    state = foreign.to_plain_word(status) or "in a status that is no word"
+    if waiting:
+        state = "waits for somebody to allow it"
+    return Progress("Running", hide_secrets(f"{state}: {url}", link), outputs, stuck=waiting)
+
+
+def _progress_of_ended(
+    run: Mapping[str, Any], url: str, outputs: dict[str, str], link: OpenConnection
+) -> Progress:
+    conclusion = foreign.to_plain_word(run.get("conclusion") or "")
+    if conclusion == "success":
+        return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
+
+    # A workflow that was skipped has checked nothing, so it is no success either.
+    beginning = "did nothing: " if str(conclusion) in _NEUTRAL_CONCLUSIONS else ""
+    message = f"{beginning}{conclusion or 'without a conclusion'}: {url}"
+    return Progress("Failed", hide_secrets(message, link), outputs)
 
 
 async def _require_usable(repository: str, config: Workflow, link: OpenConnection) -> None:
     """Raise Permanent unless the workflow can be started and its runs can be found again."""
     missing = f"there is no workflow {config.file} in {repository}"
-    found = await _fetch_existing(
+    workflow = await _fetch_existing(
         link, repository_path(repository, "actions", "workflows", config.file), missing
     )
-    if found.get("state") != "active":
+    if workflow.get("state") != "active":
         raise NotFound(
             hide_secrets(
                 (
                     f"the workflow {config.file} is "
-                    f"{foreign.to_plain_word(found.get('state')) or 'not active'}; enable it"
+                    f"{foreign.to_plain_word(workflow.get('state')) or 'not active'}; enable it"
                 ),
                 link,
             )
         )
-    path = str(found.get("path") or f".github/workflows/{config.file}")
+
+    path = str(workflow.get("path") or f".github/workflows/{config.file}")
     missing = f"{config.file} is not in {repository} at {config.ref}"
     content = await _fetch_existing(
         link, repository_path(repository, "contents", path), missing, {"ref": config.ref}
@@ -434,7 +459,7 @@ async def _require_usable(repository: str, config: Workflow, link: OpenConnectio
 
 
 def _shows_input(workflow: str, key_input: str) -> bool:
-    """Whether a workflow's file shows an input in the name of its runs."""
+    """Return whether a workflow's file shows an input in the name of its runs."""
     name = _RUN_NAME.search(workflow)
     key = re.escape(key_input)
     inputs = rf"\binputs\s*+(\.\s*+{key}\b|\[\s*+['\"]{key}['\"]\s*+\])"
@@ -454,20 +479,18 @@ async def _fetch_existing(
     reply = await call(link, "GET", path, query=query, accepted=frozenset({404}))
     if reply.status == 404:
         raise NotFound(hide_secrets(f"{problem}, or the token may not see it (404)", link))
-    found = client.json_of(reply)
-    if not isinstance(found, dict):
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
-    return found
+    return answer
 
 
 def _page_of_run(run: Mapping[str, Any], key: str = "id") -> str:
-    """Where people see a run; its number, where what is given is no such address."""
+    """Return where people see a run; its number, where what is given is no such address."""
     url, number = str(run.get("html_url"))[:300], run.get(key)
-    return (
-        url
-        if _PAGE.fullmatch(url) and f"/runs/{number}" in url
-        else f"run {foreign.to_plain_word(number) or '?'}"
-    )
+    if _PAGE.fullmatch(url) and f"/runs/{number}" in url:
+        return url
+    return f"run {foreign.to_plain_word(number) or '?'}"
 
 
 def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
@@ -483,5 +506,5 @@ def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
     )
 
 
-def _has_failed(item: Mapping[str, Any]) -> bool:
-    return str(item.get("conclusion")) in _FAILED_CONCLUSIONS
+def _has_failed(job: Mapping[str, Any]) -> bool:
+    return str(job.get("conclusion")) in _FAILED_CONCLUSIONS

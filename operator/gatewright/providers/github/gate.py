@@ -78,7 +78,7 @@ class GithubCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "useless"]:
-        """Whether max and min belong to this check."""
+        """Return whether max and min belong to this check."""
         return "required" if self.openIssues is not None else "useless"
 
     @model_validator(mode="after")
@@ -100,7 +100,7 @@ class GithubGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: GithubCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "number" if config.openIssues is not None else "boolean"
 
     async def measure(self, config: GithubCheck, link: OpenConnection) -> Answer:
@@ -118,7 +118,7 @@ class GithubGate(PresentGate):
 
 
 async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -> Answer:
-    commit, found = await _fetch_statuses(config.repository, ref, link)
+    commit, results = await _fetch_statuses(config.repository, ref, link)
     workflows: dict[int, int] = {}
     async for page in list_pages(
         link,
@@ -137,11 +137,13 @@ async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -
             workflow = _number_in(run, "workflow_id")
             if run.get("check_suite_id"):
                 workflows[_number_in(run, "check_suite_id")] = workflow
-            found += [
+
+            results += [
                 _CheckResult(
                     str(run.get("name")), ("workflow", workflow), newer, _conclusion_of(run)
                 )
             ]
+
     query = {"filter": "latest"}
     async for page in list_pages(
         link,
@@ -154,37 +156,45 @@ async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -
             suite = _number_in(_object_in(run, "check_suite"), "id")
             app = str(_object_in(run, "app").get("slug"))
             source = ("job", workflows[suite]) if suite in workflows else ("app", app)
-            found.append(
+            results.append(
                 _CheckResult(
                     str(run.get("name")), source, (_number_in(run, "id"),), _conclusion_of(run)
                 )
             )
+
     assert config.checks is not None
-    return _judge_checks(config.checks, found, frozenset(config.accept), link)
+
+    return _judge_checks(config.checks, results, frozenset(config.accept), link)
 
 
 async def _fetch_statuses(
     repository: str, ref: str, link: OpenConnection
 ) -> tuple[str, list[_CheckResult]]:
-    """The full name of the commit, and its statuses; GitHub lists the newest of each context."""
-    path, found, commit = repository_path(repository, "commits", ref, "status"), [], ""
+    """Return the full name of the commit, and its statuses.
+
+    GitHub lists the newest of each context.
+    """
+    path, results, commit = repository_path(repository, "commits", ref, "status"), [], ""
     for page in range(1, 11):
         answer = await fetch(link, path, query={"per_page": 100, "page": page})
         statuses = require_objects(answer.get("statuses"), path)
+
         if not isinstance(answer.get("sha"), str):
             raise Permanent("the answer about the commit holds no sha; is this the GitHub API?")
+
         commit = answer["sha"]
-        found += [
+        results += [
             _CheckResult(
-                str(item.get("context")),
+                str(status.get("context")),
                 ("status", ""),
-                (_number_in(item, "id"),),
-                str(item.get("state")),
+                (_number_in(status, "id"),),
+                str(status.get("state")),
             )
-            for item in statuses
+            for status in statuses
         ]
-        if len(found) >= _number_in(answer, "total_count") or not statuses:
-            return commit, found
+        if len(results) >= _number_in(answer, "total_count") or not statuses:
+            return commit, results
+
     raise ListUnfinished("more than 1000 statuses, which is more than are read")
 
 
@@ -201,7 +211,7 @@ class _CheckResult:
 
 
 def _conclusion_of(run: Mapping[str, Any]) -> str:
-    """The conclusion of a run that is over, else its status."""
+    """Return the conclusion of a run that is over, else its status."""
     if run.get("status") == "completed":
         return str(run.get("conclusion") or "without a conclusion")
     return str(run.get("status"))
@@ -209,16 +219,17 @@ def _conclusion_of(run: Mapping[str, Any]) -> str:
 
 def _judge_checks(
     names: Iterable[str],
-    found: Sequence[_CheckResult],
+    results: Sequence[_CheckResult],
     accept: frozenset[str],
     link: OpenConnection,
 ) -> Answer:
     bad: list[str] = []
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        words = list(_newest_results(name, found))
+        words = list(_newest_results(name, results))
         if not words:
             unknown.append(f"{name} is not there yet")
+
         for word in words:
             if word in _BAD_CONCLUSIONS or (word in ("neutral", "skipped") and word not in accept):
                 bad.append(f"{name}: {word}")
@@ -226,28 +237,32 @@ def _judge_checks(
                 unknown.append(f"{name}: {word}")
             elif word != "success" and word not in accept:
                 unknown.append(f"{name}: {foreign.quote_value(word)}, which is not known")
+
     if bad:
         return Answer(False, hide_secrets(", ".join(dict.fromkeys(bad)), link))
     if unknown:
         return Answer(None, hide_secrets(", ".join(dict.fromkeys(unknown)), link))
+
     return Answer(True, "all green")
 
 
-def _newest_results(name: str, found: Iterable[_CheckResult]) -> Iterator[str]:
+def _newest_results(name: str, results: Iterable[_CheckResult]) -> Iterator[str]:
     newest: dict[tuple[str, int | str], _CheckResult] = {}
-    for seen in found:
-        if seen.name == name and (seen.source not in newest or newest[seen.source].age < seen.age):
-            newest[seen.source] = seen
-    return (seen.word for seen in newest.values())
+    for result in results:
+        if result.name == name and (
+            result.source not in newest or newest[result.source].age < result.age
+        ):
+            newest[result.source] = result
+    return (result.word for result in newest.values())
 
 
-def _object_in(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = item.get(name)
-    return found if isinstance(found, dict) else {}
+def _object_in(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
 
 
-def _number_in(item: Mapping[str, Any], name: str) -> int:
-    value = item.get(name, 0)
+def _number_in(record: Mapping[str, Any], name: str) -> int:
+    value = record.get(name, 0)
     if not isinstance(value, int):
         raise Permanent(f"{name} is not a number; is this the GitHub API?")
     return value
@@ -258,12 +273,13 @@ def _number_in(item: Mapping[str, Any], name: str) -> int:
 
 async def _measure_issues(repository: str, labels: Sequence[str], link: OpenConnection) -> Answer:
     query = {"labels": ",".join(labels), "state": "open", "sort": "created", "direction": "asc"}
-    found: dict[int, None] = {}
+    numbers: dict[int, None] = {}
     async for page in list_pages(link, repository_path(repository, "issues"), query):
-        found.update(
-            (_number_in(item, "number"), None) for item in page if "pull_request" not in item
+        numbers.update(
+            (_number_in(issue, "number"), None) for issue in page if "pull_request" not in issue
         )
-    if not found:
+
+    if not numbers:
         for label in labels:
             path = repository_path(repository, "labels", label)
             if (await call(link, "GET", path, accepted=frozenset({404}))).status == 404:
@@ -272,6 +288,8 @@ async def _measure_issues(repository: str, labels: Sequence[str], link: OpenConn
                         f'{repository} has no label "{label}", so no issue can have it', link
                     )
                 )
+
         return Answer(0.0)
-    shown = ", ".join(f"#{number}" for number in list(found)[:5])
-    return Answer(float(len(found)), f"{shown}{' …' if len(found) > 5 else ''}")
+
+    shown = ", ".join(f"#{number}" for number in list(numbers)[:5])
+    return Answer(float(len(numbers)), f"{shown}{' …' if len(numbers) > 5 else ''}")

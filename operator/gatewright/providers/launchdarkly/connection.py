@@ -34,7 +34,7 @@ class LaunchDarklyAccess(Model):
     gates."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": value(self.token)}
 
 
@@ -51,7 +51,7 @@ class LaunchDarklyConnection(HttpConnector):
 
 
 async def is_on(link: OpenConnection, project: str, environment: str, flag: str) -> bool:
-    """Whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
+    """Return whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(
         link,
         "GET",
@@ -65,15 +65,14 @@ async def is_on(link: OpenConnection, project: str, environment: str, flag: str)
         if not isinstance(answer, dict) or answer.get("code") != "not_found":
             client.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}")
-    environments = (
-        answer.get("environments")
-        if isinstance(answer, dict) and answer.get("key") == flag
-        else None
-    )
+
+    is_flag = isinstance(answer, dict) and answer.get("key") == flag
+    environments = answer.get("environments") if is_flag else None
     if not isinstance(environments, dict):
         raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
     if answer.get("archived") is True:
         raise Permanent(f"the flag {flag} is archived")
+
     return _is_targeting_on(reply, environments, project, environment)
 
 
@@ -117,8 +116,8 @@ def _is_targeting_on(
 ) -> bool:
     if environment not in environments:
         raise NotFound(f"there is no environment {environment} in the project {project}")
-    found = environments[environment]
-    on = found.get("on") if isinstance(found, dict) else None
+    settings = environments[environment]
+    on = settings.get("on") if isinstance(settings, dict) else None
     if not isinstance(on, bool):
         raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
     return on

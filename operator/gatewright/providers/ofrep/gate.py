@@ -68,40 +68,41 @@ class OfrepGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: OfrepCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "boolean"
 
     async def measure(self, config: OfrepCheck, link: OpenConnection) -> Answer:
         """Evaluate for every user. Raises Retryable, Permanent."""
         names = [*config.users, *config.others]
-        found = await concurrency.ask_each(
+        evaluations = await concurrency.ask_each(
             names,
             lambda name: ofrep.evaluate_flag(
                 link, config.flag, {**config.context, "targetingKey": name}
             ),
         )
-        return _judge_evaluations(config, dict(zip(names, found, strict=True)), link)
+        return _judge_evaluations(config, dict(zip(names, evaluations, strict=True)), link)
 
 
 def _judge_evaluations(
-    config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection
+    config: OfrepCheck, evaluations: dict[str, ofrep.Evaluation], link: OpenConnection
 ) -> Answer:
     got = {
         name: _text_of(evaluation.value, config.flag) == config.value
-        for name, evaluation in found.items()
+        for name, evaluation in evaluations.items()
     }
-    without = [name for name in config.users if not got[name] and _is_known(found[name])]
-    with_it = [name for name in config.others if got[name] and _is_known(found[name])]
+    without = [name for name in config.users if not got[name] and _is_known(evaluations[name])]
+    with_it = [name for name in config.others if got[name] and _is_known(evaluations[name])]
     wrong = [_describe_users("do not get it", without)] if without else []
     wrong += [_describe_users("get it and must not", with_it)] if with_it else []
     if wrong:
         return Answer(
             False, hide_secrets(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link)
         )
-    unsure = [name for name, evaluation in found.items() if not _is_known(evaluation)]
+
+    unsure = [name for name, evaluation in evaluations.items() if not _is_known(evaluation)]
     if unsure:
         reasons = sorted(
-            {foreign.to_plain_word(found[name].reason) or "no value" for name in unsure}
+            {foreign.to_plain_word(evaluations[name].reason) or "no value" for name in unsure}
         )
         return Answer(
             None,
@@ -110,6 +111,7 @@ def _judge_evaluations(
                 link,
             ),
         )
+
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"
     return Answer(True, hide_secrets(f"{config.flag} = {config.value}: {counted}", link))
 

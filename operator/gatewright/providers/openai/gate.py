@@ -42,17 +42,17 @@ class OpenAIGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: OpenAICheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "boolean"
 
     async def measure(self, config: OpenAICheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        found = await openai.fetch_key_state(link)
-        works = found.state in ("Valid", "Limited")
-        if found.state == "Unknown":
-            return Answer(None, found.message)
+        key = await openai.fetch_key_state(link)
+        works = key.state in ("Valid", "Limited")
+        if key.state == "Unknown":
+            return Answer(None, key.message)
         if config.expect == "Valid":
-            return Answer(works, found.message)
-        if found.state == "Refused":
-            return Answer(None, f"{found.message}; that does not say that the key was revoked")
-        return Answer(not works, found.message)
+            return Answer(works, key.message)
+        if key.state == "Refused":
+            return Answer(None, f"{key.message}; that does not say that the key was revoked")
+        return Answer(not works, key.message)

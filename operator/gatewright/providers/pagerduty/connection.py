@@ -48,14 +48,15 @@ async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any
     """Send one event. Raises Retryable, Permanent."""
     body = {"routing_key": secret_value(link, link.config.routingKey), **event}
     reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
-    found = client.json_of(reply)
+    answer = client.json_of(reply)
     if reply.status == 400:
-        errors = found.get("errors") if isinstance(found, dict) else None
-        words = rest.message_of(link, reply)
+        errors = answer.get("errors") if isinstance(answer, dict) else None
+        explanation = rest.message_of(link, reply)
         if isinstance(errors, list) and errors:
-            words = rest.repeatable_text(link, "; ".join(map(str, errors)))
+            explanation = rest.repeatable_text(link, "; ".join(map(str, errors)))
         raise Permanent(
-            f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}"
+            f"{reply.where}: PagerDuty refuses the event: {explanation or 'it does not say why'}"
         )
-    if not isinstance(found, dict) or found.get("status") != "success":
+
+    if not isinstance(answer, dict) or answer.get("status") != "success":
         raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

@@ -53,26 +53,33 @@ class PagerdutyNotifier:
 
 
 def _is_good_end(message: Message) -> bool:
-    """The end of what alerts were about: of a run that left nothing broken, or of a downtime."""
+    """Return the end of what alerts were about.
+
+    Of a run that left nothing broken, or of a downtime.
+    """
     return message.event == "Restored" or (message.over and message.severity in ("info", "warning"))
 
 
 async def _resolve_alerts(
     link: OpenConnection, message: Message, opened: list[str], severity: str | None
 ) -> str | None:
-    """What is open is resolved; a downtime only by its own end. Where nothing was open, it is an
-    event like others."""
+    """Return what is open is resolved.
+
+    A downtime only by its own end. Where nothing was open, it is an event like others.
+    """
     closing = [name for name in opened if (name == "Downtime") == (message.event == "Restored")]
     for name in closing:
         await enqueue_event(
             link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": dedup_key(message, name)}
         )
+
     left = [name for name in opened if name not in closing]
     if not closing and message.severity != "info":
         await _trigger_alert(link, message, severity or message.severity)
         left.append(message.event)
     else:
         await _send_change(link, message)
+
     return ",".join(left) or None
 
 
@@ -113,8 +120,10 @@ def dedup_key(message: Message, event: str) -> str:
 
 
 def _summary_of(message: Message) -> str:
-    text = f"{message.title}: {message.text}" if message.text else message.title
-    return text if len(text) <= MAX_SUMMARY_LENGTH else f"{text[: MAX_SUMMARY_LENGTH - 1]}…"
+    summary = f"{message.title}: {message.text}" if message.text else message.title
+    return (
+        summary if len(summary) <= MAX_SUMMARY_LENGTH else f"{summary[: MAX_SUMMARY_LENGTH - 1]}…"
+    )
 
 
 def _details_of(message: Message) -> dict[str, Any]:

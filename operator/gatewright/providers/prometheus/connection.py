@@ -75,11 +75,13 @@ async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) ->
     elif not _is_json(reply):
         client.require_ok(reply)
         raise Permanent(f"{reply.where}: answered {reply.status}, not as Prometheus does")
+
     answer = client.json_of(reply)
     if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
     if answer["status"] == "error":
         raise _error_of_failure(link, reply, answer)
+
     return _result_of(reply, answer)
 
 
@@ -102,15 +104,16 @@ def _is_json(reply: client.Reply) -> bool:
 def _error_of_failure(
     link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]
 ) -> Retryable | Permanent:
-    kind, text = (
+    kind, explanation = (
         foreign.to_plain_word(answer.get("errorType")) or "error",
         str(answer.get("error", ""))[:_MAX_ERROR_LENGTH],
     )
-    meant = next((f": {words}" for words in _KNOWN if words in text), "")
+    meant = next((f": {phrase}" for phrase in _KNOWN if phrase in explanation), "")
     if reply.status < 500 and kind == "bad_data":
-        place = _PLACE.search(text)
+        place = _PLACE.search(explanation)
         at = f" at line {place[1]}, character {place[2]}" if place is not None else ""
         return Permanent(f"the query is refused{at}{meant}")
+
     return Retryable(hide_secrets(f"{reply.where}: {kind}{meant}", link))
 
 
@@ -122,6 +125,7 @@ def _result_of(reply: client.Reply, answer: Mapping[str, Any]) -> QueryResult:
         or "result" not in data
     ):
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
+
     warnings = answer.get("warnings") or []
     count = len(warnings) if isinstance(warnings, list) else 1
     return QueryResult(

@@ -48,17 +48,19 @@ class PrometheusGate:
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: PrometheusCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return None
 
     async def measure(self, config: PrometheusCheck, link: OpenConnection) -> Answer:
         """Ask for now. Raises Retryable, Permanent."""
         result = await prometheus.run_query(link, "/api/v1/query", {"query": config.query})
         sample = _only_sample(result)
+
         if result.warning:
             return Answer(None, hide_secrets(f"the answer may be partial: {result.warning}", link))
         if sample is None:
             return Answer(None, "empty vector")
+
         at, answer = sample
         age = time.time() - at
         if abs(age) > STALE_AFTER_S:
@@ -68,12 +70,16 @@ class PrometheusGate:
                 if age > 0
                 else "the sample is from the future",
             )
+
         return answer
 
     async def history(
         self, config: PrometheusCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
-        """The same question for `start`, `start + step`, ... up to `end`, by one range query."""
+        """Return the same question for `start`, `start + step`, ...
+
+        Up to `end`, by one range query.
+        """
         count = min(int((end - start) / step), _MAX_POINTS - 1)
         start = end - count * step if count == _MAX_POINTS - 1 else start
         form = {
@@ -85,12 +91,14 @@ class PrometheusGate:
         result = await prometheus.run_query(link, "/api/v1/query_range", form)
         if result.warning:
             return []
+
         points = _points_by_time(result)
         answers = []
         for at in (round(start + index * step, 3) for index in range(count + 1)):
             answer = points.get(at, Answer(None, "empty vector"))
             if answer is not None:
                 answers.append((at, answer))
+
         return answers
 
 
@@ -105,26 +113,31 @@ def _only_sample(result: prometheus.QueryResult) -> tuple[float, Answer] | None:
         raise Permanent(f"{len(result.value)} series; aggregate them to one (sum, max or avg)")
     if not result.value:
         return None
+
     element = result.value[0]
     if not isinstance(element, Mapping) or "value" not in element:
         raise Permanent(
             "the query gives a native histogram; take a number out of it (histogram_quantile)"
         )
+
     return _sample_of(element["value"])
 
 
 def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None]:
     """Answers by time; None where several series answered at once, which `measure` would have
-    refused."""
+    refused.
+    """
     if result.kind != "matrix" or not isinstance(result.value, list):
         raise Permanent(
             f"the query gives a {_words_for_kind(result.kind)}; it must give one number"
         )
+
     points: dict[float, Answer | None] = {}
     for series in result.value:
         for value in series.get("values", []) if isinstance(series, Mapping) else []:
             at, answer = _sample_of(value)
             points[round(at, 3)] = None if round(at, 3) in points else answer
+
     return points
 
 

@@ -36,7 +36,7 @@ class RedisFlush(Deed):
         return ""
 
     async def look(self, config: RedisAction, link: OpenConnection) -> LiveState:
-        """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
+        """Return whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
             return LiveState(

@@ -114,8 +114,10 @@ class RedisConnection:
 
 
 async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
-    """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable,
-    Permanent."""
+    """Send one command that may be sent twice. Text comes back as bytes.
+
+    Raises Retryable, Permanent.
+    """
     with await pace.PACE.admit(link.namespace) as account:
         permit.require_permit()
         count = meter.counter()
@@ -143,21 +145,23 @@ async def _run(
         problem = error
     except TimeoutError:
         problem = Retryable(f"the Redis gave no answer within {link.timeout:g}s")
+
     # raised out here, so that no traceback leads from it to an error that holds a command
     raise hide_in_error(problem, link)
 
 
-def error_of_refusal(text: str) -> Retryable | Permanent:
-    """What an error of the server means, by its code; nothing of its text is repeated."""
-    code = text.partition(" ")[0]
+def error_of_refusal(refusal: str) -> Retryable | Permanent:
+    """Return what an error of the server means, by its code; nothing of its text is repeated."""
+    code = refusal.partition(" ")[0]
     if code == "ERR":
-        for words, (kind, meaning) in _ERRORS.items():
-            if words in text:
+        for phrase, (kind, meaning) in _ERRORS.items():
+            if phrase in refusal:
                 return kind(f"the Redis: {meaning} ({code})")
     if code in _NEVER:
         return Permanent(f"the Redis: {_NEVER[code]} ({code})")
     if code in _LATER:
         return Retryable(f"the Redis: {_LATER[code]} ({code})")
+
     return Retryable(
         f"the Redis answered an error ({code if _CODE.fullmatch(code) else 'without a code'})"
     )
@@ -176,25 +180,28 @@ class RedisServer:
 
     async def run(self, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
         """One command; sent again if the kept connection turns out to be dead. `charge`: counts
-        what comes in."""
+        what comes in.
+        """
         async with self._turn:
-            kept, self._open = self._open, None
-            if kept is not None:
-                kept.reader.charge = charge
+            wire, self._open = self._open, None
+            if wire is not None:
+                wire.reader.charge = charge
                 with contextlib.suppress(_Broken):
-                    return await self._ask_once(kept, command)
+                    return await self._ask_once(wire, command)
+
             try:
                 return await self._ask_once(await self._connect_and_greet(charge), command)
             except _Broken as error:
                 problem = Retryable(str(error))
+
             raise problem
 
     async def aclose(self) -> None:
         """Close the connection."""
         self._closed = True
-        kept, self._open = self._open, None
-        if kept is not None:
-            await kept.aclose()
+        wire, self._open = self._open, None
+        if wire is not None:
+            await wire.aclose()
 
     async def _ask_once(self, wire: _RespConnection, command: tuple[str | bytes, ...]) -> Any:
         try:
@@ -215,6 +222,7 @@ class RedisServer:
             greeting.append(("AUTH", *([place.user] if place.user else []), place.password))
         if place.database:
             greeting.append(("SELECT", place.database))
+
         try:
             for command in greeting:
                 answer = await wire.ask(command)
@@ -223,6 +231,7 @@ class RedisServer:
         except BaseException:
             wire.abort()
             raise
+
         return wire
 
 
@@ -301,6 +310,7 @@ class _RespConnection:
             return _Refused(rest.decode(errors="replace"))
         if kind not in (b":", b"$", b"*") or not _INTEGER.fullmatch(rest) or depth > _MAX_DEPTH:
             raise Permanent("what answers is not a Redis: it does not keep to the protocol")
+
         number = int(rest)
         if kind == b":":
             return number
@@ -308,7 +318,9 @@ class _RespConnection:
             return None
         if kind == b"$":
             return (await self._read_exactly(number + 2))[:-2]
+
         self._count_bytes(_ELEMENT * number)
+
         return [await self._read_answer(depth + 1) for _ in range(number)]
 
     async def _read_line(self) -> bytes:
@@ -316,14 +328,18 @@ class _RespConnection:
             line = await self.reader.readuntil(b"\r\n")
         except asyncio.LimitOverrunError:
             line = b""
+
         if not line:
             raise Permanent("what answers is not a Redis: it does not keep to the protocol")
+
         self._count_bytes(len(line))
         self._lines += 1
+
         if not self._lines % _TURN:
             self.reader.charge(_LINE_COST * _TURN)
             # what has come already is read without a pause otherwise
             await asyncio.sleep(0)
+
         return line[:-2]
 
     async def _read_exactly(self, length: int) -> bytes:
@@ -341,18 +357,21 @@ class _RespConnection:
 async def _connect_first(
     place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]
 ) -> _RespConnection:
-    """To one of the checked addresses; the name goes on only into TLS. Raises Retryable,
-    Permanent."""
+    """To one of the checked addresses; the name goes on only into TLS.
+
+    Raises Retryable, Permanent.
+    """
     trust, name = (tls.client_context(), place.host) if place.tls else (None, None)
     problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
-    found = await addresses.resolve_host(place.host, namespace, place.port)
-    for address in found:
+    resolved = await addresses.resolve_host(place.host, namespace, place.port)
+    for address in resolved:
         try:
             # one silent address of several must not use up the time of the others
-            async with asyncio.timeout(timeout / len(found)):
+            async with asyncio.timeout(timeout / len(resolved)):
                 return await _opened(address, place.port, charge, ssl=trust, server_hostname=name)
         except OSError as error:
             problem = _error_of_connecting(error)
+
     raise problem
 
 
@@ -384,29 +403,32 @@ def _pack_command(command: tuple[str | bytes, ...]) -> bytes:
 
 
 def _place_of(url: str) -> _Place:
-    """What the URL says; nothing of it is repeated where it cannot be read."""
-    found = _split_url(url)
+    """Return what the URL says; nothing of it is repeated where it cannot be read."""
+    parts = _split_url(url)
     if (
-        found is None
-        or found.query
-        or found.fragment
-        or not re.fullmatch(r"/?|/\d{1,5}", found.path)
+        parts is None
+        or parts.query
+        or parts.fragment
+        or not re.fullmatch(r"/?|/\d{1,5}", parts.path)
     ):
         raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
-    if not found.hostname:
+
+    if not parts.hostname:
         raise Permanent(f"the Secret's URL names no host ({_TRY})")
-    user, password = unquote(found.username or ""), unquote(found.password or "")
+
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if foreign.has_control(user + password):
         raise Permanent(
             f"the Secret's URL may hold no control characters, not even escaped ones ({_TRY})"
         )
+
     return _Place(
-        host=found.hostname,
-        port=found.port or 6379,
-        tls=found.scheme == "rediss",
+        host=parts.hostname,
+        port=parts.port or 6379,
+        tls=parts.scheme == "rediss",
         user=user,
         password=password,
-        database=found.path.strip("/").lstrip("0"),
+        database=parts.path.strip("/").lstrip("0"),
     )
 
 
@@ -414,26 +436,26 @@ def _split_url(url: str) -> SplitResult | None:
     if not url.startswith(("redis://", "rediss://")):
         raise Permanent(f"the Secret holds no URL of a Redis ({_TRY})")
     try:
-        found = urlsplit(url)
-        _ = found.port
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return None
-    return found
+    return parts
 
 
 def info_of(answer: Any) -> dict[str, str]:
-    """The fields of an INFO, of all its sections. Raises Permanent."""
+    """Return the fields of an INFO, of all its sections. Raises Permanent."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     if isinstance(text, str) and len(text) > MAX_INFO_BYTES:
         raise Permanent(f"INFO is longer than {MAX_INFO_BYTES // 1024} KiB")
-    found = dict(_info_fields(text)) if isinstance(text, str) else {}
-    if not found:
+    fields = dict(_info_fields(text)) if isinstance(text, str) else {}
+    if not fields:
         raise Permanent("INFO is answered by something else")
-    return found
+    return fields
 
 
-def _info_fields(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
+def _info_fields(info: str) -> Iterator[tuple[str, str]]:
+    for line in info.splitlines():
         name, colon, value = line.partition(":")
         if colon and not line.startswith("#"):
             yield name.strip(), value.strip()

@@ -102,7 +102,9 @@ async def _remove_slice(run: RunCommand, link: OpenConnection, prefix: str, mark
             mark.removed += _require_count(
                 await run(link, "UNLINK", *removable[index : index + SCAN_COUNT])
             )
+
         mark.cursor, mark.done = cursor, cursor == "0"
+
         if mark.done or clock() > deadline:
             return
 
@@ -112,9 +114,9 @@ def _require_scan(answer: Any) -> tuple[str, Sequence[str | bytes]]:
         case [bytes() | str() as cursor, list() as keys] if all(
             isinstance(key, str | bytes) for key in keys
         ):
-            text = _to_text(cursor)
-            if text.isascii() and text.isdigit():
-                return text, keys
+            position = _to_text(cursor)
+            if position.isascii() and position.isdigit():
+                return position, keys
     raise Permanent("SCAN is answered by something else")
 
 
@@ -158,13 +160,15 @@ def _mark_key(operation: Operation) -> str:
 def _progress_of(mark: _Mark) -> Progress:
     if not mark.done:
         return Progress("Running", f"{mark.removed} keys removed so far")
+
     outputs = {"removed": str(mark.removed)}
     if mark.unreadable:
-        words = (
+        message = (
             f"{mark.removed} keys removed; the names of {mark.unreadable} are no UTF-8 and "
             "cannot be sent this way"
         )
-        return Progress("Failed", words, outputs)
+        return Progress("Failed", message, outputs)
+
     return Progress("Succeeded", f"{mark.removed} keys removed", outputs)
 
 

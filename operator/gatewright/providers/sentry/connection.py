@@ -29,13 +29,18 @@ class ListUnfinished(Exception):
     """A list has more pages than are read."""
 
 
-def _require_release_version(text: str) -> str:
-    if set(text) & _FORBIDDEN or text != text.strip() or text in ("", ".", "..", "latest"):
+def _require_release_version(version: str) -> str:
+    if (
+        set(version) & _FORBIDDEN
+        or version != version.strip()
+        or version in ("", ".", "..", "latest")
+    ):
         raise ValueError(
-            f'"{text}" cannot be a release: it may hold no / \\ " * and no line break, and '
+            f'"{version}" cannot be a release: it may hold no / \\ " * and no line break, and '
             'not be "latest"'
         )
-    return text
+
+    return version
 
 
 ReleaseVersion = Annotated[
@@ -57,7 +62,7 @@ class SentryAccess(Model):
     `project:releases`."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
@@ -77,23 +82,26 @@ async def fetch(
 async def list_pages(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """The pages of a list. Raises Unfinished after `most`."""
+    """Yield the pages of a list. Raises Unfinished after `most`."""
     cursor: dict[str, str] = {}
     for _ in range(most):
         reply = await call(link, "GET", path, query={**(query or {}), **cursor})
-        found = client.json_of(reply)
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        entries = client.json_of(reply)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise Permanent(f"{reply.where}: this is not the Sentry API")
-        yield found
+
+        yield entries
         following = _next_cursor(reply.headers.get("link", ""))
         if following is None:
             return
+
         cursor = {"cursor": following}
+
     raise ListUnfinished(f"more than {most} pages, which is more than are read")
 
 
 def organization_path(link: OpenConnection, *parts: str) -> str:
-    """A path of the organization, every part of it one segment."""
+    """Return a path of the organization, every part of it one segment."""
     return "/".join(
         [
             "/api/0/organizations",
@@ -105,11 +113,11 @@ def organization_path(link: OpenConnection, *parts: str) -> str:
 
 
 def require_object(reply: client.Reply) -> dict[str, Any]:
-    """The answer, if it is an object. Raises Permanent."""
-    found = client.json_of(reply)
-    if not isinstance(found, dict):
+    """Return the answer, if it is an object. Raises Permanent."""
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the Sentry API")
-    return found
+    return answer
 
 
 class SentryConnection(HttpConnector):
@@ -131,6 +139,6 @@ class SentryConnection(HttpConnector):
 def _next_cursor(header: str) -> str | None:
     for part in header.split(","):
         if 'rel="next"' in part and 'results="true"' in part:
-            found = re.search(r'cursor="([^"]+)"', part)
-            return rest.require_cursor(found[1], "Sentry") if found else None
+            cursor = re.search(r'cursor="([^"]+)"', part)
+            return rest.require_cursor(cursor[1], "Sentry") if cursor else None
     return None

@@ -43,16 +43,16 @@ _SECONDS_BY_UNIT: Mapping[str, float] = {
 }
 
 
-def _require_window(text: str) -> str:
-    if not _MINUTE_S <= seconds(text) <= 86400 or seconds(text) % _MINUTE_S:
-        raise ValueError(f'"{text}" is no window: whole minutes, from 1m to 24h (try 5m)')
-    return text
+def _require_window(window: str) -> str:
+    if not _MINUTE_S <= seconds(window) <= 86400 or seconds(window) % _MINUTE_S:
+        raise ValueError(f'"{window}" is no window: whole minutes, from 1m to 24h (try 5m)')
+    return window
 
 
-def _require_terms(text: str) -> str:
-    if " OR " in f" {text.upper()} ":
+def _require_terms(terms: str) -> str:
+    if " OR " in f" {terms.upper()} ":
         raise ValueError("OR would set the release aside; name several values as key:[a, b]")
-    return text
+    return terms
 
 
 Window = Annotated[Duration, AfterValidator(_require_window)]
@@ -121,8 +121,8 @@ class SentryCheck(Model):
     def _require_one(self) -> SentryCheck:
         if (
             sum(
-                item is not None
-                for item in (self.errors, self.failureRatio, self.p95, self.newIssues)
+                question is not None
+                for question in (self.errors, self.failureRatio, self.p95, self.newIssues)
             )
             != 1
         ):
@@ -139,7 +139,7 @@ class SentryGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: SentryCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.p95 is not None:
             return "seconds"
         return "ratio" if config.failureRatio is not None else "number"
@@ -175,50 +175,58 @@ async def _measure_errors(
         "query": _join_terms(f'release:"{config.release}"', errors.query),
     }
     answer = await sentry.fetch(link, sentry.organization_path(link, "events-timeseries"), query)
-    found = _complete_buckets(answer, bucket)
-    if isinstance(found, str):
-        return Answer(None, hide_secrets(found, link))
-    if len(found) < count:
-        return Answer(None, f"{len(found)} of {count} buckets of {bucket}s are complete")
-    total = sum(found[-count:])
+    values = _complete_buckets(answer, bucket)
+    if isinstance(values, str):
+        return Answer(None, hide_secrets(values, link))
+    if len(values) < count:
+        return Answer(None, f"{len(values)} of {count} buckets of {bucket}s are complete")
+
+    total = sum(values[-count:])
     if total:
         return Answer(total)
+
     return await _answer_of_nothing(config, errors.evidence, errors.window, link)
 
 
 def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
-    """The values of the complete buckets, oldest first; or why there are none."""
+    """Return the values of the complete buckets, oldest first; or why there are none."""
     series = answer.get("timeSeries")
     if not isinstance(series, list):
         raise Permanent("the answer holds no time series; is this the Sentry API?")
     if len(series) != 1:
         return f"{len(series)} time series where there must be one"
+
     only = series[0] if isinstance(series[0], dict) else {}
     meta, values = only.get("meta"), only.get("values")
     if (
         not isinstance(meta, dict)
         or not isinstance(values, list)
-        or not all(isinstance(item, dict) for item in values)
+        or not all(isinstance(value, dict) for value in values)
     ):
         raise Permanent("the answer holds no values; is this the Sentry API?")
+
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
+
     if meta.get("interval") != bucket * 1000:  # milliseconds
         return (
             "Sentry chose another interval "
             f"({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
         )
-    found: list[float] = []
+
+    complete: list[float] = []
     for value in sorted(values, key=lambda value: _require_number(value.get("timestamp"))):
         if value.get("incomplete") is not False:
             continue
-        found.append(_require_number(value.get("value")))
-    return found
+        complete.append(_require_number(value.get("value")))
+
+    return complete
 
 
 def _bucket_seconds(window: float) -> int:
     """Seconds of a bucket: the window has at least five, where they are not shorter than a minute,
-    and no rest."""
+    and no rest.
+    """
     return next(
         (size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S
     )
@@ -228,18 +236,21 @@ def _bucket_seconds(window: float) -> int:
 
 
 async def _measure_failures(
-    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+    config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
-    found = await _fetch_row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
-    if found is None:
-        return await _count_failures(config, wanted, link)
-    row, meta = found
-    few = _answer_of_too_few(row, wanted.minimum)
+    answer = await _fetch_row(config, question, ["failure_rate()", "count()"], link, fails=True)
+    if answer is None:
+        return await _count_failures(config, question, link)
+
+    row, meta = answer
+    few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
+
     kind, value = _field_kind(meta, "failure_rate()"), row.get("failure_rate()")
     if value is None:
         return Answer(None, "no failure rate")
+
     if kind != "percentage":
         return Answer(
             None,
@@ -247,15 +258,19 @@ async def _measure_failures(
                 f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link
             ),
         )
+
     return _answer_of_ratio(_require_number(value))
 
 
 async def _count_failures(
-    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+    config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
-    """The same by counting: some self-hosted versions fail to answer failure_rate() with a 500."""
-    row, _ = _require_row(await _fetch_row(config, wanted, ["failure_count()", "count()"], link))
-    few = _answer_of_too_few(row, wanted.minimum)
+    """Return the same by counting.
+
+    Some self-hosted versions fail to answer failure_rate() with a 500.
+    """
+    row, _ = _require_row(await _fetch_row(config, question, ["failure_count()", "count()"], link))
+    few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
     if row.get("failure_count()") is None:
@@ -272,16 +287,18 @@ def _answer_of_ratio(ratio: float) -> Answer:
 
 
 async def _measure_duration(
-    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+    config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
     name = "p95(span.duration)"
-    row, meta = _require_row(await _fetch_row(config, wanted, [name, "count()"], link))
-    few = _answer_of_too_few(row, wanted.minimum)
+    row, meta = _require_row(await _fetch_row(config, question, [name, "count()"], link))
+    few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
+
     unit, value = _meta_of(meta, "units", name), row.get(name)
     if value is None:
         return Answer(None, "no p95")
+
     if (
         _field_kind(meta, name) != "duration"
         or not isinstance(unit, str)
@@ -290,30 +307,32 @@ async def _measure_duration(
         kind = foreign.quote_value(_field_kind(meta, name))
         message = f"the p95 is of type {kind} in {foreign.quote_value(unit)}, which is no time"
         return Answer(None, hide_secrets(message, link))
+
     taken = _require_number(value)
-    return (
-        Answer(taken * _SECONDS_BY_UNIT[unit])
-        if taken >= 0
-        else Answer(None, f"the p95 is {taken:g}")
-    )
+    if taken >= 0:
+        return Answer(taken * _SECONDS_BY_UNIT[unit])
+
+    return Answer(None, f"the p95 is {taken:g}")
 
 
 async def _fetch_row(
     config: SentryCheck,
-    wanted: SentryTransactions,
+    question: SentryTransactions,
     fields: list[str],
     link: OpenConnection,
     fails: bool = False,
 ) -> _Row | None:
-    """One row of aggregates over transactions, and what their types and units are; with `fails`,
-    None for a 500."""
+    """One row of aggregates over transactions, and what their types and units are.
+
+    With `fails`, None for a 500.
+    """
     query = {
         **_scope_query(config),
         "dataset": "spans",
         "field": fields,
-        "statsPeriod": f"{seconds(wanted.window):.0f}s",
+        "statsPeriod": f"{seconds(question.window):.0f}s",
         "per_page": 1,
-        "query": _join_terms("is_transaction:true", f'release:"{config.release}"', wanted.query),
+        "query": _join_terms("is_transaction:true", f'release:"{config.release}"', question.query),
     }
     accepted = frozenset({500}) if fails else frozenset()
     reply = await sentry.call(
@@ -321,12 +340,14 @@ async def _fetch_row(
     )
     if reply.status == 500:
         return None
+
     answer = sentry.require_object(reply)
     rows, meta = answer.get("data"), answer.get("meta")
     if not isinstance(rows, list) or not isinstance(meta, dict):
         raise Permanent("the answer holds no data; is this the Sentry API?")
     if meta.get("dataScanned") == "partial":
         return {}, meta
+
     row = rows[0] if rows else {"count()": 0}
     return row if isinstance(row, dict) else {}, meta
 
@@ -352,41 +373,44 @@ def _field_kind(meta: Mapping[str, Any], name: str) -> Any:
 
 
 def _meta_of(meta: Mapping[str, Any], part: str, name: str) -> Any:
-    found = meta.get(part)
-    return found.get(name) if isinstance(found, dict) else None
+    entries = meta.get(part)
+    return entries.get(name) if isinstance(entries, dict) else None
 
 
 # --- issues
 
 
 async def _measure_issues(
-    config: SentryCheck, wanted: SentryIssues, link: OpenConnection
+    config: SentryCheck, question: SentryIssues, link: OpenConnection
 ) -> Answer:
-    levels = f"level:[{', '.join(wanted.levels)}]"
+    levels = f"level:[{', '.join(question.levels)}]"
     query = {
         **_scope_query(config),
         "query": _join_terms(
-            "is:unresolved", f'first-release:"{config.release}"', levels, wanted.query
+            "is:unresolved", f'first-release:"{config.release}"', levels, question.query
         ),
         "sort": "new",
         "limit": 100,
         "collapse": ["stats", "lifetime", "filtered", "unhandled"],
     }
-    found: dict[str, str] = {}
+    names_by_id: dict[str, str] = {}
     try:
         async for page in sentry.list_pages(link, sentry.organization_path(link, "issues"), query):
-            found.update(
-                (str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?")
-                for item in page
+            names_by_id.update(
+                (str(issue.get("id")), foreign.to_plain_word(issue.get("shortId")) or "?")
+                for issue in page
             )
     except sentry.ListUnfinished as error:
         return Answer(None, str(error))
-    if found:
-        shown = ", ".join(list(found.values())[:5])
+
+    if names_by_id:
+        shown = ", ".join(list(names_by_id.values())[:5])
         return Answer(
-            float(len(found)), hide_secrets(f"{shown}{' …' if len(found) > 5 else ''}", link)
+            float(len(names_by_id)),
+            hide_secrets(f"{shown}{' …' if len(names_by_id) > 5 else ''}", link),
         )
-    return await _answer_of_nothing(config, wanted.evidence, "1h", link)
+
+    return await _answer_of_nothing(config, question.evidence, "1h", link)
 
 
 # --- what they have in common
@@ -401,6 +425,7 @@ async def _answer_of_nothing(
         return Answer(
             None, hide_secrets(f"Sentry does not know the release {config.release}", link)
         )
+
     if evidence == "Transactions":
         row, _ = _require_row(
             await _fetch_row(config, SentryTransactions(window=window), ["count()"], link)
@@ -410,6 +435,7 @@ async def _answer_of_nothing(
             return Answer(
                 None, f"nothing, but {few.message} either (evidence: Release takes that as 0)"
             )
+
     return Answer(0.0)
 
 
@@ -425,7 +451,7 @@ def _join_terms(*terms: str) -> str:
 
 
 def _require_number(value: Any) -> float:
-    found = foreign.to_number(value)
-    if found is None:
+    number = foreign.to_number(value)
+    if number is None:
         raise Permanent("the answer holds no number where one must be; is this the Sentry API?")
-    return found
+    return number

@@ -40,7 +40,7 @@ class StatuspageAccess(Model):
     """API key of a user who may manage the page."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"OAuth {value(self.apiKey)}"}
 
 

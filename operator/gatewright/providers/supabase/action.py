@@ -57,21 +57,21 @@ _LOST = frozenset({"RESTORE_FAILED", "INIT_FAILED", "PAUSE_FAILED", "REMOVED"})
 _ASKED = "the restore was asked for, and has yet to begin"
 
 
-def _require_short(text: str) -> str:
-    if len(text) > _MAX_PREFIX_LENGTH or not text.isascii() or not text.isprintable():
+def _require_short(name: str) -> str:
+    if len(name) > _MAX_PREFIX_LENGTH or not name.isascii() or not name.isprintable():
         raise ValueError(
-            f'"{text}" is not a short name (at most {_MAX_PREFIX_LENGTH} characters, the '
+            f'"{name}" is not a short name (at most {_MAX_PREFIX_LENGTH} characters, the '
             "mark of the run is added)"
         )
-    return text
+    return name
 
 
-def _require_time(text: str) -> str:
-    if _target_time(text) is None:
+def _require_time(moment: str) -> str:
+    if _target_time(moment) is None:
         raise ValueError(
-            f'"{text}" is not a time (try 2026-11-22T08:30:00Z, or Unix time in seconds)'
+            f'"{moment}" is not a time (try 2026-11-22T08:30:00Z, or Unix time in seconds)'
         )
-    return text
+    return moment
 
 
 Prefix = Annotated[
@@ -150,12 +150,14 @@ class SupabaseActions(Deed):
     interval: ClassVar[float] = 5.0
 
     def identity(self, config: SupabaseAction) -> str:
-        """The project: two restores of it at once would be none."""
+        """Return the project: two restores of it at once would be none."""
         return config.project
 
     async def look(self, config: SupabaseAction, link: OpenConnection) -> LiveState:
-        """Whether the project is there; nothing of it can be kept as a snapshot. Raises Retryable,
-        Permanent."""
+        """Return whether the project is there; nothing of it can be kept as a snapshot.
+
+        Raises Retryable, Permanent.
+        """
         status = await supabase.fetch_status(link, config.project)
         lost = status in _LOST or status not in _UNDER_WAY
         return LiveState(
@@ -183,11 +185,11 @@ class SupabaseActions(Deed):
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """How far it is. Raises Retryable, Permanent."""
+        """Return how far it is. Raises Retryable, Permanent."""
         require_act(operation)
         if config.restorePoint is not None:
-            found = await _find_restore_point(config.project, link, point_name(config, operation))
-            return _of_point(found) if found is not None else Progress("Absent")
+            point = await _find_restore_point(config.project, link, point_name(config, operation))
+            return _of_point(point) if point is not None else Progress("Absent")
         return await _follow_restore(config.project, link, operation)
 
 
@@ -199,7 +201,7 @@ def _status_word(status: str) -> str:
 
 
 def point_name(config: SupabaseAction, operation: Operation) -> str:
-    """The name of the restore point that an operation makes."""
+    """Return the name of the restore point that an operation makes."""
     assert config.restorePoint is not None
     return f"{config.restorePoint.name}-{_key_hash(operation)[: MAX_NAME_LENGTH - _MAX_PREFIX_LENGTH - 1]}"
 
@@ -208,9 +210,9 @@ async def _make_point(
     config: SupabaseAction, link: OpenConnection, operation: Operation
 ) -> Progress:
     name = point_name(config, operation)
-    found = await _find_restore_point(config.project, link, name)
-    if found is not None:
-        return _of_point(found)
+    point = await _find_restore_point(config.project, link, name)
+    if point is not None:
+        return _of_point(point)
     path = supabase.project_path(config.project, "database", "backups", "restore-point")
     return _of_point(
         supabase.require_object(await supabase.call(link, "POST", path, body={"name": name}))
@@ -224,32 +226,35 @@ async def _find_restore_point(
     reply = await supabase.call(link, "GET", path, query={"name": name}, accepted=frozenset({404}))
     if reply.status == 404:
         return None
-    found = client.json_of(reply)
-    if not found:
+    # Supabase answers an empty body where there is no restore point of that name.
+    if not client.json_of(reply):
         return None
-    found = supabase.require_object(reply)
-    # the name is asked for; whatever else comes back is not ours
-    return found if found.get("name") == name else None
+
+    point = supabase.require_object(reply)
+    # The name is asked for; whatever else comes back is not ours.
+    return point if point.get("name") == name else None
 
 
-def _of_point(found: Mapping[str, Any]) -> Progress:
-    status, name = found.get("status"), str(found.get("name"))
+def _of_point(point: Mapping[str, Any]) -> Progress:
+    status, name = point.get("status"), str(point.get("name"))
     if status == "AVAILABLE":
         return Progress(
             "Succeeded",
             outputs={
                 "name": name,
-                "completedOn": foreign.to_plain_word(found.get("completed_on") or "") or "",
+                "completedOn": foreign.to_plain_word(point.get("completed_on") or "") or "",
             },
         )
+
     if status == "PENDING":
         return Progress("Running", f"the restore point {name} is being made")
     if status in ("FAILED", "REMOVED"):
         return Progress("Failed", f"the restore point {name} is {status}")
-    return Progress(
-        "Running",
-        f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}",
+
+    message = (
+        f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}"
     )
+    return Progress("Running", message)
 
 
 # --- restores
@@ -276,9 +281,9 @@ async def _start_restore(
     mark = await _read_mark(project, link, name)
     status = await supabase.fetch_status(link, project)
     if mark is not None:
-        found = await _progress_of_restore(project, link, mark, status)
-        if found.state != "Absent":
-            return found
+        progress = await _progress_of_restore(project, link, mark, status)
+        if progress.state != "Absent":
+            return progress
     elif status in _LOST:
         raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
     elif status not in _ACTIVE:
@@ -286,15 +291,18 @@ async def _start_restore(
             f"the project {project} is {_status_word(status)}; a restore begins when it is "
             f"{_HEALTHY}"
         )
+
     path, body = await _restore_request(config, link)
     await _put_mark(project, link, name)
     _remember_request(link, project, name, "Asked")
+
     try:
         await supabase.call(link, "POST", path, body=body)
     except (Retryable, Permanent) as error:
         if isinstance(error, Permanent) or error.after:
             _remember_request(link, project, name, "Refused")
         raise
+
     return Progress("Running", _ASKED)
 
 
@@ -310,37 +318,40 @@ async def _follow_restore(project: str, link: OpenConnection, operation: Operati
 async def _progress_of_restore(
     project: str, link: OpenConnection, mark: _Mark, status: str
 ) -> Progress:
-    known = _asked.get((project, mark.name))
-    if known == "Refused":
+    request = _asked.get((project, mark.name))
+    if request == "Refused":
         return Progress("Absent")
     if status in _LOST:
         return Progress("Failed", f"the project is {status}; look at it in the dashboard")
+
     if status != _HEALTHY:
-        if status == "RESTORING" or (known is not None and status in _DOWN):
+        if status == "RESTORING" or (request is not None and status in _DOWN):
             _remember_request(link, project, mark.name, "Left")
         word = "" if status in _UNDER_WAY else ", which is not known"
         return Progress("Running", f"the project is {_status_word(status)}{word}")
-    if known == "Left":
+
+    if request == "Left":
         return Progress("Succeeded")
     if time.time() - mark.at < RESTORE_START_TIMEOUT_S:
         return Progress("Running", _ASKED)
     if await _database_started_at(project, link) > mark.at:
         return Progress("Succeeded")
-    return Progress("Running", _ASKED) if known == "Asked" else Progress("Absent")
+
+    return Progress("Running", _ASKED) if request == "Asked" else Progress("Absent")
 
 
 def _remember_request(
-    link: OpenConnection, project: str, name: str, what: Literal["Refused", "Asked", "Left"]
+    link: OpenConnection, project: str, name: str, state: Literal["Refused", "Asked", "Left"]
 ) -> None:
-    _asked.put(link.namespace, (project, name), what)
+    _asked.put(link.namespace, (project, name), state)
 
 
 async def _database_started_at(project: str, link: OpenConnection) -> float:
-    """When the database was started: a restore always starts it anew."""
-    found = await supabase.fetch_rows(
+    """Return when the database was started: a restore always starts it anew."""
+    rows = await supabase.fetch_rows(
         link, project, "select extract(epoch from pg_postmaster_start_time())::float8 as started"
     )
-    started = supabase.unix_time_of(found[0][0]) if len(found) == 1 and len(found[0]) == 1 else None
+    started = supabase.unix_time_of(rows[0][0]) if len(rows) == 1 and len(rows[0]) == 1 else None
     if started is None:
         raise Retryable("when the database was started cannot be read")
     return started
@@ -349,50 +360,66 @@ async def _database_started_at(project: str, link: OpenConnection) -> float:
 async def _restore_request(
     config: SupabaseAction, link: OpenConnection
 ) -> tuple[str, dict[str, Any]]:
-    """What to ask for, once it is known that there is something to go back to. Raises Retryable,
-    Permanent."""
+    """Return what to ask for, once it is known that there is something to go back to.
+
+    Raises Retryable, Permanent.
+    """
     if config.undo is not None:
-        point = await _find_restore_point(config.project, link, config.undo.name)
-        if point is None or point.get("status") != "AVAILABLE":
-            state = (
-                "not there"
-                if point is None
-                else foreign.to_plain_word(point.get("status")) or "not available"
-            )
-            raise Permanent(
-                f"the restore point {config.undo.name} is {state}; there is nothing to go back to"
-            )
-        return supabase.project_path(config.project, "database", "backups", "undo"), {
-            "name": config.undo.name
-        }
+        return await _undo_request(config.project, config.undo, link)
+
     assert config.restorePitr is not None
-    to = _target_time(config.restorePitr.to)
+    return await _pitr_request(config.project, config.restorePitr, link)
+
+
+async def _undo_request(
+    project: str, undo: UndoTo, link: OpenConnection
+) -> tuple[str, dict[str, Any]]:
+    point = await _find_restore_point(project, link, undo.name)
+    if point is None:
+        raise _error_of_no_point(undo.name, "not there")
+    if point.get("status") != "AVAILABLE":
+        state = foreign.to_plain_word(point.get("status")) or "not available"
+        raise _error_of_no_point(undo.name, state)
+
+    path = supabase.project_path(project, "database", "backups", "undo")
+    return path, {"name": undo.name}
+
+
+def _error_of_no_point(name: str, state: str) -> Permanent:
+    return Permanent(f"the restore point {name} is {state}; there is nothing to go back to")
+
+
+async def _pitr_request(
+    project: str, restore: RestorePitr, link: OpenConnection
+) -> tuple[str, dict[str, Any]]:
+    to = _target_time(restore.to)
     assert to is not None
-    reply = await supabase.call(
-        link, "GET", supabase.project_path(config.project, "database", "backups")
-    )
-    found = supabase.require_object(reply)
-    window = found.get("physical_backup_data")
-    if found.get("pitr_enabled") is not True or not isinstance(window, dict):
+    backups_path = supabase.project_path(project, "database", "backups")
+    backups = supabase.require_object(await supabase.call(link, "GET", backups_path))
+    window = backups.get("physical_backup_data")
+    if backups.get("pitr_enabled") is not True or not isinstance(window, dict):
         raise Permanent("point-in-time recovery is off; there is nothing to go back to")
+
     first = supabase.unix_time_of(window.get("earliest_physical_backup_date_unix"))
     last = supabase.unix_time_of(window.get("latest_physical_backup_date_unix"))
     if first is None or to < first:
-        raise Permanent(f"{config.restorePitr.to} is before everything that can be recovered")
+        raise Permanent(f"{restore.to} is before everything that can be recovered")
     if to > time.time():
-        raise Permanent(f"{config.restorePitr.to} lies in the future")
+        raise Permanent(f"{restore.to} lies in the future")
+
+    # The log of the last minutes is yet to be written: waiting helps.
     if last is None or to > last:
         raise Retryable(
-            f"{config.restorePitr.to} cannot be recovered yet; the log of the database is "
-            "written later"
+            f"{restore.to} cannot be recovered yet; the log of the database is written later"
         )
-    path = supabase.project_path(config.project, "database", "backups", "restore-pitr")
+
+    path = supabase.project_path(project, "database", "backups", "restore-pitr")
     return path, {"recovery_time_target_unix": int(to)}
 
 
-def _target_time(text: str) -> float | None:
-    number = foreign.parse_decimal(text) if len(text) <= 12 else None
-    return number if number is not None else supabase.unix_time_of(text)
+def _target_time(moment: str) -> float | None:
+    number = foreign.parse_decimal(moment) if len(moment) <= 12 else None
+    return number if number is not None else supabase.unix_time_of(moment)
 
 
 # --- marks
@@ -408,10 +435,10 @@ def _mark_name(operation: Operation) -> str:
 
 async def _read_mark(project: str, link: OpenConnection, name: str) -> _Mark | None:
     reply = await supabase.call(link, "GET", supabase.project_path(project, "secrets"))
-    found = next((item for item in supabase.require_list(reply) if item.get("name") == name), None)
-    if found is None:
+    secrets = {str(secret.get("name")): secret for secret in supabase.require_list(reply)}
+    if name not in secrets:
         return None
-    at = supabase.unix_time_of(found.get("updated_at"))
+    at = supabase.unix_time_of(secrets[name].get("updated_at"))
     if at is None:
         raise Permanent(f"{reply.where}: when the mark {name} was put is not told")
     return _Mark(name, at)
@@ -420,8 +447,10 @@ async def _read_mark(project: str, link: OpenConnection, name: str) -> _Mark | N
 async def _put_mark(project: str, link: OpenConnection, name: str) -> None:
     """Put the mark, and take away those of earlier restores."""
     path = supabase.project_path(project, "secrets")
-    found = supabase.require_list(await supabase.call(link, "GET", path))
-    old = [str(item["name"]) for item in found if str(item.get("name", "")).startswith(_MARK)]
+    secrets = supabase.require_list(await supabase.call(link, "GET", path))
+    old = [
+        str(secret["name"]) for secret in secrets if str(secret.get("name", "")).startswith(_MARK)
+    ]
     if old:
         await supabase.call(link, "DELETE", path, body=old)
     await supabase.call(link, "POST", path, body=[{"name": name, "value": "1"}])

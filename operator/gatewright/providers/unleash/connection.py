@@ -30,7 +30,7 @@ class UnleashAccess(Model):
     read flags' states."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": value(self.token)}
 
 
@@ -55,15 +55,17 @@ class UnleashConnection(HttpConnector):
 
 
 async def fetch_state(link: OpenConnection, project: str, environment: str, flag: str) -> FlagState:
-    """A flag as it is now. Raises NotFound, Retryable, Permanent."""
+    """Return a flag as it is now. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(link, "GET", _flag_path(project, flag), accepted=frozenset({404}))
     answer = client.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
+
     if reply.status == 404:
         if answer.get("name") != "NotFoundError":
             client.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}, or it is archived")
+
     environments = answer.get("environments")
     if (
         answer.get("name") != flag
@@ -71,8 +73,10 @@ async def fetch_state(link: OpenConnection, project: str, environment: str, flag
         or not isinstance(environments, list)
     ):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
+
     if answer.get("archived") is not False:
         raise Permanent(f"the flag {flag} is archived")
+
     return _state_in(reply, environments, project, environment)
 
 
@@ -91,9 +95,9 @@ def _flag_path(project: str, flag: str) -> str:
 def _state_in(
     reply: client.Reply, environments: list[Any], project: str, environment: str
 ) -> FlagState:
-    for item in environments:
-        if isinstance(item, dict) and item.get("name") == environment:
-            on, strategies = item.get("enabled"), item.get("strategies")
+    for entry in environments:
+        if isinstance(entry, dict) and entry.get("name") == environment:
+            on, strategies = entry.get("enabled"), entry.get("strategies")
             if isinstance(on, bool):
                 return FlagState(on, len(strategies) if isinstance(strategies, list) else 0)
             raise Permanent(f"{reply.where}: this is not the admin API of Unleash")

@@ -58,10 +58,12 @@ class UnleashFlags(FlagSwitches):
         for event in events if isinstance(events, list) else ():
             if not isinstance(event, dict) or event.get("environment") != config.environment:
                 continue
+
             if event.get("type") in _SWITCHED and event.get("featureName") == flag:
                 at, who = (
                     rest.repeatable_text(link, event.get(name) or "") or "?"
                     for name in ("createdAt", "createdBy")
                 )
                 return f"switched at {at} by {who}"
+
         return ""

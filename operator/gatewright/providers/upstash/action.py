@@ -37,7 +37,7 @@ class UpstashFlush(Deed):
         return ""
 
     async def look(self, config: UpstashAction, link: OpenConnection) -> LiveState:
-        """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
+        """Return whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         await upstash.run_command(link, "PING")
         return LiveState(None)
 

@@ -39,7 +39,7 @@ class UpstashGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: UpstashCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "ratio"
 
     async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:

@@ -87,13 +87,13 @@ class VercelCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """Whether max and min belong to this check."""
+        """Return whether max and min belong to this check."""
         return "useless" if self.env is not None else "required"
 
     @model_validator(mode="after")
     def _require_one(self) -> VercelCheck:
-        given = [self.env, self.errorRatio, self.duration, self.lcp]
-        if sum(item is not None for item in given) != 1:
+        questions = [self.env, self.errorRatio, self.duration, self.lcp]
+        if sum(question is not None for question in questions) != 1:
             raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
         if self.newerThan is not None and self.env is None:
             raise ValueError("newerThan belongs to env: which variables must have been changed")
@@ -111,7 +111,7 @@ class VercelGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: VercelCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.env is not None:
             return "boolean"
         return "ratio" if config.errorRatio is not None else "seconds"
@@ -127,9 +127,11 @@ class VercelGate(PresentGate):
             return await _measure_env(link, project, config.env, config.target, config.newerThan)
         if config.errorRatio is not None:
             return await _measure_error_ratio(link, project, config.errorRatio)
+
         names = _DURATION if config.duration is not None else _LCP
         timing = config.duration or config.lcp
         assert timing is not None
+
         return await _measure_timing(
             link, project, timing, names, _FEW["duration" if config.duration else "lcp"]
         )
@@ -138,40 +140,48 @@ class VercelGate(PresentGate):
 async def _measure_env(
     link: OpenConnection,
     project: Mapping[str, Any],
-    wanted: Sequence[str],
+    keys: Sequence[str],
     target: str,
     newer_than: str | None,
 ) -> Answer:
-    now = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
-    present = {str(item.get("key")) for item in (*now.own, *now.shared)}
-    missing = [key for key in wanted if key not in present]
+    variables = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
+    present = {str(variable.get("key")) for variable in (*variables.own, *variables.shared)}
+    missing = [key for key in keys if key not in present]
     if not missing and newer_than is not None:
-        return _measure_rotation(now, wanted, newer_than)
+        return _measure_rotation(variables, keys, newer_than)
     if not missing:
-        return Answer(True, f"{target} has all {len(wanted)} variables")
-    text = f"{target} has no {', '.join(missing[:5])}"
-    text += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return Answer(None, f"{text}, but {now.unseen}") if now.unseen else Answer(False, text)
+        return Answer(True, f"{target} has all {len(keys)} variables")
+
+    message = f"{target} has no {', '.join(missing[:5])}"
+    message += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return (
+        Answer(None, f"{message}, but {variables.unseen}")
+        if variables.unseen
+        else Answer(False, message)
+    )
 
 
-def _measure_rotation(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> Answer:
+def _measure_rotation(variables: vercel.Variables, keys: Sequence[str], newer_than: str) -> Answer:
     """By Vercel's own clock. The project's own variable goes before the team's of the same name."""
     old: list[str] = []
-    for key in wanted:
-        own = [item for item in now.own if item.get("key") == key]
+    for key in keys:
+        own = [variable for variable in variables.own if variable.get("key") == key]
         times = [
-            item.get("updatedAt")
-            for item in own or [item for item in now.shared if item.get("key") == key]
+            variable.get("updatedAt")
+            for variable in own
+            or [variable for variable in variables.shared if variable.get("key") == key]
         ]
-        known = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
-        if len(known) < len(times):
+        moments = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
+        if len(moments) < len(times):
             return Answer(None, f"when {key} was changed is not told")
-        age = (now.now - min(known)) / 1000.0
+
+        age = (variables.now - min(moments)) / 1000.0
         if age > seconds(newer_than):
             old.append(f"{key} was changed {format_duration(age)} ago")
+
     return Answer(
         not old,
-        ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}",
+        ", ".join(old[:5]) or f"all {len(keys)} variables were changed within {newer_than}",
     )
 
 
@@ -186,6 +196,7 @@ async def _measure_error_ratio(
     few = _answer_of_too_few(total, asked.minSamples, _FEW["errorRatio"], asked.window)
     if few is not None or total is None:
         return few or Answer(None, "no data")
+
     # of a group that nothing fell into there is no row
     return Answer((failed or 0.0) / total, f"{failed or 0:.6g} of {total:.6g} requests")
 
@@ -195,29 +206,28 @@ async def _measure_timing(
     project: Mapping[str, Any],
     asked: VercelTiming,
     names: tuple[str, str],
-    what: str,
+    samples: str,
 ) -> Answer:
     span = _window_span(asked.window)
     value, count = await asyncio.gather(
         _query_metric(link, project, names[0], asked.aggregation, span, asked.filter),
         _query_metric(link, project, names[1], "sum", span, asked.filter),
     )
-    few = _answer_of_too_few(count, asked.minSamples, what, asked.window)
+    few = _answer_of_too_few(count, asked.minSamples, samples, asked.window)
     if few is not None:
         return few
     if value is None:
         return Answer(None, f"no value over {asked.window}")
-    return Answer(value / 1000.0, f"{asked.aggregation} of {count:.6g} {what}")
+
+    return Answer(value / 1000.0, f"{asked.aggregation} of {count:.6g} {samples}")
 
 
-def _answer_of_too_few(count: float | None, least: int, what: str, window: str) -> Answer | None:
+def _answer_of_too_few(count: float | None, least: int, samples: str, window: str) -> Answer | None:
     if not count:
-        return Answer(None, f"no {what} over {window}")
-    return (
-        Answer(None, f"only {count:.6g} {what} over {window}; {least} are needed")
-        if count < least
-        else None
-    )
+        return Answer(None, f"no {samples} over {window}")
+    if count < least:
+        return Answer(None, f"only {count:.6g} {samples} over {window}; {least} are needed")
+    return None
 
 
 def _window_span(window: str) -> tuple[str, str]:
@@ -262,18 +272,24 @@ async def _query_metric(
         raise Permanent(f"{reply.where}: the answer has no summary")
     if not summary:
         return None
+
     column = f"{metric}_{aggregation}".replace(".", "_").replace("/", "_")
     if len(summary) > 1 or column not in as_object(summary[0]):
         raise Permanent(f"{reply.where}: the answer is not one value of {column}")
+
     value = summary[0][column]
     if value is None:
         return None
+
     count = foreign.to_number(value)
+
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Permanent(f"{reply.where}: {column} is no number")
+
     if count is None or count < 0:
         raise Permanent(
             f"{reply.where}: {column} is "
             f"{foreign.to_plain_word(value) or 'a number of many digits'}"
         )
+
     return count

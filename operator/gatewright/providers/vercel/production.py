@@ -40,7 +40,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def run_of(key: str) -> str:
-    """The run that an operation belongs to, unlike any other run of any Release."""
+    """Return the run that an operation belongs to, unlike any other run of any Release."""
     return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
 
 
@@ -48,35 +48,47 @@ async def list_made_by(
     link: OpenConnection, project: Mapping[str, Any], **meta: str
 ) -> list[dict[str, Any]]:
     """Production deployments with these entries in their meta, newest first, as the list tells
-    them; copies of them, which somebody has made by Redeploy or Promote, carry the same meta and
-    are left out. Raises Retryable, Permanent."""
-    found = await vercel.list_marked(link, project["id"], **meta)
-    keys = {item["id"]: _meta_of(item).get(KEY) for item in found}
+    them.
+
+    Copies of them, which somebody has made by Redeploy or Promote, carry the same meta and are left
+    out.
+
+    Raises Retryable, Permanent.
+    """
+    deployments = await vercel.list_marked(link, project["id"], **meta)
+    keys = {deployment["id"]: _meta_of(deployment).get(KEY) for deployment in deployments}
     return [
-        item for item in found if keys.get(_meta_of(item).get(ORIGIN), item) != keys[item["id"]]
+        deployment
+        for deployment in deployments
+        if keys.get(_meta_of(deployment).get(ORIGIN), deployment) != keys[deployment["id"]]
     ]
 
 
 async def find_deployment(
     link: OpenConnection, project: Mapping[str, Any], **meta: str
 ) -> dict[str, Any] | None:
-    """The newest production deployment with these entries in its meta, in full. Raises Retryable,
-    Permanent."""
-    for item in await list_made_by(link, project, **meta):
-        found = await vercel.fetch_deployment(link, item["id"])
-        if found is not None and found.get("projectId") not in (None, project["id"]):
+    """Return the newest production deployment with these entries in its meta, in full.
+
+    Raises Retryable, Permanent.
+    """
+    for listed in await list_made_by(link, project, **meta):
+        deployment = await vercel.fetch_deployment(link, listed["id"])
+        if deployment is not None and deployment.get("projectId") not in (None, project["id"]):
             raise Permanent(
-                f"{item['id']} belongs to another project than {project['id']}; nothing is "
+                f"{listed['id']} belongs to another project than {project['id']}; nothing is "
                 "done with it"
             )
-        return found if found is not None else {**item, "readyState": "DELETED"}
+        return deployment if deployment is not None else {**listed, "readyState": "DELETED"}
     return None
 
 
-def is_copy(found: Mapping[str, Any]) -> bool:
-    """Whether somebody has made a deployment out of another one, whose meta it carries."""
-    origin = _meta_of(found).get(ORIGIN)
-    return bool(origin) and origin not in (_meta_of(found).get(BASE), _meta_of(found).get(SOURCE))
+def is_copy(deployment: Mapping[str, Any]) -> bool:
+    """Return whether somebody has made a deployment out of another one, whose meta it carries."""
+    origin = _meta_of(deployment).get(ORIGIN)
+    return bool(origin) and origin not in (
+        _meta_of(deployment).get(BASE),
+        _meta_of(deployment).get(SOURCE),
+    )
 
 
 def production_id(project: Mapping[str, Any]) -> str | None:
@@ -91,80 +103,85 @@ def production_id(project: Mapping[str, Any]) -> str | None:
 async def record_production(
     link: OpenConnection, project: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What production is, to return to; None where there is nothing. Raises Retryable,
-    Permanent."""
+    """Return what production is, to return to; None where there is nothing.
+
+    Raises Retryable, Permanent.
+    """
     live = production_id(project)
-    found = await vercel.fetch_deployment(link, live) if live else None
-    if found is None:
+    deployment = await vercel.fetch_deployment(link, live) if live else None
+    if deployment is None:
         return None
-    now = await vercel.fetch_variables(link, project["id"])
-    names = [
-        [item.get("key"), item.get("id"), foreign.to_number(item.get("updatedAt"))]
-        for item in (*now.own, *now.shared)
+
+    variables = await vercel.fetch_variables(link, project["id"])
+    recorded_variables = [
+        [variable.get("key"), variable.get("id"), foreign.to_number(variable.get("updatedAt"))]
+        for variable in (*variables.own, *variables.shared)
     ]
     return {
-        "deployment": found["id"],
-        "url": rest.repeatable_text(link, found.get("url")),
-        "createdAt": vercel.created_at(found),
-        "version": known_version(link, found),
-        "git": git_of(found),
-        "env": names,
+        "deployment": deployment["id"],
+        "url": rest.repeatable_text(link, deployment.get("url")),
+        "createdAt": vercel.created_at(deployment),
+        "version": known_version(link, deployment),
+        "git": git_of(deployment),
+        "env": recorded_variables,
     }
 
 
-def version_of(found: Mapping[str, Any]) -> str | None:
-    """Which version a deployment is: as it was marked, else its Git ref, else its commit."""
-    meta = _meta_of(found)
+def version_of(deployment: Mapping[str, Any]) -> str | None:
+    """Return which version a deployment is: as it was marked, else its Git ref, else its commit."""
+    meta = _meta_of(deployment)
     if meta.get(VERSION):
         return str(meta[VERSION])
-    git = as_object(found.get("gitSource"))
+    git = as_object(deployment.get("gitSource"))
     names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
     ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
-    return plain_version(str(ref)) if ref else commit_of(found)
+    return plain_version(str(ref)) if ref else commit_of(deployment)
 
 
-def known_version(link: OpenConnection, found: Mapping[str, Any]) -> str | None:
-    """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it
-    by no short word."""
-    version = version_of(found)
-    return (
-        version
-        if version is None or rest.is_vendor_host(link)
-        else rest.repeatable_text(link, version) or None
-    )
+def known_version(link: OpenConnection, deployment: Mapping[str, Any]) -> str | None:
+    """Return which version a deployment is, as it may be told.
+
+    None where whoever is not Vercel calls it by no short word.
+    """
+    version = version_of(deployment)
+    if version is None or rest.is_vendor_host(link):
+        return version
+    return rest.repeatable_text(link, version) or None
 
 
-def commit_of(found: Mapping[str, Any]) -> str | None:
-    """The commit that a deployment was built from."""
-    meta = _meta_of(found)
+def commit_of(deployment: Mapping[str, Any]) -> str | None:
+    """Return the commit that a deployment was built from."""
+    meta = _meta_of(deployment)
     names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
-    sha = as_object(found.get("gitSource")).get("sha") or next(
+    sha = as_object(deployment.get("gitSource")).get("sha") or next(
         (meta[name] for name in names if meta.get(name)), None
     )
     return str(sha) if sha else None
 
 
 def plain_version(ref: str) -> str:
-    """The version that a Git ref stands for: `v2.4.0` is 2.4.0."""
+    """Return the version that a Git ref stands for: `v2.4.0` is 2.4.0."""
     return ref[1:] if re.match(r"v\d", ref) else ref
 
 
-def git_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None
-    where it has none."""
-    git, sha = as_object(found.get("gitSource")), commit_of(found)
-    known = {
+def git_of(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the Git source of a deployment, pinned to its commit, as a new deployment takes it.
+
+    None where it has none.
+    """
+    git, sha = as_object(deployment.get("gitSource")), commit_of(deployment)
+    repository = {
         name: git[name]
         for name in _NAMES.get(str(git.get("type")), ())
         if git.get(name) is not None
     }
-    if not sha or not known:
+    if not sha or not repository:
         return None
-    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **known}
+    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **repository}
 
 
 def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
-    """The last request to move the domains, if it was to this deployment."""
+    """Return the last request to move the domains, if it was to this deployment."""
     last = as_object(project.get("lastAliasRequest"))
     return last if last.get("toDeploymentId") == identity else {}
 
@@ -172,40 +189,41 @@ def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
 def moving_to(project: Mapping[str, Any]) -> str | None:
     """To which deployment the domains are moving right now."""
     last = as_object(project.get("lastAliasRequest"))
-    return (
-        str(last.get("toDeploymentId"))
-        if last.get("jobStatus") in ("pending", "in-progress")
-        else None
-    )
+    if last.get("jobStatus") in ("pending", "in-progress"):
+        return str(last.get("toDeploymentId"))
+    return None
 
 
 # --- in words
 
 
-def describe_deployment(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """A deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
-    version, commit = version_of(found), commit_of(found)
+def describe_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
+    """Return a deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
+    version, commit = version_of(deployment), commit_of(deployment)
     short = rest.repeatable_text(link, commit[:7]) if commit else ""
     parts = [
         rest.repeatable_text(link, version) if version and version != commit else None,
         f"commit {short}" if short else None,
     ]
-    known = ", ".join(part for part in parts if part)
-    return f"{found['id']} ({known})" if known else str(found["id"])
+    description = ", ".join(part for part in parts if part)
+    return f"{deployment['id']} ({description})" if description else str(deployment["id"])
 
 
 def describe_makers(
-    link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]
+    link: OpenConnection, project: Mapping[str, Any], deployment: Mapping[str, Any]
 ) -> str:
-    """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel
-    tells."""
-    told = rest.repeatable_text(
+    """Return who has made a deployment, and who has moved the domains to it and when, as far as
+    Vercel tells.
+    """
+    makers = rest.repeatable_text(
         link,
         "; ".join(
-            part for part in (_describe_move(project, found), _describe_creator(found)) if part
+            part
+            for part in (_describe_move(project, deployment), _describe_creator(deployment))
+            if part
         ),
     )
-    return told or "who has made it is not told"
+    return makers or "who has made it is not told"
 
 
 def time_of(at: Any) -> str:
@@ -220,20 +238,20 @@ def time_of(at: Any) -> str:
     )
 
 
-def _describe_move(project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    last, identity = request_to(project, found["id"]), found["id"]
+def _describe_move(project: Mapping[str, Any], deployment: Mapping[str, Any]) -> str:
+    last, identity = request_to(project, deployment["id"]), deployment["id"]
     target = as_object(as_object(project.get("targets")).get("production"))
     if not last:
         since = time_of(target.get("aliasAssigned")) if target.get("id") == identity else ""
         return f"Vercel gave it the domains at {since}" if since else ""
-    what = {"promote": "promoted", "rollback": "rolled back to"}.get(
+    verb = {"promote": "promoted", "rollback": "rolled back to"}.get(
         str(last.get("type")), str(last.get("type"))
     )
-    return f"{what} at {time_of(last.get('requestedAt'))}{_describe_rollback(project, last)}"
+    return f"{verb} at {time_of(last.get('requestedAt'))}{_describe_rollback(project, last)}"
 
 
 def _is_later(target: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
-    """Whether the domains were assigned after the last request to move them."""
+    """Return whether the domains were assigned after the last request to move them."""
     newest = max(
         _number_or_zero(target.get(name))
         for name in ("createdAt", "ready", "readyAt", "aliasAssigned")
@@ -246,20 +264,23 @@ def _number_or_zero(value: Any) -> float:
 
 
 def _describe_rollback(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    told = as_object(project.get("rollbackDescription"))
+    description = as_object(project.get("rollbackDescription"))
     near = (
-        abs(_number_or_zero(told.get("createdAt")) - _number_or_zero(last.get("requestedAt")))
+        abs(
+            _number_or_zero(description.get("createdAt")) - _number_or_zero(last.get("requestedAt"))
+        )
         <= _SAME_MOMENT_MS
     )
     if last.get("type") != "rollback" or not near:
         return ""
-    who = told.get("username") or told.get("userId")
-    why = str(told.get("description") or "")
+
+    who = description.get("username") or description.get("userId")
+    why = str(description.get("description") or "")
     return (f" by {who}" if who else "") + (f' ("{why}")' if why else "")
 
 
-def _describe_creator(found: Mapping[str, Any]) -> str:
-    creator, meta = as_object(found.get("creator")), _meta_of(found)
+def _describe_creator(deployment: Mapping[str, Any]) -> str:
+    creator, meta = as_object(deployment.get("creator")), _meta_of(deployment)
     who = (
         creator.get("username")
         or creator.get("githubLogin")
@@ -275,13 +296,13 @@ def _describe_creator(found: Mapping[str, Any]) -> str:
     author = next((meta[name] for name in authors if meta.get(name)), None)
     parts = [
         f"by {who}" if who else "",
-        f"at {at}" if (at := time_of(vercel.created_at(found))) else "",
+        f"at {at}" if (at := time_of(vercel.created_at(deployment))) else "",
     ]
     made = " ".join(part for part in parts if part)
-    copied = f"a copy of {meta[ORIGIN]}, " if is_copy(found) else ""
+    copied = f"a copy of {meta[ORIGIN]}, " if is_copy(deployment) else ""
     by = f", its commit is {author}'s" if author and author != who else ""
     return f"{copied}made {made}{by}" if made else ""
 
 
-def _meta_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    return as_object(found.get("meta"))
+def _meta_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    return as_object(deployment.get("meta"))

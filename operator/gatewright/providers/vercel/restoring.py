@@ -92,7 +92,7 @@ class Mark:
     """When it was set, of one that was set back."""
 
     def text(self, comment: str) -> str:
-        """The comment with this mark in place of an earlier one."""
+        """Return the comment with this mark in place of an earlier one."""
         at = f" at {self.at:.0f}" if self.at else ""
         begun = f" from {self.begun:.0f}" if self.begun else ""
         mark = f"[gatewright {self.kind} {self.run} was {self.was:.0f}{at}{begun}]"
@@ -101,18 +101,19 @@ class Mark:
 
 
 def mark_of(variable: Mapping[str, Any]) -> Mark | None:
-    """The mark of a variable, if it has one."""
-    found = _MARK.search(str(variable.get("comment") or ""))
-    return (
-        Mark(found[1], found[2], float(found[3]), float(found[4] or 0), float(found[5] or 0))
-        if found
-        else None
-    )
+    """Return the mark of a variable, if it has one."""
+    match = _MARK.search(str(variable.get("comment") or ""))
+    if match:
+        return Mark(match[1], match[2], float(match[3]), float(match[4] or 0), float(match[5] or 0))
+    return None
 
 
 def value_since(variable: Mapping[str, Any], built: float = 0.0) -> float:
-    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it
-    since before that, but not for a deployment that was built in between."""
+    """Return since when a variable has its value, in Vercel's milliseconds.
+
+    One that was set back has it since before that, but not for a deployment that was built in
+    between.
+    """
     at, mark = vercel.updated_at(variable), mark_of(variable)
     if mark is None or mark.kind != "restored" or abs(at - mark.at) > _PROMPT_MS:
         return at
@@ -134,30 +135,35 @@ class VariableChanges:
 
 
 def compare_variables(
-    link: OpenConnection, now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str
+    link: OpenConnection,
+    variables: vercel.Variables,
+    snapshot: Mapping[str, Any],
+    since: float,
+    run: str,
 ) -> VariableChanges:
     """Compare the variables with what was recorded."""
     names: list[str] = []
     pending: list[str] = []
     had: list[str] = []
     newest = since
-    everything = [*now.own, *now.shared]
+    all_variables = [*variables.own, *variables.shared]
     built = float(snapshot["createdAt"])
-    for item in everything:
-        at, mark = value_since(item, built), mark_of(item)
+    for variable in all_variables:
+        at, mark = value_since(variable, built), mark_of(variable)
         if mark is not None and mark.kind == "set" and mark.run == run:
-            (pending if at > built else had).append(str(item.get("key")))
+            (pending if at > built else had).append(str(variable.get("key")))
         elif at > since:
-            names.append(str(item.get("key")))
+            names.append(str(variable.get("key")))
             newest = max(newest, at)
-    present = {item.get("id") for item in everything}
+
+    present = {variable.get("id") for variable in all_variables}
     removed = [
         str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present
     ]
     removed = [key for key in removed if key not in names]
     parts = [f"{_list_names(link, names)} changed"] if names else []
     parts += [f"{_list_names(link, removed)} removed"] if removed else []
-    parts += [now.unseen] if now.unseen else []
+    parts += [variables.unseen] if variables.unseen else []
     return VariableChanges("; ".join(parts), tuple(pending), tuple(had), newest)
 
 
@@ -173,8 +179,10 @@ _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 
 @asynccontextmanager
 async def take_turn(link: OpenConnection, project: str) -> AsyncIterator[None]:
-    """One restore of a project at a time: whoever has the turn reads the project afresh, and acts
-    on what it has read."""
+    """One restore of a project at a time.
+
+    Whoever has the turn reads the project afresh, and acts on what it has read.
+    """
     lock = _turns.setdefault((link.identity, project), asyncio.Lock())
     async with lock:
         yield
@@ -189,27 +197,32 @@ async def restore_production(
     act: bool,
     enough: Callable[[Mapping[str, Any]], Awaitable[str]] | None = None,
 ) -> Progress:
-    """Return production to what was recorded; without `act` only look how far that is. Raises
-    Retryable, Permanent.
+    """Return production to what was recorded; without `act` only look how far that is.
 
     `enough` says why production may stay what it is, once nothing of this run can be promoted any
     more; empty: it may not.
+
+    Raises Retryable, Permanent.
     """
     loose = await _list_unpromoted(link, project, run_of(operation.key))
     if loose and not act:
         return Progress("Absent")
-    left = [await _withdraw_deployment(link, item) for item in loose]
+
+    left = [await _withdraw_deployment(link, deployment) for deployment in loose]
+
     if loose:
         # What was promoted before that is seen now.
         project = await vercel.fetch_project(link, project["id"])
+
     stays = await enough(project) if enough is not None else ""
     if stays:
-        found = Progress("Succeeded", stays, {"deployment": str(production_id(project))})
+        progress = Progress("Succeeded", stays, {"deployment": str(production_id(project))})
     else:
-        found = await _follow_restore(link, project, snapshot, operation, smoke, act)
-    kept = "; ".join(text for text in (found.message, *left) if text)
+        progress = await _follow_restore(link, project, snapshot, operation, smoke, act)
+
+    message = "; ".join(part for part in (progress.message, *left) if part)
     # Which way is taken, and what it leaves behind.
-    return replace(found, message=kept, notable=True)
+    return replace(progress, message=message, notable=True)
 
 
 async def _list_unpromoted(
@@ -217,44 +230,52 @@ async def _list_unpromoted(
 ) -> list[dict[str, Any]]:
     """Deployments that this run made on its way forward, and that never were production."""
     loose: list[dict[str, Any]] = []
-    for item in await list_made_by(link, project, **{RUN: run}):
-        meta = as_object(item.get("meta"))
+    for listed in await list_made_by(link, project, **{RUN: run}):
+        meta = as_object(listed.get("meta"))
         if (
             SOURCE in meta
             or _is_of_rollback(str(meta.get(KEY)))
-            or item.get("readySubstate") == "PROMOTED"
+            or listed.get("readySubstate") == "PROMOTED"
         ):
             continue
-        if item["id"] in (production_id(project), moving_to(project)):
+
+        if listed["id"] in (production_id(project), moving_to(project)):
             continue
-        found = as_object(await vercel.fetch_deployment(link, item["id"]))
-        if found.get("readyState") in BUILDING_STATES or (
-            found.get("readyState") == "READY" and found.get("readySubstate") == "STAGED"
+
+        deployment = as_object(await vercel.fetch_deployment(link, listed["id"]))
+        if deployment.get("readyState") in BUILDING_STATES or (
+            deployment.get("readyState") == "READY" and deployment.get("readySubstate") == "STAGED"
         ):
-            loose.append(found)
+            loose.append(deployment)
+
     return loose
 
 
 def _is_of_rollback(key: str) -> bool:
-    """Whether an operation is part of a rollback: `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE`."""
+    """Return whether an operation is part of a rollback: `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE`."""
     parts = key.split(".")
     return len(parts) > 4 and parts[1] == "rollback"
 
 
-async def _withdraw_deployment(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """Cancel a build, delete what was built and never promoted; the text says why that could not
-    be. Raises Retryable."""
-    identity = rest.path_segment(found["id"])
-    building = found.get("readyState") in BUILDING_STATES
-    method, path = (
-        ("PATCH", f"/v12/deployments/{identity}/cancel")
-        if building
-        else ("DELETE", f"/v13/deployments/{identity}")
-    )
+async def _withdraw_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
+    """Cancel a build, delete what was built and never promoted.
+
+    The text says why that could not be.
+
+    Raises Retryable.
+    """
+    identity = rest.path_segment(deployment["id"])
+    building = deployment.get("readyState") in BUILDING_STATES
+    if building:
+        method, path = ("PATCH", f"/v12/deployments/{identity}/cancel")
+    else:
+        method, path = ("DELETE", f"/v13/deployments/{identity}")
+
     try:
         await vercel.call(link, method, path, accepted=frozenset({404}), bucket="aliases")
     except Permanent as error:
-        return f"{found['id']} could not be withdrawn: {error}"
+        return f"{deployment['id']} could not be withdrawn: {error}"
+
     return ""
 
 
@@ -267,45 +288,41 @@ async def _follow_restore(
     act: bool,
 ) -> Progress:
     recorded, run = str(snapshot["deployment"]), run_of(operation.key)
-    now = await vercel.fetch_variables(link, project["id"])
-    if await _is_untouched(link, project, now, snapshot, run):
-        done = (
-            f"rolled back to {recorded} instantly ({_WHY})"
-            if _is_described_by(project, operation)
-            else ""
-        )
-        text = done or f"production is {recorded}, as recorded"
-        return Progress(
-            "Succeeded",
-            f"{text}{_explain_unassigned(project) if done else ''}",
-            {"deployment": recorded},
-        )
-    found = await vercel.fetch_deployment(link, recorded)
-    gone = found is None or found.get("readyState") in FAILED_STATES
-    since = compare_variables(link, now, snapshot, float(snapshot["createdAt"]), run)
+    variables = await vercel.fetch_variables(link, project["id"])
+    if await _is_untouched(link, project, variables, snapshot, run):
+        message = f"production is {recorded}, as recorded"
+        if _is_described_by(project, operation):
+            message = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
+        return Progress("Succeeded", message, {"deployment": recorded})
+
+    deployment = await vercel.fetch_deployment(link, recorded)
+    gone = deployment is None or deployment.get("readyState") in FAILED_STATES
+    since = compare_variables(link, variables, snapshot, float(snapshot["createdAt"]), run)
     reason = since.reason or (f"{recorded} is gone" if gone else "")
     if not reason:
         return await _restore_instantly(link, project, recorded, operation, act)
+
     return await _rebuild_production(link, project, snapshot, operation, smoke, act, reason, since)
 
 
 async def _is_untouched(
     link: OpenConnection,
     project: Mapping[str, Any],
-    now: vercel.Variables,
+    variables: vercel.Variables,
     snapshot: Mapping[str, Any],
     run: str,
 ) -> bool:
-    """Whether production is what was recorded, nothing is about to change that, and no variable
-    changed since."""
+    """Return whether production is what was recorded, nothing is about to change that, and no
+    variable changed since.
+    """
     if production_id(project) != snapshot["deployment"] or moving_to(project) is not None:
         return False
     if await _is_rolling_away(link, project, str(snapshot["deployment"])):
         return False
-    known = {identity: at for _, identity, at in snapshot.get("env") or []}
-    newest = max((foreign.to_number(at) or 0.0 for at in known.values()), default=0.0)
+    changed_at = {identity: at for _, identity, at in snapshot.get("env") or []}
+    newest = max((foreign.to_number(at) or 0.0 for at in changed_at.values()), default=0.0)
     return not compare_variables(
-        link, now, snapshot, max(newest, float(snapshot["createdAt"])), run
+        link, variables, snapshot, max(newest, float(snapshot["createdAt"])), run
     ).reason
 
 
@@ -322,31 +339,36 @@ async def _restore_instantly(
         return Progress(
             "Running", f"rolling back to {recorded} instantly ({_WHY}): the domains are moving"
         )
+
     if (
         production_id(project) == recorded
         and to is None
         and not await _is_rolling_away(link, project, recorded)
     ):
-        text = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
-        return Progress("Succeeded", text, {"deployment": recorded})
+        message = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
+        return Progress("Succeeded", message, {"deployment": recorded})
+
     if to is None and _was_rolled_back(project, recorded, operation):
         return await fail_moved_away(link, project, f"rolled back to {recorded}")
+
     last = request_to(project, recorded)
-    known = as_object(project.get("rollbackDescription")).get("description")
+    description = as_object(project.get("rollbackDescription")).get("description")
     ours = bool(last) and (
-        last.get("type") == "promote" or not known or _is_described_by(project, operation)
+        last.get("type") == "promote" or not description or _is_described_by(project, operation)
     )
     if ours and not act and last.get("jobStatus") not in ("succeeded", None):
         progress = await progress_of_aliasing(link, project, recorded)
         if progress is not None:
             return progress
+
     if not act:
         return Progress("Absent")
+
     return await _roll_back(link, project, recorded, operation)
 
 
 def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Operation) -> bool:
-    """Whether this operation has brought production back, and it was moved elsewhere since."""
+    """Return whether this operation has brought production back, and it was moved elsewhere since."""
     last = request_to(project, recorded)
     if not _is_described_by(project, operation) or production_id(project) == recorded:
         return False
@@ -366,13 +388,12 @@ async def _roll_back(
         # this plan rolls back to the previous deployment only; an older one is promoted instead, as
         # by hand
         promoted = await promote_deployment(link, project, recorded)
-        return Progress(
-            "Running",
-            f"{promoted.message} (the plan refuses a rollback to it)",
-            stuck=promoted.stuck,
-        )
+        message = f"{promoted.message} (the plan refuses a rollback to it)"
+        return Progress("Running", message, stuck=promoted.stuck)
+
     if reply.status == 409:
         raise _retry_later(describe_refusal(link, reply, f"the rollback to {recorded}"))
+
     return Progress("Running", f"rolling back to {recorded} instantly ({_WHY})")
 
 
@@ -383,9 +404,9 @@ def _retry_later(message: str) -> Retryable:
 
 
 def _is_described_by(project: Mapping[str, Any], operation: Operation) -> bool:
-    """Whether the last rollback was asked for by this operation."""
-    known = as_object(project.get("rollbackDescription")).get("description")
-    return operation.key in str(known or "")
+    """Return whether the last rollback was asked for by this operation."""
+    description = as_object(project.get("rollbackDescription")).get("description")
+    return operation.key in str(description or "")
 
 
 def _explain_unassigned(project: Mapping[str, Any]) -> str:
@@ -406,43 +427,46 @@ async def _rebuild_production(
 ) -> Progress:
     recorded = str(snapshot["deployment"])
     name = snapshot.get("version") or recorded
-    text = (
+    explanation = (
         f"redeploying {name} ({recorded}) with the current variables, because since it was "
         f"built: {reason}; "
         "an instant rollback would bring the old values back"
     )
-    found = await find_deployment(link, project, **{KEY: operation.key}) or await _find_same_build(
-        link, project, recorded, since
-    )
-    if found is not None:
-        progress = await advance_deployment(link, project, found, smoke, plainly=True)
+    deployment = await find_deployment(
+        link, project, **{KEY: operation.key}
+    ) or await _find_same_build(link, project, recorded, since)
+    if deployment is not None:
+        progress = await advance_deployment(link, project, deployment, smoke, plainly=True)
         return Progress(
-            progress.state, f"{text}: {progress.message}", progress.outputs, progress.stuck
+            progress.state, f"{explanation}: {progress.message}", progress.outputs, progress.stuck
         )
+
     if not act:
         return Progress("Absent")
     if since.pending:
         raise _retry_later(
-            f"{text}: waits until {_list_names(link, list(since.pending))} is set back"
+            f"{explanation}: waits until {_list_names(link, list(since.pending))} is set back"
         )
+
     git = snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
     version = snapshot.get("version")
     marks = {VERSION: version, SOURCE: recorded, FLAGS: ",".join(since.had)}
     made = await create_deployment(link, project, operation, source, **marks)
-    return Progress("Running", f"{text}: {made['id']} is made", {"deployment": made["id"]})
+    return Progress("Running", f"{explanation}: {made['id']} is made", {"deployment": made["id"]})
 
 
 async def _find_same_build(
     link: OpenConnection, project: Mapping[str, Any], recorded: str, since: VariableChanges
 ) -> dict[str, Any] | None:
-    """A deployment that another operation made for the same end, with all variables as they are
-    now."""
-    found = await find_deployment(link, project, **{SOURCE: recorded})
+    """Return a deployment that another operation made for the same end, with all variables as they
+    are now.
+    """
+    deployment = await find_deployment(link, project, **{SOURCE: recorded})
     if (
-        found is None
-        or found.get("readyState") in FAILED_STATES
-        or vercel.created_at(found) < since.newest
+        deployment is None
+        or deployment.get("readyState") in FAILED_STATES
+        or vercel.created_at(deployment) < since.newest
     ):
         return None
-    return found
+    return deployment

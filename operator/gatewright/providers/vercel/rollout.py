@@ -82,8 +82,10 @@ async def create_deployment(
     source: Mapping[str, Any],
     **meta: str | None,
 ) -> dict[str, Any]:
-    """A production deployment without domains, marked with the operation's key. Raises Retryable,
-    Permanent."""
+    """Return a production deployment without domains, marked with the operation's key.
+
+    Raises Retryable, Permanent.
+    """
     body = {
         "name": project.get("name"),
         "project": project["id"],
@@ -100,17 +102,19 @@ async def create_deployment(
     reply = await vercel.call(
         link, "POST", "/v13/deployments", query=query, body=body, bucket="deployments"
     )
-    found = as_object(client.json_of(reply))
-    if not isinstance(found.get("id"), str):
+    deployment = as_object(client.json_of(reply))
+    if not isinstance(deployment.get("id"), str):
         raise Permanent(f"{reply.where}: the answer names no deployment")
-    vercel.require_id(link, found["id"], reply.where)
-    return found
+
+    vercel.require_id(link, deployment["id"], reply.where)
+
+    return deployment
 
 
 async def advance_deployment(
     link: OpenConnection,
     project: Mapping[str, Any],
-    found: Mapping[str, Any],
+    deployment: Mapping[str, Any],
     smoke: Smoke | None,
     *,
     plainly: bool = False,
@@ -120,62 +124,77 @@ async def advance_deployment(
 
     Raises Retryable, Permanent.
     """
-    identity, state = found["id"], found.get("readyState") or found.get("status")
+    identity, state = deployment["id"], deployment.get("readyState") or deployment.get("status")
     if state in BUILDING_STATES:
         return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
     if state in FAILED_STATES:
-        return Progress("Failed", await _explain_failure(link, found))
+        return Progress("Failed", await _explain_failure(link, deployment))
+
     if state != "READY":
-        return Progress(
-            "Running",
-            f"{identity} is {_repeatable_word(link, state)}, which is no state that is known here",
-            stuck=True,
+        message = (
+            f"{identity} is {_repeatable_word(link, state)}, which is no state that is known here"
         )
+        return Progress("Running", message, stuck=True)
+
     waiting = (
-        _progress_of_checks(link, found)
-        or await _progress_of_rolling(link, project, found)
+        _progress_of_checks(link, deployment)
+        or await _progress_of_rolling(link, project, deployment)
         or await progress_of_aliasing(link, project, identity)
     )
     if waiting is not None:
         return waiting
+
     live, ours = production_id(project) == identity, request_to(project, identity)
-    if not live and found.get("readySubstate") == "PROMOTED":
+    if not live and deployment.get("readySubstate") == "PROMOTED":
         return await fail_moved_away(link, project, f"{identity} was promoted")
     if live and ours:
-        return _progress_of_done(link, found, f"{identity} is production")
-    problem = await _run_smoke(link, found, smoke, plainly)
+        return _progress_of_done(link, deployment, f"{identity} is production")
+
+    problem = await _run_smoke(link, deployment, smoke, plainly)
     if problem is not None:
         return problem
+
     if live:
-        text = f"{identity} is production; Vercel assigned the domains before the smoke request"
-        return replace(_progress_of_done(link, found, text), notable=True)
+        message = f"{identity} is production; Vercel assigned the domains before the smoke request"
+        return replace(_progress_of_done(link, deployment, message), notable=True)
+
     return await promote_deployment(link, project, identity)
 
 
-def _progress_of_done(link: OpenConnection, found: Mapping[str, Any], message: str) -> Progress:
-    url = rest.repeatable_text(link, found.get("url", ""))
-    return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{url}"})
+def _progress_of_done(
+    link: OpenConnection, deployment: Mapping[str, Any], message: str
+) -> Progress:
+    url = rest.repeatable_text(link, deployment.get("url", ""))
+    return Progress(
+        "Succeeded", message, {"deployment": str(deployment["id"]), "url": f"https://{url}"}
+    )
 
 
-def _progress_of_checks(link: OpenConnection, found: Mapping[str, Any]) -> Progress | None:
-    state, conclusion = found.get("checksState"), found.get("checksConclusion")
+def _progress_of_checks(link: OpenConnection, deployment: Mapping[str, Any]) -> Progress | None:
+    state, conclusion = deployment.get("checksState"), deployment.get("checksConclusion")
     if state in ("registered", "running"):
-        return Progress("Running", f"checks of {found['id']} are {state}")
+        return Progress("Running", f"checks of {deployment['id']} are {state}")
     if conclusion in ("failed", "canceled"):
-        return Progress("Failed", f"checks of {found['id']} have {conclusion}")
+        return Progress("Failed", f"checks of {deployment['id']} have {conclusion}")
     if state in (None, "completed") and conclusion in (None, "succeeded", "skipped"):
         return None
-    told = f"{_repeatable_word(link, state)}, {_repeatable_word(link, conclusion)}"
-    return Progress("Running", f"checks of {found['id']}: {told}: not known here", stuck=True)
+
+    outcome = f"{_repeatable_word(link, state)}, {_repeatable_word(link, conclusion)}"
+    return Progress(
+        "Running", f"checks of {deployment['id']}: {outcome}: not known here", stuck=True
+    )
 
 
 async def _progress_of_rolling(
-    link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]
+    link: OpenConnection, project: Mapping[str, Any], deployment: Mapping[str, Any]
 ) -> Progress | None:
-    """What a rolling release that is under way means for a deployment."""
-    rolling = await fetch_rolling_release(link, project, found.get("readySubstate") == "ROLLING")
+    """Return what a rolling release that is under way means for a deployment."""
+    rolling = await fetch_rolling_release(
+        link, project, deployment.get("readySubstate") == "ROLLING"
+    )
     if rolling is None:
         return None
+
     canary, stage = (
         as_object(rolling.get("canaryDeployment")).get("id"),
         as_object(rolling.get("activeStage")),
@@ -183,19 +202,20 @@ async def _progress_of_rolling(
     share = rest.repeatable_text(
         link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
     )
-    if canary == found["id"]:
+    if canary == deployment["id"]:
         if stage.get("requireApproval"):
-            text = (
+            message = (
                 f"the rolling release of {canary} stands at {share}% until somebody approves "
                 "its stage at Vercel"
             )
-            return Progress("Running", text, stuck=True)
+            return Progress("Running", message, stuck=True)
         return Progress("Running", f"the rolling release of {canary} is at {share}%", notable=True)
-    text = f"waits for the rolling release of {canary} (at {share}%) to end"
-    queued = rolling.get("queuedDeploymentId") == found["id"]
+
+    message = f"waits for the rolling release of {canary} (at {share}%) to end"
+    queued = rolling.get("queuedDeploymentId") == deployment["id"]
     return Progress(
         "Running",
-        f"its promotion is queued: {text}" if queued else text,
+        f"its promotion is queued: {message}" if queued else message,
         stuck=not queued,
         notable=queued,
     )
@@ -204,38 +224,48 @@ async def _progress_of_rolling(
 async def fetch_rolling_release(
     link: OpenConnection, project: Mapping[str, Any], sure: bool = False
 ) -> dict[str, Any] | None:
-    """The rolling release under way, if the project has such a thing. Raises Retryable,
-    Permanent."""
+    """Return the rolling release under way, if the project has such a thing.
+
+    Raises Retryable, Permanent.
+    """
     if not project.get("rollingRelease") and not sure:
         return None
-    found = await vercel.fetch(
+
+    answer = await vercel.fetch(
         link, f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release"
     )
-    rolling = as_object(found.get("rollingRelease"))
+    rolling = as_object(answer.get("rollingRelease"))
     if rolling.get("state") != "ACTIVE":
         return None
+
     canary = as_object(rolling.get("canaryDeployment")).get("id")
     if canary is not None:
         vercel.require_id(
             link, canary, f"{link.config.url}/v1/projects/{project['id']}/rolling-release"
         )
+
     return rolling
 
 
 async def progress_of_aliasing(
     link: OpenConnection, project: Mapping[str, Any], identity: str
 ) -> Progress | None:
-    """What the last request to move the domains means for a deployment; None where it is not in the
-    way."""
+    """Return what the last request to move the domains means for a deployment.
+
+    None where it is not in the way.
+    """
     to = moving_to(project)
     if to is not None:
         return Progress("Running", f"the domains are moving to {to}")
+
     last = request_to(project, identity)
     status = last.get("jobStatus")
+
     if not last:
         return None
     if status == "failed":
         return Progress("Failed", await describe_failed_aliases(link, project, identity))
+
     live, kind = production_id(project), _repeatable_word(link, last.get("type"))
     if live == identity and status in ("succeeded", "skipped"):
         return None
@@ -243,27 +273,28 @@ async def progress_of_aliasing(
         return Progress("Failed", f"Vercel skipped the {kind} of {identity}; production is {live}")
     if status == "succeeded":
         return await fail_moved_away(link, project, f"{identity} was promoted")
-    return Progress(
-        "Running",
-        f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here",
-        stuck=True,
-    )
+
+    message = f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here"
+    return Progress("Running", message, stuck=True)
 
 
-async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], what: str) -> Progress:
-    """Production was ours, and is something else by now: what, and who has made it so. Raises
-    Retryable, Permanent."""
+async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], done: str) -> Progress:
+    """Production was ours, and is something else by now: what, and who has made it so.
+
+    Raises Retryable, Permanent.
+    """
     live = production_id(project)
-    found = await vercel.fetch_deployment(link, live) if live else None
-    if found is None:
+    deployment = await vercel.fetch_deployment(link, live) if live else None
+    if deployment is None:
         return Progress(
-            "Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True
+            "Running", f"{done}, but production is {live or 'nothing'} by now", stuck=True
         )
-    text = (
-        f"{what}, but production is {describe_deployment(link, found)} by now: "
-        f"{describe_makers(link, project, found)}"
+
+    message = (
+        f"{done}, but production is {describe_deployment(link, deployment)} by now: "
+        f"{describe_makers(link, project, deployment)}"
     )
-    return Progress("Running", text, stuck=True)
+    return Progress("Running", message, stuck=True)
 
 
 async def describe_failed_aliases(
@@ -273,9 +304,10 @@ async def describe_failed_aliases(
     with suppress(Retryable, Permanent):
         path = f"/v1/projects/{rest.path_segment(project['id'])}/promote/aliases"
         answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
-        for item in answer.get("aliases") or []:
-            alias = as_object(item).get("alias")
+        for entry in answer.get("aliases") or []:
+            alias = as_object(entry).get("alias")
             names.append(rest.repeatable_text(link, as_object(alias).get("alias") or alias))
+
     names = [name for name in names if name]
     return f"the domains could not be moved to {identity}" + (
         f": {', '.join(names[:3])}" if names else ""
@@ -293,33 +325,36 @@ async def promote_deployment(
         return Progress(
             "Running", describe_refusal(link, reply, f"the promotion of {identity}"), stuck=True
         )
+
     if reply.status == 202:
-        return Progress(
-            "Running",
-            f"the promotion of {identity} is queued behind a rolling release",
-            notable=True,
-        )
+        message = f"the promotion of {identity} is queued behind a rolling release"
+        return Progress("Running", message, notable=True)
+
     return Progress("Running", f"{identity} is being promoted")
 
 
-def describe_refusal(link: OpenConnection, reply: Any, what: str) -> str:
-    words = rest.message_of(link, reply)
-    return f"{what} is refused for now ({reply.status})" + (f": {words}" if words else "")
+def describe_refusal(link: OpenConnection, reply: Any, request: str) -> str:
+    explanation = rest.message_of(link, reply)
+    return f"{request} is refused for now ({reply.status})" + (
+        f": {explanation}" if explanation else ""
+    )
 
 
 async def _run_smoke(
-    link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool
+    link: OpenConnection, deployment: Mapping[str, Any], smoke: Smoke | None, plainly: bool
 ) -> Progress | None:
     """None where the deployment answers as it should."""
     if smoke is None:
         return None
+
     limits: dict[str, Any] = {} if plainly else {"jsonPath": smoke.jsonPath, "equals": smoke.equals}
     check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
     problem: str
     try:
-        answer = await HttpGate().measure(check, _link_to_deployment(link, found))
+        answer = await HttpGate().measure(check, _link_to_deployment(link, deployment))
         if answer.value is True:
             return None
+
         problem = (
             answer.message
             or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
@@ -328,25 +363,29 @@ async def _run_smoke(
             problem += " (is the deployment protected? give the Connection its protectionBypass)"
     except (Retryable, Permanent) as error:
         problem = str(error)
-    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created_at(
-        found
-    )
-    text = f"smoke request to {found['id']}{smoke.path}: {problem}"
+
+    ready = foreign.to_number(
+        deployment.get("ready") or deployment.get("readyAt")
+    ) or vercel.created_at(deployment)
+    message = f"smoke request to {deployment['id']}{smoke.path}: {problem}"
     if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
-        return Progress("Running", text, stuck=True)
+        return Progress("Running", message, stuck=True)
+
     logged = ""
     with suppress(Retryable, Permanent):
         logged = await vercel.fetch_runtime_log(
-            link, str(found.get("projectId") or ""), found["id"]
+            link, str(deployment.get("projectId") or ""), deployment["id"]
         )
-    return Progress("Failed", text + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
+
+    return Progress("Failed", message + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
 
 
-def _link_to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenConnection:
-    """A link to a deployment's own URL, which gets the bypass secret and never the token."""
-    host = str(found.get("url") or "")
+def _link_to_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> OpenConnection:
+    """Return a link to a deployment's own URL, which gets the bypass secret and never the token."""
+    host = str(deployment.get("url") or "")
     if not _HOST.fullmatch(host):
-        raise Permanent(f"Vercel names no URL for {found['id']}")
+        raise Permanent(f"Vercel names no URL for {deployment['id']}")
+
     scheme = link.config.url.partition("://")[0]
     bypass = link.config.protectionBypass
     access = HttpAccess(
@@ -354,7 +393,7 @@ def _link_to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenC
     )
     return OpenConnection(
         link.name,
-        f"{link.identity}/smoke/{found['id']}",
+        f"{link.identity}/smoke/{deployment['id']}",
         access,
         link.timeout,
         link.secrets,
@@ -362,44 +401,51 @@ def _link_to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenC
     )
 
 
-async def _explain_failure(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """Why a deployment failed: what Vercel says, and the end of its build log."""
-    state = found.get("readyState") or found.get("status")
-    said = [found.get("readyStateReason"), found.get("errorMessage") or found.get("errorCode")]
-    block = as_object(found.get("seatBlock")).get("blockCode")
-    text = "; ".join(vercel.repeatable_sentence(link, part) for part in (*said, block) if part)
+async def _explain_failure(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
+    """Return why a deployment failed: what Vercel says, and the end of its build log."""
+    state = deployment.get("readyState") or deployment.get("status")
+    reasons = [
+        deployment.get("readyStateReason"),
+        deployment.get("errorMessage") or deployment.get("errorCode"),
+    ]
+    block = as_object(deployment.get("seatBlock")).get("blockCode")
+    explanation = "; ".join(
+        vercel.repeatable_sentence(link, part) for part in (*reasons, block) if part
+    )
     logged = ""
     with suppress(Retryable, Permanent):
-        logged = await vercel.fetch_build_log(link, found["id"]) if state != "DELETED" else ""
+        logged = await vercel.fetch_build_log(link, deployment["id"]) if state != "DELETED" else ""
+
     return (
-        f"{found['id']} is {_repeatable_word(link, state)}"
-        + (f": {text}" if text else "")
+        f"{deployment['id']} is {_repeatable_word(link, state)}"
+        + (f": {explanation}" if explanation else "")
         + (f"; {masking.LOG_END_MARK}{logged}" if logged else "")
     )
 
 
 def _repeatable_word(link: OpenConnection, word: Any) -> str:
-    """A state or a kind, as Vercel names it."""
+    """Return a state or a kind, as Vercel names it."""
     return str(word) if word is None else rest.repeatable_text(link, word) or "something else"
 
 
 async def find_trouble(
     link: OpenConnection, project: Mapping[str, Any], operation: Operation
 ) -> str | None:
-    """Why an operation's deployment does not get on. Raises Retryable, Permanent."""
-    found = await find_deployment(link, project, **{KEY: operation.key})
-    if found is None:
+    """Return why an operation's deployment does not get on. Raises Retryable, Permanent."""
+    deployment = await find_deployment(link, project, **{KEY: operation.key})
+    if deployment is None:
         request = as_object(project.get("lastAliasRequest"))
         failed = request.get("jobStatus") == "failed"
-        return (
-            await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
-            if failed
-            else None
-        )
-    if found.get("readyState") in FAILED_STATES:
-        return await _explain_failure(link, found)
-    if found.get("readyState") == "READY":
-        logged = await vercel.fetch_runtime_log(link, project["id"], found["id"])
+        if failed:
+            return await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
+        return None
+
+    if deployment.get("readyState") in FAILED_STATES:
+        return await _explain_failure(link, deployment)
+
+    if deployment.get("readyState") == "READY":
+        logged = await vercel.fetch_runtime_log(link, project["id"], deployment["id"])
     else:
-        logged = await vercel.fetch_build_log(link, found["id"])
-    return f"{found['id']}: {masking.LOG_END_MARK}{logged}" if logged else None
+        logged = await vercel.fetch_build_log(link, deployment["id"])
+
+    return f"{deployment['id']}: {masking.LOG_END_MARK}{logged}" if logged else None

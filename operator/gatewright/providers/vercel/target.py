@@ -68,22 +68,21 @@ class VercelHost:
         project, problem = await _find_project(link, config)
         if project is None:
             return LiveState(None, problem=problem)
+
         if _git_source(project, config) is None:
-            return LiveState(
-                None,
-                problem=(
-                    f"the project {config.project} is not connected to a Git repository at Vercel"
-                ),
-            )
+            problem = f"the project {config.project} is not connected to a Git repository at Vercel"
+            return LiveState(None, problem=problem)
+
         snapshot = await production.record_production(link, project)
         if snapshot is None:
             return LiveState(None)
-        found = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
+
+        deployment = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
         way = restoring.RESTORE_HINT.format(snapshot["deployment"])
         return LiveState(
             snapshot,
-            matches=_is_wanted(config, found),
-            version=production.known_version(link, found),
+            matches=_is_wanted(config, deployment),
+            version=production.known_version(link, deployment),
             restore_hint=way,
         )
 
@@ -96,16 +95,19 @@ class VercelHost:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_target(config, link, operation, snapshot, act=True)
+
         _require_apply(operation)
         project = await vercel.fetch_project(link, config.project)
-        found = await production.find_deployment(link, project, **{KEY: operation.key})
-        if found is not None:
-            return await rollout.advance_deployment(link, project, found, config.smoke)
+        deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        if deployment is not None:
+            return await rollout.advance_deployment(link, project, deployment, config.smoke)
+
         source = {"gitSource": _git_source(project, config)}
         if source["gitSource"] is None:
             raise Permanent(
                 f"the project {config.project} is not connected to a Git repository at Vercel"
             )
+
         made = await rollout.create_deployment(
             link, project, operation, source, **{VERSION: _wanted_version(config)}
         )
@@ -124,10 +126,10 @@ class VercelHost:
             return await _restore_target(config, link, operation, snapshot, act=False)
         _require_apply(operation)
         project = await vercel.fetch_project(link, config.project)
-        found = await production.find_deployment(link, project, **{KEY: operation.key})
-        if found is None:
+        deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        if deployment is None:
             return Progress("Absent")
-        return await rollout.advance_deployment(link, project, found, config.smoke)
+        return await rollout.advance_deployment(link, project, deployment, config.smoke)
 
     async def compare(
         self,
@@ -160,16 +162,19 @@ async def _find_project(
         link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404})
     )
     if reply.status == 404:
-        return (
-            None,
-            f"there is no project {config.project} at Vercel that the token of {link.name} can see",
+        problem = (
+            f"there is no project {config.project} at Vercel that the token of {link.name} can see"
         )
+        return (None, problem)
+
     return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
 
 
 def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
-    """The Git source of a new deployment; None where the project is connected to no repository that
-    is known here."""
+    """Return the Git source of a new deployment.
+
+    None where the project is connected to no repository that is known here.
+    """
     linked = as_object(project.get("link"))
     kind = str(linked.get("type"))
     names: dict[str, Any] = {
@@ -180,6 +185,7 @@ def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, A
     }
     if kind not in names or None in names[kind].values():
         return None
+
     commit = {"sha": config.git.sha} if config.git.sha else {}
     return {"type": kind, "ref": config.git.ref, **commit, **names[kind]}
 
@@ -188,17 +194,17 @@ def _wanted_version(config: VercelTarget) -> str:
     return config.version or production.plain_version(config.git.ref)
 
 
-def _is_wanted(config: VercelTarget, found: Mapping[str, Any]) -> bool:
-    """Whether production is the wanted version; a branch does not tell, because it moves."""
-    commit = production.commit_of(found)
+def _is_wanted(config: VercelTarget, deployment: Mapping[str, Any]) -> bool:
+    """Return whether production is the wanted version; a branch does not tell, because it moves."""
+    commit = production.commit_of(deployment)
     if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
         return False
-    marked = bool(as_object(found.get("meta")).get(VERSION))
+    marked = bool(as_object(deployment.get("meta")).get(VERSION))
     if config.git.sha and not marked:
         return commit is not None
     if not config.git.sha and not config.version and not _wanted_version(config)[:1].isdigit():
         return False
-    return production.version_of(found) == _wanted_version(config)
+    return production.version_of(deployment) == _wanted_version(config)
 
 
 def _explain_after_rollback(project: Mapping[str, Any]) -> str:
