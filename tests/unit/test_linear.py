@@ -47,7 +47,7 @@ from gatewright.providers.redis import connection as redis
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line
 from gatewright.providers.supabase import connection as supabase
-from gatewright.providers.vercel import restoring
+from gatewright.providers.vercel import variable_marks
 from gatewright.providers.workload import owned, pods, template
 from gatewright.runtime.execution import (
     configs,
@@ -470,7 +470,7 @@ TABLE: dict[str, Act] = {
     "vendor": lambda text: rest.error_of(reply({"error": {"message": text}})),
     "redis": redis.error_of_refusal,
     "redis INFO": quietly(redis.info_of),
-    "mark": lambda text: restoring.mark_of({"comment": text}),
+    "mark": lambda text: variable_marks.mark_of({"comment": text}),
     "workflow": workflow_name,
 }
 HEAVY: dict[str, float] = {

@@ -10,7 +10,6 @@ the run has set goes back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -19,30 +18,31 @@ from pydantic import BaseModel, Field
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
 from gatewright.core.model import LiveState, Operation, Progress, Standing
-from gatewright.core.text.masking import keep_beginning
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
 from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import production, restoring, rollout
 from gatewright.providers.vercel.connection import Project, as_object
+from gatewright.providers.vercel.flag_standing import compare_flags, flags_built_in
+from gatewright.providers.vercel.flag_variables import (
+    is_other_value,
+    own_mark,
+    record_flag,
+    restore_variable,
+    variables_by_key,
+    write_variables,
+)
 from gatewright.providers.vercel.production import (
     BASE,
-    FLAGS,
     KEY,
     RUN,
     SOURCE,
     VERSION,
     run_of,
 )
-from gatewright.providers.vercel.restoring import Mark, mark_of, value_since
 from gatewright.providers.vercel.rollout import Smoke
-
-_PUBLIC = re.compile(r"(NEXT_PUBLIC|PUBLIC|VITE|REACT_APP|NUXT_PUBLIC|GATSBY|EXPO_PUBLIC)_")
-_SWITCH = re.compile(r"(?i)|true|false|on|off|yes|no|enabled|disabled|-?\d{1,9}(\.\d{1,6})?%?")
-"""Values that can only be a flag's: everything else in an encrypted variable may be a secret and is
-not recorded."""
+from gatewright.providers.vercel.variable_marks import value_since
 
 
 class VercelFlags(Model):
@@ -71,11 +71,11 @@ class VercelFlagsProvider:
 
     async def look(self, config: VercelFlags, link: OpenConnection) -> LiveState:
         project = await vercel.fetch_project(link, config.project)
-        present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
+        present = variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
         flags: dict[str, Any] = {}
         for key in config.set:
             variable = present.get(key)
-            value, problem = await _record_flag(link, project["id"], key, variable)
+            value, problem = await record_flag(link, project["id"], key, variable)
             if problem is not None:
                 return LiveState(None, problem=problem)
             flags[key] = (
@@ -116,7 +116,7 @@ class VercelFlagsProvider:
                 f"the project {config.project} has no production deployment to set flags on"
             )
 
-        await _write_variables(link, project["id"], config.set, run_of(operation.key))
+        await write_variables(link, project["id"], config.set, run_of(operation.key))
         git = production.git_of(base)
         source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
         marks = {VERSION: production.version_of(base), BASE: base["id"]}
@@ -151,7 +151,8 @@ class VercelFlagsProvider:
         snapshot: Mapping[str, Any] | None,
     ) -> Standing:
         project = await vercel.fetch_project(link, config.project)
-        return await _compare_flags(config, link, project, operations, snapshot)
+        values = _wanted_values(config, operations, snapshot)
+        return await compare_flags(link, project, config.project, operations, values)
 
     async def trouble(
         self, config: VercelFlags, link: OpenConnection, operation: Operation
@@ -166,103 +167,6 @@ def _require_set(operation: Operation) -> None:
         raise Permanent(f"flags on Vercel cannot be used to {operation.kind}")
 
 
-def _variables_by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(variable.get("key")): variable for variable in own if not variable.get("system")}
-
-
-async def _record_flag(
-    link: OpenConnection, project_id: str, key: str, variable: Mapping[str, Any] | None
-) -> tuple[str | None, str | None]:
-    """Return the value of a flag as it is now, and what keeps it from being recorded."""
-    if variable is None:
-        return None, None
-
-    kind = variable.get("type")
-    if kind == "plain":
-        return str(variable.get("value", "")), None
-
-    if kind != "encrypted":
-        problem = (
-            f"{key} is of type {kind}: its value cannot be read, so it could not be set "
-            "back; make it plain"
-        )
-        return (None, problem)
-
-    value = await vercel.fetch_plain_value(link, project_id, str(variable.get("id")))
-    if value is None:
-        problem = (
-            f"Vercel does not give the value of {key}, so it could not be set back; make it plain"
-        )
-        return (None, problem)
-
-    if not _PUBLIC.match(key) and not _SWITCH.fullmatch(value):
-        problem = (
-            f"{key} is encrypted and may be a secret, which is recorded nowhere; make it "
-            "plain if it is a flag"
-        )
-        return (None, problem)
-
-    return value, None
-
-
-async def _write_variables(
-    link: OpenConnection, project_id: str, values: Mapping[str, str], run: str
-) -> None:
-    """Set variables and mark them as set by this run."""
-    present = _variables_by_key((await vercel.fetch_variables(link, project_id)).own)
-    for key, value in values.items():
-        variable = present.get(key)
-        if variable is None:
-            await _create_variable(link, project_id, key, value, Mark("set", run, 0.0).text(""))
-            continue
-
-        old = _own_mark(variable, run)
-        await _change_variable(
-            link,
-            project_id,
-            variable,
-            value,
-            Mark("set", run, old.was if old else value_since(variable)),
-        )
-
-
-def _own_mark(variable: Mapping[str, Any] | None, run: str) -> Mark | None:
-    """Return the mark of a variable that this run has set, and not set back."""
-    mark = mark_of(variable) if variable is not None else None
-    return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
-
-
-async def _create_variable(
-    link: OpenConnection, project_id: str, key: str, value: str, comment: str
-) -> None:
-    variable = {
-        "key": key,
-        "value": value,
-        "type": "plain",
-        "target": ["production"],
-        "comment": comment,
-    }
-    path = f"/v10/projects/{rest.path_segment(project_id)}/env"
-    reply = await vercel.call(
-        link, "POST", path, query={"upsert": "true"}, body=variable, bucket="env"
-    )
-    failed = as_object(client.json_of(reply)).get("failed")
-    if failed:
-        error = as_object(as_object(failed[0]).get("error")) if isinstance(failed, list) else {}
-        why = rest.repeatable_text(link, error.get("message") or error.get("code") or "refused")
-        raise Permanent(f"{key} is not set: {why or 'refused'}")
-
-
-async def _change_variable(
-    link: OpenConnection, project_id: str, variable: Mapping[str, Any], value: str, mark: Mark
-) -> None:
-    path = (
-        f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(variable['id']))}"
-    )
-    body = {"value": value, "comment": mark.text(str(variable.get("comment") or ""))}
-    await vercel.call(link, "PATCH", path, body=body, bucket="env")
-
-
 async def _restore_flags(
     config: VercelFlags,
     link: OpenConnection,
@@ -275,13 +179,13 @@ async def _restore_flags(
         project = await vercel.fetch_project(link, config.project)
         variables = await vercel.fetch_variables(link, project["id"])
         unrestored = list(
-            _flags_to_restore(recorded, _variables_by_key(variables.own), run_of(operation.key))
+            _flags_to_restore(recorded, variables_by_key(variables.own), run_of(operation.key))
         )
         if unrestored and not act:
             return Progress("Absent")
 
         for key, variable, value in unrestored:
-            await _restore_variable(
+            await restore_variable(
                 link, project["id"], variables.now, run_of(operation.key), key, variable, value
             )
 
@@ -312,45 +216,18 @@ def _recorded_flags(
     return {key: flag for key, flag in flags.items() if key in names}, sorted(names - flags.keys())
 
 
-async def _restore_variable(
-    link: OpenConnection,
-    project_id: str,
-    server_time: float,
-    run: str,
-    key: str,
-    variable: Mapping[str, Any] | None,
-    recorded: Any,
-) -> None:
-    if recorded is None:
-        path = f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(as_object(variable)['id']))}"
-        await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
-        return
-
-    is_ours = variable is not None and _own_mark(variable, run) is not None
-    begun = vercel.updated_at(variable) if variable is not None and is_ours else 0.0
-    mark = Mark("restored", run, recorded["since"], server_time, begun)
-    if variable is None:
-        await _create_variable(link, project_id, key, recorded["value"], mark.text(""))
-    else:
-        await _change_variable(link, project_id, variable, recorded["value"], mark)
-
-
 def _flags_to_restore(
     flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
     """Flags that are not as they were recorded, and those that are still marked as set by this run."""
     for key, recorded in flags.items():
         variable = present.get(key)
-        ours = _own_mark(variable, run) is not None
+        ours = own_mark(variable, run) is not None
         if recorded is None:
             if ours:
                 yield key, variable, None
-        elif variable is None or ours or _is_other_value(variable, recorded["value"]):
+        elif variable is None or ours or is_other_value(variable, recorded["value"]):
             yield key, variable, recorded
-
-
-def _is_other_value(variable: Mapping[str, Any], value: str) -> bool:
-    return variable.get("type") == "plain" and variable.get("value") != value
 
 
 async def _explain_without_flags(
@@ -380,7 +257,7 @@ async def _explain_without_flags(
     again = (
         meta.get(RUN) == run_of(operation.key)
         and SOURCE in meta
-        and not _flags_built_in(meta) & flags
+        and not flags_built_in(meta) & flags
     )
     made = [
         vercel.created_at(built)
@@ -395,62 +272,6 @@ async def _explain_without_flags(
         "without these flags"
     )
     return hide_secrets((message), link)
-
-
-def _flags_built_in(meta: Mapping[str, Any]) -> set[str]:
-    """Return the flags of the run that something which was built on the way back has, because they
-    were set then.
-    """
-    return set(str(meta.get(FLAGS) or "").split(",")) - {""}
-
-
-# --- compared
-
-
-async def _compare_flags(
-    config: VercelFlags,
-    link: OpenConnection,
-    project: Mapping[str, Any],
-    operations: Sequence[Operation],
-    snapshot: Mapping[str, Any] | None,
-) -> Standing:
-    """Return the variables beside what they are to be, and whether production was built with that.
-
-    Raises Retryable, Permanent.
-    """
-    values = _wanted_values(config, operations, snapshot)
-    last, live = operations[-1], production.production_id(project)
-    present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
-    deployment = await vercel.fetch_deployment(link, live) if live else None
-    parts = [
-        await _describe_difference(
-            link, project["id"], key, value, present.get(key), run_of(last.key)
-        )
-        for key, value in sorted(values.items())
-    ]
-    if deployment is None:
-        parts.append(
-            f"the project {config.project} has no production deployment, so nobody has them"
-        )
-        return Standing(hide_secrets("; ".join(part for part in parts if part), link))
-
-    if last.kind == "set":
-        parts.append(
-            await _explain_not_built_in(
-                link, project, deployment, last, [present[key] for key in values if key in present]
-            )
-        )
-    else:
-        parts.append(
-            _explain_still_built_in(
-                link, project, deployment, [*last.changes, *operations], set(values)
-            )
-        )
-
-    return Standing(
-        "; ".join(part for part in parts if part),
-        version=production.known_version(link, deployment),
-    )
 
 
 def _wanted_values(
@@ -472,115 +293,3 @@ def _wanted_values(
         raise Permanent("nothing is wanted of these flags, so nothing can be compared")
 
     return values
-
-
-async def _describe_difference(
-    link: OpenConnection,
-    project_id: str,
-    key: str,
-    value: str | None,
-    variable: Mapping[str, Any] | None,
-    run: str,
-) -> str:
-    """Return what a variable is instead of what it is to be, and who has made it so.
-
-    Empty where it is that.
-    """
-    if value is None:
-        return f"{key} is still there" if _own_mark(variable, run) is not None else ""
-    if variable is None:
-        return f"{key} is gone instead of {_show_value(key, value)}"
-
-    if variable.get("type") not in ("plain", "encrypted"):
-        kind = rest.repeatable_text(link, variable.get("type"))
-        return (
-            f"{key} is of type {kind}, so that nobody can read what it "
-            f"is{_describe_editor(link, variable)}"
-        )
-
-    current: str | None = str(variable.get("value", ""))
-    if variable.get("type") != "plain":
-        current = await vercel.fetch_plain_value(link, project_id, str(variable.get("id")))
-
-    if current == value:
-        return ""
-
-    if current is None:
-        return (
-            f"Vercel does not give the value of {key}, so that nobody can read what it "
-            f"is{_describe_editor(link, variable)}"
-        )
-
-    shown = _show_value(key, rest.repeatable_text(link, current))
-    return (
-        f"{key} is {shown} instead of {_show_value(key, value)}{_describe_editor(link, variable)}"
-    )
-
-
-def _show_value(key: str, value: str) -> str:
-    """Return a value that can only be a flag's; what may be a secret is never shown."""
-    if _PUBLIC.match(key) or _SWITCH.fullmatch(value):
-        return f'"{keep_beginning(value, 60)}"'
-    return "another value"
-
-
-def _describe_editor(link: OpenConnection, variable: Mapping[str, Any]) -> str:
-    who = rest.repeatable_text(
-        link, variable.get("lastEditedByDisplayName") or variable.get("updatedBy") or ""
-    )
-    at = production.time_of(variable.get("updatedAt"))
-    edit = (f" at {at}" if at else "") + (f" by {who}" if who else "")
-    return f" ({hide_secrets(f'changed{edit}', link)})" if edit else ""
-
-
-async def _explain_not_built_in(
-    link: OpenConnection,
-    project: Mapping[str, Any],
-    deployment: Mapping[str, Any],
-    operation: Operation,
-    variables: Sequence[Mapping[str, Any]],
-) -> str:
-    """That production was built before the flags were set; empty where it has them.
-
-    Raises Retryable, Permanent.
-    """
-    made = await production.list_made_by(link, project, **{KEY: operation.key})
-    times = [vercel.created_at(candidate) for candidate in made] or [
-        vercel.updated_at(candidate) for candidate in variables
-    ]
-    if any(candidate["id"] == deployment["id"] for candidate in made) or vercel.created_at(
-        deployment
-    ) >= min(times, default=0.0):
-        return ""
-
-    difference = hide_secrets(
-        (
-            f"production is {production.describe_deployment(link, deployment)}, which was "
-            "built before these flags were set"
-        ),
-        link,
-    )
-    return f"{difference}: {production.describe_makers(link, project, deployment)}"
-
-
-def _explain_still_built_in(
-    link: OpenConnection,
-    project: Mapping[str, Any],
-    deployment: Mapping[str, Any],
-    operations: Sequence[Operation],
-    flags: set[str],
-) -> str:
-    """That production was built with the flags that were set back; empty where it was not."""
-    meta, run = as_object(deployment.get("meta")), run_of(operations[-1].key)
-    keys = {operation.key for operation in operations if operation.kind == "set"}
-    if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _flags_built_in(meta) & flags):
-        return ""
-
-    difference = hide_secrets(
-        (
-            f"production is {production.describe_deployment(link, deployment)}, which was "
-            "built with the flags as they were set"
-        ),
-        link,
-    )
-    return f"{difference}: {production.describe_makers(link, project, deployment)}"

@@ -21,10 +21,9 @@ nothing is moved again.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -59,12 +58,12 @@ from gatewright.providers.vercel.rollout import (
     progress_of_aliasing,
     promote_deployment,
 )
+from gatewright.providers.vercel.variable_marks import (
+    VariableChanges,
+    compare_variables,
+    list_names,
+)
 
-_MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?(?: from (\d+))?\]")
-_PROMPT_MS = 60_000.0
-"""Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by
-somebody else."""
-_MAX_COMMENT_LENGTH = 500
 _RETRY_S = 2.0
 """Seconds after which what was refused for a moment is asked for again."""
 RESTORE_HINT = (
@@ -74,104 +73,6 @@ RESTORE_HINT = (
 )
 """What is said of it before anything has happened."""
 _WHY = "no variable of production has changed since it was built"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What the comment of a variable says about flags: `[gatewright set 7-3f2a1c was
-    1790000000000]`."""
-
-    kind: str
-    run: str
-    was: float
-    """When the value was changed before Gatewright set it, in Vercel's milliseconds; 0: there was
-    no such variable."""
-    at: float = 0.0
-    """When it was set back."""
-    begun: float = 0.0
-    """When it was set, of one that was set back."""
-
-    def text(self, comment: str) -> str:
-        """Return the comment with this mark in place of an earlier one."""
-        at = f" at {self.at:.0f}" if self.at else ""
-        begun = f" from {self.begun:.0f}" if self.begun else ""
-        mark = f"[gatewright {self.kind} {self.run} was {self.was:.0f}{at}{begun}]"
-        plain = _MARK.sub("", comment or "")[: _MAX_COMMENT_LENGTH - len(mark) - 1]
-        return f"{plain} {mark}".strip()
-
-
-def mark_of(variable: Mapping[str, Any]) -> Mark | None:
-    """Return the mark of a variable, if it has one."""
-    match = _MARK.search(str(variable.get("comment") or ""))
-    if match:
-        return Mark(match[1], match[2], float(match[3]), float(match[4] or 0), float(match[5] or 0))
-    return None
-
-
-def value_since(variable: Mapping[str, Any], built: float = 0.0) -> float:
-    """Return since when a variable has its value, in Vercel's milliseconds.
-
-    One that was set back has it since before that, but not for a deployment that was built in
-    between.
-    """
-    at, mark = vercel.updated_at(variable), mark_of(variable)
-    if mark is None or mark.kind != "restored" or abs(at - mark.at) > _PROMPT_MS:
-        return at
-    return at if mark.begun and mark.begun <= built < at else mark.was
-
-
-@dataclass(frozen=True, slots=True)
-class VariableChanges:
-    """What has become of production's variables since a moment."""
-
-    reason: str
-    """Why the recorded deployment cannot simply come back; empty where nothing counts."""
-    pending: tuple[str, ...]
-    """Flags that this run has set since, and not set back yet."""
-    had: tuple[str, ...]
-    """Flags that this run had set before, and not set back yet: what is brought back has them."""
-    newest: float
-    """The last change that counts, in Vercel's milliseconds."""
-
-
-def compare_variables(
-    link: OpenConnection,
-    variables: vercel.Variables,
-    snapshot: Mapping[str, Any],
-    since: float,
-    run: str,
-) -> VariableChanges:
-    """Compare the variables with what was recorded."""
-    names: list[str] = []
-    pending: list[str] = []
-    had: list[str] = []
-    newest = since
-    all_variables = [*variables.own, *variables.shared]
-    built = float(snapshot["createdAt"])
-    for variable in all_variables:
-        at, mark = value_since(variable, built), mark_of(variable)
-        if mark is not None and mark.kind == "set" and mark.run == run:
-            (pending if at > built else had).append(str(variable.get("key")))
-        elif at > since:
-            names.append(str(variable.get("key")))
-            newest = max(newest, at)
-
-    present = {variable.get("id") for variable in all_variables}
-    removed = [
-        str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present
-    ]
-    removed = [key for key in removed if key not in names]
-    parts = [f"{_list_names(link, names)} changed"] if names else []
-    parts += [f"{_list_names(link, removed)} removed"] if removed else []
-    parts += [variables.unseen] if variables.unseen else []
-    return VariableChanges("; ".join(parts), tuple(pending), tuple(had), newest)
-
-
-def _list_names(link: OpenConnection, names: list[str]) -> str:
-    shown = ", ".join(
-        rest.repeatable_text(link, name) or "a variable" for name in sorted(names)[:3]
-    )
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -445,7 +346,7 @@ async def _rebuild_production(
         return Progress("Absent")
     if since.pending:
         raise _retry_later(
-            f"{explanation}: waits until {_list_names(link, list(since.pending))} is set back"
+            f"{explanation}: waits until {list_names(link, list(since.pending))} is set back"
         )
 
     git = snapshot.get("git")
