@@ -108,16 +108,22 @@ async def call(
     accepted: frozenset[int] = frozenset(),
     bucket: str = "",
 ) -> client.Reply:
-    """One request for the Connection's team. Raises Retryable, Permanent.
+    """Make one request for the Connection's team. Raises Retryable, Permanent.
 
     A rate limit that is met keeps back the requests of the same bucket only.
     """
-    team = {"teamId": link.config.teamId, "slug": link.config.slug}
-    whole = {**(query or {}), **{name: value for name, value in team.items() if value is not None}}
-    asked = dataclasses.replace(link, identity=f"{link.identity}/{bucket}") if bucket else link
+    whole_query = {**(query or {}), **_team_query(link)}
+    if bucket:
+        link = dataclasses.replace(link, identity=f"{link.identity}/{bucket}")
+
     return await rest.call(
-        asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted
+        link, method, path, query=whole_query, body=body, limits=_LIMITS, accepted=accepted
     )
+
+
+def _team_query(link: OpenConnection) -> dict[str, str]:
+    team = {"teamId": link.config.teamId, "slug": link.config.slug}
+    return {name: value for name, value in team.items() if value is not None}
 
 
 async def fetch(
@@ -159,15 +165,10 @@ def require_id(link: OpenConnection, identity: Any, where: str) -> str:
 
     Raises Permanent.
     """
-    own = (
-        isinstance(identity, str)
-        and len(identity) <= rest.MAX_ID_LENGTH
-        and rest.is_vendor_host(link)
-    )
-    if isinstance(identity, str) and (
-        own or _ID.fullmatch(identity) or foreign.to_plain_word(identity)
-    ):
-        return identity
+    if isinstance(identity, str):
+        is_vendors = len(identity) <= rest.MAX_ID_LENGTH and rest.is_vendor_host(link)
+        if is_vendors or _ID.fullmatch(identity) or foreign.to_plain_word(identity):
+            return identity
 
     raise Permanent(f"{where}: this is not Vercel's API")
 
@@ -178,15 +179,17 @@ async def fetch_deployment(link: OpenConnection, identity: str) -> dict[str, Any
     reply = await call(link, "GET", path, accepted=frozenset({404, 410}))
     if reply.status >= 400:
         return None
+
     deployment = as_object(client.json_of(reply))
     if require_id(link, deployment.get("id"), reply.where) != identity:
         raise Permanent(f"{reply.where}: the answer is about another deployment")
+
     require_texts(deployment, _STATES, reply.where)
     return deployment
 
 
 def require_texts(record: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    """What is compared with words is a word, or not there. Raises Permanent."""
+    """Raise Permanent unless what is compared with words is a word, or not there."""
     for name in names:
         if not isinstance(record.get(name), str | None):
             raise Permanent(
@@ -195,46 +198,50 @@ def require_texts(record: Mapping[str, Any], names: Sequence[str], where: str) -
 
 
 async def list_marked(link: OpenConnection, project_id: str, **meta: str) -> list[dict[str, Any]]:
-    """Production deployments that carry these entries in their `meta`, newest first.
+    """Return production deployments that carry these entries in their `meta`, newest first.
 
     The `meta-` parameters are what `vercel list --meta` sends; where they are ignored, the newest
     500 are looked through.
 
     Raises Retryable, Permanent.
     """
+    where = f"{link.config.url}/v6/deployments"
     query: dict[str, Any] = {"projectId": project_id, "target": "production", "limit": _PAGE_ITEMS}
     query |= {f"meta-{name}": value for name, value in meta.items()}
+
     deployments: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         answer = await fetch(link, "/v6/deployments", query)
         page = answer.get("deployments")
         if not isinstance(page, list):
-            raise Permanent(f"{link.config.url}/v6/deployments: this is not Vercel's API")
+            raise Permanent(f"{where}: this is not Vercel's API")
 
-        marked = [
-            deployment
+        deployments = [
+            _listed_deployment(link, deployment, where)
             for deployment in page
-            if isinstance(deployment, dict)
-            and meta.items() <= as_object(deployment.get("meta")).items()
-        ]
-        where = f"{link.config.url}/v6/deployments"
-        for deployment in marked:
-            require_texts(deployment, _STATES, where)
-
-        deployments += [
-            {
-                **deployment,
-                "id": require_id(link, deployment.get("uid") or deployment.get("id"), where),
-            }
-            for deployment in marked
+            if _is_marked(deployment, meta)
         ]
         following = rest.require_cursor(as_object(answer.get("pagination")).get("next"), where)
         if deployments or not following:
             break
-
         query["until"] = following
 
     return sorted(deployments, key=created_at, reverse=True)
+
+
+def _is_marked(deployment: Any, meta: Mapping[str, str]) -> bool:
+    if not isinstance(deployment, dict):
+        return False
+    return meta.items() <= as_object(deployment.get("meta")).items()
+
+
+def _listed_deployment(
+    link: OpenConnection, deployment: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Return an entry of the list, whose `id` the vendor calls `uid`. Raises Permanent."""
+    require_texts(deployment, _STATES, where)
+    identity = require_id(link, deployment.get("uid") or deployment.get("id"), where)
+    return {**deployment, "id": identity}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,26 +265,38 @@ async def fetch_variables(
     path = f"/v10/projects/{rest.path_segment(project_id)}/env"
     reply = await call(link, "GET", path, bucket=bucket)
     own, hidden = await _fetch_all(link, path, {}, "envs", reply)
-    unseen = f"{hidden} variables of production are hidden from this token" if hidden else ""
-    shared: list[dict[str, Any]] = []
-    if link.config.teamId or link.config.slug:
-        query = {"projectId": project_id}
-        answer = await call(
-            link, "GET", "/v1/env", query=query, accepted=frozenset({403}), bucket=bucket
-        )
-        if answer.status == 403:
-            unseen = unseen or "the team's shared variables cannot be seen by this token (403)"
-        else:
-            shared = (await _fetch_all(link, "/v1/env", query, "data", answer))[0]
+    shared, unseen = await _fetch_shared(link, project_id, bucket)
+    if hidden:
+        unseen = f"{hidden} variables of production are hidden from this token"
 
     _require_variables([*own, *shared], f"{link.config.url}{path}")
-
     return Variables(
         [variable for variable in own if reaches_target(variable, target)],
         [variable for variable in shared if reaches_target(variable, target)],
         unseen,
         _server_time_ms(reply),
     )
+
+
+async def _fetch_shared(
+    link: OpenConnection, project_id: str, bucket: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the team's variables that are linked to a project, and what cannot be seen of them.
+
+    Raises Retryable, Permanent.
+    """
+    # Only a team has shared variables.
+    if not (link.config.teamId or link.config.slug):
+        return [], ""
+
+    query = {"projectId": project_id}
+    accepted = frozenset({403})
+    reply = await call(link, "GET", "/v1/env", query=query, accepted=accepted, bucket=bucket)
+    if reply.status == 403:
+        return [], "the team's shared variables cannot be seen by this token (403)"
+
+    shared, _ = await _fetch_all(link, "/v1/env", query, "data", reply)
+    return shared, ""
 
 
 async def fetch_plain_value(link: OpenConnection, project_id: str, identity: str) -> str | None:
@@ -294,9 +313,8 @@ async def fetch_plain_value(link: OpenConnection, project_id: str, identity: str
 def reaches_target(variable: Mapping[str, Any], target: str) -> bool:
     """Return whether a variable belongs to an environment as a whole."""
     named = variable.get("target")
-    return target in (named if isinstance(named, list) else [named]) and not variable.get(
-        "gitBranch"
-    )
+    targets = named if isinstance(named, list) else [named]
+    return target in targets and not variable.get("gitBranch")
 
 
 def created_at(deployment: Mapping[str, Any]) -> float:
@@ -323,31 +341,27 @@ async def fetch_build_log(link: OpenConnection, identity: str) -> str:
 
     Raises Retryable, Permanent.
     """
+    # A log is text of whoever is at the URL.
     if not rest.is_vendor_host(link):
         return ""
 
+    path = f"/v3/deployments/{rest.path_segment(identity)}/events"
     query = {"builds": 1, "direction": "backward", "limit": 30}
-    reply = await call(
-        link,
-        "GET",
-        f"/v3/deployments/{rest.path_segment(identity)}/events",
-        query=query,
-        bucket="logs",
-    )
+    reply = await call(link, "GET", path, query=query, bucket="logs")
     events = client.json_of(reply)
     if not isinstance(events, list):
         return ""
 
-    printed = [
-        event
-        for event in events
-        if isinstance(event, dict) and event.get("type") in ("stdout", "stderr", "fatal")
-    ]
-    lines = [
-        str(event.get("text") or as_object(event.get("payload")).get("text") or "")
-        for event in printed
-    ]
+    lines = [_printed_line(event) for event in events if _is_printed(event)]
     return log_tail(reversed(lines), link)
+
+
+def _is_printed(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("type") in ("stdout", "stderr", "fatal")
+
+
+def _printed_line(event: Mapping[str, Any]) -> str:
+    return str(event.get("text") or as_object(event.get("payload")).get("text") or "")
 
 
 async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str) -> str:
@@ -362,16 +376,16 @@ async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str
     if not rest.is_vendor_host(link):
         return ""
 
-    path = f"/v1/projects/{rest.path_segment(project_id)}/deployments/{rest.path_segment(identity)}/runtime-logs"
-    team = {"teamId": link.config.teamId, "slug": link.config.slug}
-    query = "&".join(
-        f"{name}={rest.path_segment(value)}" for name, value in team.items() if value is not None
-    )
+    project, deployment = rest.path_segment(project_id), rest.path_segment(identity)
+    path = f"/v1/projects/{project}/deployments/{deployment}/runtime-logs"
+    team = [f"{name}={rest.path_segment(value)}" for name, value in _team_query(link).items()]
+    if team:
+        path = f"{path}?{'&'.join(team)}"
+
     headers = {"Accept": "application/stream+json"}
-    reply = await client.ask(
-        link, "GET", f"{path}?{query}" if query else path, headers=headers, enough=link.timeout / 2
-    )
+    reply = await client.ask(link, "GET", path, headers=headers, enough=link.timeout / 2)
     client.require_ok(reply)
+
     lines = list(_log_records(reply.body))
     bad = [line for line in lines if line.get("level") in ("error", "fatal")]
     return log_tail([str(line.get("message", "")) for line in bad or lines], link)
@@ -400,6 +414,7 @@ def _log_records(body: bytes) -> Iterator[dict[str, Any]]:
             record = foreign.parse_json(line)
         except ValueError:
             continue  # the last line may have been cut
+
         if isinstance(record, dict) and record.get("source") != "delimiter":
             yield record
 
@@ -409,35 +424,33 @@ async def _fetch_all(
     path: str,
     query: dict[str, Any],
     field: str,
-    first: client.Reply | None = None,
+    first: client.Reply,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return all pages of a list, and how many items are hidden."""
-    if first is not None:
-        answer = as_object(client.json_of(first))
-    else:
-        answer = await fetch(link, path, query)
-
+    """Return the entries of all pages of a list, and how many are hidden."""
+    where = f"{link.config.url}{path}"
+    answer = as_object(client.json_of(first))
     entries: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         page = answer.get(field)
         if not isinstance(page, list):
-            raise Permanent(f"{link.config.url}{path}: this is not Vercel's API")
-
+            raise Permanent(f"{where}: this is not Vercel's API")
         entries += [entry for entry in page if isinstance(entry, dict)]
-        following = rest.require_cursor(
-            as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}"
-        )
+
+        following = rest.require_cursor(as_object(answer.get("pagination")).get("next"), where)
         if not following:
             hidden = answer.get("hiddenProductionEnvCount")
             return entries, hidden if isinstance(hidden, int) else 0
-
         answer = await fetch(link, path, {**query, "until": following})
 
-    raise Permanent(f"{link.config.url}{path}: has more pages than are read")
+    # A variable that was not read could have changed unseen, so half a list is none.
+    raise Permanent(f"{where}: has more pages than are read")
 
 
 def _require_variables(variables: Sequence[Mapping[str, Any]], where: str) -> None:
-    """They are recorded with each snapshot: few, each with a name and an id. Raises Permanent."""
+    """Raise Permanent unless the variables are few, each with a name and an id.
+
+    They are recorded with each snapshot.
+    """
     if len(variables) > MAX_VARIABLES:
         raise Permanent(
             f"{where}: {len(variables)} variables are more than are compared ({MAX_VARIABLES})"

@@ -4,12 +4,13 @@ A deployment keeps the variables it was built with, so flags take effect by a ne
 production is: `set` writes the variables and then builds, smokes and promotes like a target;
 `restore` writes the recorded values back and returns production to the recorded deployment, unless
 production is without these flags already: a target of the same project may have gone back first, to
-what was there before. What was set is marked in the variable's comment (`restoring.py`). Only what
-the run has set goes back.
+what was there before. What was set is marked in the variable's comment
+(`variable_marks.py`). Only what the run has set goes back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -72,20 +73,20 @@ class VercelFlagsProvider:
     async def look(self, config: VercelFlags, link: OpenConnection) -> LiveState:
         project = await vercel.fetch_project(link, config.project)
         present = variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
+
         flags: dict[str, Any] = {}
         for key in config.set:
             variable = present.get(key)
             value, problem = await record_flag(link, project["id"], key, variable)
             if problem is not None:
                 return LiveState(None, problem=problem)
-            flags[key] = (
-                None if variable is None else {"value": value, "since": value_since(variable)}
-            )
+            flags[key] = None
+            if variable is not None:
+                flags[key] = {"value": value, "since": value_since(variable)}
 
         record = await production.record_production(link, project)
         if record is None:
-            problem = f"the project {config.project} has no production deployment to set flags on"
-            return LiveState(None, problem=problem)
+            return LiveState(None, problem=_explain_no_production(config))
 
         matches = all(
             flags[key] is not None and flags[key]["value"] == value
@@ -106,26 +107,11 @@ class VercelFlagsProvider:
         _require_set(operation)
         project = await vercel.fetch_project(link, config.project)
         deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        # An earlier try has come that far.
         if deployment is not None:
             return await rollout.advance_deployment(link, project, deployment, config.smoke)
 
-        live = production.production_id(project)
-        base = await vercel.fetch_deployment(link, live) if live else None
-        if base is None:
-            raise Permanent(
-                f"the project {config.project} has no production deployment to set flags on"
-            )
-
-        await write_variables(link, project["id"], config.set, run_of(operation.key))
-        git = production.git_of(base)
-        source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
-        marks = {VERSION: production.version_of(base), BASE: base["id"]}
-        made = await rollout.create_deployment(link, project, operation, source, **marks)
-        message = (
-            f"{len(config.set)} flags are written; {made['id']} is made of {base['id']} to "
-            "have them"
-        )
-        return Progress("Running", message, {"deployment": made["id"]})
+        return await _build_with_flags(config, link, project, operation)
 
     async def follow(
         self,
@@ -136,6 +122,7 @@ class VercelFlagsProvider:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_flags(config, link, operation, snapshot, act=False)
+
         _require_set(operation)
         project = await vercel.fetch_project(link, config.project)
         deployment = await production.find_deployment(link, project, **{KEY: operation.key})
@@ -157,14 +144,38 @@ class VercelFlagsProvider:
     async def trouble(
         self, config: VercelFlags, link: OpenConnection, operation: Operation
     ) -> str | None:
-        return await rollout.find_trouble(
-            link, await vercel.fetch_project(link, config.project), operation
-        )
+        project = await vercel.fetch_project(link, config.project)
+        return await rollout.find_trouble(link, project, operation)
 
 
 def _require_set(operation: Operation) -> None:
     if operation.kind != "set":
         raise Permanent(f"flags on Vercel cannot be used to {operation.kind}")
+
+
+def _explain_no_production(config: VercelFlags) -> str:
+    return f"the project {config.project} has no production deployment to set flags on"
+
+
+async def _build_with_flags(
+    config: VercelFlags, link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> Progress:
+    """Write the variables, and build what production is once more, so that it has them."""
+    live = production.production_id(project)
+    base = await vercel.fetch_deployment(link, live) if live else None
+    if base is None:
+        raise Permanent(_explain_no_production(config))
+
+    await write_variables(link, project["id"], config.set, run_of(operation.key))
+
+    git = production.git_of(base)
+    source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
+    marks = {VERSION: production.version_of(base), BASE: base["id"]}
+    made = await rollout.create_deployment(link, project, operation, source, **marks)
+
+    written = f"{len(config.set)} flags are written"
+    message = f"{written}; {made['id']} is made of {base['id']} to have them"
+    return Progress("Running", message, {"deployment": made["id"]})
 
 
 async def _restore_flags(
@@ -175,19 +186,17 @@ async def _restore_flags(
     act: bool,
 ) -> Progress:
     recorded, missing = _recorded_flags(config, operation, snapshot)
+    run = run_of(operation.key)
     async with restoring.take_turn(link, config.project):
         project = await vercel.fetch_project(link, config.project)
         variables = await vercel.fetch_variables(link, project["id"])
-        unrestored = list(
-            _flags_to_restore(recorded, variables_by_key(variables.own), run_of(operation.key))
-        )
+        present = variables_by_key(variables.own)
+        unrestored = list(_flags_to_restore(recorded, present, run))
         if unrestored and not act:
             return Progress("Absent")
 
         for key, variable, value in unrestored:
-            await restore_variable(
-                link, project["id"], variables.now, run_of(operation.key), key, variable, value
-            )
+            await restore_variable(link, project["id"], variables.now, run, key, variable, value)
 
         record = as_object(snapshot)["production"]
 
@@ -219,7 +228,7 @@ def _recorded_flags(
 def _flags_to_restore(
     flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
-    """Flags that are not as they were recorded, and those that are still marked as set by this run."""
+    """Yield flags that are not as they were recorded, and those that still bear this run's mark."""
     for key, recorded in flags.items():
         variable = present.get(key)
         ours = own_mark(variable, run) is not None
@@ -237,16 +246,18 @@ async def _explain_without_flags(
     flags: set[str],
     recorded: str,
 ) -> str:
-    """Return why production need not be moved.
+    """Return why production need not be moved; empty where it must be.
 
     What it is was built before the run set these flags, or after they were set back.
     """
+    # What production is about to be counts, and not what it still is.
+    if production.moving_to(project) is not None:
+        return ""
+    if await rollout.fetch_rolling_release(link, project) is not None:
+        return ""
+
     live = production.production_id(project)
-    settled = (
-        production.moving_to(project) is None
-        and await rollout.fetch_rolling_release(link, project) is None
-    )
-    if live in (None, recorded) or not settled or not operation.changes:
+    if live in (None, recorded) or not operation.changes:
         return ""
 
     deployment = await vercel.fetch_deployment(link, str(live))
@@ -254,24 +265,25 @@ async def _explain_without_flags(
     if deployment is None or meta.get(KEY) == operation.key:
         return ""
 
-    again = (
-        meta.get(RUN) == run_of(operation.key)
-        and SOURCE in meta
-        and not flags_built_in(meta) & flags
-    )
-    made = [
-        vercel.created_at(built)
-        for change in operation.changes
-        for built in await production.list_made_by(link, project, **{KEY: change.key})
-    ]
-    if not again and made and vercel.created_at(deployment) >= min(made):
+    is_of_run = meta.get(RUN) == run_of(operation.key)
+    was_built_back = is_of_run and SOURCE in meta and not flags_built_in(meta) & flags
+    first_with_flags = await _first_built_at(link, project, operation.changes)
+    if not was_built_back and vercel.created_at(deployment) >= first_with_flags:
         return ""
 
-    message = (
-        f"production is {production.describe_deployment(link, deployment)}, which is "
-        "without these flags"
-    )
-    return hide_secrets((message), link)
+    description = production.describe_deployment(link, deployment)
+    return hide_secrets(f"production is {description}, which is without these flags", link)
+
+
+async def _first_built_at(
+    link: OpenConnection, project: Mapping[str, Any], changes: Sequence[Operation]
+) -> float:
+    """Return when the first deployment was made that has the flags; infinity where none was."""
+    first = math.inf
+    for change in changes:
+        for deployment in await production.list_made_by(link, project, **{KEY: change.key}):
+            first = min(first, vercel.created_at(deployment))
+    return first
 
 
 def _wanted_values(
@@ -280,16 +292,14 @@ def _wanted_values(
     """Return what each flag is to be; None: it is not to be there. Raises Permanent."""
     values: dict[str, str | None] = {}
     for operation in operations:
-        if operation.kind == "restore":
-            recorded, _ = _recorded_flags(config, operation, snapshot)
-            values |= {
-                key: None if value is None else str(value["value"])
-                for key, value in recorded.items()
-            }
-        else:
+        if operation.kind != "restore":
             values |= flags_set_by(VercelFlags, config, operation)
+            continue
+
+        recorded, _ = _recorded_flags(config, operation, snapshot)
+        for key, flag in recorded.items():
+            values[key] = None if flag is None else str(flag["value"])
 
     if not values:
         raise Permanent("nothing is wanted of these flags, so nothing can be compared")
-
     return values

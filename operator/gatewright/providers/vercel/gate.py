@@ -1,10 +1,13 @@
 """vercel: required variables of a project, and numbers from its observability.
 
-    {project: foco, env: [OPENAI_API_KEY]}                            is each of them there for production?
-    {project: foco, env: [OPENAI_API_KEY], newerThan: 24h}            and was it changed since: a rotation?
-    {project: foco, errorRatio: {window: 5m}}, max: 1%                requests answered 5xx, of all requests
-    {project: foco, duration: {aggregation: p95}}, max: 1s            how long functions took
-    {project: foco, lcp: {aggregation: p95, window: 1h}}, max: 2s     Speed Insights: largest contentful paint of visitors
+    {project: foco, env: [OPENAI_API_KEY]}                   is each there for production?
+    {project: foco, env: [OPENAI_API_KEY], newerThan: 24h}   was each changed since: a rotation?
+    {project: foco, errorRatio: {window: 5m}},               requests answered 5xx,
+      max: 1%                                                of all requests
+    {project: foco, duration: {aggregation: p95}},           how long functions took
+      max: 1s
+    {project: foco, lcp: {aggregation: p95, window: 1h}},    Speed Insights: largest contentful
+      max: 2s                                                paint of visitors
 
 Where nothing was counted there is no data: no request is no good request. Variables are looked at
 by key and target; their values are never asked for.
@@ -118,23 +121,21 @@ class VercelGate(PresentGate):
 
     async def measure(self, config: VercelCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        project = await vercel.fetch(
-            link, f"/v9/projects/{rest.path_segment(config.project)}", bucket="gates"
-        )
+        path = f"/v9/projects/{rest.path_segment(config.project)}"
+        project = await vercel.fetch(link, path, bucket="gates")
         if not isinstance(project.get("id"), str):
             raise Permanent(f"{link.config.url}: this is not Vercel's API")
+
         if config.env is not None:
             return await _measure_env(link, project, config.env, config.target, config.newerThan)
         if config.errorRatio is not None:
             return await _measure_error_ratio(link, project, config.errorRatio)
+        if config.duration is not None:
+            samples = _FEW["duration"]
+            return await _measure_timing(link, project, config.duration, _DURATION, samples)
 
-        names = _DURATION if config.duration is not None else _LCP
-        timing = config.duration or config.lcp
-        assert timing is not None
-
-        return await _measure_timing(
-            link, project, timing, names, _FEW["duration" if config.duration else "lcp"]
-        )
+        assert config.lcp is not None
+        return await _measure_timing(link, project, config.lcp, _LCP, _FEW["lcp"])
 
 
 async def _measure_env(
@@ -154,35 +155,33 @@ async def _measure_env(
 
     message = f"{target} has no {', '.join(missing[:5])}"
     message += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return (
-        Answer(None, f"{message}, but {variables.unseen}")
-        if variables.unseen
-        else Answer(False, message)
-    )
+    # What is missing may be among those that this token cannot see.
+    if variables.unseen:
+        return Answer(None, f"{message}, but {variables.unseen}")
+    return Answer(False, message)
 
 
 def _measure_rotation(variables: vercel.Variables, keys: Sequence[str], newer_than: str) -> Answer:
-    """By Vercel's own clock. The project's own variable goes before the team's of the same name."""
+    """Return whether all were changed lately, by Vercel's own clock.
+
+    The project's own variable goes before the team's of the same name.
+    """
     old: list[str] = []
     for key in keys:
         own = [variable for variable in variables.own if variable.get("key") == key]
-        times = [
-            variable.get("updatedAt")
-            for variable in own
-            or [variable for variable in variables.shared if variable.get("key") == key]
-        ]
-        moments = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
-        if len(moments) < len(times):
+        shared = [variable for variable in variables.shared if variable.get("key") == key]
+        changes = [foreign.to_number(variable.get("updatedAt")) for variable in own or shared]
+        moments = [moment for moment in changes if moment is not None and moment > 0]
+        if len(moments) < len(changes):
             return Answer(None, f"when {key} was changed is not told")
 
         age = (variables.now - min(moments)) / 1000.0
         if age > seconds(newer_than):
             old.append(f"{key} was changed {format_duration(age)} ago")
 
-    return Answer(
-        not old,
-        ", ".join(old[:5]) or f"all {len(keys)} variables were changed within {newer_than}",
-    )
+    if old:
+        return Answer(False, ", ".join(old[:5]))
+    return Answer(True, f"all {len(keys)} variables were changed within {newer_than}")
 
 
 async def _measure_error_ratio(
@@ -197,7 +196,7 @@ async def _measure_error_ratio(
     if few is not None or total is None:
         return few or Answer(None, "no data")
 
-    # of a group that nothing fell into there is no row
+    # Of a group that nothing fell into there is no row.
     return Answer((failed or 0.0) / total, f"{failed or 0:.6g} of {total:.6g} requests")
 
 
@@ -231,13 +230,13 @@ def _answer_of_too_few(count: float | None, least: int, samples: str, window: st
 
 
 def _window_span(window: str) -> tuple[str, str]:
-    """Start and end of a window that ends with the last full minute."""
+    """Return start and end of a window that ends with the last full minute."""
     end = math.floor(time.time() / 60) * 60
-    both = (end - max(60.0, seconds(window)), float(end))
-    start, stop = (
-        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") for at in both
-    )
-    return start, stop
+    return _format_time(end - max(60.0, seconds(window))), _format_time(float(end))
+
+
+def _format_time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 async def _query_metric(
@@ -248,13 +247,17 @@ async def _query_metric(
     span: tuple[str, str],
     *conditions: str | None,
 ) -> float | None:
-    """One number over a window; None where nothing was counted. Raises Retryable, Permanent."""
+    """Return one number over a window; None where nothing was counted.
+
+    Raises Retryable, Permanent.
+    """
+    scope = {
+        "type": "project",
+        "ownerId": project.get("accountId"),
+        "projectIds": [project["id"]],
+    }
     body = {
-        "scope": {
-            "type": "project",
-            "ownerId": project.get("accountId"),
-            "projectIds": [project["id"]],
-        },
+        "scope": scope,
         "metric": metric,
         "aggregation": aggregation,
         "startTime": span[0],
@@ -263,33 +266,30 @@ async def _query_metric(
         "filter": " and ".join(f"({part})" for part in (_PRODUCTION, *conditions) if part),
         "limit": 10,
     }
-    reply = await vercel.call(
-        link, "POST", "/v2/observability/query", body=body, bucket="observability"
-    )
-    answer = as_object(client.json_of(reply))
-    summary = answer.get("summary")
+    path = "/v2/observability/query"
+    reply = await vercel.call(link, "POST", path, body=body, bucket="observability")
+
+    column = f"{metric}_{aggregation}".replace(".", "_").replace("/", "_")
+    return _number_of_summary(reply, column)
+
+
+def _number_of_summary(reply: client.Reply, column: str) -> float | None:
+    summary = as_object(client.json_of(reply)).get("summary")
     if not isinstance(summary, list):
         raise Permanent(f"{reply.where}: the answer has no summary")
     if not summary:
         return None
 
-    column = f"{metric}_{aggregation}".replace(".", "_").replace("/", "_")
     if len(summary) > 1 or column not in as_object(summary[0]):
         raise Permanent(f"{reply.where}: the answer is not one value of {column}")
-
     value = summary[0][column]
     if value is None:
         return None
 
-    count = foreign.to_number(value)
-
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Permanent(f"{reply.where}: {column} is no number")
-
-    if count is None or count < 0:
-        raise Permanent(
-            f"{reply.where}: {column} is "
-            f"{foreign.to_plain_word(value) or 'a number of many digits'}"
-        )
-
-    return count
+    number = foreign.to_number(value)
+    if number is None or number < 0:
+        shown = foreign.to_plain_word(value) or "a number of many digits"
+        raise Permanent(f"{reply.where}: {column} is {shown}")
+    return number

@@ -11,7 +11,7 @@ Who promoted, it does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,13 @@ BASE, SOURCE, FLAGS = "gatewrightBase", "gatewrightSource", "gatewrightFlags"
 the run it still has."""
 ORIGIN = "originalDeploymentId"
 """What Vercel adds to the `meta` of a copy."""
+_AUTHOR_FIELDS = (
+    "githubCommitAuthorLogin",
+    "gitlabCommitAuthorLogin",
+    "bitbucketCommitAuthorName",
+    "gitCommitAuthorName",
+)
+"""Where the `meta` of a deployment names the author of its commit."""
 _SAME_MOMENT_MS = 60_000.0
 """Milliseconds between a request to roll back and what is told of it."""
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -47,11 +54,10 @@ def run_of(key: str) -> str:
 async def list_made_by(
     link: OpenConnection, project: Mapping[str, Any], **meta: str
 ) -> list[dict[str, Any]]:
-    """Production deployments with these entries in their meta, newest first, as the list tells
-    them.
+    """Return production deployments with these entries in their meta, newest first.
 
-    Copies of them, which somebody has made by Redeploy or Promote, carry the same meta and are left
-    out.
+    They are as the list tells them. Copies of them, which somebody has made by Redeploy or Promote,
+    carry the same meta and are left out.
 
     Raises Retryable, Permanent.
     """
@@ -71,28 +77,31 @@ async def find_deployment(
 
     Raises Retryable, Permanent.
     """
-    for listed in await list_made_by(link, project, **meta):
-        deployment = await vercel.fetch_deployment(link, listed["id"])
-        if deployment is not None and deployment.get("projectId") not in (None, project["id"]):
-            raise Permanent(
-                f"{listed['id']} belongs to another project than {project['id']}; nothing is "
-                "done with it"
-            )
-        return deployment if deployment is not None else {**listed, "readyState": "DELETED"}
-    return None
+    made = await list_made_by(link, project, **meta)
+    if not made:
+        return None
+
+    newest = made[0]
+    deployment = await vercel.fetch_deployment(link, newest["id"])
+    # The list still shows what is gone already.
+    if deployment is None:
+        return {**newest, "readyState": "DELETED"}
+
+    if deployment.get("projectId") not in (None, project["id"]):
+        other = f"{newest['id']} belongs to another project than {project['id']}"
+        raise Permanent(f"{other}; nothing is done with it")
+    return deployment
 
 
 def is_copy(deployment: Mapping[str, Any]) -> bool:
     """Return whether somebody has made a deployment out of another one, whose meta it carries."""
-    origin = _meta_of(deployment).get(ORIGIN)
-    return bool(origin) and origin not in (
-        _meta_of(deployment).get(BASE),
-        _meta_of(deployment).get(SOURCE),
-    )
+    meta = _meta_of(deployment)
+    origin = meta.get(ORIGIN)
+    return bool(origin) and origin not in (meta.get(BASE), meta.get(SOURCE))
 
 
 def production_id(project: Mapping[str, Any]) -> str | None:
-    """ID of the deployment that the production domains lead to."""
+    """Return the ID of the deployment that the production domains lead to."""
     target = as_object(as_object(project.get("targets")).get("production"))
     last = as_object(project.get("lastAliasRequest"))
     if last.get("jobStatus") != "succeeded":
@@ -132,10 +141,15 @@ def version_of(deployment: Mapping[str, Any]) -> str | None:
     meta = _meta_of(deployment)
     if meta.get(VERSION):
         return str(meta[VERSION])
-    git = as_object(deployment.get("gitSource"))
+
     names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
-    ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
+    ref = as_object(deployment.get("gitSource")).get("ref") or _first_of(meta, names)
     return plain_version(str(ref)) if ref else commit_of(deployment)
+
+
+def _first_of(record: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """Return the first of these fields that says something; None where none does."""
+    return next((record[name] for name in names if record.get(name)), None)
 
 
 def known_version(link: OpenConnection, deployment: Mapping[str, Any]) -> str | None:
@@ -151,11 +165,9 @@ def known_version(link: OpenConnection, deployment: Mapping[str, Any]) -> str | 
 
 def commit_of(deployment: Mapping[str, Any]) -> str | None:
     """Return the commit that a deployment was built from."""
-    meta = _meta_of(deployment)
     names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
-    sha = as_object(deployment.get("gitSource")).get("sha") or next(
-        (meta[name] for name in names if meta.get(name)), None
-    )
+    source = as_object(deployment.get("gitSource"))
+    sha = source.get("sha") or _first_of(_meta_of(deployment), names)
     return str(sha) if sha else None
 
 
@@ -187,7 +199,7 @@ def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
 
 
 def moving_to(project: Mapping[str, Any]) -> str | None:
-    """To which deployment the domains are moving right now."""
+    """Return to which deployment the domains are moving right now; None where they stay."""
     last = as_object(project.get("lastAliasRequest"))
     if last.get("jobStatus") in ("pending", "in-progress"):
         return str(last.get("toDeploymentId"))
@@ -200,11 +212,14 @@ def moving_to(project: Mapping[str, Any]) -> str | None:
 def describe_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
     """Return a deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
     version, commit = version_of(deployment), commit_of(deployment)
+    parts: list[str] = []
+    if version and version != commit:
+        parts.append(rest.repeatable_text(link, version))
+
     short = rest.repeatable_text(link, commit[:7]) if commit else ""
-    parts = [
-        rest.repeatable_text(link, version) if version and version != commit else None,
-        f"commit {short}" if short else None,
-    ]
+    if short:
+        parts.append(f"commit {short}")
+
     description = ", ".join(part for part in parts if part)
     return f"{deployment['id']} ({description})" if description else str(deployment["id"])
 
@@ -212,41 +227,35 @@ def describe_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> 
 def describe_makers(
     link: OpenConnection, project: Mapping[str, Any], deployment: Mapping[str, Any]
 ) -> str:
-    """Return who has made a deployment, and who has moved the domains to it and when, as far as
-    Vercel tells.
+    """Return who has made a deployment, and who has moved the domains to it and when.
+
+    That is told as far as Vercel tells.
     """
-    makers = rest.repeatable_text(
-        link,
-        "; ".join(
-            part
-            for part in (_describe_move(project, deployment), _describe_creator(deployment))
-            if part
-        ),
-    )
+    parts = (_describe_move(project, deployment), _describe_creator(deployment))
+    makers = rest.repeatable_text(link, "; ".join(part for part in parts if part))
     return makers or "who has made it is not told"
 
 
 def time_of(at: Any) -> str:
-    """Vercel's milliseconds as RFC 3339; empty where that is no time."""
+    """Return Vercel's milliseconds as RFC 3339; empty where that is no time."""
     if not 0 < _number_or_zero(at) < 1e14:
         return ""
-    return (
-        datetime.fromtimestamp(_number_or_zero(at) / 1000, UTC)
-        .isoformat(timespec="seconds")
-        .removesuffix("+00:00")
-        + "Z"
-    )
+    moment = datetime.fromtimestamp(_number_or_zero(at) / 1000, UTC)
+    return moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def _describe_move(project: Mapping[str, Any], deployment: Mapping[str, Any]) -> str:
-    last, identity = request_to(project, deployment["id"]), deployment["id"]
+    identity = deployment["id"]
+    last = request_to(project, identity)
     target = as_object(as_object(project.get("targets")).get("production"))
+
+    # Without a request it got the domains by itself, when it was built.
     if not last:
         since = time_of(target.get("aliasAssigned")) if target.get("id") == identity else ""
         return f"Vercel gave it the domains at {since}" if since else ""
-    verb = {"promote": "promoted", "rollback": "rolled back to"}.get(
-        str(last.get("type")), str(last.get("type"))
-    )
+
+    kind = str(last.get("type"))
+    verb = {"promote": "promoted", "rollback": "rolled back to"}.get(kind, kind)
     return f"{verb} at {time_of(last.get('requestedAt'))}{_describe_rollback(project, last)}"
 
 
@@ -265,13 +274,10 @@ def _number_or_zero(value: Any) -> float:
 
 def _describe_rollback(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     description = as_object(project.get("rollbackDescription"))
-    near = (
-        abs(
-            _number_or_zero(description.get("createdAt")) - _number_or_zero(last.get("requestedAt"))
-        )
-        <= _SAME_MOMENT_MS
-    )
-    if last.get("type") != "rollback" or not near:
+    described_at = _number_or_zero(description.get("createdAt"))
+    apart = abs(described_at - _number_or_zero(last.get("requestedAt")))
+    # Vercel keeps the last description, which may be that of an earlier rollback.
+    if last.get("type") != "rollback" or apart > _SAME_MOMENT_MS:
         return ""
 
     who = description.get("username") or description.get("userId")
@@ -280,28 +286,20 @@ def _describe_rollback(project: Mapping[str, Any], last: Mapping[str, Any]) -> s
 
 
 def _describe_creator(deployment: Mapping[str, Any]) -> str:
-    creator, meta = as_object(deployment.get("creator")), _meta_of(deployment)
-    who = (
-        creator.get("username")
-        or creator.get("githubLogin")
-        or creator.get("email")
-        or creator.get("uid")
+    meta = _meta_of(deployment)
+    who = _first_of(
+        as_object(deployment.get("creator")), ("username", "githubLogin", "email", "uid")
     )
-    authors = (
-        "githubCommitAuthorLogin",
-        "gitlabCommitAuthorLogin",
-        "bitbucketCommitAuthorName",
-        "gitCommitAuthorName",
-    )
-    author = next((meta[name] for name in authors if meta.get(name)), None)
-    parts = [
-        f"by {who}" if who else "",
-        f"at {at}" if (at := time_of(vercel.created_at(deployment))) else "",
-    ]
+    at = time_of(vercel.created_at(deployment))
+    parts = [f"by {who}" if who else "", f"at {at}" if at else ""]
     made = " ".join(part for part in parts if part)
+    if not made:
+        return ""
+
+    author = _first_of(meta, _AUTHOR_FIELDS)
     copied = f"a copy of {meta[ORIGIN]}, " if is_copy(deployment) else ""
     by = f", its commit is {author}'s" if author and author != who else ""
-    return f"{copied}made {made}{by}" if made else ""
+    return f"{copied}made {made}{by}"
 
 
 def _meta_of(deployment: Mapping[str, Any]) -> dict[str, Any]:

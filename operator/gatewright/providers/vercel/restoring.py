@@ -2,8 +2,9 @@
 
 One of two ways, chosen by what production's variables are now:
 
-    none has changed since the recorded deployment was created             instant rollback to it
-    one has (a rotated key), or the recorded deployment is gone            its source again, with the current variables
+    none has changed since the recorded deployment was created     instant rollback to it
+    one has (a rotated key), or the recorded deployment is gone    its source again, with the
+                                                                   current variables
 
 because a deployment keeps the variables it was built with: an instant rollback would bring revoked
 keys back. Flags that this run has set, or that were set back to what they were, do not count: the
@@ -13,7 +14,7 @@ First what this run has built and not promoted is withdrawn: a promotion of it t
 way, from an operator that was paused or replaced, must not go through after the rollback.
 
 A target and flags of one project go back side by side, and each by what it recorded. So restores
-take turns (`turn`): what one of them has read of production still holds when it acts. And what was
+take turns (`take_turn`): what one of them has read of production still holds when it acts. And what was
 brought back and is not production any more was moved elsewhere by somebody: that is said, and
 nothing is moved again.
 """
@@ -64,12 +65,12 @@ from gatewright.providers.vercel.variable_marks import (
     list_names,
 )
 
+_MAX_DESCRIPTION_LENGTH = 250
 _RETRY_S = 2.0
 """Seconds after which what was refused for a moment is asked for again."""
 RESTORE_HINT = (
-    "instantly to {}; where a variable of production has changed by then, as a rotated key "
-    "has, its source is built again "
-    "with the current variables"
+    "instantly to {}; where a variable of production has changed by then, as a rotated key has, "
+    "its source is built again with the current variables"
 )
 """What is said of it before anything has happened."""
 _WHY = "no variable of production has changed since it was built"
@@ -80,7 +81,7 @@ _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 
 @asynccontextmanager
 async def take_turn(link: OpenConnection, project: str) -> AsyncIterator[None]:
-    """One restore of a project at a time.
+    """Let one restore of a project go at a time.
 
     Whoever has the turn reads the project afresh, and acts on what it has read.
     """
@@ -105,14 +106,13 @@ async def restore_production(
 
     Raises Retryable, Permanent.
     """
-    loose = await _list_unpromoted(link, project, run_of(operation.key))
-    if loose and not act:
+    unpromoted = await _list_unpromoted(link, project, run_of(operation.key))
+    if unpromoted and not act:
         return Progress("Absent")
 
-    left = [await _withdraw_deployment(link, deployment) for deployment in loose]
-
-    if loose:
-        # What was promoted before that is seen now.
+    problems = [await _withdraw_deployment(link, deployment) for deployment in unpromoted]
+    # What was promoted before that is seen now.
+    if unpromoted:
         project = await vercel.fetch_project(link, project["id"])
 
     stays = await enough(project) if enough is not None else ""
@@ -121,62 +121,64 @@ async def restore_production(
     else:
         progress = await _follow_restore(link, project, snapshot, operation, smoke, act)
 
-    message = "; ".join(part for part in (progress.message, *left) if part)
-    # Which way is taken, and what it leaves behind.
+    # People read which way is taken, and what it leaves behind.
+    message = "; ".join(part for part in (progress.message, *problems) if part)
     return replace(progress, message=message, notable=True)
 
 
 async def _list_unpromoted(
     link: OpenConnection, project: Mapping[str, Any], run: str
 ) -> list[dict[str, Any]]:
-    """Deployments that this run made on its way forward, and that never were production."""
-    loose: list[dict[str, Any]] = []
+    """Return deployments that this run made on its way forward, and that never were production."""
+    unpromoted: list[dict[str, Any]] = []
     for listed in await list_made_by(link, project, **{RUN: run}):
-        meta = as_object(listed.get("meta"))
-        if (
-            SOURCE in meta
-            or _is_of_rollback(str(meta.get(KEY)))
-            or listed.get("readySubstate") == "PROMOTED"
-        ):
+        if _is_of_way_back(listed) or listed.get("readySubstate") == "PROMOTED":
             continue
-
         if listed["id"] in (production_id(project), moving_to(project)):
             continue
 
         deployment = as_object(await vercel.fetch_deployment(link, listed["id"]))
-        if deployment.get("readyState") in BUILDING_STATES or (
-            deployment.get("readyState") == "READY" and deployment.get("readySubstate") == "STAGED"
-        ):
-            loose.append(deployment)
+        if _can_be_promoted(deployment):
+            unpromoted.append(deployment)
 
-    return loose
+    return unpromoted
+
+
+def _is_of_way_back(deployment: Mapping[str, Any]) -> bool:
+    meta = as_object(deployment.get("meta"))
+    return SOURCE in meta or _is_of_rollback(str(meta.get(KEY)))
+
+
+def _can_be_promoted(deployment: Mapping[str, Any]) -> bool:
+    state = deployment.get("readyState")
+    is_staged = state == "READY" and deployment.get("readySubstate") == "STAGED"
+    return state in BUILDING_STATES or is_staged
 
 
 def _is_of_rollback(key: str) -> bool:
-    """Return whether an operation is part of a rollback: `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE`."""
+    """Return whether an operation is part of a rollback.
+
+    Its key reads `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE` then.
+    """
     parts = key.split(".")
     return len(parts) > 4 and parts[1] == "rollback"
 
 
 async def _withdraw_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
-    """Cancel a build, delete what was built and never promoted.
-
-    The text says why that could not be.
+    """Cancel a build, or delete what was built and never promoted; return why that could not be.
 
     Raises Retryable.
     """
     identity = rest.path_segment(deployment["id"])
-    building = deployment.get("readyState") in BUILDING_STATES
-    if building:
-        method, path = ("PATCH", f"/v12/deployments/{identity}/cancel")
-    else:
-        method, path = ("DELETE", f"/v13/deployments/{identity}")
+    method, path = "DELETE", f"/v13/deployments/{identity}"
+    if deployment.get("readyState") in BUILDING_STATES:
+        method, path = "PATCH", f"/v12/deployments/{identity}/cancel"
 
     try:
         await vercel.call(link, method, path, accepted=frozenset({404}), bucket="aliases")
     except Permanent as error:
+        # A rollback must go on; that it has left something behind is told.
         return f"{deployment['id']} could not be withdrawn: {error}"
-
     return ""
 
 
@@ -193,17 +195,23 @@ async def _follow_restore(
     if await _is_untouched(link, project, variables, snapshot, run):
         message = f"production is {recorded}, as recorded"
         if _is_described_by(project, operation):
-            message = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
+            message = f"{_say_rolled_back(recorded)}{_explain_unassigned(project)}"
         return Progress("Succeeded", message, {"deployment": recorded})
 
     deployment = await vercel.fetch_deployment(link, recorded)
-    gone = deployment is None or deployment.get("readyState") in FAILED_STATES
-    since = compare_variables(link, variables, snapshot, float(snapshot["createdAt"]), run)
-    reason = since.reason or (f"{recorded} is gone" if gone else "")
+    is_gone = deployment is None or deployment.get("readyState") in FAILED_STATES
+    changes = compare_variables(link, variables, snapshot, float(snapshot["createdAt"]), run)
+    reason = changes.reason or (f"{recorded} is gone" if is_gone else "")
     if not reason:
         return await _restore_instantly(link, project, recorded, operation, act)
 
-    return await _rebuild_production(link, project, snapshot, operation, smoke, act, reason, since)
+    return await _rebuild_production(
+        link, project, snapshot, operation, smoke, act, reason, changes
+    )
+
+
+def _say_rolled_back(recorded: str) -> str:
+    return f"rolled back to {recorded} instantly ({_WHY})"
 
 
 async def _is_untouched(
@@ -213,18 +221,17 @@ async def _is_untouched(
     snapshot: Mapping[str, Any],
     run: str,
 ) -> bool:
-    """Return whether production is what was recorded, nothing is about to change that, and no
-    variable changed since.
-    """
+    """Return whether production is what was recorded, and stays that, with the same variables."""
+    recorded = str(snapshot["deployment"])
     if production_id(project) != snapshot["deployment"] or moving_to(project) is not None:
         return False
-    if await _is_rolling_away(link, project, str(snapshot["deployment"])):
+    if await _is_rolling_away(link, project, recorded):
         return False
-    changed_at = {identity: at for _, identity, at in snapshot.get("env") or []}
-    newest = max((foreign.to_number(at) or 0.0 for at in changed_at.values()), default=0.0)
-    return not compare_variables(
-        link, variables, snapshot, max(newest, float(snapshot["createdAt"])), run
-    ).reason
+
+    # What had changed before the snapshot was taken was so when production was good.
+    changed_at = [foreign.to_number(at) or 0.0 for _, _, at in snapshot.get("env") or []]
+    since = max([float(snapshot["createdAt"]), *changed_at])
+    return not compare_variables(link, variables, snapshot, since, run).reason
 
 
 async def _is_rolling_away(link: OpenConnection, project: Mapping[str, Any], recorded: str) -> bool:
@@ -237,39 +244,42 @@ async def _restore_instantly(
 ) -> Progress:
     to = moving_to(project)
     if to == recorded:
-        return Progress(
-            "Running", f"rolling back to {recorded} instantly ({_WHY}): the domains are moving"
-        )
+        message = f"rolling back to {recorded} instantly ({_WHY}): the domains are moving"
+        return Progress("Running", message)
 
-    if (
-        production_id(project) == recorded
-        and to is None
-        and not await _is_rolling_away(link, project, recorded)
-    ):
-        message = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
+    is_live = production_id(project) == recorded and to is None
+    if is_live and not await _is_rolling_away(link, project, recorded):
+        message = f"{_say_rolled_back(recorded)}{_explain_unassigned(project)}"
         return Progress("Succeeded", message, {"deployment": recorded})
 
+    # Asking for it again would begin a tug-of-war with whoever has moved production.
     if to is None and _was_rolled_back(project, recorded, operation):
         return await fail_moved_away(link, project, f"rolled back to {recorded}")
 
+    if not act:
+        return await _progress_of_rollback(link, project, recorded, operation)
+    return await _roll_back(link, project, recorded, operation)
+
+
+async def _progress_of_rollback(
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation
+) -> Progress:
+    """Return what the last request to move the domains says of this rollback, if it is its own."""
     last = request_to(project, recorded)
     description = as_object(project.get("rollbackDescription")).get("description")
-    ours = bool(last) and (
+    could_be_ours = (
         last.get("type") == "promote" or not description or _is_described_by(project, operation)
     )
-    if ours and not act and last.get("jobStatus") not in ("succeeded", None):
+    if last and could_be_ours and last.get("jobStatus") not in ("succeeded", None):
         progress = await progress_of_aliasing(link, project, recorded)
         if progress is not None:
             return progress
 
-    if not act:
-        return Progress("Absent")
-
-    return await _roll_back(link, project, recorded, operation)
+    return Progress("Absent")
 
 
 def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Operation) -> bool:
-    """Return whether this operation has brought production back, and it was moved elsewhere since."""
+    """Return whether this operation has brought production back, and it was moved since."""
     last = request_to(project, recorded)
     if not _is_described_by(project, operation) or production_id(project) == recorded:
         return False
@@ -280,21 +290,21 @@ async def _roll_back(
     link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation
 ) -> Progress:
     path = f"/v1/projects/{rest.path_segment(project['id'])}/rollback/{rest.path_segment(recorded)}"
-    query = {"description": f"Gatewright {operation.key}"[:250]}
+    query = {"description": f"Gatewright {operation.key}"[:_MAX_DESCRIPTION_LENGTH]}
     accepted = frozenset({402, 409})
     reply = await vercel.call(
         link, "POST", path, query=query, body={}, accepted=accepted, bucket="aliases"
     )
+
+    # This plan rolls back to the previous deployment only; an older one is promoted instead, as by
+    # hand.
     if reply.status == 402:
-        # this plan rolls back to the previous deployment only; an older one is promoted instead, as
-        # by hand
         promoted = await promote_deployment(link, project, recorded)
         message = f"{promoted.message} (the plan refuses a rollback to it)"
         return Progress("Running", message, stuck=promoted.stuck)
 
     if reply.status == 409:
         raise _retry_later(describe_refusal(link, reply, f"the rollback to {recorded}"))
-
     return Progress("Running", f"rolling back to {recorded} instantly ({_WHY})")
 
 
@@ -324,50 +334,60 @@ async def _rebuild_production(
     smoke: Smoke | None,
     act: bool,
     reason: str,
-    since: VariableChanges,
+    changes: VariableChanges,
 ) -> Progress:
     recorded = str(snapshot["deployment"])
     name = snapshot.get("version") or recorded
     explanation = (
-        f"redeploying {name} ({recorded}) with the current variables, because since it was "
-        f"built: {reason}; "
+        f"redeploying {name} ({recorded}) with the current variables, "
+        f"because since it was built: {reason}; "
         "an instant rollback would bring the old values back"
     )
-    deployment = await find_deployment(
-        link, project, **{KEY: operation.key}
-    ) or await _find_same_build(link, project, recorded, since)
+
+    deployment = await find_deployment(link, project, **{KEY: operation.key})
+    if deployment is None:
+        deployment = await _find_same_build(link, project, recorded, changes)
     if deployment is not None:
         progress = await advance_deployment(link, project, deployment, smoke, plainly=True)
-        return Progress(
-            progress.state, f"{explanation}: {progress.message}", progress.outputs, progress.stuck
-        )
+        message = f"{explanation}: {progress.message}"
+        return Progress(progress.state, message, progress.outputs, progress.stuck)
 
     if not act:
         return Progress("Absent")
-    if since.pending:
-        raise _retry_later(
-            f"{explanation}: waits until {list_names(link, list(since.pending))} is set back"
-        )
 
-    git = snapshot.get("git")
-    source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
-    version = snapshot.get("version")
-    marks = {VERSION: version, SOURCE: recorded, FLAGS: ",".join(since.had)}
-    made = await create_deployment(link, project, operation, source, **marks)
+    # What is built now would keep the flags that are still to be set back.
+    if changes.pending:
+        pending = list_names(link, list(changes.pending))
+        raise _retry_later(f"{explanation}: waits until {pending} is set back")
+
+    made = await _build_recorded(link, project, snapshot, operation, changes)
     return Progress("Running", f"{explanation}: {made['id']} is made", {"deployment": made["id"]})
 
 
+async def _build_recorded(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    operation: Operation,
+    changes: VariableChanges,
+) -> dict[str, Any]:
+    recorded, git = str(snapshot["deployment"]), snapshot.get("git")
+    source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
+    marks = {
+        VERSION: snapshot.get("version"),
+        SOURCE: recorded,
+        FLAGS: ",".join(changes.had),
+    }
+    return await create_deployment(link, project, operation, source, **marks)
+
+
 async def _find_same_build(
-    link: OpenConnection, project: Mapping[str, Any], recorded: str, since: VariableChanges
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, changes: VariableChanges
 ) -> dict[str, Any] | None:
-    """Return a deployment that another operation made for the same end, with all variables as they
-    are now.
-    """
+    """Return a deployment that another operation made for the same end, with today's variables."""
     deployment = await find_deployment(link, project, **{SOURCE: recorded})
-    if (
-        deployment is None
-        or deployment.get("readyState") in FAILED_STATES
-        or vercel.created_at(deployment) < since.newest
-    ):
+    if deployment is None or deployment.get("readyState") in FAILED_STATES:
+        return None
+    if vercel.created_at(deployment) < changes.newest:
         return None
     return deployment

@@ -3,7 +3,8 @@
 Nothing is remembered here: each look reads Vercel afresh, and the state it finds says what comes
 next.
 
-    (no deployment whose meta carries the key) --create, without domains--> QUEUED | INITIALIZING | BUILDING
+    (no deployment whose meta carries the key)
+      --create, without domains--> QUEUED | INITIALIZING | BUILDING
       --> ERROR | CANCELED | BLOCKED | DELETED    failed, with the end of the build log
       --> READY, its checks concluded --smoke on its own URL--> promote --alias job--> production
 
@@ -82,7 +83,7 @@ async def create_deployment(
     source: Mapping[str, Any],
     **meta: str | None,
 ) -> dict[str, Any]:
-    """Return a production deployment without domains, marked with the operation's key.
+    """Create a production deployment without domains, marked with the operation's key.
 
     Raises Retryable, Permanent.
     """
@@ -119,42 +120,61 @@ async def advance_deployment(
     *,
     plainly: bool = False,
 ) -> Progress:
-    """One step further for a deployment of ours; `plainly`: of the smoke answer only the status
-    matters.
+    """Take a deployment of ours one step further, and return how far it is.
 
-    Raises Retryable, Permanent.
+    With `plainly`, of the smoke answer only the status matters. Raises Retryable, Permanent.
     """
+    waiting = await _progress_of_build(link, deployment) or (
+        _progress_of_checks(link, deployment)
+        or await _progress_of_rolling(link, project, deployment)
+        or await progress_of_aliasing(link, project, deployment["id"])
+    )
+    if waiting is not None:
+        return waiting
+
+    return await _switch_production(link, project, deployment, smoke, plainly)
+
+
+async def _progress_of_build(
+    link: OpenConnection, deployment: Mapping[str, Any]
+) -> Progress | None:
+    """Return what its build means for a deployment; None where it is built."""
     identity, state = deployment["id"], deployment.get("readyState") or deployment.get("status")
+    if state == "READY":
+        return None
     if state in BUILDING_STATES:
         return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
     if state in FAILED_STATES:
         return Progress("Failed", await _explain_failure(link, deployment))
 
-    if state != "READY":
-        message = (
-            f"{identity} is {_repeatable_word(link, state)}, which is no state that is known here"
-        )
-        return Progress("Running", message, stuck=True)
+    # A state that Vercel has added since may be good or bad: a person must look.
+    word = _repeatable_word(link, state)
+    message = f"{identity} is {word}, which is no state that is known here"
+    return Progress("Running", message, stuck=True)
 
-    waiting = (
-        _progress_of_checks(link, deployment)
-        or await _progress_of_rolling(link, project, deployment)
-        or await progress_of_aliasing(link, project, identity)
-    )
-    if waiting is not None:
-        return waiting
 
-    live, ours = production_id(project) == identity, request_to(project, identity)
-    if not live and deployment.get("readySubstate") == "PROMOTED":
+async def _switch_production(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    deployment: Mapping[str, Any],
+    smoke: Smoke | None,
+    plainly: bool,
+) -> Progress:
+    """Promote what is built and in nobody's way, once its smoke request is answered well."""
+    identity = deployment["id"]
+    is_live = production_id(project) == identity
+
+    # Promoting it again would begin a tug-of-war with whoever has moved production.
+    if not is_live and deployment.get("readySubstate") == "PROMOTED":
         return await fail_moved_away(link, project, f"{identity} was promoted")
-    if live and ours:
+    if is_live and request_to(project, identity):
         return _progress_of_done(link, deployment, f"{identity} is production")
 
     problem = await _run_smoke(link, deployment, smoke, plainly)
     if problem is not None:
         return problem
 
-    if live:
+    if is_live:
         message = f"{identity} is production; Vercel assigned the domains before the smoke request"
         return replace(_progress_of_done(link, deployment, message), notable=True)
 
@@ -165,9 +185,8 @@ def _progress_of_done(
     link: OpenConnection, deployment: Mapping[str, Any], message: str
 ) -> Progress:
     url = rest.repeatable_text(link, deployment.get("url", ""))
-    return Progress(
-        "Succeeded", message, {"deployment": str(deployment["id"]), "url": f"https://{url}"}
-    )
+    outputs = {"deployment": str(deployment["id"]), "url": f"https://{url}"}
+    return Progress("Succeeded", message, outputs)
 
 
 def _progress_of_checks(link: OpenConnection, deployment: Mapping[str, Any]) -> Progress | None:
@@ -189,36 +208,27 @@ async def _progress_of_rolling(
     link: OpenConnection, project: Mapping[str, Any], deployment: Mapping[str, Any]
 ) -> Progress | None:
     """Return what a rolling release that is under way means for a deployment."""
-    rolling = await fetch_rolling_release(
-        link, project, deployment.get("readySubstate") == "ROLLING"
-    )
+    is_rolling = deployment.get("readySubstate") == "ROLLING"
+    rolling = await fetch_rolling_release(link, project, is_rolling)
     if rolling is None:
         return None
 
-    canary, stage = (
-        as_object(rolling.get("canaryDeployment")).get("id"),
-        as_object(rolling.get("activeStage")),
-    )
-    share = rest.repeatable_text(
-        link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
-    )
+    canary = as_object(rolling.get("canaryDeployment")).get("id")
+    stage = as_object(rolling.get("activeStage"))
+    percentage = rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
+    share = rest.repeatable_text(link, percentage)
+
+    if canary == deployment["id"] and stage.get("requireApproval"):
+        standing = f"the rolling release of {canary} stands at {share}%"
+        message = f"{standing} until somebody approves its stage at Vercel"
+        return Progress("Running", message, stuck=True)
     if canary == deployment["id"]:
-        if stage.get("requireApproval"):
-            message = (
-                f"the rolling release of {canary} stands at {share}% until somebody approves "
-                "its stage at Vercel"
-            )
-            return Progress("Running", message, stuck=True)
         return Progress("Running", f"the rolling release of {canary} is at {share}%", notable=True)
 
     message = f"waits for the rolling release of {canary} (at {share}%) to end"
-    queued = rolling.get("queuedDeploymentId") == deployment["id"]
-    return Progress(
-        "Running",
-        f"its promotion is queued: {message}" if queued else message,
-        stuck=not queued,
-        notable=queued,
-    )
+    if rolling.get("queuedDeploymentId") == deployment["id"]:
+        return Progress("Running", f"its promotion is queued: {message}", notable=True)
+    return Progress("Running", message, stuck=True)
 
 
 async def fetch_rolling_release(
@@ -231,9 +241,8 @@ async def fetch_rolling_release(
     if not project.get("rollingRelease") and not sure:
         return None
 
-    answer = await vercel.fetch(
-        link, f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release"
-    )
+    path = f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release"
+    answer = await vercel.fetch(link, path)
     rolling = as_object(answer.get("rollingRelease"))
     if rolling.get("state") != "ACTIVE":
         return None
@@ -279,28 +288,28 @@ async def progress_of_aliasing(
 
 
 async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], done: str) -> Progress:
-    """Production was ours, and is something else by now: what, and who has made it so.
+    """Say what production is by now, which was ours, and who has made it so.
 
     Raises Retryable, Permanent.
     """
     live = production_id(project)
     deployment = await vercel.fetch_deployment(link, live) if live else None
     if deployment is None:
-        return Progress(
-            "Running", f"{done}, but production is {live or 'nothing'} by now", stuck=True
-        )
+        message = f"{done}, but production is {live or 'nothing'} by now"
+        return Progress("Running", message, stuck=True)
 
-    message = (
-        f"{done}, but production is {describe_deployment(link, deployment)} by now: "
-        f"{describe_makers(link, project, deployment)}"
-    )
+    description = describe_deployment(link, deployment)
+    makers = describe_makers(link, project, deployment)
+    message = f"{done}, but production is {description} by now: {makers}"
     return Progress("Running", message, stuck=True)
 
 
 async def describe_failed_aliases(
     link: OpenConnection, project: Mapping[str, Any], identity: str
 ) -> str:
+    """Say that the domains could not be moved to a deployment, and which."""
     names: list[str] = []
+    # That they could not be moved is known without the list of them.
     with suppress(Retryable, Permanent):
         path = f"/v1/projects/{rest.path_segment(project['id'])}/promote/aliases"
         answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
@@ -308,24 +317,22 @@ async def describe_failed_aliases(
             alias = as_object(entry).get("alias")
             names.append(rest.repeatable_text(link, as_object(alias).get("alias") or alias))
 
-    names = [name for name in names if name]
-    return f"the domains could not be moved to {identity}" + (
-        f": {', '.join(names[:3])}" if names else ""
-    )
+    shown = ", ".join([name for name in names if name][:3])
+    problem = f"the domains could not be moved to {identity}"
+    return f"{problem}: {shown}" if shown else problem
 
 
 async def promote_deployment(
     link: OpenConnection, project: Mapping[str, Any], identity: str
 ) -> Progress:
+    """Ask for the production domains to be moved to a deployment. Raises Retryable, Permanent."""
     path = f"/v10/projects/{rest.path_segment(project['id'])}/promote/{rest.path_segment(identity)}"
-    reply = await vercel.call(
-        link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases"
-    )
-    if reply.status == 409:
-        return Progress(
-            "Running", describe_refusal(link, reply, f"the promotion of {identity}"), stuck=True
-        )
+    accepted = frozenset({409})
+    reply = await vercel.call(link, "POST", path, body={}, accepted=accepted, bucket="aliases")
 
+    if reply.status == 409:
+        refusal = describe_refusal(link, reply, f"the promotion of {identity}")
+        return Progress("Running", refusal, stuck=True)
     if reply.status == 202:
         message = f"the promotion of {identity} is queued behind a rolling release"
         return Progress("Running", message, notable=True)
@@ -334,50 +341,63 @@ async def promote_deployment(
 
 
 def describe_refusal(link: OpenConnection, reply: Any, request: str) -> str:
+    """Say that a request is refused for now, and why, as far as Vercel tells."""
     explanation = rest.message_of(link, reply)
-    return f"{request} is refused for now ({reply.status})" + (
-        f": {explanation}" if explanation else ""
-    )
+    refusal = f"{request} is refused for now ({reply.status})"
+    return f"{refusal}: {explanation}" if explanation else refusal
 
 
 async def _run_smoke(
     link: OpenConnection, deployment: Mapping[str, Any], smoke: Smoke | None, plainly: bool
 ) -> Progress | None:
-    """None where the deployment answers as it should."""
+    """Ask a deployment at its own URL; return None where it answers as it should."""
     if smoke is None:
         return None
 
-    limits: dict[str, Any] = {} if plainly else {"jsonPath": smoke.jsonPath, "equals": smoke.equals}
-    check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
-    problem: str
-    try:
-        answer = await HttpGate().measure(check, _link_to_deployment(link, deployment))
-        if answer.value is True:
-            return None
+    problem = await _ask_smoke(link, deployment, smoke, plainly)
+    if problem is None:
+        return None
 
-        problem = (
-            answer.message
-            or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
-        )
-        if problem.startswith("answered 401") and link.config.protectionBypass is None:
-            problem += " (is the deployment protected? give the Connection its protectionBypass)"
-    except (Retryable, Permanent) as error:
-        problem = str(error)
-
-    ready = foreign.to_number(
-        deployment.get("ready") or deployment.get("readyAt")
-    ) or vercel.created_at(deployment)
+    # What was built a moment ago may still be starting.
     message = f"smoke request to {deployment['id']}{smoke.path}: {problem}"
-    if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
+    if time.time() * 1000 - _ready_at(deployment) < seconds(smoke.within) * 1000:
         return Progress("Running", message, stuck=True)
 
     logged = ""
+    # The log explains a failure; that there is none is no reason not to tell of it.
     with suppress(Retryable, Permanent):
-        logged = await vercel.fetch_runtime_log(
-            link, str(deployment.get("projectId") or ""), deployment["id"]
-        )
+        project_id = str(deployment.get("projectId") or "")
+        logged = await vercel.fetch_runtime_log(link, project_id, deployment["id"])
+    if logged:
+        message = f"{message}; {masking.LOG_END_MARK}{logged}"
+    return Progress("Failed", message)
 
-    return Progress("Failed", message + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
+
+async def _ask_smoke(
+    link: OpenConnection, deployment: Mapping[str, Any], smoke: Smoke, plainly: bool
+) -> str | None:
+    """Return what is wrong with the answer of a deployment; None where it is as expected."""
+    limits: dict[str, Any] = {} if plainly else {"jsonPath": smoke.jsonPath, "equals": smoke.equals}
+    check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
+    try:
+        answer = await HttpGate().measure(check, _link_to_deployment(link, deployment))
+    except (Retryable, Permanent) as error:
+        return str(error)
+
+    if answer.value is True:
+        return None
+
+    neither = f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
+    problem = answer.message or neither
+    if problem.startswith("answered 401") and link.config.protectionBypass is None:
+        problem += " (is the deployment protected? give the Connection its protectionBypass)"
+    return problem
+
+
+def _ready_at(deployment: Mapping[str, Any]) -> float:
+    """Return when a deployment was built, in Vercel's milliseconds."""
+    ready = foreign.to_number(deployment.get("ready") or deployment.get("readyAt"))
+    return ready or vercel.created_at(deployment)
 
 
 def _link_to_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> OpenConnection:
@@ -407,20 +427,21 @@ async def _explain_failure(link: OpenConnection, deployment: Mapping[str, Any]) 
     reasons = [
         deployment.get("readyStateReason"),
         deployment.get("errorMessage") or deployment.get("errorCode"),
+        as_object(deployment.get("seatBlock")).get("blockCode"),
     ]
-    block = as_object(deployment.get("seatBlock")).get("blockCode")
-    explanation = "; ".join(
-        vercel.repeatable_sentence(link, part) for part in (*reasons, block) if part
-    )
-    logged = ""
-    with suppress(Retryable, Permanent):
-        logged = await vercel.fetch_build_log(link, deployment["id"]) if state != "DELETED" else ""
+    sentences = [vercel.repeatable_sentence(link, reason) for reason in reasons if reason]
 
-    return (
-        f"{deployment['id']} is {_repeatable_word(link, state)}"
-        + (f": {explanation}" if explanation else "")
-        + (f"; {masking.LOG_END_MARK}{logged}" if logged else "")
-    )
+    logged = ""
+    # The log explains a failure; that there is none is no reason not to tell of it.
+    with suppress(Retryable, Permanent):
+        if state != "DELETED":
+            logged = await vercel.fetch_build_log(link, deployment["id"])
+
+    message = f"{deployment['id']} is {_repeatable_word(link, state)}"
+    explanation = "; ".join(sentences)
+    if explanation:
+        message = f"{message}: {explanation}"
+    return f"{message}; {masking.LOG_END_MARK}{logged}" if logged else message
 
 
 def _repeatable_word(link: OpenConnection, word: Any) -> str:
@@ -433,12 +454,12 @@ async def find_trouble(
 ) -> str | None:
     """Return why an operation's deployment does not get on. Raises Retryable, Permanent."""
     deployment = await find_deployment(link, project, **{KEY: operation.key})
+    # An instant rollback makes no deployment: only the domains can be in trouble.
     if deployment is None:
         request = as_object(project.get("lastAliasRequest"))
-        failed = request.get("jobStatus") == "failed"
-        if failed:
-            return await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
-        return None
+        if request.get("jobStatus") != "failed":
+            return None
+        return await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
 
     if deployment.get("readyState") in FAILED_STATES:
         return await _explain_failure(link, deployment)
@@ -447,5 +468,4 @@ async def find_trouble(
         logged = await vercel.fetch_runtime_log(link, project["id"], deployment["id"])
     else:
         logged = await vercel.fetch_build_log(link, deployment["id"])
-
     return f"{deployment['id']}: {masking.LOG_END_MARK}{logged}" if logged else None

@@ -4,8 +4,9 @@ What an operation wants is found afresh at each look, by ID: the deployment that
 (`apply`), the recorded one or the one that its source was built into again (`restore`). Production
 must be that very deployment:
 
-    production is --what it was made of, within this run--> what is wanted        as it is to be
-    anything else, nothing, or on its way to something else                       a difference: what, who, and when
+    production is --what it was made of, in this run--> what is wanted    as it is to be
+    anything else, nothing, or on its way to something else               a difference: what, who,
+                                                                          and when
 
 A deployment that the same run has made of the wanted one, to have flags, is no difference: flags
 are compared by themselves.
@@ -59,41 +60,34 @@ async def compare_production(
     operations: Sequence[Operation],
     snapshot: Mapping[str, Any] | None,
 ) -> Standing:
-    """Production beside what the last operation wants of it. Raises Retryable, Permanent."""
+    """Compare production with what the last operation wants of it. Raises Retryable, Permanent."""
     if not operations:
         raise Permanent("nothing is wanted of it, so nothing can be compared")
 
     live = production_id(project)
     if live is None:
-        message = (
-            f"the project {rest.repeatable_text(link, project.get('name'))} has no "
-            "production deployment"
-        )
-        return Standing(message)
+        name = rest.repeatable_text(link, project.get("name"))
+        return Standing(f"the project {name} has no production deployment")
 
     last = operations[-1]
     wanted = await _wanted_production(link, project, last, snapshot, live)
     deployment = wanted.deployments.get(live) or await vercel.fetch_deployment(link, live)
     if deployment is None:
-        return Standing(
-            hide_secrets(
-                f"production leads to {live}, which is gone, instead of {wanted.words}", link
-            )
-        )
+        difference = f"production leads to {live}, which is gone, instead of {wanted.words}"
+        return Standing(hide_secrets(difference, link))
 
     version = known_version(link, deployment)
-    if live not in wanted.deployments and not await _is_made_of(
+    is_wanted = live in wanted.deployments or await _is_made_of(
         link, deployment, wanted, last, snapshot
-    ):
-        difference = (
-            f"production is {describe_deployment(link, deployment)} instead of {wanted.words}"
-        )
-        return Standing(
-            f"{hide_secrets(difference, link)}: {describe_makers(link, project, deployment)}",
-            version=version,
-        )
+    )
+    if is_wanted:
+        leaving = await explain_leaving(link, project, run_of(last.key))
+        return Standing(leaving, version=version)
 
-    return Standing(await explain_leaving(link, project, run_of(last.key)), version=version)
+    description = describe_deployment(link, deployment)
+    difference = hide_secrets(f"production is {description} instead of {wanted.words}", link)
+    makers = describe_makers(link, project, deployment)
+    return Standing(f"{difference}: {makers}", version=version)
 
 
 async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
@@ -128,27 +122,22 @@ async def _wanted_production(
     live: str,
 ) -> WantedProduction:
     if last.kind == "apply":
-        made = await list_made_by(link, project, **{KEY: last.key})
-        if not made:
-            return WantedProduction({}, "what was promoted, which is gone")
-        return WantedProduction(
-            {deployment["id"]: deployment for deployment in made},
-            describe_deployment(link, made[0]),
-        )
-
+        return await _applied_production(link, project, last)
     if last.kind != "restore":
         raise Permanent(f"a Vercel target cannot {last.kind}")
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {last.subject}: it had no production deployment")
 
     recorded = str(snapshot["deployment"])
-    again = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
-    built = {deployment["id"]: deployment for deployment in again}
-    if live in built or (again and await _was_promoted(link, again[0])):
-        message = (
-            f"{describe_deployment(link, again[0])}, which is {recorded} with the current variables"
+    rebuilt = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
+    by_id = {deployment["id"]: deployment for deployment in rebuilt}
+
+    # What was built again but never promoted has not come to pass: the recorded one is wanted.
+    if live in by_id or (rebuilt and await _was_promoted(link, rebuilt[0])):
+        description = describe_deployment(link, rebuilt[0])
+        return WantedProduction(
+            by_id, f"{description}, which is {recorded} with the current variables"
         )
-        return WantedProduction(built, (message))
 
     brief = {
         "id": recorded,
@@ -156,6 +145,17 @@ async def _wanted_production(
         "gitSource": snapshot.get("git"),
     }
     return WantedProduction({recorded: brief}, describe_deployment(link, brief))
+
+
+async def _applied_production(
+    link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> WantedProduction:
+    made = await list_made_by(link, project, **{KEY: operation.key})
+    if not made:
+        return WantedProduction({}, "what was promoted, which is gone")
+
+    by_id = {deployment["id"]: deployment for deployment in made}
+    return WantedProduction(by_id, describe_deployment(link, made[0]))
 
 
 async def _was_promoted(link: OpenConnection, listed: Mapping[str, Any]) -> bool:
@@ -175,18 +175,18 @@ async def _is_made_of(
     Raises Retryable, Permanent.
     """
     run = run_of(operation.key)
-    reached = await _list_made_from(link, deployment, run, BASE, SOURCE)
-    if reached & wanted.deployments.keys():
+    origins = await _list_made_from(link, deployment, run, BASE, SOURCE)
+    if origins & wanted.deployments.keys():
         return True
     if operation.kind != "restore" or snapshot is None:
         return False
 
+    # The recorded deployment may itself be one that this run has made, to have flags.
     recorded = str(snapshot["deployment"])
-    same = {recorded} | await _list_made_from(
-        link, await vercel.fetch_deployment(link, recorded), run, BASE
-    )
+    recorded_deployment = await vercel.fetch_deployment(link, recorded)
+    same = {recorded} | await _list_made_from(link, recorded_deployment, run, BASE)
     if as_object(deployment.get("meta")).get(SOURCE):
-        return bool(reached & same)
+        return bool(origins & same)
 
     return deployment["id"] in same and recorded in wanted.deployments
 
@@ -202,8 +202,10 @@ async def _list_made_from(
     while deployment is not None and _is_of(deployment, run) and len(reached) < _MAX_STEPS:
         meta = as_object(deployment.get("meta"))
         before = next((str(meta[way]) for way in ways if meta.get(way)), None)
+        # Whoever may write `meta` could make a circle of it.
         if before is None or before in reached:
             break
+
         reached.add(before)
         deployment = await vercel.fetch_deployment(link, before)
     return reached

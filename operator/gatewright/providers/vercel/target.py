@@ -70,20 +70,18 @@ class VercelHost:
             return LiveState(None, problem=problem)
 
         if _git_source(project, config) is None:
-            problem = f"the project {config.project} is not connected to a Git repository at Vercel"
-            return LiveState(None, problem=problem)
+            return LiveState(None, problem=_explain_unconnected(config))
 
         snapshot = await production.record_production(link, project)
         if snapshot is None:
             return LiveState(None)
 
         deployment = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
-        way = restoring.RESTORE_HINT.format(snapshot["deployment"])
         return LiveState(
             snapshot,
             matches=_is_wanted(config, deployment),
             version=production.known_version(link, deployment),
-            restore_hint=way,
+            restore_hint=restoring.RESTORE_HINT.format(snapshot["deployment"]),
         )
 
     async def perform(
@@ -99,21 +97,11 @@ class VercelHost:
         _require_apply(operation)
         project = await vercel.fetch_project(link, config.project)
         deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        # An earlier try has come that far.
         if deployment is not None:
             return await rollout.advance_deployment(link, project, deployment, config.smoke)
 
-        source = {"gitSource": _git_source(project, config)}
-        if source["gitSource"] is None:
-            raise Permanent(
-                f"the project {config.project} is not connected to a Git repository at Vercel"
-            )
-
-        made = await rollout.create_deployment(
-            link, project, operation, source, **{VERSION: _wanted_version(config)}
-        )
-        noticed = _explain_after_rollback(project)
-        outputs = {"deployment": made["id"]}
-        return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
+        return await _build_version(config, link, project, operation)
 
     async def follow(
         self,
@@ -124,6 +112,7 @@ class VercelHost:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_target(config, link, operation, snapshot, act=False)
+
         _require_apply(operation)
         project = await vercel.fetch_project(link, config.project)
         deployment = await production.find_deployment(link, project, **{KEY: operation.key})
@@ -144,14 +133,31 @@ class VercelHost:
     async def trouble(
         self, config: VercelTarget, link: OpenConnection, operation: Operation
     ) -> str | None:
-        return await rollout.find_trouble(
-            link, await vercel.fetch_project(link, config.project), operation
-        )
+        project = await vercel.fetch_project(link, config.project)
+        return await rollout.find_trouble(link, project, operation)
 
 
 def _require_apply(operation: Operation) -> None:
     if operation.kind != "apply":
         raise Permanent(f"a Vercel target cannot {operation.kind}")
+
+
+async def _build_version(
+    config: VercelTarget, link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> Progress:
+    git = _git_source(project, config)
+    if git is None:
+        raise Permanent(_explain_unconnected(config))
+
+    marks = {VERSION: _wanted_version(config)}
+    made = await rollout.create_deployment(link, project, operation, {"gitSource": git}, **marks)
+    hint = _explain_after_rollback(project)
+    outputs = {"deployment": made["id"]}
+    return Progress("Running", f"{made['id']} is made{hint}", outputs, notable=bool(hint))
+
+
+def _explain_unconnected(config: VercelTarget) -> str:
+    return f"the project {config.project} is not connected to a Git repository at Vercel"
 
 
 async def _find_project(
@@ -165,7 +171,7 @@ async def _find_project(
         problem = (
             f"there is no project {config.project} at Vercel that the token of {link.name} can see"
         )
-        return (None, problem)
+        return None, problem
 
     return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
 
@@ -196,15 +202,20 @@ def _wanted_version(config: VercelTarget) -> str:
 
 def _is_wanted(config: VercelTarget, deployment: Mapping[str, Any]) -> bool:
     """Return whether production is the wanted version; a branch does not tell, because it moves."""
-    commit = production.commit_of(deployment)
-    if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
+    commit, wanted_commit = production.commit_of(deployment), config.git.sha
+    if wanted_commit and commit is not None and not commit.startswith(wanted_commit):
         return False
+
+    # What Gatewright has not made bears no version: the commit says what it is.
     marked = bool(as_object(deployment.get("meta")).get(VERSION))
-    if config.git.sha and not marked:
+    if wanted_commit and not marked:
         return commit is not None
-    if not config.git.sha and not config.version and not _wanted_version(config)[:1].isdigit():
+
+    # A ref that is no number is a branch.
+    wanted_version = _wanted_version(config)
+    if not wanted_commit and not config.version and not wanted_version[:1].isdigit():
         return False
-    return production.version_of(deployment) == _wanted_version(config)
+    return production.version_of(deployment) == wanted_version
 
 
 def _explain_after_rollback(project: Mapping[str, Any]) -> str:
@@ -228,6 +239,7 @@ async def _restore_target(
         raise Permanent(
             f"there is no snapshot of {operation.subject}: it had no production deployment"
         )
+
     async with restoring.take_turn(link, config.project):
         project = await vercel.fetch_project(link, config.project)
         return await restoring.restore_production(

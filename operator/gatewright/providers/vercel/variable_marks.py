@@ -61,9 +61,14 @@ def value_since(variable: Mapping[str, Any], built: float = 0.0) -> float:
     between.
     """
     at, mark = vercel.updated_at(variable), mark_of(variable)
-    if mark is None or mark.kind != "restored" or abs(at - mark.at) > _PROMPT_MS:
+    if mark is None or mark.kind != "restored":
         return at
-    return at if mark.begun and mark.begun <= built < at else mark.was
+    # Changed again since, by somebody who has left the mark where it was.
+    if abs(at - mark.at) > _PROMPT_MS:
+        return at
+
+    was_built_between = mark.begun and mark.begun <= built < at
+    return at if was_built_between else mark.was
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,33 +93,39 @@ def compare_variables(
     run: str,
 ) -> VariableChanges:
     """Compare the variables with what was recorded."""
-    names: list[str] = []
+    changed: list[str] = []
     pending: list[str] = []
     had: list[str] = []
     newest = since
-    all_variables = [*variables.own, *variables.shared]
     built = float(snapshot["createdAt"])
-    for variable in all_variables:
-        at, mark = value_since(variable, built), mark_of(variable)
-        if mark is not None and mark.kind == "set" and mark.run == run:
-            (pending if at > built else had).append(str(variable.get("key")))
+    for variable in (*variables.own, *variables.shared):
+        key, at, mark = str(variable.get("key")), value_since(variable, built), mark_of(variable)
+        is_set_by_run = mark is not None and (mark.kind, mark.run) == ("set", run)
+        if is_set_by_run and at > built:
+            pending.append(key)
+        elif is_set_by_run:
+            had.append(key)
         elif at > since:
-            names.append(str(variable.get("key")))
+            changed.append(key)
             newest = max(newest, at)
 
-    present = {variable.get("id") for variable in all_variables}
-    removed = [
-        str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present
-    ]
-    removed = [key for key in removed if key not in names]
-    parts = [f"{list_names(link, names)} changed"] if names else []
-    parts += [f"{list_names(link, removed)} removed"] if removed else []
-    parts += [variables.unseen] if variables.unseen else []
-    return VariableChanges("; ".join(parts), tuple(pending), tuple(had), newest)
+    # One that was removed and made anew is told as changed.
+    removed = [key for key in _removed_keys(variables, snapshot) if key not in changed]
+    reasons = [f"{list_names(link, changed)} changed"] if changed else []
+    reasons += [f"{list_names(link, removed)} removed"] if removed else []
+    # What cannot be seen may have changed.
+    reasons += [variables.unseen] if variables.unseen else []
+    return VariableChanges("; ".join(reasons), tuple(pending), tuple(had), newest)
+
+
+def _removed_keys(variables: vercel.Variables, snapshot: Mapping[str, Any]) -> list[str]:
+    present = {variable.get("id") for variable in (*variables.own, *variables.shared)}
+    recorded = snapshot.get("env") or []
+    return [str(key) for key, identity, _ in recorded if identity not in present]
 
 
 def list_names(link: OpenConnection, names: list[str]) -> str:
-    shown = ", ".join(
-        rest.repeatable_text(link, name) or "a variable" for name in sorted(names)[:3]
-    )
+    """Return the first names of a list, and how many more there are."""
+    shown_names = [rest.repeatable_text(link, name) or "a variable" for name in sorted(names)[:3]]
+    shown = ", ".join(shown_names)
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
