@@ -9,14 +9,14 @@ before it has begun and after it is over: `ACTIVE_HEALTHY`. So before it is aske
 where no restore of the database reaches: an edge function secret whose name holds the operation's
 key, and whose value says nothing.
 
-    no mark                           it was not begun                                          Absent
-    mark, RESTORE_FAILED ...          it has failed                                             Failed
-    mark, RESTORING ...               it is under way                                           Running
-    mark, ACTIVE_HEALTHY              the project was seen to be down since                     Succeeded
-      within three minutes            it has yet to begin                                       Running
-      later                           the database was started since the mark was put           Succeeded
-                                      it was not: we have asked, and go on waiting              Running
-                                      nobody knows that it was ever asked for (a crash)         Absent
+    no mark                      it was not begun                                   Absent
+    mark, RESTORE_FAILED ...     it has failed                                      Failed
+    mark, RESTORING ...          it is under way                                    Running
+    mark, ACTIVE_HEALTHY         the project was seen to be down since              Succeeded
+      within three minutes       it has yet to begin                                Running
+      later                      the database was started since the mark was put    Succeeded
+                                 it was not: we have asked, and go on waiting       Running
+                                 nobody knows that it was ever asked for (a crash)  Absent
 
 The mark stays until the next restore of the project puts its own.
 """
@@ -203,7 +203,8 @@ def _status_word(status: str) -> str:
 def point_name(config: SupabaseAction, operation: Operation) -> str:
     """Return the name of the restore point that an operation makes."""
     assert config.restorePoint is not None
-    return f"{config.restorePoint.name}-{_key_hash(operation)[: MAX_NAME_LENGTH - _MAX_PREFIX_LENGTH - 1]}"
+    mark = _key_hash(operation)[: MAX_NAME_LENGTH - _MAX_PREFIX_LENGTH - 1]
+    return f"{config.restorePoint.name}-{mark}"
 
 
 async def _make_point(
@@ -211,12 +212,13 @@ async def _make_point(
 ) -> Progress:
     name = point_name(config, operation)
     point = await _find_restore_point(config.project, link, name)
+    # An earlier try has begun it.
     if point is not None:
         return _of_point(point)
+
     path = supabase.project_path(config.project, "database", "backups", "restore-point")
-    return _of_point(
-        supabase.require_object(await supabase.call(link, "POST", path, body={"name": name}))
-    )
+    reply = await supabase.call(link, "POST", path, body={"name": name})
+    return _of_point(supabase.require_object(reply))
 
 
 async def _find_restore_point(
@@ -226,7 +228,7 @@ async def _find_restore_point(
     reply = await supabase.call(link, "GET", path, query={"name": name}, accepted=frozenset({404}))
     if reply.status == 404:
         return None
-    # Supabase answers an empty body where there is no restore point of that name.
+    # An empty answer is no restore point, either.
     if not client.json_of(reply):
         return None
 
@@ -238,23 +240,16 @@ async def _find_restore_point(
 def _of_point(point: Mapping[str, Any]) -> Progress:
     status, name = point.get("status"), str(point.get("name"))
     if status == "AVAILABLE":
-        return Progress(
-            "Succeeded",
-            outputs={
-                "name": name,
-                "completedOn": foreign.to_plain_word(point.get("completed_on") or "") or "",
-            },
-        )
+        completed_on = foreign.to_plain_word(point.get("completed_on") or "") or ""
+        return Progress("Succeeded", outputs={"name": name, "completedOn": completed_on})
 
     if status == "PENDING":
         return Progress("Running", f"the restore point {name} is being made")
     if status in ("FAILED", "REMOVED"):
         return Progress("Failed", f"the restore point {name} is {status}")
 
-    message = (
-        f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}"
-    )
-    return Progress("Running", message)
+    shown = foreign.quote_value(status)
+    return Progress("Running", f"the restore point {name} has a status that is not known: {shown}")
 
 
 # --- restores
@@ -280,18 +275,14 @@ async def _start_restore(
     project, name = config.project, _mark_name(operation)
     mark = await _read_mark(project, link, name)
     status = await supabase.fetch_status(link, project)
-    if mark is not None:
+    if mark is None:
+        _require_startable(project, status)
+    else:
         progress = await _progress_of_restore(project, link, mark, status)
         if progress.state != "Absent":
             return progress
-    elif status in _LOST:
-        raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
-    elif status not in _ACTIVE:
-        raise Retryable(
-            f"the project {project} is {_status_word(status)}; a restore begins when it is "
-            f"{_HEALTHY}"
-        )
 
+    # The mark goes first: after a crash it tells that the restore may have been asked for.
     path, body = await _restore_request(config, link)
     await _put_mark(project, link, name)
     _remember_request(link, project, name, "Asked")
@@ -299,20 +290,28 @@ async def _start_restore(
     try:
         await supabase.call(link, "POST", path, body=body)
     except (Retryable, Permanent) as error:
+        # Other errors leave open whether the request has got there.
         if isinstance(error, Permanent) or error.after:
             _remember_request(link, project, name, "Refused")
         raise
-
     return Progress("Running", _ASKED)
+
+
+def _require_startable(project: str, status: str) -> None:
+    """Raise unless a restore can begin. Raises Retryable, Permanent."""
+    if status in _LOST:
+        raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
+    if status not in _ACTIVE:
+        state = f"the project {project} is {_status_word(status)}"
+        raise Retryable(f"{state}; a restore begins when it is {_HEALTHY}")
 
 
 async def _follow_restore(project: str, link: OpenConnection, operation: Operation) -> Progress:
     mark = await _read_mark(project, link, _mark_name(operation))
     if mark is None:
         return Progress("Absent")
-    return await _progress_of_restore(
-        project, link, mark, await supabase.fetch_status(link, project)
-    )
+    status = await supabase.fetch_status(link, project)
+    return await _progress_of_restore(project, link, mark, status)
 
 
 async def _progress_of_restore(
@@ -332,6 +331,7 @@ async def _progress_of_restore(
 
     if request == "Left":
         return Progress("Succeeded")
+    # A healthy project looks the same before and after: only time, and then the database, tell.
     if time.time() - mark.at < RESTORE_START_TIMEOUT_S:
         return Progress("Running", _ASKED)
     if await _database_started_at(project, link) > mark.at:
@@ -351,7 +351,8 @@ async def _database_started_at(project: str, link: OpenConnection) -> float:
     rows = await supabase.fetch_rows(
         link, project, "select extract(epoch from pg_postmaster_start_time())::float8 as started"
     )
-    started = supabase.unix_time_of(rows[0][0]) if len(rows) == 1 and len(rows[0]) == 1 else None
+    is_one_value = len(rows) == 1 and len(rows[0]) == 1
+    started = supabase.unix_time_of(rows[0][0]) if is_one_value else None
     if started is None:
         raise Retryable("when the database was started cannot be read")
     return started

@@ -47,7 +47,7 @@ class SupabaseConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = SupabaseAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Whether the token is one, and sees a project. Raises Retryable, Permanent."""
+        """Raise unless the token is one, and sees a project. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/v1/projects")
         if not require_list(reply):
             raise Permanent(f"{reply.where}: the token sees no project")
@@ -59,7 +59,7 @@ def project_path(project: str, *parts: str) -> str:
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
@@ -77,7 +77,7 @@ def require_list(reply: client.Reply) -> list[dict[str, Any]]:
 
 
 def require_objects(reply: client.Reply, entries: Any) -> list[dict[str, Any]]:
-    """Part of an answer, which must be a list of objects. Raises Permanent."""
+    """Return part of an answer, which must be a list of objects. Raises Permanent."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise error_of_strange(reply)
     return entries
@@ -111,10 +111,9 @@ async def fetch_rows(
         body["parameters"] = list(parameters)
 
     path = project_path(project, "database", "query", "read-only")
-    # a refusal's words are told below: they may hold data
-    reply = await call(
-        link, "POST", path, body=body, accepted=frozenset({400, 422, *range(500, 600)})
-    )
+    # A refusal is told by its code, below: its words may hold data.
+    accepted = frozenset({400, 422, *range(500, 600)})
+    reply = await call(link, "POST", path, body=body, accepted=accepted)
     if reply.status >= 400:
         raise _error_of_refusal(link, reply)
 
@@ -131,7 +130,10 @@ def _error_of_refusal(link: OpenConnection, reply: client.Reply) -> Retryable | 
 
 
 def unix_time_of(value: Any) -> float | None:
-    """Return a time of the API's as Unix time; None where there is none, or none that can be read."""
+    """Return a time of the API's as Unix time.
+
+    None where there is none, or none that can be read.
+    """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):

@@ -1,10 +1,12 @@
 """supabase: what Supabase itself says of a project, by its Management API.
 
-    {project: REF, advisors: {level: ERROR}}, max: "0"       findings of the security advisor
-    {project: REF, backups: {maxAge: 26h}}                   is the newest completed backup young enough?
-    {project: REF, health: {services: [db, auth, rest]}}     are all of these services healthy?
-    {project: REF, query: {sql: "select ..."}}               one value, as for sql, but without a password of the database
-    {project: REF, apiKeys: {name: web, newerThan: 1h}}      was the key made or changed since?
+    {project: REF, advisors: {level: ERROR}}, max: "0"      findings of the security advisor
+    {project: REF, backups: {maxAge: 26h}}                  is the newest completed backup young
+                                                            enough?
+    {project: REF, health: {services: [db, auth, rest]}}    are all of these services healthy?
+    {project: REF, query: {sql: "select ..."}}              one value, as for sql, but without a
+                                                            password of the database
+    {project: REF, apiKeys: {name: web, newerThan: 1h}}     was the key made or changed since?
 
 A status that is not known, a service that is not in the answer and a time that cannot be read are
 no data. Of an API key only its name, kind and times are looked at; its value is neither asked for
@@ -189,7 +191,7 @@ def _is_counted(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
     if question.names:
         return lint["name"] in question.names
     level = lint.get("level")
-    # a level that nobody has heard of is not below any other
+    # A level that nobody has heard of is not below any other.
     return level not in _LEVELS or _LEVELS.index(level) >= _LEVELS.index(question.level or "ERROR")
 
 
@@ -250,50 +252,44 @@ def _answer_of_age(subject: str, moment: float, max_age: str) -> Answer:
 
 
 def _answer_without_backup(backups: Sequence[Mapping[str, Any]]) -> Answer:
-    """No backup is an answer, and a clear one."""
-    others = sorted(
-        {foreign.to_plain_word(backup.get("status")) or "unknown" for backup in backups}
-    )
-    return Answer(
-        False, f"there is no completed backup{' (' + _list_first(others) + ')' if others else ''}"
-    )
+    """Return that there is no backup, which is an answer, and a clear one."""
+    others = {foreign.to_plain_word(backup.get("status")) or "unknown" for backup in backups}
+    shown = f" ({_list_first(sorted(others))})" if others else ""
+    return Answer(False, f"there is no completed backup{shown}")
 
 
 async def _measure_health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
-    # a little less than the link's own time, so that Supabase itself says which service was too
-    # slow
+    # A little less than the link's own time, so that Supabase itself says which service was too
+    # slow.
     limit = min(10_000, int(link.timeout * 900))
     services = sorted(set(question.services))
     query = {"services": services, "timeout_ms": limit}
-    reports = supabase.require_list(
-        await supabase.call(link, "GET", supabase.project_path(project, "health"), query=query)
-    )
+    path = supabase.project_path(project, "health")
+    reports = supabase.require_list(await supabase.call(link, "GET", path, query=query))
     by_name = {report.get("name"): report for report in reports}
-    statuses = [
-        (name, by_name.get(name, {}).get("status"), by_name.get(name, {})) for name in services
-    ]
-    ill = [
-        f"{name} is {status}{_describe_error(report, link)}"
-        for name, status, report in statuses
-        if status in ("COMING_UP", "UNHEALTHY")
-    ]
+
+    ill: list[str] = []
+    unknown: list[str] = []
+    for name in services:
+        report = by_name.get(name, {})
+        status = report.get("status")
+        if status in ("COMING_UP", "UNHEALTHY"):
+            ill.append(f"{name} is {status}{_describe_error(report, link)}")
+        elif status != "ACTIVE_HEALTHY" or report.get("healthy") is False:
+            word = foreign.to_plain_word(status or "no answer") or "a status that is no word"
+            unknown.append(f"{name} ({word})")
+
+    # One that is ill is ill, whatever the others are.
     if ill:
         return Answer(False, _list_first(ill))
-
-    unknown = [
-        f"{name} ({foreign.to_plain_word(status or 'no answer') or 'a status that is no word'})"
-        for name, status, report in statuses
-        if status != "ACTIVE_HEALTHY" or report.get("healthy") is False
-    ]
     if unknown:
         return Answer(None, f"not known: {_list_first(unknown)}")
-
     return Answer(True, "all services are healthy")
 
 
 def _describe_error(report: Mapping[str, Any], link: OpenConnection) -> str:
-    words = rest.repeatable_text(link, report.get("error") or "")
-    return f" ({words})" if words else ""
+    error = rest.repeatable_text(link, report.get("error") or "")
+    return f" ({error})" if error else ""
 
 
 async def _measure_query(question: SupabaseQuery, project: str, link: OpenConnection) -> Answer:
@@ -319,13 +315,10 @@ def _answer_of_value(value: Any) -> Answer:
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return Answer(None, f"the value is {value}")
 
-    if not isinstance(value, int | float) and not (
-        isinstance(value, str) and _NUMBER.fullmatch(value)
-    ):
-        raise Permanent(
-            "the value is neither a number nor a boolean; of an interval take "
-            "extract(epoch from ...)"
-        )
+    is_number_as_text = isinstance(value, str) and _NUMBER.fullmatch(value)
+    if not isinstance(value, int | float) and not is_number_as_text:
+        problem = "the value is neither a number nor a boolean"
+        raise Permanent(f"{problem}; of an interval take extract(epoch from ...)")
 
     try:
         number = float(value)
@@ -339,28 +332,28 @@ async def _measure_api_keys(
     question: ApiKeysQuestion, project: str, link: OpenConnection
 ) -> Answer:
     path = supabase.project_path(project, "api-keys")
-    all_keys = supabase.require_list(
-        await supabase.call(link, "GET", path, query={"reveal": "false"})
-    )
-    keys = [
-        key
-        for key in all_keys
-        if key.get("name") == question.name
-        and (question.type is None or key.get("type") == question.type)
-    ]
+    reply = await supabase.call(link, "GET", path, query={"reveal": "false"})
+    keys = [key for key in supabase.require_list(reply) if _is_asked_for(question, key)]
     if not keys:
         return Answer(False, f'there is no {question.type or "API"} key "{question.name}"')
 
     times = [_changed_at(key) for key in keys]
-    if None in times:
+    readable = [at for at in times if at is not None]
+    if len(readable) < len(times):
         return Answer(None, f'when the key "{question.name}" was made is not told')
 
-    old = time.time() - min(at for at in times if at is not None)
-    if old < -_MAX_CLOCK_AHEAD_S:
+    # Where several have the name, the oldest of them still opens the door.
+    age = time.time() - min(readable)
+    if age < -_MAX_CLOCK_AHEAD_S:
         return Answer(None, f'the key "{question.name}" is from the future')
 
-    message = f'the key "{question.name}" was changed {supabase.show_age(max(old, 0.0))} ago'
-    return Answer(old <= seconds(question.newerThan), message)
+    message = f'the key "{question.name}" was changed {supabase.show_age(max(age, 0.0))} ago'
+    return Answer(age <= seconds(question.newerThan), message)
+
+
+def _is_asked_for(question: ApiKeysQuestion, key: Mapping[str, Any]) -> bool:
+    has_type = question.type is None or key.get("type") == question.type
+    return key.get("name") == question.name and has_type
 
 
 def _changed_at(key: Mapping[str, Any]) -> float | None:
