@@ -1,7 +1,9 @@
 """github: a deployment record of this run, or a workflow that is started and waited for.
 
-    {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit)}}                  in_progress
-    {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit), state: success}}   the same record
+    {repository: acme/shop,                                             in_progress
+     deployment: {environment: production, ref: $(vars.commit)}}
+    {repository: acme/shop,                                             the same record
+     deployment: {environment: production, ref: $(vars.commit), state: success}}
     {repository: acme/shop, workflow: {file: smoke.yml, ref: main, inputs: {url: ...}}}
 
 A run has one record for each environment and ref: its payload holds the run's mark, so a later step
@@ -49,7 +51,8 @@ from gatewright.providers.github.connection import (
 _MAX_MARK_LENGTH = 60
 _RUN_NAME = re.compile(r"^run-name:[ \t]*+(.+)$", re.MULTILINE)
 _PAGE = re.compile(
-    r"https?://[A-Za-z0-9.:-]{1,100}/[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}/actions/runs/[0-9]{1,18}"
+    r"https?://[A-Za-z0-9.:-]{1,100}"
+    r"/[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}/actions/runs/[0-9]{1,18}"
 )
 _MAX_RUN_AGE = timedelta(days=3)
 """No operation is under way for longer; runs from before are not looked at."""
@@ -165,6 +168,7 @@ class GithubStep(Deed):
         require_act(operation)
         if config.workflow is not None:
             return await _dispatch_workflow(config.repository, config.workflow, link, operation)
+
         assert config.deployment is not None
         return await _record_deployment(config.repository, config.deployment, link, operation)
 
@@ -183,6 +187,7 @@ class GithubStep(Deed):
         if config.workflow is not None:
             run = await _find_run(config.repository, config.workflow, link, operation)
             return _progress_of_run(run, link) if run is not None else Progress("Absent")
+
         assert config.deployment is not None
         record = await _find_record(config.repository, config.deployment, link, operation)
         if record is None or not await _has_stated(config.repository, record, link, operation):
@@ -216,40 +221,46 @@ async def _record_deployment(
 ) -> Progress:
     record = await _find_record(repository, config, link, operation)
     if record is None:
-        body = {
-            "ref": config.ref,
-            "environment": config.environment,
-            "auto_merge": False,
-            "required_contexts": [],
-            "payload": {"gatewright": _run_mark(operation)},
-            "description": config.description,
-        }
-        reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
-        if reply.status != 201:
-            raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
-
-        record = _require_id(client.json_of(reply), reply.where)
+        record = await _make_record(repository, config, link, operation)
 
     if not await _has_stated(repository, record, link, operation):
-        state = {
-            "state": config.state,
-            "description": f"{config.description} [{_mark_of(operation)}]",
-            **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
-            **({"log_url": config.logUrl} if config.logUrl else {}),
-        }
-        reply = await call(
-            link,
-            "POST",
-            repository_path(repository, "deployments", str(record), "statuses"),
-            body=state,
-        )
-        answer = client.json_of(reply)
-        if not isinstance(answer, dict) or answer.get("state") != config.state:
-            raise Permanent(
-                f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"
-            )
-
+        await _set_state(repository, config, record, link, operation)
     return _progress_of_recorded(config, record)
+
+
+async def _make_record(
+    repository: str, config: Deployment, link: OpenConnection, operation: Operation
+) -> int:
+    body = {
+        "ref": config.ref,
+        "environment": config.environment,
+        "auto_merge": False,
+        "required_contexts": [],
+        "payload": {"gatewright": _run_mark(operation)},
+        "description": config.description,
+    }
+    reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
+    if reply.status != 201:
+        raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
+    return _require_id(client.json_of(reply), reply.where)
+
+
+async def _set_state(
+    repository: str, config: Deployment, record: int, link: OpenConnection, operation: Operation
+) -> None:
+    body = {
+        "state": config.state,
+        "description": f"{config.description} [{_mark_of(operation)}]",
+        **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
+        **({"log_url": config.logUrl} if config.logUrl else {}),
+    }
+    path = repository_path(repository, "deployments", str(record), "statuses")
+    reply = await call(link, "POST", path, body=body)
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict) or answer.get("state") != config.state:
+        raise Permanent(
+            f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"
+        )
 
 
 def _progress_of_recorded(config: Deployment, record: int) -> Progress:
@@ -269,7 +280,8 @@ async def _find_record(
                 if _payload_of(record).get("gatewright") == run_mark:
                     return _require_id(record, "deployments")
     except ListUnfinished:
-        pass  # newest first: this run's is not among the last hundreds
+        # Newest first: this run's is not among the last hundreds.
+        pass
 
     return None
 
@@ -278,14 +290,14 @@ async def _has_stated(
     repository: str, record: int, link: OpenConnection, operation: Operation
 ) -> bool:
     """Return whether this step has set its state, even if another has followed."""
-    step_mark = f"[{_mark_of(operation)}]"
+    ending = f"[{_mark_of(operation)}]"
+    path = repository_path(repository, "deployments", str(record), "statuses")
     try:
-        async for page in list_pages(
-            link, repository_path(repository, "deployments", str(record), "statuses"), {}
-        ):
-            if any(str(status.get("description") or "").endswith(step_mark) for status in page):
+        async for page in list_pages(link, path, {}):
+            if any(str(status.get("description") or "").endswith(ending) for status in page):
                 return True
     except ListUnfinished:
+        # Newest first: this step's is not among the last hundreds.
         pass
 
     return False
@@ -329,6 +341,7 @@ async def _dispatch_workflow(
     repository: str, config: Workflow, link: OpenConnection, operation: Operation
 ) -> Progress:
     run = await _find_run(repository, config, link, operation)
+    # An earlier try has started it.
     if run is not None:
         return _progress_of_run(run, link)
 
@@ -338,27 +351,18 @@ async def _dispatch_workflow(
         "inputs": {**config.inputs, config.keyInput: operation.key},
         "return_run_details": True,
     }
-    reply = await call(
-        link,
-        "POST",
-        repository_path(repository, "actions", "workflows", config.file, "dispatches"),
-        body=body,
-    )
-    if reply.status == 204:  # an Enterprise server that does not tell which run it started
-        return Progress("Running", f"{config.file} is started")
+    path = repository_path(repository, "actions", "workflows", config.file, "dispatches")
+    reply = await call(link, "POST", path, body=body)
 
-    started = client.json_of(reply)
+    # An Enterprise server may not tell which run it has started; the key finds it later.
+    started = client.json_of(reply) if reply.status != 204 else None
     number = started.get("workflow_run_id") if isinstance(started, dict) else None
-    if not isinstance(number, int):
+    if not isinstance(started, dict) or not isinstance(number, int):
         return Progress("Running", f"{config.file} is started")
 
     _begun_runs.put(link.namespace, (link.identity, operation.id), number)
-
-    return Progress(
-        "Running",
-        hide_secrets(f"{config.file} runs: {_page_of_run(started, 'workflow_run_id')}", link),
-        {"run": str(number)},
-    )
+    message = f"{config.file} runs: {_page_of_run(started, 'workflow_run_id')}"
+    return Progress("Running", hide_secrets(message, link), {"run": str(number)})
 
 
 _MAX_RUNS_REMEMBERED = 256
@@ -395,8 +399,9 @@ async def _find_run(
 
 
 def _has_key(run: Mapping[str, Any], key: str) -> bool:
-    """Return whether the name of a run holds the key, and not a longer one that begins or ends like
-    it.
+    """Return whether the name of a run holds the key.
+
+    A longer one that begins or ends like it is another.
     """
     title = f"{run.get('display_title') or ''} {run.get('name') or ''}"
     return re.search(rf"(?<![A-Za-z0-9._-]){re.escape(key)}(?![A-Za-z0-9_-])", title) is not None
@@ -430,32 +435,28 @@ def _progress_of_ended(
 
 async def _require_usable(repository: str, config: Workflow, link: OpenConnection) -> None:
     """Raise Permanent unless the workflow can be started and its runs can be found again."""
+    path = repository_path(repository, "actions", "workflows", config.file)
     missing = f"there is no workflow {config.file} in {repository}"
-    workflow = await _fetch_existing(
-        link, repository_path(repository, "actions", "workflows", config.file), missing
-    )
+    workflow = await _fetch_existing(link, path, missing)
     if workflow.get("state") != "active":
-        raise NotFound(
-            hide_secrets(
-                (
-                    f"the workflow {config.file} is "
-                    f"{foreign.to_plain_word(workflow.get('state')) or 'not active'}; enable it"
-                ),
-                link,
-            )
-        )
+        state = foreign.to_plain_word(workflow.get("state")) or "not active"
+        raise NotFound(hide_secrets(f"the workflow {config.file} is {state}; enable it", link))
 
-    path = str(workflow.get("path") or f".github/workflows/{config.file}")
+    # A run that cannot be found again could be started twice after a crash.
+    if not await _shows_key(repository, config, workflow, link):
+        problem = f"{config.file} does not show its input in its name"
+        remedy = f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
+        raise NotFound(f"{problem}, so a run could not be found again; {remedy}")
+
+
+async def _shows_key(
+    repository: str, config: Workflow, workflow: Mapping[str, Any], link: OpenConnection
+) -> bool:
+    file = str(workflow.get("path") or f".github/workflows/{config.file}")
+    path = repository_path(repository, "contents", file)
     missing = f"{config.file} is not in {repository} at {config.ref}"
-    content = await _fetch_existing(
-        link, repository_path(repository, "contents", path), missing, {"ref": config.ref}
-    )
-    if not _shows_input(_decode_content(content), config.keyInput):
-        raise NotFound(
-            f"{config.file} does not show its input in its name, so a run could not be "
-            "found again; "
-            f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
-        )
+    content = await _fetch_existing(link, path, missing, {"ref": config.ref})
+    return _shows_input(_decode_content(content), config.keyInput)
 
 
 def _shows_input(workflow: str, key_input: str) -> bool:

@@ -86,7 +86,7 @@ async def call(
     accepted: frozenset[int] = frozenset(),
     **options: Any,
 ) -> client.Reply:
-    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
     if reply.status != 403 or 403 in accepted:
         return reply
@@ -155,7 +155,7 @@ class GithubConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = GithubAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Whether the token is one. Raises Retryable, Permanent."""
+        """Raise unless the token is one. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
         # An Enterprise server without limits says so; anybody else is not GitHub.
         if reply.status == 404:
