@@ -2,7 +2,8 @@
 (https://redis.io/docs/latest/develop/reference/protocol-spec).
 
     run(link, "INFO")                 one command within the link's time, one bounded answer
-      └─ Server, one per identity     one connection: its address checked, AUTH and SELECT done, used by one at a time
+      └─ Server, one per identity     one connection: its address checked, AUTH and SELECT done,
+                                      used by one at a time
 
 The protocol is spoken here and not by redis-py: its client may be sent to another address by the
 server ("moving" notifications), reads answers of any length, and takes half a second of CPU and 28
@@ -86,7 +87,10 @@ class RunCommand(Protocol):
     """Sends one command to a Redis, whichever way leads there."""
 
     async def __call__(self, link: OpenConnection, *command: str | bytes) -> Any:
-        """Its answer: text as bytes or str, numbers, lists, None. Raises Retryable, Permanent."""
+        """Return its answer: text as bytes or str, numbers, lists, None.
+
+        Raises Retryable, Permanent.
+        """
         ...
 
 
@@ -179,8 +183,9 @@ class RedisServer:
         self._closed = False
 
     async def run(self, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
-        """One command; sent again if the kept connection turns out to be dead. `charge`: counts
-        what comes in.
+        """Run one command; it is sent again if the kept connection turns out to be dead.
+
+        `charge` counts what comes in.
         """
         async with self._turn:
             wire, self._open = self._open, None
@@ -357,7 +362,7 @@ class _RespConnection:
 async def _connect_first(
     place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]
 ) -> _RespConnection:
-    """To one of the checked addresses; the name goes on only into TLS.
+    """Connect to one of the checked addresses; the name goes on only into TLS.
 
     Raises Retryable, Permanent.
     """
@@ -405,22 +410,17 @@ def _pack_command(command: tuple[str | bytes, ...]) -> bytes:
 def _place_of(url: str) -> _Place:
     """Return what the URL says; nothing of it is repeated where it cannot be read."""
     parts = _split_url(url)
-    if (
-        parts is None
-        or parts.query
-        or parts.fragment
-        or not re.fullmatch(r"/?|/\d{1,5}", parts.path)
-    ):
+    if parts is None or parts.query or parts.fragment:
         raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
-
+    if not re.fullmatch(r"/?|/\d{1,5}", parts.path):
+        raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
     if not parts.hostname:
         raise Permanent(f"the Secret's URL names no host ({_TRY})")
 
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if foreign.has_control(user + password):
-        raise Permanent(
-            f"the Secret's URL may hold no control characters, not even escaped ones ({_TRY})"
-        )
+        problem = "the Secret's URL may hold no control characters, not even escaped ones"
+        raise Permanent(f"{problem} ({_TRY})")
 
     return _Place(
         host=parts.hostname,

@@ -1,7 +1,7 @@
 """redis: how well a cache does, by its own INFO.
 
-    {hitRatio: {}}, min: 80%               hits of all reads of the last minute, by two samples of counters
-    {memory: {}}, max: 90%                 used_memory of maxmemory
+    {hitRatio: {}}, min: 80%    hits of all reads of the last minute, by two samples of counters
+    {memory: {}}, max: 90%      used_memory of maxmemory
 
 Counters run since the server's start, so a ratio is that of their growth between two samples. No
 data: before the first two samples, when the server was restarted or its counters were reset in
@@ -95,7 +95,7 @@ class RedisGate(PresentGate):
 
 
 def require_one(*questions: Model | None) -> None:
-    """Raises ValueError unless one question is asked."""
+    """Raise ValueError unless one question is asked."""
     if sum(question is not None for question in questions) != 1:
         raise ValueError("needs exactly one of hitRatio, memory")
 
@@ -157,41 +157,43 @@ def _fold_sample(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answ
     reset = bool(samples) and _is_reset(samples[-1], new)
     if reset:
         samples.clear()
+    _keep_sample(samples, new, window)
 
+    base = samples[0]
+    span = new.at - base.at
+    if reset:
+        problem = "the server was restarted, or its counters reset"
+        return Answer(None, f"{problem}; watched again for {config.over}")
+    if span < window:
+        return Answer(None, f"watched for {span:.0f}s of {config.over}")
+
+    # Growth over a much longer time says little about the window.
+    if span > _PATIENCE_FACTOR * window:
+        samples[:-1] = []
+        problem = f"the sample before is {span:.0f}s old"
+        return Answer(None, f"{problem}; ask at least once in {config.over}")
+
+    return _ratio_of_growth(base, new, span, config.minReads)
+
+
+def _keep_sample(samples: list[_Sample], new: _Sample, window: float) -> None:
+    """Add a sample, and drop those that are of no more use."""
     if len(samples) > 1 and new.at - samples[-2].at < window / _MAX_SAMPLES:
         samples[-1] = new
     else:
         samples.append(new)
 
-    # the newest that is old enough is the base; what is older is of no more use
+    # The newest that is old enough is the base; what is older is of no more use.
     while len(samples) > 1 and new.at - samples[1].at >= window:
         del samples[0]
 
-    base = samples[0]
-    span = new.at - base.at
 
-    if reset:
-        message = (
-            f"the server was restarted, or its counters reset; watched again for {config.over}"
-        )
-        return Answer(None, message)
-
-    if span < window:
-        return Answer(None, f"watched for {span:.0f}s of {config.over}")
-
-    if span > _PATIENCE_FACTOR * window:
-        samples[:-1] = []
-        return Answer(
-            None, f"the sample before is {span:.0f}s old; ask at least once in {config.over}"
-        )
-
+def _ratio_of_growth(base: _Sample, new: _Sample, span: float, min_reads: int) -> Answer:
     hits, misses = new.hits - base.hits, new.misses - base.misses
-    if hits + misses < config.minReads:
-        return Answer(
-            None, f"{hits + misses} reads in {span:.0f}s (at least {config.minReads} are needed)"
-        )
-
-    return Answer(hits / (hits + misses), f"{hits} hits, {misses} misses in {span:.0f}s")
+    reads = hits + misses
+    if reads < min_reads:
+        return Answer(None, f"{reads} reads in {span:.0f}s (at least {min_reads} are needed)")
+    return Answer(hits / reads, f"{hits} hits, {misses} misses in {span:.0f}s")
 
 
 def _is_reset(old: _Sample, new: _Sample) -> bool:

@@ -80,19 +80,17 @@ class SentryStep(Deed):
 
         Raises Retryable, Permanent.
         """
+        organization = link.config.organization
         for project in config.release.projects:
-            path = f"/api/0/projects/{rest.path_segment(link.config.organization)}/{rest.path_segment(project)}/"
-            reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
+            path = "/".join(map(rest.path_segment, (organization, project)))
+            # 403 means that the token may not look, which does not keep it from marking a release.
+            accepted = frozenset({403, 404})
+            reply = await sentry.call(link, "GET", f"/api/0/projects/{path}/", accepted=accepted)
             if reply.status < 400:
                 sentry.require_object(reply)
-
             if reply.status == 404:
-                return LiveState(
-                    None,
-                    problem=hide_secrets(
-                        f"{link.config.organization} has no project {project}", link
-                    ),
-                )
+                problem = hide_secrets(f"{organization} has no project {project}", link)
+                return LiveState(None, problem=problem)
 
         return LiveState(None)
 
@@ -109,27 +107,12 @@ class SentryStep(Deed):
         """
         require_act(operation)
         await _mark_release(config.release, link)
-
         if config.deploy is None:
             return _progress_of_marked(config, None)
 
         deploy = await _find_deploy(config, link, operation)
         if deploy is None:
-            body = {
-                "environment": config.deploy.environment,
-                "name": _deploy_name(operation),
-                "projects": config.release.projects,
-                **({"url": config.deploy.url} if config.deploy.url else {}),
-            }
-            path = sentry.organization_path(link, "releases", config.release.version, "deploys")
-            reply = await sentry.call(link, "POST", path, body=body)
-            deploy = sentry.require_object(reply)
-            if deploy.get("name") != body["name"]:
-                raise Permanent(
-                    f"{reply.where}: the answer is not the deploy that was noted; is this "
-                    "the Sentry API?"
-                )
-
+            deploy = await _note_deploy(config.release, config.deploy, link, operation)
         return _progress_of_marked(config, deploy)
 
     async def follow(
@@ -163,18 +146,34 @@ async def _mark_release(config: SentryRelease, link: OpenConnection) -> None:
         "projects": config.projects,
         **({"url": config.url} if config.url else {}),
     }
-    reply = await sentry.call(
-        link, "POST", sentry.organization_path(link, "releases"), body=body
-    )  # 201, or 208: it was there
+    # 201, or 208: it was there, and gets the projects that it lacks.
+    releases_path = sentry.organization_path(link, "releases")
+    reply = await sentry.call(link, "POST", releases_path, body=body)
     release = _require_release(config, reply)
+
     if config.finalize and not release.get("dateReleased"):
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        await sentry.call(
-            link,
-            "PUT",
-            sentry.organization_path(link, "releases", config.version),
-            body={"dateReleased": now},
-        )
+        released_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = sentry.organization_path(link, "releases", config.version)
+        await sentry.call(link, "PUT", path, body={"dateReleased": released_at})
+
+
+async def _note_deploy(
+    release: SentryRelease, deploy: SentryDeploy, link: OpenConnection, operation: Operation
+) -> dict[str, Any]:
+    body = {
+        "environment": deploy.environment,
+        "name": _deploy_name(operation),
+        "projects": release.projects,
+        **({"url": deploy.url} if deploy.url else {}),
+    }
+    path = sentry.organization_path(link, "releases", release.version, "deploys")
+    reply = await sentry.call(link, "POST", path, body=body)
+
+    noted = sentry.require_object(reply)
+    if noted.get("name") != body["name"]:
+        problem = "the answer is not the deploy that was noted"
+        raise Permanent(f"{reply.where}: {problem}; is this the Sentry API?")
+    return noted
 
 
 def _require_release(config: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:

@@ -67,7 +67,7 @@ class SentryAccess(Model):
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
@@ -126,7 +126,7 @@ class SentryConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = SentryAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Whether the token opens the organization. Raises Retryable, Permanent."""
+        """Raise unless the token opens the organization. Raises Retryable, Permanent."""
         reply = await call(link, "GET", organization_path(link), accepted=frozenset({403}))
         if reply.status != 403:
             if "slug" not in require_object(reply):

@@ -3,7 +3,8 @@
     {release: foco@2.4.0, errors: {window: 5m}},       max: "10"     error events
     {release: foco@2.4.0, failureRatio: {window: 5m}}, max: 1%       failed transactions among all
     {release: foco@2.4.0, p95: {window: 5m}},          max: 1s       duration of transactions
-    {release: foco@2.4.0, newIssues: {}},              max: "0"      unresolved issues first seen in this release
+    {release: foco@2.4.0, newIssues: {}},              max: "0"      unresolved issues, first seen
+                                                                     in this release
 
 Error events are counted in buckets of a time series, of which those that Sentry calls incomplete
 are left out: the window ends a minute or two ago. The other two are aggregated by Sentry over the
@@ -157,6 +158,7 @@ class SentryGate(PresentGate):
 
 
 _Row = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Aggregates by field, and what is said of the fields."""
 
 # --- errors
 
@@ -198,38 +200,31 @@ def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | s
 
     only = series[0] if isinstance(series[0], dict) else {}
     meta, values = only.get("meta"), only.get("values")
-    if (
-        not isinstance(meta, dict)
-        or not isinstance(values, list)
-        or not all(isinstance(value, dict) for value in values)
-    ):
+    if not isinstance(meta, dict) or not isinstance(values, list):
+        raise Permanent("the answer holds no values; is this the Sentry API?")
+    if not all(isinstance(value, dict) for value in values):
         raise Permanent("the answer holds no values; is this the Sentry API?")
 
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
-
     if meta.get("interval") != bucket * 1000:  # milliseconds
-        return (
-            "Sentry chose another interval "
-            f"({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
-        )
+        interval = foreign.to_plain_word(meta.get("interval")) or "?"
+        return f"Sentry chose another interval ({interval}ms) than {bucket}s"
 
-    complete: list[float] = []
-    for value in sorted(values, key=lambda value: _require_number(value.get("timestamp"))):
-        if value.get("incomplete") is not False:
-            continue
-        complete.append(_require_number(value.get("value")))
-
-    return complete
+    ordered = sorted(values, key=lambda value: _require_number(value.get("timestamp")))
+    complete = [value for value in ordered if value.get("incomplete") is False]
+    return [_require_number(value.get("value")) for value in complete]
 
 
 def _bucket_seconds(window: float) -> int:
-    """Seconds of a bucket: the window has at least five, where they are not shorter than a minute,
-    and no rest.
+    """Return the seconds of a bucket, of which the window has at least five, and no rest.
+
+    None is shorter than a minute.
     """
-    return next(
-        (size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S
-    )
+    for size in (3600, 900, 300):
+        if window % size == 0 and window / size >= 5:
+            return size
+    return _MINUTE_S
 
 
 # --- transactions
@@ -252,12 +247,9 @@ async def _measure_failures(
         return Answer(None, "no failure rate")
 
     if kind != "percentage":
-        return Answer(
-            None,
-            hide_secrets(
-                f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link
-            ),
-        )
+        shown = foreign.quote_value(kind)
+        message = f"the failure rate is of type {shown}, not percentage"
+        return Answer(None, hide_secrets(message, link))
 
     return _answer_of_ratio(_require_number(value))
 
@@ -275,9 +267,8 @@ async def _count_failures(
         return few
     if row.get("failure_count()") is None:
         return Answer(None, "no failure count")
-    return _answer_of_ratio(
-        _require_number(row["failure_count()"]) / _require_number(row["count()"])
-    )
+    failed, total = _require_number(row["failure_count()"]), _require_number(row["count()"])
+    return _answer_of_ratio(failed / total)
 
 
 def _answer_of_ratio(ratio: float) -> Answer:
@@ -294,25 +285,20 @@ async def _measure_duration(
     few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
-
-    unit, value = _meta_of(meta, "units", name), row.get(name)
+    value = row.get(name)
     if value is None:
         return Answer(None, "no p95")
 
-    if (
-        _field_kind(meta, name) != "duration"
-        or not isinstance(unit, str)
-        or unit not in _SECONDS_BY_UNIT
-    ):
-        kind = foreign.quote_value(_field_kind(meta, name))
-        message = f"the p95 is of type {kind} in {foreign.quote_value(unit)}, which is no time"
+    # A number without its unit could be a thousand times too good.
+    kind, unit = _field_kind(meta, name), _meta_of(meta, "units", name)
+    factor = _SECONDS_BY_UNIT.get(unit) if isinstance(unit, str) else None
+    if kind != "duration" or factor is None:
+        shown_kind, shown_unit = foreign.quote_value(kind), foreign.quote_value(unit)
+        message = f"the p95 is of type {shown_kind} in {shown_unit}, which is no time"
         return Answer(None, hide_secrets(message, link))
 
-    taken = _require_number(value)
-    if taken >= 0:
-        return Answer(taken * _SECONDS_BY_UNIT[unit])
-
-    return Answer(None, f"the p95 is {taken:g}")
+    duration = _require_number(value)
+    return Answer(duration * factor) if duration >= 0 else Answer(None, f"the p95 is {duration:g}")
 
 
 async def _fetch_row(
@@ -322,29 +308,32 @@ async def _fetch_row(
     link: OpenConnection,
     fails: bool = False,
 ) -> _Row | None:
-    """One row of aggregates over transactions, and what their types and units are.
+    """Return one row of aggregates over transactions, and what their types and units are.
 
-    With `fails`, None for a 500.
+    With `fails`, return None for a 500. Raises Retryable, Permanent.
     """
+    terms = _join_terms("is_transaction:true", f'release:"{config.release}"', question.query)
     query = {
         **_scope_query(config),
         "dataset": "spans",
         "field": fields,
         "statsPeriod": f"{seconds(question.window):.0f}s",
         "per_page": 1,
-        "query": _join_terms("is_transaction:true", f'release:"{config.release}"', question.query),
+        "query": terms,
     }
+    path = sentry.organization_path(link, "events")
     accepted = frozenset({500}) if fails else frozenset()
-    reply = await sentry.call(
-        link, "GET", sentry.organization_path(link, "events"), query=query, accepted=accepted
-    )
+    reply = await sentry.call(link, "GET", path, query=query, accepted=accepted)
     if reply.status == 500:
         return None
+    return _only_row(sentry.require_object(reply))
 
-    answer = sentry.require_object(reply)
+
+def _only_row(answer: Mapping[str, Any]) -> _Row:
     rows, meta = answer.get("data"), answer.get("meta")
     if not isinstance(rows, list) or not isinstance(meta, dict):
         raise Permanent("the answer holds no data; is this the Sentry API?")
+    # A part of the data says nothing of the whole: as if there were no answer.
     if meta.get("dataScanned") == "partial":
         return {}, meta
 
@@ -383,34 +372,30 @@ def _meta_of(meta: Mapping[str, Any], part: str, name: str) -> Any:
 async def _measure_issues(
     config: SentryCheck, question: SentryIssues, link: OpenConnection
 ) -> Answer:
-    levels = f"level:[{', '.join(question.levels)}]"
+    first_seen, levels = f'first-release:"{config.release}"', ", ".join(question.levels)
     query = {
         **_scope_query(config),
-        "query": _join_terms(
-            "is:unresolved", f'first-release:"{config.release}"', levels, question.query
-        ),
+        "query": _join_terms("is:unresolved", first_seen, f"level:[{levels}]", question.query),
         "sort": "new",
         "limit": 100,
         "collapse": ["stats", "lifetime", "filtered", "unhandled"],
     }
+    path = sentry.organization_path(link, "issues")
     names_by_id: dict[str, str] = {}
     try:
-        async for page in sentry.list_pages(link, sentry.organization_path(link, "issues"), query):
-            names_by_id.update(
-                (str(issue.get("id")), foreign.to_plain_word(issue.get("shortId")) or "?")
-                for issue in page
-            )
+        async for page in sentry.list_pages(link, path, query):
+            for issue in page:
+                name = foreign.to_plain_word(issue.get("shortId")) or "?"
+                names_by_id[str(issue.get("id"))] = name
     except sentry.ListUnfinished as error:
         return Answer(None, str(error))
 
-    if names_by_id:
-        shown = ", ".join(list(names_by_id.values())[:5])
-        return Answer(
-            float(len(names_by_id)),
-            hide_secrets(f"{shown}{' …' if len(names_by_id) > 5 else ''}", link),
-        )
+    if not names_by_id:
+        return await _answer_of_nothing(config, question.evidence, "1h", link)
 
-    return await _answer_of_nothing(config, question.evidence, "1h", link)
+    count = len(names_by_id)
+    shown = ", ".join(list(names_by_id.values())[:5]) + (" …" if count > 5 else "")
+    return Answer(float(count), hide_secrets(shown, link))
 
 
 # --- what they have in common
@@ -419,22 +404,20 @@ async def _measure_issues(
 async def _answer_of_nothing(
     config: SentryCheck, evidence: str, window: str, link: OpenConnection
 ) -> Answer:
-    """0, if there is evidence that nothing means none."""
+    """Return 0, if there is evidence that nothing means none."""
     path = sentry.organization_path(link, "releases", config.release)
-    if (await sentry.call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-        return Answer(
-            None, hide_secrets(f"Sentry does not know the release {config.release}", link)
-        )
+    reply = await sentry.call(link, "GET", path, accepted=frozenset({404}))
+    if reply.status == 404:
+        message = f"Sentry does not know the release {config.release}"
+        return Answer(None, hide_secrets(message, link))
 
     if evidence == "Transactions":
-        row, _ = _require_row(
-            await _fetch_row(config, SentryTransactions(window=window), ["count()"], link)
-        )
+        question = SentryTransactions(window=window)
+        row, _ = _require_row(await _fetch_row(config, question, ["count()"], link))
         few = _answer_of_too_few(row, 1)
         if few is not None:
-            return Answer(
-                None, f"nothing, but {few.message} either (evidence: Release takes that as 0)"
-            )
+            message = f"nothing, but {few.message} either (evidence: Release takes that as 0)"
+            return Answer(None, message)
 
     return Answer(0.0)
 
