@@ -135,7 +135,7 @@ class GithubStep(Deed):
     interval: ClassVar[float] = 15.0
 
     def identity(self, config: GithubAction) -> str:
-        """Nothing is owned: each run has records and workflow runs of its own."""
+        """Return nothing that is owned: each run has records and workflow runs of its own."""
         return ""
 
     async def look(self, config: GithubAction, link: OpenConnection) -> LiveState:
@@ -239,6 +239,7 @@ async def _make_record(
         "payload": {"gatewright": _run_mark(operation)},
         "description": config.description,
     }
+
     reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
     if reply.status != 201:
         raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
@@ -254,6 +255,7 @@ async def _set_state(
         **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
         **({"log_url": config.logUrl} if config.logUrl else {}),
     }
+
     path = repository_path(repository, "deployments", str(record), "statuses")
     reply = await call(link, "POST", path, body=body)
     answer = client.json_of(reply)

@@ -91,6 +91,7 @@ async def call(
     if reply.status != 403 or 403 in accepted:
         return reply
 
+    # The secondary limits are told by words alone.
     refusal = rest.error_of(reply).lower()
     if "rate limit" in refusal or "abuse detection" in refusal:
         error = Retryable(
@@ -99,12 +100,13 @@ async def call(
         error.after = LIMITS.pause
         raise error
 
-    words = rest.message_of(link, reply)
-    raise Permanent(f"{reply.where}: the credentials may not do this (403){words and f': {words}'}")
+    explanation = rest.message_of(link, reply)
+    problem = f"{reply.where}: the credentials may not do this (403)"
+    raise Permanent(f"{problem}: {explanation}" if explanation else problem)
 
 
 async def fetch(link: OpenConnection, path: str, **options: Any) -> dict[str, Any]:
-    """GET an object. Raises Retryable, Permanent."""
+    """Get an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, **options)
     return _require_object(reply, client.json_of(reply))
 
@@ -118,12 +120,11 @@ async def list_pages(
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """Yield the pages of a list, which stands under `key` where the answer is an object.
 
-    Raises Unfinished after `most`.
+    Raises ListUnfinished after `most`.
     """
     for page in range(1, most + 1):
-        reply = await call(
-            link, "GET", path, query={**query, "per_page": _PAGE_ITEMS, "page": page}
-        )
+        page_query = {**query, "per_page": _PAGE_ITEMS, "page": page}
+        reply = await call(link, "GET", path, query=page_query)
         entries = client.json_of(reply)
         if key is not None:
             entries = _require_object(reply, entries).get(key)

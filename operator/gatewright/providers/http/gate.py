@@ -3,7 +3,8 @@
     {path: /api/health}                                        is the answer 200?
     {path: /api/health, jsonPath: $.version, equals: 2.4.0}    does the body say so?
     {path: /stats, jsonPath: $.queue.length}, max: "100"       how many? (a boolean needs no limits)
-    {path: /, measure: Latency}, max: 300ms                    how long, from sending to the end of the answer?
+    {path: /, measure: Latency}, max: 300ms                    how long, from sending to the end of
+                                                               the answer?
 
 A status that is not expected is a breach in each of them: a quick 503 is no good latency. A service
 that does not answer at all is an error, not a breach, because nobody knows why; `onError: Fail`
@@ -46,8 +47,9 @@ def _plain_path(path: str) -> str:
         raise ValueError(
             f'"{path}" hides characters behind escapes; write each of them as it is, or once as %XX'
         )
-    # Tomcat and its kin take "..;x" for ".."
-    if ".." in (segment.partition(";")[0].strip() for segment in re.split(r"[/\\]", unescaped)):
+    # Tomcat and its kin take "..;x" for "..".
+    segments = re.split(r"[/\\]", unescaped)
+    if ".." in (segment.partition(";")[0].strip() for segment in segments):
         raise ValueError(f'"{path}" climbs by ".."; write the path in full')
 
     return path

@@ -54,6 +54,10 @@ class LaunchDarklyFlags(FlagSwitches):
         on: bool,
         operation: Operation,
     ) -> None:
+        # Neither a rollback nor a kill switch waits for what somebody has scheduled or wants
+        # approved.
+        ignore_conflicts = operation.kind == "restore" or not on
+
         await launchdarkly.switch_flag(
             link,
             config.project,
@@ -61,16 +65,15 @@ class LaunchDarklyFlags(FlagSwitches):
             flag,
             on,
             comment=f"Gatewright {operation.kind} {operation.key}",
-            # neither a rollback nor a kill switch waits for what somebody has scheduled or wants
-            # approved
-            ignore_conflicts=operation.kind == "restore" or not on,
+            ignore_conflicts=ignore_conflicts,
         )
 
     async def _switched_by(
         self, config: LaunchDarklyConfig, link: OpenConnection, flag: str
     ) -> str:
-        """By the newest entry of the audit log
-        (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries).
+        """Return who has switched a flag, by the newest entry of the audit log.
+
+        https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries
         """
         spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
         query = {"spec": spec, "limit": 1}

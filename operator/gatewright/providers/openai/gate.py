@@ -1,7 +1,9 @@
 """openai: whether a key is accepted.
 
-    {}                     the key works: 200; 403 and 429 are a valid key without permission or quota; 401 is a breach
-    {expect: Revoked}      the old key, after a rotation, works no more: OpenAI says that there is no such key
+    {}                   the key works: 200; 403 and 429 are a valid key without permission or
+                         quota; 401 is a breach
+    {expect: Revoked}    the old key, after a rotation, works no more: OpenAI says that there is no
+                         such key
 
 5xx and time-outs tell nothing of a key.
 """
@@ -30,7 +32,7 @@ class OpenAICheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """There is no number."""
+        """Return that max and min do not belong to this check: there is no number."""
         return "useless"
 
 

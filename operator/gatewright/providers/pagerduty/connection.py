@@ -27,7 +27,7 @@ class PagerdutyAccess(Model):
     events."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """No header opens it: the routing key stands in each event."""
+        """Return no header, because none opens it: the routing key stands in each event."""
         value(self.routingKey)
         return {}
 
@@ -39,9 +39,8 @@ class PagerdutyConnection(HttpConnector):
 
     async def check(self, link: OpenConnection) -> None:
         """Resolve an alert that never was, which PagerDuty takes and drops."""
-        await enqueue_event(
-            link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"}
-        )
+        event = {"event_action": "resolve", "dedup_key": "gatewright/check"}
+        await enqueue_event(link, "/v2/enqueue", event)
 
 
 async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:
@@ -49,6 +48,7 @@ async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any
     body = {"routing_key": secret_value(link, link.config.routingKey), **event}
     reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
     answer = client.json_of(reply)
+
     if reply.status == 400:
         errors = answer.get("errors") if isinstance(answer, dict) else None
         explanation = rest.message_of(link, reply)

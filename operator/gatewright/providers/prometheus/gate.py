@@ -64,21 +64,18 @@ class PrometheusGate:
         at, answer = sample
         age = time.time() - at
         if abs(age) > STALE_AFTER_S:
-            return Answer(
-                None,
-                f"the sample is {age / 60:.0f}min old"
-                if age > 0
-                else "the sample is from the future",
-            )
+            if age < 0:
+                return Answer(None, "the sample is from the future")
+            return Answer(None, f"the sample is {age / 60:.0f}min old")
 
         return answer
 
     async def history(
         self, config: PrometheusCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
-        """Return the same question for `start`, `start + step`, ...
+        """Ask the same for `start`, `start + step` and so on up to `end`, by one range query.
 
-        Up to `end`, by one range query.
+        Raises Retryable, Permanent.
         """
         count = min(int((end - start) / step), _MAX_POINTS - 1)
         start = end - count * step if count == _MAX_POINTS - 1 else start
@@ -89,12 +86,14 @@ class PrometheusGate:
             "step": f"{step:.3f}",
         }
         result = await prometheus.run_query(link, "/api/v1/query_range", form)
+        # What may be partial says nothing of any moment.
         if result.warning:
             return []
 
         points = _points_by_time(result)
         answers = []
-        for at in (round(start + index * step, 3) for index in range(count + 1)):
+        for index in range(count + 1):
+            at = round(start + index * step, 3)
             answer = points.get(at, Answer(None, "empty vector"))
             if answer is not None:
                 answers.append((at, answer))
@@ -124,8 +123,9 @@ def _only_sample(result: prometheus.QueryResult) -> tuple[float, Answer] | None:
 
 
 def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None]:
-    """Answers by time; None where several series answered at once, which `measure` would have
-    refused.
+    """Return answers by time.
+
+    None where several series answered at once, which `measure` would have refused.
     """
     if result.kind != "matrix" or not isinstance(result.value, list):
         raise Permanent(
@@ -143,13 +143,16 @@ def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None
 
 def _sample_of(value: Any) -> tuple[float, Answer]:
     match value:
-        case [int() | float() as at, str() as text] if (
-            _NUMBER.fullmatch(text) and foreign.to_number(at) is not None
+        case [int() | float() as at, str() as digits] if (
+            _NUMBER.fullmatch(digits) and foreign.to_number(at) is not None
         ):
-            number = float(text)
-            return float(at), Answer(number) if math.isfinite(number) else Answer(
-                None, foreign.to_plain_word(text) or str(number)
-            )
+            number = float(digits)
+            answer = Answer(number)
+            # NaN and infinity are no number that a limit can be compared with.
+            if not math.isfinite(number):
+                answer = Answer(None, foreign.to_plain_word(digits) or str(number))
+            return float(at), answer
+
     raise Permanent("the answer holds no number")
 
 

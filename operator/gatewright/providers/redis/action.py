@@ -32,7 +32,7 @@ class RedisFlush(Deed):
     interval: ClassVar[float] = 1.0
 
     def identity(self, config: RedisAction) -> str:
-        """Keys that two runs remove are removed."""
+        """Return nothing that is owned: keys that two runs remove are removed."""
         return ""
 
     async def look(self, config: RedisAction, link: OpenConnection) -> LiveState:

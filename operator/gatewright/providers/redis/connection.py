@@ -150,7 +150,7 @@ async def _run(
     except TimeoutError:
         problem = Retryable(f"the Redis gave no answer within {link.timeout:g}s")
 
-    # raised out here, so that no traceback leads from it to an error that holds a command
+    # Raised out here, so that no traceback leads from it to an error that holds a command.
     raise hide_in_error(problem, link)
 
 
@@ -189,6 +189,7 @@ class RedisServer:
         """
         async with self._turn:
             wire, self._open = self._open, None
+            # The server may have closed what was kept: then a new connection is tried.
             if wire is not None:
                 wire.reader.charge = charge
                 with contextlib.suppress(_Broken):
@@ -342,7 +343,7 @@ class _RespConnection:
 
         if not self._lines % _TURN:
             self.reader.charge(_LINE_COST * _TURN)
-            # what has come already is read without a pause otherwise
+            # What has come already is read without a pause otherwise.
             await asyncio.sleep(0)
 
         return line[:-2]
@@ -371,7 +372,7 @@ async def _connect_first(
     resolved = await addresses.resolve_host(place.host, namespace, place.port)
     for address in resolved:
         try:
-            # one silent address of several must not use up the time of the others
+            # One silent address of several must not use up the time of the others.
             async with asyncio.timeout(timeout / len(resolved)):
                 return await _opened(address, place.port, charge, ssl=trust, server_hostname=name)
         except OSError as error:

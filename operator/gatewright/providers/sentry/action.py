@@ -72,7 +72,7 @@ class SentryStep(Deed):
     interval: ClassVar[float] = 15.0
 
     def identity(self, config: SentryAction) -> str:
-        """Nothing is owned: a mark excludes nobody."""
+        """Return nothing that is owned: a mark excludes nobody."""
         return ""
 
     async def look(self, config: SentryAction, link: OpenConnection) -> LiveState:
@@ -226,10 +226,10 @@ def _deploy_name(operation: Operation) -> str:
 
 def _progress_of_marked(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
     outputs = {"release": config.release.version}
-    words = f"release {config.release.version} is marked"
+    message = f"release {config.release.version} is marked"
     if deploy is None or config.deploy is None:
-        return Progress("Succeeded", words, outputs)
-    message = f"{words}, deployed to {config.deploy.environment}"
+        return Progress("Succeeded", message, outputs)
+    message = f"{message}, deployed to {config.deploy.environment}"
     return Progress(
         "Succeeded", message, {**outputs, "deploy": foreign.to_plain_word(deploy.get("id")) or ""}
     )

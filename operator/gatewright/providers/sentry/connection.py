@@ -74,7 +74,7 @@ async def call(link: OpenConnection, method: str, path: str, **options: Any) -> 
 async def fetch(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """GET an object. Raises Retryable, Permanent."""
+    """Get an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query)
     return require_object(reply)
 
@@ -82,7 +82,7 @@ async def fetch(
 async def list_pages(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """Yield the pages of a list. Raises Unfinished after `most`."""
+    """Yield the pages of a list. Raises ListUnfinished after `most`."""
     cursor: dict[str, str] = {}
     for _ in range(most):
         reply = await call(link, "GET", path, query={**(query or {}), **cursor})

@@ -321,6 +321,7 @@ async def _fetch_row(
         "per_page": 1,
         "query": terms,
     }
+
     path = sentry.organization_path(link, "events")
     accepted = frozenset({500}) if fails else frozenset()
     reply = await sentry.call(link, "GET", path, query=query, accepted=accepted)

@@ -93,19 +93,15 @@ class Slack(AsyncWebClient):
     async def _request(
         self, *, http_verb: str, api_url: str, req_args: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return the request, as slack_sdk has made it up, by our own transport."""
+        """Send the request, as slack_sdk has made it up, by our own transport."""
         path = api_url.removeprefix(self.base_url.rstrip("/"))
         options: dict[str, Any] = {}
         if req_args.get("json") is not None:
             options = {"body": req_args["json"]}
         elif req_args.get("data"):
-            form = urlencode(
-                {key: value for key, value in req_args["data"].items() if value is not None}
-            )
-            options = {
-                "body": form.encode(),
-                "headers": {"Content-Type": "application/x-www-form-urlencoded"},
-            }
+            form = {key: value for key, value in req_args["data"].items() if value is not None}
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            options = {"body": urlencode(form).encode(), "headers": headers}
 
         if http_verb == "GET" and req_args.get("params"):
             options["query"] = req_args["params"]
@@ -124,6 +120,9 @@ class Slack(AsyncWebClient):
             error = Retryable(f"Slack cannot do {method} now: {word}")
             error.after = _PAUSE_S if "limited" in word else 0.0
             return error
+
+        if word in _REFUSED:
+            return SlackRefused(method, word, " (the token is not valid)")
+
         needed = rest.repeatable_text(self._link, data.get("needed") or "")
-        more = f" (it needs the scope {needed})" if needed else ""
-        return SlackRefused(method, word, " (the token is not valid)" if word in _REFUSED else more)
+        return SlackRefused(method, word, f" (it needs the scope {needed})" if needed else "")

@@ -84,12 +84,14 @@ async def _show_message(slack: Slack, channel: str, message: Message, handle: st
         "blocks": message_blocks(message),
         "metadata": _metadata_for(message.thread, ""),
     }
+
     if handle is not None:
         shown_in, _, ts = handle.partition("/")
         try:
             await slack.chat_update(channel=shown_in, ts=ts, **content)
             return handle
         except SlackRefused as error:
+            # What somebody has deleted cannot be edited: another one is posted.
             if error.error not in _GONE:
                 raise
 
@@ -104,14 +106,15 @@ async def _show_message(slack: Slack, channel: str, message: Message, handle: st
 
 async def _reply_in_thread(slack: Slack, message: Message, handle: str) -> None:
     channel, _, ts = handle.partition("/")
+    # An earlier try may have got that far.
     if message.again and await _has_replied(slack, channel, ts, message.key):
         return
 
-    text = f"{_SIGNS[message.severity]} *{message.event}* {_escape_text(message.text)}"
+    reply = f"{_SIGNS[message.severity]} *{message.event}* {_escape_text(message.text)}"
     await slack.chat_postMessage(
         channel=channel,
         thread_ts=ts,
-        text=_cut_text(text, MAX_TEXT_LENGTH),
+        text=_cut_text(reply, MAX_TEXT_LENGTH),
         unfurl_links=False,
         metadata=_metadata_for(message.thread, message.key),
     )
@@ -119,26 +122,16 @@ async def _reply_in_thread(slack: Slack, message: Message, handle: str) -> None:
 
 def message_blocks(message: Message) -> list[Block]:
     """Return the message, cut to what Block Kit takes."""
-    blocks: list[Block] = [
-        HeaderBlock(
-            text=PlainTextObject(
-                text=_cut_text(f"{_SIGNS[message.severity]} {message.title}", MAX_TITLE_LENGTH)
-            )
-        )
-    ]
+    title = _cut_text(f"{_SIGNS[message.severity]} {message.title}", MAX_TITLE_LENGTH)
+    blocks: list[Block] = [HeaderBlock(text=PlainTextObject(text=title))]
     if message.text:
-        blocks.append(
-            SectionBlock(
-                text=MarkdownTextObject(text=_cut_text(_escape_text(message.text), MAX_TEXT_LENGTH))
-            )
-        )
-
+        why = _cut_text(_escape_text(message.text), MAX_TEXT_LENGTH)
+        blocks.append(SectionBlock(text=MarkdownTextObject(text=why)))
     if message.lines:
         blocks.append(SectionBlock(text=MarkdownTextObject(text=_stage_table(message.lines))))
 
     foot = f"{message.event} at {message.at}, run {message.thread.rpartition('/')[2]}"
     blocks.append(ContextBlock(elements=[MarkdownTextObject(text=foot)]))
-
     return blocks
 
 
@@ -283,5 +276,5 @@ def _escape_text(text: str) -> str:
 
 
 def _cut_text(text: str, longest: int) -> str:
-    """At most so long, and not in the middle of `&amp;`."""
+    """Return a text cut to so long at most, and not in the middle of `&amp;`."""
     return text if len(text) <= longest else f"{_HALF.sub('', text[: longest - 1])}…"

@@ -1,11 +1,12 @@
 """Statuspage: what customers are told, in words that are written for them.
 
-    Started       a maintenance under way, where `maintenance` is configured
-    the run ends  the maintenance is completed
-    Downtime      an incident: investigating, or what a rollback has come to by then; subscribers are told
-    RollingBack   the incident, if there is one: identified
-    Verifying     the incident, if there is one: monitoring
-    Restored      the incident is resolved
+    Started         a maintenance under way, where `maintenance` is configured
+    the run ends    the maintenance is completed
+    Downtime        an incident: investigating, or what a rollback has come to by then; subscribers
+                    are told
+    RollingBack     the incident, if there is one: identified
+    Verifying       the incident, if there is one: monitoring
+    Restored        the incident is resolved
 
 Nothing of a run's own texts goes there: they name gates, hosts and errors. The API has no
 idempotency key, so each incident carries the Release and what it is for in its metadata, and is
@@ -115,18 +116,17 @@ class StatuspageNotifier:
 
         Raises Retryable, Permanent.
         """
-        page = _Page(
-            config.page,
-            link,
-            message,
-            dict(part.split("=", 1) for part in (handle or "").split(",") if part),
-        )
+        known = dict(part.split("=", 1) for part in (handle or "").split(",") if part)
+        page = _Page(config.page, link, message, known)
+
         if message.event == "Started" and config.maintenance is not None:
             await page.open("maintenance", _maintenance_body(config, message))
         if message.event == "Downtime":
-            await page.open("incident", _incident_body(config, _INCIDENT_STATUS[message.returning]))
+            status = _INCIDENT_STATUS[message.returning]
+            await page.open("incident", _incident_body(config, status))
         if message.event in ("RollingBack", "Verifying") and "incident" in page.known:
-            await page.update("incident", _update_body(config, _INCIDENT_STATUS[message.event]))
+            status = _INCIDENT_STATUS[message.event]
+            await page.update("incident", _update_body(config, status))
         if message.event == "Restored":
             await page.close("incident", _update_body(config, "resolved"))
         if message.over and config.maintenance is not None:
@@ -178,8 +178,9 @@ class _Page:
             self.known.pop(kind, None)
 
     async def _find_open(self, kind: Kind) -> str | None:
-        """Return an open one of this Release, by its metadata."""
+        """Return the ID of an open one of this Release, by its metadata; None without one."""
         where = "active_maintenance" if kind == "maintenance" else "unresolved"
+        mark = self._mark_for(kind)
         for number in range(1, MAX_PAGES + 1):
             query = {"page": number, "per_page": ITEMS_PER_PAGE}
             reply = await call(self._link, "GET", f"{self._path}/{where}", query=query)
@@ -189,21 +190,20 @@ class _Page:
 
             for incident in incidents:
                 metadata = incident.get("metadata") if isinstance(incident, dict) else None
-                if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark_for(
-                    kind
-                ):
+                if isinstance(metadata, dict) and metadata.get("gatewright") == mark:
                     return rest.require_identifier(incident.get("id"), reply.where)
-
             if len(incidents) < ITEMS_PER_PAGE:
                 return None
 
-        raise Permanent(
-            f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page; ours "
-            "cannot be found among them"
-        )
+        # Ours may be on a page that was not read; a second one must not be opened.
+        problem = f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page"
+        raise Permanent(f"{problem}; ours cannot be found among them")
 
     def _mark_for(self, kind: Kind) -> dict[str, str]:
-        """Return a maintenance is the run's; an incident is the Release's, whichever run ends it."""
+        """Return what an incident's metadata says of us.
+
+        A maintenance is the run's. An incident is the Release's, whichever run ends it.
+        """
         *_, uid, run = self._message.thread.split("/")
         return {"release": uid, "kind": kind} | ({"run": run} if kind == "maintenance" else {})
 
@@ -212,14 +212,14 @@ def _maintenance_body(config: StatuspageNotice, message: Message) -> dict[str, A
     maintenance = config.maintenance
     assert maintenance is not None
     begun = datetime.fromisoformat(message.at.replace("Z", "+00:00")).astimezone(UTC)
+    until = begun + timedelta(seconds=seconds(maintenance.lasts))
+
     return {
         "name": maintenance.title,
         "status": "in_progress",
         "body": maintenance.text,
         "scheduled_for": begun.isoformat(timespec="seconds"),
-        "scheduled_until": (begun + timedelta(seconds=seconds(maintenance.lasts))).isoformat(
-            timespec="seconds"
-        ),
+        "scheduled_until": until.isoformat(timespec="seconds"),
         "scheduled_auto_in_progress": False,
         "scheduled_auto_completed": False,
         "deliver_notifications": maintenance.subscribers,

@@ -89,8 +89,9 @@ def error_of_strange(reply: client.Reply) -> Permanent:
 
 
 async def fetch_status(link: OpenConnection, project: str) -> str:
-    """Return the status of a project: `ACTIVE_HEALTHY`, `RESTORING` ... Raises Retryable,
-    Permanent.
+    """Return the status of a project: `ACTIVE_HEALTHY`, `RESTORING` and so on.
+
+    Raises Retryable, Permanent.
     """
     reply = await call(link, "GET", project_path(project))
     status = require_object(reply).get("status")

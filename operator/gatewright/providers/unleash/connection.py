@@ -67,11 +67,8 @@ async def fetch_state(link: OpenConnection, project: str, environment: str, flag
         raise NotFound(f"there is no flag {flag} in the project {project}, or it is archived")
 
     environments = answer.get("environments")
-    if (
-        answer.get("name") != flag
-        or answer.get("project") != project
-        or not isinstance(environments, list)
-    ):
+    is_flag = answer.get("name") == flag and answer.get("project") == project
+    if not is_flag or not isinstance(environments, list):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
 
     if answer.get("archived") is not False:
@@ -84,7 +81,9 @@ async def switch_flag(
     link: OpenConnection, project: str, environment: str, flag: str, on: bool
 ) -> None:
     """Switch a flag; on twice is on. Raises Retryable, Permanent."""
-    path = f"{_flag_path(project, flag)}/environments/{rest.path_segment(environment)}/{'on' if on else 'off'}"
+    switch = "on" if on else "off"
+    in_environment = f"environments/{rest.path_segment(environment)}"
+    path = f"{_flag_path(project, flag)}/{in_environment}/{switch}"
     await rest.call(link, "POST", path)
 
 

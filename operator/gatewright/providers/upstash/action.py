@@ -33,7 +33,7 @@ class UpstashFlush(Deed):
     interval: ClassVar[float] = 1.0
 
     def identity(self, config: UpstashAction) -> str:
-        """Keys that two runs remove are removed."""
+        """Return nothing that is owned: keys that two runs remove are removed."""
         return ""
 
     async def look(self, config: UpstashAction, link: OpenConnection) -> LiveState:

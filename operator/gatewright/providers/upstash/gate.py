@@ -44,6 +44,5 @@ class UpstashGate(PresentGate):
 
     async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        return answer_from_info(
-            redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link
-        )
+        info = redis.info_of(await upstash.run_command(link, "INFO"))
+        return answer_from_info(info, config.hitRatio, link)

@@ -129,7 +129,7 @@ def _team_query(link: OpenConnection) -> dict[str, str]:
 async def fetch(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, bucket: str = ""
 ) -> dict[str, Any]:
-    """GET a JSON object. Raises Retryable, Permanent."""
+    """Get a JSON object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query, bucket=bucket)
     answer = client.json_of(reply)
     if not isinstance(answer, dict):

@@ -76,7 +76,7 @@ async def write_variables(
             await _create_variable(link, project_id, key, value, Mark("set", run, 0.0).text(""))
             continue
 
-        # An earlier try has set it already: since when it had its value before, only its mark tells.
+        # Where an earlier try has set it, only its mark tells since when it had its value before.
         earlier = own_mark(variable, run)
         since = earlier.was if earlier else value_since(variable)
         await _change_variable(link, project_id, variable, value, Mark("set", run, since))

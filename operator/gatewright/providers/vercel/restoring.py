@@ -14,8 +14,8 @@ First what this run has built and not promoted is withdrawn: a promotion of it t
 way, from an operator that was paused or replaced, must not go through after the rollback.
 
 A target and flags of one project go back side by side, and each by what it recorded. So restores
-take turns (`take_turn`): what one of them has read of production still holds when it acts. And what was
-brought back and is not production any more was moved elsewhere by somebody: that is said, and
+take turns (`take_turn`): what one of them has read of production still holds when it acts. And what
+was brought back and is not production any more was moved elsewhere by somebody: that is said, and
 nothing is moved again.
 """
 
@@ -373,6 +373,7 @@ async def _build_recorded(
 ) -> dict[str, Any]:
     recorded, git = str(snapshot["deployment"]), snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
+
     marks = {
         VERSION: snapshot.get("version"),
         SOURCE: recorded,

@@ -75,11 +75,12 @@ def _decode_key(encoded: str, where: str) -> bytes:
             key = base64.b64decode(encoded.removeprefix(KEY_PREFIX), validate=True)
         else:
             key = encoded.encode()
-        problem = "" if len(key) >= 16 else "is shorter than 16 bytes, which can be guessed"
+        if len(key) < 16:
+            problem = "is shorter than 16 bytes, which can be guessed"
     except binascii.Error:
         problem = f"is not base64 after {KEY_PREFIX}"
 
+    # Raised out here, so that no traceback leads to an error that holds the key.
     if problem:
         raise Permanent(f"the signing key of Secret {where} {problem}")
-
     return key

@@ -58,21 +58,19 @@ class WebhookNotifier:
 def payload_of(message: Message) -> Mapping[str, Any]:
     """Return what the body says."""
     namespace, name, uid, run = message.thread.split("/")
-    return {
-        "type": f"release.{message.event}",
-        "timestamp": message.at,
-        "data": {
-            "release": {"namespace": namespace, "name": name, "uid": uid},
-            "run": int(run),
-            "event": message.event,
-            "severity": message.severity,
-            "title": message.title,
-            "text": message.text,
-            "stages": list(message.lines),
-            "over": message.over,
-            "downtimeSeconds": round(message.downtime),
-        },
+    data = {
+        "release": {"namespace": namespace, "name": name, "uid": uid},
+        "run": int(run),
+        "event": message.event,
+        "severity": message.severity,
+        "title": message.title,
+        "text": message.text,
+        "stages": list(message.lines),
+        "over": message.over,
+        "downtimeSeconds": round(message.downtime),
     }
+
+    return {"type": f"release.{message.event}", "timestamp": message.at, "data": data}
 
 
 def sign_headers(keys: Iterable[bytes], identity: str, at: int, body: bytes) -> dict[str, str]:
