@@ -42,7 +42,7 @@ from gatewright.providers.vercel.production import (
     VERSION,
     run_of,
 )
-from gatewright.providers.vercel.rollout import Smoke
+from gatewright.providers.vercel.smoke import Smoke
 from gatewright.providers.vercel.variable_marks import value_since
 
 

@@ -50,7 +50,6 @@ from gatewright.providers.vercel.production import (
 from gatewright.providers.vercel.rollout import (
     BUILDING_STATES,
     FAILED_STATES,
-    Smoke,
     advance_deployment,
     create_deployment,
     describe_refusal,
@@ -59,6 +58,7 @@ from gatewright.providers.vercel.rollout import (
     progress_of_aliasing,
     promote_deployment,
 )
+from gatewright.providers.vercel.smoke import Smoke
 from gatewright.providers.vercel.variable_marks import (
     VariableChanges,
     compare_variables,

@@ -15,24 +15,17 @@ because two who move production would never end.
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from gatewright.api.base import Duration, Model, Text, seconds
-from gatewright.api.connection import HttpAccess
 from gatewright.core.model import Operation, Progress
-from gatewright.core.text import foreign, masking
+from gatewright.core.text import masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
-from gatewright.providers.common.jsonpath import JsonPath
-from gatewright.providers.http.gate import HttpCheck, HttpGate, Path, Status
 from gatewright.providers.vercel import connection as vercel
+from gatewright.providers.vercel import logs
 from gatewright.providers.vercel.connection import as_object
 from gatewright.providers.vercel.production import (
     KEY,
@@ -45,35 +38,10 @@ from gatewright.providers.vercel.production import (
     request_to,
     run_of,
 )
+from gatewright.providers.vercel.smoke import Smoke, run_smoke
 
 BUILDING_STATES = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
 FAILED_STATES = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
-_BYPASS_HEADER = "x-vercel-protection-bypass"
-
-
-class Smoke(Model):
-    """One request to a new deployment's own URL; it must be answered as expected before production
-    is switched to it."""
-
-    path: Path
-    """What is asked for, as `/api/health`."""
-    status: Annotated[list[Status], Field(min_length=1, max_length=10)] = [200]
-    """Statuses that are good. Redirects are not followed."""
-    jsonPath: JsonPath | None = None
-    """JSONPath (RFC 9535) of one value in the body: a boolean, or what `equals` says."""
-    equals: Text | None = None
-    """What the value must be, compared as text. A rollback looks at the status only: it brings
-    another version."""
-    within: Duration = "1m"
-    """How long after the build an unexpected answer is asked for again, before the deployment is
-    given up."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Smoke:
-        if self.equals is not None and self.jsonPath is None:
-            raise ValueError("equals needs jsonPath, which says what must be equal")
-        return self
 
 
 async def create_deployment(
@@ -170,7 +138,7 @@ async def _switch_production(
     if is_live and request_to(project, identity):
         return _progress_of_done(link, deployment, f"{identity} is production")
 
-    problem = await _run_smoke(link, deployment, smoke, plainly)
+    problem = await run_smoke(link, deployment, smoke, plainly)
     if problem is not None:
         return problem
 
@@ -347,80 +315,6 @@ def describe_refusal(link: OpenConnection, reply: Any, request: str) -> str:
     return f"{refusal}: {explanation}" if explanation else refusal
 
 
-async def _run_smoke(
-    link: OpenConnection, deployment: Mapping[str, Any], smoke: Smoke | None, plainly: bool
-) -> Progress | None:
-    """Ask a deployment at its own URL; return None where it answers as it should."""
-    if smoke is None:
-        return None
-
-    problem = await _ask_smoke(link, deployment, smoke, plainly)
-    if problem is None:
-        return None
-
-    # What was built a moment ago may still be starting.
-    message = f"smoke request to {deployment['id']}{smoke.path}: {problem}"
-    if time.time() * 1000 - _ready_at(deployment) < seconds(smoke.within) * 1000:
-        return Progress("Running", message, stuck=True)
-
-    logged = ""
-    # The log explains a failure; that there is none is no reason not to tell of it.
-    with suppress(Retryable, Permanent):
-        project_id = str(deployment.get("projectId") or "")
-        logged = await vercel.fetch_runtime_log(link, project_id, deployment["id"])
-    if logged:
-        message = f"{message}; {masking.LOG_END_MARK}{logged}"
-    return Progress("Failed", message)
-
-
-async def _ask_smoke(
-    link: OpenConnection, deployment: Mapping[str, Any], smoke: Smoke, plainly: bool
-) -> str | None:
-    """Return what is wrong with the answer of a deployment; None where it is as expected."""
-    limits: dict[str, Any] = {} if plainly else {"jsonPath": smoke.jsonPath, "equals": smoke.equals}
-    check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
-    try:
-        answer = await HttpGate().measure(check, _link_to_deployment(link, deployment))
-    except (Retryable, Permanent) as error:
-        return str(error)
-
-    if answer.value is True:
-        return None
-
-    neither = f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
-    problem = answer.message or neither
-    if problem.startswith("answered 401") and link.config.protectionBypass is None:
-        problem += " (is the deployment protected? give the Connection its protectionBypass)"
-    return problem
-
-
-def _ready_at(deployment: Mapping[str, Any]) -> float:
-    """Return when a deployment was built, in Vercel's milliseconds."""
-    ready = foreign.to_number(deployment.get("ready") or deployment.get("readyAt"))
-    return ready or vercel.created_at(deployment)
-
-
-def _link_to_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> OpenConnection:
-    """Return a link to a deployment's own URL, which gets the bypass secret and never the token."""
-    host = str(deployment.get("url") or "")
-    if not _HOST.fullmatch(host):
-        raise Permanent(f"Vercel names no URL for {deployment['id']}")
-
-    scheme = link.config.url.partition("://")[0]
-    bypass = link.config.protectionBypass
-    access = HttpAccess(
-        url=f"{scheme}://{host}", headers={_BYPASS_HEADER: bypass} if bypass else {}
-    )
-    return OpenConnection(
-        link.name,
-        f"{link.identity}/smoke/{deployment['id']}",
-        access,
-        link.timeout,
-        link.secrets,
-        link.namespace,
-    )
-
-
 async def _explain_failure(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
     """Return why a deployment failed: what Vercel says, and the end of its build log."""
     state = deployment.get("readyState") or deployment.get("status")
@@ -429,13 +323,13 @@ async def _explain_failure(link: OpenConnection, deployment: Mapping[str, Any]) 
         deployment.get("errorMessage") or deployment.get("errorCode"),
         as_object(deployment.get("seatBlock")).get("blockCode"),
     ]
-    sentences = [vercel.repeatable_sentence(link, reason) for reason in reasons if reason]
+    sentences = [logs.repeatable_sentence(link, reason) for reason in reasons if reason]
 
     logged = ""
     # The log explains a failure; that there is none is no reason not to tell of it.
     with suppress(Retryable, Permanent):
         if state != "DELETED":
-            logged = await vercel.fetch_build_log(link, deployment["id"])
+            logged = await logs.fetch_build_log(link, deployment["id"])
 
     message = f"{deployment['id']} is {_repeatable_word(link, state)}"
     explanation = "; ".join(sentences)
@@ -465,7 +359,7 @@ async def find_trouble(
         return await _explain_failure(link, deployment)
 
     if deployment.get("readyState") == "READY":
-        logged = await vercel.fetch_runtime_log(link, project["id"], deployment["id"])
+        logged = await logs.fetch_runtime_log(link, project["id"], deployment["id"])
     else:
-        logged = await vercel.fetch_build_log(link, deployment["id"])
+        logged = await logs.fetch_build_log(link, deployment["id"])
     return f"{deployment['id']}: {masking.LOG_END_MARK}{logged}" if logged else None

@@ -21,7 +21,7 @@ from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import production, restoring, rollout, standing
 from gatewright.providers.vercel.connection import Project, as_object
 from gatewright.providers.vercel.production import KEY, VERSION
-from gatewright.providers.vercel.rollout import Smoke
+from gatewright.providers.vercel.smoke import Smoke
 
 Ref = Annotated[
     str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)
