@@ -40,7 +40,7 @@ from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import error_messages
 from gatewright.providers.common import client, jsonpath, rest, secrets
-from gatewright.providers.github import action as github
+from gatewright.providers.github import workflows as github
 from gatewright.providers.http import gate as http
 from gatewright.providers.prometheus import connection as prometheus
 from gatewright.providers.redis import connection as redis
@@ -114,7 +114,7 @@ OWN = ("plugin", "codegen", "__main__")
 """What runs in a terminal or a build, and looks at its own user's text."""
 COMPOSED = {
     # A key that is escaped, in the name of a run; an input that is escaped.
-    "providers/github/action.py": 2,
+    "providers/github/workflows.py": 2,
 }
 """How many patterns of a module are made of variables, and not found by themselves; each is in the
 table below."""

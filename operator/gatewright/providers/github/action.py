@@ -21,86 +21,32 @@ could be started twice after a crash, so it is refused before anything is done.
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, model_validator
 
-from gatewright.api.base import Key, Model, Name, Text
-from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
-from gatewright.core.text import foreign
-from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.api.base import Model, Name
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import NotFound, OpenConnection
 from gatewright.providers.common.deeds import Deed, require_act
-from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.github.connection import (
-    ListUnfinished,
-    Ref,
     Repository,
-    call,
-    fetch,
-    list_pages,
     repository_path,
-    require_objects,
 )
-
-_MAX_MARK_LENGTH = 60
-_RUN_NAME = re.compile(r"^run-name:[ \t]*+(.+)$", re.MULTILINE)
-_PAGE = re.compile(
-    r"https?://[A-Za-z0-9.:-]{1,100}"
-    r"/[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}/actions/runs/[0-9]{1,18}"
+from gatewright.providers.github.deployments import (
+    Deployment,
+    follow_deployment,
+    record_deployment,
 )
-_MAX_RUN_AGE = timedelta(days=3)
-"""No operation is under way for longer; runs from before are not looked at."""
-_FAILED_CONCLUSIONS = frozenset(
-    {"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale"}
+from gatewright.providers.github.workflows import (
+    Workflow,
+    dispatch_workflow,
+    fetch_existing,
+    find_failed_jobs,
+    follow_workflow,
+    require_usable,
 )
-_NEUTRAL_CONCLUSIONS = frozenset({"neutral", "skipped"})
-
-File = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+\.ya?ml$")
-]
-Environment = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
-
-
-class Deployment(Model):
-    """A deployment record and the state it is brought to."""
-
-    environment: Environment
-    """Name of the environment, as `production`."""
-    ref: Ref
-    """The commit, branch or tag that is deployed: usually `$(vars.commit)`."""
-    state: Literal[
-        "queued", "pending", "in_progress", "success", "failure", "error", "inactive"
-    ] = "in_progress"
-    """The state that this step sets. The first step of a run makes the record, later ones find it
-    by environment and ref."""
-    description: Annotated[str, Field(max_length=70)] = "Gatewright"
-    """What is shown beside the state."""
-    environmentUrl: Url | None = None
-    """Where the environment can be seen."""
-    logUrl: Url | None = None
-    """Where people can read how it goes."""
-
-
-class Workflow(Model):
-    """A workflow that is started by `workflow_dispatch`; the step lasts until it has ended, and
-    passes by `success` alone."""
-
-    file: File
-    """Name of the workflow's file in `.github/workflows`."""
-    ref: Ref
-    """Branch or tag whose version of the workflow runs."""
-    inputs: Annotated[dict[Key, Text], Field(max_length=24)] = {}
-    """Inputs of the workflow."""
-    keyInput: Key = "operation"
-    """Input that gets the operation's key; the workflow must show it in its `run-name`, by which a
-    run is found again."""
 
 
 class GithubAction(Model):
@@ -145,9 +91,9 @@ class GithubStep(Deed):
         """
         try:
             if config.workflow is not None:
-                await _require_usable(config.repository, config.workflow, link)
+                await require_usable(config.repository, config.workflow, link)
             else:
-                await _fetch_existing(
+                await fetch_existing(
                     link,
                     repository_path(config.repository),
                     f"there is no repository {config.repository}",
@@ -167,10 +113,10 @@ class GithubStep(Deed):
         """Make the record and set its state, or start the workflow. Raises Retryable, Permanent."""
         require_act(operation)
         if config.workflow is not None:
-            return await _dispatch_workflow(config.repository, config.workflow, link, operation)
+            return await dispatch_workflow(config.repository, config.workflow, link, operation)
 
         assert config.deployment is not None
-        return await _record_deployment(config.repository, config.deployment, link, operation)
+        return await record_deployment(config.repository, config.deployment, link, operation)
 
     async def follow(
         self,
@@ -185,14 +131,10 @@ class GithubStep(Deed):
         """
         require_act(operation)
         if config.workflow is not None:
-            run = await _find_run(config.repository, config.workflow, link, operation)
-            return _progress_of_run(run, link) if run is not None else Progress("Absent")
+            return await follow_workflow(config.repository, config.workflow, link, operation)
 
         assert config.deployment is not None
-        record = await _find_record(config.repository, config.deployment, link, operation)
-        if record is None or not await _has_stated(config.repository, record, link, operation):
-            return Progress("Absent")
-        return _progress_of_recorded(config.deployment, record)
+        return await follow_deployment(config.repository, config.deployment, link, operation)
 
     async def trouble(
         self, config: GithubAction, link: OpenConnection, operation: Operation
@@ -200,314 +142,4 @@ class GithubStep(Deed):
         """Return the jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
         if config.workflow is None:
             return None
-
-        run = await _find_run(config.repository, config.workflow, link, operation)
-        if run is None:
-            return None
-
-        lines: list[str] = []
-        path = repository_path(config.repository, "actions", "runs", str(run["id"]), "jobs")
-        async for page in list_pages(link, path, {"filter": "latest"}, "jobs", 3):
-            lines += [_describe_job(link, job) for job in page if _has_failed(job)]
-
-        return hide_secrets(f"{'; '.join(lines)} ({_page_of_run(run)})", link) if lines else None
-
-
-# --- deployment records
-
-
-async def _record_deployment(
-    repository: str, config: Deployment, link: OpenConnection, operation: Operation
-) -> Progress:
-    record = await _find_record(repository, config, link, operation)
-    if record is None:
-        record = await _make_record(repository, config, link, operation)
-
-    if not await _has_stated(repository, record, link, operation):
-        await _set_state(repository, config, record, link, operation)
-    return _progress_of_recorded(config, record)
-
-
-async def _make_record(
-    repository: str, config: Deployment, link: OpenConnection, operation: Operation
-) -> int:
-    body = {
-        "ref": config.ref,
-        "environment": config.environment,
-        "auto_merge": False,
-        "required_contexts": [],
-        "payload": {"gatewright": _run_mark(operation)},
-        "description": config.description,
-    }
-
-    reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
-    if reply.status != 201:
-        raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
-    return _require_id(client.json_of(reply), reply.where)
-
-
-async def _set_state(
-    repository: str, config: Deployment, record: int, link: OpenConnection, operation: Operation
-) -> None:
-    body = {
-        "state": config.state,
-        "description": f"{config.description} [{_mark_of(operation)}]",
-        **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
-        **({"log_url": config.logUrl} if config.logUrl else {}),
-    }
-
-    path = repository_path(repository, "deployments", str(record), "statuses")
-    reply = await call(link, "POST", path, body=body)
-    answer = client.json_of(reply)
-    if not isinstance(answer, dict) or answer.get("state") != config.state:
-        raise Permanent(
-            f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"
-        )
-
-
-def _progress_of_recorded(config: Deployment, record: int) -> Progress:
-    message = f"deployment {record} to {config.environment} is {config.state}"
-    return Progress("Succeeded", message, {"deployment": str(record)})
-
-
-async def _find_record(
-    repository: str, config: Deployment, link: OpenConnection, operation: Operation
-) -> int | None:
-    """Return the number of this run's record."""
-    run_mark = _run_mark(operation)
-    query = {"environment": config.environment, "ref": config.ref}
-    try:
-        async for page in list_pages(link, repository_path(repository, "deployments"), query):
-            for record in page:
-                if _payload_of(record).get("gatewright") == run_mark:
-                    return _require_id(record, "deployments")
-    except ListUnfinished:
-        # Newest first: this run's is not among the last hundreds.
-        pass
-
-    return None
-
-
-async def _has_stated(
-    repository: str, record: int, link: OpenConnection, operation: Operation
-) -> bool:
-    """Return whether this step has set its state, even if another has followed."""
-    ending = f"[{_mark_of(operation)}]"
-    path = repository_path(repository, "deployments", str(record), "statuses")
-    try:
-        async for page in list_pages(link, path, {}):
-            if any(str(status.get("description") or "").endswith(ending) for status in page):
-                return True
-    except ListUnfinished:
-        # Newest first: this step's is not among the last hundreds.
-        pass
-
-    return False
-
-
-def _payload_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    payload = record.get("payload")
-    if isinstance(payload, str):
-        try:
-            payload = foreign.parse_json(payload)
-        except ValueError:
-            return {}
-    return payload if isinstance(payload, dict) else {}
-
-
-def _mark_of(operation: Operation) -> str:
-    key = operation.key
-    if len(key) <= _MAX_MARK_LENGTH:
-        return key
-    return f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
-
-
-def _run_mark(operation: Operation) -> str:
-    """Return what all operations of a run have in common.
-
-    A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`.
-    """
-    return f"{operation.key.partition('.')[0]}-{operation.key.rpartition('-')[2]}"
-
-
-def _require_id(record: Any, where: str) -> int:
-    if not isinstance(record, dict) or not isinstance(record.get("id"), int):
-        raise Permanent(f"{where}: the answer holds no id; is this the GitHub API?")
-    return int(record["id"])
-
-
-# --- workflows
-
-
-async def _dispatch_workflow(
-    repository: str, config: Workflow, link: OpenConnection, operation: Operation
-) -> Progress:
-    run = await _find_run(repository, config, link, operation)
-    # An earlier try has started it.
-    if run is not None:
-        return _progress_of_run(run, link)
-
-    await _require_usable(repository, config, link)
-    body = {
-        "ref": config.ref,
-        "inputs": {**config.inputs, config.keyInput: operation.key},
-        "return_run_details": True,
-    }
-    path = repository_path(repository, "actions", "workflows", config.file, "dispatches")
-    reply = await call(link, "POST", path, body=body)
-
-    # An Enterprise server may not tell which run it has started; the key finds it later.
-    started = client.json_of(reply) if reply.status != 204 else None
-    number = started.get("workflow_run_id") if isinstance(started, dict) else None
-    if not isinstance(started, dict) or not isinstance(number, int):
-        return Progress("Running", f"{config.file} is started")
-
-    _begun_runs.put(link.namespace, (link.identity, operation.id), number)
-    message = f"{config.file} runs: {_page_of_run(started, 'workflow_run_id')}"
-    return Progress("Running", hide_secrets(message, link), {"run": str(number)})
-
-
-_MAX_RUNS_REMEMBERED = 256
-"""Runs that are remembered; no namespace drives out those of another."""
-_begun_runs: FairMemory[tuple[str, str], int] = FairMemory(_MAX_RUNS_REMEMBERED)
-"""Runs that this process has started: the list of runs may lag behind, and what it does not show
-must not start twice."""
-
-
-async def _find_run(
-    repository: str, config: Workflow, link: OpenConnection, operation: Operation
-) -> dict[str, Any] | None:
-    """Return the run that carries the key of an operation: the one that was started first."""
-    number = _begun_runs.get((link.identity, operation.id))
-    if number is not None:
-        return await fetch(link, repository_path(repository, "actions", "runs", str(number)))
-
-    path = repository_path(repository, "actions", "workflows", config.file, "runs")
-    query = {"event": "workflow_dispatch", "exclude_pull_requests": "true"}
-    oldest = (datetime.now(UTC) - _MAX_RUN_AGE).strftime("%Y-%m-%dT%H:%M:%SZ")
-    runs: list[dict[str, Any]] = []
-    try:
-        async for page in list_pages(link, path, query, "workflow_runs"):
-            runs += [run for run in page if _has_key(run, operation.key)]
-            if any(str(run.get("created_at", "")) < oldest for run in page):
-                break
-    except ListUnfinished as error:
-        if not runs:
-            raise Permanent(
-                f"{config.file}: {error}, so nobody can tell whether this one has been started"
-            ) from None
-
-    return min(runs, key=lambda run: _require_id(run, path), default=None)
-
-
-def _has_key(run: Mapping[str, Any], key: str) -> bool:
-    """Return whether the name of a run holds the key.
-
-    A longer one that begins or ends like it is another.
-    """
-    title = f"{run.get('display_title') or ''} {run.get('name') or ''}"
-    return re.search(rf"(?<![A-Za-z0-9._-]){re.escape(key)}(?![A-Za-z0-9_-])", title) is not None
-
-
-def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
-    status, url = run.get("status"), _page_of_run(run)
-    outputs = {"run": str(run.get("id")), "url": hide_secrets(url, link)}
-    if status == "completed":
-        return _progress_of_ended(run, url, outputs, link)
-
-    waiting = status in ("waiting", "action_required")
-    state = foreign.to_plain_word(status) or "in a status that is no word"
-    if waiting:
-        state = "waits for somebody to allow it"
-    return Progress("Running", hide_secrets(f"{state}: {url}", link), outputs, stuck=waiting)
-
-
-def _progress_of_ended(
-    run: Mapping[str, Any], url: str, outputs: dict[str, str], link: OpenConnection
-) -> Progress:
-    conclusion = foreign.to_plain_word(run.get("conclusion") or "")
-    if conclusion == "success":
-        return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
-
-    # A workflow that was skipped has checked nothing, so it is no success either.
-    beginning = "did nothing: " if str(conclusion) in _NEUTRAL_CONCLUSIONS else ""
-    message = f"{beginning}{conclusion or 'without a conclusion'}: {url}"
-    return Progress("Failed", hide_secrets(message, link), outputs)
-
-
-async def _require_usable(repository: str, config: Workflow, link: OpenConnection) -> None:
-    """Raise Permanent unless the workflow can be started and its runs can be found again."""
-    path = repository_path(repository, "actions", "workflows", config.file)
-    missing = f"there is no workflow {config.file} in {repository}"
-    workflow = await _fetch_existing(link, path, missing)
-    if workflow.get("state") != "active":
-        state = foreign.to_plain_word(workflow.get("state")) or "not active"
-        raise NotFound(hide_secrets(f"the workflow {config.file} is {state}; enable it", link))
-
-    # A run that cannot be found again could be started twice after a crash.
-    if not await _shows_key(repository, config, workflow, link):
-        problem = f"{config.file} does not show its input in its name"
-        remedy = f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
-        raise NotFound(f"{problem}, so a run could not be found again; {remedy}")
-
-
-async def _shows_key(
-    repository: str, config: Workflow, workflow: Mapping[str, Any], link: OpenConnection
-) -> bool:
-    file = str(workflow.get("path") or f".github/workflows/{config.file}")
-    path = repository_path(repository, "contents", file)
-    missing = f"{config.file} is not in {repository} at {config.ref}"
-    content = await _fetch_existing(link, path, missing, {"ref": config.ref})
-    return _shows_input(_decode_content(content), config.keyInput)
-
-
-def _shows_input(workflow: str, key_input: str) -> bool:
-    """Return whether a workflow's file shows an input in the name of its runs."""
-    name = _RUN_NAME.search(workflow)
-    key = re.escape(key_input)
-    inputs = rf"\binputs\s*+(\.\s*+{key}\b|\[\s*+['\"]{key}['\"]\s*+\])"
-    return name is not None and re.search(inputs, name[1]) is not None
-
-
-def _decode_content(content: Mapping[str, Any]) -> str:
-    try:
-        return base64.b64decode(str(content.get("content", ""))).decode(errors="replace")
-    except ValueError:
-        return ""
-
-
-async def _fetch_existing(
-    link: OpenConnection, path: str, problem: str, query: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    reply = await call(link, "GET", path, query=query, accepted=frozenset({404}))
-    if reply.status == 404:
-        raise NotFound(hide_secrets(f"{problem}, or the token may not see it (404)", link))
-    answer = client.json_of(reply)
-    if not isinstance(answer, dict):
-        raise Permanent(f"{reply.where}: this is not the GitHub API")
-    return answer
-
-
-def _page_of_run(run: Mapping[str, Any], key: str = "id") -> str:
-    """Return where people see a run; its number, where what is given is no such address."""
-    url, number = str(run.get("html_url"))[:300], run.get(key)
-    if _PAGE.fullmatch(url) and f"/runs/{number}" in url:
-        return url
-    return f"run {foreign.to_plain_word(number) or '?'}"
-
-
-def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
-    steps = [
-        rest.repeatable_text(link, step.get("name"))
-        for step in require_objects(job.get("steps") or [], "jobs")
-        if _has_failed(step)
-    ]
-    where = f", step {steps[0]}" if steps and steps[0] else ""
-    return (
-        f"job {rest.repeatable_text(link, job.get('name')) or '?'}{where}: "
-        f"{foreign.to_plain_word(job.get('conclusion'))}"
-    )
-
-
-def _has_failed(job: Mapping[str, Any]) -> bool:
-    return str(job.get("conclusion")) in _FAILED_CONCLUSIONS
+        return await find_failed_jobs(config.repository, config.workflow, link, operation)

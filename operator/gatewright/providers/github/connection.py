@@ -170,6 +170,13 @@ class GithubConnection(HttpConnector):
             raise Permanent(f"{reply.where}: this is not the GitHub API")
 
 
+def require_id(record: Any, where: str) -> int:
+    """Return the ID of an object. Raises Permanent."""
+    if not isinstance(record, dict) or not isinstance(record.get("id"), int):
+        raise Permanent(f"{where}: the answer holds no id; is this the GitHub API?")
+    return int(record["id"])
+
+
 def _require_object(reply: client.Reply, answer: Any) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
