@@ -66,10 +66,8 @@ class GithubAction(Model):
         if (self.deployment is None) == (self.workflow is None):
             raise ValueError("needs exactly one of deployment, workflow")
         if self.workflow is not None and self.workflow.keyInput in self.workflow.inputs:
-            raise ValueError(
-                f"the input {self.workflow.keyInput} gets the operation's key; name "
-                "another by keyInput"
-            )
+            problem = f"the input {self.workflow.keyInput} gets the operation's key"
+            raise ValueError(f"{problem}; name another by keyInput")
         return self
 
 

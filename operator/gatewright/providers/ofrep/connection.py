@@ -87,10 +87,8 @@ async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, s
         client.require_ok(reply)
 
     kind = Retryable if code in _TRANSIENT else Permanent
-    raise kind(
-        f"{reply.where}: the flag cannot be evaluated "
-        f"({foreign.to_plain_word(code) or 'for a reason that is no word'})"
-    )
+    reason = foreign.to_plain_word(code) or "for a reason that is no word"
+    raise kind(f"{reply.where}: the flag cannot be evaluated ({reason})")
 
 
 async def _ask_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:

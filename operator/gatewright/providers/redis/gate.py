@@ -87,10 +87,8 @@ class RedisGate(PresentGate):
         """Ask once. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
-            raise Permanent(
-                "a node of a Redis Cluster, which knows only its own part; ask a "
-                "Prometheus that knows all"
-            )
+            problem = "a node of a Redis Cluster, which knows only its own part"
+            raise Permanent(f"{problem}; ask a Prometheus that knows all")
         return answer_from_info(info, config.hitRatio, link)
 
 

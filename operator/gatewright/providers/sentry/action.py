@@ -180,10 +180,8 @@ def _require_release(config: SentryRelease, reply: client.Reply) -> Mapping[str,
     """Return the answer, if it is the release. Raises Permanent."""
     release = sentry.require_object(reply)
     if release.get("version") != config.version:
-        raise Permanent(
-            f"{reply.where}: the answer is not the release {config.version}; is this the "
-            "Sentry API?"
-        )
+        problem = f"the answer is not the release {config.version}"
+        raise Permanent(f"{reply.where}: {problem}; is this the Sentry API?")
     return release
 
 

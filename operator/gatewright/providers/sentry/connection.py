@@ -35,10 +35,8 @@ def _require_release_version(version: str) -> str:
         or version != version.strip()
         or version in ("", ".", "..", "latest")
     ):
-        raise ValueError(
-            f'"{version}" cannot be a release: it may hold no / \\ " * and no line break, and '
-            'not be "latest"'
-        )
+        rule = 'it may hold no / \\ " * and no line break, and not be "latest"'
+        raise ValueError(f'"{version}" cannot be a release: {rule}')
 
     return version
 
@@ -102,14 +100,8 @@ async def list_pages(
 
 def organization_path(link: OpenConnection, *parts: str) -> str:
     """Return a path of the organization, every part of it one segment."""
-    return "/".join(
-        [
-            "/api/0/organizations",
-            rest.path_segment(link.config.organization),
-            *map(rest.path_segment, parts),
-            "",
-        ]
-    )
+    segments = map(rest.path_segment, (link.config.organization, *parts))
+    return "/".join(["/api/0/organizations", *segments, ""])
 
 
 def require_object(reply: client.Reply) -> dict[str, Any]:

@@ -59,10 +59,8 @@ _ASKED = "the restore was asked for, and has yet to begin"
 
 def _require_short(name: str) -> str:
     if len(name) > _MAX_PREFIX_LENGTH or not name.isascii() or not name.isprintable():
-        raise ValueError(
-            f'"{name}" is not a short name (at most {_MAX_PREFIX_LENGTH} characters, the '
-            "mark of the run is added)"
-        )
+        rule = f"at most {_MAX_PREFIX_LENGTH} characters, the mark of the run is added"
+        raise ValueError(f'"{name}" is not a short name ({rule})')
     return name
 
 

@@ -376,10 +376,8 @@ def _require_variables(variables: Sequence[Mapping[str, Any]], where: str) -> No
     for variable in variables:
         require_texts(variable, ("key", "id"), where)
         if any(len(variable.get(name) or "") > _MAX_NAME_LENGTH for name in ("key", "id")):
-            raise Permanent(
-                f"{where}: this is not Vercel's API (a variable's name has more than "
-                f"{_MAX_NAME_LENGTH} characters)"
-            )
+            problem = f"a variable's name has more than {_MAX_NAME_LENGTH} characters"
+            raise Permanent(f"{where}: this is not Vercel's API ({problem})")
 
 
 def _server_time_ms(reply: client.Reply) -> float:
