@@ -131,6 +131,7 @@ async def list_pages(
 
         yield require_objects(entries, reply.where)
 
+        # Its address is not followed, because it could lead elsewhere, only counted on from.
         if not re.search(r'rel="?next\b', reply.headers.get("link", "")):
             return
 

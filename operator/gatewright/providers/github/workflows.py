@@ -104,6 +104,7 @@ async def _find_run(
     repository: str, config: Workflow, link: OpenConnection, operation: Operation
 ) -> dict[str, Any] | None:
     """Return the run that carries the key of an operation: the one that was started first."""
+    # The list of runs may lag behind what this process has started.
     number = _begun_runs.get((link.identity, operation.id))
     if number is not None:
         return await fetch(link, repository_path(repository, "actions", "runs", str(number)))
@@ -115,6 +116,7 @@ async def _find_run(
     try:
         async for page in list_pages(link, path, query, "workflow_runs"):
             runs += [run for run in page if _has_key(run, operation.key)]
+            # Newest first: no operation is under way for longer.
             if any(str(run.get("created_at", "")) < oldest for run in page):
                 break
     except ListUnfinished as error:

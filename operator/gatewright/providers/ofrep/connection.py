@@ -83,6 +83,7 @@ async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, s
     code = _error_code(reply)
     if code == "FLAG_NOT_FOUND":
         raise NotFound(f"there is no flag {flag}")
+    # What gives no code is not OFREP, but something before it.
     if not code:
         client.require_ok(reply)
 

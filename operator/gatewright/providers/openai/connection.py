@@ -18,8 +18,8 @@ from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
-_JUDGED_HERE = frozenset(range(400, 600))
-_NOT_LOOKED_AT = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
+_ACCEPTED_STATUSES = frozenset(range(400, 600))
+_PLACE_CODES = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
 """Codes that speak of where the request came from, and not of the key."""
 
 
@@ -47,7 +47,7 @@ class KeyState:
 
 async def fetch_key_state(link: OpenConnection) -> KeyState:
     """Return what `GET /models` says of the Connection's key. Raises Retryable, Permanent."""
-    reply = await rest.call(link, "GET", "/models", accepted=_JUDGED_HERE)
+    reply = await rest.call(link, "GET", "/models", accepted=_ACCEPTED_STATUSES)
     if reply.status in (401, 403, 429):
         return _state_of_refusal(reply.status, _error_code(reply))
 
@@ -91,22 +91,19 @@ def _error_code(reply: client.Reply) -> str | None:
 
 
 def _state_of_refusal(status: int, code: str | None) -> KeyState:
+    # Whatever else than OpenAI answers, or looks at the caller's place, says nothing of the key.
+    elsewhere: Literal["Refused", "Unknown"] = "Refused" if status == 401 else "Unknown"
     if code is None:
-        message = f"answered {status}, not as OpenAI does (a proxy?)"
-        return KeyState("Refused" if status == 401 else "Unknown", message)
+        return KeyState(elsewhere, f"answered {status}, not as OpenAI does (a proxy?)")
+    if code in _PLACE_CODES:
+        return KeyState(elsewhere, f"refused for where the request comes from ({code})")
 
-    if code in _NOT_LOOKED_AT:
-        message = f"refused for where the request comes from ({code})"
-        return KeyState("Refused" if status == 401 else "Unknown", message)
-
+    if status == 401 and code == "invalid_api_key":
+        return KeyState("Revoked", "the key is refused: OpenAI knows no such key (401)")
     if status == 401:
-        if code == "invalid_api_key":
-            return KeyState("Revoked", "the key is refused: OpenAI knows no such key (401)")
         return KeyState("Refused", "the key is refused (401)")
-
     if status == 403:
         return KeyState("Limited", "the key is valid, but may not list models (403)")
     if code == "insufficient_quota":
         return KeyState("Limited", "the key is valid, but its quota is used up (429)")
-
     return KeyState("Limited", "the key is valid, but at its rate limit (429)")

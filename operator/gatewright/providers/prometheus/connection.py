@@ -25,7 +25,7 @@ from gatewright.providers.common.secrets import hide_secrets
 _MAX_ERROR_LENGTH = 4096
 """Characters of an error that are looked at."""
 _PLACE = re.compile(r"\b([0-9]{1,5}):([0-9]{1,5}): parse error")
-_KNOWN = (
+_KNOWN_PHRASES = (
     "unclosed left parenthesis",
     "unclosed left brace",
     "unexpected end of input",
@@ -106,7 +106,7 @@ def _error_of_failure(
 ) -> Retryable | Permanent:
     kind = foreign.to_plain_word(answer.get("errorType")) or "error"
     explanation = str(answer.get("error", ""))[:_MAX_ERROR_LENGTH]
-    meant = next((f": {phrase}" for phrase in _KNOWN if phrase in explanation), "")
+    meant = next((f": {phrase}" for phrase in _KNOWN_PHRASES if phrase in explanation), "")
 
     # A query that cannot be read does not get better by waiting.
     if reply.status < 500 and kind == "bad_data":

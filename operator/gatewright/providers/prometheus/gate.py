@@ -63,6 +63,7 @@ class PrometheusGate:
 
         at, answer = sample
         age = time.time() - at
+        # What was so then says nothing about now.
         if abs(age) > STALE_AFTER_S:
             if age < 0:
                 return Answer(None, "the sample is from the future")
@@ -108,6 +109,7 @@ def _only_sample(result: prometheus.QueryResult) -> tuple[float, Answer] | None:
         raise Permanent(
             f"the query gives a {_words_for_kind(result.kind)}; it must give one number"
         )
+    # Choosing one of them would be a guess.
     if len(result.value) > 1:
         raise Permanent(f"{len(result.value)} series; aggregate them to one (sum, max or avg)")
     if not result.value:

@@ -32,9 +32,9 @@ from gatewright.providers.redis import resp
 MAX_INFO_BYTES = 64 * 1024
 """Characters of the longest INFO that is read."""
 _CODE = re.compile(r"[A-Z]{2,20}")
-_TRY = "try rediss://user:password@host:6379/0; escape by %XX"
+_URL_HINT = "try rediss://user:password@host:6379/0; escape by %XX"
 
-_NEVER: Mapping[str, str] = {
+_PERMANENT_CODES: Mapping[str, str] = {
     "WRONGPASS": "the credentials are refused",
     "NOAUTH": "it asks for a password, and the URL has none",
     "NOPERM": "this user may not run the command or touch the key",
@@ -44,7 +44,7 @@ _NEVER: Mapping[str, str] = {
     "DENIED": "it runs in protected mode and takes no clients from elsewhere",
     "ERR": "the command is refused",
 }
-_LATER: Mapping[str, str] = {
+_RETRYABLE_CODES: Mapping[str, str] = {
     "LOADING": "it is still loading its data",
     "BUSY": "it is busy with a script",
     "OOM": "it has no memory left",
@@ -54,7 +54,7 @@ _LATER: Mapping[str, str] = {
     "MASTERDOWN": "its primary does not answer",
     "TRYAGAIN": "keys are being moved",
 }
-_ERRORS: Mapping[str, tuple[type[Retryable | Permanent], str]] = {
+_MEANING_BY_PHRASE: Mapping[str, tuple[type[Retryable | Permanent], str]] = {
     "max number of clients": (Retryable, "it has too many clients"),
     "invalid password": (Permanent, "the credentials are refused"),
     "without any password configured": (Permanent, "it has no password, and the URL gives one"),
@@ -142,13 +142,13 @@ def error_of_refusal(refusal: str) -> Retryable | Permanent:
     """Return what an error of the server means, by its code; nothing of its text is repeated."""
     code = refusal.partition(" ")[0]
     if code == "ERR":
-        for phrase, (kind, meaning) in _ERRORS.items():
+        for phrase, (kind, meaning) in _MEANING_BY_PHRASE.items():
             if phrase in refusal:
                 return kind(f"the Redis: {meaning} ({code})")
-    if code in _NEVER:
-        return Permanent(f"the Redis: {_NEVER[code]} ({code})")
-    if code in _LATER:
-        return Retryable(f"the Redis: {_LATER[code]} ({code})")
+    if code in _PERMANENT_CODES:
+        return Permanent(f"the Redis: {_PERMANENT_CODES[code]} ({code})")
+    if code in _RETRYABLE_CODES:
+        return Retryable(f"the Redis: {_RETRYABLE_CODES[code]} ({code})")
 
     return Retryable(
         f"the Redis answered an error ({code if _CODE.fullmatch(code) else 'without a code'})"
@@ -244,16 +244,16 @@ def _place_of(url: str) -> _Place:
     """Return what the URL says; nothing of it is repeated where it cannot be read."""
     parts = _split_url(url)
     if parts is None or parts.query or parts.fragment:
-        raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
+        raise Permanent(f"the Secret's URL cannot be read ({_URL_HINT})")
     if not re.fullmatch(r"/?|/\d{1,5}", parts.path):
-        raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
+        raise Permanent(f"the Secret's URL cannot be read ({_URL_HINT})")
     if not parts.hostname:
-        raise Permanent(f"the Secret's URL names no host ({_TRY})")
+        raise Permanent(f"the Secret's URL names no host ({_URL_HINT})")
 
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if foreign.has_control(user + password):
         problem = "the Secret's URL may hold no control characters, not even escaped ones"
-        raise Permanent(f"{problem} ({_TRY})")
+        raise Permanent(f"{problem} ({_URL_HINT})")
 
     return _Place(
         host=parts.hostname,
@@ -267,7 +267,7 @@ def _place_of(url: str) -> _Place:
 
 def _split_url(url: str) -> SplitResult | None:
     if not url.startswith(("redis://", "rediss://")):
-        raise Permanent(f"the Secret holds no URL of a Redis ({_TRY})")
+        raise Permanent(f"the Secret holds no URL of a Redis ({_URL_HINT})")
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -20,12 +20,12 @@ from gatewright.providers.common import addresses, tls
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Bytes of the largest answer that is read."""
-_ELEMENT = 64
+_ELEMENT_BYTES = 64
 """Bytes that an element of a list counts for at least: that is what it costs here, and reading it
 takes time."""
-_LINE_COST = 128
+_LINE_COST_BYTES = 128
 """Bytes that could be received in the time that an element takes here."""
-_TURN = 128
+_ELEMENTS_PER_TURN = 128
 """Elements that are read before everything else has its turn."""
 _MAX_DEPTH = 4
 """Lists within lists."""
@@ -104,7 +104,7 @@ class RespConnection:
         if kind == b"$":
             return (await self._read_exactly(number + 2))[:-2]
 
-        self._count_bytes(_ELEMENT * number)
+        self._count_bytes(_ELEMENT_BYTES * number)
 
         return [await self._read_answer(depth + 1) for _ in range(number)]
 
@@ -120,8 +120,8 @@ class RespConnection:
         self._count_bytes(len(line))
         self._lines += 1
 
-        if not self._lines % _TURN:
-            self.reader.charge(_LINE_COST * _TURN)
+        if not self._lines % _ELEMENTS_PER_TURN:
+            self.reader.charge(_LINE_COST_BYTES * _ELEMENTS_PER_TURN)
             # What has come already is read without a pause otherwise.
             await asyncio.sleep(0)
 

@@ -89,6 +89,7 @@ async def list_pages(
             raise Permanent(f"{reply.where}: this is not the Sentry API")
 
         yield entries
+        # There always is a next page; whether it holds anything the header tells.
         following = _next_cursor(reply.headers.get("link", ""))
         if following is None:
             return

@@ -180,6 +180,7 @@ async def _measure_errors(
     values = _complete_buckets(answer, bucket)
     if isinstance(values, str):
         return Answer(None, hide_secrets(values, link))
+    # What is not counted yet is not zero.
     if len(values) < count:
         return Answer(None, f"{len(values)} of {count} buckets of {bucket}s are complete")
 
@@ -187,6 +188,7 @@ async def _measure_errors(
     if total:
         return Answer(total)
 
+    # Nothing may also mean that nothing has reached Sentry.
     return await _answer_of_nothing(config, errors.evidence, errors.window, link)
 
 
@@ -234,6 +236,7 @@ async def _measure_failures(
     config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
     answer = await _fetch_row(config, question, ["failure_rate()", "count()"], link, fails=True)
+    # Some self-hosted versions fail to answer failure_rate() with a 500.
     if answer is None:
         return await _count_failures(config, question, link)
 
@@ -389,6 +392,7 @@ async def _measure_issues(
                 name = foreign.to_plain_word(issue.get("shortId")) or "?"
                 names_by_id[str(issue.get("id"))] = name
     except sentry.ListUnfinished as error:
+        # What was read so far is fewer than there are.
         return Answer(None, str(error))
 
     if not names_by_id:

@@ -24,7 +24,7 @@ from gatewright.providers.common import client, rest
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
-_LATER = frozenset(
+_RETRYABLE_ERRORS = frozenset(
     {
         "ratelimited",
         "rate_limited",
@@ -35,7 +35,7 @@ _LATER = frozenset(
     }
 )
 """Errors that pass; every other one does not."""
-_REFUSED = frozenset(
+_TOKEN_ERRORS = frozenset(
     {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
 )
 _PAUSE_S = 30.0
@@ -116,12 +116,12 @@ class Slack(AsyncWebClient):
     def _error_of_response(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
         word = hide_secrets(foreign.to_plain_word(data.get("error")) or "unknown error", self._link)
-        if word in _LATER:
+        if word in _RETRYABLE_ERRORS:
             error = Retryable(f"Slack cannot do {method} now: {word}")
             error.after = _PAUSE_S if "limited" in word else 0.0
             return error
 
-        if word in _REFUSED:
+        if word in _TOKEN_ERRORS:
             return SlackRefused(method, word, " (the token is not valid)")
 
         needed = rest.repeatable_text(self._link, data.get("needed") or "")

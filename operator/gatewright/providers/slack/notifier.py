@@ -233,6 +233,7 @@ async def _has_replied(slack: Slack, channel: str, ts: str, key: str) -> bool:
             if not cursor:
                 return False
     except SlackRefused as error:
+        # A bot that may not read the thread replies twice; it must not fail for that.
         if error.error not in _UNREADABLE | _GONE:
             raise
 

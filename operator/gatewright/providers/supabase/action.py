@@ -260,9 +260,11 @@ class _Mark:
     """When it was put, by the vendor's clock."""
 
 
-_KEPT = 256
+_MAX_RESTORES_REMEMBERED = 256
 """Restores that are remembered; no namespace drives out those of another."""
-_asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(_KEPT)
+_asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(
+    _MAX_RESTORES_REMEMBERED
+)
 """What this process knows of the restores it has asked for, by project and mark; `Left`: the
 project has left its health since."""
 

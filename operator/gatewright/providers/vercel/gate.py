@@ -41,7 +41,7 @@ _REQUESTS = "vercel.request.count"
 _DURATION = ("vercel.function_invocation.function_duration_ms", "vercel.function_invocation.count")
 _LCP = ("vercel.speed_insights.lcp_ms", "vercel.speed_insights.lcp_count")
 _PRODUCTION = "environment eq 'production'"
-_FEW = {"errorRatio": "requests", "duration": "function invocations", "lcp": "page views"}
+_SAMPLE_NAMES = {"errorRatio": "requests", "duration": "function invocations", "lcp": "page views"}
 
 
 class VercelErrorRatio(Model):
@@ -131,11 +131,11 @@ class VercelGate(PresentGate):
         if config.errorRatio is not None:
             return await _measure_error_ratio(link, project, config.errorRatio)
         if config.duration is not None:
-            samples = _FEW["duration"]
+            samples = _SAMPLE_NAMES["duration"]
             return await _measure_timing(link, project, config.duration, _DURATION, samples)
 
         assert config.lcp is not None
-        return await _measure_timing(link, project, config.lcp, _LCP, _FEW["lcp"])
+        return await _measure_timing(link, project, config.lcp, _LCP, _SAMPLE_NAMES["lcp"])
 
 
 async def _measure_env(
@@ -192,7 +192,7 @@ async def _measure_error_ratio(
         _query_metric(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
         _query_metric(link, project, _REQUESTS, "sum", span, asked.filter),
     )
-    few = _answer_of_too_few(total, asked.minSamples, _FEW["errorRatio"], asked.window)
+    few = _answer_of_too_few(total, asked.minSamples, _SAMPLE_NAMES["errorRatio"], asked.window)
     if few is not None or total is None:
         return few or Answer(None, "no data")
 
@@ -277,6 +277,7 @@ def _number_of_summary(reply: client.Reply, column: str) -> float | None:
     summary = as_object(client.json_of(reply)).get("summary")
     if not isinstance(summary, list):
         raise Permanent(f"{reply.where}: the answer has no summary")
+    # Where nothing was counted there is no row.
     if not summary:
         return None
 

@@ -37,7 +37,7 @@ _AUTHOR_FIELDS = (
 """Where the `meta` of a deployment names the author of its commit."""
 _SAME_MOMENT_MS = 60_000.0
 """Milliseconds between a request to roll back and what is told of it."""
-_NAMES: Mapping[str, tuple[str, ...]] = {
+_REPOSITORY_FIELDS: Mapping[str, tuple[str, ...]] = {
     "github": ("repoId",),
     "github-limited": ("repoId",),
     "gitlab": ("projectId",),
@@ -184,7 +184,7 @@ def git_of(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
     git, sha = as_object(deployment.get("gitSource")), commit_of(deployment)
     repository = {
         name: git[name]
-        for name in _NAMES.get(str(git.get("type")), ())
+        for name in _REPOSITORY_FIELDS.get(str(git.get("type")), ())
         if git.get(name) is not None
     }
     if not sha or not repository:

@@ -206,6 +206,7 @@ async def fetch_rolling_release(
 
     Raises Retryable, Permanent.
     """
+    # Most projects have no such thing, and each question counts against a limit.
     if not project.get("rollingRelease") and not sure:
         return None
 
@@ -238,12 +239,14 @@ async def progress_of_aliasing(
     last = request_to(project, identity)
     status = last.get("jobStatus")
 
+    # Nobody has asked for the domains to move to it.
     if not last:
         return None
     if status == "failed":
         return Progress("Failed", await describe_failed_aliases(link, project, identity))
 
     live, kind = production_id(project), _repeatable_word(link, last.get("type"))
+    # It is production: nothing is left to be moved.
     if live == identity and status in ("succeeded", "skipped"):
         return None
     if status == "skipped":

@@ -107,6 +107,7 @@ async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run:
         return ""
 
     deployment = await vercel.fetch_deployment(link, str(to)) or {"id": to}
+    # What the run itself brings about is no difference.
     if _is_of(deployment, run):
         return ""
 

@@ -73,6 +73,7 @@ class VercelHost:
             return LiveState(None, problem=_explain_unconnected(config))
 
         snapshot = await production.record_production(link, project)
+        # The first version of a project has none before it to return to.
         if snapshot is None:
             return LiveState(None)
 
@@ -189,6 +190,7 @@ def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, A
         "gitlab": {"projectId": linked.get("projectId")},
         "bitbucket": {"repoUuid": linked.get("uuid"), "workspaceUuid": linked.get("workspaceUuid")},
     }
+    # A source that is not named in full could be another repository's.
     if kind not in names or None in names[kind].values():
         return None
 
