@@ -19,18 +19,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.api.base import Model, Name, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.sentry import connection as sentry
 from gatewright.providers.sentry.connection import Environment, ReleaseVersion, Slug
+from gatewright.providers.sentry.questions import (
+    MINUTE_S,
+    SentryErrors,
+    SentryIssues,
+    SentryTransactions,
+)
 from gatewright.providers.units import Unit
 
-_MINUTE_S = 60
 _SPARE_BUCKETS = 3
 """Buckets asked for beyond the window: the newest are incomplete."""
 _SECONDS_BY_UNIT: Mapping[str, float] = {
@@ -42,60 +47,6 @@ _SECONDS_BY_UNIT: Mapping[str, float] = {
     "hour": 3600.0,
     "day": 86400.0,
 }
-
-
-def _require_window(window: str) -> str:
-    if not _MINUTE_S <= seconds(window) <= 86400 or seconds(window) % _MINUTE_S:
-        raise ValueError(f'"{window}" is no window: whole minutes, from 1m to 24h (try 5m)')
-    return window
-
-
-def _require_terms(terms: str) -> str:
-    if " OR " in f" {terms.upper()} ":
-        raise ValueError("OR would set the release aside; name several values as key:[a, b]")
-    return terms
-
-
-Window = Annotated[Duration, AfterValidator(_require_window)]
-Terms = Annotated[Text, AfterValidator(_require_terms)]
-
-
-class SentryErrors(Model):
-    """Which error events are counted."""
-
-    window: Window = "5m"
-    """Over which time, in whole minutes."""
-    query: Terms = ""
-    """Further search terms, as `level:fatal !error.type:TimeoutError`."""
-    evidence: Literal["Transactions", "Release"] = "Transactions"
-    """What makes none a 0 and not an unknown. Transactions: some of this release were seen over the
-    same time. Release: Sentry knows the release, for what sends no transactions."""
-
-
-class SentryTransactions(Model):
-    """Which transactions are looked at."""
-
-    window: Window = "5m"
-    """Over which time, in whole minutes."""
-    query: Terms = ""
-    """Further search terms, as `transaction:/api/*`."""
-    minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    """Fewer transactions than this are no data."""
-
-
-class SentryIssues(Model):
-    """Which new issues are counted."""
-
-    levels: Annotated[
-        list[Literal["fatal", "error", "warning", "info", "debug", "sample"]],
-        Field(min_length=1, max_length=6),
-    ] = ["error", "fatal"]
-    """Levels that count."""
-    query: Terms = ""
-    """Further search terms, as `!assigned:[me, none]`."""
-    evidence: Literal["Transactions", "Release"] = "Transactions"
-    """What makes none a 0 and not an unknown. Transactions: some of this release were seen in the
-    last hour. Release: Sentry knows the release."""
 
 
 class SentryCheck(Model):
@@ -226,7 +177,7 @@ def _bucket_seconds(window: float) -> int:
     for size in (3600, 900, 300):
         if window % size == 0 and window / size >= 5:
             return size
-    return _MINUTE_S
+    return MINUTE_S
 
 
 # --- transactions

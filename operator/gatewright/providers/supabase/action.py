@@ -23,7 +23,6 @@ The mark stays until the next restore of the project puts its own.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,15 +35,18 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.supabase import connection as supabase
 from gatewright.providers.supabase.connection import ProjectRef
+from gatewright.providers.supabase.restore_points import (
+    RestorePoint,
+    find_restore_point,
+    follow_point,
+    key_hash,
+    make_point,
+)
 
-MAX_NAME_LENGTH = 20
-"""Characters of a restore point's name, by the vendor."""
 _MARK = "GATEWRIGHT_RESTORE_"
-_MAX_PREFIX_LENGTH = 11
 RESTORE_START_TIMEOUT_S = 180.0
 """Seconds in which a restore that was asked for begins; then the database tells by its start
 whether it has."""
@@ -57,13 +59,6 @@ _LOST = frozenset({"RESTORE_FAILED", "INIT_FAILED", "PAUSE_FAILED", "REMOVED"})
 _ASKED = "the restore was asked for, and has yet to begin"
 
 
-def _require_short(name: str) -> str:
-    if len(name) > _MAX_PREFIX_LENGTH or not name.isascii() or not name.isprintable():
-        rule = f"at most {_MAX_PREFIX_LENGTH} characters, the mark of the run is added"
-        raise ValueError(f'"{name}" is not a short name ({rule})')
-    return name
-
-
 def _require_time(moment: str) -> str:
     if _target_time(moment) is None:
         raise ValueError(
@@ -72,12 +67,6 @@ def _require_time(moment: str) -> str:
     return moment
 
 
-Prefix = Annotated[
-    str,
-    AfterValidator(_require_short),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64}),
-    Field(min_length=1),
-]
 PointName = Annotated[str, Field(min_length=1, max_length=128)]
 Moment = Annotated[
     str,
@@ -85,14 +74,6 @@ Moment = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 128}),
     Field(min_length=1),
 ]
-
-
-class RestorePoint(Model):
-    """Make a restore point of the database; publishes `name` and `completedOn`."""
-
-    name: Prefix
-    """How its name begins, at most 11 characters; the mark of the run follows, and `outputs.name`
-    is the whole."""
 
 
 class UndoTo(Model):
@@ -157,11 +138,11 @@ class SupabaseActions(Deed):
         Raises Retryable, Permanent.
         """
         status = await supabase.fetch_status(link, config.project)
-        lost = status in _LOST or status not in _UNDER_WAY
-        return LiveState(
-            None,
-            problem=f"the project {config.project} is {_status_word(status)}" if lost else None,
-        )
+        # A status that is not known may be the end of the project.
+        if status in _LOST or status not in _UNDER_WAY:
+            problem = f"the project {config.project} is {_status_word(status)}"
+            return LiveState(None, problem=problem)
+        return LiveState(None)
 
     async def perform(
         self,
@@ -173,7 +154,8 @@ class SupabaseActions(Deed):
         """Begin it, unless an earlier try has. Raises Retryable, Permanent."""
         require_act(operation)
         if config.restorePoint is not None:
-            return await _make_point(config, link, operation)
+            return await make_point(config.project, config.restorePoint, link, operation)
+
         return await _start_restore(config, link, operation)
 
     async def follow(
@@ -186,71 +168,13 @@ class SupabaseActions(Deed):
         """Return how far it is. Raises Retryable, Permanent."""
         require_act(operation)
         if config.restorePoint is not None:
-            point = await _find_restore_point(config.project, link, point_name(config, operation))
-            return _of_point(point) if point is not None else Progress("Absent")
+            return await follow_point(config.project, config.restorePoint, link, operation)
+
         return await _follow_restore(config.project, link, operation)
 
 
 def _status_word(status: str) -> str:
     return foreign.to_plain_word(status) or "in a status that is no word"
-
-
-# --- restore points
-
-
-def point_name(config: SupabaseAction, operation: Operation) -> str:
-    """Return the name of the restore point that an operation makes."""
-    assert config.restorePoint is not None
-    mark = _key_hash(operation)[: MAX_NAME_LENGTH - _MAX_PREFIX_LENGTH - 1]
-    return f"{config.restorePoint.name}-{mark}"
-
-
-async def _make_point(
-    config: SupabaseAction, link: OpenConnection, operation: Operation
-) -> Progress:
-    name = point_name(config, operation)
-    point = await _find_restore_point(config.project, link, name)
-    # An earlier try has begun it.
-    if point is not None:
-        return _of_point(point)
-
-    path = supabase.project_path(config.project, "database", "backups", "restore-point")
-    reply = await supabase.call(link, "POST", path, body={"name": name})
-    return _of_point(supabase.require_object(reply))
-
-
-async def _find_restore_point(
-    project: str, link: OpenConnection, name: str
-) -> dict[str, Any] | None:
-    path = supabase.project_path(project, "database", "backups", "restore-point")
-    reply = await supabase.call(link, "GET", path, query={"name": name}, accepted=frozenset({404}))
-    if reply.status == 404:
-        return None
-    # An empty answer is no restore point, either.
-    if not client.json_of(reply):
-        return None
-
-    point = supabase.require_object(reply)
-    # The name is asked for; whatever else comes back is not ours.
-    return point if point.get("name") == name else None
-
-
-def _of_point(point: Mapping[str, Any]) -> Progress:
-    status, name = point.get("status"), str(point.get("name"))
-    if status == "AVAILABLE":
-        completed_on = foreign.to_plain_word(point.get("completed_on") or "") or ""
-        return Progress("Succeeded", outputs={"name": name, "completedOn": completed_on})
-
-    if status == "PENDING":
-        return Progress("Running", f"the restore point {name} is being made")
-    if status in ("FAILED", "REMOVED"):
-        return Progress("Failed", f"the restore point {name} is {status}")
-
-    shown = foreign.quote_value(status)
-    return Progress("Running", f"the restore point {name} has a status that is not known: {shown}")
-
-
-# --- restores
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +299,7 @@ async def _restore_request(
 async def _undo_request(
     project: str, undo: UndoTo, link: OpenConnection
 ) -> tuple[str, dict[str, Any]]:
-    point = await _find_restore_point(project, link, undo.name)
+    point = await find_restore_point(project, link, undo.name)
     if point is None:
         raise _error_of_no_point(undo.name, "not there")
     if point.get("status") != "AVAILABLE":
@@ -426,12 +350,8 @@ def _target_time(moment: str) -> float | None:
 # --- marks
 
 
-def _key_hash(operation: Operation) -> str:
-    return hashlib.sha256(operation.key.encode()).hexdigest()
-
-
 def _mark_name(operation: Operation) -> str:
-    return f"{_MARK}{_key_hash(operation)[:16].upper()}"
+    return f"{_MARK}{key_hash(operation)[:16].upper()}"
 
 
 async def _read_mark(project: str, link: OpenConnection, name: str) -> _Mark | None:
