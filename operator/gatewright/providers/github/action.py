@@ -30,10 +30,7 @@ from gatewright.api.base import Model, Name
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import NotFound, OpenConnection
 from gatewright.providers.common.deeds import Deed, require_act
-from gatewright.providers.github.connection import (
-    Repository,
-    repository_path,
-)
+from gatewright.providers.github.connection import Repository, repository_path
 from gatewright.providers.github.deployments import (
     Deployment,
     follow_deployment,

@@ -67,6 +67,16 @@ async def record_deployment(
     return _progress_of_recorded(config, record)
 
 
+async def follow_deployment(
+    repository: str, config: Deployment, link: OpenConnection, operation: Operation
+) -> Progress:
+    """Return whether the state is set. Raises Retryable, Permanent."""
+    record = await _find_record(repository, config, link, operation)
+    if record is None or not await _has_stated(repository, record, link, operation):
+        return Progress("Absent")
+    return _progress_of_recorded(config, record)
+
+
 async def _make_record(
     repository: str, config: Deployment, link: OpenConnection, operation: Operation
 ) -> int:
@@ -167,13 +177,3 @@ def _run_mark(operation: Operation) -> str:
     A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`.
     """
     return f"{operation.key.partition('.')[0]}-{operation.key.rpartition('-')[2]}"
-
-
-async def follow_deployment(
-    repository: str, config: Deployment, link: OpenConnection, operation: Operation
-) -> Progress:
-    """Return whether the state is set. Raises Retryable, Permanent."""
-    record = await _find_record(repository, config, link, operation)
-    if record is None or not await _has_stated(repository, record, link, operation):
-        return Progress("Absent")
-    return _progress_of_recorded(config, record)

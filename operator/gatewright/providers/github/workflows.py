@@ -100,6 +100,30 @@ async def dispatch_workflow(
     return Progress("Running", hide_secrets(message, link), {"run": str(number)})
 
 
+async def follow_workflow(
+    repository: str, config: Workflow, link: OpenConnection, operation: Operation
+) -> Progress:
+    """Return how far the workflow is. Raises Retryable, Permanent."""
+    run = await _find_run(repository, config, link, operation)
+    return _progress_of_run(run, link) if run is not None else Progress("Absent")
+
+
+async def find_failed_jobs(
+    repository: str, config: Workflow, link: OpenConnection, operation: Operation
+) -> str | None:
+    """Return the jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
+    run = await _find_run(repository, config, link, operation)
+    if run is None:
+        return None
+
+    jobs: list[str] = []
+    path = repository_path(repository, "actions", "runs", str(run["id"]), "jobs")
+    async for page in list_pages(link, path, {"filter": "latest"}, "jobs", 3):
+        jobs += [_describe_job(link, job) for job in page if _has_failed(job)]
+
+    return hide_secrets(f"{'; '.join(jobs)} ({_page_of_run(run)})", link) if jobs else None
+
+
 async def _find_run(
     repository: str, config: Workflow, link: OpenConnection, operation: Operation
 ) -> dict[str, Any] | None:
@@ -164,7 +188,7 @@ def _progress_of_ended(
 
 
 async def require_usable(repository: str, config: Workflow, link: OpenConnection) -> None:
-    """Raise Permanent unless the workflow can be started and its runs can be found again."""
+    """Raise NotFound unless the workflow can be started and its runs can be found again."""
     path = repository_path(repository, "actions", "workflows", config.file)
     missing = f"there is no workflow {config.file} in {repository}"
     workflow = await fetch_existing(link, path, missing)
@@ -207,9 +231,11 @@ def _decode_content(content: Mapping[str, Any]) -> str:
 async def fetch_existing(
     link: OpenConnection, path: str, problem: str, query: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
+    """Get an object. Raises NotFound with `problem`, Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query, accepted=frozenset({404}))
     if reply.status == 404:
         raise NotFound(hide_secrets(f"{problem}, or the token may not see it (404)", link))
+
     answer = client.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
@@ -225,41 +251,12 @@ def _page_of_run(run: Mapping[str, Any], key: str = "id") -> str:
 
 
 def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
-    steps = [
-        rest.repeatable_text(link, step.get("name"))
-        for step in require_objects(job.get("steps") or [], "jobs")
-        if _has_failed(step)
-    ]
-    where = f", step {steps[0]}" if steps and steps[0] else ""
-    return (
-        f"job {rest.repeatable_text(link, job.get('name')) or '?'}{where}: "
-        f"{foreign.to_plain_word(job.get('conclusion'))}"
-    )
+    steps = require_objects(job.get("steps") or [], "jobs")
+    failed = [rest.repeatable_text(link, step.get("name")) for step in steps if _has_failed(step)]
+    where = f", step {failed[0]}" if failed and failed[0] else ""
+    name = rest.repeatable_text(link, job.get("name")) or "?"
+    return f"job {name}{where}: {foreign.to_plain_word(job.get('conclusion'))}"
 
 
 def _has_failed(job: Mapping[str, Any]) -> bool:
     return str(job.get("conclusion")) in _FAILED_CONCLUSIONS
-
-
-async def follow_workflow(
-    repository: str, config: Workflow, link: OpenConnection, operation: Operation
-) -> Progress:
-    """Return how far the workflow is. Raises Retryable, Permanent."""
-    run = await _find_run(repository, config, link, operation)
-    return _progress_of_run(run, link) if run is not None else Progress("Absent")
-
-
-async def find_failed_jobs(
-    repository: str, config: Workflow, link: OpenConnection, operation: Operation
-) -> str | None:
-    """Return the jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
-    run = await _find_run(repository, config, link, operation)
-    if run is None:
-        return None
-
-    jobs: list[str] = []
-    path = repository_path(repository, "actions", "runs", str(run["id"]), "jobs")
-    async for page in list_pages(link, path, {"filter": "latest"}, "jobs", 3):
-        jobs += [_describe_job(link, job) for job in page if _has_failed(job)]
-
-    return hide_secrets(f"{'; '.join(jobs)} ({_page_of_run(run)})", link) if jobs else None
