@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.github import action as steps
+from gatewright.providers.github import workflows
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -595,7 +595,7 @@ async def test_a_workflow_is_waited_for(row: tuple[str, str | None, str, bool]) 
         begun = await do(of(SMOKE, inputs={"name": "x"}), connection)
         assert begun.state == "Running"
         fake.runs[0] |= {"status": row[0], "conclusion": row[1]}
-        steps._begun_runs.clear()  # another process goes on
+        workflows._begun_runs.clear()  # another process goes on
         found = await follow(SMOKE, connection)
     assert (found.state, found.stuck) == row[2:]
     assert found.outputs["run"] == begun.outputs["run"]

@@ -21,7 +21,7 @@ from gatewright.core.model import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.registry import CONNECTIONS, EXTERNAL_TARGETS, FLAGS
 from gatewright.providers.vercel import connection as api
-from gatewright.providers.vercel import restoring, rollout
+from gatewright.providers.vercel import logs, restoring, rollout
 from tests.cluster.processes import free_port
 from tests.fakes import npm, vercel
 from tests.fakes.serving import linked, serving
@@ -352,7 +352,7 @@ async def test_emulate_has_logs_and_lets_deployments_go(emulated: OpenConnection
     git = {"type": "github", "repoId": 4711, "ref": "v2.4.0", "sha": "b" * 40}
     reply = await api.call(emulated, "POST", "/v13/deployments", body={**made, "gitSource": git})
     identity = json.loads(reply.body)["id"]
-    assert await api.fetch_build_log(emulated, identity) == "", (
+    assert await logs.fetch_build_log(emulated, identity) == "", (
         "its events are states, and no lines of a log"
     )
     found = await api.fetch_deployment(emulated, identity)

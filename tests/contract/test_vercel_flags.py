@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS, FLAGS
-from gatewright.providers.vercel.restoring import mark_of
+from gatewright.providers.vercel.variable_marks import mark_of
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving

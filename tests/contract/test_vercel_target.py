@@ -21,7 +21,7 @@ from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS
 from gatewright.providers.vercel.production import run_of
-from gatewright.providers.vercel.restoring import Mark, mark_of
+from gatewright.providers.vercel.variable_marks import Mark, mark_of
 from tests.contract import world
 from tests.fakes import vercel
 from tests.fakes.serving import linked, serving

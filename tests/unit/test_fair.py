@@ -19,7 +19,7 @@ from gatewright.core.model import KubernetesEvent, View
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import rest
 from gatewright.providers.common.client_pool import ClientPool
-from gatewright.providers.github import action as github_action
+from gatewright.providers.github import workflows as github_workflows
 from gatewright.providers.redis import gate as redis_gate
 from gatewright.providers.statuspage import connection as statuspage
 from gatewright.providers.supabase import action as supabase_action
@@ -121,10 +121,10 @@ KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[st
         lambda namespace: (namespace, "M0"),
     ),
     "workflows that were started": (
-        lambda namespace, number: github_action._begun_runs.put(
+        lambda namespace, number: github_workflows._begun_runs.put(
             namespace, (f"{namespace}-{number}", "1.build"), number
         ),
-        lambda: github_action._begun_runs,
+        lambda: github_workflows._begun_runs,
         lambda namespace: (f"{namespace}-0", "1.build"),
     ),
     "samples of caches": (

@@ -40,14 +40,14 @@ from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import error_messages
 from gatewright.providers.common import client, jsonpath, rest, secrets
-from gatewright.providers.github import action as github
+from gatewright.providers.github import workflows as github
 from gatewright.providers.http import gate as http
 from gatewright.providers.prometheus import connection as prometheus
 from gatewright.providers.redis import connection as redis
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line
 from gatewright.providers.supabase import connection as supabase
-from gatewright.providers.vercel import restoring
+from gatewright.providers.vercel import variable_marks
 from gatewright.providers.workload import owned, pods, template
 from gatewright.runtime.execution import (
     configs,
@@ -114,7 +114,7 @@ OWN = ("plugin", "codegen", "__main__")
 """What runs in a terminal or a build, and looks at its own user's text."""
 COMPOSED = {
     # A key that is escaped, in the name of a run; an input that is escaped.
-    "providers/github/action.py": 2,
+    "providers/github/workflows.py": 2,
 }
 """How many patterns of a module are made of variables, and not found by themselves; each is in the
 table below."""
@@ -470,7 +470,7 @@ TABLE: dict[str, Act] = {
     "vendor": lambda text: rest.error_of(reply({"error": {"message": text}})),
     "redis": redis.error_of_refusal,
     "redis INFO": quietly(redis.info_of),
-    "mark": lambda text: restoring.mark_of({"comment": text}),
+    "mark": lambda text: variable_marks.mark_of({"comment": text}),
     "workflow": workflow_name,
 }
 HEAVY: dict[str, float] = {

@@ -1,7 +1,9 @@
 """github: a deployment record of this run, or a workflow that is started and waited for.
 
-    {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit)}}                  in_progress
-    {repository: acme/shop, deployment: {environment: production, ref: $(vars.commit), state: success}}   the same record
+    {repository: acme/shop,                                             in_progress
+     deployment: {environment: production, ref: $(vars.commit)}}
+    {repository: acme/shop,                                             the same record
+     deployment: {environment: production, ref: $(vars.commit), state: success}}
     {repository: acme/shop, workflow: {file: smoke.yml, ref: main, inputs: {url: ...}}}
 
 A run has one record for each environment and ref: its payload holds the run's mark, so a later step
@@ -19,85 +21,29 @@ could be started twice after a crash, so it is refused before anything is done.
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, model_validator
 
-from gatewright.api.base import Key, Model, Name, Text
-from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
-from gatewright.core.text import foreign
-from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.api.base import Model, Name
+from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.ports import NotFound, OpenConnection
 from gatewright.providers.common.deeds import Deed, require_act
-from gatewright.providers.common.secrets import hide_secrets
-from gatewright.providers.github.connection import (
-    ListUnfinished,
-    Ref,
-    Repository,
-    call,
-    fetch,
-    list_pages,
-    repository_path,
-    require_objects,
+from gatewright.providers.github.connection import Repository, repository_path
+from gatewright.providers.github.deployments import (
+    Deployment,
+    follow_deployment,
+    record_deployment,
 )
-
-_MAX_MARK_LENGTH = 60
-_RUN_NAME = re.compile(r"^run-name:[ \t]*+(.+)$", re.MULTILINE)
-_PAGE = re.compile(
-    r"https?://[A-Za-z0-9.:-]{1,100}/[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}/actions/runs/[0-9]{1,18}"
+from gatewright.providers.github.workflows import (
+    Workflow,
+    dispatch_workflow,
+    fetch_existing,
+    find_failed_jobs,
+    follow_workflow,
+    require_usable,
 )
-_MAX_RUN_AGE = timedelta(days=3)
-"""No operation is under way for longer; runs from before are not looked at."""
-_FAILED_CONCLUSIONS = frozenset(
-    {"failure", "cancelled", "timed_out", "action_required", "startup_failure", "stale"}
-)
-_NEUTRAL_CONCLUSIONS = frozenset({"neutral", "skipped"})
-
-File = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+\.ya?ml$")
-]
-Environment = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Url = Annotated[str, StringConstraints(max_length=512, pattern=r"^(https?://\S+|.*\$\(.*)$")]
-
-
-class Deployment(Model):
-    """A deployment record and the state it is brought to."""
-
-    environment: Environment
-    """Name of the environment, as `production`."""
-    ref: Ref
-    """The commit, branch or tag that is deployed: usually `$(vars.commit)`."""
-    state: Literal[
-        "queued", "pending", "in_progress", "success", "failure", "error", "inactive"
-    ] = "in_progress"
-    """The state that this step sets. The first step of a run makes the record, later ones find it
-    by environment and ref."""
-    description: Annotated[str, Field(max_length=70)] = "Gatewright"
-    """What is shown beside the state."""
-    environmentUrl: Url | None = None
-    """Where the environment can be seen."""
-    logUrl: Url | None = None
-    """Where people can read how it goes."""
-
-
-class Workflow(Model):
-    """A workflow that is started by `workflow_dispatch`; the step lasts until it has ended, and
-    passes by `success` alone."""
-
-    file: File
-    """Name of the workflow's file in `.github/workflows`."""
-    ref: Ref
-    """Branch or tag whose version of the workflow runs."""
-    inputs: Annotated[dict[Key, Text], Field(max_length=24)] = {}
-    """Inputs of the workflow."""
-    keyInput: Key = "operation"
-    """Input that gets the operation's key; the workflow must show it in its `run-name`, by which a
-    run is found again."""
 
 
 class GithubAction(Model):
@@ -117,10 +63,8 @@ class GithubAction(Model):
         if (self.deployment is None) == (self.workflow is None):
             raise ValueError("needs exactly one of deployment, workflow")
         if self.workflow is not None and self.workflow.keyInput in self.workflow.inputs:
-            raise ValueError(
-                f"the input {self.workflow.keyInput} gets the operation's key; name "
-                "another by keyInput"
-            )
+            problem = f"the input {self.workflow.keyInput} gets the operation's key"
+            raise ValueError(f"{problem}; name another by keyInput")
         return self
 
 
@@ -132,23 +76,26 @@ class GithubStep(Deed):
     interval: ClassVar[float] = 15.0
 
     def identity(self, config: GithubAction) -> str:
-        """Nothing is owned: each run has records and workflow runs of its own."""
+        """Return nothing that is owned: each run has records and workflow runs of its own."""
         return ""
 
     async def look(self, config: GithubAction, link: OpenConnection) -> LiveState:
-        """Whether there is such a repository, and a workflow that can be found again. Raises
-        Retryable, Permanent."""
+        """Return whether there is such a repository, and a workflow that can be found again.
+
+        Raises Retryable, Permanent.
+        """
         try:
             if config.workflow is not None:
-                await _require_usable(config.repository, config.workflow, link)
+                await require_usable(config.repository, config.workflow, link)
             else:
-                await _fetch_existing(
+                await fetch_existing(
                     link,
                     repository_path(config.repository),
                     f"there is no repository {config.repository}",
                 )
         except NotFound as error:
             return LiveState(None, problem=str(error))
+
         return LiveState(None)
 
     async def perform(
@@ -161,9 +108,10 @@ class GithubStep(Deed):
         """Make the record and set its state, or start the workflow. Raises Retryable, Permanent."""
         require_act(operation)
         if config.workflow is not None:
-            return await _dispatch_workflow(config.repository, config.workflow, link, operation)
+            return await dispatch_workflow(config.repository, config.workflow, link, operation)
+
         assert config.deployment is not None
-        return await _record_deployment(config.repository, config.deployment, link, operation)
+        return await record_deployment(config.repository, config.deployment, link, operation)
 
     async def follow(
         self,
@@ -172,316 +120,21 @@ class GithubStep(Deed):
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """How far the workflow is, or whether the state is set. Raises Retryable, Permanent."""
+        """Return how far the workflow is, or whether the state is set.
+
+        Raises Retryable, Permanent.
+        """
         require_act(operation)
         if config.workflow is not None:
-            run = await _find_run(config.repository, config.workflow, link, operation)
-            return _progress_of_run(run, link) if run is not None else Progress("Absent")
+            return await follow_workflow(config.repository, config.workflow, link, operation)
+
         assert config.deployment is not None
-        record = await _find_record(config.repository, config.deployment, link, operation)
-        if record is None or not await _has_stated(config.repository, record, link, operation):
-            return Progress("Absent")
-        return _progress_of_recorded(config.deployment, record)
+        return await follow_deployment(config.repository, config.deployment, link, operation)
 
     async def trouble(
         self, config: GithubAction, link: OpenConnection, operation: Operation
     ) -> str | None:
-        """The jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
+        """Return the jobs and steps of the workflow that failed. Raises Retryable, Permanent."""
         if config.workflow is None:
             return None
-        run = await _find_run(config.repository, config.workflow, link, operation)
-        if run is None:
-            return None
-        lines: list[str] = []
-        path = repository_path(config.repository, "actions", "runs", str(run["id"]), "jobs")
-        async for page in list_pages(link, path, {"filter": "latest"}, "jobs", 3):
-            lines += [_describe_job(link, job) for job in page if _has_failed(job)]
-        return hide_secrets(f"{'; '.join(lines)} ({_page_of_run(run)})", link) if lines else None
-
-
-# --- deployment records
-
-
-async def _record_deployment(
-    repository: str, config: Deployment, link: OpenConnection, operation: Operation
-) -> Progress:
-    record = await _find_record(repository, config, link, operation)
-    if record is None:
-        body = {
-            "ref": config.ref,
-            "environment": config.environment,
-            "auto_merge": False,
-            "required_contexts": [],
-            "payload": {"gatewright": _run_mark(operation)},
-            "description": config.description,
-        }
-        reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
-        if reply.status != 201:
-            raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
-        record = _require_id(client.json_of(reply), reply.where)
-    if not await _has_stated(repository, record, link, operation):
-        state = {
-            "state": config.state,
-            "description": f"{config.description} [{_mark_of(operation)}]",
-            **({"environment_url": config.environmentUrl} if config.environmentUrl else {}),
-            **({"log_url": config.logUrl} if config.logUrl else {}),
-        }
-        reply = await call(
-            link,
-            "POST",
-            repository_path(repository, "deployments", str(record), "statuses"),
-            body=state,
-        )
-        found = client.json_of(reply)
-        if not isinstance(found, dict) or found.get("state") != config.state:
-            raise Permanent(
-                f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"
-            )
-    return _progress_of_recorded(config, record)
-
-
-def _progress_of_recorded(config: Deployment, record: int) -> Progress:
-    words = f"deployment {record} to {config.environment} is {config.state}"
-    return Progress("Succeeded", words, {"deployment": str(record)})
-
-
-async def _find_record(
-    repository: str, config: Deployment, link: OpenConnection, operation: Operation
-) -> int | None:
-    """The number of this run's record."""
-    wanted = _run_mark(operation)
-    query = {"environment": config.environment, "ref": config.ref}
-    try:
-        async for page in list_pages(link, repository_path(repository, "deployments"), query):
-            for item in page:
-                if _payload_of(item).get("gatewright") == wanted:
-                    return _require_id(item, "deployments")
-    except ListUnfinished:
-        pass  # newest first: this run's is not among the last hundreds
-    return None
-
-
-async def _has_stated(
-    repository: str, record: int, link: OpenConnection, operation: Operation
-) -> bool:
-    """Whether this step has set its state, even if another has followed."""
-    wanted = f"[{_mark_of(operation)}]"
-    try:
-        async for page in list_pages(
-            link, repository_path(repository, "deployments", str(record), "statuses"), {}
-        ):
-            if any(str(item.get("description") or "").endswith(wanted) for item in page):
-                return True
-    except ListUnfinished:
-        pass
-    return False
-
-
-def _payload_of(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    payload = item.get("payload")
-    if isinstance(payload, str):
-        try:
-            payload = foreign.parse_json(payload)
-        except ValueError:
-            return {}
-    return payload if isinstance(payload, dict) else {}
-
-
-def _mark_of(operation: Operation) -> str:
-    key = operation.key
-    return (
-        key
-        if len(key) <= _MAX_MARK_LENGTH
-        else f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
-    )
-
-
-def _run_mark(operation: Operation) -> str:
-    """What all operations of a run have in common: a key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`."""
-    return f"{operation.key.partition('.')[0]}-{operation.key.rpartition('-')[2]}"
-
-
-def _require_id(item: Any, where: str) -> int:
-    if not isinstance(item, dict) or not isinstance(item.get("id"), int):
-        raise Permanent(f"{where}: the answer holds no id; is this the GitHub API?")
-    return int(item["id"])
-
-
-# --- workflows
-
-
-async def _dispatch_workflow(
-    repository: str, config: Workflow, link: OpenConnection, operation: Operation
-) -> Progress:
-    run = await _find_run(repository, config, link, operation)
-    if run is not None:
-        return _progress_of_run(run, link)
-    await _require_usable(repository, config, link)
-    body = {
-        "ref": config.ref,
-        "inputs": {**config.inputs, config.keyInput: operation.key},
-        "return_run_details": True,
-    }
-    reply = await call(
-        link,
-        "POST",
-        repository_path(repository, "actions", "workflows", config.file, "dispatches"),
-        body=body,
-    )
-    if reply.status == 204:  # an Enterprise server that does not tell which run it started
-        return Progress("Running", f"{config.file} is started")
-    started = client.json_of(reply)
-    number = started.get("workflow_run_id") if isinstance(started, dict) else None
-    if not isinstance(number, int):
-        return Progress("Running", f"{config.file} is started")
-    _begun_runs.put(link.namespace, (link.identity, operation.id), number)
-    return Progress(
-        "Running",
-        hide_secrets(f"{config.file} runs: {_page_of_run(started, 'workflow_run_id')}", link),
-        {"run": str(number)},
-    )
-
-
-_MAX_RUNS_REMEMBERED = 256
-"""Runs that are remembered; no namespace drives out those of another."""
-_begun_runs: FairMemory[tuple[str, str], int] = FairMemory(_MAX_RUNS_REMEMBERED)
-"""Runs that this process has started: the list of runs may lag behind, and what it does not show
-must not start twice."""
-
-
-async def _find_run(
-    repository: str, config: Workflow, link: OpenConnection, operation: Operation
-) -> dict[str, Any] | None:
-    """The run that carries the key of an operation: the one that was started first."""
-    number = _begun_runs.get((link.identity, operation.id))
-    if number is not None:
-        return await fetch(link, repository_path(repository, "actions", "runs", str(number)))
-    path = repository_path(repository, "actions", "workflows", config.file, "runs")
-    query = {"event": "workflow_dispatch", "exclude_pull_requests": "true"}
-    oldest = (datetime.now(UTC) - _MAX_RUN_AGE).strftime("%Y-%m-%dT%H:%M:%SZ")
-    runs: list[dict[str, Any]] = []
-    try:
-        async for page in list_pages(link, path, query, "workflow_runs"):
-            runs += [run for run in page if _has_key(run, operation.key)]
-            if any(str(run.get("created_at", "")) < oldest for run in page):
-                break
-    except ListUnfinished as error:
-        if not runs:
-            raise Permanent(
-                f"{config.file}: {error}, so nobody can tell whether this one has been started"
-            ) from None
-    return min(runs, key=lambda run: _require_id(run, path), default=None)
-
-
-def _has_key(run: Mapping[str, Any], key: str) -> bool:
-    """Whether the name of a run holds the key, and not a longer one that begins or ends like it."""
-    title = f"{run.get('display_title') or ''} {run.get('name') or ''}"
-    return re.search(rf"(?<![A-Za-z0-9._-]){re.escape(key)}(?![A-Za-z0-9_-])", title) is not None
-
-
-def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
-    status, conclusion, url = (
-        run.get("status"),
-        foreign.to_plain_word(run.get("conclusion") or ""),
-        _page_of_run(run),
-    )
-    outputs = {"run": str(run.get("id")), "url": hide_secrets(url, link)}
-    if status == "completed":
-        if conclusion == "success":
-            return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
-        words = "did nothing: " if str(conclusion) in _NEUTRAL_CONCLUSIONS else ""
-        return Progress(
-            "Failed",
-            hide_secrets(f"{words}{conclusion or 'without a conclusion'}: {url}", link),
-            outputs,
-        )
-    waiting = status in ("waiting", "action_required")
-    words = (
-        "waits for somebody to allow it"
-        if waiting
-        else foreign.to_plain_word(status) or "in a status that is no word"
-    )
-    return Progress("Running", hide_secrets(f"{words}: {url}", link), outputs, stuck=waiting)
-
-
-async def _require_usable(repository: str, config: Workflow, link: OpenConnection) -> None:
-    """Raise Permanent unless the workflow can be started and its runs can be found again."""
-    missing = f"there is no workflow {config.file} in {repository}"
-    found = await _fetch_existing(
-        link, repository_path(repository, "actions", "workflows", config.file), missing
-    )
-    if found.get("state") != "active":
-        raise NotFound(
-            hide_secrets(
-                (
-                    f"the workflow {config.file} is "
-                    f"{foreign.to_plain_word(found.get('state')) or 'not active'}; enable it"
-                ),
-                link,
-            )
-        )
-    path = str(found.get("path") or f".github/workflows/{config.file}")
-    missing = f"{config.file} is not in {repository} at {config.ref}"
-    content = await _fetch_existing(
-        link, repository_path(repository, "contents", path), missing, {"ref": config.ref}
-    )
-    if not _shows_input(_decode_content(content), config.keyInput):
-        raise NotFound(
-            f"{config.file} does not show its input in its name, so a run could not be "
-            "found again; "
-            f"add to it: run-name: ${{{{ inputs.{config.keyInput} }}}}"
-        )
-
-
-def _shows_input(workflow: str, key_input: str) -> bool:
-    """Whether a workflow's file shows an input in the name of its runs."""
-    name = _RUN_NAME.search(workflow)
-    key = re.escape(key_input)
-    inputs = rf"\binputs\s*+(\.\s*+{key}\b|\[\s*+['\"]{key}['\"]\s*+\])"
-    return name is not None and re.search(inputs, name[1]) is not None
-
-
-def _decode_content(content: Mapping[str, Any]) -> str:
-    try:
-        return base64.b64decode(str(content.get("content", ""))).decode(errors="replace")
-    except ValueError:
-        return ""
-
-
-async def _fetch_existing(
-    link: OpenConnection, path: str, problem: str, query: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    reply = await call(link, "GET", path, query=query, accepted=frozenset({404}))
-    if reply.status == 404:
-        raise NotFound(hide_secrets(f"{problem}, or the token may not see it (404)", link))
-    found = client.json_of(reply)
-    if not isinstance(found, dict):
-        raise Permanent(f"{reply.where}: this is not the GitHub API")
-    return found
-
-
-def _page_of_run(run: Mapping[str, Any], key: str = "id") -> str:
-    """Where people see a run; its number, where what is given is no such address."""
-    url, number = str(run.get("html_url"))[:300], run.get(key)
-    return (
-        url
-        if _PAGE.fullmatch(url) and f"/runs/{number}" in url
-        else f"run {foreign.to_plain_word(number) or '?'}"
-    )
-
-
-def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
-    steps = [
-        rest.repeatable_text(link, step.get("name"))
-        for step in require_objects(job.get("steps") or [], "jobs")
-        if _has_failed(step)
-    ]
-    where = f", step {steps[0]}" if steps and steps[0] else ""
-    return (
-        f"job {rest.repeatable_text(link, job.get('name')) or '?'}{where}: "
-        f"{foreign.to_plain_word(job.get('conclusion'))}"
-    )
-
-
-def _has_failed(item: Mapping[str, Any]) -> bool:
-    return str(item.get("conclusion")) in _FAILED_CONCLUSIONS
+        return await find_failed_jobs(config.repository, config.workflow, link, operation)

@@ -32,17 +32,17 @@ class ListUnfinished(Exception):
     """A list has more pages than are read."""
 
 
-def _require_repository(text: str) -> str:
-    if not _REPOSITORY.fullmatch(text) or text.endswith(("/.", "/..", ".git")):
-        raise ValueError(f'"{text}" is not a repository (try OWNER/NAME, as acme/shop)')
-    return text
+def _require_repository(repository: str) -> str:
+    if not _REPOSITORY.fullmatch(repository) or repository.endswith(("/.", "/..", ".git")):
+        raise ValueError(f'"{repository}" is not a repository (try OWNER/NAME, as acme/shop)')
+    return repository
 
 
-def _plain_ref(text: str) -> str:
-    bad = ".." in text or text.startswith(("/", "-")) or text.endswith(("/", ".", ".lock"))
-    if bad or not text.isprintable() or set(text) & set(" ~^:?*[\\"):
-        raise ValueError(f'"{text}" is neither a commit nor a branch nor a tag')
-    return text
+def _plain_ref(ref: str) -> str:
+    bad = ".." in ref or ref.startswith(("/", "-")) or ref.endswith(("/", ".", ".lock"))
+    if bad or not ref.isprintable() or set(ref) & set(" ~^:?*[\\"):
+        raise ValueError(f'"{ref}" is neither a commit nor a branch nor a tag')
+    return ref
 
 
 Repository = Annotated[
@@ -70,7 +70,7 @@ class GithubAccess(Model):
     metadata; steps need to write deployments or actions, and to read contents."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {
             "Authorization": f"Bearer {value(self.token)}",
             "Accept": "application/vnd.github+json",
@@ -86,23 +86,27 @@ async def call(
     accepted: frozenset[int] = frozenset(),
     **options: Any,
 ) -> client.Reply:
-    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
     if reply.status != 403 or 403 in accepted:
         return reply
-    judged = rest.error_of(reply).lower()
-    if "rate limit" in judged or "abuse detection" in judged:
+
+    # The secondary limits are told by words alone.
+    refusal = rest.error_of(reply).lower()
+    if "rate limit" in refusal or "abuse detection" in refusal:
         error = Retryable(
             f"{reply.where}: too many requests (403); asked again in {LIMITS.pause:.0f}s"
         )
         error.after = LIMITS.pause
         raise error
-    words = rest.message_of(link, reply)
-    raise Permanent(f"{reply.where}: the credentials may not do this (403){words and f': {words}'}")
+
+    explanation = rest.message_of(link, reply)
+    problem = f"{reply.where}: the credentials may not do this (403)"
+    raise Permanent(f"{problem}: {explanation}" if explanation else problem)
 
 
 async def fetch(link: OpenConnection, path: str, **options: Any) -> dict[str, Any]:
-    """GET an object. Raises Retryable, Permanent."""
+    """Get an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, **options)
     return _require_object(reply, client.json_of(reply))
 
@@ -114,30 +118,35 @@ async def list_pages(
     key: str | None = None,
     most: int = 10,
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """The pages of a list, which stands under `key` where the answer is an object. Raises
-    Unfinished after `most`."""
+    """Yield the pages of a list, which stands under `key` where the answer is an object.
+
+    Raises ListUnfinished after `most`.
+    """
     for page in range(1, most + 1):
-        reply = await call(
-            link, "GET", path, query={**query, "per_page": _PAGE_ITEMS, "page": page}
-        )
-        found = client.json_of(reply)
+        page_query = {**query, "per_page": _PAGE_ITEMS, "page": page}
+        reply = await call(link, "GET", path, query=page_query)
+        entries = client.json_of(reply)
         if key is not None:
-            found = _require_object(reply, found).get(key)
-        yield require_objects(found, reply.where)
+            entries = _require_object(reply, entries).get(key)
+
+        yield require_objects(entries, reply.where)
+
+        # Its address is not followed, because it could lead elsewhere, only counted on from.
         if not re.search(r'rel="?next\b', reply.headers.get("link", "")):
             return
+
     raise ListUnfinished(f"more than {most * _PAGE_ITEMS} entries, which is more than are read")
 
 
-def require_objects(found: Any, where: str) -> list[dict[str, Any]]:
-    """A list of objects. Raises Permanent."""
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+def require_objects(entries: Any, where: str) -> list[dict[str, Any]]:
+    """Return a list of objects. Raises Permanent."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Permanent(f"{where}: this is not the GitHub API")
-    return found
+    return entries
 
 
 def repository_path(repository: str, *parts: str) -> str:
-    """A path in a repository, every part of it one segment."""
+    """Return a path in a repository, every part of it one segment."""
     owner, _, name = repository.partition("/")
     return "/".join(["/repos", *map(rest.path_segment, (owner, name, *parts))])
 
@@ -148,7 +157,7 @@ class GithubConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = GithubAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Whether the token is one. Raises Retryable, Permanent."""
+        """Raise unless the token is one. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/rate_limit", accepted=frozenset({404}))
         # An Enterprise server without limits says so; anybody else is not GitHub.
         if reply.status == 404:
@@ -157,11 +166,19 @@ class GithubConnection(HttpConnector):
                     f"{reply.where}: no such path (404); is the URL that of the REST API?"
                 )
             return
+
         if not isinstance(_require_object(reply, client.json_of(reply)).get("resources"), dict):
             raise Permanent(f"{reply.where}: this is not the GitHub API")
 
 
-def _require_object(reply: client.Reply, found: Any) -> dict[str, Any]:
-    if not isinstance(found, dict):
+def require_id(record: Any, where: str) -> int:
+    """Return the ID of an object. Raises Permanent."""
+    if not isinstance(record, dict) or not isinstance(record.get("id"), int):
+        raise Permanent(f"{where}: the answer holds no id; is this the GitHub API?")
+    return int(record["id"])
+
+
+def _require_object(reply: client.Reply, answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
-    return found
+    return answer

@@ -9,7 +9,8 @@ the name must be good. Of several attempts the newest counts: by workflow, or by
 none.
 
     success                              good
-    neutral, skipped                     good only where `accept` says so, else a breach: nothing was checked
+    neutral, skipped                     good only where `accept` says so, else a breach: nothing
+                                         was checked
     failure, cancelled, timed_out ...    a breach
     queued, in_progress ...              no data: nobody knows yet
     not there, an unknown word           no data
@@ -78,7 +79,7 @@ class GithubCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "useless"]:
-        """Whether max and min belong to this check."""
+        """Return whether max and min belong to this check."""
         return "required" if self.openIssues is not None else "useless"
 
     @model_validator(mode="after")
@@ -100,7 +101,7 @@ class GithubGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: GithubCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "number" if config.openIssues is not None else "boolean"
 
     async def measure(self, config: GithubCheck, link: OpenConnection) -> Answer:
@@ -118,74 +119,83 @@ class GithubGate(PresentGate):
 
 
 async def _measure_checks(config: GithubCheck, ref: str, link: OpenConnection) -> Answer:
-    commit, found = await _fetch_statuses(config.repository, ref, link)
-    workflows: dict[int, int] = {}
-    async for page in list_pages(
-        link,
-        repository_path(config.repository, "actions", "runs"),
-        {"head_sha": commit, "exclude_pull_requests": "true"},
-        "workflow_runs",
-    ):
+    commit, statuses = await _fetch_statuses(config.repository, ref, link)
+    workflow_by_suite, runs = await _fetch_workflow_runs(config.repository, commit, link)
+    jobs = await _fetch_check_runs(config.repository, commit, workflow_by_suite, link)
+
+    assert config.checks is not None
+    results = [*statuses, *runs, *jobs]
+    return _judge_checks(config.checks, results, frozenset(config.accept), link)
+
+
+async def _fetch_workflow_runs(
+    repository: str, commit: str, link: OpenConnection
+) -> tuple[dict[int, int], list[_CheckResult]]:
+    """Return the workflow of each check suite, and the results of workflow runs."""
+    path = repository_path(repository, "actions", "runs")
+    query = {"head_sha": commit, "exclude_pull_requests": "true"}
+    workflow_by_suite: dict[int, int] = {}
+    results: list[_CheckResult] = []
+    async for page in list_pages(link, path, query, "workflow_runs"):
         for run in (run for run in page if run.get("head_sha") == commit):
-            # whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it
-            # again gets a new run
-            newer = (
-                _number_in(run, "run_number"),
-                _number_in(run, "run_attempt"),
-                _number_in(run, "id"),
-            )
             workflow = _number_in(run, "workflow_id")
+            # Whoever re-runs a workflow keeps its run and raises the attempt; whoever starts it
+            # again gets a new run.
+            attempts = ("run_number", "run_attempt", "id")
+            age = tuple(_number_in(run, name) for name in attempts)
             if run.get("check_suite_id"):
-                workflows[_number_in(run, "check_suite_id")] = workflow
-            found += [
-                _CheckResult(
-                    str(run.get("name")), ("workflow", workflow), newer, _conclusion_of(run)
-                )
-            ]
-    query = {"filter": "latest"}
-    async for page in list_pages(
-        link,
-        repository_path(config.repository, "commits", commit, "check-runs"),
-        query,
-        "check_runs",
-        20,
-    ):
+                workflow_by_suite[_number_in(run, "check_suite_id")] = workflow
+
+            source = ("workflow", workflow)
+            results.append(_CheckResult(str(run.get("name")), source, age, _conclusion_of(run)))
+
+    return workflow_by_suite, results
+
+
+async def _fetch_check_runs(
+    repository: str, commit: str, workflow_by_suite: Mapping[int, int], link: OpenConnection
+) -> list[_CheckResult]:
+    path = repository_path(repository, "commits", commit, "check-runs")
+    results: list[_CheckResult] = []
+    async for page in list_pages(link, path, {"filter": "latest"}, "check_runs", 20):
         for run in page:
             suite = _number_in(_object_in(run, "check_suite"), "id")
-            app = str(_object_in(run, "app").get("slug"))
-            source = ("job", workflows[suite]) if suite in workflows else ("app", app)
-            found.append(
-                _CheckResult(
-                    str(run.get("name")), source, (_number_in(run, "id"),), _conclusion_of(run)
-                )
-            )
-    assert config.checks is not None
-    return _judge_checks(config.checks, found, frozenset(config.accept), link)
+            source: tuple[str, int | str] = ("app", str(_object_in(run, "app").get("slug")))
+            if suite in workflow_by_suite:
+                source = ("job", workflow_by_suite[suite])
+
+            age = (_number_in(run, "id"),)
+            results.append(_CheckResult(str(run.get("name")), source, age, _conclusion_of(run)))
+
+    return results
 
 
 async def _fetch_statuses(
     repository: str, ref: str, link: OpenConnection
 ) -> tuple[str, list[_CheckResult]]:
-    """The full name of the commit, and its statuses; GitHub lists the newest of each context."""
-    path, found, commit = repository_path(repository, "commits", ref, "status"), [], ""
+    """Return the full name of the commit, and its statuses.
+
+    GitHub lists the newest of each context.
+    """
+    path = repository_path(repository, "commits", ref, "status")
+    results: list[_CheckResult] = []
     for page in range(1, 11):
         answer = await fetch(link, path, query={"per_page": 100, "page": page})
         statuses = require_objects(answer.get("statuses"), path)
-        if not isinstance(answer.get("sha"), str):
+        commit = answer.get("sha")
+        if not isinstance(commit, str):
             raise Permanent("the answer about the commit holds no sha; is this the GitHub API?")
-        commit = answer["sha"]
-        found += [
-            _CheckResult(
-                str(item.get("context")),
-                ("status", ""),
-                (_number_in(item, "id"),),
-                str(item.get("state")),
-            )
-            for item in statuses
-        ]
-        if len(found) >= _number_in(answer, "total_count") or not statuses:
-            return commit, found
+
+        results += [_result_of_status(status) for status in statuses]
+        if len(results) >= _number_in(answer, "total_count") or not statuses:
+            return commit, results
+
     raise ListUnfinished("more than 1000 statuses, which is more than are read")
+
+
+def _result_of_status(status: Mapping[str, Any]) -> _CheckResult:
+    name, age = str(status.get("context")), (_number_in(status, "id"),)
+    return _CheckResult(name, ("status", ""), age, str(status.get("state")))
 
 
 class _CheckResult:
@@ -201,7 +211,7 @@ class _CheckResult:
 
 
 def _conclusion_of(run: Mapping[str, Any]) -> str:
-    """The conclusion of a run that is over, else its status."""
+    """Return the conclusion of a run that is over, else its status."""
     if run.get("status") == "completed":
         return str(run.get("conclusion") or "without a conclusion")
     return str(run.get("status"))
@@ -209,23 +219,27 @@ def _conclusion_of(run: Mapping[str, Any]) -> str:
 
 def _judge_checks(
     names: Iterable[str],
-    found: Sequence[_CheckResult],
+    results: Sequence[_CheckResult],
     accept: frozenset[str],
     link: OpenConnection,
 ) -> Answer:
     bad: list[str] = []
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        words = list(_newest_results(name, found))
-        if not words:
+        conclusions = list(_newest_results(name, results))
+        if not conclusions:
             unknown.append(f"{name} is not there yet")
-        for word in words:
-            if word in _BAD_CONCLUSIONS or (word in ("neutral", "skipped") and word not in accept):
+
+        for word in conclusions:
+            was_skipped = word in ("neutral", "skipped") and word not in accept
+            if word in _BAD_CONCLUSIONS or was_skipped:
                 bad.append(f"{name}: {word}")
             elif word in _OPEN_STATUSES:
                 unknown.append(f"{name}: {word}")
             elif word != "success" and word not in accept:
                 unknown.append(f"{name}: {foreign.quote_value(word)}, which is not known")
+
+    # One that is red is a breach, whatever the others come to.
     if bad:
         return Answer(False, hide_secrets(", ".join(dict.fromkeys(bad)), link))
     if unknown:
@@ -233,21 +247,24 @@ def _judge_checks(
     return Answer(True, "all green")
 
 
-def _newest_results(name: str, found: Iterable[_CheckResult]) -> Iterator[str]:
+def _newest_results(name: str, results: Iterable[_CheckResult]) -> Iterator[str]:
     newest: dict[tuple[str, int | str], _CheckResult] = {}
-    for seen in found:
-        if seen.name == name and (seen.source not in newest or newest[seen.source].age < seen.age):
-            newest[seen.source] = seen
-    return (seen.word for seen in newest.values())
+    for result in results:
+        if result.name != name:
+            continue
+        if result.source not in newest or newest[result.source].age < result.age:
+            newest[result.source] = result
+
+    return (result.word for result in newest.values())
 
 
-def _object_in(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = item.get(name)
-    return found if isinstance(found, dict) else {}
+def _object_in(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
 
 
-def _number_in(item: Mapping[str, Any], name: str) -> int:
-    value = item.get(name, 0)
+def _number_in(record: Mapping[str, Any], name: str) -> int:
+    value = record.get(name, 0)
     if not isinstance(value, int):
         raise Permanent(f"{name} is not a number; is this the GitHub API?")
     return value
@@ -257,21 +274,28 @@ def _number_in(item: Mapping[str, Any], name: str) -> int:
 
 
 async def _measure_issues(repository: str, labels: Sequence[str], link: OpenConnection) -> Answer:
+    path = repository_path(repository, "issues")
     query = {"labels": ",".join(labels), "state": "open", "sort": "created", "direction": "asc"}
-    found: dict[int, None] = {}
-    async for page in list_pages(link, repository_path(repository, "issues"), query):
-        found.update(
-            (_number_in(item, "number"), None) for item in page if "pull_request" not in item
-        )
-    if not found:
-        for label in labels:
-            path = repository_path(repository, "labels", label)
-            if (await call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-                raise Permanent(
-                    hide_secrets(
-                        f'{repository} has no label "{label}", so no issue can have it', link
-                    )
-                )
+    numbers: dict[int, None] = {}
+    async for page in list_pages(link, path, query):
+        for issue in page:
+            # A pull request is an issue to GitHub, and not to us.
+            if "pull_request" not in issue:
+                numbers[_number_in(issue, "number")] = None
+
+    if not numbers:
+        await _require_labels(repository, labels, link)
         return Answer(0.0)
-    shown = ", ".join(f"#{number}" for number in list(found)[:5])
-    return Answer(float(len(found)), f"{shown}{' …' if len(found) > 5 else ''}")
+
+    shown = ", ".join(f"#{number}" for number in list(numbers)[:5])
+    return Answer(float(len(numbers)), f"{shown}{' …' if len(numbers) > 5 else ''}")
+
+
+async def _require_labels(repository: str, labels: Sequence[str], link: OpenConnection) -> None:
+    """Raise Permanent unless there are such labels: without, no issue means nothing."""
+    for label in labels:
+        path = repository_path(repository, "labels", label)
+        reply = await call(link, "GET", path, accepted=frozenset({404}))
+        if reply.status == 404:
+            problem = f'{repository} has no label "{label}", so no issue can have it'
+            raise Permanent(hide_secrets(problem, link))

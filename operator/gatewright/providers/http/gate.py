@@ -3,7 +3,8 @@
     {path: /api/health}                                        is the answer 200?
     {path: /api/health, jsonPath: $.version, equals: 2.4.0}    does the body say so?
     {path: /stats, jsonPath: $.queue.length}, max: "100"       how many? (a boolean needs no limits)
-    {path: /, measure: Latency}, max: 300ms                    how long, from sending to the end of the answer?
+    {path: /, measure: Latency}, max: 300ms                    how long, from sending to the end of
+                                                               the answer?
 
 A status that is not expected is a breach in each of them: a quick 503 is no good latency. A service
 that does not answer at all is an error, not a breach, because nobody knows why; `onError: Fail`
@@ -33,27 +34,32 @@ MAX_ESCAPES = 3
 _JSON_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
-def _plain_path(text: str) -> str:
-    if not text.startswith("/") or text.startswith("//"):
+def _plain_path(path: str) -> str:
+    if not path.startswith("/") or path.startswith("//"):
         raise ValueError(
-            f'"{text}" is not a path below the Connection\'s URL (try /{text.lstrip("/")})'
+            f'"{path}" is not a path below the Connection\'s URL (try /{path.lstrip("/")})'
         )
-    if not text.isascii() or not text.isprintable() or set(text) & set(' \\#"<>'):
-        raise ValueError(f'"{text}" holds characters that a path must not; escape them as %XX')
-    path = _unescape(text.partition("?")[0])
-    if path is None or not path.isprintable():
+    if not path.isascii() or not path.isprintable() or set(path) & set(' \\#"<>'):
+        raise ValueError(f'"{path}" holds characters that a path must not; escape them as %XX')
+
+    unescaped = _unescape(path.partition("?")[0])
+    if unescaped is None or not unescaped.isprintable():
         raise ValueError(
-            f'"{text}" hides characters behind escapes; write each of them as it is, or once as %XX'
+            f'"{path}" hides characters behind escapes; write each of them as it is, or once as %XX'
         )
-    # Tomcat and its kin take "..;x" for ".."
-    if ".." in (segment.partition(";")[0].strip() for segment in re.split(r"[/\\]", path)):
-        raise ValueError(f'"{text}" climbs by ".."; write the path in full')
-    return text
+    # Tomcat and its kin take "..;x" for "..".
+    segments = re.split(r"[/\\]", unescaped)
+    if ".." in (segment.partition(";")[0].strip() for segment in segments):
+        raise ValueError(f'"{path}" climbs by ".."; write the path in full')
+
+    return path
 
 
 def _unescape(path: str) -> str | None:
-    """Return a path as the last of several servers may read it; None where it is escaped more often
-    than that."""
+    """Return a path as the last of several servers may read it.
+
+    None where it is escaped more often than that.
+    """
     for _ in range(MAX_ESCAPES):
         plain = unquote(path)
         if plain == path:
@@ -94,7 +100,7 @@ class HttpCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """Whether max and min belong to this check."""
+        """Return whether max and min belong to this check."""
         if self.measure == "Latency":
             return "required"
         return "optional" if self.jsonPath is not None and self.equals is None else "useless"
@@ -120,7 +126,7 @@ class HttpGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: HttpCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.measure == "Latency":
             return "seconds"
         return "boolean" if config.limits == "useless" else None
@@ -130,12 +136,14 @@ class HttpGate(PresentGate):
         reply = await client.ask(link, config.method, config.path, headers=_accept_headers(config))
         if reply.status not in config.status:
             client.refuse_redirect(reply)
-            wanted = " or ".join(map(str, config.status))
-            return Answer(False, f"answered {reply.status}, expected {wanted}")
+            expected = " or ".join(map(str, config.status))
+            return Answer(False, f"answered {reply.status}, expected {expected}")
+
         if config.measure == "Latency":
             return Answer(reply.seconds)
         if config.jsonPath is None:
             return Answer(True, f"answered {reply.status}")
+
         return await _find_value(config, config.jsonPath, reply, link)
 
 
@@ -153,21 +161,20 @@ async def _find_value(
         raise Permanent(f"{path} finds several values; it must lead to one")
     if not values:
         return Answer(None, f"{path} is not in the body")
-    return (
-        _compare_value(path, values[0], config.equals, link)
-        if config.equals is not None
-        else _answer_of(path, values[0])
-    )
+    if config.equals is not None:
+        return _compare_value(path, values[0], config.equals, link)
+
+    return _answer_of(path, values[0])
 
 
-def _compare_value(path: str, value: Any, wanted: str, link: OpenConnection) -> Answer:
+def _compare_value(path: str, value: Any, expected: str, link: OpenConnection) -> Answer:
     if isinstance(value, dict | list):
         raise Permanent(f"{path} is an object or a list; it must lead to one value")
-    text = _text_of(value)
-    if text == wanted or _is_same_number(value, wanted):
-        return Answer(True, f"{path} is {wanted}")
+    actual = _text_of(value)
+    if actual == expected or _is_same_number(value, expected):
+        return Answer(True, f"{path} is {expected}")
     return Answer(
-        False, hide_secrets(f'{path} is {foreign.quote_value(value)}, expected "{wanted}"', link)
+        False, hide_secrets(f'{path} is {foreign.quote_value(value)}, expected "{expected}"', link)
     )
 
 
@@ -177,9 +184,9 @@ def _text_of(value: Any) -> str:
     return str(value)
 
 
-def _is_same_number(value: Any, wanted: str) -> bool:
+def _is_same_number(value: Any, expected: str) -> bool:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and _JSON_NUMBER.fullmatch(wanted) is not None and float(wanted) == value
+    return plain and _JSON_NUMBER.fullmatch(expected) is not None and float(expected) == value
 
 
 def _answer_of(path: str, value: Any) -> Answer:
@@ -189,8 +196,10 @@ def _answer_of(path: str, value: Any) -> Answer:
         return Answer(value, f"{path} is {_text_of(value)}")
     if not isinstance(value, int | float):
         raise Permanent(f"{path} is neither a number nor a boolean; say what it must be by equals")
+
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
+
     return Answer(number) if math.isfinite(number) else Answer(None, f"{path} is {number}")

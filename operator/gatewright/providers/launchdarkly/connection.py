@@ -34,7 +34,7 @@ class LaunchDarklyAccess(Model):
     gates."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": value(self.token)}
 
 
@@ -51,29 +51,25 @@ class LaunchDarklyConnection(HttpConnector):
 
 
 async def is_on(link: OpenConnection, project: str, environment: str, flag: str) -> bool:
-    """Whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
+    """Return whether a flag's targeting is on. Raises NotFound, Retryable, Permanent."""
+    path, query = _flag_path(project, flag), {"env": environment}
     reply = await rest.call(
-        link,
-        "GET",
-        _flag_path(project, flag),
-        query={"env": environment},
-        limits=_LIMITS,
-        accepted=frozenset({404}),
+        link, "GET", path, query=query, limits=_LIMITS, accepted=frozenset({404})
     )
     answer = client.json_of(reply)
+    # A 404 of a proxy says nothing of the flag.
     if reply.status == 404:
         if not isinstance(answer, dict) or answer.get("code") != "not_found":
             client.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}")
-    environments = (
-        answer.get("environments")
-        if isinstance(answer, dict) and answer.get("key") == flag
-        else None
-    )
+
+    is_flag = isinstance(answer, dict) and answer.get("key") == flag
+    environments = answer.get("environments") if is_flag else None
     if not isinstance(environments, dict):
         raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
     if answer.get("archived") is True:
         raise Permanent(f"the flag {flag} is archived")
+
     return _is_targeting_on(reply, environments, project, environment)
 
 
@@ -92,20 +88,21 @@ async def switch_flag(
         "comment": comment,
         "instructions": [{"kind": "turnFlagOn" if on else "turnFlagOff"}],
     }
+    query = {"ignoreConflicts": "true"} if ignore_conflicts else None
+
     reply = await rest.call(
         link,
         "PATCH",
         _flag_path(project, flag),
-        query={"ignoreConflicts": "true"} if ignore_conflicts else None,
+        query=query,
         body=body,
         headers=_PATCH,
         limits=_LIMITS,
         accepted=frozenset({409}),
     )
     if reply.status == 409:
-        raise Conflict(
-            f"{reply.where}: somebody else changes the flag {flag} at the same time (409)"
-        )
+        problem = f"somebody else changes the flag {flag} at the same time"
+        raise Conflict(f"{reply.where}: {problem} (409)")
 
 
 def _flag_path(project: str, flag: str) -> str:
@@ -117,8 +114,9 @@ def _is_targeting_on(
 ) -> bool:
     if environment not in environments:
         raise NotFound(f"there is no environment {environment} in the project {project}")
-    found = environments[environment]
-    on = found.get("on") if isinstance(found, dict) else None
+
+    settings = environments[environment]
+    on = settings.get("on") if isinstance(settings, dict) else None
     if not isinstance(on, bool):
         raise Permanent(f"{reply.where}: this is not LaunchDarkly's API")
     return on

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -17,6 +18,8 @@ from gatewright.providers.common.flag_switches import FlagKey, FlagSwitches, Swi
 from gatewright.providers.launchdarkly import connection as launchdarkly
 
 _LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
+_MAX_TIME_MS = 10**14
+"""Milliseconds, which no date of an audit log reaches."""
 
 
 class LaunchDarklyConfig(Model):
@@ -51,6 +54,10 @@ class LaunchDarklyFlags(FlagSwitches):
         on: bool,
         operation: Operation,
     ) -> None:
+        # Neither a rollback nor a kill switch waits for what somebody has scheduled or wants
+        # approved.
+        ignore_conflicts = operation.kind == "restore" or not on
+
         await launchdarkly.switch_flag(
             link,
             config.project,
@@ -58,37 +65,39 @@ class LaunchDarklyFlags(FlagSwitches):
             flag,
             on,
             comment=f"Gatewright {operation.kind} {operation.key}",
-            # neither a rollback nor a kill switch waits for what somebody has scheduled or wants
-            # approved
-            ignore_conflicts=operation.kind == "restore" or not on,
+            ignore_conflicts=ignore_conflicts,
         )
 
     async def _switched_by(
         self, config: LaunchDarklyConfig, link: OpenConnection, flag: str
     ) -> str:
-        """By the newest entry of the audit log
-        (https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries)."""
+        """Return who has switched a flag, by the newest entry of the audit log.
+
+        https://launchdarkly.com/docs/api/audit-log/get-audit-log-entries
+        """
         spec = f"proj/{config.project}:env/{config.environment}:flag/{flag}"
         query = {"spec": spec, "limit": 1}
         # A limit met here keeps no switch back.
-        asked = dataclasses.replace(link, identity=f"{link.identity}/audit")
-        answer = await rest.fetch(asked, "/api/v2/auditlog", query=query, limits=_LIMITS)
+        audit_link = dataclasses.replace(link, identity=f"{link.identity}/audit")
+        answer = await rest.fetch(audit_link, "/api/v2/auditlog", query=query, limits=_LIMITS)
         items = answer.get("items") if isinstance(answer, dict) else None
         last = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
-        member, token = last.get("member"), last.get("token")
-        who = (
-            member.get("email")
-            if isinstance(member, dict)
-            else token.get("name")
-            if isinstance(token, dict)
-            else None
-        )
-        at = last.get("date")
-        when = (
-            clocks.format_time(datetime.fromtimestamp(at / 1000, UTC))
-            if isinstance(at, int) and 0 < at < 10**14
-            else ""
-        )
-        by = rest.repeatable_text(link, who or "")
-        words = (f" at {when}" if when else "") + (f" by {by}" if by else "")
-        return f"changed{words}" if words else ""
+        return _describe_change(link, last)
+
+
+def _describe_change(link: OpenConnection, entry: Mapping[str, Any]) -> str:
+    """Return when a flag was changed and by whom, as far as an entry of the audit log tells."""
+    member, token = entry.get("member"), entry.get("token")
+    who = None
+    if isinstance(member, dict):
+        who = member.get("email")
+    elif isinstance(token, dict):
+        who = token.get("name")
+
+    at, when = entry.get("date"), ""
+    if isinstance(at, int) and 0 < at < _MAX_TIME_MS:
+        when = f" at {clocks.format_time(datetime.fromtimestamp(at / 1000, UTC))}"
+
+    name = rest.repeatable_text(link, who or "")
+    by = f" by {name}" if name else ""
+    return f"changed{when}{by}" if when or by else ""

@@ -30,7 +30,7 @@ class LaunchDarklyCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """There is no number."""
+        """Return that max and min do not belong to this check: there is no number."""
         return "useless"
 
 
@@ -42,13 +42,11 @@ class LaunchDarklyGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: LaunchDarklyCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "boolean"
 
     async def measure(self, config: LaunchDarklyCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         on = await launchdarkly.is_on(link, config.project, config.environment, config.flag)
-        return Answer(
-            on == (config.state == "on"),
-            f"{config.flag} is {'on' if on else 'off'} in {config.environment}",
-        )
+        message = f"{config.flag} is {'on' if on else 'off'} in {config.environment}"
+        return Answer(on == (config.state == "on"), message)

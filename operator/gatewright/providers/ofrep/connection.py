@@ -44,7 +44,7 @@ class OfrepAccess(Model):
         return self
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         if self.bearerToken is not None:
             return {"Authorization": f"Bearer {value(self.bearerToken)}"}
         return {"X-API-Key": value(self.apiKey)} if self.apiKey is not None else {}
@@ -75,20 +75,21 @@ class OfrepConnection(HttpConnector):
 
 
 async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> Evaluation:
-    """What a flag is for one context. Raises NotFound, Retryable, Permanent."""
+    """Return what a flag is for one context. Raises NotFound, Retryable, Permanent."""
     reply = await _ask_flag(link, flag, context)
     if reply.status == 200:
         return _evaluation_of(reply)
+
     code = _error_code(reply)
     if code == "FLAG_NOT_FOUND":
         raise NotFound(f"there is no flag {flag}")
+    # What gives no code is not OFREP, but something before it.
     if not code:
         client.require_ok(reply)
+
     kind = Retryable if code in _TRANSIENT else Permanent
-    raise kind(
-        f"{reply.where}: the flag cannot be evaluated "
-        f"({foreign.to_plain_word(code) or 'for a reason that is no word'})"
-    )
+    reason = foreign.to_plain_word(code) or "for a reason that is no word"
+    raise kind(f"{reply.where}: the flag cannot be evaluated ({reason})")
 
 
 async def _ask_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:

@@ -47,7 +47,7 @@ class OfrepCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """There is no number."""
+        """Return that max and min do not belong to this check: there is no number."""
         return "useless"
 
     @model_validator(mode="after")
@@ -68,48 +68,45 @@ class OfrepGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: OfrepCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "boolean"
 
     async def measure(self, config: OfrepCheck, link: OpenConnection) -> Answer:
         """Evaluate for every user. Raises Retryable, Permanent."""
         names = [*config.users, *config.others]
-        found = await concurrency.ask_each(
+        evaluations = await concurrency.ask_each(
             names,
             lambda name: ofrep.evaluate_flag(
                 link, config.flag, {**config.context, "targetingKey": name}
             ),
         )
-        return _judge_evaluations(config, dict(zip(names, found, strict=True)), link)
+        return _judge_evaluations(config, dict(zip(names, evaluations, strict=True)), link)
 
 
 def _judge_evaluations(
-    config: OfrepCheck, found: dict[str, ofrep.Evaluation], link: OpenConnection
+    config: OfrepCheck, evaluations: dict[str, ofrep.Evaluation], link: OpenConnection
 ) -> Answer:
     got = {
         name: _text_of(evaluation.value, config.flag) == config.value
-        for name, evaluation in found.items()
+        for name, evaluation in evaluations.items()
     }
-    without = [name for name in config.users if not got[name] and _is_known(found[name])]
-    with_it = [name for name in config.others if got[name] and _is_known(found[name])]
+    known = {name for name, evaluation in evaluations.items() if _is_known(evaluation)}
+    without = [name for name in config.users if not got[name] and name in known]
+    with_it = [name for name in config.others if got[name] and name in known]
+
+    # One who is served wrongly is a breach, whatever the others see.
     wrong = [_describe_users("do not get it", without)] if without else []
     wrong += [_describe_users("get it and must not", with_it)] if with_it else []
     if wrong:
-        return Answer(
-            False, hide_secrets(f"{config.flag} = {config.value}: {'; '.join(wrong)}", link)
-        )
-    unsure = [name for name, evaluation in found.items() if not _is_known(evaluation)]
+        message = f"{config.flag} = {config.value}: {'; '.join(wrong)}"
+        return Answer(False, hide_secrets(message, link))
+
+    unsure = [name for name in evaluations if name not in known]
     if unsure:
-        reasons = sorted(
-            {foreign.to_plain_word(found[name].reason) or "no value" for name in unsure}
-        )
-        return Answer(
-            None,
-            hide_secrets(
-                f"{config.flag}: {_describe_users('are not known', unsure)} ({', '.join(reasons)})",
-                link,
-            ),
-        )
+        words = {foreign.to_plain_word(evaluations[name].reason) or "no value" for name in unsure}
+        users, reasons = _describe_users("are not known", unsure), ", ".join(sorted(words))
+        return Answer(None, hide_secrets(f"{config.flag}: {users} ({reasons})", link))
+
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"
     return Answer(True, hide_secrets(f"{config.flag} = {config.value}: {counted}", link))
 
@@ -130,10 +127,9 @@ def _text_of(value: Any, flag: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _describe_users(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + (
-        f" and {len(names) - _MAX_NAMES_IN_MESSAGE} more"
-        if len(names) > _MAX_NAMES_IN_MESSAGE
-        else ""
-    )
-    return f"{len(names)} {what} ({shown})"
+def _describe_users(verb: str, names: list[str]) -> str:
+    shown = ", ".join(names[:_MAX_NAMES_IN_MESSAGE])
+    more = len(names) - _MAX_NAMES_IN_MESSAGE
+    if more > 0:
+        shown += f" and {more} more"
+    return f"{len(names)} {verb} ({shown})"

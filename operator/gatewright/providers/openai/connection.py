@@ -18,8 +18,8 @@ from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
-_JUDGED_HERE = frozenset(range(400, 600))
-_NOT_LOOKED_AT = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
+_ACCEPTED_STATUSES = frozenset(range(400, 600))
+_PLACE_CODES = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
 """Codes that speak of where the request came from, and not of the key."""
 
 
@@ -32,7 +32,7 @@ class OpenAIAccess(Model):
     """An API key; one that may do nothing but list models is enough."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.apiKey)}"}
 
 
@@ -46,10 +46,11 @@ class KeyState:
 
 
 async def fetch_key_state(link: OpenConnection) -> KeyState:
-    """What `GET /models` says of the Connection's key. Raises Retryable, Permanent."""
-    reply = await rest.call(link, "GET", "/models", accepted=_JUDGED_HERE)
+    """Return what `GET /models` says of the Connection's key. Raises Retryable, Permanent."""
+    reply = await rest.call(link, "GET", "/models", accepted=_ACCEPTED_STATUSES)
     if reply.status in (401, 403, 429):
         return _state_of_refusal(reply.status, _error_code(reply))
+
     answer = client.json_of(client.require_ok(reply))
     if (
         not isinstance(answer, dict)
@@ -57,8 +58,10 @@ async def fetch_key_state(link: OpenConnection) -> KeyState:
         or not isinstance(answer.get("data"), list)
     ):
         raise Permanent(f"{reply.where}: this is not the OpenAI API")
+
     if not answer["data"]:
         return KeyState("Unknown", "the key sees no model at all")
+
     return KeyState("Valid", "the key is valid")
 
 
@@ -69,14 +72,16 @@ class OpenAIConnection(HttpConnector):
 
     async def check(self, link: OpenConnection) -> None:
         """Ask for the models; a key without permission or quota is a valid key."""
-        found = await fetch_key_state(link)
-        if found.state not in ("Valid", "Limited"):
-            raise Permanent(found.message)
+        key = await fetch_key_state(link)
+        if key.state not in ("Valid", "Limited"):
+            raise Permanent(key.message)
 
 
 def _error_code(reply: client.Reply) -> str | None:
-    """The code of an error as OpenAI has it, empty where it has none; None where something else has
-    answered."""
+    """Return the code of an error as OpenAI has it, empty where it has none.
+
+    None where something else has answered.
+    """
     try:
         answer = client.json_of(reply)
     except Permanent:
@@ -86,19 +91,16 @@ def _error_code(reply: client.Reply) -> str | None:
 
 
 def _state_of_refusal(status: int, code: str | None) -> KeyState:
+    # Whatever else than OpenAI answers, or looks at the caller's place, says nothing of the key.
+    elsewhere: Literal["Refused", "Unknown"] = "Refused" if status == 401 else "Unknown"
     if code is None:
-        return KeyState(
-            "Refused" if status == 401 else "Unknown",
-            f"answered {status}, not as OpenAI does (a proxy?)",
-        )
-    if code in _NOT_LOOKED_AT:
-        return KeyState(
-            "Refused" if status == 401 else "Unknown",
-            f"refused for where the request comes from ({code})",
-        )
+        return KeyState(elsewhere, f"answered {status}, not as OpenAI does (a proxy?)")
+    if code in _PLACE_CODES:
+        return KeyState(elsewhere, f"refused for where the request comes from ({code})")
+
+    if status == 401 and code == "invalid_api_key":
+        return KeyState("Revoked", "the key is refused: OpenAI knows no such key (401)")
     if status == 401:
-        if code == "invalid_api_key":
-            return KeyState("Revoked", "the key is refused: OpenAI knows no such key (401)")
         return KeyState("Refused", "the key is refused (401)")
     if status == 403:
         return KeyState("Limited", "the key is valid, but may not list models (403)")

@@ -1,7 +1,9 @@
 """openai: whether a key is accepted.
 
-    {}                     the key works: 200; 403 and 429 are a valid key without permission or quota; 401 is a breach
-    {expect: Revoked}      the old key, after a rotation, works no more: OpenAI says that there is no such key
+    {}                   the key works: 200; 403 and 429 are a valid key without permission or
+                         quota; 401 is a breach
+    {expect: Revoked}    the old key, after a rotation, works no more: OpenAI says that there is no
+                         such key
 
 5xx and time-outs tell nothing of a key.
 """
@@ -30,7 +32,7 @@ class OpenAICheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """There is no number."""
+        """Return that max and min do not belong to this check: there is no number."""
         return "useless"
 
 
@@ -42,17 +44,17 @@ class OpenAIGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: OpenAICheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "boolean"
 
     async def measure(self, config: OpenAICheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        found = await openai.fetch_key_state(link)
-        works = found.state in ("Valid", "Limited")
-        if found.state == "Unknown":
-            return Answer(None, found.message)
+        key = await openai.fetch_key_state(link)
+        works = key.state in ("Valid", "Limited")
+        if key.state == "Unknown":
+            return Answer(None, key.message)
         if config.expect == "Valid":
-            return Answer(works, found.message)
-        if found.state == "Refused":
-            return Answer(None, f"{found.message}; that does not say that the key was revoked")
-        return Answer(not works, found.message)
+            return Answer(works, key.message)
+        if key.state == "Refused":
+            return Answer(None, f"{key.message}; that does not say that the key was revoked")
+        return Answer(not works, key.message)

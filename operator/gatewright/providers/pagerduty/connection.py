@@ -27,7 +27,7 @@ class PagerdutyAccess(Model):
     events."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """No header opens it: the routing key stands in each event."""
+        """Return no header, because none opens it: the routing key stands in each event."""
         value(self.routingKey)
         return {}
 
@@ -39,23 +39,24 @@ class PagerdutyConnection(HttpConnector):
 
     async def check(self, link: OpenConnection) -> None:
         """Resolve an alert that never was, which PagerDuty takes and drops."""
-        await enqueue_event(
-            link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": "gatewright/check"}
-        )
+        event = {"event_action": "resolve", "dedup_key": "gatewright/check"}
+        await enqueue_event(link, "/v2/enqueue", event)
 
 
 async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any]) -> None:
     """Send one event. Raises Retryable, Permanent."""
     body = {"routing_key": secret_value(link, link.config.routingKey), **event}
     reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
-    found = client.json_of(reply)
+    answer = client.json_of(reply)
+
     if reply.status == 400:
-        errors = found.get("errors") if isinstance(found, dict) else None
-        words = rest.message_of(link, reply)
+        errors = answer.get("errors") if isinstance(answer, dict) else None
+        explanation = rest.message_of(link, reply)
         if isinstance(errors, list) and errors:
-            words = rest.repeatable_text(link, "; ".join(map(str, errors)))
+            explanation = rest.repeatable_text(link, "; ".join(map(str, errors)))
         raise Permanent(
-            f"{reply.where}: PagerDuty refuses the event: {words or 'it does not say why'}"
+            f"{reply.where}: PagerDuty refuses the event: {explanation or 'it does not say why'}"
         )
-    if not isinstance(found, dict) or found.get("status") != "success":
+
+    if not isinstance(answer, dict) or answer.get("status") != "success":
         raise Permanent(f"{reply.where}: the answer is not PagerDuty's")

@@ -2,7 +2,8 @@
 
     warning, error, critical    an alert, by a dedup_key that is the same for every repetition
     the run has ended well      every alert of the run is resolved
-    info                        a change event, shown beside the service's incidents; nobody is paged
+    info                        a change event, shown beside the service's incidents; nobody is
+                                paged
 
 The handle is the list of this run's events with an open alert. A rollback that failed stays open:
 somebody must look.
@@ -45,53 +46,64 @@ class PagerdutyNotifier:
         opened = [name for name in (handle or "").split(",") if name]
         if _is_good_end(message):
             return await _resolve_alerts(link, message, opened, config.severity)
+
+        # Nobody is paged for what went well.
         if message.severity == "info":
             await _send_change(link, message)
             return handle
+
         await _trigger_alert(link, message, config.severity or message.severity)
         return ",".join(dict.fromkeys([*opened, message.event]))
 
 
 def _is_good_end(message: Message) -> bool:
-    """The end of what alerts were about: of a run that left nothing broken, or of a downtime."""
+    """Return whether what alerts were about has ended.
+
+    That is the end of a run that left nothing broken, or of a downtime.
+    """
     return message.event == "Restored" or (message.over and message.severity in ("info", "warning"))
 
 
 async def _resolve_alerts(
     link: OpenConnection, message: Message, opened: list[str], severity: str | None
 ) -> str | None:
-    """What is open is resolved; a downtime only by its own end. Where nothing was open, it is an
-    event like others."""
+    """Resolve what is open, and return what is left open; a downtime ends only by its own end.
+
+    Where nothing was open, the message is an event like others.
+    """
     closing = [name for name in opened if (name == "Downtime") == (message.event == "Restored")]
     for name in closing:
-        await enqueue_event(
-            link, "/v2/enqueue", {"event_action": "resolve", "dedup_key": dedup_key(message, name)}
-        )
+        event = {"event_action": "resolve", "dedup_key": dedup_key(message, name)}
+        await enqueue_event(link, "/v2/enqueue", event)
+
     left = [name for name in opened if name not in closing]
     if not closing and message.severity != "info":
         await _trigger_alert(link, message, severity or message.severity)
         left.append(message.event)
     else:
         await _send_change(link, message)
+
     return ",".join(left) or None
 
 
 async def _trigger_alert(link: OpenConnection, message: Message, severity: str) -> None:
     namespace, name, *_ = message.thread.split("/")
+    payload = {
+        "summary": _summary_of(message),
+        "source": f"{namespace}/{name}",
+        "severity": severity,
+        "timestamp": message.at,
+        "component": name,
+        "group": namespace,
+        "class": message.event,
+        "custom_details": _details_of(message),
+    }
+
     event = {
         "event_action": "trigger",
         "dedup_key": dedup_key(message, message.event),
         "client": "Gatewright",
-        "payload": {
-            "summary": _summary_of(message),
-            "source": f"{namespace}/{name}",
-            "severity": severity,
-            "timestamp": message.at,
-            "component": name,
-            "group": namespace,
-            "class": message.event,
-            "custom_details": _details_of(message),
-        },
+        "payload": payload,
     }
     await enqueue_event(link, "/v2/enqueue", event)
 
@@ -108,13 +120,15 @@ async def _send_change(link: OpenConnection, message: Message) -> None:
 
 
 def dedup_key(message: Message, event: str) -> str:
-    """One alert for each event of a run, however often it is told."""
+    """Return the key of an alert: one for each event of a run, however often it is told."""
     return f"release/{message.thread}/{event}"[-MAX_KEY_LENGTH:]
 
 
 def _summary_of(message: Message) -> str:
-    text = f"{message.title}: {message.text}" if message.text else message.title
-    return text if len(text) <= MAX_SUMMARY_LENGTH else f"{text[: MAX_SUMMARY_LENGTH - 1]}…"
+    summary = f"{message.title}: {message.text}" if message.text else message.title
+    if len(summary) <= MAX_SUMMARY_LENGTH:
+        return summary
+    return f"{summary[: MAX_SUMMARY_LENGTH - 1]}…"
 
 
 def _details_of(message: Message) -> dict[str, Any]:

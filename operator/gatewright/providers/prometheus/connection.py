@@ -25,7 +25,7 @@ from gatewright.providers.common.secrets import hide_secrets
 _MAX_ERROR_LENGTH = 4096
 """Characters of an error that are looked at."""
 _PLACE = re.compile(r"\b([0-9]{1,5}):([0-9]{1,5}): parse error")
-_KNOWN = (
+_KNOWN_PHRASES = (
     "unclosed left parenthesis",
     "unclosed left brace",
     "unexpected end of input",
@@ -66,8 +66,8 @@ class QueryResult:
 
 async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) -> QueryResult:
     """Ask `/api/v1/query` or `/api/v1/query_range`. Raises Retryable, Permanent."""
-    # a little less than the link's own time, so that Prometheus itself says which query was too
-    # slow
+    # A little less than the link's own time, so that Prometheus itself says which query was too
+    # slow.
     limit = f"{max(1, int(link.timeout * 900))}ms"
     reply = await client.ask(link, "POST", path, form={**form, "timeout": limit})
     if reply.status not in (400, 422, 503):
@@ -75,11 +75,13 @@ async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) ->
     elif not _is_json(reply):
         client.require_ok(reply)
         raise Permanent(f"{reply.where}: answered {reply.status}, not as Prometheus does")
+
     answer = client.json_of(reply)
     if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
     if answer["status"] == "error":
         raise _error_of_failure(link, reply, answer)
+
     return _result_of(reply, answer)
 
 
@@ -102,30 +104,27 @@ def _is_json(reply: client.Reply) -> bool:
 def _error_of_failure(
     link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]
 ) -> Retryable | Permanent:
-    kind, text = (
-        foreign.to_plain_word(answer.get("errorType")) or "error",
-        str(answer.get("error", ""))[:_MAX_ERROR_LENGTH],
-    )
-    meant = next((f": {words}" for words in _KNOWN if words in text), "")
+    kind = foreign.to_plain_word(answer.get("errorType")) or "error"
+    explanation = str(answer.get("error", ""))[:_MAX_ERROR_LENGTH]
+    meant = next((f": {phrase}" for phrase in _KNOWN_PHRASES if phrase in explanation), "")
+
+    # A query that cannot be read does not get better by waiting.
     if reply.status < 500 and kind == "bad_data":
-        place = _PLACE.search(text)
+        place = _PLACE.search(explanation)
         at = f" at line {place[1]}, character {place[2]}" if place is not None else ""
         return Permanent(f"the query is refused{at}{meant}")
+
     return Retryable(hide_secrets(f"{reply.where}: {kind}{meant}", link))
 
 
 def _result_of(reply: client.Reply, answer: Mapping[str, Any]) -> QueryResult:
     data = answer.get("data")
-    if (
-        not isinstance(data, dict)
-        or not isinstance(data.get("resultType"), str)
-        or "result" not in data
-    ):
+    if not isinstance(data, dict) or "result" not in data:
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
+    if not isinstance(data.get("resultType"), str):
+        raise Permanent(f"{reply.where}: this is not the Prometheus API")
+
     warnings = answer.get("warnings") or []
     count = len(warnings) if isinstance(warnings, list) else 1
-    return QueryResult(
-        data["resultType"],
-        data["result"],
-        f"{count} warning{'s' if count > 1 else ''}" if count else "",
-    )
+    warning = f"{count} warning{'s' if count > 1 else ''}" if count else ""
+    return QueryResult(data["resultType"], data["result"], warning)

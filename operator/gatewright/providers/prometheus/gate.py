@@ -48,32 +48,36 @@ class PrometheusGate:
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: PrometheusCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return None
 
     async def measure(self, config: PrometheusCheck, link: OpenConnection) -> Answer:
         """Ask for now. Raises Retryable, Permanent."""
         result = await prometheus.run_query(link, "/api/v1/query", {"query": config.query})
         sample = _only_sample(result)
+
         if result.warning:
             return Answer(None, hide_secrets(f"the answer may be partial: {result.warning}", link))
         if sample is None:
             return Answer(None, "empty vector")
+
         at, answer = sample
         age = time.time() - at
+        # What was so then says nothing about now.
         if abs(age) > STALE_AFTER_S:
-            return Answer(
-                None,
-                f"the sample is {age / 60:.0f}min old"
-                if age > 0
-                else "the sample is from the future",
-            )
+            if age < 0:
+                return Answer(None, "the sample is from the future")
+            return Answer(None, f"the sample is {age / 60:.0f}min old")
+
         return answer
 
     async def history(
         self, config: PrometheusCheck, link: OpenConnection, start: float, end: float, step: float
     ) -> Sequence[tuple[float, Answer]]:
-        """The same question for `start`, `start + step`, ... up to `end`, by one range query."""
+        """Ask the same for `start`, `start + step` and so on up to `end`, by one range query.
+
+        Raises Retryable, Permanent.
+        """
         count = min(int((end - start) / step), _MAX_POINTS - 1)
         start = end - count * step if count == _MAX_POINTS - 1 else start
         form = {
@@ -83,14 +87,18 @@ class PrometheusGate:
             "step": f"{step:.3f}",
         }
         result = await prometheus.run_query(link, "/api/v1/query_range", form)
+        # What may be partial says nothing of any moment.
         if result.warning:
             return []
+
         points = _points_by_time(result)
         answers = []
-        for at in (round(start + index * step, 3) for index in range(count + 1)):
+        for index in range(count + 1):
+            at = round(start + index * step, 3)
             answer = points.get(at, Answer(None, "empty vector"))
             if answer is not None:
                 answers.append((at, answer))
+
         return answers
 
 
@@ -101,42 +109,52 @@ def _only_sample(result: prometheus.QueryResult) -> tuple[float, Answer] | None:
         raise Permanent(
             f"the query gives a {_words_for_kind(result.kind)}; it must give one number"
         )
+    # Choosing one of them would be a guess.
     if len(result.value) > 1:
         raise Permanent(f"{len(result.value)} series; aggregate them to one (sum, max or avg)")
     if not result.value:
         return None
+
     element = result.value[0]
     if not isinstance(element, Mapping) or "value" not in element:
         raise Permanent(
             "the query gives a native histogram; take a number out of it (histogram_quantile)"
         )
+
     return _sample_of(element["value"])
 
 
 def _points_by_time(result: prometheus.QueryResult) -> dict[float, Answer | None]:
-    """Answers by time; None where several series answered at once, which `measure` would have
-    refused."""
+    """Return answers by time.
+
+    None where several series answered at once, which `measure` would have refused.
+    """
     if result.kind != "matrix" or not isinstance(result.value, list):
         raise Permanent(
             f"the query gives a {_words_for_kind(result.kind)}; it must give one number"
         )
+
     points: dict[float, Answer | None] = {}
     for series in result.value:
         for value in series.get("values", []) if isinstance(series, Mapping) else []:
             at, answer = _sample_of(value)
             points[round(at, 3)] = None if round(at, 3) in points else answer
+
     return points
 
 
 def _sample_of(value: Any) -> tuple[float, Answer]:
     match value:
-        case [int() | float() as at, str() as text] if (
-            _NUMBER.fullmatch(text) and foreign.to_number(at) is not None
+        case [int() | float() as at, str() as digits] if (
+            _NUMBER.fullmatch(digits) and foreign.to_number(at) is not None
         ):
-            number = float(text)
-            return float(at), Answer(number) if math.isfinite(number) else Answer(
-                None, foreign.to_plain_word(text) or str(number)
-            )
+            number = float(digits)
+            answer = Answer(number)
+            # NaN and infinity are no number that a limit can be compared with.
+            if not math.isfinite(number):
+                answer = Answer(None, foreign.to_plain_word(digits) or str(number))
+            return float(at), answer
+
     raise Permanent("the answer holds no number")
 
 

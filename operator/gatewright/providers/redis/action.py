@@ -32,11 +32,11 @@ class RedisFlush(Deed):
     interval: ClassVar[float] = 1.0
 
     def identity(self, config: RedisAction) -> str:
-        """Keys that two runs remove are removed."""
+        """Return nothing that is owned: keys that two runs remove are removed."""
         return ""
 
     async def look(self, config: RedisAction, link: OpenConnection) -> LiveState:
-        """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
+        """Return whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
             return LiveState(

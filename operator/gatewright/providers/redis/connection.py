@@ -1,12 +1,9 @@
-"""Redis, and the few commands that are asked of it, over RESP2
-(https://redis.io/docs/latest/develop/reference/protocol-spec).
+"""Redis, and the few commands that are asked of it.
 
-    run(link, "INFO")                 one command within the link's time, one bounded answer
-      └─ Server, one per identity     one connection: its address checked, AUTH and SELECT done, used by one at a time
-
-The protocol is spoken here and not by redis-py: its client may be sent to another address by the
-server ("moving" notifications), reads answers of any length, and takes half a second of CPU and 28
-MB to import.
+    run_command(link, "INFO")           one command within the link's time, one bounded answer
+      └─ RedisServer, one per identity  one connection: its address checked, AUTH and SELECT done,
+                                        used by one at a time
+      └─ `resp.py`                      the protocol on it
 
 Every command that is used may be sent twice, so one that met a dead connection is sent again on a
 new one. A server's error is told apart by its code alone: its text may repeat what was sent.
@@ -17,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -28,28 +24,17 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, meter, pace, permit, tls
+from gatewright.providers.common import addresses, meter, pace, permit
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.secrets import hide_in_error, secret_value
+from gatewright.providers.redis import resp
 
-MAX_ANSWER_BYTES = 1024 * 1024
-"""Bytes of the largest answer that is read."""
 MAX_INFO_BYTES = 64 * 1024
 """Characters of the longest INFO that is read."""
-_ELEMENT = 64
-"""Bytes that an element of a list counts for at least: that is what it costs here, and reading it
-takes time."""
-_LINE_COST = 128
-"""Bytes that could be received in the time that an element takes here."""
-_TURN = 128
-"""Elements that are read before everything else has its turn."""
-_MAX_DEPTH = 4
-"""Lists within lists."""
-_INTEGER = re.compile(rb"-?\d{1,19}")
 _CODE = re.compile(r"[A-Z]{2,20}")
-_TRY = "try rediss://user:password@host:6379/0; escape by %XX"
+_URL_HINT = "try rediss://user:password@host:6379/0; escape by %XX"
 
-_NEVER: Mapping[str, str] = {
+_PERMANENT_CODES: Mapping[str, str] = {
     "WRONGPASS": "the credentials are refused",
     "NOAUTH": "it asks for a password, and the URL has none",
     "NOPERM": "this user may not run the command or touch the key",
@@ -59,7 +44,7 @@ _NEVER: Mapping[str, str] = {
     "DENIED": "it runs in protected mode and takes no clients from elsewhere",
     "ERR": "the command is refused",
 }
-_LATER: Mapping[str, str] = {
+_RETRYABLE_CODES: Mapping[str, str] = {
     "LOADING": "it is still loading its data",
     "BUSY": "it is busy with a script",
     "OOM": "it has no memory left",
@@ -69,7 +54,7 @@ _LATER: Mapping[str, str] = {
     "MASTERDOWN": "its primary does not answer",
     "TRYAGAIN": "keys are being moved",
 }
-_ERRORS: Mapping[str, tuple[type[Retryable | Permanent], str]] = {
+_MEANING_BY_PHRASE: Mapping[str, tuple[type[Retryable | Permanent], str]] = {
     "max number of clients": (Retryable, "it has too many clients"),
     "invalid password": (Permanent, "the credentials are refused"),
     "without any password configured": (Permanent, "it has no password, and the URL gives one"),
@@ -86,7 +71,10 @@ class RunCommand(Protocol):
     """Sends one command to a Redis, whichever way leads there."""
 
     async def __call__(self, link: OpenConnection, *command: str | bytes) -> Any:
-        """Its answer: text as bytes or str, numbers, lists, None. Raises Retryable, Permanent."""
+        """Return its answer: text as bytes or str, numbers, lists, None.
+
+        Raises Retryable, Permanent.
+        """
         ...
 
 
@@ -114,8 +102,10 @@ class RedisConnection:
 
 
 async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
-    """Send one command that may be sent twice. Text comes back as bytes. Raises Retryable,
-    Permanent."""
+    """Send one command that may be sent twice. Text comes back as bytes.
+
+    Raises Retryable, Permanent.
+    """
     with await pace.PACE.admit(link.namespace) as account:
         permit.require_permit()
         count = meter.counter()
@@ -143,21 +133,23 @@ async def _run(
         problem = error
     except TimeoutError:
         problem = Retryable(f"the Redis gave no answer within {link.timeout:g}s")
-    # raised out here, so that no traceback leads from it to an error that holds a command
+
+    # Raised out here, so that no traceback leads from it to an error that holds a command.
     raise hide_in_error(problem, link)
 
 
-def error_of_refusal(text: str) -> Retryable | Permanent:
-    """What an error of the server means, by its code; nothing of its text is repeated."""
-    code = text.partition(" ")[0]
+def error_of_refusal(refusal: str) -> Retryable | Permanent:
+    """Return what an error of the server means, by its code; nothing of its text is repeated."""
+    code = refusal.partition(" ")[0]
     if code == "ERR":
-        for words, (kind, meaning) in _ERRORS.items():
-            if words in text:
+        for phrase, (kind, meaning) in _MEANING_BY_PHRASE.items():
+            if phrase in refusal:
                 return kind(f"the Redis: {meaning} ({code})")
-    if code in _NEVER:
-        return Permanent(f"the Redis: {_NEVER[code]} ({code})")
-    if code in _LATER:
-        return Retryable(f"the Redis: {_LATER[code]} ({code})")
+    if code in _PERMANENT_CODES:
+        return Permanent(f"the Redis: {_PERMANENT_CODES[code]} ({code})")
+    if code in _RETRYABLE_CODES:
+        return Retryable(f"the Redis: {_RETRYABLE_CODES[code]} ({code})")
+
     return Retryable(
         f"the Redis answered an error ({code if _CODE.fullmatch(code) else 'without a code'})"
     )
@@ -171,70 +163,69 @@ class RedisServer:
         self._namespace = link.namespace
         self._timeout = link.timeout
         self._turn = asyncio.Lock()
-        self._open: _RespConnection | None = None
+        self._open: resp.RespConnection | None = None
         self._closed = False
 
     async def run(self, command: tuple[str | bytes, ...], charge: Callable[[int], None]) -> Any:
-        """One command; sent again if the kept connection turns out to be dead. `charge`: counts
-        what comes in."""
+        """Run one command; it is sent again if the kept connection turns out to be dead.
+
+        `charge` counts what comes in.
+        """
         async with self._turn:
-            kept, self._open = self._open, None
-            if kept is not None:
-                kept.reader.charge = charge
-                with contextlib.suppress(_Broken):
-                    return await self._ask_once(kept, command)
+            wire, self._open = self._open, None
+            # The server may have closed what was kept: then a new connection is tried.
+            if wire is not None:
+                wire.reader.charge = charge
+                with contextlib.suppress(resp.Broken):
+                    return await self._ask_once(wire, command)
+
             try:
                 return await self._ask_once(await self._connect_and_greet(charge), command)
-            except _Broken as error:
+            except resp.Broken as error:
                 problem = Retryable(str(error))
+
             raise problem
 
     async def aclose(self) -> None:
         """Close the connection."""
         self._closed = True
-        kept, self._open = self._open, None
-        if kept is not None:
-            await kept.aclose()
+        wire, self._open = self._open, None
+        if wire is not None:
+            await wire.aclose()
 
-    async def _ask_once(self, wire: _RespConnection, command: tuple[str | bytes, ...]) -> Any:
+    async def _ask_once(self, wire: resp.RespConnection, command: tuple[str | bytes, ...]) -> Any:
         try:
             answer = await wire.ask(command)
             self._open = None if self._closed else wire
         finally:
             if self._open is not wire:
                 wire.abort()
-        if isinstance(answer, _Refused):
+        if isinstance(answer, resp.Refused):
             raise error_of_refusal(answer.text)
         return answer
 
-    async def _connect_and_greet(self, charge: Callable[[int], None]) -> _RespConnection:
-        wire = await _connect_first(self._place, self._namespace, self._timeout, charge)
+    async def _connect_and_greet(self, charge: Callable[[int], None]) -> resp.RespConnection:
         place = self._place
+        name = place.host if place.tls else None
+        wire = await resp.connect_first(
+            place.host, place.port, name, self._namespace, self._timeout, charge
+        )
         greeting: list[tuple[str | bytes, ...]] = []
         if place.password:
             greeting.append(("AUTH", *([place.user] if place.user else []), place.password))
         if place.database:
             greeting.append(("SELECT", place.database))
+
         try:
             for command in greeting:
                 answer = await wire.ask(command)
-                if isinstance(answer, _Refused):
+                if isinstance(answer, resp.Refused):
                     raise error_of_refusal(answer.text)
         except BaseException:
             wire.abort()
             raise
+
         return wire
-
-
-class _Broken(Exception):
-    """The connection ended, or could not be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """An error of the server."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -249,191 +240,55 @@ class _Place:
     database: str
 
 
-class _Reader(asyncio.StreamReader):
-    """Counts what comes in, as it comes."""
-
-    def __init__(self, charge: Callable[[int], None]) -> None:
-        super().__init__()
-        self.charge = charge
-
-    def feed_data(self, data: Any) -> None:
-        """Take what comes in."""
-        self.charge(len(data))
-        super().feed_data(data)
-
-
-class _RespConnection:
-    """A connection, and the protocol on it. After any exception it is of no more use."""
-
-    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self._writer = writer
-        self._left = 0
-        self._lines = 0
-
-    async def ask(self, command: tuple[str | bytes, ...]) -> Any:
-        """Send a command and read its answer, which may be a `_Refused`."""
-        self._left = MAX_ANSWER_BYTES
-        try:
-            self._writer.write(_pack_command(command))
-            await self._writer.drain()
-            return await self._read_answer(0)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        raise _Broken("the connection to the Redis broke off")
-
-    async def aclose(self) -> None:
-        """Say goodbye."""
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-
-    def abort(self) -> None:
-        """Drop it, whatever it was doing."""
-        self._writer.transport.abort()
-
-    async def _read_answer(self, depth: int) -> Any:
-        line = await self._read_line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"+":
-            return rest
-        if kind == b"-":
-            return _Refused(rest.decode(errors="replace"))
-        if kind not in (b":", b"$", b"*") or not _INTEGER.fullmatch(rest) or depth > _MAX_DEPTH:
-            raise Permanent("what answers is not a Redis: it does not keep to the protocol")
-        number = int(rest)
-        if kind == b":":
-            return number
-        if number < 0:
-            return None
-        if kind == b"$":
-            return (await self._read_exactly(number + 2))[:-2]
-        self._count_bytes(_ELEMENT * number)
-        return [await self._read_answer(depth + 1) for _ in range(number)]
-
-    async def _read_line(self) -> bytes:
-        try:
-            line = await self.reader.readuntil(b"\r\n")
-        except asyncio.LimitOverrunError:
-            line = b""
-        if not line:
-            raise Permanent("what answers is not a Redis: it does not keep to the protocol")
-        self._count_bytes(len(line))
-        self._lines += 1
-        if not self._lines % _TURN:
-            self.reader.charge(_LINE_COST * _TURN)
-            # what has come already is read without a pause otherwise
-            await asyncio.sleep(0)
-        return line[:-2]
-
-    async def _read_exactly(self, length: int) -> bytes:
-        self._count_bytes(length)
-        return await self.reader.readexactly(length)
-
-    def _count_bytes(self, length: int) -> None:
-        self._left -= length
-        if self._left < 0:
-            raise Permanent(
-                f"the Redis: the answer is larger than {MAX_ANSWER_BYTES // 1024 // 1024} MiB"
-            )
-
-
-async def _connect_first(
-    place: _Place, namespace: str, timeout: float, charge: Callable[[int], None]
-) -> _RespConnection:
-    """To one of the checked addresses; the name goes on only into TLS. Raises Retryable,
-    Permanent."""
-    trust, name = (tls.client_context(), place.host) if place.tls else (None, None)
-    problem: Retryable | Permanent = Retryable("cannot connect to the Redis")
-    found = await addresses.resolve_host(place.host, namespace, place.port)
-    for address in found:
-        try:
-            # one silent address of several must not use up the time of the others
-            async with asyncio.timeout(timeout / len(found)):
-                return await _opened(address, place.port, charge, ssl=trust, server_hostname=name)
-        except OSError as error:
-            problem = _error_of_connecting(error)
-    raise problem
-
-
-async def _opened(
-    address: str, port: int, charge: Callable[[int], None], **options: Any
-) -> _RespConnection:
-    loop = asyncio.get_running_loop()
-    reader = _Reader(charge)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await loop.create_connection(lambda: protocol, address, port, **options)
-    return _RespConnection(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
-
-
-def _error_of_connecting(error: Exception) -> Retryable | Permanent:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Permanent(f"the Redis: its certificate is not trusted ({error.verify_message})")
-    if isinstance(error, ssl.SSLError):
-        return Retryable("the Redis: TLS failed (does it speak TLS? redis:// goes without)")
-    if isinstance(error, ConnectionRefusedError):
-        return Retryable("the Redis: the connection was refused")
-    return Retryable("cannot connect to the Redis")
-
-
-def _pack_command(command: tuple[str | bytes, ...]) -> bytes:
-    parts = [part.encode() if isinstance(part, str) else part for part in command]
-    return b"".join(
-        (b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
-    )
-
-
 def _place_of(url: str) -> _Place:
-    """What the URL says; nothing of it is repeated where it cannot be read."""
-    found = _split_url(url)
-    if (
-        found is None
-        or found.query
-        or found.fragment
-        or not re.fullmatch(r"/?|/\d{1,5}", found.path)
-    ):
-        raise Permanent(f"the Secret's URL cannot be read ({_TRY})")
-    if not found.hostname:
-        raise Permanent(f"the Secret's URL names no host ({_TRY})")
-    user, password = unquote(found.username or ""), unquote(found.password or "")
+    """Return what the URL says; nothing of it is repeated where it cannot be read."""
+    parts = _split_url(url)
+    if parts is None or parts.query or parts.fragment:
+        raise Permanent(f"the Secret's URL cannot be read ({_URL_HINT})")
+    if not re.fullmatch(r"/?|/\d{1,5}", parts.path):
+        raise Permanent(f"the Secret's URL cannot be read ({_URL_HINT})")
+    if not parts.hostname:
+        raise Permanent(f"the Secret's URL names no host ({_URL_HINT})")
+
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if foreign.has_control(user + password):
-        raise Permanent(
-            f"the Secret's URL may hold no control characters, not even escaped ones ({_TRY})"
-        )
+        problem = "the Secret's URL may hold no control characters, not even escaped ones"
+        raise Permanent(f"{problem} ({_URL_HINT})")
+
     return _Place(
-        host=found.hostname,
-        port=found.port or 6379,
-        tls=found.scheme == "rediss",
+        host=parts.hostname,
+        port=parts.port or 6379,
+        tls=parts.scheme == "rediss",
         user=user,
         password=password,
-        database=found.path.strip("/").lstrip("0"),
+        database=parts.path.strip("/").lstrip("0"),
     )
 
 
 def _split_url(url: str) -> SplitResult | None:
     if not url.startswith(("redis://", "rediss://")):
-        raise Permanent(f"the Secret holds no URL of a Redis ({_TRY})")
+        raise Permanent(f"the Secret holds no URL of a Redis ({_URL_HINT})")
     try:
-        found = urlsplit(url)
-        _ = found.port
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return None
-    return found
+    return parts
 
 
 def info_of(answer: Any) -> dict[str, str]:
-    """The fields of an INFO, of all its sections. Raises Permanent."""
+    """Return the fields of an INFO, of all its sections. Raises Permanent."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     if isinstance(text, str) and len(text) > MAX_INFO_BYTES:
         raise Permanent(f"INFO is longer than {MAX_INFO_BYTES // 1024} KiB")
-    found = dict(_info_fields(text)) if isinstance(text, str) else {}
-    if not found:
+    fields = dict(_info_fields(text)) if isinstance(text, str) else {}
+    if not fields:
         raise Permanent("INFO is answered by something else")
-    return found
+    return fields
 
 
-def _info_fields(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
+def _info_fields(info: str) -> Iterator[tuple[str, str]]:
+    for line in info.splitlines():
         name, colon, value = line.partition(":")
         if colon and not line.startswith("#"):
             yield name.strip(), value.strip()

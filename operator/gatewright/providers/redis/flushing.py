@@ -86,25 +86,28 @@ async def _remove_slice(run: RunCommand, link: OpenConnection, prefix: str, mark
     deadline = clock() + SLICE_BUDGET_S
     pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
     while True:
-        cursor, keys = _require_scan(
-            await run(link, "SCAN", mark.cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT))
-        )
+        scan = ("SCAN", mark.cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT))
+        cursor, keys = _require_scan(await run(link, *scan))
         mark.unreadable += sum(_is_unreadable(key) for key in keys)
-        # a prefix of a key is what it says, whatever the server makes of the pattern
-        removable = [
-            key
-            for key in keys
-            if not _is_unreadable(key)
-            and _has_prefix(key, prefix)
-            and not _has_prefix(key, _MARK_PREFIX)
-        ]
+
+        removable = [key for key in keys if _is_removable(key, prefix)]
         for index in range(0, len(removable), SCAN_COUNT):
-            mark.removed += _require_count(
-                await run(link, "UNLINK", *removable[index : index + SCAN_COUNT])
-            )
+            batch = removable[index : index + SCAN_COUNT]
+            mark.removed += _require_count(await run(link, "UNLINK", *batch))
+
         mark.cursor, mark.done = cursor, cursor == "0"
         if mark.done or clock() > deadline:
             return
+
+
+def _is_removable(key: str | bytes, prefix: str) -> bool:
+    """Return whether a key has the prefix, whatever the server makes of the pattern.
+
+    Marks stay: without its own, a flush would begin again.
+    """
+    if _is_unreadable(key) or _has_prefix(key, _MARK_PREFIX):
+        return False
+    return _has_prefix(key, prefix)
 
 
 def _require_scan(answer: Any) -> tuple[str, Sequence[str | bytes]]:
@@ -112,9 +115,9 @@ def _require_scan(answer: Any) -> tuple[str, Sequence[str | bytes]]:
         case [bytes() | str() as cursor, list() as keys] if all(
             isinstance(key, str | bytes) for key in keys
         ):
-            text = _to_text(cursor)
-            if text.isascii() and text.isdigit():
-                return text, keys
+            position = _to_text(cursor)
+            if position.isascii() and position.isdigit():
+                return position, keys
     raise Permanent("SCAN is answered by something else")
 
 
@@ -143,10 +146,11 @@ async def _write_mark(
         "unreadable": mark.unreadable,
         "done": mark.done,
     }
+
     try:
         await run(link, "SET", _mark_key(operation), json.dumps(value), "EX", str(_MARK_TTL_S))
     except Retryable:
-        # a server that is full takes no mark; done is done without one
+        # A server that is full takes no mark; done is done without one.
         if not mark.done:
             raise
 
@@ -158,13 +162,13 @@ def _mark_key(operation: Operation) -> str:
 def _progress_of(mark: _Mark) -> Progress:
     if not mark.done:
         return Progress("Running", f"{mark.removed} keys removed so far")
+
     outputs = {"removed": str(mark.removed)}
     if mark.unreadable:
-        words = (
-            f"{mark.removed} keys removed; the names of {mark.unreadable} are no UTF-8 and "
-            "cannot be sent this way"
-        )
-        return Progress("Failed", words, outputs)
+        unreadable = f"the names of {mark.unreadable} are no UTF-8 and cannot be sent this way"
+        message = f"{mark.removed} keys removed; {unreadable}"
+        return Progress("Failed", message, outputs)
+
     return Progress("Succeeded", f"{mark.removed} keys removed", outputs)
 
 

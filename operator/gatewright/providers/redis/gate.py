@@ -1,7 +1,7 @@
 """redis: how well a cache does, by its own INFO.
 
-    {hitRatio: {}}, min: 80%               hits of all reads of the last minute, by two samples of counters
-    {memory: {}}, max: 90%                 used_memory of maxmemory
+    {hitRatio: {}}, min: 80%    hits of all reads of the last minute, by two samples of counters
+    {memory: {}}, max: 90%      used_memory of maxmemory
 
 Counters run since the server's start, so a ratio is that of their growth between two samples. No
 data: before the first two samples, when the server was restarted or its counters were reset in
@@ -37,10 +37,10 @@ _MAX_WINDOWS = 1024
 """Windows whose samples are kept; no namespace drives out those of another."""
 
 
-def _require_window(text: str) -> str:
-    if not 0 < seconds(text) <= _MAX_WINDOW_S:
-        raise ValueError(f'"{text}" is not a window (more than 0s, at most 1h)')
-    return text
+def _require_window(window: str) -> str:
+    if not 0 < seconds(window) <= _MAX_WINDOW_S:
+        raise ValueError(f'"{window}" is not a window (more than 0s, at most 1h)')
+    return window
 
 
 class HitRatio(Model):
@@ -80,22 +80,20 @@ class RedisGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: RedisCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "ratio"
 
     async def measure(self, config: RedisCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         info = redis.info_of(await redis.run_command(link, "INFO"))
         if info.get("cluster_enabled", "0") != "0":
-            raise Permanent(
-                "a node of a Redis Cluster, which knows only its own part; ask a "
-                "Prometheus that knows all"
-            )
+            problem = "a node of a Redis Cluster, which knows only its own part"
+            raise Permanent(f"{problem}; ask a Prometheus that knows all")
         return answer_from_info(info, config.hitRatio, link)
 
 
 def require_one(*questions: Model | None) -> None:
-    """Raises ValueError unless one question is asked."""
+    """Raise ValueError unless one question is asked."""
     if sum(question is not None for question in questions) != 1:
         raise ValueError("needs exactly one of hitRatio, memory")
 
@@ -103,7 +101,7 @@ def require_one(*questions: Model | None) -> None:
 def answer_from_info(
     info: Mapping[str, str], hits: HitRatio | None, link: OpenConnection
 ) -> Answer:
-    """What an INFO says, together with the ones before it."""
+    """Return what an INFO says, together with the ones before it."""
     return _memory_ratio(info) if hits is None else hit_ratio_of(info, hits, link, time.monotonic())
 
 
@@ -136,8 +134,10 @@ class _Sample:
 def hit_ratio_of(
     info: Mapping[str, str], config: HitRatio, link: OpenConnection, now: float
 ) -> Answer:
-    """The hit ratio of the window that ends now (a monotonic time); the INFO is kept as a
-    sample."""
+    """Return the hit ratio of the window that ends now (a monotonic time).
+
+    The INFO is kept as a sample.
+    """
     hits, misses, uptime = (
         _count_in(info, name) for name in ("keyspace_hits", "keyspace_misses", "uptime_in_seconds")
     )
@@ -155,33 +155,43 @@ def _fold_sample(samples: list[_Sample], new: _Sample, config: HitRatio) -> Answ
     reset = bool(samples) and _is_reset(samples[-1], new)
     if reset:
         samples.clear()
+    _keep_sample(samples, new, window)
+
+    base = samples[0]
+    span = new.at - base.at
+    if reset:
+        problem = "the server was restarted, or its counters reset"
+        return Answer(None, f"{problem}; watched again for {config.over}")
+    if span < window:
+        return Answer(None, f"watched for {span:.0f}s of {config.over}")
+
+    # Growth over a much longer time says little about the window.
+    if span > _PATIENCE_FACTOR * window:
+        samples[:-1] = []
+        problem = f"the sample before is {span:.0f}s old"
+        return Answer(None, f"{problem}; ask at least once in {config.over}")
+
+    return _ratio_of_growth(base, new, span, config.minReads)
+
+
+def _keep_sample(samples: list[_Sample], new: _Sample, window: float) -> None:
+    """Add a sample, and drop those that are of no more use."""
     if len(samples) > 1 and new.at - samples[-2].at < window / _MAX_SAMPLES:
         samples[-1] = new
     else:
         samples.append(new)
-    # the newest that is old enough is the base; what is older is of no more use
+
+    # The newest that is old enough is the base; what is older is of no more use.
     while len(samples) > 1 and new.at - samples[1].at >= window:
         del samples[0]
-    base = samples[0]
-    span = new.at - base.at
-    if reset:
-        return Answer(
-            None,
-            f"the server was restarted, or its counters reset; watched again for {config.over}",
-        )
-    if span < window:
-        return Answer(None, f"watched for {span:.0f}s of {config.over}")
-    if span > _PATIENCE_FACTOR * window:
-        samples[:-1] = []
-        return Answer(
-            None, f"the sample before is {span:.0f}s old; ask at least once in {config.over}"
-        )
+
+
+def _ratio_of_growth(base: _Sample, new: _Sample, span: float, min_reads: int) -> Answer:
     hits, misses = new.hits - base.hits, new.misses - base.misses
-    if hits + misses < config.minReads:
-        return Answer(
-            None, f"{hits + misses} reads in {span:.0f}s (at least {config.minReads} are needed)"
-        )
-    return Answer(hits / (hits + misses), f"{hits} hits, {misses} misses in {span:.0f}s")
+    reads = hits + misses
+    if reads < min_reads:
+        return Answer(None, f"{reads} reads in {span:.0f}s (at least {min_reads} are needed)")
+    return Answer(hits / reads, f"{hits} hits, {misses} misses in {span:.0f}s")
 
 
 def _is_reset(old: _Sample, new: _Sample) -> bool:
@@ -194,8 +204,8 @@ def _is_reset(old: _Sample, new: _Sample) -> bool:
 
 
 def _count_in(info: Mapping[str, str], name: str) -> int | None:
-    text = info.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    digits = info.get(name, "")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 
 
 def _samples_of(link: OpenConnection, over: str) -> list[_Sample]:

@@ -72,24 +72,26 @@ class SentryStep(Deed):
     interval: ClassVar[float] = 15.0
 
     def identity(self, config: SentryAction) -> str:
-        """Nothing is owned: a mark excludes nobody."""
+        """Return nothing that is owned: a mark excludes nobody."""
         return ""
 
     async def look(self, config: SentryAction, link: OpenConnection) -> LiveState:
-        """Whether the projects are there, as far as the token may see them. Raises Retryable,
-        Permanent."""
+        """Return whether the projects are there, as far as the token may see them.
+
+        Raises Retryable, Permanent.
+        """
+        organization = link.config.organization
         for project in config.release.projects:
-            path = f"/api/0/projects/{rest.path_segment(link.config.organization)}/{rest.path_segment(project)}/"
-            reply = await sentry.call(link, "GET", path, accepted=frozenset({403, 404}))
+            path = "/".join(map(rest.path_segment, (organization, project)))
+            # 403 means that the token may not look, which does not keep it from marking a release.
+            accepted = frozenset({403, 404})
+            reply = await sentry.call(link, "GET", f"/api/0/projects/{path}/", accepted=accepted)
             if reply.status < 400:
                 sentry.require_object(reply)
             if reply.status == 404:
-                return LiveState(
-                    None,
-                    problem=hide_secrets(
-                        f"{link.config.organization} has no project {project}", link
-                    ),
-                )
+                problem = hide_secrets(f"{organization} has no project {project}", link)
+                return LiveState(None, problem=problem)
+
         return LiveState(None)
 
     async def perform(
@@ -99,28 +101,18 @@ class SentryStep(Deed):
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Make, complete and date the release, then note the deploy. Raises Retryable,
-        Permanent."""
+        """Make, complete and date the release, then note the deploy.
+
+        Raises Retryable, Permanent.
+        """
         require_act(operation)
         await _mark_release(config.release, link)
         if config.deploy is None:
             return _progress_of_marked(config, None)
+
         deploy = await _find_deploy(config, link, operation)
         if deploy is None:
-            body = {
-                "environment": config.deploy.environment,
-                "name": _deploy_name(operation),
-                "projects": config.release.projects,
-                **({"url": config.deploy.url} if config.deploy.url else {}),
-            }
-            path = sentry.organization_path(link, "releases", config.release.version, "deploys")
-            reply = await sentry.call(link, "POST", path, body=body)
-            deploy = sentry.require_object(reply)
-            if deploy.get("name") != body["name"]:
-                raise Permanent(
-                    f"{reply.where}: the answer is not the deploy that was noted; is this "
-                    "the Sentry API?"
-                )
+            deploy = await _note_deploy(config.release, config.deploy, link, operation)
         return _progress_of_marked(config, deploy)
 
     async def follow(
@@ -130,8 +122,10 @@ class SentryStep(Deed):
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """Whether the marks are there; Absent while any of them is missing. Raises Retryable,
-        Permanent."""
+        """Return whether the marks are there; Absent while any of them is missing.
+
+        Raises Retryable, Permanent.
+        """
         require_act(operation)
         path = sentry.organization_path(link, "releases", config.release.version)
         reply = await sentry.call(link, "GET", path, accepted=_MISSING)
@@ -141,57 +135,71 @@ class SentryStep(Deed):
             return Progress("Absent")
         if config.deploy is None:
             return _progress_of_marked(config, None)
+
         deploy = await _find_deploy(config, link, operation)
         return _progress_of_marked(config, deploy) if deploy is not None else Progress("Absent")
 
 
-async def _mark_release(wanted: SentryRelease, link: OpenConnection) -> None:
+async def _mark_release(config: SentryRelease, link: OpenConnection) -> None:
     body = {
-        "version": wanted.version,
-        "projects": wanted.projects,
-        **({"url": wanted.url} if wanted.url else {}),
+        "version": config.version,
+        "projects": config.projects,
+        **({"url": config.url} if config.url else {}),
     }
-    reply = await sentry.call(
-        link, "POST", sentry.organization_path(link, "releases"), body=body
-    )  # 201, or 208: it was there
-    found = _require_release(wanted, reply)
-    if wanted.finalize and not found.get("dateReleased"):
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        await sentry.call(
-            link,
-            "PUT",
-            sentry.organization_path(link, "releases", wanted.version),
-            body={"dateReleased": now},
-        )
+    # 201, or 208: it was there, and gets the projects that it lacks.
+    releases_path = sentry.organization_path(link, "releases")
+    reply = await sentry.call(link, "POST", releases_path, body=body)
+    release = _require_release(config, reply)
+
+    if config.finalize and not release.get("dateReleased"):
+        released_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = sentry.organization_path(link, "releases", config.version)
+        await sentry.call(link, "PUT", path, body={"dateReleased": released_at})
 
 
-def _require_release(wanted: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
-    """The answer, if it is the release. Raises Permanent."""
-    found = sentry.require_object(reply)
-    if found.get("version") != wanted.version:
-        raise Permanent(
-            f"{reply.where}: the answer is not the release {wanted.version}; is this the "
-            "Sentry API?"
-        )
-    return found
+async def _note_deploy(
+    release: SentryRelease, deploy: SentryDeploy, link: OpenConnection, operation: Operation
+) -> dict[str, Any]:
+    body = {
+        "environment": deploy.environment,
+        "name": _deploy_name(operation),
+        "projects": release.projects,
+        **({"url": deploy.url} if deploy.url else {}),
+    }
+    path = sentry.organization_path(link, "releases", release.version, "deploys")
+    reply = await sentry.call(link, "POST", path, body=body)
+
+    noted = sentry.require_object(reply)
+    if noted.get("name") != body["name"]:
+        problem = "the answer is not the deploy that was noted"
+        raise Permanent(f"{reply.where}: {problem}; is this the Sentry API?")
+    return noted
 
 
-def _is_complete(wanted: SentryRelease, found: Mapping[str, Any]) -> bool:
-    listed = found.get("projects")
-    projects = (
-        {str(item.get("slug")) for item in listed if isinstance(item, dict)}
-        if isinstance(listed, list)
-        else set()
-    )
-    return projects >= set(wanted.projects) and (
-        not wanted.finalize or bool(found.get("dateReleased"))
+def _require_release(config: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
+    """Return the answer, if it is the release. Raises Permanent."""
+    release = sentry.require_object(reply)
+    if release.get("version") != config.version:
+        problem = f"the answer is not the release {config.version}"
+        raise Permanent(f"{reply.where}: {problem}; is this the Sentry API?")
+    return release
+
+
+def _is_complete(config: SentryRelease, release: Mapping[str, Any]) -> bool:
+    listed = release.get("projects")
+    if isinstance(listed, list):
+        projects = {str(project.get("slug")) for project in listed if isinstance(project, dict)}
+    else:
+        projects = set()
+    return projects >= set(config.projects) and (
+        not config.finalize or bool(release.get("dateReleased"))
     )
 
 
 async def _find_deploy(
     config: SentryAction, link: OpenConnection, operation: Operation
 ) -> Mapping[str, Any] | None:
-    """The deploy that carries the operation's key. Raises Retryable, Permanent."""
+    """Return the deploy that carries the operation's key. Raises Retryable, Permanent."""
     name = _deploy_name(operation)
     path = sentry.organization_path(link, "releases", config.release.version, "deploys")
     try:
@@ -203,25 +211,23 @@ async def _find_deploy(
         raise Permanent(
             f"deploys of {config.release.version}: {error}, so nobody can tell if it is noted"
         ) from None
+
     return None
 
 
 def _deploy_name(operation: Operation) -> str:
     key = operation.key
-    return (
-        key
-        if len(key) <= _MAX_NAME_LENGTH
-        else f"{key[: _MAX_NAME_LENGTH - 11]}-{short_fingerprint(key)}"
-    )
+    if len(key) <= _MAX_NAME_LENGTH:
+        return key
+    return f"{key[: _MAX_NAME_LENGTH - 11]}-{short_fingerprint(key)}"
 
 
 def _progress_of_marked(config: SentryAction, deploy: Mapping[str, Any] | None) -> Progress:
     outputs = {"release": config.release.version}
-    words = f"release {config.release.version} is marked"
+    message = f"release {config.release.version} is marked"
     if deploy is None or config.deploy is None:
-        return Progress("Succeeded", words, outputs)
+        return Progress("Succeeded", message, outputs)
+    message = f"{message}, deployed to {config.deploy.environment}"
     return Progress(
-        "Succeeded",
-        f"{words}, deployed to {config.deploy.environment}",
-        {**outputs, "deploy": foreign.to_plain_word(deploy.get("id")) or ""},
+        "Succeeded", message, {**outputs, "deploy": foreign.to_plain_word(deploy.get("id")) or ""}
     )

@@ -29,13 +29,16 @@ class ListUnfinished(Exception):
     """A list has more pages than are read."""
 
 
-def _require_release_version(text: str) -> str:
-    if set(text) & _FORBIDDEN or text != text.strip() or text in ("", ".", "..", "latest"):
-        raise ValueError(
-            f'"{text}" cannot be a release: it may hold no / \\ " * and no line break, and '
-            'not be "latest"'
-        )
-    return text
+def _require_release_version(version: str) -> str:
+    if (
+        set(version) & _FORBIDDEN
+        or version != version.strip()
+        or version in ("", ".", "..", "latest")
+    ):
+        rule = 'it may hold no / \\ " * and no line break, and not be "latest"'
+        raise ValueError(f'"{version}" cannot be a release: {rule}')
+
+    return version
 
 
 ReleaseVersion = Annotated[
@@ -57,19 +60,19 @@ class SentryAccess(Model):
     `project:releases`."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
 async def fetch(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """GET an object. Raises Retryable, Permanent."""
+    """Get an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query)
     return require_object(reply)
 
@@ -77,39 +80,37 @@ async def fetch(
 async def list_pages(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, most: int = 10
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """The pages of a list. Raises Unfinished after `most`."""
+    """Yield the pages of a list. Raises ListUnfinished after `most`."""
     cursor: dict[str, str] = {}
     for _ in range(most):
         reply = await call(link, "GET", path, query={**(query or {}), **cursor})
-        found = client.json_of(reply)
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        entries = client.json_of(reply)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise Permanent(f"{reply.where}: this is not the Sentry API")
-        yield found
+
+        yield entries
+        # There always is a next page; whether it holds anything the header tells.
         following = _next_cursor(reply.headers.get("link", ""))
         if following is None:
             return
+
         cursor = {"cursor": following}
+
     raise ListUnfinished(f"more than {most} pages, which is more than are read")
 
 
 def organization_path(link: OpenConnection, *parts: str) -> str:
-    """A path of the organization, every part of it one segment."""
-    return "/".join(
-        [
-            "/api/0/organizations",
-            rest.path_segment(link.config.organization),
-            *map(rest.path_segment, parts),
-            "",
-        ]
-    )
+    """Return a path of the organization, every part of it one segment."""
+    segments = map(rest.path_segment, (link.config.organization, *parts))
+    return "/".join(["/api/0/organizations", *segments, ""])
 
 
 def require_object(reply: client.Reply) -> dict[str, Any]:
-    """The answer, if it is an object. Raises Permanent."""
-    found = client.json_of(reply)
-    if not isinstance(found, dict):
+    """Return the answer, if it is an object. Raises Permanent."""
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the Sentry API")
-    return found
+    return answer
 
 
 class SentryConnection(HttpConnector):
@@ -118,7 +119,7 @@ class SentryConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = SentryAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Whether the token opens the organization. Raises Retryable, Permanent."""
+        """Raise unless the token opens the organization. Raises Retryable, Permanent."""
         reply = await call(link, "GET", organization_path(link), accepted=frozenset({403}))
         if reply.status != 403:
             if "slug" not in require_object(reply):
@@ -131,6 +132,6 @@ class SentryConnection(HttpConnector):
 def _next_cursor(header: str) -> str | None:
     for part in header.split(","):
         if 'rel="next"' in part and 'results="true"' in part:
-            found = re.search(r'cursor="([^"]+)"', part)
-            return rest.require_cursor(found[1], "Sentry") if found else None
+            cursor = re.search(r'cursor="([^"]+)"', part)
+            return rest.require_cursor(cursor[1], "Sentry") if cursor else None
     return None

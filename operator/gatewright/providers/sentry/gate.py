@@ -3,7 +3,8 @@
     {release: foco@2.4.0, errors: {window: 5m}},       max: "10"     error events
     {release: foco@2.4.0, failureRatio: {window: 5m}}, max: 1%       failed transactions among all
     {release: foco@2.4.0, p95: {window: 5m}},          max: 1s       duration of transactions
-    {release: foco@2.4.0, newIssues: {}},              max: "0"      unresolved issues first seen in this release
+    {release: foco@2.4.0, newIssues: {}},              max: "0"      unresolved issues, first seen
+                                                                     in this release
 
 Error events are counted in buckets of a time series, of which those that Sentry calls incomplete
 are left out: the window ends a minute or two ago. The other two are aggregated by Sentry over the
@@ -18,18 +19,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.api.base import Model, Name, seconds
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.sentry import connection as sentry
 from gatewright.providers.sentry.connection import Environment, ReleaseVersion, Slug
+from gatewright.providers.sentry.questions import (
+    MINUTE_S,
+    SentryErrors,
+    SentryIssues,
+    SentryTransactions,
+)
 from gatewright.providers.units import Unit
 
-_MINUTE_S = 60
 _SPARE_BUCKETS = 3
 """Buckets asked for beyond the window: the newest are incomplete."""
 _SECONDS_BY_UNIT: Mapping[str, float] = {
@@ -41,60 +47,6 @@ _SECONDS_BY_UNIT: Mapping[str, float] = {
     "hour": 3600.0,
     "day": 86400.0,
 }
-
-
-def _require_window(text: str) -> str:
-    if not _MINUTE_S <= seconds(text) <= 86400 or seconds(text) % _MINUTE_S:
-        raise ValueError(f'"{text}" is no window: whole minutes, from 1m to 24h (try 5m)')
-    return text
-
-
-def _require_terms(text: str) -> str:
-    if " OR " in f" {text.upper()} ":
-        raise ValueError("OR would set the release aside; name several values as key:[a, b]")
-    return text
-
-
-Window = Annotated[Duration, AfterValidator(_require_window)]
-Terms = Annotated[Text, AfterValidator(_require_terms)]
-
-
-class SentryErrors(Model):
-    """Which error events are counted."""
-
-    window: Window = "5m"
-    """Over which time, in whole minutes."""
-    query: Terms = ""
-    """Further search terms, as `level:fatal !error.type:TimeoutError`."""
-    evidence: Literal["Transactions", "Release"] = "Transactions"
-    """What makes none a 0 and not an unknown. Transactions: some of this release were seen over the
-    same time. Release: Sentry knows the release, for what sends no transactions."""
-
-
-class SentryTransactions(Model):
-    """Which transactions are looked at."""
-
-    window: Window = "5m"
-    """Over which time, in whole minutes."""
-    query: Terms = ""
-    """Further search terms, as `transaction:/api/*`."""
-    minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    """Fewer transactions than this are no data."""
-
-
-class SentryIssues(Model):
-    """Which new issues are counted."""
-
-    levels: Annotated[
-        list[Literal["fatal", "error", "warning", "info", "debug", "sample"]],
-        Field(min_length=1, max_length=6),
-    ] = ["error", "fatal"]
-    """Levels that count."""
-    query: Terms = ""
-    """Further search terms, as `!assigned:[me, none]`."""
-    evidence: Literal["Transactions", "Release"] = "Transactions"
-    """What makes none a 0 and not an unknown. Transactions: some of this release were seen in the
-    last hour. Release: Sentry knows the release."""
 
 
 class SentryCheck(Model):
@@ -121,8 +73,8 @@ class SentryCheck(Model):
     def _require_one(self) -> SentryCheck:
         if (
             sum(
-                item is not None
-                for item in (self.errors, self.failureRatio, self.p95, self.newIssues)
+                question is not None
+                for question in (self.errors, self.failureRatio, self.p95, self.newIssues)
             )
             != 1
         ):
@@ -139,7 +91,7 @@ class SentryGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: SentryCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.p95 is not None:
             return "seconds"
         return "ratio" if config.failureRatio is not None else "number"
@@ -157,6 +109,7 @@ class SentryGate(PresentGate):
 
 
 _Row = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Aggregates by field, and what is said of the fields."""
 
 # --- errors
 
@@ -175,94 +128,101 @@ async def _measure_errors(
         "query": _join_terms(f'release:"{config.release}"', errors.query),
     }
     answer = await sentry.fetch(link, sentry.organization_path(link, "events-timeseries"), query)
-    found = _complete_buckets(answer, bucket)
-    if isinstance(found, str):
-        return Answer(None, hide_secrets(found, link))
-    if len(found) < count:
-        return Answer(None, f"{len(found)} of {count} buckets of {bucket}s are complete")
-    total = sum(found[-count:])
+    values = _complete_buckets(answer, bucket)
+    if isinstance(values, str):
+        return Answer(None, hide_secrets(values, link))
+    # What is not counted yet is not zero.
+    if len(values) < count:
+        return Answer(None, f"{len(values)} of {count} buckets of {bucket}s are complete")
+
+    total = sum(values[-count:])
     if total:
         return Answer(total)
+
+    # Nothing may also mean that nothing has reached Sentry.
     return await _answer_of_nothing(config, errors.evidence, errors.window, link)
 
 
 def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | str:
-    """The values of the complete buckets, oldest first; or why there are none."""
+    """Return the values of the complete buckets, oldest first; or why there are none."""
     series = answer.get("timeSeries")
     if not isinstance(series, list):
         raise Permanent("the answer holds no time series; is this the Sentry API?")
     if len(series) != 1:
         return f"{len(series)} time series where there must be one"
+
     only = series[0] if isinstance(series[0], dict) else {}
     meta, values = only.get("meta"), only.get("values")
-    if (
-        not isinstance(meta, dict)
-        or not isinstance(values, list)
-        or not all(isinstance(item, dict) for item in values)
-    ):
+    if not isinstance(meta, dict) or not isinstance(values, list):
         raise Permanent("the answer holds no values; is this the Sentry API?")
+    if not all(isinstance(value, dict) for value in values):
+        raise Permanent("the answer holds no values; is this the Sentry API?")
+
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
     if meta.get("interval") != bucket * 1000:  # milliseconds
-        return (
-            "Sentry chose another interval "
-            f"({foreign.to_plain_word(meta.get('interval')) or '?'}ms) than {bucket}s"
-        )
-    found: list[float] = []
-    for value in sorted(values, key=lambda value: _require_number(value.get("timestamp"))):
-        if value.get("incomplete") is not False:
-            continue
-        found.append(_require_number(value.get("value")))
-    return found
+        interval = foreign.to_plain_word(meta.get("interval")) or "?"
+        return f"Sentry chose another interval ({interval}ms) than {bucket}s"
+
+    ordered = sorted(values, key=lambda value: _require_number(value.get("timestamp")))
+    complete = [value for value in ordered if value.get("incomplete") is False]
+    return [_require_number(value.get("value")) for value in complete]
 
 
 def _bucket_seconds(window: float) -> int:
-    """Seconds of a bucket: the window has at least five, where they are not shorter than a minute,
-    and no rest."""
-    return next(
-        (size for size in (3600, 900, 300) if window % size == 0 and window / size >= 5), _MINUTE_S
-    )
+    """Return the seconds of a bucket, of which the window has at least five, and no rest.
+
+    None is shorter than a minute.
+    """
+    for size in (3600, 900, 300):
+        if window % size == 0 and window / size >= 5:
+            return size
+    return MINUTE_S
 
 
 # --- transactions
 
 
 async def _measure_failures(
-    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+    config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
-    found = await _fetch_row(config, wanted, ["failure_rate()", "count()"], link, fails=True)
-    if found is None:
-        return await _count_failures(config, wanted, link)
-    row, meta = found
-    few = _answer_of_too_few(row, wanted.minimum)
+    answer = await _fetch_row(config, question, ["failure_rate()", "count()"], link, fails=True)
+    # Some self-hosted versions fail to answer failure_rate() with a 500.
+    if answer is None:
+        return await _count_failures(config, question, link)
+
+    row, meta = answer
+    few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
+
     kind, value = _field_kind(meta, "failure_rate()"), row.get("failure_rate()")
     if value is None:
         return Answer(None, "no failure rate")
+
     if kind != "percentage":
-        return Answer(
-            None,
-            hide_secrets(
-                f"the failure rate is of type {foreign.quote_value(kind)}, not percentage", link
-            ),
-        )
+        shown = foreign.quote_value(kind)
+        message = f"the failure rate is of type {shown}, not percentage"
+        return Answer(None, hide_secrets(message, link))
+
     return _answer_of_ratio(_require_number(value))
 
 
 async def _count_failures(
-    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+    config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
-    """The same by counting: some self-hosted versions fail to answer failure_rate() with a 500."""
-    row, _ = _require_row(await _fetch_row(config, wanted, ["failure_count()", "count()"], link))
-    few = _answer_of_too_few(row, wanted.minimum)
+    """Return the same by counting.
+
+    Some self-hosted versions fail to answer failure_rate() with a 500.
+    """
+    row, _ = _require_row(await _fetch_row(config, question, ["failure_count()", "count()"], link))
+    few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
     if row.get("failure_count()") is None:
         return Answer(None, "no failure count")
-    return _answer_of_ratio(
-        _require_number(row["failure_count()"]) / _require_number(row["count()"])
-    )
+    failed, total = _require_number(row["failure_count()"]), _require_number(row["count()"])
+    return _answer_of_ratio(failed / total)
 
 
 def _answer_of_ratio(ratio: float) -> Answer:
@@ -272,61 +232,66 @@ def _answer_of_ratio(ratio: float) -> Answer:
 
 
 async def _measure_duration(
-    config: SentryCheck, wanted: SentryTransactions, link: OpenConnection
+    config: SentryCheck, question: SentryTransactions, link: OpenConnection
 ) -> Answer:
     name = "p95(span.duration)"
-    row, meta = _require_row(await _fetch_row(config, wanted, [name, "count()"], link))
-    few = _answer_of_too_few(row, wanted.minimum)
+    row, meta = _require_row(await _fetch_row(config, question, [name, "count()"], link))
+    few = _answer_of_too_few(row, question.minimum)
     if few is not None:
         return few
-    unit, value = _meta_of(meta, "units", name), row.get(name)
+    value = row.get(name)
     if value is None:
         return Answer(None, "no p95")
-    if (
-        _field_kind(meta, name) != "duration"
-        or not isinstance(unit, str)
-        or unit not in _SECONDS_BY_UNIT
-    ):
-        kind = foreign.quote_value(_field_kind(meta, name))
-        message = f"the p95 is of type {kind} in {foreign.quote_value(unit)}, which is no time"
+
+    # A number without its unit could be a thousand times too good.
+    kind, unit = _field_kind(meta, name), _meta_of(meta, "units", name)
+    factor = _SECONDS_BY_UNIT.get(unit) if isinstance(unit, str) else None
+    if kind != "duration" or factor is None:
+        shown_kind, shown_unit = foreign.quote_value(kind), foreign.quote_value(unit)
+        message = f"the p95 is of type {shown_kind} in {shown_unit}, which is no time"
         return Answer(None, hide_secrets(message, link))
-    taken = _require_number(value)
-    return (
-        Answer(taken * _SECONDS_BY_UNIT[unit])
-        if taken >= 0
-        else Answer(None, f"the p95 is {taken:g}")
-    )
+
+    duration = _require_number(value)
+    return Answer(duration * factor) if duration >= 0 else Answer(None, f"the p95 is {duration:g}")
 
 
 async def _fetch_row(
     config: SentryCheck,
-    wanted: SentryTransactions,
+    question: SentryTransactions,
     fields: list[str],
     link: OpenConnection,
     fails: bool = False,
 ) -> _Row | None:
-    """One row of aggregates over transactions, and what their types and units are; with `fails`,
-    None for a 500."""
+    """Return one row of aggregates over transactions, and what their types and units are.
+
+    With `fails`, return None for a 500. Raises Retryable, Permanent.
+    """
+    terms = _join_terms("is_transaction:true", f'release:"{config.release}"', question.query)
     query = {
         **_scope_query(config),
         "dataset": "spans",
         "field": fields,
-        "statsPeriod": f"{seconds(wanted.window):.0f}s",
+        "statsPeriod": f"{seconds(question.window):.0f}s",
         "per_page": 1,
-        "query": _join_terms("is_transaction:true", f'release:"{config.release}"', wanted.query),
+        "query": terms,
     }
+
+    path = sentry.organization_path(link, "events")
     accepted = frozenset({500}) if fails else frozenset()
-    reply = await sentry.call(
-        link, "GET", sentry.organization_path(link, "events"), query=query, accepted=accepted
-    )
+    reply = await sentry.call(link, "GET", path, query=query, accepted=accepted)
     if reply.status == 500:
         return None
-    answer = sentry.require_object(reply)
+    return _only_row(sentry.require_object(reply))
+
+
+def _only_row(answer: Mapping[str, Any]) -> _Row:
     rows, meta = answer.get("data"), answer.get("meta")
     if not isinstance(rows, list) or not isinstance(meta, dict):
         raise Permanent("the answer holds no data; is this the Sentry API?")
+    # A part of the data says nothing of the whole: as if there were no answer.
     if meta.get("dataScanned") == "partial":
         return {}, meta
+
     row = rows[0] if rows else {"count()": 0}
     return row if isinstance(row, dict) else {}, meta
 
@@ -352,41 +317,41 @@ def _field_kind(meta: Mapping[str, Any], name: str) -> Any:
 
 
 def _meta_of(meta: Mapping[str, Any], part: str, name: str) -> Any:
-    found = meta.get(part)
-    return found.get(name) if isinstance(found, dict) else None
+    entries = meta.get(part)
+    return entries.get(name) if isinstance(entries, dict) else None
 
 
 # --- issues
 
 
 async def _measure_issues(
-    config: SentryCheck, wanted: SentryIssues, link: OpenConnection
+    config: SentryCheck, question: SentryIssues, link: OpenConnection
 ) -> Answer:
-    levels = f"level:[{', '.join(wanted.levels)}]"
+    first_seen, levels = f'first-release:"{config.release}"', ", ".join(question.levels)
     query = {
         **_scope_query(config),
-        "query": _join_terms(
-            "is:unresolved", f'first-release:"{config.release}"', levels, wanted.query
-        ),
+        "query": _join_terms("is:unresolved", first_seen, f"level:[{levels}]", question.query),
         "sort": "new",
         "limit": 100,
         "collapse": ["stats", "lifetime", "filtered", "unhandled"],
     }
-    found: dict[str, str] = {}
+    path = sentry.organization_path(link, "issues")
+    names_by_id: dict[str, str] = {}
     try:
-        async for page in sentry.list_pages(link, sentry.organization_path(link, "issues"), query):
-            found.update(
-                (str(item.get("id")), foreign.to_plain_word(item.get("shortId")) or "?")
-                for item in page
-            )
+        async for page in sentry.list_pages(link, path, query):
+            for issue in page:
+                name = foreign.to_plain_word(issue.get("shortId")) or "?"
+                names_by_id[str(issue.get("id"))] = name
     except sentry.ListUnfinished as error:
+        # What was read so far is fewer than there are.
         return Answer(None, str(error))
-    if found:
-        shown = ", ".join(list(found.values())[:5])
-        return Answer(
-            float(len(found)), hide_secrets(f"{shown}{' …' if len(found) > 5 else ''}", link)
-        )
-    return await _answer_of_nothing(config, wanted.evidence, "1h", link)
+
+    if not names_by_id:
+        return await _answer_of_nothing(config, question.evidence, "1h", link)
+
+    count = len(names_by_id)
+    shown = ", ".join(list(names_by_id.values())[:5]) + (" …" if count > 5 else "")
+    return Answer(float(count), hide_secrets(shown, link))
 
 
 # --- what they have in common
@@ -395,21 +360,21 @@ async def _measure_issues(
 async def _answer_of_nothing(
     config: SentryCheck, evidence: str, window: str, link: OpenConnection
 ) -> Answer:
-    """0, if there is evidence that nothing means none."""
+    """Return 0, if there is evidence that nothing means none."""
     path = sentry.organization_path(link, "releases", config.release)
-    if (await sentry.call(link, "GET", path, accepted=frozenset({404}))).status == 404:
-        return Answer(
-            None, hide_secrets(f"Sentry does not know the release {config.release}", link)
-        )
+    reply = await sentry.call(link, "GET", path, accepted=frozenset({404}))
+    if reply.status == 404:
+        message = f"Sentry does not know the release {config.release}"
+        return Answer(None, hide_secrets(message, link))
+
     if evidence == "Transactions":
-        row, _ = _require_row(
-            await _fetch_row(config, SentryTransactions(window=window), ["count()"], link)
-        )
+        question = SentryTransactions(window=window)
+        row, _ = _require_row(await _fetch_row(config, question, ["count()"], link))
         few = _answer_of_too_few(row, 1)
         if few is not None:
-            return Answer(
-                None, f"nothing, but {few.message} either (evidence: Release takes that as 0)"
-            )
+            message = f"nothing, but {few.message} either (evidence: Release takes that as 0)"
+            return Answer(None, message)
+
     return Answer(0.0)
 
 
@@ -425,7 +390,7 @@ def _join_terms(*terms: str) -> str:
 
 
 def _require_number(value: Any) -> float:
-    found = foreign.to_number(value)
-    if found is None:
+    number = foreign.to_number(value)
+    if number is None:
         raise Permanent("the answer holds no number where one must be; is this the Sentry API?")
-    return found
+    return number

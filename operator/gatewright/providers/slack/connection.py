@@ -24,7 +24,7 @@ from gatewright.providers.common import client, rest
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
-_LATER = frozenset(
+_RETRYABLE_ERRORS = frozenset(
     {
         "ratelimited",
         "rate_limited",
@@ -35,7 +35,7 @@ _LATER = frozenset(
     }
 )
 """Errors that pass; every other one does not."""
-_REFUSED = frozenset(
+_TOKEN_ERRORS = frozenset(
     {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
 )
 _PAUSE_S = 30.0
@@ -51,7 +51,7 @@ class SlackAccess(Model):
     a message again."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
@@ -93,34 +93,36 @@ class Slack(AsyncWebClient):
     async def _request(
         self, *, http_verb: str, api_url: str, req_args: dict[str, Any]
     ) -> dict[str, Any]:
-        """The request, as slack_sdk has made it up, by our own transport."""
+        """Send the request, as slack_sdk has made it up, by our own transport."""
         path = api_url.removeprefix(self.base_url.rstrip("/"))
         options: dict[str, Any] = {}
         if req_args.get("json") is not None:
             options = {"body": req_args["json"]}
         elif req_args.get("data"):
-            form = urlencode(
-                {key: value for key, value in req_args["data"].items() if value is not None}
-            )
-            options = {
-                "body": form.encode(),
-                "headers": {"Content-Type": "application/x-www-form-urlencoded"},
-            }
+            form = {key: value for key, value in req_args["data"].items() if value is not None}
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            options = {"body": urlencode(form).encode(), "headers": headers}
+
         if http_verb == "GET" and req_args.get("params"):
             options["query"] = req_args["params"]
+
         reply = await rest.call(self._link, http_verb, path, **options)
         data = client.json_of(reply)
         if not isinstance(data, dict) or "ok" not in data:
             raise Permanent(f"{reply.where}: the answer is not Slack's")
+
         return {"data": data, "headers": dict(reply.headers), "status_code": 200}
 
     def _error_of_response(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
         word = hide_secrets(foreign.to_plain_word(data.get("error")) or "unknown error", self._link)
-        if word in _LATER:
-            found = Retryable(f"Slack cannot do {method} now: {word}")
-            found.after = _PAUSE_S if "limited" in word else 0.0
-            return found
+        if word in _RETRYABLE_ERRORS:
+            error = Retryable(f"Slack cannot do {method} now: {word}")
+            error.after = _PAUSE_S if "limited" in word else 0.0
+            return error
+
+        if word in _TOKEN_ERRORS:
+            return SlackRefused(method, word, " (the token is not valid)")
+
         needed = rest.repeatable_text(self._link, data.get("needed") or "")
-        more = f" (it needs the scope {needed})" if needed else ""
-        return SlackRefused(method, word, " (the token is not valid)" if word in _REFUSED else more)
+        return SlackRefused(method, word, f" (it needs the scope {needed})" if needed else "")

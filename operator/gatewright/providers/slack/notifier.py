@@ -67,12 +67,14 @@ class SlackNotifier:
         slack = Slack(link)
         if handle is None and message.again:
             handle = await _find_message(slack, config.channel, message.thread)
+
         handle = await _show_message(slack, config.channel, message, handle)
         try:
             await _reply_in_thread(slack, message, handle)
         except Retryable as error:
             error.handle = handle
             raise
+
         return handle
 
 
@@ -82,61 +84,62 @@ async def _show_message(slack: Slack, channel: str, message: Message, handle: st
         "blocks": message_blocks(message),
         "metadata": _metadata_for(message.thread, ""),
     }
+
     if handle is not None:
-        known, _, ts = handle.partition("/")
+        shown_in, _, ts = handle.partition("/")
         try:
-            await slack.chat_update(channel=known, ts=ts, **content)
+            await slack.chat_update(channel=shown_in, ts=ts, **content)
             return handle
         except SlackRefused as error:
+            # What somebody has deleted cannot be edited: another one is posted.
             if error.error not in _GONE:
                 raise
+
     posted = await slack.chat_postMessage(
         channel=channel.removeprefix("#"), unfurl_links=False, **content
     )
     if not posted.get("channel") or not posted.get("ts"):
         raise Permanent("Slack took the message and did not say where it is")
+
     return f"{_require_identifier(posted['channel'])}/{_require_identifier(posted['ts'])}"
 
 
 async def _reply_in_thread(slack: Slack, message: Message, handle: str) -> None:
     channel, _, ts = handle.partition("/")
+    # An earlier try may have got that far.
     if message.again and await _has_replied(slack, channel, ts, message.key):
         return
-    text = f"{_SIGNS[message.severity]} *{message.event}* {_escape_text(message.text)}"
+
+    reply = f"{_SIGNS[message.severity]} *{message.event}* {_escape_text(message.text)}"
     await slack.chat_postMessage(
         channel=channel,
         thread_ts=ts,
-        text=_cut_text(text, MAX_TEXT_LENGTH),
+        text=_cut_text(reply, MAX_TEXT_LENGTH),
         unfurl_links=False,
         metadata=_metadata_for(message.thread, message.key),
     )
 
 
 def message_blocks(message: Message) -> list[Block]:
-    """The message, cut to what Block Kit takes."""
-    found: list[Block] = [
-        HeaderBlock(
-            text=PlainTextObject(
-                text=_cut_text(f"{_SIGNS[message.severity]} {message.title}", MAX_TITLE_LENGTH)
-            )
-        )
-    ]
+    """Return the message, cut to what Block Kit takes."""
+    title = _cut_text(f"{_SIGNS[message.severity]} {message.title}", MAX_TITLE_LENGTH)
+    blocks: list[Block] = [HeaderBlock(text=PlainTextObject(text=title))]
     if message.text:
-        found.append(
-            SectionBlock(
-                text=MarkdownTextObject(text=_cut_text(_escape_text(message.text), MAX_TEXT_LENGTH))
-            )
-        )
+        why = _cut_text(_escape_text(message.text), MAX_TEXT_LENGTH)
+        blocks.append(SectionBlock(text=MarkdownTextObject(text=why)))
     if message.lines:
-        found.append(SectionBlock(text=MarkdownTextObject(text=_stage_table(message.lines))))
+        blocks.append(SectionBlock(text=MarkdownTextObject(text=_stage_table(message.lines))))
+
     foot = f"{message.event} at {message.at}, run {message.thread.rpartition('/')[2]}"
-    found.append(ContextBlock(elements=[MarkdownTextObject(text=foot)]))
-    return found
+    blocks.append(ContextBlock(elements=[MarkdownTextObject(text=foot)]))
+    return blocks
 
 
 def _stage_table(lines: tuple[str, ...]) -> str:
-    """The stages; those in the middle are left out where they are too many. No line ends the block
-    it stands in."""
+    """Return the stages; those in the middle are left out where they are too many.
+
+    No line ends the block it stands in.
+    """
     shown = [
         _cut_text(_escape_text(line).replace("```", "'''").replace("\n", " "), 400)
         for line in lines
@@ -159,33 +162,39 @@ def _metadata_for(thread: str, key: str) -> dict[str, Any]:
 
 
 async def _find_message(slack: Slack, channel: str, thread: str) -> str | None:
-    """The run's message in the channel, if it can be found."""
+    """Return the run's message in the channel, if it can be found."""
+    channel_id: str | None = channel
     try:
-        known = (
-            channel
-            if _ID.fullmatch(channel)
-            else await _find_channel_id(slack, channel.removeprefix("#"))
-        )
-        if known is None:
+        if not _ID.fullmatch(channel):
+            channel_id = await _find_channel_id(slack, channel.removeprefix("#"))
+        if channel_id is None:
             return None
-        cursor = ""
-        for _ in range(MAX_PAGES):
-            options = {
-                "channel": known,
-                "limit": "100",
-                "include_all_metadata": "true",
-                "cursor": cursor or None,
-            }
-            page = await slack.api_call("conversations.history", data=options)
-            for item in _require_objects(page, "messages"):
-                if _payload_of(item) == (thread, ""):
-                    return f"{known}/{_require_identifier(item.get('ts'))}"
-            cursor = _next_cursor(page)
-            if not cursor:
-                return None
+        return await _find_in_history(slack, channel_id, thread)
     except SlackRefused as error:
+        # A bot that may not read the channel posts a second message; it must not fail for that.
         if error.error not in _UNREADABLE:
             raise
+    return None
+
+
+async def _find_in_history(slack: Slack, channel_id: str, thread: str) -> str | None:
+    cursor = ""
+    for _ in range(MAX_PAGES):
+        options = {
+            "channel": channel_id,
+            "limit": "100",
+            "include_all_metadata": "true",
+            "cursor": cursor or None,
+        }
+        page = await slack.api_call("conversations.history", data=options)
+
+        for entry in _require_objects(page, "messages"):
+            if _payload_of(entry) == (thread, ""):
+                return f"{channel_id}/{_require_identifier(entry.get('ts'))}"
+
+        cursor = _next_cursor(page)
+        if not cursor:
+            break
     return None
 
 
@@ -194,12 +203,14 @@ async def _find_channel_id(slack: Slack, name: str) -> str | None:
     for _ in range(MAX_PAGES):
         options = {"limit": "1000", "exclude_archived": "true", "cursor": cursor or None}
         page = await slack.api_call("conversations.list", data=options)
-        for item in _require_objects(page, "channels"):
-            if item.get("name") == name:
-                return _require_identifier(item.get("id"))
+        for entry in _require_objects(page, "channels"):
+            if entry.get("name") == name:
+                return _require_identifier(entry.get("id"))
+
         cursor = _next_cursor(page)
         if not cursor:
             break
+
     return None
 
 
@@ -215,24 +226,27 @@ async def _has_replied(slack: Slack, channel: str, ts: str, key: str) -> bool:
                 "cursor": cursor or None,
             }
             page = await slack.api_call("conversations.replies", data=options)
-            if any(_payload_of(item)[1] == key for item in _require_objects(page, "messages")):
+            if any(_payload_of(reply)[1] == key for reply in _require_objects(page, "messages")):
                 return True
+
             cursor = _next_cursor(page)
             if not cursor:
                 return False
     except SlackRefused as error:
+        # A bot that may not read the thread replies twice; it must not fail for that.
         if error.error not in _UNREADABLE | _GONE:
             raise
+
     return False
 
 
-def _payload_of(item: Mapping[str, Any]) -> tuple[str, str]:
-    metadata = _object_or_empty(item.get("metadata"))
-    payload = (
-        _object_or_empty(metadata.get("event_payload"))
-        if metadata.get("event_type") == METADATA_TYPE
-        else {}
-    )
+def _payload_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = _object_or_empty(entry.get("metadata"))
+    # What another app has put there is none of ours.
+    if metadata.get("event_type") != METADATA_TYPE:
+        return "", ""
+
+    payload = _object_or_empty(metadata.get("event_payload"))
     return str(payload.get("thread", "")), str(payload.get("key", ""))
 
 
@@ -247,11 +261,11 @@ def _require_identifier(value: Any) -> str:
 
 
 def _require_objects(page: Any, name: str) -> list[Mapping[str, Any]]:
-    """A list of objects in an answer; none where it is missing. Raises Permanent."""
-    found = page.get(name) or []
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    """Return a list of objects in an answer; none where it is missing. Raises Permanent."""
+    entries = page.get(name) or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Permanent("this is not the Slack API")
-    return found
+    return entries
 
 
 def _object_or_empty(value: Any) -> Mapping[str, Any]:
@@ -263,5 +277,5 @@ def _escape_text(text: str) -> str:
 
 
 def _cut_text(text: str, longest: int) -> str:
-    """At most so long, and not in the middle of `&amp;`."""
+    """Return a text cut to so long at most, and not in the middle of `&amp;`."""
     return text if len(text) <= longest else f"{_HALF.sub('', text[: longest - 1])}…"

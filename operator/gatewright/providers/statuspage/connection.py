@@ -40,7 +40,7 @@ class StatuspageAccess(Model):
     """API key of a user who may manage the page."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"OAuth {value(self.apiKey)}"}
 
 
@@ -62,7 +62,10 @@ class StatuspageConnection(HttpConnector):
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request in its turn. Options are those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request in its turn; options as those of `rest.call`.
+
+    Raises Retryable, Permanent.
+    """
     await _wait_for_turn(link)
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
@@ -71,9 +74,11 @@ async def _wait_for_turn(link: OpenConnection) -> None:
     rest.require_open(link)
     now = time.monotonic()
     at = max(now, _next_turn.get(link.identity) or now)
+    # A long queue would keep a worker waiting that others need.
     if at - now > MAX_TURN_WAIT_S:
         error = Retryable(f"{link.config.url}: too many requests wait for their turn")
         error.after = at - now
         raise error
+
     _next_turn.put(link.namespace, link.identity, at + REQUEST_SPACING_S)
     await asyncio.sleep(at - now)

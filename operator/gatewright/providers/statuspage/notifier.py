@@ -1,11 +1,12 @@
 """Statuspage: what customers are told, in words that are written for them.
 
-    Started       a maintenance under way, where `maintenance` is configured
-    the run ends  the maintenance is completed
-    Downtime      an incident: investigating, or what a rollback has come to by then; subscribers are told
-    RollingBack   the incident, if there is one: identified
-    Verifying     the incident, if there is one: monitoring
-    Restored      the incident is resolved
+    Started         a maintenance under way, where `maintenance` is configured
+    the run ends    the maintenance is completed
+    Downtime        an incident: investigating, or what a rollback has come to by then; subscribers
+                    are told
+    RollingBack     the incident, if there is one: identified
+    Verifying       the incident, if there is one: monitoring
+    Restored        the incident is resolved
 
 Nothing of a run's own texts goes there: they name gates, hosts and errors. The API has no
 idempotency key, so each incident carries the Release and what it is for in its metadata, and is
@@ -111,24 +112,26 @@ class StatuspageNotifier:
     async def send(
         self, config: Any, link: OpenConnection, message: Message, handle: str | None
     ) -> str | None:
-        """Open, bring up to date, close; other events ask for nothing. Raises Retryable,
-        Permanent."""
-        page = _Page(
-            config.page,
-            link,
-            message,
-            dict(part.split("=", 1) for part in (handle or "").split(",") if part),
-        )
+        """Open, bring up to date, close; other events ask for nothing.
+
+        Raises Retryable, Permanent.
+        """
+        known = dict(part.split("=", 1) for part in (handle or "").split(",") if part)
+        page = _Page(config.page, link, message, known)
+
         if message.event == "Started" and config.maintenance is not None:
             await page.open("maintenance", _maintenance_body(config, message))
         if message.event == "Downtime":
-            await page.open("incident", _incident_body(config, _INCIDENT_STATUS[message.returning]))
+            status = _INCIDENT_STATUS[message.returning]
+            await page.open("incident", _incident_body(config, status))
         if message.event in ("RollingBack", "Verifying") and "incident" in page.known:
-            await page.update("incident", _update_body(config, _INCIDENT_STATUS[message.event]))
+            status = _INCIDENT_STATUS[message.event]
+            await page.update("incident", _update_body(config, status))
         if message.event == "Restored":
             await page.close("incident", _update_body(config, "resolved"))
         if message.over and config.maintenance is not None:
             await page.close("maintenance", _completed_body(config))
+
         return ",".join(f"{kind}={identity}" for kind, identity in page.known.items()) or None
 
 
@@ -145,15 +148,15 @@ class _Page:
 
     async def open(self, kind: Kind, body: dict[str, Any]) -> None:
         """Create it, unless it is there."""
-        found = self.known.get(kind) or await self._find_open(kind)
-        if found is None:
+        identity = self.known.get(kind) or await self._find_open(kind)
+        if identity is None:
             body["metadata"] = {"gatewright": self._mark_for(kind)}
             reply = await call(self._link, "POST", self._path, body={"incident": body})
             created = client.json_of(reply)
             if not isinstance(created, dict) or "id" not in created:
                 raise Permanent(f"{reply.where}: the answer does not say what was created")
-            found = rest.require_identifier(created["id"], reply.where)
-        self.known[kind] = found
+            identity = rest.require_identifier(created["id"], reply.where)
+        self.known[kind] = identity
 
     async def update(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it; one that somebody has deleted is let be."""
@@ -168,94 +171,97 @@ class _Page:
 
     async def close(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it for the last time, if it is there."""
-        found = self.known.get(kind) or await self._find_open(kind)
-        if found is not None:
-            self.known[kind] = found
+        identity = self.known.get(kind) or await self._find_open(kind)
+        if identity is not None:
+            self.known[kind] = identity
             await self.update(kind, body)
             self.known.pop(kind, None)
 
     async def _find_open(self, kind: Kind) -> str | None:
-        """An open one of this Release, by its metadata."""
+        """Return the ID of an open one of this Release, by its metadata; None without one."""
         where = "active_maintenance" if kind == "maintenance" else "unresolved"
+        mark = self._mark_for(kind)
         for number in range(1, MAX_PAGES + 1):
             query = {"page": number, "per_page": ITEMS_PER_PAGE}
             reply = await call(self._link, "GET", f"{self._path}/{where}", query=query)
-            found = client.json_of(reply)
-            if not isinstance(found, list):
+            incidents = client.json_of(reply)
+            if not isinstance(incidents, list):
                 raise Permanent(f"{reply.where}: the answer is not a list")
-            for item in found:
-                metadata = item.get("metadata") if isinstance(item, dict) else None
-                if isinstance(metadata, dict) and metadata.get("gatewright") == self._mark_for(
-                    kind
-                ):
-                    return rest.require_identifier(item.get("id"), reply.where)
-            if len(found) < ITEMS_PER_PAGE:
+
+            for incident in incidents:
+                metadata = incident.get("metadata") if isinstance(incident, dict) else None
+                if isinstance(metadata, dict) and metadata.get("gatewright") == mark:
+                    return rest.require_identifier(incident.get("id"), reply.where)
+            if len(incidents) < ITEMS_PER_PAGE:
                 return None
-        raise Permanent(
-            f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page; ours "
-            "cannot be found among them"
-        )
+
+        # Ours may be on a page that was not read; a second one must not be opened.
+        problem = f"more than {MAX_PAGES * ITEMS_PER_PAGE} incidents are open on the page"
+        raise Permanent(f"{problem}; ours cannot be found among them")
 
     def _mark_for(self, kind: Kind) -> dict[str, str]:
-        """A maintenance is the run's; an incident is the Release's, whichever run ends it."""
+        """Return what an incident's metadata says of us.
+
+        A maintenance is the run's. An incident is the Release's, whichever run ends it.
+        """
         *_, uid, run = self._message.thread.split("/")
         return {"release": uid, "kind": kind} | ({"run": run} if kind == "maintenance" else {})
 
 
 def _maintenance_body(config: StatuspageNotice, message: Message) -> dict[str, Any]:
-    wanted = config.maintenance
-    assert wanted is not None
+    maintenance = config.maintenance
+    assert maintenance is not None
     begun = datetime.fromisoformat(message.at.replace("Z", "+00:00")).astimezone(UTC)
+    until = begun + timedelta(seconds=seconds(maintenance.lasts))
+
     return {
-        "name": wanted.title,
+        "name": maintenance.title,
         "status": "in_progress",
-        "body": wanted.text,
+        "body": maintenance.text,
         "scheduled_for": begun.isoformat(timespec="seconds"),
-        "scheduled_until": (begun + timedelta(seconds=seconds(wanted.lasts))).isoformat(
-            timespec="seconds"
-        ),
+        "scheduled_until": until.isoformat(timespec="seconds"),
         "scheduled_auto_in_progress": False,
         "scheduled_auto_completed": False,
-        "deliver_notifications": wanted.subscribers,
+        "deliver_notifications": maintenance.subscribers,
         **_component_fields(config, "under_maintenance"),
     }
 
 
 def _completed_body(config: StatuspageNotice) -> dict[str, Any]:
-    wanted = config.maintenance
-    assert wanted is not None
+    maintenance = config.maintenance
+    assert maintenance is not None
     return {
         "status": "completed",
-        "body": wanted.completed,
-        "deliver_notifications": wanted.subscribers,
+        "body": maintenance.completed,
+        "deliver_notifications": maintenance.subscribers,
         **_component_fields(config, "operational"),
     }
 
 
 def _incident_body(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
-    wanted = config.incident
+    incident = config.incident
     return {
-        "name": wanted.title,
+        "name": incident.title,
         "status": status,
-        "impact_override": wanted.impact,
-        "body": _text_for(wanted, status),
-        "deliver_notifications": wanted.subscribers,
-        **_component_fields(config, _COMPONENT_STATUS[wanted.impact]),
+        "impact_override": incident.impact,
+        "body": _text_for(incident, status),
+        "deliver_notifications": incident.subscribers,
+        **_component_fields(config, _COMPONENT_STATUS[incident.impact]),
     }
 
 
 def _update_body(config: StatuspageNotice, status: Progress) -> dict[str, Any]:
-    wanted = config.incident
+    incident = config.incident
     return {
         "status": status,
-        "body": _text_for(wanted, status),
-        "deliver_notifications": wanted.subscribers,
+        "body": _text_for(incident, status),
+        "deliver_notifications": incident.subscribers,
         **(_component_fields(config, "operational") if status == "resolved" else {}),
     }
 
 
-def _text_for(wanted: StatuspageIncident, status: Progress) -> str:
-    return wanted.text if status == "investigating" else str(getattr(wanted, status))
+def _text_for(incident: StatuspageIncident, status: Progress) -> str:
+    return incident.text if status == "investigating" else str(getattr(incident, status))
 
 
 def _component_fields(config: StatuspageNotice, status: str) -> dict[str, Any]:

@@ -9,21 +9,20 @@ before it has begun and after it is over: `ACTIVE_HEALTHY`. So before it is aske
 where no restore of the database reaches: an edge function secret whose name holds the operation's
 key, and whose value says nothing.
 
-    no mark                           it was not begun                                          Absent
-    mark, RESTORE_FAILED ...          it has failed                                             Failed
-    mark, RESTORING ...               it is under way                                           Running
-    mark, ACTIVE_HEALTHY              the project was seen to be down since                     Succeeded
-      within three minutes            it has yet to begin                                       Running
-      later                           the database was started since the mark was put           Succeeded
-                                      it was not: we have asked, and go on waiting              Running
-                                      nobody knows that it was ever asked for (a crash)         Absent
+    no mark                      it was not begun                                   Absent
+    mark, RESTORE_FAILED ...     it has failed                                      Failed
+    mark, RESTORING ...          it is under way                                    Running
+    mark, ACTIVE_HEALTHY         the project was seen to be down since              Succeeded
+      within three minutes       it has yet to begin                                Running
+      later                      the database was started since the mark was put    Succeeded
+                                 it was not: we have asked, and go on waiting       Running
+                                 nobody knows that it was ever asked for (a crash)  Absent
 
 The mark stays until the next restore of the project puts its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,15 +35,18 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.supabase import connection as supabase
 from gatewright.providers.supabase.connection import ProjectRef
+from gatewright.providers.supabase.restore_points import (
+    RestorePoint,
+    find_restore_point,
+    follow_point,
+    key_hash,
+    make_point,
+)
 
-MAX_NAME_LENGTH = 20
-"""Characters of a restore point's name, by the vendor."""
 _MARK = "GATEWRIGHT_RESTORE_"
-_MAX_PREFIX_LENGTH = 11
 RESTORE_START_TIMEOUT_S = 180.0
 """Seconds in which a restore that was asked for begins; then the database tells by its start
 whether it has."""
@@ -57,29 +59,14 @@ _LOST = frozenset({"RESTORE_FAILED", "INIT_FAILED", "PAUSE_FAILED", "REMOVED"})
 _ASKED = "the restore was asked for, and has yet to begin"
 
 
-def _require_short(text: str) -> str:
-    if len(text) > _MAX_PREFIX_LENGTH or not text.isascii() or not text.isprintable():
+def _require_time(moment: str) -> str:
+    if _target_time(moment) is None:
         raise ValueError(
-            f'"{text}" is not a short name (at most {_MAX_PREFIX_LENGTH} characters, the '
-            "mark of the run is added)"
+            f'"{moment}" is not a time (try 2026-11-22T08:30:00Z, or Unix time in seconds)'
         )
-    return text
+    return moment
 
 
-def _require_time(text: str) -> str:
-    if _target_time(text) is None:
-        raise ValueError(
-            f'"{text}" is not a time (try 2026-11-22T08:30:00Z, or Unix time in seconds)'
-        )
-    return text
-
-
-Prefix = Annotated[
-    str,
-    AfterValidator(_require_short),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64}),
-    Field(min_length=1),
-]
 PointName = Annotated[str, Field(min_length=1, max_length=128)]
 Moment = Annotated[
     str,
@@ -87,14 +74,6 @@ Moment = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 128}),
     Field(min_length=1),
 ]
-
-
-class RestorePoint(Model):
-    """Make a restore point of the database; publishes `name` and `completedOn`."""
-
-    name: Prefix
-    """How its name begins, at most 11 characters; the mark of the run follows, and `outputs.name`
-    is the whole."""
 
 
 class UndoTo(Model):
@@ -150,18 +129,20 @@ class SupabaseActions(Deed):
     interval: ClassVar[float] = 5.0
 
     def identity(self, config: SupabaseAction) -> str:
-        """The project: two restores of it at once would be none."""
+        """Return the project: two restores of it at once would be none."""
         return config.project
 
     async def look(self, config: SupabaseAction, link: OpenConnection) -> LiveState:
-        """Whether the project is there; nothing of it can be kept as a snapshot. Raises Retryable,
-        Permanent."""
+        """Return whether the project is there; nothing of it can be kept as a snapshot.
+
+        Raises Retryable, Permanent.
+        """
         status = await supabase.fetch_status(link, config.project)
-        lost = status in _LOST or status not in _UNDER_WAY
-        return LiveState(
-            None,
-            problem=f"the project {config.project} is {_status_word(status)}" if lost else None,
-        )
+        # A status that is not known may be the end of the project.
+        if status in _LOST or status not in _UNDER_WAY:
+            problem = f"the project {config.project} is {_status_word(status)}"
+            return LiveState(None, problem=problem)
+        return LiveState(None)
 
     async def perform(
         self,
@@ -173,7 +154,8 @@ class SupabaseActions(Deed):
         """Begin it, unless an earlier try has. Raises Retryable, Permanent."""
         require_act(operation)
         if config.restorePoint is not None:
-            return await _make_point(config, link, operation)
+            return await make_point(config.project, config.restorePoint, link, operation)
+
         return await _start_restore(config, link, operation)
 
     async def follow(
@@ -183,76 +165,16 @@ class SupabaseActions(Deed):
         operation: Operation,
         snapshot: Mapping[str, Any] | None,
     ) -> Progress:
-        """How far it is. Raises Retryable, Permanent."""
+        """Return how far it is. Raises Retryable, Permanent."""
         require_act(operation)
         if config.restorePoint is not None:
-            found = await _find_restore_point(config.project, link, point_name(config, operation))
-            return _of_point(found) if found is not None else Progress("Absent")
+            return await follow_point(config.project, config.restorePoint, link, operation)
+
         return await _follow_restore(config.project, link, operation)
 
 
 def _status_word(status: str) -> str:
     return foreign.to_plain_word(status) or "in a status that is no word"
-
-
-# --- restore points
-
-
-def point_name(config: SupabaseAction, operation: Operation) -> str:
-    """The name of the restore point that an operation makes."""
-    assert config.restorePoint is not None
-    return f"{config.restorePoint.name}-{_key_hash(operation)[: MAX_NAME_LENGTH - _MAX_PREFIX_LENGTH - 1]}"
-
-
-async def _make_point(
-    config: SupabaseAction, link: OpenConnection, operation: Operation
-) -> Progress:
-    name = point_name(config, operation)
-    found = await _find_restore_point(config.project, link, name)
-    if found is not None:
-        return _of_point(found)
-    path = supabase.project_path(config.project, "database", "backups", "restore-point")
-    return _of_point(
-        supabase.require_object(await supabase.call(link, "POST", path, body={"name": name}))
-    )
-
-
-async def _find_restore_point(
-    project: str, link: OpenConnection, name: str
-) -> dict[str, Any] | None:
-    path = supabase.project_path(project, "database", "backups", "restore-point")
-    reply = await supabase.call(link, "GET", path, query={"name": name}, accepted=frozenset({404}))
-    if reply.status == 404:
-        return None
-    found = client.json_of(reply)
-    if not found:
-        return None
-    found = supabase.require_object(reply)
-    # the name is asked for; whatever else comes back is not ours
-    return found if found.get("name") == name else None
-
-
-def _of_point(found: Mapping[str, Any]) -> Progress:
-    status, name = found.get("status"), str(found.get("name"))
-    if status == "AVAILABLE":
-        return Progress(
-            "Succeeded",
-            outputs={
-                "name": name,
-                "completedOn": foreign.to_plain_word(found.get("completed_on") or "") or "",
-            },
-        )
-    if status == "PENDING":
-        return Progress("Running", f"the restore point {name} is being made")
-    if status in ("FAILED", "REMOVED"):
-        return Progress("Failed", f"the restore point {name} is {status}")
-    return Progress(
-        "Running",
-        f"the restore point {name} has a status that is not known: {foreign.quote_value(status)}",
-    )
-
-
-# --- restores
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +184,11 @@ class _Mark:
     """When it was put, by the vendor's clock."""
 
 
-_KEPT = 256
+_MAX_RESTORES_REMEMBERED = 256
 """Restores that are remembered; no namespace drives out those of another."""
-_asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(_KEPT)
+_asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(
+    _MAX_RESTORES_REMEMBERED
+)
 """What this process knows of the restores it has asked for, by project and mark; `Left`: the
 project has left its health since."""
 
@@ -275,72 +199,84 @@ async def _start_restore(
     project, name = config.project, _mark_name(operation)
     mark = await _read_mark(project, link, name)
     status = await supabase.fetch_status(link, project)
-    if mark is not None:
-        found = await _progress_of_restore(project, link, mark, status)
-        if found.state != "Absent":
-            return found
-    elif status in _LOST:
-        raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
-    elif status not in _ACTIVE:
-        raise Retryable(
-            f"the project {project} is {_status_word(status)}; a restore begins when it is "
-            f"{_HEALTHY}"
-        )
+    if mark is None:
+        _require_startable(project, status)
+    else:
+        progress = await _progress_of_restore(project, link, mark, status)
+        if progress.state != "Absent":
+            return progress
+
+    # The mark goes first: after a crash it tells that the restore may have been asked for.
     path, body = await _restore_request(config, link)
     await _put_mark(project, link, name)
     _remember_request(link, project, name, "Asked")
+
     try:
         await supabase.call(link, "POST", path, body=body)
     except (Retryable, Permanent) as error:
+        # Other errors leave open whether the request has got there.
         if isinstance(error, Permanent) or error.after:
             _remember_request(link, project, name, "Refused")
         raise
     return Progress("Running", _ASKED)
 
 
+def _require_startable(project: str, status: str) -> None:
+    """Raise unless a restore can begin. Raises Retryable, Permanent."""
+    if status in _LOST:
+        raise Permanent(f"the project {project} is {status}; look at it in the dashboard")
+    if status not in _ACTIVE:
+        state = f"the project {project} is {_status_word(status)}"
+        raise Retryable(f"{state}; a restore begins when it is {_HEALTHY}")
+
+
 async def _follow_restore(project: str, link: OpenConnection, operation: Operation) -> Progress:
     mark = await _read_mark(project, link, _mark_name(operation))
     if mark is None:
         return Progress("Absent")
-    return await _progress_of_restore(
-        project, link, mark, await supabase.fetch_status(link, project)
-    )
+    status = await supabase.fetch_status(link, project)
+    return await _progress_of_restore(project, link, mark, status)
 
 
 async def _progress_of_restore(
     project: str, link: OpenConnection, mark: _Mark, status: str
 ) -> Progress:
-    known = _asked.get((project, mark.name))
-    if known == "Refused":
+    request = _asked.get((project, mark.name))
+    if request == "Refused":
         return Progress("Absent")
     if status in _LOST:
         return Progress("Failed", f"the project is {status}; look at it in the dashboard")
+
     if status != _HEALTHY:
-        if status == "RESTORING" or (known is not None and status in _DOWN):
+        if status == "RESTORING" or (request is not None and status in _DOWN):
             _remember_request(link, project, mark.name, "Left")
         word = "" if status in _UNDER_WAY else ", which is not known"
         return Progress("Running", f"the project is {_status_word(status)}{word}")
-    if known == "Left":
+
+    if request == "Left":
         return Progress("Succeeded")
+    # A healthy project looks the same before and after: only time, and then the database, tell.
     if time.time() - mark.at < RESTORE_START_TIMEOUT_S:
         return Progress("Running", _ASKED)
     if await _database_started_at(project, link) > mark.at:
         return Progress("Succeeded")
-    return Progress("Running", _ASKED) if known == "Asked" else Progress("Absent")
+
+    return Progress("Running", _ASKED) if request == "Asked" else Progress("Absent")
 
 
 def _remember_request(
-    link: OpenConnection, project: str, name: str, what: Literal["Refused", "Asked", "Left"]
+    link: OpenConnection, project: str, name: str, state: Literal["Refused", "Asked", "Left"]
 ) -> None:
-    _asked.put(link.namespace, (project, name), what)
+    _asked.put(link.namespace, (project, name), state)
 
 
 async def _database_started_at(project: str, link: OpenConnection) -> float:
-    """When the database was started: a restore always starts it anew."""
-    found = await supabase.fetch_rows(
+    """Return when the database was started: a restore always starts it anew."""
+    rows = await supabase.fetch_rows(
         link, project, "select extract(epoch from pg_postmaster_start_time())::float8 as started"
     )
-    started = supabase.unix_time_of(found[0][0]) if len(found) == 1 and len(found[0]) == 1 else None
+    is_one_value = len(rows) == 1 and len(rows[0]) == 1
+    started = supabase.unix_time_of(rows[0][0]) if is_one_value else None
     if started is None:
         raise Retryable("when the database was started cannot be read")
     return started
@@ -349,69 +285,81 @@ async def _database_started_at(project: str, link: OpenConnection) -> float:
 async def _restore_request(
     config: SupabaseAction, link: OpenConnection
 ) -> tuple[str, dict[str, Any]]:
-    """What to ask for, once it is known that there is something to go back to. Raises Retryable,
-    Permanent."""
+    """Return what to ask for, once it is known that there is something to go back to.
+
+    Raises Retryable, Permanent.
+    """
     if config.undo is not None:
-        point = await _find_restore_point(config.project, link, config.undo.name)
-        if point is None or point.get("status") != "AVAILABLE":
-            state = (
-                "not there"
-                if point is None
-                else foreign.to_plain_word(point.get("status")) or "not available"
-            )
-            raise Permanent(
-                f"the restore point {config.undo.name} is {state}; there is nothing to go back to"
-            )
-        return supabase.project_path(config.project, "database", "backups", "undo"), {
-            "name": config.undo.name
-        }
+        return await _undo_request(config.project, config.undo, link)
+
     assert config.restorePitr is not None
-    to = _target_time(config.restorePitr.to)
+    return await _pitr_request(config.project, config.restorePitr, link)
+
+
+async def _undo_request(
+    project: str, undo: UndoTo, link: OpenConnection
+) -> tuple[str, dict[str, Any]]:
+    point = await find_restore_point(project, link, undo.name)
+    if point is None:
+        raise _error_of_no_point(undo.name, "not there")
+    if point.get("status") != "AVAILABLE":
+        state = foreign.to_plain_word(point.get("status")) or "not available"
+        raise _error_of_no_point(undo.name, state)
+
+    path = supabase.project_path(project, "database", "backups", "undo")
+    return path, {"name": undo.name}
+
+
+def _error_of_no_point(name: str, state: str) -> Permanent:
+    return Permanent(f"the restore point {name} is {state}; there is nothing to go back to")
+
+
+async def _pitr_request(
+    project: str, restore: RestorePitr, link: OpenConnection
+) -> tuple[str, dict[str, Any]]:
+    to = _target_time(restore.to)
     assert to is not None
-    reply = await supabase.call(
-        link, "GET", supabase.project_path(config.project, "database", "backups")
-    )
-    found = supabase.require_object(reply)
-    window = found.get("physical_backup_data")
-    if found.get("pitr_enabled") is not True or not isinstance(window, dict):
+    backups_path = supabase.project_path(project, "database", "backups")
+    backups = supabase.require_object(await supabase.call(link, "GET", backups_path))
+    window = backups.get("physical_backup_data")
+    if backups.get("pitr_enabled") is not True or not isinstance(window, dict):
         raise Permanent("point-in-time recovery is off; there is nothing to go back to")
+
     first = supabase.unix_time_of(window.get("earliest_physical_backup_date_unix"))
     last = supabase.unix_time_of(window.get("latest_physical_backup_date_unix"))
     if first is None or to < first:
-        raise Permanent(f"{config.restorePitr.to} is before everything that can be recovered")
+        raise Permanent(f"{restore.to} is before everything that can be recovered")
     if to > time.time():
-        raise Permanent(f"{config.restorePitr.to} lies in the future")
+        raise Permanent(f"{restore.to} lies in the future")
+
+    # The log of the last minutes is yet to be written: waiting helps.
     if last is None or to > last:
         raise Retryable(
-            f"{config.restorePitr.to} cannot be recovered yet; the log of the database is "
-            "written later"
+            f"{restore.to} cannot be recovered yet; the log of the database is written later"
         )
-    path = supabase.project_path(config.project, "database", "backups", "restore-pitr")
+
+    path = supabase.project_path(project, "database", "backups", "restore-pitr")
     return path, {"recovery_time_target_unix": int(to)}
 
 
-def _target_time(text: str) -> float | None:
-    number = foreign.parse_decimal(text) if len(text) <= 12 else None
-    return number if number is not None else supabase.unix_time_of(text)
+def _target_time(moment: str) -> float | None:
+    number = foreign.parse_decimal(moment) if len(moment) <= 12 else None
+    return number if number is not None else supabase.unix_time_of(moment)
 
 
 # --- marks
 
 
-def _key_hash(operation: Operation) -> str:
-    return hashlib.sha256(operation.key.encode()).hexdigest()
-
-
 def _mark_name(operation: Operation) -> str:
-    return f"{_MARK}{_key_hash(operation)[:16].upper()}"
+    return f"{_MARK}{key_hash(operation)[:16].upper()}"
 
 
 async def _read_mark(project: str, link: OpenConnection, name: str) -> _Mark | None:
     reply = await supabase.call(link, "GET", supabase.project_path(project, "secrets"))
-    found = next((item for item in supabase.require_list(reply) if item.get("name") == name), None)
-    if found is None:
+    secrets = {str(secret.get("name")): secret for secret in supabase.require_list(reply)}
+    if name not in secrets:
         return None
-    at = supabase.unix_time_of(found.get("updated_at"))
+    at = supabase.unix_time_of(secrets[name].get("updated_at"))
     if at is None:
         raise Permanent(f"{reply.where}: when the mark {name} was put is not told")
     return _Mark(name, at)
@@ -420,8 +368,10 @@ async def _read_mark(project: str, link: OpenConnection, name: str) -> _Mark | N
 async def _put_mark(project: str, link: OpenConnection, name: str) -> None:
     """Put the mark, and take away those of earlier restores."""
     path = supabase.project_path(project, "secrets")
-    found = supabase.require_list(await supabase.call(link, "GET", path))
-    old = [str(item["name"]) for item in found if str(item.get("name", "")).startswith(_MARK)]
+    secrets = supabase.require_list(await supabase.call(link, "GET", path))
+    old = [
+        str(secret["name"]) for secret in secrets if str(secret.get("name", "")).startswith(_MARK)
+    ]
     if old:
         await supabase.call(link, "DELETE", path, body=old)
     await supabase.call(link, "POST", path, body=[{"name": name, "value": "1"}])

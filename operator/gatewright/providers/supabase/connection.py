@@ -37,7 +37,7 @@ class SupabaseAccess(Model):
     and the database; steps need to write backups and secrets."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
@@ -47,49 +47,52 @@ class SupabaseConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = SupabaseAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Whether the token is one, and sees a project. Raises Retryable, Permanent."""
+        """Raise unless the token is one, and sees a project. Raises Retryable, Permanent."""
         reply = await call(link, "GET", "/v1/projects")
         if not require_list(reply):
             raise Permanent(f"{reply.where}: the token sees no project")
 
 
 def project_path(project: str, *parts: str) -> str:
-    """A path in a project, every part of it one segment."""
+    """Return a path in a project, every part of it one segment."""
     return "/".join(["/v1/projects", *map(rest.path_segment, (project, *parts))])
 
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
-    """One request; options as those of `rest.call`. Raises Retryable, Permanent."""
+    """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
 def require_object(reply: client.Reply) -> dict[str, Any]:
-    """The answer, which must be an object. Raises Permanent."""
-    found = client.json_of(reply)
-    if not isinstance(found, dict):
+    """Return the answer, which must be an object. Raises Permanent."""
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict):
         raise error_of_strange(reply)
-    return found
+    return answer
 
 
 def require_list(reply: client.Reply) -> list[dict[str, Any]]:
-    """The answer, which must be a list of objects. Raises Permanent."""
+    """Return the answer, which must be a list of objects. Raises Permanent."""
     return require_objects(reply, client.json_of(reply))
 
 
-def require_objects(reply: client.Reply, found: Any) -> list[dict[str, Any]]:
-    """Part of an answer, which must be a list of objects. Raises Permanent."""
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+def require_objects(reply: client.Reply, entries: Any) -> list[dict[str, Any]]:
+    """Return part of an answer, which must be a list of objects. Raises Permanent."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise error_of_strange(reply)
-    return found
+    return entries
 
 
 def error_of_strange(reply: client.Reply) -> Permanent:
-    """What to raise when an answer is not what the API is known to give."""
+    """Return what to raise when an answer is not what the API is known to give."""
     return Permanent(f"{reply.where}: this is not the Supabase API")
 
 
 async def fetch_status(link: OpenConnection, project: str) -> str:
-    """The status of a project: `ACTIVE_HEALTHY`, `RESTORING` ... Raises Retryable, Permanent."""
+    """Return the status of a project: `ACTIVE_HEALTHY`, `RESTORING` and so on.
+
+    Raises Retryable, Permanent.
+    """
     reply = await call(link, "GET", project_path(project))
     status = require_object(reply).get("status")
     if not isinstance(status, str) or not status:
@@ -100,45 +103,51 @@ async def fetch_status(link: OpenConnection, project: str) -> str:
 async def fetch_rows(
     link: OpenConnection, project: str, statement: str, parameters: Sequence[str] = ()
 ) -> list[tuple[Any, ...]]:
-    """What one statement finds, asked as Supabase's own read-only user. Raises Retryable,
-    Permanent."""
+    """Return what one statement finds, asked as Supabase's own read-only user.
+
+    Raises Retryable, Permanent.
+    """
     body: dict[str, Any] = {"query": statement}
     if parameters:
         body["parameters"] = list(parameters)
+
     path = project_path(project, "database", "query", "read-only")
-    # a refusal's words are told below: they may hold data
-    reply = await call(
-        link, "POST", path, body=body, accepted=frozenset({400, 422, *range(500, 600)})
-    )
+    # A refusal is told by its code, below: its words may hold data.
+    accepted = frozenset({400, 422, *range(500, 600)})
+    reply = await call(link, "POST", path, body=body, accepted=accepted)
     if reply.status >= 400:
         raise _error_of_refusal(link, reply)
+
     return [tuple(row.values()) for row in require_list(reply)]
 
 
 def _error_of_refusal(link: OpenConnection, reply: client.Reply) -> Retryable | Permanent:
-    text = rest.error_of(reply)
-    found = _STATE.search(text)
-    if found is None:
+    refusal = rest.error_of(reply)
+    state = _STATE.search(refusal)
+    if state is None:
         kind = Retryable if reply.status >= 500 else Permanent
         return kind(f"{reply.where}: the statement is refused ({reply.status})")
-    return sqlstates.error_of_state(found[1])
+    return sqlstates.error_of_state(state[1])
 
 
 def unix_time_of(value: Any) -> float | None:
-    """A time of the API's as Unix time; None where there is none, or none that can be read."""
+    """Return a time of the API's as Unix time.
+
+    None where there is none, or none that can be read.
+    """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         return foreign.to_number(value)
     try:
-        found = datetime.datetime.fromisoformat(str(value).strip())
+        moment = datetime.datetime.fromisoformat(str(value).strip())
     except ValueError:
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def show_age(seconds: float) -> str:
-    """A length of time in words: `31h`, `12min`, `40s`."""
+    """Return a length of time in words: `31h`, `12min`, `40s`."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"

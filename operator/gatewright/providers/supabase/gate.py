@@ -1,10 +1,12 @@
 """supabase: what Supabase itself says of a project, by its Management API.
 
-    {project: REF, advisors: {level: ERROR}}, max: "0"       findings of the security advisor
-    {project: REF, backups: {maxAge: 26h}}                   is the newest completed backup young enough?
-    {project: REF, health: {services: [db, auth, rest]}}     are all of these services healthy?
-    {project: REF, query: {sql: "select ..."}}               one value, as for sql, but without a password of the database
-    {project: REF, apiKeys: {name: web, newerThan: 1h}}      was the key made or changed since?
+    {project: REF, advisors: {level: ERROR}}, max: "0"      findings of the security advisor
+    {project: REF, backups: {maxAge: 26h}}                  is the newest completed backup young
+                                                            enough?
+    {project: REF, health: {services: [db, auth, rest]}}    are all of these services healthy?
+    {project: REF, query: {sql: "select ..."}}              one value, as for sql, but without a
+                                                            password of the database
+    {project: REF, apiKeys: {name: web, newerThan: 1h}}     was the key made or changed since?
 
 A status that is not known, a service that is not in the answer and a time that cannot be read are
 no data. Of an API key only its name, kind and times are looked at; its value is neither asked for
@@ -127,7 +129,7 @@ class SupabaseCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """Whether max and min belong to this check."""
+        """Return whether max and min belong to this check."""
         if self.query is not None:
             return "optional"
         return "required" if self.advisors is not None else "useless"
@@ -150,7 +152,7 @@ class SupabaseGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: SupabaseCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.query is not None:
             return None
         return "number" if config.advisors is not None else "boolean"
@@ -158,17 +160,18 @@ class SupabaseGate(PresentGate):
     async def measure(self, config: SupabaseCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         if config.advisors is not None:
-            found = await _measure_advisors(config.advisors, config.project, link)
+            answer = await _measure_advisors(config.advisors, config.project, link)
         elif config.backups is not None:
-            found = await _measure_backups(config.backups, config.project, link)
+            answer = await _measure_backups(config.backups, config.project, link)
         elif config.health is not None:
-            found = await _measure_health(config.health, config.project, link)
+            answer = await _measure_health(config.health, config.project, link)
         elif config.query is not None:
-            found = await _measure_query(config.query, config.project, link)
+            answer = await _measure_query(config.query, config.project, link)
         else:
             assert config.apiKeys is not None
-            found = await _measure_api_keys(config.apiKeys, config.project, link)
-        return Answer(found.value, hide_secrets(found.message, link))
+            answer = await _measure_api_keys(config.apiKeys, config.project, link)
+
+        return Answer(answer.value, hide_secrets(answer.message, link))
 
 
 async def _measure_advisors(
@@ -178,8 +181,8 @@ async def _measure_advisors(
     lints = supabase.require_objects(reply, supabase.require_object(reply).get("lints"))
     if any(not isinstance(lint.get("name"), str) for lint in lints):
         raise supabase.error_of_strange(reply)
-    found = [_describe_lint(lint) for lint in lints if _is_counted(question, lint)]
-    return Answer(float(len(found)), _list_first(sorted(found)) or "no finding")
+    findings = [_describe_lint(lint) for lint in lints if _is_counted(question, lint)]
+    return Answer(float(len(findings)), _list_first(sorted(findings)) or "no finding")
 
 
 def _is_counted(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
@@ -188,137 +191,140 @@ def _is_counted(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
     if question.names:
         return lint["name"] in question.names
     level = lint.get("level")
-    # a level that nobody has heard of is not below any other
+    # A level that nobody has heard of is not below any other.
     return level not in _LEVELS or _LEVELS.index(level) >= _LEVELS.index(question.level or "ERROR")
 
 
 def _describe_lint(lint: Mapping[str, Any]) -> str:
+    name = foreign.to_plain_word(lint["name"]) or "a finding"
     about = lint.get("metadata")
-    place = (
-        [foreign.to_plain_word(about[key]) or "…" for key in ("schema", "name") if about.get(key)]
-        if isinstance(about, dict)
-        else []
-    )
-    return f"{foreign.to_plain_word(lint['name']) or 'a finding'} {'.'.join(place)}".strip()
+    if not isinstance(about, dict):
+        return name
+
+    parts = [about[key] for key in ("schema", "name") if about.get(key)]
+    place = ".".join(foreign.to_plain_word(part) or "…" for part in parts)
+    return f"{name} {place}".strip()
 
 
 async def _measure_backups(question: BackupsQuestion, project: str, link: OpenConnection) -> Answer:
     reply = await supabase.call(link, "GET", supabase.project_path(project, "database", "backups"))
-    found = supabase.require_object(reply)
-    backups, window = (
-        supabase.require_objects(reply, found.get("backups")),
-        found.get("physical_backup_data"),
-    )
-    latest = (
-        supabase.unix_time_of(window.get("latest_physical_backup_date_unix"))
-        if isinstance(window, dict)
-        else None
-    )
-    times: dict[str, float | None] = {}
-    if found.get("pitr_enabled") is True:
-        times["the latest moment that can be recovered"] = latest
-    elif question.pitr:
+    answer = supabase.require_object(reply)
+    backups = supabase.require_objects(reply, answer.get("backups"))
+    recovery_is_on = answer.get("pitr_enabled") is True
+    if question.pitr and not recovery_is_on:
         return Answer(False, "point-in-time recovery is off")
+
+    times: dict[str, float | None] = {}
+    if recovery_is_on:
+        times["the latest moment that can be recovered"] = _latest_recoverable(answer)
+
     if not question.pitr:
-        done = [
-            supabase.unix_time_of(item.get("inserted_at"))
-            for item in backups
-            if item.get("status") == "COMPLETED"
-        ]
-        if None in done:
+        completed = [backup for backup in backups if backup.get("status") == "COMPLETED"]
+        moments = [supabase.unix_time_of(backup.get("inserted_at")) for backup in completed]
+        # The one that cannot be read may be the newest.
+        if None in moments:
             return Answer(None, "the time of a backup cannot be read")
-        times["the newest completed backup"] = max(
-            (at for at in done if at is not None), default=None
-        )
-    what, newest = max(times.items(), key=lambda item: item[1] or 0.0)
+        readable = [moment for moment in moments if moment is not None]
+        times["the newest completed backup"] = max(readable, default=None)
+
+    subject, newest = max(times.items(), key=lambda entry: entry[1] or 0.0)
+    if newest is None and answer.get("pitr_enabled"):
+        return Answer(None, "how far recovery reaches is not told")
     if newest is None:
-        return (
-            Answer(None, "how far recovery reaches is not told")
-            if found.get("pitr_enabled")
-            else _answer_without_backup(backups)
-        )
-    old = time.time() - newest
-    if old < -_MAX_CLOCK_AHEAD_S:
-        return Answer(None, f"{what} is from the future")
-    return Answer(
-        old <= seconds(question.maxAge), f"{what} is {supabase.show_age(max(old, 0.0))} old"
-    )
+        return _answer_without_backup(backups)
+
+    return _answer_of_age(subject, newest, question.maxAge)
+
+
+def _latest_recoverable(answer: Mapping[str, Any]) -> float | None:
+    window = answer.get("physical_backup_data")
+    if not isinstance(window, dict):
+        return None
+    return supabase.unix_time_of(window.get("latest_physical_backup_date_unix"))
+
+
+def _answer_of_age(subject: str, moment: float, max_age: str) -> Answer:
+    age = time.time() - moment
+    # One of the two clocks is wrong, and nobody knows which.
+    if age < -_MAX_CLOCK_AHEAD_S:
+        return Answer(None, f"{subject} is from the future")
+    return Answer(age <= seconds(max_age), f"{subject} is {supabase.show_age(max(age, 0.0))} old")
 
 
 def _answer_without_backup(backups: Sequence[Mapping[str, Any]]) -> Answer:
-    """No backup is an answer, and a clear one."""
-    others = sorted({foreign.to_plain_word(item.get("status")) or "unknown" for item in backups})
-    return Answer(
-        False, f"there is no completed backup{' (' + _list_first(others) + ')' if others else ''}"
-    )
+    """Return that there is no backup, which is an answer, and a clear one."""
+    others = {foreign.to_plain_word(backup.get("status")) or "unknown" for backup in backups}
+    shown = f" ({_list_first(sorted(others))})" if others else ""
+    return Answer(False, f"there is no completed backup{shown}")
 
 
 async def _measure_health(question: HealthQuestion, project: str, link: OpenConnection) -> Answer:
-    # a little less than the link's own time, so that Supabase itself says which service was too
-    # slow
+    # A little less than the link's own time, so that Supabase itself says which service was too
+    # slow.
     limit = min(10_000, int(link.timeout * 900))
     services = sorted(set(question.services))
     query = {"services": services, "timeout_ms": limit}
-    found = supabase.require_list(
-        await supabase.call(link, "GET", supabase.project_path(project, "health"), query=query)
-    )
-    by_name = {item.get("name"): item for item in found}
-    said = [(name, by_name.get(name, {}).get("status"), by_name.get(name, {})) for name in services]
-    ill = [
-        f"{name} is {status}{_describe_error(item, link)}"
-        for name, status, item in said
-        if status in ("COMING_UP", "UNHEALTHY")
-    ]
+    path = supabase.project_path(project, "health")
+    reports = supabase.require_list(await supabase.call(link, "GET", path, query=query))
+    by_name = {report.get("name"): report for report in reports}
+
+    ill: list[str] = []
+    unknown: list[str] = []
+    for name in services:
+        report = by_name.get(name, {})
+        status = report.get("status")
+        if status in ("COMING_UP", "UNHEALTHY"):
+            ill.append(f"{name} is {status}{_describe_error(report, link)}")
+        elif status != "ACTIVE_HEALTHY" or report.get("healthy") is False:
+            word = foreign.to_plain_word(status or "no answer") or "a status that is no word"
+            unknown.append(f"{name} ({word})")
+
+    # One that is ill is ill, whatever the others are.
     if ill:
         return Answer(False, _list_first(ill))
-    unknown = [
-        f"{name} ({foreign.to_plain_word(status or 'no answer') or 'a status that is no word'})"
-        for name, status, item in said
-        if status != "ACTIVE_HEALTHY" or item.get("healthy") is False
-    ]
-    return (
-        Answer(None, f"not known: {_list_first(unknown)}")
-        if unknown
-        else Answer(True, "all services are healthy")
-    )
+    if unknown:
+        return Answer(None, f"not known: {_list_first(unknown)}")
+    return Answer(True, "all services are healthy")
 
 
-def _describe_error(item: Mapping[str, Any], link: OpenConnection) -> str:
-    words = rest.repeatable_text(link, item.get("error") or "")
-    return f" ({words})" if words else ""
+def _describe_error(report: Mapping[str, Any], link: OpenConnection) -> str:
+    error = rest.repeatable_text(link, report.get("error") or "")
+    return f" ({error})" if error else ""
 
 
 async def _measure_query(question: SupabaseQuery, project: str, link: OpenConnection) -> Answer:
-    found = await supabase.fetch_rows(link, project, question.sql, question.parameters)
-    if not found:
+    rows = await supabase.fetch_rows(link, project, question.sql, question.parameters)
+    if not rows:
         return Answer(None, "no row")
-    if len(found) > 1:
+    if len(rows) > 1:
         raise Permanent("several rows; select one value (count, max, limit 1)")
-    if len(found[0]) != 1:
-        raise Permanent(f"{len(found[0])} columns; select one value")
-    return _answer_of_value(found[0][0])
+    if len(rows[0]) != 1:
+        raise Permanent(f"{len(rows[0])} columns; select one value")
+    return _answer_of_value(rows[0][0])
 
 
 def _answer_of_value(value: Any) -> Answer:
-    """The same as for sql; JSON has numbers that are too exact for it (numeric, large bigint) as
-    text."""
+    """Return the same as for sql.
+
+    JSON has numbers that are too exact for it (numeric, large bigint) as text.
+    """
     if value is None:
         return Answer(None, "NULL")
     if isinstance(value, bool):
         return Answer(value)
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return Answer(None, f"the value is {value}")
-    if not isinstance(value, int | float) and not (
-        isinstance(value, str) and _NUMBER.fullmatch(value)
-    ):
-        raise Permanent(
-            "the value is neither a number nor a boolean; of an interval take "
-            "extract(epoch from ...)"
-        )
+
+    is_number_as_text = isinstance(value, str) and _NUMBER.fullmatch(value)
+    if not isinstance(value, int | float) and not is_number_as_text:
+        problem = "the value is neither a number nor a boolean"
+        raise Permanent(f"{problem}; of an interval take extract(epoch from ...)")
+
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
+
     return Answer(number) if math.isfinite(number) else Answer(None, f"the value is {number}")
 
 
@@ -326,25 +332,28 @@ async def _measure_api_keys(
     question: ApiKeysQuestion, project: str, link: OpenConnection
 ) -> Answer:
     path = supabase.project_path(project, "api-keys")
-    found = supabase.require_list(await supabase.call(link, "GET", path, query={"reveal": "false"}))
-    keys = [
-        item
-        for item in found
-        if item.get("name") == question.name
-        and (question.type is None or item.get("type") == question.type)
-    ]
+    reply = await supabase.call(link, "GET", path, query={"reveal": "false"})
+    keys = [key for key in supabase.require_list(reply) if _is_asked_for(question, key)]
     if not keys:
         return Answer(False, f'there is no {question.type or "API"} key "{question.name}"')
+
     times = [_changed_at(key) for key in keys]
-    if None in times:
+    readable = [at for at in times if at is not None]
+    if len(readable) < len(times):
         return Answer(None, f'when the key "{question.name}" was made is not told')
-    old = time.time() - min(at for at in times if at is not None)
-    if old < -_MAX_CLOCK_AHEAD_S:
+
+    # Where several have the name, the oldest of them still opens the door.
+    age = time.time() - min(readable)
+    if age < -_MAX_CLOCK_AHEAD_S:
         return Answer(None, f'the key "{question.name}" is from the future')
-    return Answer(
-        old <= seconds(question.newerThan),
-        f'the key "{question.name}" was changed {supabase.show_age(max(old, 0.0))} ago',
-    )
+
+    message = f'the key "{question.name}" was changed {supabase.show_age(max(age, 0.0))} ago'
+    return Answer(age <= seconds(question.newerThan), message)
+
+
+def _is_asked_for(question: ApiKeysQuestion, key: Mapping[str, Any]) -> bool:
+    has_type = question.type is None or key.get("type") == question.type
+    return key.get("name") == question.name and has_type
 
 
 def _changed_at(key: Mapping[str, Any]) -> float | None:

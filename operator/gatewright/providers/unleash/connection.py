@@ -30,7 +30,7 @@ class UnleashAccess(Model):
     read flags' states."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": value(self.token)}
 
 
@@ -55,24 +55,25 @@ class UnleashConnection(HttpConnector):
 
 
 async def fetch_state(link: OpenConnection, project: str, environment: str, flag: str) -> FlagState:
-    """A flag as it is now. Raises NotFound, Retryable, Permanent."""
+    """Return a flag as it is now. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(link, "GET", _flag_path(project, flag), accepted=frozenset({404}))
     answer = client.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
+
     if reply.status == 404:
         if answer.get("name") != "NotFoundError":
             client.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}, or it is archived")
+
     environments = answer.get("environments")
-    if (
-        answer.get("name") != flag
-        or answer.get("project") != project
-        or not isinstance(environments, list)
-    ):
+    is_flag = answer.get("name") == flag and answer.get("project") == project
+    if not is_flag or not isinstance(environments, list):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
+
     if answer.get("archived") is not False:
         raise Permanent(f"the flag {flag} is archived")
+
     return _state_in(reply, environments, project, environment)
 
 
@@ -80,7 +81,9 @@ async def switch_flag(
     link: OpenConnection, project: str, environment: str, flag: str, on: bool
 ) -> None:
     """Switch a flag; on twice is on. Raises Retryable, Permanent."""
-    path = f"{_flag_path(project, flag)}/environments/{rest.path_segment(environment)}/{'on' if on else 'off'}"
+    switch = "on" if on else "off"
+    in_environment = f"environments/{rest.path_segment(environment)}"
+    path = f"{_flag_path(project, flag)}/{in_environment}/{switch}"
     await rest.call(link, "POST", path)
 
 
@@ -91,9 +94,9 @@ def _flag_path(project: str, flag: str) -> str:
 def _state_in(
     reply: client.Reply, environments: list[Any], project: str, environment: str
 ) -> FlagState:
-    for item in environments:
-        if isinstance(item, dict) and item.get("name") == environment:
-            on, strategies = item.get("enabled"), item.get("strategies")
+    for entry in environments:
+        if isinstance(entry, dict) and entry.get("name") == environment:
+            on, strategies = entry.get("enabled"), entry.get("strategies")
             if isinstance(on, bool):
                 return FlagState(on, len(strategies) if isinstance(strategies, list) else 0)
             raise Permanent(f"{reply.where}: this is not the admin API of Unleash")

@@ -49,7 +49,7 @@ class UnleashFlags(FlagSwitches):
         await unleash.switch_flag(link, config.project, config.environment, flag, on)
 
     async def _switched_by(self, config: UnleashConfig, link: OpenConnection, flag: str) -> str:
-        """By the newest of the flag's events that switched it in the environment."""
+        """Return who has switched a flag, by the newest of its events in the environment."""
         query = {"feature": f"IS:{flag}", "limit": _EVENTS}
         # A limit met here keeps no switch back.
         asked = dataclasses.replace(link, identity=f"{link.identity}/events")
@@ -58,10 +58,12 @@ class UnleashFlags(FlagSwitches):
         for event in events if isinstance(events, list) else ():
             if not isinstance(event, dict) or event.get("environment") != config.environment:
                 continue
+
             if event.get("type") in _SWITCHED and event.get("featureName") == flag:
                 at, who = (
                     rest.repeatable_text(link, event.get(name) or "") or "?"
                     for name in ("createdAt", "createdBy")
                 )
                 return f"switched at {at} by {who}"
+
         return ""

@@ -31,7 +31,7 @@ class UnleashCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """There is no number."""
+        """Return that max and min do not belong to this check: there is no number."""
         return "useless"
 
 
@@ -43,13 +43,11 @@ class UnleashGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: UnleashCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "boolean"
 
     async def measure(self, config: UnleashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
         on = (await unleash.fetch_state(link, config.project, config.environment, config.flag)).on
-        return Answer(
-            on == (config.state == "on"),
-            f"{config.flag} is {'on' if on else 'off'} in {config.environment}",
-        )
+        message = f"{config.flag} is {'on' if on else 'off'} in {config.environment}"
+        return Answer(on == (config.state == "on"), message)

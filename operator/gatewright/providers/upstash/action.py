@@ -33,11 +33,11 @@ class UpstashFlush(Deed):
     interval: ClassVar[float] = 1.0
 
     def identity(self, config: UpstashAction) -> str:
-        """Keys that two runs remove are removed."""
+        """Return nothing that is owned: keys that two runs remove are removed."""
         return ""
 
     async def look(self, config: UpstashAction, link: OpenConnection) -> LiveState:
-        """Whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
+        """Return whether it could be done; nothing can be restored. Raises Retryable, Permanent."""
         await upstash.run_command(link, "PING")
         return LiveState(None)
 

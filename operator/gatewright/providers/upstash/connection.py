@@ -28,7 +28,7 @@ class UpstashAccess(Model):
     """Its REST token; the read-only token is enough for gates."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
@@ -49,9 +49,11 @@ async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
     reply = await rest.call(link, "POST", "/", body=body, accepted=frozenset({400, 401}))
     if reply.status == 401:
         client.require_ok(reply)
+
     answer = client.json_of(reply)
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         raise redis.error_of_refusal(answer["error"])
     if reply.status == 400 or not isinstance(answer, dict) or "result" not in answer:
         raise Permanent(f"{reply.where}: this is not the REST API of Upstash")
+
     return answer["result"]

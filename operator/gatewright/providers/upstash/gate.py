@@ -39,11 +39,10 @@ class UpstashGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def unit(self, config: UpstashCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         return "ratio"
 
     async def measure(self, config: UpstashCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        return answer_from_info(
-            redis.info_of(await upstash.run_command(link, "INFO")), config.hitRatio, link
-        )
+        info = redis.info_of(await upstash.run_command(link, "INFO"))
+        return answer_from_info(info, config.hitRatio, link)

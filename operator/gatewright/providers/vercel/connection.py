@@ -2,8 +2,8 @@
 
 Every request carries the team; limits are kept by endpoint, so a question that met one does not
 keep a rollback back (`bucket`). What this module reads is what both a target and flags need: the
-project with its last alias request, its production variables (never their values), deployments by
-their `meta`, and the ends of logs.
+project with its last alias request, its production variables (never their values), and deployments
+by their `meta`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import email.utils
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -20,11 +20,10 @@ from pydantic import BaseModel, StringConstraints, model_validator
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
-from gatewright.core.text import foreign, masking
+from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
 from gatewright.providers.common.http_connector import HttpConnector
-from gatewright.providers.common.secrets import hide_secrets
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 Project = Annotated[
@@ -61,7 +60,7 @@ class VercelAccess(Model):
     protected deployments."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}"}
 
     @model_validator(mode="after")
@@ -88,6 +87,7 @@ class VercelConnection(HttpConnector):
             raise Permanent(f"{reply.where}: this is not Vercel's API")
         if team is None:
             return
+
         reply = await call(
             link, "GET", f"/v2/teams/{rest.path_segment(team)}", accepted=frozenset({401, 403, 404})
         )
@@ -107,113 +107,141 @@ async def call(
     accepted: frozenset[int] = frozenset(),
     bucket: str = "",
 ) -> client.Reply:
-    """One request for the Connection's team. Raises Retryable, Permanent.
+    """Make one request for the Connection's team. Raises Retryable, Permanent.
 
     A rate limit that is met keeps back the requests of the same bucket only.
     """
-    team = {"teamId": link.config.teamId, "slug": link.config.slug}
-    whole = {**(query or {}), **{name: value for name, value in team.items() if value is not None}}
-    asked = dataclasses.replace(link, identity=f"{link.identity}/{bucket}") if bucket else link
+    whole_query = {**(query or {}), **team_query(link)}
+    if bucket:
+        link = dataclasses.replace(link, identity=f"{link.identity}/{bucket}")
+
     return await rest.call(
-        asked, method, path, query=whole, body=body, limits=_LIMITS, accepted=accepted
+        link, method, path, query=whole_query, body=body, limits=_LIMITS, accepted=accepted
     )
+
+
+def team_query(link: OpenConnection) -> dict[str, str]:
+    """Return the parameters that say whose the request is."""
+    team = {"teamId": link.config.teamId, "slug": link.config.slug}
+    return {name: value for name, value in team.items() if value is not None}
 
 
 async def fetch(
     link: OpenConnection, path: str, query: Mapping[str, Any] | None = None, bucket: str = ""
 ) -> dict[str, Any]:
-    """GET a JSON object. Raises Retryable, Permanent."""
+    """Get a JSON object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query, bucket=bucket)
-    found = client.json_of(reply)
-    if not isinstance(found, dict):
+    answer = client.json_of(reply)
+    if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not Vercel's API")
-    return found
+    return answer
 
 
 async def fetch_project(link: OpenConnection, name: str) -> dict[str, Any]:
-    """A project by name or ID, with its last alias request. Raises Retryable, Permanent."""
-    found = await fetch(link, f"/v9/projects/{rest.path_segment(name)}", {"rollbackInfo": "true"})
-    return require_project(link, found, f"{link.config.url}/v9/projects/{name}")
+    """Return a project by name or ID, with its last alias request. Raises Retryable, Permanent."""
+    answer = await fetch(link, f"/v9/projects/{rest.path_segment(name)}", {"rollbackInfo": "true"})
+    return require_project(link, answer, f"{link.config.url}/v9/projects/{name}")
 
 
-def require_project(link: OpenConnection, found: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """An answer, if it is a project. Raises Permanent."""
-    target = as_object(as_object(found.get("targets")).get("production"))
-    last = as_object(found.get("lastAliasRequest"))
-    known = [
+def require_project(link: OpenConnection, project: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return an answer, if it is a project. Raises Permanent."""
+    target = as_object(as_object(project.get("targets")).get("production"))
+    last = as_object(project.get("lastAliasRequest"))
+    deployments = [
         identity
         for identity in (target.get("id"), last.get("toDeploymentId"))
         if identity is not None
     ]
-    for identity in (found.get("id"), *known):
+    for identity in (project.get("id"), *deployments):
         require_id(link, identity, where)
+
     require_texts(last, ("jobStatus", "type"), where)
-    return {**found}
+
+    return {**project}
 
 
-def require_id(link: OpenConnection, found: Any, where: str) -> str:
-    """An ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's. Raises
-    Permanent."""
-    own = isinstance(found, str) and len(found) <= rest.MAX_ID_LENGTH and rest.is_vendor_host(link)
-    if isinstance(found, str) and (own or _ID.fullmatch(found) or foreign.to_plain_word(found)):
-        return found
+def require_id(link: OpenConnection, identity: Any, where: str) -> str:
+    """Return an ID, which messages repeat: of anybody but Vercel only one that looks like Vercel's.
+
+    Raises Permanent.
+    """
+    if isinstance(identity, str):
+        is_vendors = len(identity) <= rest.MAX_ID_LENGTH and rest.is_vendor_host(link)
+        if is_vendors or _ID.fullmatch(identity) or foreign.to_plain_word(identity):
+            return identity
+
     raise Permanent(f"{where}: this is not Vercel's API")
 
 
 async def fetch_deployment(link: OpenConnection, identity: str) -> dict[str, Any] | None:
-    """A deployment in full; None where it is gone. Raises Retryable, Permanent."""
+    """Return a deployment in full; None where it is gone. Raises Retryable, Permanent."""
     path = f"/v13/deployments/{rest.path_segment(identity)}"
     reply = await call(link, "GET", path, accepted=frozenset({404, 410}))
     if reply.status >= 400:
         return None
-    found = as_object(client.json_of(reply))
-    if require_id(link, found.get("id"), reply.where) != identity:
+
+    deployment = as_object(client.json_of(reply))
+    if require_id(link, deployment.get("id"), reply.where) != identity:
         raise Permanent(f"{reply.where}: the answer is about another deployment")
-    require_texts(found, _STATES, reply.where)
-    return found
+
+    require_texts(deployment, _STATES, reply.where)
+    return deployment
 
 
-def require_texts(found: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    """What is compared with words is a word, or not there. Raises Permanent."""
+def require_texts(record: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """Raise Permanent unless what is compared with words is a word, or not there."""
     for name in names:
-        if not isinstance(found.get(name), str | None):
+        if not isinstance(record.get(name), str | None):
             raise Permanent(
-                f"{where}: this is not Vercel's API ({name} is {foreign.quote_value(found[name])})"
+                f"{where}: this is not Vercel's API ({name} is {foreign.quote_value(record[name])})"
             )
 
 
 async def list_marked(link: OpenConnection, project_id: str, **meta: str) -> list[dict[str, Any]]:
-    """Production deployments that carry these entries in their `meta`, newest first. Raises
-    Retryable, Permanent.
+    """Return production deployments that carry these entries in their `meta`, newest first.
 
     The `meta-` parameters are what `vercel list --meta` sends; where they are ignored, the newest
     500 are looked through.
+
+    Raises Retryable, Permanent.
     """
+    where = f"{link.config.url}/v6/deployments"
     query: dict[str, Any] = {"projectId": project_id, "target": "production", "limit": _PAGE_ITEMS}
     query |= {f"meta-{name}": value for name, value in meta.items()}
-    found: list[dict[str, Any]] = []
+
+    deployments: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         answer = await fetch(link, "/v6/deployments", query)
         page = answer.get("deployments")
         if not isinstance(page, list):
-            raise Permanent(f"{link.config.url}/v6/deployments: this is not Vercel's API")
-        fitting = [
-            item
-            for item in page
-            if isinstance(item, dict) and meta.items() <= as_object(item.get("meta")).items()
-        ]
-        where = f"{link.config.url}/v6/deployments"
-        for item in fitting:
-            require_texts(item, _STATES, where)
-        found += [
-            {**item, "id": require_id(link, item.get("uid") or item.get("id"), where)}
-            for item in fitting
+            raise Permanent(f"{where}: this is not Vercel's API")
+
+        deployments = [
+            _listed_deployment(link, deployment, where)
+            for deployment in page
+            if _is_marked(deployment, meta)
         ]
         following = rest.require_cursor(as_object(answer.get("pagination")).get("next"), where)
-        if found or not following:
+        if deployments or not following:
             break
         query["until"] = following
-    return sorted(found, key=created_at, reverse=True)
+
+    return sorted(deployments, key=created_at, reverse=True)
+
+
+def _is_marked(deployment: Any, meta: Mapping[str, str]) -> bool:
+    if not isinstance(deployment, dict):
+        return False
+    return meta.items() <= as_object(deployment.get("meta")).items()
+
+
+def _listed_deployment(
+    link: OpenConnection, deployment: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Return an entry of the list, whose `id` the vendor calls `uid`. Raises Permanent."""
+    require_texts(deployment, _STATES, where)
+    identity = require_id(link, deployment.get("uid") or deployment.get("id"), where)
+    return {**deployment, "id": identity}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,141 +261,79 @@ class Variables:
 async def fetch_variables(
     link: OpenConnection, project_id: str, target: str = "production", bucket: str = ""
 ) -> Variables:
-    """The variables of an environment. Raises Retryable, Permanent."""
+    """Return the variables of an environment. Raises Retryable, Permanent."""
     path = f"/v10/projects/{rest.path_segment(project_id)}/env"
     reply = await call(link, "GET", path, bucket=bucket)
-    found, hidden = await _fetch_all(link, path, {}, "envs", reply)
-    unseen = f"{hidden} variables of production are hidden from this token" if hidden else ""
-    shared: list[dict[str, Any]] = []
-    if link.config.teamId or link.config.slug:
-        query = {"projectId": project_id}
-        answer = await call(
-            link, "GET", "/v1/env", query=query, accepted=frozenset({403}), bucket=bucket
-        )
-        if answer.status == 403:
-            unseen = unseen or "the team's shared variables cannot be seen by this token (403)"
-        else:
-            shared = (await _fetch_all(link, "/v1/env", query, "data", answer))[0]
-    _require_variables([*found, *shared], f"{link.config.url}{path}")
+    own, hidden = await _fetch_all(link, path, {}, "envs", reply)
+    shared, unseen = await _fetch_shared(link, project_id, bucket)
+    if hidden:
+        unseen = f"{hidden} variables of production are hidden from this token"
+
+    _require_variables([*own, *shared], f"{link.config.url}{path}")
     return Variables(
-        [item for item in found if reaches_target(item, target)],
-        [item for item in shared if reaches_target(item, target)],
+        [variable for variable in own if reaches_target(variable, target)],
+        [variable for variable in shared if reaches_target(variable, target)],
         unseen,
         _server_time_ms(reply),
     )
 
 
+async def _fetch_shared(
+    link: OpenConnection, project_id: str, bucket: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Return the team's variables that are linked to a project, and what cannot be seen of them.
+
+    Raises Retryable, Permanent.
+    """
+    # Only a team has shared variables.
+    if not (link.config.teamId or link.config.slug):
+        return [], ""
+
+    query = {"projectId": project_id}
+    accepted = frozenset({403})
+    reply = await call(link, "GET", "/v1/env", query=query, accepted=accepted, bucket=bucket)
+    if reply.status == 403:
+        return [], "the team's shared variables cannot be seen by this token (403)"
+
+    shared, _ = await _fetch_all(link, "/v1/env", query, "data", reply)
+    return shared, ""
+
+
 async def fetch_plain_value(link: OpenConnection, project_id: str, identity: str) -> str | None:
-    """The value of an encrypted variable; None where Vercel does not give it. Raises Retryable,
-    Permanent."""
+    """Return the value of an encrypted variable; None where Vercel does not give it.
+
+    Raises Retryable, Permanent.
+    """
     path = f"/v1/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(identity)}"
-    found = await fetch(link, path)
-    value = found.get("value")
-    return value if isinstance(value, str) and found.get("decrypted", True) else None
+    answer = await fetch(link, path)
+    value = answer.get("value")
+    return value if isinstance(value, str) and answer.get("decrypted", True) else None
 
 
 def reaches_target(variable: Mapping[str, Any], target: str) -> bool:
-    """Whether a variable belongs to an environment as a whole."""
+    """Return whether a variable belongs to an environment as a whole."""
     named = variable.get("target")
-    return target in (named if isinstance(named, list) else [named]) and not variable.get(
-        "gitBranch"
-    )
+    targets = named if isinstance(named, list) else [named]
+    return target in targets and not variable.get("gitBranch")
 
 
-def created_at(item: Mapping[str, Any]) -> float:
-    """When a deployment was created, in Vercel's milliseconds."""
-    return _moment_or(item.get("createdAt", item.get("created")), 0.0)
+def created_at(deployment: Mapping[str, Any]) -> float:
+    """Return when a deployment was created, in Vercel's milliseconds."""
+    return _moment_or(deployment.get("createdAt", deployment.get("created")), 0.0)
 
 
 def updated_at(variable: Mapping[str, Any]) -> float:
-    """When a variable was changed last, in Vercel's milliseconds; just now where that is not
-    told."""
+    """Return when a variable was changed last, in Vercel's milliseconds.
+
+    Just now where that is not told.
+    """
     return _moment_or(variable.get("updatedAt") or variable.get("createdAt"), time.time() * 1000)
 
 
 def _moment_or(at: Any, otherwise: float) -> float:
-    """A time in milliseconds, if it is one."""
-    known = foreign.to_number(at)
-    return known if known is not None and 0 <= known < _LAST_MS else otherwise
-
-
-async def fetch_build_log(link: OpenConnection, identity: str) -> str:
-    """The end of a deployment's build log, in one line; of anybody but Vercel none. Raises
-    Retryable, Permanent."""
-    if not rest.is_vendor_host(link):
-        return ""
-    query = {"builds": 1, "direction": "backward", "limit": 30}
-    reply = await call(
-        link,
-        "GET",
-        f"/v3/deployments/{rest.path_segment(identity)}/events",
-        query=query,
-        bucket="logs",
-    )
-    events = client.json_of(reply)
-    if not isinstance(events, list):
-        return ""
-    known = [
-        item
-        for item in events
-        if isinstance(item, dict) and item.get("type") in ("stdout", "stderr", "fatal")
-    ]
-    lines = [
-        str(item.get("text") or as_object(item.get("payload")).get("text") or "") for item in known
-    ]
-    return log_tail(reversed(lines), link)
-
-
-async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str) -> str:
-    """The end of what a deployment logged: lines of level error and fatal, else of any. Raises
-    Retryable, Permanent.
-
-    The vendor sends a line as it happens and does not end: what has come after half the
-    Connection's time is taken. Of anybody but Vercel there is none: a log is text of whoever is at
-    the URL.
-    """
-    if not rest.is_vendor_host(link):
-        return ""
-    path = f"/v1/projects/{rest.path_segment(project_id)}/deployments/{rest.path_segment(identity)}/runtime-logs"
-    team = {"teamId": link.config.teamId, "slug": link.config.slug}
-    query = "&".join(
-        f"{name}={rest.path_segment(value)}" for name, value in team.items() if value is not None
-    )
-    headers = {"Accept": "application/stream+json"}
-    reply = await client.ask(
-        link, "GET", f"{path}?{query}" if query else path, headers=headers, enough=link.timeout / 2
-    )
-    client.require_ok(reply)
-    lines = list(_log_records(reply.body))
-    bad = [line for line in lines if line.get("level") in ("error", "fatal")]
-    return log_tail([str(line.get("message", "")) for line in bad or lines], link)
-
-
-def log_tail(lines: Iterable[str], link: OpenConnection) -> str:
-    """The last words of a log, in one line, without what looks like a secret."""
-    return masking.mask_ending(
-        hide_secrets(masking.take_end(masking.join_lines(lines)), link, masking.MOST_TEXT_CHARS)
-    )
-
-
-def repeatable_sentence(link: OpenConnection, text: Any) -> str:
-    """What Vercel says of a deployment, as a message may repeat it; of anybody else a short
-    word."""
-    return (
-        log_tail([str(text)], link)
-        if rest.is_vendor_host(link)
-        else rest.repeatable_text(link, text)
-    )
-
-
-def _log_records(body: bytes) -> Iterator[dict[str, Any]]:
-    for line in body.splitlines():
-        try:
-            found = foreign.parse_json(line)
-        except ValueError:
-            continue  # the last line may have been cut
-        if isinstance(found, dict) and found.get("source") != "delimiter":
-            yield found
+    """Return a time in milliseconds, if it is one."""
+    moment = foreign.to_number(at)
+    return moment if moment is not None and 0 <= moment < _LAST_MS else otherwise
 
 
 async def _fetch_all(
@@ -375,41 +341,43 @@ async def _fetch_all(
     path: str,
     query: dict[str, Any],
     field: str,
-    first: client.Reply | None = None,
+    first: client.Reply,
 ) -> tuple[list[dict[str, Any]], int]:
-    """All pages of a list, and how many items are hidden."""
-    answer = (
-        as_object(client.json_of(first)) if first is not None else await fetch(link, path, query)
-    )
-    found: list[dict[str, Any]] = []
+    """Return the entries of all pages of a list, and how many are hidden."""
+    where = f"{link.config.url}{path}"
+    answer = as_object(client.json_of(first))
+    entries: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         page = answer.get(field)
         if not isinstance(page, list):
-            raise Permanent(f"{link.config.url}{path}: this is not Vercel's API")
-        found += [item for item in page if isinstance(item, dict)]
-        following = rest.require_cursor(
-            as_object(answer.get("pagination")).get("next"), f"{link.config.url}{path}"
-        )
+            raise Permanent(f"{where}: this is not Vercel's API")
+        entries += [entry for entry in page if isinstance(entry, dict)]
+
+        following = rest.require_cursor(as_object(answer.get("pagination")).get("next"), where)
         if not following:
             hidden = answer.get("hiddenProductionEnvCount")
-            return found, hidden if isinstance(hidden, int) else 0
+            return entries, hidden if isinstance(hidden, int) else 0
         answer = await fetch(link, path, {**query, "until": following})
-    raise Permanent(f"{link.config.url}{path}: has more pages than are read")
+
+    # A variable that was not read could have changed unseen, so half a list is none.
+    raise Permanent(f"{where}: has more pages than are read")
 
 
-def _require_variables(found: Sequence[Mapping[str, Any]], where: str) -> None:
-    """They are recorded with each snapshot: few, each with a name and an id. Raises Permanent."""
-    if len(found) > MAX_VARIABLES:
+def _require_variables(variables: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Raise Permanent unless the variables are few, each with a name and an id.
+
+    They are recorded with each snapshot.
+    """
+    if len(variables) > MAX_VARIABLES:
         raise Permanent(
-            f"{where}: {len(found)} variables are more than are compared ({MAX_VARIABLES})"
+            f"{where}: {len(variables)} variables are more than are compared ({MAX_VARIABLES})"
         )
-    for item in found:
-        require_texts(item, ("key", "id"), where)
-        if any(len(item.get(name) or "") > _MAX_NAME_LENGTH for name in ("key", "id")):
-            raise Permanent(
-                f"{where}: this is not Vercel's API (a variable's name has more than "
-                f"{_MAX_NAME_LENGTH} characters)"
-            )
+
+    for variable in variables:
+        require_texts(variable, ("key", "id"), where)
+        if any(len(variable.get(name) or "") > _MAX_NAME_LENGTH for name in ("key", "id")):
+            problem = f"a variable's name has more than {_MAX_NAME_LENGTH} characters"
+            raise Permanent(f"{where}: this is not Vercel's API ({problem})")
 
 
 def _server_time_ms(reply: client.Reply) -> float:
@@ -420,5 +388,5 @@ def _server_time_ms(reply: client.Reply) -> float:
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """A JSON object; an empty one in place of anything else."""
+    """Return a JSON object; an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}

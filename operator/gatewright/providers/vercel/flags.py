@@ -4,13 +4,13 @@ A deployment keeps the variables it was built with, so flags take effect by a ne
 production is: `set` writes the variables and then builds, smokes and promotes like a target;
 `restore` writes the recorded values back and returns production to the recorded deployment, unless
 production is without these flags already: a target of the same project may have gone back first, to
-what was there before. What was set is marked in the variable's comment (`restoring.py`). Only what
-the run has set goes back.
+what was there before. What was set is marked in the variable's comment
+(`variable_marks.py`). Only what the run has set goes back.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -19,30 +19,31 @@ from pydantic import BaseModel, Field
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
 from gatewright.core.model import LiveState, Operation, Progress, Standing
-from gatewright.core.text.masking import keep_beginning
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
 from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import production, restoring, rollout
 from gatewright.providers.vercel.connection import Project, as_object
+from gatewright.providers.vercel.flag_standing import compare_flags, flags_built_in
+from gatewright.providers.vercel.flag_variables import (
+    is_other_value,
+    own_mark,
+    record_flag,
+    restore_variable,
+    variables_by_key,
+    write_variables,
+)
 from gatewright.providers.vercel.production import (
     BASE,
-    FLAGS,
     KEY,
     RUN,
     SOURCE,
     VERSION,
     run_of,
 )
-from gatewright.providers.vercel.restoring import Mark, mark_of, value_since
-from gatewright.providers.vercel.rollout import Smoke
-
-_PUBLIC = re.compile(r"(NEXT_PUBLIC|PUBLIC|VITE|REACT_APP|NUXT_PUBLIC|GATSBY|EXPO_PUBLIC)_")
-_SWITCH = re.compile(r"(?i)|true|false|on|off|yes|no|enabled|disabled|-?\d{1,9}(\.\d{1,6})?%?")
-"""Values that can only be a flag's: everything else in an encrypted variable may be a secret and is
-not recorded."""
+from gatewright.providers.vercel.smoke import Smoke
+from gatewright.providers.vercel.variable_marks import value_since
 
 
 class VercelFlags(Model):
@@ -71,22 +72,22 @@ class VercelFlagsProvider:
 
     async def look(self, config: VercelFlags, link: OpenConnection) -> LiveState:
         project = await vercel.fetch_project(link, config.project)
-        present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
+        present = variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
+
         flags: dict[str, Any] = {}
         for key in config.set:
-            found = present.get(key)
-            value, problem = await _record_flag(link, project["id"], key, found)
+            variable = present.get(key)
+            value, problem = await record_flag(link, project["id"], key, variable)
             if problem is not None:
                 return LiveState(None, problem=problem)
-            flags[key] = None if found is None else {"value": value, "since": value_since(found)}
+            flags[key] = None
+            if variable is not None:
+                flags[key] = {"value": value, "since": value_since(variable)}
+
         record = await production.record_production(link, project)
         if record is None:
-            return LiveState(
-                None,
-                problem=(
-                    f"the project {config.project} has no production deployment to set flags on"
-                ),
-            )
+            return LiveState(None, problem=_explain_no_production(config))
+
         matches = all(
             flags[key] is not None and flags[key]["value"] == value
             for key, value in config.set.items()
@@ -102,27 +103,15 @@ class VercelFlagsProvider:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_flags(config, link, operation, snapshot, act=True)
+
         _require_set(operation)
         project = await vercel.fetch_project(link, config.project)
-        found = await production.find_deployment(link, project, **{KEY: operation.key})
-        if found is not None:
-            return await rollout.advance_deployment(link, project, found, config.smoke)
-        live = production.production_id(project)
-        base = await vercel.fetch_deployment(link, live) if live else None
-        if base is None:
-            raise Permanent(
-                f"the project {config.project} has no production deployment to set flags on"
-            )
-        await _write_variables(link, project["id"], config.set, run_of(operation.key))
-        git = production.git_of(base)
-        source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
-        marks = {VERSION: production.version_of(base), BASE: base["id"]}
-        made = await rollout.create_deployment(link, project, operation, source, **marks)
-        text = (
-            f"{len(config.set)} flags are written; {made['id']} is made of {base['id']} to "
-            "have them"
-        )
-        return Progress("Running", text, {"deployment": made["id"]})
+        deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        # An earlier try has come that far.
+        if deployment is not None:
+            return await rollout.advance_deployment(link, project, deployment, config.smoke)
+
+        return await _build_with_flags(config, link, project, operation)
 
     async def follow(
         self,
@@ -133,12 +122,13 @@ class VercelFlagsProvider:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_flags(config, link, operation, snapshot, act=False)
+
         _require_set(operation)
         project = await vercel.fetch_project(link, config.project)
-        found = await production.find_deployment(link, project, **{KEY: operation.key})
-        if found is None:
+        deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        if deployment is None:
             return Progress("Absent")
-        return await rollout.advance_deployment(link, project, found, config.smoke)
+        return await rollout.advance_deployment(link, project, deployment, config.smoke)
 
     async def compare(
         self,
@@ -148,14 +138,14 @@ class VercelFlagsProvider:
         snapshot: Mapping[str, Any] | None,
     ) -> Standing:
         project = await vercel.fetch_project(link, config.project)
-        return await _compare_flags(config, link, project, operations, snapshot)
+        values = _wanted_values(config, operations, snapshot)
+        return await compare_flags(link, project, config.project, operations, values)
 
     async def trouble(
         self, config: VercelFlags, link: OpenConnection, operation: Operation
     ) -> str | None:
-        return await rollout.find_trouble(
-            link, await vercel.fetch_project(link, config.project), operation
-        )
+        project = await vercel.fetch_project(link, config.project)
+        return await rollout.find_trouble(link, project, operation)
 
 
 def _require_set(operation: Operation) -> None:
@@ -163,91 +153,29 @@ def _require_set(operation: Operation) -> None:
         raise Permanent(f"flags on Vercel cannot be used to {operation.kind}")
 
 
-def _variables_by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(item.get("key")): item for item in own if not item.get("system")}
+def _explain_no_production(config: VercelFlags) -> str:
+    return f"the project {config.project} has no production deployment to set flags on"
 
 
-async def _record_flag(
-    link: OpenConnection, project_id: str, key: str, found: Mapping[str, Any] | None
-) -> tuple[str | None, str | None]:
-    """The value of a flag as it is now, and what keeps it from being recorded."""
-    if found is None:
-        return None, None
-    kind = found.get("type")
-    if kind == "plain":
-        return str(found.get("value", "")), None
-    if kind != "encrypted":
-        return (
-            None,
-            (
-                f"{key} is of type {kind}: its value cannot be read, so it could not be set "
-                "back; make it plain"
-            ),
-        )
-    value = await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
-    if value is None:
-        return (
-            None,
-            f"Vercel does not give the value of {key}, so it could not be set back; make it plain",
-        )
-    if not _PUBLIC.match(key) and not _SWITCH.fullmatch(value):
-        return (
-            None,
-            (
-                f"{key} is encrypted and may be a secret, which is recorded nowhere; make it "
-                "plain if it is a flag"
-            ),
-        )
-    return value, None
+async def _build_with_flags(
+    config: VercelFlags, link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> Progress:
+    """Write the variables, and build what production is once more, so that it has them."""
+    live = production.production_id(project)
+    base = await vercel.fetch_deployment(link, live) if live else None
+    if base is None:
+        raise Permanent(_explain_no_production(config))
 
+    await write_variables(link, project["id"], config.set, run_of(operation.key))
 
-async def _write_variables(
-    link: OpenConnection, project_id: str, wanted: Mapping[str, str], run: str
-) -> None:
-    """Set variables and mark them as set by this run."""
-    present = _variables_by_key((await vercel.fetch_variables(link, project_id)).own)
-    for key, value in wanted.items():
-        found = present.get(key)
-        if found is None:
-            await _create_variable(link, project_id, key, value, Mark("set", run, 0.0).text(""))
-            continue
-        old = _own_mark(found, run)
-        await _change_variable(
-            link, project_id, found, value, Mark("set", run, old.was if old else value_since(found))
-        )
+    git = production.git_of(base)
+    source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
+    marks = {VERSION: production.version_of(base), BASE: base["id"]}
+    made = await rollout.create_deployment(link, project, operation, source, **marks)
 
-
-def _own_mark(found: Mapping[str, Any] | None, run: str) -> Mark | None:
-    """The mark of a variable that this run has set, and not set back."""
-    mark = mark_of(found) if found is not None else None
-    return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
-
-
-async def _create_variable(
-    link: OpenConnection, project_id: str, key: str, value: str, comment: str
-) -> None:
-    item = {
-        "key": key,
-        "value": value,
-        "type": "plain",
-        "target": ["production"],
-        "comment": comment,
-    }
-    path = f"/v10/projects/{rest.path_segment(project_id)}/env"
-    reply = await vercel.call(link, "POST", path, query={"upsert": "true"}, body=item, bucket="env")
-    failed = as_object(client.json_of(reply)).get("failed")
-    if failed:
-        words = as_object(as_object(failed[0]).get("error")) if isinstance(failed, list) else {}
-        why = rest.repeatable_text(link, words.get("message") or words.get("code") or "refused")
-        raise Permanent(f"{key} is not set: {why or 'refused'}")
-
-
-async def _change_variable(
-    link: OpenConnection, project_id: str, found: Mapping[str, Any], value: str, mark: Mark
-) -> None:
-    path = f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(found['id']))}"
-    body = {"value": value, "comment": mark.text(str(found.get("comment") or ""))}
-    await vercel.call(link, "PATCH", path, body=body, bucket="env")
+    written = f"{len(config.set)} flags are written"
+    message = f"{written}; {made['id']} is made of {base['id']} to have them"
+    return Progress("Running", message, {"deployment": made["id"]})
 
 
 async def _restore_flags(
@@ -257,82 +185,58 @@ async def _restore_flags(
     snapshot: Mapping[str, Any] | None,
     act: bool,
 ) -> Progress:
-    kept, missing = _recorded_flags(config, operation, snapshot)
+    recorded, missing = _recorded_flags(config, operation, snapshot)
+    run = run_of(operation.key)
     async with restoring.take_turn(link, config.project):
         project = await vercel.fetch_project(link, config.project)
-        now = await vercel.fetch_variables(link, project["id"])
-        left = list(_flags_to_restore(kept, _variables_by_key(now.own), run_of(operation.key)))
-        if left and not act:
+        variables = await vercel.fetch_variables(link, project["id"])
+        present = variables_by_key(variables.own)
+        unrestored = list(_flags_to_restore(recorded, present, run))
+        if unrestored and not act:
             return Progress("Absent")
-        for key, found, value in left:
-            await _restore_variable(
-                link, project["id"], now.now, run_of(operation.key), key, found, value
-            )
+
+        for key, variable, value in unrestored:
+            await restore_variable(link, project["id"], variables.now, run, key, variable, value)
 
         record = as_object(snapshot)["production"]
 
-        async def enough(seen: Mapping[str, Any]) -> str:
+        async def enough(current: Mapping[str, Any]) -> str:
             return await _explain_without_flags(
-                link, seen, operation, set(kept), str(record["deployment"])
+                link, current, operation, set(recorded), str(record["deployment"])
             )
 
-        given = await restoring.restore_production(
+        progress = await restoring.restore_production(
             link, project, record, operation, config.smoke, act, enough
         )
-    return fail_unrecorded(given, missing)
+
+    return fail_unrecorded(progress, missing)
 
 
 def _recorded_flags(
     config: VercelFlags, restore: Operation, snapshot: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """What was recorded of the flags that the run has set, and those of which nothing was. Raises
-    Permanent."""
+    """Return what was recorded of the flags that the run has set, and those of which nothing was.
+
+    Raises Permanent.
+    """
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {restore.subject}")
     flags, names = snapshot["flags"], touched_flags(VercelFlags, config, restore)
-    return {key: kept for key, kept in flags.items() if key in names}, sorted(names - flags.keys())
-
-
-async def _restore_variable(
-    link: OpenConnection,
-    project_id: str,
-    now: float,
-    run: str,
-    key: str,
-    found: Mapping[str, Any] | None,
-    kept: Any,
-) -> None:
-    if kept is None:
-        path = f"/v9/projects/{rest.path_segment(project_id)}/env/{rest.path_segment(str(as_object(found)['id']))}"
-        await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
-        return
-    begun = (
-        vercel.updated_at(found) if found is not None and _own_mark(found, run) is not None else 0.0
-    )
-    mark = Mark("restored", run, kept["since"], now, begun)
-    if found is None:
-        await _create_variable(link, project_id, key, kept["value"], mark.text(""))
-    else:
-        await _change_variable(link, project_id, found, kept["value"], mark)
+    return {key: flag for key, flag in flags.items() if key in names}, sorted(names - flags.keys())
 
 
 def _flags_to_restore(
     flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
-    """Flags that are not as they were recorded, and those that are still marked as set by this
-    run."""
-    for key, kept in flags.items():
-        found = present.get(key)
-        ours = _own_mark(found, run) is not None
-        if kept is None:
+    """Yield flags that are not as they were recorded, and those that still bear this run's mark."""
+    for key, recorded in flags.items():
+        variable = present.get(key)
+        ours = own_mark(variable, run) is not None
+        if recorded is None:
             if ours:
-                yield key, found, None
-        elif found is None or ours or _is_other_value(found, kept["value"]):
-            yield key, found, kept
-
-
-def _is_other_value(found: Mapping[str, Any], value: str) -> bool:
-    return found.get("type") == "plain" and found.get("value") != value
+                yield key, variable, None
+        elif variable is None or ours or is_other_value(variable, recorded["value"]):
+            yield key, variable, recorded
 
 
 async def _explain_without_flags(
@@ -342,206 +246,60 @@ async def _explain_without_flags(
     flags: set[str],
     recorded: str,
 ) -> str:
-    """Why production need not be moved: what it is was built before the run set these flags, or
-    after they were set back."""
+    """Return why production need not be moved; empty where it must be.
+
+    What it is was built before the run set these flags, or after they were set back.
+    """
+    # What production is about to be counts, and not what it still is.
+    if production.moving_to(project) is not None:
+        return ""
+    if await rollout.fetch_rolling_release(link, project) is not None:
+        return ""
+
     live = production.production_id(project)
-    settled = (
-        production.moving_to(project) is None
-        and await rollout.fetch_rolling_release(link, project) is None
-    )
-    if live in (None, recorded) or not settled or not operation.changes:
+    if live in (None, recorded) or not operation.changes:
         return ""
-    found = await vercel.fetch_deployment(link, str(live))
-    meta = as_object(as_object(found).get("meta"))
-    if found is None or meta.get(KEY) == operation.key:
+
+    deployment = await vercel.fetch_deployment(link, str(live))
+    meta = as_object(as_object(deployment).get("meta"))
+    if deployment is None or meta.get(KEY) == operation.key:
         return ""
-    again = (
-        meta.get(RUN) == run_of(operation.key)
-        and SOURCE in meta
-        and not _flags_built_in(meta) & flags
-    )
-    made = [
-        vercel.created_at(item)
-        for change in operation.changes
-        for item in await production.list_made_by(link, project, **{KEY: change.key})
-    ]
-    if not again and made and vercel.created_at(found) >= min(made):
+
+    is_of_run = meta.get(RUN) == run_of(operation.key)
+    was_built_back = is_of_run and SOURCE in meta and not flags_built_in(meta) & flags
+    first_with_flags = await _first_built_at(link, project, operation.changes)
+    if not was_built_back and vercel.created_at(deployment) >= first_with_flags:
         return ""
-    return hide_secrets(
-        (
-            f"production is {production.describe_deployment(link, found)}, which is "
-            "without these flags"
-        ),
-        link,
-    )
+
+    description = production.describe_deployment(link, deployment)
+    return hide_secrets(f"production is {description}, which is without these flags", link)
 
 
-def _flags_built_in(meta: Mapping[str, Any]) -> set[str]:
-    """The flags of the run that something which was built on the way back has, because they were
-    set then."""
-    return set(str(meta.get(FLAGS) or "").split(",")) - {""}
-
-
-# --- compared
-
-
-async def _compare_flags(
-    config: VercelFlags,
-    link: OpenConnection,
-    project: Mapping[str, Any],
-    operations: Sequence[Operation],
-    snapshot: Mapping[str, Any] | None,
-) -> Standing:
-    """The variables beside what they are to be, and whether production was built with that. Raises
-    Retryable, Permanent."""
-    wanted = _wanted_values(config, operations, snapshot)
-    last, live = operations[-1], production.production_id(project)
-    present = _variables_by_key((await vercel.fetch_variables(link, project["id"])).own)
-    found = await vercel.fetch_deployment(link, live) if live else None
-    parts = [
-        await _describe_difference(
-            link, project["id"], key, value, present.get(key), run_of(last.key)
-        )
-        for key, value in sorted(wanted.items())
-    ]
-    if found is None:
-        parts.append(
-            f"the project {config.project} has no production deployment, so nobody has them"
-        )
-        return Standing(hide_secrets("; ".join(part for part in parts if part), link))
-    if last.kind == "set":
-        parts.append(
-            await _explain_not_built_in(
-                link, project, found, last, [present[key] for key in wanted if key in present]
-            )
-        )
-    else:
-        parts.append(
-            _explain_still_built_in(link, project, found, [*last.changes, *operations], set(wanted))
-        )
-    return Standing(
-        "; ".join(part for part in parts if part),
-        version=production.known_version(link, found),
-    )
+async def _first_built_at(
+    link: OpenConnection, project: Mapping[str, Any], changes: Sequence[Operation]
+) -> float:
+    """Return when the first deployment was made that has the flags; infinity where none was."""
+    first = math.inf
+    for change in changes:
+        for deployment in await production.list_made_by(link, project, **{KEY: change.key}):
+            first = min(first, vercel.created_at(deployment))
+    return first
 
 
 def _wanted_values(
     config: VercelFlags, operations: Sequence[Operation], snapshot: Mapping[str, Any] | None
 ) -> dict[str, str | None]:
-    """What each flag is to be; None: it is not to be there. Raises Permanent."""
-    wanted: dict[str, str | None] = {}
+    """Return what each flag is to be; None: it is not to be there. Raises Permanent."""
+    values: dict[str, str | None] = {}
     for operation in operations:
-        if operation.kind == "restore":
-            kept, _ = _recorded_flags(config, operation, snapshot)
-            wanted |= {
-                key: None if value is None else str(value["value"]) for key, value in kept.items()
-            }
-        else:
-            wanted |= flags_set_by(VercelFlags, config, operation)
-    if not wanted:
+        if operation.kind != "restore":
+            values |= flags_set_by(VercelFlags, config, operation)
+            continue
+
+        recorded, _ = _recorded_flags(config, operation, snapshot)
+        for key, flag in recorded.items():
+            values[key] = None if flag is None else str(flag["value"])
+
+    if not values:
         raise Permanent("nothing is wanted of these flags, so nothing can be compared")
-    return wanted
-
-
-async def _describe_difference(
-    link: OpenConnection,
-    project_id: str,
-    key: str,
-    value: str | None,
-    found: Mapping[str, Any] | None,
-    run: str,
-) -> str:
-    """What a variable is instead of what it is to be, and who has made it so; empty where it is
-    that."""
-    if value is None:
-        return f"{key} is still there" if _own_mark(found, run) is not None else ""
-    if found is None:
-        return f"{key} is gone instead of {_show_value(key, value)}"
-    if found.get("type") not in ("plain", "encrypted"):
-        kind = rest.repeatable_text(link, found.get("type"))
-        return (
-            f"{key} is of type {kind}, so that nobody can read what it "
-            f"is{_describe_editor(link, found)}"
-        )
-    plain = found.get("type") == "plain"
-    now = (
-        str(found.get("value", ""))
-        if plain
-        else await vercel.fetch_plain_value(link, project_id, str(found.get("id")))
-    )
-    if now == value:
-        return ""
-    if now is None:
-        return (
-            f"Vercel does not give the value of {key}, so that nobody can read what it "
-            f"is{_describe_editor(link, found)}"
-        )
-    shown = _show_value(key, rest.repeatable_text(link, now))
-    return f"{key} is {shown} instead of {_show_value(key, value)}{_describe_editor(link, found)}"
-
-
-def _show_value(key: str, value: str) -> str:
-    """A value that can only be a flag's; what may be a secret is never shown."""
-    return (
-        f'"{keep_beginning(value, 60)}"'
-        if _PUBLIC.match(key) or _SWITCH.fullmatch(value)
-        else "another value"
-    )
-
-
-def _describe_editor(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    who = rest.repeatable_text(
-        link, found.get("lastEditedByDisplayName") or found.get("updatedBy") or ""
-    )
-    at = production.time_of(found.get("updatedAt"))
-    words = (f" at {at}" if at else "") + (f" by {who}" if who else "")
-    return f" ({hide_secrets(f'changed{words}', link)})" if words else ""
-
-
-async def _explain_not_built_in(
-    link: OpenConnection,
-    project: Mapping[str, Any],
-    found: Mapping[str, Any],
-    operation: Operation,
-    variables: Sequence[Mapping[str, Any]],
-) -> str:
-    """That production was built before the flags were set; empty where it has them. Raises
-    Retryable, Permanent."""
-    made = await production.list_made_by(link, project, **{KEY: operation.key})
-    times = [vercel.created_at(item) for item in made] or [
-        vercel.updated_at(item) for item in variables
-    ]
-    if any(item["id"] == found["id"] for item in made) or vercel.created_at(found) >= min(
-        times, default=0.0
-    ):
-        return ""
-    text = hide_secrets(
-        (
-            f"production is {production.describe_deployment(link, found)}, which was "
-            "built before these flags were set"
-        ),
-        link,
-    )
-    return f"{text}: {production.describe_makers(link, project, found)}"
-
-
-def _explain_still_built_in(
-    link: OpenConnection,
-    project: Mapping[str, Any],
-    found: Mapping[str, Any],
-    operations: Sequence[Operation],
-    flags: set[str],
-) -> str:
-    """That production was built with the flags that were set back; empty where it was not."""
-    meta, run = as_object(found.get("meta")), run_of(operations[-1].key)
-    keys = {operation.key for operation in operations if operation.kind == "set"}
-    if meta.get(KEY) not in keys and not (meta.get(RUN) == run and _flags_built_in(meta) & flags):
-        return ""
-    text = hide_secrets(
-        (
-            f"production is {production.describe_deployment(link, found)}, which was "
-            "built with the flags as they were set"
-        ),
-        link,
-    )
-    return f"{text}: {production.describe_makers(link, project, found)}"
+    return values

@@ -1,10 +1,13 @@
 """vercel: required variables of a project, and numbers from its observability.
 
-    {project: foco, env: [OPENAI_API_KEY]}                            is each of them there for production?
-    {project: foco, env: [OPENAI_API_KEY], newerThan: 24h}            and was it changed since: a rotation?
-    {project: foco, errorRatio: {window: 5m}}, max: 1%                requests answered 5xx, of all requests
-    {project: foco, duration: {aggregation: p95}}, max: 1s            how long functions took
-    {project: foco, lcp: {aggregation: p95, window: 1h}}, max: 2s     Speed Insights: largest contentful paint of visitors
+    {project: foco, env: [OPENAI_API_KEY]}                   is each there for production?
+    {project: foco, env: [OPENAI_API_KEY], newerThan: 24h}   was each changed since: a rotation?
+    {project: foco, errorRatio: {window: 5m}},               requests answered 5xx,
+      max: 1%                                                of all requests
+    {project: foco, duration: {aggregation: p95}},           how long functions took
+      max: 1s
+    {project: foco, lcp: {aggregation: p95, window: 1h}},    Speed Insights: largest contentful
+      max: 2s                                                paint of visitors
 
 Where nothing was counted there is no data: no request is no good request. Variables are looked at
 by key and target; their values are never asked for.
@@ -38,7 +41,7 @@ _REQUESTS = "vercel.request.count"
 _DURATION = ("vercel.function_invocation.function_duration_ms", "vercel.function_invocation.count")
 _LCP = ("vercel.speed_insights.lcp_ms", "vercel.speed_insights.lcp_count")
 _PRODUCTION = "environment eq 'production'"
-_FEW = {"errorRatio": "requests", "duration": "function invocations", "lcp": "page views"}
+_SAMPLE_NAMES = {"errorRatio": "requests", "duration": "function invocations", "lcp": "page views"}
 
 
 class VercelErrorRatio(Model):
@@ -87,13 +90,13 @@ class VercelCheck(Model):
 
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
-        """Whether max and min belong to this check."""
+        """Return whether max and min belong to this check."""
         return "useless" if self.env is not None else "required"
 
     @model_validator(mode="after")
     def _require_one(self) -> VercelCheck:
-        given = [self.env, self.errorRatio, self.duration, self.lcp]
-        if sum(item is not None for item in given) != 1:
+        questions = [self.env, self.errorRatio, self.duration, self.lcp]
+        if sum(question is not None for question in questions) != 1:
             raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
         if self.newerThan is not None and self.env is None:
             raise ValueError("newerThan belongs to env: which variables must have been changed")
@@ -111,68 +114,74 @@ class VercelGate(PresentGate):
     limits: ClassVar[Literal["required", "optional"]] = "optional"
 
     def unit(self, config: VercelCheck) -> Unit | None:
-        """What is measured; None where only the answer tells."""
+        """Return what is measured; None where only the answer tells."""
         if config.env is not None:
             return "boolean"
         return "ratio" if config.errorRatio is not None else "seconds"
 
     async def measure(self, config: VercelCheck, link: OpenConnection) -> Answer:
         """Ask once. Raises Retryable, Permanent."""
-        project = await vercel.fetch(
-            link, f"/v9/projects/{rest.path_segment(config.project)}", bucket="gates"
-        )
+        path = f"/v9/projects/{rest.path_segment(config.project)}"
+        project = await vercel.fetch(link, path, bucket="gates")
         if not isinstance(project.get("id"), str):
             raise Permanent(f"{link.config.url}: this is not Vercel's API")
+
         if config.env is not None:
             return await _measure_env(link, project, config.env, config.target, config.newerThan)
         if config.errorRatio is not None:
             return await _measure_error_ratio(link, project, config.errorRatio)
-        names = _DURATION if config.duration is not None else _LCP
-        timing = config.duration or config.lcp
-        assert timing is not None
-        return await _measure_timing(
-            link, project, timing, names, _FEW["duration" if config.duration else "lcp"]
-        )
+        if config.duration is not None:
+            samples = _SAMPLE_NAMES["duration"]
+            return await _measure_timing(link, project, config.duration, _DURATION, samples)
+
+        assert config.lcp is not None
+        return await _measure_timing(link, project, config.lcp, _LCP, _SAMPLE_NAMES["lcp"])
 
 
 async def _measure_env(
     link: OpenConnection,
     project: Mapping[str, Any],
-    wanted: Sequence[str],
+    keys: Sequence[str],
     target: str,
     newer_than: str | None,
 ) -> Answer:
-    now = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
-    present = {str(item.get("key")) for item in (*now.own, *now.shared)}
-    missing = [key for key in wanted if key not in present]
+    variables = await vercel.fetch_variables(link, project["id"], target, bucket="gates")
+    present = {str(variable.get("key")) for variable in (*variables.own, *variables.shared)}
+    missing = [key for key in keys if key not in present]
     if not missing and newer_than is not None:
-        return _measure_rotation(now, wanted, newer_than)
+        return _measure_rotation(variables, keys, newer_than)
     if not missing:
-        return Answer(True, f"{target} has all {len(wanted)} variables")
-    text = f"{target} has no {', '.join(missing[:5])}"
-    text += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return Answer(None, f"{text}, but {now.unseen}") if now.unseen else Answer(False, text)
+        return Answer(True, f"{target} has all {len(keys)} variables")
+
+    message = f"{target} has no {', '.join(missing[:5])}"
+    message += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    # What is missing may be among those that this token cannot see.
+    if variables.unseen:
+        return Answer(None, f"{message}, but {variables.unseen}")
+    return Answer(False, message)
 
 
-def _measure_rotation(now: vercel.Variables, wanted: Sequence[str], newer_than: str) -> Answer:
-    """By Vercel's own clock. The project's own variable goes before the team's of the same name."""
+def _measure_rotation(variables: vercel.Variables, keys: Sequence[str], newer_than: str) -> Answer:
+    """Return whether all were changed lately, by Vercel's own clock.
+
+    The project's own variable goes before the team's of the same name.
+    """
     old: list[str] = []
-    for key in wanted:
-        own = [item for item in now.own if item.get("key") == key]
-        times = [
-            item.get("updatedAt")
-            for item in own or [item for item in now.shared if item.get("key") == key]
-        ]
-        known = [at for time in times if (at := foreign.to_number(time)) is not None and at > 0]
-        if len(known) < len(times):
+    for key in keys:
+        own = [variable for variable in variables.own if variable.get("key") == key]
+        shared = [variable for variable in variables.shared if variable.get("key") == key]
+        changes = [foreign.to_number(variable.get("updatedAt")) for variable in own or shared]
+        moments = [moment for moment in changes if moment is not None and moment > 0]
+        if len(moments) < len(changes):
             return Answer(None, f"when {key} was changed is not told")
-        age = (now.now - min(known)) / 1000.0
+
+        age = (variables.now - min(moments)) / 1000.0
         if age > seconds(newer_than):
             old.append(f"{key} was changed {format_duration(age)} ago")
-    return Answer(
-        not old,
-        ", ".join(old[:5]) or f"all {len(wanted)} variables were changed within {newer_than}",
-    )
+
+    if old:
+        return Answer(False, ", ".join(old[:5]))
+    return Answer(True, f"all {len(keys)} variables were changed within {newer_than}")
 
 
 async def _measure_error_ratio(
@@ -183,10 +192,11 @@ async def _measure_error_ratio(
         _query_metric(link, project, _REQUESTS, "sum", span, asked.filter, "http_status ge 500"),
         _query_metric(link, project, _REQUESTS, "sum", span, asked.filter),
     )
-    few = _answer_of_too_few(total, asked.minSamples, _FEW["errorRatio"], asked.window)
+    few = _answer_of_too_few(total, asked.minSamples, _SAMPLE_NAMES["errorRatio"], asked.window)
     if few is not None or total is None:
         return few or Answer(None, "no data")
-    # of a group that nothing fell into there is no row
+
+    # Of a group that nothing fell into there is no row.
     return Answer((failed or 0.0) / total, f"{failed or 0:.6g} of {total:.6g} requests")
 
 
@@ -195,39 +205,38 @@ async def _measure_timing(
     project: Mapping[str, Any],
     asked: VercelTiming,
     names: tuple[str, str],
-    what: str,
+    samples: str,
 ) -> Answer:
     span = _window_span(asked.window)
     value, count = await asyncio.gather(
         _query_metric(link, project, names[0], asked.aggregation, span, asked.filter),
         _query_metric(link, project, names[1], "sum", span, asked.filter),
     )
-    few = _answer_of_too_few(count, asked.minSamples, what, asked.window)
+    few = _answer_of_too_few(count, asked.minSamples, samples, asked.window)
     if few is not None:
         return few
     if value is None:
         return Answer(None, f"no value over {asked.window}")
-    return Answer(value / 1000.0, f"{asked.aggregation} of {count:.6g} {what}")
+
+    return Answer(value / 1000.0, f"{asked.aggregation} of {count:.6g} {samples}")
 
 
-def _answer_of_too_few(count: float | None, least: int, what: str, window: str) -> Answer | None:
+def _answer_of_too_few(count: float | None, least: int, samples: str, window: str) -> Answer | None:
     if not count:
-        return Answer(None, f"no {what} over {window}")
-    return (
-        Answer(None, f"only {count:.6g} {what} over {window}; {least} are needed")
-        if count < least
-        else None
-    )
+        return Answer(None, f"no {samples} over {window}")
+    if count < least:
+        return Answer(None, f"only {count:.6g} {samples} over {window}; {least} are needed")
+    return None
 
 
 def _window_span(window: str) -> tuple[str, str]:
-    """Start and end of a window that ends with the last full minute."""
+    """Return start and end of a window that ends with the last full minute."""
     end = math.floor(time.time() / 60) * 60
-    both = (end - max(60.0, seconds(window)), float(end))
-    start, stop = (
-        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") for at in both
-    )
-    return start, stop
+    return _format_time(end - max(60.0, seconds(window))), _format_time(float(end))
+
+
+def _format_time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 async def _query_metric(
@@ -238,13 +247,17 @@ async def _query_metric(
     span: tuple[str, str],
     *conditions: str | None,
 ) -> float | None:
-    """One number over a window; None where nothing was counted. Raises Retryable, Permanent."""
+    """Return one number over a window; None where nothing was counted.
+
+    Raises Retryable, Permanent.
+    """
+    scope = {
+        "type": "project",
+        "ownerId": project.get("accountId"),
+        "projectIds": [project["id"]],
+    }
     body = {
-        "scope": {
-            "type": "project",
-            "ownerId": project.get("accountId"),
-            "projectIds": [project["id"]],
-        },
+        "scope": scope,
         "metric": metric,
         "aggregation": aggregation,
         "startTime": span[0],
@@ -253,27 +266,31 @@ async def _query_metric(
         "filter": " and ".join(f"({part})" for part in (_PRODUCTION, *conditions) if part),
         "limit": 10,
     }
-    reply = await vercel.call(
-        link, "POST", "/v2/observability/query", body=body, bucket="observability"
-    )
-    answer = as_object(client.json_of(reply))
-    summary = answer.get("summary")
+    path = "/v2/observability/query"
+    reply = await vercel.call(link, "POST", path, body=body, bucket="observability")
+
+    column = f"{metric}_{aggregation}".replace(".", "_").replace("/", "_")
+    return _number_of_summary(reply, column)
+
+
+def _number_of_summary(reply: client.Reply, column: str) -> float | None:
+    summary = as_object(client.json_of(reply)).get("summary")
     if not isinstance(summary, list):
         raise Permanent(f"{reply.where}: the answer has no summary")
+    # Where nothing was counted there is no row.
     if not summary:
         return None
-    column = f"{metric}_{aggregation}".replace(".", "_").replace("/", "_")
+
     if len(summary) > 1 or column not in as_object(summary[0]):
         raise Permanent(f"{reply.where}: the answer is not one value of {column}")
     value = summary[0][column]
     if value is None:
         return None
-    count = foreign.to_number(value)
+
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Permanent(f"{reply.where}: {column} is no number")
-    if count is None or count < 0:
-        raise Permanent(
-            f"{reply.where}: {column} is "
-            f"{foreign.to_plain_word(value) or 'a number of many digits'}"
-        )
-    return count
+    number = foreign.to_number(value)
+    if number is None or number < 0:
+        shown = foreign.to_plain_word(value) or "a number of many digits"
+        raise Permanent(f"{reply.where}: {column} is {shown}")
+    return number

@@ -11,7 +11,7 @@ Who promoted, it does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,9 +28,16 @@ BASE, SOURCE, FLAGS = "gatewrightBase", "gatewrightSource", "gatewrightFlags"
 the run it still has."""
 ORIGIN = "originalDeploymentId"
 """What Vercel adds to the `meta` of a copy."""
+_AUTHOR_FIELDS = (
+    "githubCommitAuthorLogin",
+    "gitlabCommitAuthorLogin",
+    "bitbucketCommitAuthorName",
+    "gitCommitAuthorName",
+)
+"""Where the `meta` of a deployment names the author of its commit."""
 _SAME_MOMENT_MS = 60_000.0
 """Milliseconds between a request to roll back and what is told of it."""
-_NAMES: Mapping[str, tuple[str, ...]] = {
+_REPOSITORY_FIELDS: Mapping[str, tuple[str, ...]] = {
     "github": ("repoId",),
     "github-limited": ("repoId",),
     "gitlab": ("projectId",),
@@ -40,47 +47,61 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def run_of(key: str) -> str:
-    """The run that an operation belongs to, unlike any other run of any Release."""
+    """Return the run that an operation belongs to, unlike any other run of any Release."""
     return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
 
 
 async def list_made_by(
     link: OpenConnection, project: Mapping[str, Any], **meta: str
 ) -> list[dict[str, Any]]:
-    """Production deployments with these entries in their meta, newest first, as the list tells
-    them; copies of them, which somebody has made by Redeploy or Promote, carry the same meta and
-    are left out. Raises Retryable, Permanent."""
-    found = await vercel.list_marked(link, project["id"], **meta)
-    keys = {item["id"]: _meta_of(item).get(KEY) for item in found}
+    """Return production deployments with these entries in their meta, newest first.
+
+    They are as the list tells them. Copies of them, which somebody has made by Redeploy or Promote,
+    carry the same meta and are left out.
+
+    Raises Retryable, Permanent.
+    """
+    deployments = await vercel.list_marked(link, project["id"], **meta)
+    keys = {deployment["id"]: _meta_of(deployment).get(KEY) for deployment in deployments}
     return [
-        item for item in found if keys.get(_meta_of(item).get(ORIGIN), item) != keys[item["id"]]
+        deployment
+        for deployment in deployments
+        if keys.get(_meta_of(deployment).get(ORIGIN), deployment) != keys[deployment["id"]]
     ]
 
 
 async def find_deployment(
     link: OpenConnection, project: Mapping[str, Any], **meta: str
 ) -> dict[str, Any] | None:
-    """The newest production deployment with these entries in its meta, in full. Raises Retryable,
-    Permanent."""
-    for item in await list_made_by(link, project, **meta):
-        found = await vercel.fetch_deployment(link, item["id"])
-        if found is not None and found.get("projectId") not in (None, project["id"]):
-            raise Permanent(
-                f"{item['id']} belongs to another project than {project['id']}; nothing is "
-                "done with it"
-            )
-        return found if found is not None else {**item, "readyState": "DELETED"}
-    return None
+    """Return the newest production deployment with these entries in its meta, in full.
+
+    Raises Retryable, Permanent.
+    """
+    made = await list_made_by(link, project, **meta)
+    if not made:
+        return None
+
+    newest = made[0]
+    deployment = await vercel.fetch_deployment(link, newest["id"])
+    # The list still shows what is gone already.
+    if deployment is None:
+        return {**newest, "readyState": "DELETED"}
+
+    if deployment.get("projectId") not in (None, project["id"]):
+        other = f"{newest['id']} belongs to another project than {project['id']}"
+        raise Permanent(f"{other}; nothing is done with it")
+    return deployment
 
 
-def is_copy(found: Mapping[str, Any]) -> bool:
-    """Whether somebody has made a deployment out of another one, whose meta it carries."""
-    origin = _meta_of(found).get(ORIGIN)
-    return bool(origin) and origin not in (_meta_of(found).get(BASE), _meta_of(found).get(SOURCE))
+def is_copy(deployment: Mapping[str, Any]) -> bool:
+    """Return whether somebody has made a deployment out of another one, whose meta it carries."""
+    meta = _meta_of(deployment)
+    origin = meta.get(ORIGIN)
+    return bool(origin) and origin not in (meta.get(BASE), meta.get(SOURCE))
 
 
 def production_id(project: Mapping[str, Any]) -> str | None:
-    """ID of the deployment that the production domains lead to."""
+    """Return the ID of the deployment that the production domains lead to."""
     target = as_object(as_object(project.get("targets")).get("production"))
     last = as_object(project.get("lastAliasRequest"))
     if last.get("jobStatus") != "succeeded":
@@ -91,149 +112,155 @@ def production_id(project: Mapping[str, Any]) -> str | None:
 async def record_production(
     link: OpenConnection, project: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What production is, to return to; None where there is nothing. Raises Retryable,
-    Permanent."""
+    """Return what production is, to return to; None where there is nothing.
+
+    Raises Retryable, Permanent.
+    """
     live = production_id(project)
-    found = await vercel.fetch_deployment(link, live) if live else None
-    if found is None:
+    deployment = await vercel.fetch_deployment(link, live) if live else None
+    if deployment is None:
         return None
-    now = await vercel.fetch_variables(link, project["id"])
-    names = [
-        [item.get("key"), item.get("id"), foreign.to_number(item.get("updatedAt"))]
-        for item in (*now.own, *now.shared)
+
+    variables = await vercel.fetch_variables(link, project["id"])
+    recorded_variables = [
+        [variable.get("key"), variable.get("id"), foreign.to_number(variable.get("updatedAt"))]
+        for variable in (*variables.own, *variables.shared)
     ]
     return {
-        "deployment": found["id"],
-        "url": rest.repeatable_text(link, found.get("url")),
-        "createdAt": vercel.created_at(found),
-        "version": known_version(link, found),
-        "git": git_of(found),
-        "env": names,
+        "deployment": deployment["id"],
+        "url": rest.repeatable_text(link, deployment.get("url")),
+        "createdAt": vercel.created_at(deployment),
+        "version": known_version(link, deployment),
+        "git": git_of(deployment),
+        "env": recorded_variables,
     }
 
 
-def version_of(found: Mapping[str, Any]) -> str | None:
-    """Which version a deployment is: as it was marked, else its Git ref, else its commit."""
-    meta = _meta_of(found)
+def version_of(deployment: Mapping[str, Any]) -> str | None:
+    """Return which version a deployment is: as it was marked, else its Git ref, else its commit."""
+    meta = _meta_of(deployment)
     if meta.get(VERSION):
         return str(meta[VERSION])
-    git = as_object(found.get("gitSource"))
+
     names = ("githubCommitRef", "gitlabCommitRef", "bitbucketCommitRef")
-    ref = git.get("ref") or next((meta[name] for name in names if meta.get(name)), None)
-    return plain_version(str(ref)) if ref else commit_of(found)
+    ref = as_object(deployment.get("gitSource")).get("ref") or _first_of(meta, names)
+    return plain_version(str(ref)) if ref else commit_of(deployment)
 
 
-def known_version(link: OpenConnection, found: Mapping[str, Any]) -> str | None:
-    """Which version a deployment is, as it may be told; None where whoever is not Vercel calls it
-    by no short word."""
-    version = version_of(found)
-    return (
-        version
-        if version is None or rest.is_vendor_host(link)
-        else rest.repeatable_text(link, version) or None
-    )
+def _first_of(record: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """Return the first of these fields that says something; None where none does."""
+    return next((record[name] for name in names if record.get(name)), None)
 
 
-def commit_of(found: Mapping[str, Any]) -> str | None:
-    """The commit that a deployment was built from."""
-    meta = _meta_of(found)
+def known_version(link: OpenConnection, deployment: Mapping[str, Any]) -> str | None:
+    """Return which version a deployment is, as it may be told.
+
+    None where whoever is not Vercel calls it by no short word.
+    """
+    version = version_of(deployment)
+    if version is None or rest.is_vendor_host(link):
+        return version
+    return rest.repeatable_text(link, version) or None
+
+
+def commit_of(deployment: Mapping[str, Any]) -> str | None:
+    """Return the commit that a deployment was built from."""
     names = ("githubCommitSha", "gitlabCommitSha", "bitbucketCommitSha", "gitCommitSha")
-    sha = as_object(found.get("gitSource")).get("sha") or next(
-        (meta[name] for name in names if meta.get(name)), None
-    )
+    source = as_object(deployment.get("gitSource"))
+    sha = source.get("sha") or _first_of(_meta_of(deployment), names)
     return str(sha) if sha else None
 
 
 def plain_version(ref: str) -> str:
-    """The version that a Git ref stands for: `v2.4.0` is 2.4.0."""
+    """Return the version that a Git ref stands for: `v2.4.0` is 2.4.0."""
     return ref[1:] if re.match(r"v\d", ref) else ref
 
 
-def git_of(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The Git source of a deployment, pinned to its commit, as a new deployment takes it; None
-    where it has none."""
-    git, sha = as_object(found.get("gitSource")), commit_of(found)
-    known = {
+def git_of(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the Git source of a deployment, pinned to its commit, as a new deployment takes it.
+
+    None where it has none.
+    """
+    git, sha = as_object(deployment.get("gitSource")), commit_of(deployment)
+    repository = {
         name: git[name]
-        for name in _NAMES.get(str(git.get("type")), ())
+        for name in _REPOSITORY_FIELDS.get(str(git.get("type")), ())
         if git.get(name) is not None
     }
-    if not sha or not known:
+    if not sha or not repository:
         return None
-    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **known}
+    return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **repository}
 
 
 def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:
-    """The last request to move the domains, if it was to this deployment."""
+    """Return the last request to move the domains, if it was to this deployment."""
     last = as_object(project.get("lastAliasRequest"))
     return last if last.get("toDeploymentId") == identity else {}
 
 
 def moving_to(project: Mapping[str, Any]) -> str | None:
-    """To which deployment the domains are moving right now."""
+    """Return to which deployment the domains are moving right now; None where they stay."""
     last = as_object(project.get("lastAliasRequest"))
-    return (
-        str(last.get("toDeploymentId"))
-        if last.get("jobStatus") in ("pending", "in-progress")
-        else None
-    )
+    if last.get("jobStatus") in ("pending", "in-progress"):
+        return str(last.get("toDeploymentId"))
+    return None
 
 
 # --- in words
 
 
-def describe_deployment(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """A deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
-    version, commit = version_of(found), commit_of(found)
+def describe_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
+    """Return a deployment in words: `dpl_9 (main, commit 1a2b3c4)`."""
+    version, commit = version_of(deployment), commit_of(deployment)
+    parts: list[str] = []
+    if version and version != commit:
+        parts.append(rest.repeatable_text(link, version))
+
     short = rest.repeatable_text(link, commit[:7]) if commit else ""
-    parts = [
-        rest.repeatable_text(link, version) if version and version != commit else None,
-        f"commit {short}" if short else None,
-    ]
-    known = ", ".join(part for part in parts if part)
-    return f"{found['id']} ({known})" if known else str(found["id"])
+    if short:
+        parts.append(f"commit {short}")
+
+    description = ", ".join(part for part in parts if part)
+    return f"{deployment['id']} ({description})" if description else str(deployment["id"])
 
 
 def describe_makers(
-    link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]
+    link: OpenConnection, project: Mapping[str, Any], deployment: Mapping[str, Any]
 ) -> str:
-    """Who has made a deployment, and who has moved the domains to it and when, as far as Vercel
-    tells."""
-    told = rest.repeatable_text(
-        link,
-        "; ".join(
-            part for part in (_describe_move(project, found), _describe_creator(found)) if part
-        ),
-    )
-    return told or "who has made it is not told"
+    """Return who has made a deployment, and who has moved the domains to it and when.
+
+    That is told as far as Vercel tells.
+    """
+    parts = (_describe_move(project, deployment), _describe_creator(deployment))
+    makers = rest.repeatable_text(link, "; ".join(part for part in parts if part))
+    return makers or "who has made it is not told"
 
 
 def time_of(at: Any) -> str:
-    """Vercel's milliseconds as RFC 3339; empty where that is no time."""
+    """Return Vercel's milliseconds as RFC 3339; empty where that is no time."""
     if not 0 < _number_or_zero(at) < 1e14:
         return ""
-    return (
-        datetime.fromtimestamp(_number_or_zero(at) / 1000, UTC)
-        .isoformat(timespec="seconds")
-        .removesuffix("+00:00")
-        + "Z"
-    )
+    moment = datetime.fromtimestamp(_number_or_zero(at) / 1000, UTC)
+    return moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
-def _describe_move(project: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    last, identity = request_to(project, found["id"]), found["id"]
+def _describe_move(project: Mapping[str, Any], deployment: Mapping[str, Any]) -> str:
+    identity = deployment["id"]
+    last = request_to(project, identity)
     target = as_object(as_object(project.get("targets")).get("production"))
+
+    # Without a request it got the domains by itself, when it was built.
     if not last:
         since = time_of(target.get("aliasAssigned")) if target.get("id") == identity else ""
         return f"Vercel gave it the domains at {since}" if since else ""
-    what = {"promote": "promoted", "rollback": "rolled back to"}.get(
-        str(last.get("type")), str(last.get("type"))
-    )
-    return f"{what} at {time_of(last.get('requestedAt'))}{_describe_rollback(project, last)}"
+
+    kind = str(last.get("type"))
+    verb = {"promote": "promoted", "rollback": "rolled back to"}.get(kind, kind)
+    return f"{verb} at {time_of(last.get('requestedAt'))}{_describe_rollback(project, last)}"
 
 
 def _is_later(target: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
-    """Whether the domains were assigned after the last request to move them."""
+    """Return whether the domains were assigned after the last request to move them."""
     newest = max(
         _number_or_zero(target.get(name))
         for name in ("createdAt", "ready", "readyAt", "aliasAssigned")
@@ -246,42 +273,34 @@ def _number_or_zero(value: Any) -> float:
 
 
 def _describe_rollback(project: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    told = as_object(project.get("rollbackDescription"))
-    near = (
-        abs(_number_or_zero(told.get("createdAt")) - _number_or_zero(last.get("requestedAt")))
-        <= _SAME_MOMENT_MS
-    )
-    if last.get("type") != "rollback" or not near:
+    description = as_object(project.get("rollbackDescription"))
+    described_at = _number_or_zero(description.get("createdAt"))
+    apart = abs(described_at - _number_or_zero(last.get("requestedAt")))
+    # Vercel keeps the last description, which may be that of an earlier rollback.
+    if last.get("type") != "rollback" or apart > _SAME_MOMENT_MS:
         return ""
-    who = told.get("username") or told.get("userId")
-    why = str(told.get("description") or "")
+
+    who = description.get("username") or description.get("userId")
+    why = str(description.get("description") or "")
     return (f" by {who}" if who else "") + (f' ("{why}")' if why else "")
 
 
-def _describe_creator(found: Mapping[str, Any]) -> str:
-    creator, meta = as_object(found.get("creator")), _meta_of(found)
-    who = (
-        creator.get("username")
-        or creator.get("githubLogin")
-        or creator.get("email")
-        or creator.get("uid")
+def _describe_creator(deployment: Mapping[str, Any]) -> str:
+    meta = _meta_of(deployment)
+    who = _first_of(
+        as_object(deployment.get("creator")), ("username", "githubLogin", "email", "uid")
     )
-    authors = (
-        "githubCommitAuthorLogin",
-        "gitlabCommitAuthorLogin",
-        "bitbucketCommitAuthorName",
-        "gitCommitAuthorName",
-    )
-    author = next((meta[name] for name in authors if meta.get(name)), None)
-    parts = [
-        f"by {who}" if who else "",
-        f"at {at}" if (at := time_of(vercel.created_at(found))) else "",
-    ]
+    at = time_of(vercel.created_at(deployment))
+    parts = [f"by {who}" if who else "", f"at {at}" if at else ""]
     made = " ".join(part for part in parts if part)
-    copied = f"a copy of {meta[ORIGIN]}, " if is_copy(found) else ""
+    if not made:
+        return ""
+
+    author = _first_of(meta, _AUTHOR_FIELDS)
+    copied = f"a copy of {meta[ORIGIN]}, " if is_copy(deployment) else ""
     by = f", its commit is {author}'s" if author and author != who else ""
-    return f"{copied}made {made}{by}" if made else ""
+    return f"{copied}made {made}{by}"
 
 
-def _meta_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    return as_object(found.get("meta"))
+def _meta_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    return as_object(deployment.get("meta"))

@@ -2,8 +2,9 @@
 
 One of two ways, chosen by what production's variables are now:
 
-    none has changed since the recorded deployment was created             instant rollback to it
-    one has (a rotated key), or the recorded deployment is gone            its source again, with the current variables
+    none has changed since the recorded deployment was created     instant rollback to it
+    one has (a rotated key), or the recorded deployment is gone    its source again, with the
+                                                                   current variables
 
 because a deployment keeps the variables it was built with: an instant rollback would bring revoked
 keys back. Flags that this run has set, or that were set back to what they were, do not count: the
@@ -13,18 +14,17 @@ First what this run has built and not promoted is withdrawn: a promotion of it t
 way, from an operator that was paused or replaced, must not go through after the rollback.
 
 A target and flags of one project go back side by side, and each by what it recorded. So restores
-take turns (`turn`): what one of them has read of production still holds when it acts. And what was
-brought back and is not production any more was moved elsewhere by somebody: that is said, and
+take turns (`take_turn`): what one of them has read of production still holds when it acts. And what
+was brought back and is not production any more was moved elsewhere by somebody: that is said, and
 nothing is moved again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -50,7 +50,6 @@ from gatewright.providers.vercel.production import (
 from gatewright.providers.vercel.rollout import (
     BUILDING_STATES,
     FAILED_STATES,
-    Smoke,
     advance_deployment,
     create_deployment,
     describe_refusal,
@@ -59,113 +58,22 @@ from gatewright.providers.vercel.rollout import (
     progress_of_aliasing,
     promote_deployment,
 )
+from gatewright.providers.vercel.smoke import Smoke
+from gatewright.providers.vercel.variable_marks import (
+    VariableChanges,
+    compare_variables,
+    list_names,
+)
 
-_MARK = re.compile(r" ?\[gatewright (set|restored) (\S+) was (\d+)(?: at (\d+))?(?: from (\d+))?\]")
-_PROMPT_MS = 60_000.0
-"""Milliseconds between writing a mark and `updatedAt`; later the variable was changed again, by
-somebody else."""
-_MAX_COMMENT_LENGTH = 500
+_MAX_DESCRIPTION_LENGTH = 250
 _RETRY_S = 2.0
 """Seconds after which what was refused for a moment is asked for again."""
 RESTORE_HINT = (
-    "instantly to {}; where a variable of production has changed by then, as a rotated key "
-    "has, its source is built again "
-    "with the current variables"
+    "instantly to {}; where a variable of production has changed by then, as a rotated key has, "
+    "its source is built again with the current variables"
 )
 """What is said of it before anything has happened."""
 _WHY = "no variable of production has changed since it was built"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What the comment of a variable says about flags: `[gatewright set 7-3f2a1c was
-    1790000000000]`."""
-
-    kind: str
-    run: str
-    was: float
-    """When the value was changed before Gatewright set it, in Vercel's milliseconds; 0: there was
-    no such variable."""
-    at: float = 0.0
-    """When it was set back."""
-    begun: float = 0.0
-    """When it was set, of one that was set back."""
-
-    def text(self, comment: str) -> str:
-        """The comment with this mark in place of an earlier one."""
-        at = f" at {self.at:.0f}" if self.at else ""
-        begun = f" from {self.begun:.0f}" if self.begun else ""
-        mark = f"[gatewright {self.kind} {self.run} was {self.was:.0f}{at}{begun}]"
-        plain = _MARK.sub("", comment or "")[: _MAX_COMMENT_LENGTH - len(mark) - 1]
-        return f"{plain} {mark}".strip()
-
-
-def mark_of(variable: Mapping[str, Any]) -> Mark | None:
-    """The mark of a variable, if it has one."""
-    found = _MARK.search(str(variable.get("comment") or ""))
-    return (
-        Mark(found[1], found[2], float(found[3]), float(found[4] or 0), float(found[5] or 0))
-        if found
-        else None
-    )
-
-
-def value_since(variable: Mapping[str, Any], built: float = 0.0) -> float:
-    """Since when a variable has its value, in Vercel's milliseconds; one that was set back has it
-    since before that, but not for a deployment that was built in between."""
-    at, mark = vercel.updated_at(variable), mark_of(variable)
-    if mark is None or mark.kind != "restored" or abs(at - mark.at) > _PROMPT_MS:
-        return at
-    return at if mark.begun and mark.begun <= built < at else mark.was
-
-
-@dataclass(frozen=True, slots=True)
-class VariableChanges:
-    """What has become of production's variables since a moment."""
-
-    reason: str
-    """Why the recorded deployment cannot simply come back; empty where nothing counts."""
-    pending: tuple[str, ...]
-    """Flags that this run has set since, and not set back yet."""
-    had: tuple[str, ...]
-    """Flags that this run had set before, and not set back yet: what is brought back has them."""
-    newest: float
-    """The last change that counts, in Vercel's milliseconds."""
-
-
-def compare_variables(
-    link: OpenConnection, now: vercel.Variables, snapshot: Mapping[str, Any], since: float, run: str
-) -> VariableChanges:
-    """Compare the variables with what was recorded."""
-    names: list[str] = []
-    pending: list[str] = []
-    had: list[str] = []
-    newest = since
-    everything = [*now.own, *now.shared]
-    built = float(snapshot["createdAt"])
-    for item in everything:
-        at, mark = value_since(item, built), mark_of(item)
-        if mark is not None and mark.kind == "set" and mark.run == run:
-            (pending if at > built else had).append(str(item.get("key")))
-        elif at > since:
-            names.append(str(item.get("key")))
-            newest = max(newest, at)
-    present = {item.get("id") for item in everything}
-    removed = [
-        str(key) for key, identity, _ in snapshot.get("env") or [] if identity not in present
-    ]
-    removed = [key for key in removed if key not in names]
-    parts = [f"{_list_names(link, names)} changed"] if names else []
-    parts += [f"{_list_names(link, removed)} removed"] if removed else []
-    parts += [now.unseen] if now.unseen else []
-    return VariableChanges("; ".join(parts), tuple(pending), tuple(had), newest)
-
-
-def _list_names(link: OpenConnection, names: list[str]) -> str:
-    shown = ", ".join(
-        rest.repeatable_text(link, name) or "a variable" for name in sorted(names)[:3]
-    )
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -173,8 +81,10 @@ _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 
 @asynccontextmanager
 async def take_turn(link: OpenConnection, project: str) -> AsyncIterator[None]:
-    """One restore of a project at a time: whoever has the turn reads the project afresh, and acts
-    on what it has read."""
+    """Let one restore of a project go at a time.
+
+    Whoever has the turn reads the project afresh, and acts on what it has read.
+    """
     lock = _turns.setdefault((link.identity, project), asyncio.Lock())
     async with lock:
         yield
@@ -189,72 +99,86 @@ async def restore_production(
     act: bool,
     enough: Callable[[Mapping[str, Any]], Awaitable[str]] | None = None,
 ) -> Progress:
-    """Return production to what was recorded; without `act` only look how far that is. Raises
-    Retryable, Permanent.
+    """Return production to what was recorded; without `act` only look how far that is.
 
     `enough` says why production may stay what it is, once nothing of this run can be promoted any
     more; empty: it may not.
+
+    Raises Retryable, Permanent.
     """
-    loose = await _list_unpromoted(link, project, run_of(operation.key))
-    if loose and not act:
+    unpromoted = await _list_unpromoted(link, project, run_of(operation.key))
+    if unpromoted and not act:
         return Progress("Absent")
-    left = [await _withdraw_deployment(link, item) for item in loose]
-    if loose:
-        # What was promoted before that is seen now.
+
+    problems = [await _withdraw_deployment(link, deployment) for deployment in unpromoted]
+    # What was promoted before that is seen now.
+    if unpromoted:
         project = await vercel.fetch_project(link, project["id"])
+
     stays = await enough(project) if enough is not None else ""
     if stays:
-        found = Progress("Succeeded", stays, {"deployment": str(production_id(project))})
+        progress = Progress("Succeeded", stays, {"deployment": str(production_id(project))})
     else:
-        found = await _follow_restore(link, project, snapshot, operation, smoke, act)
-    kept = "; ".join(text for text in (found.message, *left) if text)
-    # Which way is taken, and what it leaves behind.
-    return replace(found, message=kept, notable=True)
+        progress = await _follow_restore(link, project, snapshot, operation, smoke, act)
+
+    # People read which way is taken, and what it leaves behind.
+    message = "; ".join(part for part in (progress.message, *problems) if part)
+    return replace(progress, message=message, notable=True)
 
 
 async def _list_unpromoted(
     link: OpenConnection, project: Mapping[str, Any], run: str
 ) -> list[dict[str, Any]]:
-    """Deployments that this run made on its way forward, and that never were production."""
-    loose: list[dict[str, Any]] = []
-    for item in await list_made_by(link, project, **{RUN: run}):
-        meta = as_object(item.get("meta"))
-        if (
-            SOURCE in meta
-            or _is_of_rollback(str(meta.get(KEY)))
-            or item.get("readySubstate") == "PROMOTED"
-        ):
+    """Return deployments that this run made on its way forward, and that never were production."""
+    unpromoted: list[dict[str, Any]] = []
+    for listed in await list_made_by(link, project, **{RUN: run}):
+        if _is_of_way_back(listed) or listed.get("readySubstate") == "PROMOTED":
             continue
-        if item["id"] in (production_id(project), moving_to(project)):
+        if listed["id"] in (production_id(project), moving_to(project)):
             continue
-        found = as_object(await vercel.fetch_deployment(link, item["id"]))
-        if found.get("readyState") in BUILDING_STATES or (
-            found.get("readyState") == "READY" and found.get("readySubstate") == "STAGED"
-        ):
-            loose.append(found)
-    return loose
+
+        deployment = as_object(await vercel.fetch_deployment(link, listed["id"]))
+        if _can_be_promoted(deployment):
+            unpromoted.append(deployment)
+
+    return unpromoted
+
+
+def _is_of_way_back(deployment: Mapping[str, Any]) -> bool:
+    meta = as_object(deployment.get("meta"))
+    return SOURCE in meta or _is_of_rollback(str(meta.get(KEY)))
+
+
+def _can_be_promoted(deployment: Mapping[str, Any]) -> bool:
+    state = deployment.get("readyState")
+    is_staged = state == "READY" and deployment.get("readySubstate") == "STAGED"
+    return state in BUILDING_STATES or is_staged
 
 
 def _is_of_rollback(key: str) -> bool:
-    """Whether an operation is part of a rollback: `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE`."""
+    """Return whether an operation is part of a rollback.
+
+    Its key reads `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE` then.
+    """
     parts = key.split(".")
     return len(parts) > 4 and parts[1] == "rollback"
 
 
-async def _withdraw_deployment(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """Cancel a build, delete what was built and never promoted; the text says why that could not
-    be. Raises Retryable."""
-    identity = rest.path_segment(found["id"])
-    building = found.get("readyState") in BUILDING_STATES
-    method, path = (
-        ("PATCH", f"/v12/deployments/{identity}/cancel")
-        if building
-        else ("DELETE", f"/v13/deployments/{identity}")
-    )
+async def _withdraw_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
+    """Cancel a build, or delete what was built and never promoted; return why that could not be.
+
+    Raises Retryable.
+    """
+    identity = rest.path_segment(deployment["id"])
+    method, path = "DELETE", f"/v13/deployments/{identity}"
+    if deployment.get("readyState") in BUILDING_STATES:
+        method, path = "PATCH", f"/v12/deployments/{identity}/cancel"
+
     try:
         await vercel.call(link, method, path, accepted=frozenset({404}), bucket="aliases")
     except Permanent as error:
-        return f"{found['id']} could not be withdrawn: {error}"
+        # A rollback must go on; that it has left something behind is told.
+        return f"{deployment['id']} could not be withdrawn: {error}"
     return ""
 
 
@@ -267,46 +191,47 @@ async def _follow_restore(
     act: bool,
 ) -> Progress:
     recorded, run = str(snapshot["deployment"]), run_of(operation.key)
-    now = await vercel.fetch_variables(link, project["id"])
-    if await _is_untouched(link, project, now, snapshot, run):
-        done = (
-            f"rolled back to {recorded} instantly ({_WHY})"
-            if _is_described_by(project, operation)
-            else ""
-        )
-        text = done or f"production is {recorded}, as recorded"
-        return Progress(
-            "Succeeded",
-            f"{text}{_explain_unassigned(project) if done else ''}",
-            {"deployment": recorded},
-        )
-    found = await vercel.fetch_deployment(link, recorded)
-    gone = found is None or found.get("readyState") in FAILED_STATES
-    since = compare_variables(link, now, snapshot, float(snapshot["createdAt"]), run)
-    reason = since.reason or (f"{recorded} is gone" if gone else "")
+    variables = await vercel.fetch_variables(link, project["id"])
+    if await _is_untouched(link, project, variables, snapshot, run):
+        message = f"production is {recorded}, as recorded"
+        if _is_described_by(project, operation):
+            message = f"{_say_rolled_back(recorded)}{_explain_unassigned(project)}"
+        return Progress("Succeeded", message, {"deployment": recorded})
+
+    deployment = await vercel.fetch_deployment(link, recorded)
+    is_gone = deployment is None or deployment.get("readyState") in FAILED_STATES
+    changes = compare_variables(link, variables, snapshot, float(snapshot["createdAt"]), run)
+    reason = changes.reason or (f"{recorded} is gone" if is_gone else "")
     if not reason:
         return await _restore_instantly(link, project, recorded, operation, act)
-    return await _rebuild_production(link, project, snapshot, operation, smoke, act, reason, since)
+
+    return await _rebuild_production(
+        link, project, snapshot, operation, smoke, act, reason, changes
+    )
+
+
+def _say_rolled_back(recorded: str) -> str:
+    return f"rolled back to {recorded} instantly ({_WHY})"
 
 
 async def _is_untouched(
     link: OpenConnection,
     project: Mapping[str, Any],
-    now: vercel.Variables,
+    variables: vercel.Variables,
     snapshot: Mapping[str, Any],
     run: str,
 ) -> bool:
-    """Whether production is what was recorded, nothing is about to change that, and no variable
-    changed since."""
+    """Return whether production is what was recorded, and stays that, with the same variables."""
+    recorded = str(snapshot["deployment"])
     if production_id(project) != snapshot["deployment"] or moving_to(project) is not None:
         return False
-    if await _is_rolling_away(link, project, str(snapshot["deployment"])):
+    if await _is_rolling_away(link, project, recorded):
         return False
-    known = {identity: at for _, identity, at in snapshot.get("env") or []}
-    newest = max((foreign.to_number(at) or 0.0 for at in known.values()), default=0.0)
-    return not compare_variables(
-        link, now, snapshot, max(newest, float(snapshot["createdAt"])), run
-    ).reason
+
+    # What had changed before the snapshot was taken was so when production was good.
+    changed_at = [foreign.to_number(at) or 0.0 for _, _, at in snapshot.get("env") or []]
+    since = max([float(snapshot["createdAt"]), *changed_at])
+    return not compare_variables(link, variables, snapshot, since, run).reason
 
 
 async def _is_rolling_away(link: OpenConnection, project: Mapping[str, Any], recorded: str) -> bool:
@@ -319,34 +244,42 @@ async def _restore_instantly(
 ) -> Progress:
     to = moving_to(project)
     if to == recorded:
-        return Progress(
-            "Running", f"rolling back to {recorded} instantly ({_WHY}): the domains are moving"
-        )
-    if (
-        production_id(project) == recorded
-        and to is None
-        and not await _is_rolling_away(link, project, recorded)
-    ):
-        text = f"rolled back to {recorded} instantly ({_WHY}){_explain_unassigned(project)}"
-        return Progress("Succeeded", text, {"deployment": recorded})
+        message = f"rolling back to {recorded} instantly ({_WHY}): the domains are moving"
+        return Progress("Running", message)
+
+    is_live = production_id(project) == recorded and to is None
+    if is_live and not await _is_rolling_away(link, project, recorded):
+        message = f"{_say_rolled_back(recorded)}{_explain_unassigned(project)}"
+        return Progress("Succeeded", message, {"deployment": recorded})
+
+    # Asking for it again would begin a tug-of-war with whoever has moved production.
     if to is None and _was_rolled_back(project, recorded, operation):
         return await fail_moved_away(link, project, f"rolled back to {recorded}")
-    last = request_to(project, recorded)
-    known = as_object(project.get("rollbackDescription")).get("description")
-    ours = bool(last) and (
-        last.get("type") == "promote" or not known or _is_described_by(project, operation)
-    )
-    if ours and not act and last.get("jobStatus") not in ("succeeded", None):
-        progress = await progress_of_aliasing(link, project, recorded)
-        if progress is not None:
-            return progress
+
     if not act:
-        return Progress("Absent")
+        return await _progress_of_rollback(link, project, recorded, operation)
     return await _roll_back(link, project, recorded, operation)
 
 
+async def _progress_of_rollback(
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation
+) -> Progress:
+    """Return what the last request to move the domains says of this rollback, if it is its own."""
+    last = request_to(project, recorded)
+    description = as_object(project.get("rollbackDescription")).get("description")
+    could_be_ours = (
+        last.get("type") == "promote" or not description or _is_described_by(project, operation)
+    )
+    if last and could_be_ours and last.get("jobStatus") not in ("succeeded", None):
+        progress = await progress_of_aliasing(link, project, recorded)
+        if progress is not None:
+            return progress
+
+    return Progress("Absent")
+
+
 def _was_rolled_back(project: Mapping[str, Any], recorded: str, operation: Operation) -> bool:
-    """Whether this operation has brought production back, and it was moved elsewhere since."""
+    """Return whether this operation has brought production back, and it was moved since."""
     last = request_to(project, recorded)
     if not _is_described_by(project, operation) or production_id(project) == recorded:
         return False
@@ -357,20 +290,19 @@ async def _roll_back(
     link: OpenConnection, project: Mapping[str, Any], recorded: str, operation: Operation
 ) -> Progress:
     path = f"/v1/projects/{rest.path_segment(project['id'])}/rollback/{rest.path_segment(recorded)}"
-    query = {"description": f"Gatewright {operation.key}"[:250]}
+    query = {"description": f"Gatewright {operation.key}"[:_MAX_DESCRIPTION_LENGTH]}
     accepted = frozenset({402, 409})
     reply = await vercel.call(
         link, "POST", path, query=query, body={}, accepted=accepted, bucket="aliases"
     )
+
+    # This plan rolls back to the previous deployment only; an older one is promoted instead, as by
+    # hand.
     if reply.status == 402:
-        # this plan rolls back to the previous deployment only; an older one is promoted instead, as
-        # by hand
         promoted = await promote_deployment(link, project, recorded)
-        return Progress(
-            "Running",
-            f"{promoted.message} (the plan refuses a rollback to it)",
-            stuck=promoted.stuck,
-        )
+        message = f"{promoted.message} (the plan refuses a rollback to it)"
+        return Progress("Running", message, stuck=promoted.stuck)
+
     if reply.status == 409:
         raise _retry_later(describe_refusal(link, reply, f"the rollback to {recorded}"))
     return Progress("Running", f"rolling back to {recorded} instantly ({_WHY})")
@@ -383,9 +315,9 @@ def _retry_later(message: str) -> Retryable:
 
 
 def _is_described_by(project: Mapping[str, Any], operation: Operation) -> bool:
-    """Whether the last rollback was asked for by this operation."""
-    known = as_object(project.get("rollbackDescription")).get("description")
-    return operation.key in str(known or "")
+    """Return whether the last rollback was asked for by this operation."""
+    description = as_object(project.get("rollbackDescription")).get("description")
+    return operation.key in str(description or "")
 
 
 def _explain_unassigned(project: Mapping[str, Any]) -> str:
@@ -402,47 +334,61 @@ async def _rebuild_production(
     smoke: Smoke | None,
     act: bool,
     reason: str,
-    since: VariableChanges,
+    changes: VariableChanges,
 ) -> Progress:
     recorded = str(snapshot["deployment"])
     name = snapshot.get("version") or recorded
-    text = (
-        f"redeploying {name} ({recorded}) with the current variables, because since it was "
-        f"built: {reason}; "
+    explanation = (
+        f"redeploying {name} ({recorded}) with the current variables, "
+        f"because since it was built: {reason}; "
         "an instant rollback would bring the old values back"
     )
-    found = await find_deployment(link, project, **{KEY: operation.key}) or await _find_same_build(
-        link, project, recorded, since
-    )
-    if found is not None:
-        progress = await advance_deployment(link, project, found, smoke, plainly=True)
-        return Progress(
-            progress.state, f"{text}: {progress.message}", progress.outputs, progress.stuck
-        )
+
+    deployment = await find_deployment(link, project, **{KEY: operation.key})
+    if deployment is None:
+        deployment = await _find_same_build(link, project, recorded, changes)
+    if deployment is not None:
+        progress = await advance_deployment(link, project, deployment, smoke, plainly=True)
+        message = f"{explanation}: {progress.message}"
+        return Progress(progress.state, message, progress.outputs, progress.stuck)
+
     if not act:
         return Progress("Absent")
-    if since.pending:
-        raise _retry_later(
-            f"{text}: waits until {_list_names(link, list(since.pending))} is set back"
-        )
-    git = snapshot.get("git")
+
+    # What is built now would keep the flags that are still to be set back.
+    if changes.pending:
+        pending = list_names(link, list(changes.pending))
+        raise _retry_later(f"{explanation}: waits until {pending} is set back")
+
+    made = await _build_recorded(link, project, snapshot, operation, changes)
+    return Progress("Running", f"{explanation}: {made['id']} is made", {"deployment": made["id"]})
+
+
+async def _build_recorded(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    operation: Operation,
+    changes: VariableChanges,
+) -> dict[str, Any]:
+    recorded, git = str(snapshot["deployment"]), snapshot.get("git")
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": recorded}
-    version = snapshot.get("version")
-    marks = {VERSION: version, SOURCE: recorded, FLAGS: ",".join(since.had)}
-    made = await create_deployment(link, project, operation, source, **marks)
-    return Progress("Running", f"{text}: {made['id']} is made", {"deployment": made["id"]})
+
+    marks = {
+        VERSION: snapshot.get("version"),
+        SOURCE: recorded,
+        FLAGS: ",".join(changes.had),
+    }
+    return await create_deployment(link, project, operation, source, **marks)
 
 
 async def _find_same_build(
-    link: OpenConnection, project: Mapping[str, Any], recorded: str, since: VariableChanges
+    link: OpenConnection, project: Mapping[str, Any], recorded: str, changes: VariableChanges
 ) -> dict[str, Any] | None:
-    """A deployment that another operation made for the same end, with all variables as they are
-    now."""
-    found = await find_deployment(link, project, **{SOURCE: recorded})
-    if (
-        found is None
-        or found.get("readyState") in FAILED_STATES
-        or vercel.created_at(found) < since.newest
-    ):
+    """Return a deployment that another operation made for the same end, with today's variables."""
+    deployment = await find_deployment(link, project, **{SOURCE: recorded})
+    if deployment is None or deployment.get("readyState") in FAILED_STATES:
         return None
-    return found
+    if vercel.created_at(deployment) < changes.newest:
+        return None
+    return deployment

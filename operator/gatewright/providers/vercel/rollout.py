@@ -3,7 +3,8 @@
 Nothing is remembered here: each look reads Vercel afresh, and the state it finds says what comes
 next.
 
-    (no deployment whose meta carries the key) --create, without domains--> QUEUED | INITIALIZING | BUILDING
+    (no deployment whose meta carries the key)
+      --create, without domains--> QUEUED | INITIALIZING | BUILDING
       --> ERROR | CANCELED | BLOCKED | DELETED    failed, with the end of the build log
       --> READY, its checks concluded --smoke on its own URL--> promote --alias job--> production
 
@@ -14,24 +15,17 @@ because two who move production would never end.
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, model_validator
-
-from gatewright.api.base import Duration, Model, Text, seconds
-from gatewright.api.connection import HttpAccess
 from gatewright.core.model import Operation, Progress
-from gatewright.core.text import foreign, masking
+from gatewright.core.text import masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
-from gatewright.providers.common.jsonpath import JsonPath
-from gatewright.providers.http.gate import HttpCheck, HttpGate, Path, Status
 from gatewright.providers.vercel import connection as vercel
+from gatewright.providers.vercel import logs
 from gatewright.providers.vercel.connection import as_object
 from gatewright.providers.vercel.production import (
     KEY,
@@ -44,35 +38,10 @@ from gatewright.providers.vercel.production import (
     request_to,
     run_of,
 )
+from gatewright.providers.vercel.smoke import Smoke, run_smoke
 
 BUILDING_STATES = frozenset({"QUEUED", "INITIALIZING", "BUILDING"})
 FAILED_STATES = frozenset({"ERROR", "CANCELED", "BLOCKED", "DELETED"})
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
-_BYPASS_HEADER = "x-vercel-protection-bypass"
-
-
-class Smoke(Model):
-    """One request to a new deployment's own URL; it must be answered as expected before production
-    is switched to it."""
-
-    path: Path
-    """What is asked for, as `/api/health`."""
-    status: Annotated[list[Status], Field(min_length=1, max_length=10)] = [200]
-    """Statuses that are good. Redirects are not followed."""
-    jsonPath: JsonPath | None = None
-    """JSONPath (RFC 9535) of one value in the body: a boolean, or what `equals` says."""
-    equals: Text | None = None
-    """What the value must be, compared as text. A rollback looks at the status only: it brings
-    another version."""
-    within: Duration = "1m"
-    """How long after the build an unexpected answer is asked for again, before the deployment is
-    given up."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Smoke:
-        if self.equals is not None and self.jsonPath is None:
-            raise ValueError("equals needs jsonPath, which says what must be equal")
-        return self
 
 
 async def create_deployment(
@@ -82,8 +51,10 @@ async def create_deployment(
     source: Mapping[str, Any],
     **meta: str | None,
 ) -> dict[str, Any]:
-    """A production deployment without domains, marked with the operation's key. Raises Retryable,
-    Permanent."""
+    """Create a production deployment without domains, marked with the operation's key.
+
+    Raises Retryable, Permanent.
+    """
     body = {
         "name": project.get("name"),
         "project": project["id"],
@@ -100,306 +71,298 @@ async def create_deployment(
     reply = await vercel.call(
         link, "POST", "/v13/deployments", query=query, body=body, bucket="deployments"
     )
-    found = as_object(client.json_of(reply))
-    if not isinstance(found.get("id"), str):
+    deployment = as_object(client.json_of(reply))
+    if not isinstance(deployment.get("id"), str):
         raise Permanent(f"{reply.where}: the answer names no deployment")
-    vercel.require_id(link, found["id"], reply.where)
-    return found
+
+    vercel.require_id(link, deployment["id"], reply.where)
+
+    return deployment
 
 
 async def advance_deployment(
     link: OpenConnection,
     project: Mapping[str, Any],
-    found: Mapping[str, Any],
+    deployment: Mapping[str, Any],
     smoke: Smoke | None,
     *,
     plainly: bool = False,
 ) -> Progress:
-    """One step further for a deployment of ours; `plainly`: of the smoke answer only the status
-    matters.
+    """Take a deployment of ours one step further, and return how far it is.
 
-    Raises Retryable, Permanent.
+    With `plainly`, of the smoke answer only the status matters. Raises Retryable, Permanent.
     """
-    identity, state = found["id"], found.get("readyState") or found.get("status")
-    if state in BUILDING_STATES:
-        return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
-    if state in FAILED_STATES:
-        return Progress("Failed", await _explain_failure(link, found))
-    if state != "READY":
-        return Progress(
-            "Running",
-            f"{identity} is {_repeatable_word(link, state)}, which is no state that is known here",
-            stuck=True,
-        )
-    waiting = (
-        _progress_of_checks(link, found)
-        or await _progress_of_rolling(link, project, found)
-        or await progress_of_aliasing(link, project, identity)
+    waiting = await _progress_of_build(link, deployment) or (
+        _progress_of_checks(link, deployment)
+        or await _progress_of_rolling(link, project, deployment)
+        or await progress_of_aliasing(link, project, deployment["id"])
     )
     if waiting is not None:
         return waiting
-    live, ours = production_id(project) == identity, request_to(project, identity)
-    if not live and found.get("readySubstate") == "PROMOTED":
+
+    return await _switch_production(link, project, deployment, smoke, plainly)
+
+
+async def _progress_of_build(
+    link: OpenConnection, deployment: Mapping[str, Any]
+) -> Progress | None:
+    """Return what its build means for a deployment; None where it is built."""
+    identity, state = deployment["id"], deployment.get("readyState") or deployment.get("status")
+    if state == "READY":
+        return None
+    if state in BUILDING_STATES:
+        return Progress("Running", f"{identity} is {'queued' if state == 'QUEUED' else 'building'}")
+    if state in FAILED_STATES:
+        return Progress("Failed", await _explain_failure(link, deployment))
+
+    # A state that Vercel has added since may be good or bad: a person must look.
+    word = _repeatable_word(link, state)
+    message = f"{identity} is {word}, which is no state that is known here"
+    return Progress("Running", message, stuck=True)
+
+
+async def _switch_production(
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    deployment: Mapping[str, Any],
+    smoke: Smoke | None,
+    plainly: bool,
+) -> Progress:
+    """Promote what is built and in nobody's way, once its smoke request is answered well."""
+    identity = deployment["id"]
+    is_live = production_id(project) == identity
+
+    # Promoting it again would begin a tug-of-war with whoever has moved production.
+    if not is_live and deployment.get("readySubstate") == "PROMOTED":
         return await fail_moved_away(link, project, f"{identity} was promoted")
-    if live and ours:
-        return _progress_of_done(link, found, f"{identity} is production")
-    problem = await _run_smoke(link, found, smoke, plainly)
+    if is_live and request_to(project, identity):
+        return _progress_of_done(link, deployment, f"{identity} is production")
+
+    problem = await run_smoke(link, deployment, smoke, plainly)
     if problem is not None:
         return problem
-    if live:
-        text = f"{identity} is production; Vercel assigned the domains before the smoke request"
-        return replace(_progress_of_done(link, found, text), notable=True)
+
+    if is_live:
+        message = f"{identity} is production; Vercel assigned the domains before the smoke request"
+        return replace(_progress_of_done(link, deployment, message), notable=True)
+
     return await promote_deployment(link, project, identity)
 
 
-def _progress_of_done(link: OpenConnection, found: Mapping[str, Any], message: str) -> Progress:
-    url = rest.repeatable_text(link, found.get("url", ""))
-    return Progress("Succeeded", message, {"deployment": str(found["id"]), "url": f"https://{url}"})
+def _progress_of_done(
+    link: OpenConnection, deployment: Mapping[str, Any], message: str
+) -> Progress:
+    url = rest.repeatable_text(link, deployment.get("url", ""))
+    outputs = {"deployment": str(deployment["id"]), "url": f"https://{url}"}
+    return Progress("Succeeded", message, outputs)
 
 
-def _progress_of_checks(link: OpenConnection, found: Mapping[str, Any]) -> Progress | None:
-    state, conclusion = found.get("checksState"), found.get("checksConclusion")
+def _progress_of_checks(link: OpenConnection, deployment: Mapping[str, Any]) -> Progress | None:
+    state, conclusion = deployment.get("checksState"), deployment.get("checksConclusion")
     if state in ("registered", "running"):
-        return Progress("Running", f"checks of {found['id']} are {state}")
+        return Progress("Running", f"checks of {deployment['id']} are {state}")
     if conclusion in ("failed", "canceled"):
-        return Progress("Failed", f"checks of {found['id']} have {conclusion}")
+        return Progress("Failed", f"checks of {deployment['id']} have {conclusion}")
     if state in (None, "completed") and conclusion in (None, "succeeded", "skipped"):
         return None
-    told = f"{_repeatable_word(link, state)}, {_repeatable_word(link, conclusion)}"
-    return Progress("Running", f"checks of {found['id']}: {told}: not known here", stuck=True)
+
+    outcome = f"{_repeatable_word(link, state)}, {_repeatable_word(link, conclusion)}"
+    return Progress(
+        "Running", f"checks of {deployment['id']}: {outcome}: not known here", stuck=True
+    )
 
 
 async def _progress_of_rolling(
-    link: OpenConnection, project: Mapping[str, Any], found: Mapping[str, Any]
+    link: OpenConnection, project: Mapping[str, Any], deployment: Mapping[str, Any]
 ) -> Progress | None:
-    """What a rolling release that is under way means for a deployment."""
-    rolling = await fetch_rolling_release(link, project, found.get("readySubstate") == "ROLLING")
+    """Return what a rolling release that is under way means for a deployment."""
+    is_rolling = deployment.get("readySubstate") == "ROLLING"
+    rolling = await fetch_rolling_release(link, project, is_rolling)
     if rolling is None:
         return None
-    canary, stage = (
-        as_object(rolling.get("canaryDeployment")).get("id"),
-        as_object(rolling.get("activeStage")),
-    )
-    share = rest.repeatable_text(
-        link, rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
-    )
-    if canary == found["id"]:
-        if stage.get("requireApproval"):
-            text = (
-                f"the rolling release of {canary} stands at {share}% until somebody approves "
-                "its stage at Vercel"
-            )
-            return Progress("Running", text, stuck=True)
+
+    canary = as_object(rolling.get("canaryDeployment")).get("id")
+    stage = as_object(rolling.get("activeStage"))
+    percentage = rolling.get("currentCanaryPercentage", stage.get("targetPercentage"))
+    share = rest.repeatable_text(link, percentage)
+
+    if canary == deployment["id"] and stage.get("requireApproval"):
+        standing = f"the rolling release of {canary} stands at {share}%"
+        message = f"{standing} until somebody approves its stage at Vercel"
+        return Progress("Running", message, stuck=True)
+    if canary == deployment["id"]:
         return Progress("Running", f"the rolling release of {canary} is at {share}%", notable=True)
-    text = f"waits for the rolling release of {canary} (at {share}%) to end"
-    queued = rolling.get("queuedDeploymentId") == found["id"]
-    return Progress(
-        "Running",
-        f"its promotion is queued: {text}" if queued else text,
-        stuck=not queued,
-        notable=queued,
-    )
+
+    message = f"waits for the rolling release of {canary} (at {share}%) to end"
+    if rolling.get("queuedDeploymentId") == deployment["id"]:
+        return Progress("Running", f"its promotion is queued: {message}", notable=True)
+    return Progress("Running", message, stuck=True)
 
 
 async def fetch_rolling_release(
     link: OpenConnection, project: Mapping[str, Any], sure: bool = False
 ) -> dict[str, Any] | None:
-    """The rolling release under way, if the project has such a thing. Raises Retryable,
-    Permanent."""
+    """Return the rolling release under way, if the project has such a thing.
+
+    Raises Retryable, Permanent.
+    """
+    # Most projects have no such thing, and each question counts against a limit.
     if not project.get("rollingRelease") and not sure:
         return None
-    found = await vercel.fetch(
-        link, f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release"
-    )
-    rolling = as_object(found.get("rollingRelease"))
+
+    path = f"/v1/projects/{rest.path_segment(project['id'])}/rolling-release"
+    answer = await vercel.fetch(link, path)
+    rolling = as_object(answer.get("rollingRelease"))
     if rolling.get("state") != "ACTIVE":
         return None
+
     canary = as_object(rolling.get("canaryDeployment")).get("id")
     if canary is not None:
         vercel.require_id(
             link, canary, f"{link.config.url}/v1/projects/{project['id']}/rolling-release"
         )
+
     return rolling
 
 
 async def progress_of_aliasing(
     link: OpenConnection, project: Mapping[str, Any], identity: str
 ) -> Progress | None:
-    """What the last request to move the domains means for a deployment; None where it is not in the
-    way."""
+    """Return what the last request to move the domains means for a deployment.
+
+    None where it is not in the way.
+    """
     to = moving_to(project)
     if to is not None:
         return Progress("Running", f"the domains are moving to {to}")
+
     last = request_to(project, identity)
     status = last.get("jobStatus")
+
+    # Nobody has asked for the domains to move to it.
     if not last:
         return None
     if status == "failed":
         return Progress("Failed", await describe_failed_aliases(link, project, identity))
+
     live, kind = production_id(project), _repeatable_word(link, last.get("type"))
+    # It is production: nothing is left to be moved.
     if live == identity and status in ("succeeded", "skipped"):
         return None
     if status == "skipped":
         return Progress("Failed", f"Vercel skipped the {kind} of {identity}; production is {live}")
     if status == "succeeded":
         return await fail_moved_away(link, project, f"{identity} was promoted")
-    return Progress(
-        "Running",
-        f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here",
-        stuck=True,
-    )
+
+    message = f"the {kind} of {identity} is {_repeatable_word(link, status)}: not known here"
+    return Progress("Running", message, stuck=True)
 
 
-async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], what: str) -> Progress:
-    """Production was ours, and is something else by now: what, and who has made it so. Raises
-    Retryable, Permanent."""
+async def fail_moved_away(link: OpenConnection, project: Mapping[str, Any], done: str) -> Progress:
+    """Say what production is by now, which was ours, and who has made it so.
+
+    Raises Retryable, Permanent.
+    """
     live = production_id(project)
-    found = await vercel.fetch_deployment(link, live) if live else None
-    if found is None:
-        return Progress(
-            "Running", f"{what}, but production is {live or 'nothing'} by now", stuck=True
-        )
-    text = (
-        f"{what}, but production is {describe_deployment(link, found)} by now: "
-        f"{describe_makers(link, project, found)}"
-    )
-    return Progress("Running", text, stuck=True)
+    deployment = await vercel.fetch_deployment(link, live) if live else None
+    if deployment is None:
+        message = f"{done}, but production is {live or 'nothing'} by now"
+        return Progress("Running", message, stuck=True)
+
+    description = describe_deployment(link, deployment)
+    makers = describe_makers(link, project, deployment)
+    message = f"{done}, but production is {description} by now: {makers}"
+    return Progress("Running", message, stuck=True)
 
 
 async def describe_failed_aliases(
     link: OpenConnection, project: Mapping[str, Any], identity: str
 ) -> str:
+    """Say that the domains could not be moved to a deployment, and which."""
     names: list[str] = []
+    # That they could not be moved is known without the list of them.
     with suppress(Retryable, Permanent):
         path = f"/v1/projects/{rest.path_segment(project['id'])}/promote/aliases"
         answer = await vercel.fetch(link, path, {"failedOnly": "true", "limit": 20}, bucket="logs")
-        for item in answer.get("aliases") or []:
-            alias = as_object(item).get("alias")
+        for entry in answer.get("aliases") or []:
+            alias = as_object(entry).get("alias")
             names.append(rest.repeatable_text(link, as_object(alias).get("alias") or alias))
-    names = [name for name in names if name]
-    return f"the domains could not be moved to {identity}" + (
-        f": {', '.join(names[:3])}" if names else ""
-    )
+
+    shown = ", ".join([name for name in names if name][:3])
+    problem = f"the domains could not be moved to {identity}"
+    return f"{problem}: {shown}" if shown else problem
 
 
 async def promote_deployment(
     link: OpenConnection, project: Mapping[str, Any], identity: str
 ) -> Progress:
+    """Ask for the production domains to be moved to a deployment. Raises Retryable, Permanent."""
     path = f"/v10/projects/{rest.path_segment(project['id'])}/promote/{rest.path_segment(identity)}"
-    reply = await vercel.call(
-        link, "POST", path, body={}, accepted=frozenset({409}), bucket="aliases"
-    )
+    accepted = frozenset({409})
+    reply = await vercel.call(link, "POST", path, body={}, accepted=accepted, bucket="aliases")
+
     if reply.status == 409:
-        return Progress(
-            "Running", describe_refusal(link, reply, f"the promotion of {identity}"), stuck=True
-        )
+        refusal = describe_refusal(link, reply, f"the promotion of {identity}")
+        return Progress("Running", refusal, stuck=True)
     if reply.status == 202:
-        return Progress(
-            "Running",
-            f"the promotion of {identity} is queued behind a rolling release",
-            notable=True,
-        )
+        message = f"the promotion of {identity} is queued behind a rolling release"
+        return Progress("Running", message, notable=True)
+
     return Progress("Running", f"{identity} is being promoted")
 
 
-def describe_refusal(link: OpenConnection, reply: Any, what: str) -> str:
-    words = rest.message_of(link, reply)
-    return f"{what} is refused for now ({reply.status})" + (f": {words}" if words else "")
+def describe_refusal(link: OpenConnection, reply: Any, request: str) -> str:
+    """Say that a request is refused for now, and why, as far as Vercel tells."""
+    explanation = rest.message_of(link, reply)
+    refusal = f"{request} is refused for now ({reply.status})"
+    return f"{refusal}: {explanation}" if explanation else refusal
 
 
-async def _run_smoke(
-    link: OpenConnection, found: Mapping[str, Any], smoke: Smoke | None, plainly: bool
-) -> Progress | None:
-    """None where the deployment answers as it should."""
-    if smoke is None:
-        return None
-    limits: dict[str, Any] = {} if plainly else {"jsonPath": smoke.jsonPath, "equals": smoke.equals}
-    check = HttpCheck(path=smoke.path, status=smoke.status, **limits)
-    problem: str
-    try:
-        answer = await HttpGate().measure(check, _link_to_deployment(link, found))
-        if answer.value is True:
-            return None
-        problem = (
-            answer.message
-            or f"{smoke.jsonPath} is {answer.value}, neither true nor what equals says"
-        )
-        if problem.startswith("answered 401") and link.config.protectionBypass is None:
-            problem += " (is the deployment protected? give the Connection its protectionBypass)"
-    except (Retryable, Permanent) as error:
-        problem = str(error)
-    ready = foreign.to_number(found.get("ready") or found.get("readyAt")) or vercel.created_at(
-        found
-    )
-    text = f"smoke request to {found['id']}{smoke.path}: {problem}"
-    if time.time() * 1000 - ready < seconds(smoke.within) * 1000:
-        return Progress("Running", text, stuck=True)
+async def _explain_failure(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
+    """Return why a deployment failed: what Vercel says, and the end of its build log."""
+    state = deployment.get("readyState") or deployment.get("status")
+    reasons = [
+        deployment.get("readyStateReason"),
+        deployment.get("errorMessage") or deployment.get("errorCode"),
+        as_object(deployment.get("seatBlock")).get("blockCode"),
+    ]
+    sentences = [logs.repeatable_sentence(link, reason) for reason in reasons if reason]
+
     logged = ""
+    # The log explains a failure; that there is none is no reason not to tell of it.
     with suppress(Retryable, Permanent):
-        logged = await vercel.fetch_runtime_log(
-            link, str(found.get("projectId") or ""), found["id"]
-        )
-    return Progress("Failed", text + (f"; {masking.LOG_END_MARK}{logged}" if logged else ""))
+        if state != "DELETED":
+            logged = await logs.fetch_build_log(link, deployment["id"])
 
-
-def _link_to_deployment(link: OpenConnection, found: Mapping[str, Any]) -> OpenConnection:
-    """A link to a deployment's own URL, which gets the bypass secret and never the token."""
-    host = str(found.get("url") or "")
-    if not _HOST.fullmatch(host):
-        raise Permanent(f"Vercel names no URL for {found['id']}")
-    scheme = link.config.url.partition("://")[0]
-    bypass = link.config.protectionBypass
-    access = HttpAccess(
-        url=f"{scheme}://{host}", headers={_BYPASS_HEADER: bypass} if bypass else {}
-    )
-    return OpenConnection(
-        link.name,
-        f"{link.identity}/smoke/{found['id']}",
-        access,
-        link.timeout,
-        link.secrets,
-        link.namespace,
-    )
-
-
-async def _explain_failure(link: OpenConnection, found: Mapping[str, Any]) -> str:
-    """Why a deployment failed: what Vercel says, and the end of its build log."""
-    state = found.get("readyState") or found.get("status")
-    said = [found.get("readyStateReason"), found.get("errorMessage") or found.get("errorCode")]
-    block = as_object(found.get("seatBlock")).get("blockCode")
-    text = "; ".join(vercel.repeatable_sentence(link, part) for part in (*said, block) if part)
-    logged = ""
-    with suppress(Retryable, Permanent):
-        logged = await vercel.fetch_build_log(link, found["id"]) if state != "DELETED" else ""
-    return (
-        f"{found['id']} is {_repeatable_word(link, state)}"
-        + (f": {text}" if text else "")
-        + (f"; {masking.LOG_END_MARK}{logged}" if logged else "")
-    )
+    message = f"{deployment['id']} is {_repeatable_word(link, state)}"
+    explanation = "; ".join(sentences)
+    if explanation:
+        message = f"{message}: {explanation}"
+    return f"{message}; {masking.LOG_END_MARK}{logged}" if logged else message
 
 
 def _repeatable_word(link: OpenConnection, word: Any) -> str:
-    """A state or a kind, as Vercel names it."""
+    """Return a state or a kind, as Vercel names it."""
     return str(word) if word is None else rest.repeatable_text(link, word) or "something else"
 
 
 async def find_trouble(
     link: OpenConnection, project: Mapping[str, Any], operation: Operation
 ) -> str | None:
-    """Why an operation's deployment does not get on. Raises Retryable, Permanent."""
-    found = await find_deployment(link, project, **{KEY: operation.key})
-    if found is None:
+    """Return why an operation's deployment does not get on. Raises Retryable, Permanent."""
+    deployment = await find_deployment(link, project, **{KEY: operation.key})
+    # An instant rollback makes no deployment: only the domains can be in trouble.
+    if deployment is None:
         request = as_object(project.get("lastAliasRequest"))
-        failed = request.get("jobStatus") == "failed"
-        return (
-            await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
-            if failed
-            else None
-        )
-    if found.get("readyState") in FAILED_STATES:
-        return await _explain_failure(link, found)
-    if found.get("readyState") == "READY":
-        logged = await vercel.fetch_runtime_log(link, project["id"], found["id"])
+        if request.get("jobStatus") != "failed":
+            return None
+        return await describe_failed_aliases(link, project, str(request.get("toDeploymentId")))
+
+    if deployment.get("readyState") in FAILED_STATES:
+        return await _explain_failure(link, deployment)
+
+    if deployment.get("readyState") == "READY":
+        logged = await logs.fetch_runtime_log(link, project["id"], deployment["id"])
     else:
-        logged = await vercel.fetch_build_log(link, found["id"])
-    return f"{found['id']}: {masking.LOG_END_MARK}{logged}" if logged else None
+        logged = await logs.fetch_build_log(link, deployment["id"])
+    return f"{deployment['id']}: {masking.LOG_END_MARK}{logged}" if logged else None

@@ -4,8 +4,9 @@ What an operation wants is found afresh at each look, by ID: the deployment that
 (`apply`), the recorded one or the one that its source was built into again (`restore`). Production
 must be that very deployment:
 
-    production is --what it was made of, within this run--> what is wanted        as it is to be
-    anything else, nothing, or on its way to something else                       a difference: what, who, and when
+    production is --what it was made of, in this run--> what is wanted    as it is to be
+    anything else, nothing, or on its way to something else               a difference: what, who,
+                                                                          and when
 
 A deployment that the same run has made of the wanted one, to have flags, is no difference: flags
 are compared by themselves.
@@ -48,7 +49,7 @@ _MAX_STEPS = 20
 class WantedProduction:
     """What production is to be."""
 
-    found: Mapping[str, Mapping[str, Any]]
+    deployments: Mapping[str, Mapping[str, Any]]
     """By ID: the deployments that are as good as each other, with what the list tells of them."""
     words: str
 
@@ -59,50 +60,59 @@ async def compare_production(
     operations: Sequence[Operation],
     snapshot: Mapping[str, Any] | None,
 ) -> Standing:
-    """Production beside what the last operation wants of it. Raises Retryable, Permanent."""
+    """Compare production with what the last operation wants of it. Raises Retryable, Permanent."""
     if not operations:
         raise Permanent("nothing is wanted of it, so nothing can be compared")
+
     live = production_id(project)
     if live is None:
-        return Standing(
-            f"the project {rest.repeatable_text(link, project.get('name'))} has no "
-            "production deployment"
-        )
+        name = rest.repeatable_text(link, project.get("name"))
+        return Standing(f"the project {name} has no production deployment")
+
     last = operations[-1]
     wanted = await _wanted_production(link, project, last, snapshot, live)
-    found = wanted.found.get(live) or await vercel.fetch_deployment(link, live)
-    if found is None:
-        return Standing(
-            hide_secrets(
-                f"production leads to {live}, which is gone, instead of {wanted.words}", link
-            )
-        )
-    version = known_version(link, found)
-    if live not in wanted.found and not await _is_made_of(link, found, wanted, last, snapshot):
-        text = f"production is {describe_deployment(link, found)} instead of {wanted.words}"
-        return Standing(
-            f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}", version=version
-        )
-    return Standing(await explain_leaving(link, project, run_of(last.key)), version=version)
+    deployment = wanted.deployments.get(live) or await vercel.fetch_deployment(link, live)
+    if deployment is None:
+        difference = f"production leads to {live}, which is gone, instead of {wanted.words}"
+        return Standing(hide_secrets(difference, link))
+
+    version = known_version(link, deployment)
+    is_wanted = live in wanted.deployments or await _is_made_of(
+        link, deployment, wanted, last, snapshot
+    )
+    if is_wanted:
+        leaving = await explain_leaving(link, project, run_of(last.key))
+        return Standing(leaving, version=version)
+
+    description = describe_deployment(link, deployment)
+    difference = hide_secrets(f"production is {description} instead of {wanted.words}", link)
+    makers = describe_makers(link, project, deployment)
+    return Standing(f"{difference}: {makers}", version=version)
 
 
 async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
-    """Where production is on its way to, other than by this run; empty where it stays. Raises
-    Retryable, Permanent."""
+    """Return where production is on its way to, other than by this run; empty where it stays.
+
+    Raises Retryable, Permanent.
+    """
     live, to = production_id(project), moving_to(project)
-    what = "the production domains are moving to {}"
+    movement = "the production domains are moving to {}"
     if to is None or to == live:
         rolling = await fetch_rolling_release(link, project)
         to = as_object(as_object(rolling).get("canaryDeployment")).get("id")
         share = rest.repeatable_text(link, as_object(rolling).get("currentCanaryPercentage"))
-        what = f"a rolling release gives {share}% of production to {{}}"
+        movement = f"a rolling release gives {share}% of production to {{}}"
+
     if to is None or to == live:
         return ""
-    found = await vercel.fetch_deployment(link, str(to)) or {"id": to}
-    if _is_of(found, run):
+
+    deployment = await vercel.fetch_deployment(link, str(to)) or {"id": to}
+    # What the run itself brings about is no difference.
+    if _is_of(deployment, run):
         return ""
-    text = what.format(describe_deployment(link, found))
-    return f"{hide_secrets(text, link)}: {describe_makers(link, project, found)}"
+
+    difference = movement.format(describe_deployment(link, deployment))
+    return f"{hide_secrets(difference, link)}: {describe_makers(link, project, deployment)}"
 
 
 async def _wanted_production(
@@ -113,27 +123,23 @@ async def _wanted_production(
     live: str,
 ) -> WantedProduction:
     if last.kind == "apply":
-        made = await list_made_by(link, project, **{KEY: last.key})
-        if not made:
-            return WantedProduction({}, "what was promoted, which is gone")
-        return WantedProduction(
-            {item["id"]: item for item in made}, describe_deployment(link, made[0])
-        )
+        return await _applied_production(link, project, last)
     if last.kind != "restore":
         raise Permanent(f"a Vercel target cannot {last.kind}")
     if snapshot is None:
         raise Permanent(f"there is no snapshot of {last.subject}: it had no production deployment")
+
     recorded = str(snapshot["deployment"])
-    again = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
-    built = {item["id"]: item for item in again}
-    if live in built or (again and await _was_promoted(link, again[0])):
+    rebuilt = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
+    by_id = {deployment["id"]: deployment for deployment in rebuilt}
+
+    # What was built again but never promoted has not come to pass: the recorded one is wanted.
+    if live in by_id or (rebuilt and await _was_promoted(link, rebuilt[0])):
+        description = describe_deployment(link, rebuilt[0])
         return WantedProduction(
-            built,
-            (
-                f"{describe_deployment(link, again[0])}, which is {recorded} with the current "
-                "variables"
-            ),
+            by_id, f"{description}, which is {recorded} with the current variables"
         )
+
     brief = {
         "id": recorded,
         "meta": {VERSION: snapshot.get("version")},
@@ -142,50 +148,69 @@ async def _wanted_production(
     return WantedProduction({recorded: brief}, describe_deployment(link, brief))
 
 
-async def _was_promoted(link: OpenConnection, item: Mapping[str, Any]) -> bool:
-    found = await vercel.fetch_deployment(link, str(item["id"]))
-    return found is not None and found.get("readySubstate") == "PROMOTED"
+async def _applied_production(
+    link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> WantedProduction:
+    made = await list_made_by(link, project, **{KEY: operation.key})
+    if not made:
+        return WantedProduction({}, "what was promoted, which is gone")
+
+    by_id = {deployment["id"]: deployment for deployment in made}
+    return WantedProduction(by_id, describe_deployment(link, made[0]))
+
+
+async def _was_promoted(link: OpenConnection, listed: Mapping[str, Any]) -> bool:
+    deployment = await vercel.fetch_deployment(link, str(listed["id"]))
+    return deployment is not None and deployment.get("readySubstate") == "PROMOTED"
 
 
 async def _is_made_of(
     link: OpenConnection,
-    found: Mapping[str, Any],
+    deployment: Mapping[str, Any],
     wanted: WantedProduction,
     operation: Operation,
     snapshot: Mapping[str, Any] | None,
 ) -> bool:
-    """Whether one is the other but for flags that this run has set, or set back. Raises Retryable,
-    Permanent."""
+    """Return whether one is the other but for flags that this run has set, or set back.
+
+    Raises Retryable, Permanent.
+    """
     run = run_of(operation.key)
-    reached = await _list_made_from(link, found, run, BASE, SOURCE)
-    if reached & wanted.found.keys():
+    origins = await _list_made_from(link, deployment, run, BASE, SOURCE)
+    if origins & wanted.deployments.keys():
         return True
     if operation.kind != "restore" or snapshot is None:
         return False
+
+    # The recorded deployment may itself be one that this run has made, to have flags.
     recorded = str(snapshot["deployment"])
-    same = {recorded} | await _list_made_from(
-        link, await vercel.fetch_deployment(link, recorded), run, BASE
-    )
-    if as_object(found.get("meta")).get(SOURCE):
-        return bool(reached & same)
-    return found["id"] in same and recorded in wanted.found
+    recorded_deployment = await vercel.fetch_deployment(link, recorded)
+    same = {recorded} | await _list_made_from(link, recorded_deployment, run, BASE)
+    if as_object(deployment.get("meta")).get(SOURCE):
+        return bool(origins & same)
+
+    return deployment["id"] in same and recorded in wanted.deployments
 
 
 async def _list_made_from(
-    link: OpenConnection, found: Mapping[str, Any] | None, run: str, *ways: str
+    link: OpenConnection, deployment: Mapping[str, Any] | None, run: str, *ways: str
 ) -> set[str]:
-    """The deployments out of which this run has made one, step by step. Raises Retryable,
-    Permanent."""
+    """Return the deployments out of which this run has made one, step by step.
+
+    Raises Retryable, Permanent.
+    """
     reached: set[str] = set()
-    while found is not None and _is_of(found, run) and len(reached) < _MAX_STEPS:
-        meta = as_object(found.get("meta"))
+    while deployment is not None and _is_of(deployment, run) and len(reached) < _MAX_STEPS:
+        meta = as_object(deployment.get("meta"))
         before = next((str(meta[way]) for way in ways if meta.get(way)), None)
+        # Whoever may write `meta` could make a circle of it.
         if before is None or before in reached:
             break
+
         reached.add(before)
-        found = await vercel.fetch_deployment(link, before)
+        deployment = await vercel.fetch_deployment(link, before)
     return reached
 
 
-def _is_of(found: Mapping[str, Any], run: str) -> bool:
-    return as_object(found.get("meta")).get(RUN) == run and not is_copy(found)
+def _is_of(deployment: Mapping[str, Any], run: str) -> bool:
+    return as_object(deployment.get("meta")).get(RUN) == run and not is_copy(deployment)

@@ -21,7 +21,7 @@ from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import production, restoring, rollout, standing
 from gatewright.providers.vercel.connection import Project, as_object
 from gatewright.providers.vercel.production import KEY, VERSION
-from gatewright.providers.vercel.rollout import Smoke
+from gatewright.providers.vercel.smoke import Smoke
 
 Ref = Annotated[
     str, StringConstraints(pattern=r"^[^\s~^:?*\\\[\]]+$", min_length=1, max_length=250)
@@ -68,23 +68,21 @@ class VercelHost:
         project, problem = await _find_project(link, config)
         if project is None:
             return LiveState(None, problem=problem)
+
         if _git_source(project, config) is None:
-            return LiveState(
-                None,
-                problem=(
-                    f"the project {config.project} is not connected to a Git repository at Vercel"
-                ),
-            )
+            return LiveState(None, problem=_explain_unconnected(config))
+
         snapshot = await production.record_production(link, project)
+        # The first version of a project has none before it to return to.
         if snapshot is None:
             return LiveState(None)
-        found = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
-        way = restoring.RESTORE_HINT.format(snapshot["deployment"])
+
+        deployment = as_object(await vercel.fetch_deployment(link, snapshot["deployment"]))
         return LiveState(
             snapshot,
-            matches=_is_wanted(config, found),
-            version=production.known_version(link, found),
-            restore_hint=way,
+            matches=_is_wanted(config, deployment),
+            version=production.known_version(link, deployment),
+            restore_hint=restoring.RESTORE_HINT.format(snapshot["deployment"]),
         )
 
     async def perform(
@@ -96,22 +94,15 @@ class VercelHost:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_target(config, link, operation, snapshot, act=True)
+
         _require_apply(operation)
         project = await vercel.fetch_project(link, config.project)
-        found = await production.find_deployment(link, project, **{KEY: operation.key})
-        if found is not None:
-            return await rollout.advance_deployment(link, project, found, config.smoke)
-        source = {"gitSource": _git_source(project, config)}
-        if source["gitSource"] is None:
-            raise Permanent(
-                f"the project {config.project} is not connected to a Git repository at Vercel"
-            )
-        made = await rollout.create_deployment(
-            link, project, operation, source, **{VERSION: _wanted_version(config)}
-        )
-        noticed = _explain_after_rollback(project)
-        outputs = {"deployment": made["id"]}
-        return Progress("Running", f"{made['id']} is made{noticed}", outputs, notable=bool(noticed))
+        deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        # An earlier try has come that far.
+        if deployment is not None:
+            return await rollout.advance_deployment(link, project, deployment, config.smoke)
+
+        return await _build_version(config, link, project, operation)
 
     async def follow(
         self,
@@ -122,12 +113,13 @@ class VercelHost:
     ) -> Progress:
         if operation.kind == "restore":
             return await _restore_target(config, link, operation, snapshot, act=False)
+
         _require_apply(operation)
         project = await vercel.fetch_project(link, config.project)
-        found = await production.find_deployment(link, project, **{KEY: operation.key})
-        if found is None:
+        deployment = await production.find_deployment(link, project, **{KEY: operation.key})
+        if deployment is None:
             return Progress("Absent")
-        return await rollout.advance_deployment(link, project, found, config.smoke)
+        return await rollout.advance_deployment(link, project, deployment, config.smoke)
 
     async def compare(
         self,
@@ -142,14 +134,31 @@ class VercelHost:
     async def trouble(
         self, config: VercelTarget, link: OpenConnection, operation: Operation
     ) -> str | None:
-        return await rollout.find_trouble(
-            link, await vercel.fetch_project(link, config.project), operation
-        )
+        project = await vercel.fetch_project(link, config.project)
+        return await rollout.find_trouble(link, project, operation)
 
 
 def _require_apply(operation: Operation) -> None:
     if operation.kind != "apply":
         raise Permanent(f"a Vercel target cannot {operation.kind}")
+
+
+async def _build_version(
+    config: VercelTarget, link: OpenConnection, project: Mapping[str, Any], operation: Operation
+) -> Progress:
+    git = _git_source(project, config)
+    if git is None:
+        raise Permanent(_explain_unconnected(config))
+
+    marks = {VERSION: _wanted_version(config)}
+    made = await rollout.create_deployment(link, project, operation, {"gitSource": git}, **marks)
+    hint = _explain_after_rollback(project)
+    outputs = {"deployment": made["id"]}
+    return Progress("Running", f"{made['id']} is made{hint}", outputs, notable=bool(hint))
+
+
+def _explain_unconnected(config: VercelTarget) -> str:
+    return f"the project {config.project} is not connected to a Git repository at Vercel"
 
 
 async def _find_project(
@@ -160,16 +169,19 @@ async def _find_project(
         link, "GET", path, query={"rollbackInfo": "true"}, accepted=frozenset({404})
     )
     if reply.status == 404:
-        return (
-            None,
-            f"there is no project {config.project} at Vercel that the token of {link.name} can see",
+        problem = (
+            f"there is no project {config.project} at Vercel that the token of {link.name} can see"
         )
+        return None, problem
+
     return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
 
 
 def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:
-    """The Git source of a new deployment; None where the project is connected to no repository that
-    is known here."""
+    """Return the Git source of a new deployment.
+
+    None where the project is connected to no repository that is known here.
+    """
     linked = as_object(project.get("link"))
     kind = str(linked.get("type"))
     names: dict[str, Any] = {
@@ -178,8 +190,10 @@ def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, A
         "gitlab": {"projectId": linked.get("projectId")},
         "bitbucket": {"repoUuid": linked.get("uuid"), "workspaceUuid": linked.get("workspaceUuid")},
     }
+    # A source that is not named in full could be another repository's.
     if kind not in names or None in names[kind].values():
         return None
+
     commit = {"sha": config.git.sha} if config.git.sha else {}
     return {"type": kind, "ref": config.git.ref, **commit, **names[kind]}
 
@@ -188,17 +202,22 @@ def _wanted_version(config: VercelTarget) -> str:
     return config.version or production.plain_version(config.git.ref)
 
 
-def _is_wanted(config: VercelTarget, found: Mapping[str, Any]) -> bool:
-    """Whether production is the wanted version; a branch does not tell, because it moves."""
-    commit = production.commit_of(found)
-    if config.git.sha and commit is not None and not commit.startswith(config.git.sha):
+def _is_wanted(config: VercelTarget, deployment: Mapping[str, Any]) -> bool:
+    """Return whether production is the wanted version; a branch does not tell, because it moves."""
+    commit, wanted_commit = production.commit_of(deployment), config.git.sha
+    if wanted_commit and commit is not None and not commit.startswith(wanted_commit):
         return False
-    marked = bool(as_object(found.get("meta")).get(VERSION))
-    if config.git.sha and not marked:
+
+    # What Gatewright has not made bears no version: the commit says what it is.
+    marked = bool(as_object(deployment.get("meta")).get(VERSION))
+    if wanted_commit and not marked:
         return commit is not None
-    if not config.git.sha and not config.version and not _wanted_version(config)[:1].isdigit():
+
+    # A ref that is no number is a branch.
+    wanted_version = _wanted_version(config)
+    if not wanted_commit and not config.version and not wanted_version[:1].isdigit():
         return False
-    return production.version_of(found) == _wanted_version(config)
+    return production.version_of(deployment) == wanted_version
 
 
 def _explain_after_rollback(project: Mapping[str, Any]) -> str:
@@ -222,6 +241,7 @@ async def _restore_target(
         raise Permanent(
             f"there is no snapshot of {operation.subject}: it had no production deployment"
         )
+
     async with restoring.take_turn(link, config.project):
         project = await vercel.fetch_project(link, config.project)
         return await restoring.restore_production(

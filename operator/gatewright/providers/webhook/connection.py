@@ -32,7 +32,7 @@ class WebhookAccess(Model):
     """Further headers, their values from Secrets."""
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
-        """The headers that open it; `value` reads a Secret."""
+        """Return the headers that open it; `value` reads a Secret."""
         return {name: value(source) for name, source in self.headers.items()}
 
 
@@ -43,8 +43,10 @@ class WebhookConnection(HttpConnector):
     config: ClassVar[type[BaseModel]] = WebhookAccess
 
     async def check(self, link: OpenConnection) -> None:
-        """Ask for the headers of the URL: nothing is posted. Most receivers answer 404 or 405,
-        which is an answer."""
+        """Ask for the headers of the URL.
+
+        Nothing is posted. Most receivers answer 404 or 405, which is an answer.
+        """
         list(signing_keys(link))
         reply = await client.ask(link, "HEAD", "")
         client.refuse_redirect(reply)
@@ -57,7 +59,7 @@ class WebhookConnection(HttpConnector):
 
 
 def signing_keys(link: OpenConnection) -> Iterator[bytes]:
-    """The signing keys, the newest first. Raises Permanent."""
+    """Yield the signing keys, the newest first. Raises Permanent."""
     access: WebhookAccess = link.config
     for source in (access.secret, access.previousSecret):
         if source is not None:
@@ -66,17 +68,19 @@ def signing_keys(link: OpenConnection) -> Iterator[bytes]:
             )
 
 
-def _decode_key(text: str, where: str) -> bytes:
+def _decode_key(encoded: str, where: str) -> bytes:
     problem = ""
     try:
-        key = (
-            base64.b64decode(text.removeprefix(KEY_PREFIX), validate=True)
-            if text.startswith(KEY_PREFIX)
-            else text.encode()
-        )
-        problem = "" if len(key) >= 16 else "is shorter than 16 bytes, which can be guessed"
+        if encoded.startswith(KEY_PREFIX):
+            key = base64.b64decode(encoded.removeprefix(KEY_PREFIX), validate=True)
+        else:
+            key = encoded.encode()
+        if len(key) < 16:
+            problem = "is shorter than 16 bytes, which can be guessed"
     except binascii.Error:
         problem = f"is not base64 after {KEY_PREFIX}"
+
+    # Raised out here, so that no traceback leads to an error that holds the key.
     if problem:
         raise Permanent(f"the signing key of Secret {where} {problem}")
     return key

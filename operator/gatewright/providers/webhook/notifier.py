@@ -51,31 +51,30 @@ class WebhookNotifier:
         reply = await rest.call(link, "POST", "", body=body, headers=headers)
         if reply.headers.get("content-type", "").lower().startswith("text/html"):
             raise Permanent(f"{reply.where}: answered HTML (a login page, or a wrong address?)")
+
         return None
 
 
 def payload_of(message: Message) -> Mapping[str, Any]:
-    """What the body says."""
+    """Return what the body says."""
     namespace, name, uid, run = message.thread.split("/")
-    return {
-        "type": f"release.{message.event}",
-        "timestamp": message.at,
-        "data": {
-            "release": {"namespace": namespace, "name": name, "uid": uid},
-            "run": int(run),
-            "event": message.event,
-            "severity": message.severity,
-            "title": message.title,
-            "text": message.text,
-            "stages": list(message.lines),
-            "over": message.over,
-            "downtimeSeconds": round(message.downtime),
-        },
+    data = {
+        "release": {"namespace": namespace, "name": name, "uid": uid},
+        "run": int(run),
+        "event": message.event,
+        "severity": message.severity,
+        "title": message.title,
+        "text": message.text,
+        "stages": list(message.lines),
+        "over": message.over,
+        "downtimeSeconds": round(message.downtime),
     }
+
+    return {"type": f"release.{message.event}", "timestamp": message.at, "data": data}
 
 
 def sign_headers(keys: Iterable[bytes], identity: str, at: int, body: bytes) -> dict[str, str]:
-    """The three headers."""
+    """Return the three headers."""
     content = f"{identity}.{at}.".encode() + body
     signatures = (
         base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in keys
