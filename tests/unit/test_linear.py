@@ -556,6 +556,17 @@ def test_no_part_of_the_table_is_without_effect() -> None:
         assert name
 
 
+def test_a_square_is_found() -> None:
+    """One that looks at all that follows from every sixty-fourth place."""
+
+    def square(text: str) -> None:
+        for place in range(0, len(text), 64):
+            sum(map(ord, text[place:]))
+
+    with pytest.raises(AssertionError, match="times"):
+        check(square, "a")
+
+
 @pytest.mark.parametrize("name", [*TABLE, *THREADS])
 @settings(deadline=None, max_examples=25, derandomize=True, database=None, phases=PHASES)
 @given(
