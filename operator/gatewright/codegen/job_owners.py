@@ -60,7 +60,8 @@ def policy_spec() -> dict[str, Any]:
 
 
 def _refuse_unless(expression: str, problem: str, remedy: str = "") -> dict[str, str]:
-    """Return a validation; a refusal says the user's problem, in which namespace, and the remedy."""
+    """Return a validation; a refusal says the user's problem, in which namespace, and the
+    remedy."""
     words = f"'{JOB_REFUSAL}: ' + request.userInfo.username + ' {problem}' + request.namespace"
     return {
         "expression": expression,

@@ -1,4 +1,5 @@
-"""What an operation works on: `KIND/NAME`, as the status, the journal and the snapshots write it."""
+"""What an operation works on: `KIND/NAME`, as the status, the journal and the snapshots write
+it."""
 
 from __future__ import annotations
 

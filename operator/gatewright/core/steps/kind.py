@@ -46,8 +46,8 @@ class StepKind(ABC):
     """Whether it goes on by itself once it was started, so that whoever skips it has to wait for it
     to stop."""
     skippable: ClassVar[bool] = True
-    """Whether a person may pass it over while it runs: what it goes on doing is stopped, or returned
-    by a rollback."""
+    """Whether a person may pass it over while it runs: what it goes on doing is stopped, or
+    returned by a rollback."""
     publishes: ClassVar[bool] = False
     """Whether it has outputs, which a `proof` may be asked of."""
     deploys: ClassVar[bool] = False

@@ -1,9 +1,9 @@
 """What all objects that belong to a Release have in common.
 
 Names are deterministic and labels tell the owner, but neither is proof: before an existing object
-is taken for ours, the whole of its controller is compared with the Release: UID, kind and group. The
-API server keeps whatever UID somebody writes, under any kind; the admission policy on Jobs and the
-garbage collector both go by the kind (`codegen.job_owners`).
+is taken for ours, the whole of its controller is compared with the Release: UID, kind and group.
+The API server keeps whatever UID somebody writes, under any kind; the admission policy on Jobs and
+the garbage collector both go by the kind (`codegen.job_owners`).
 """
 
 from __future__ import annotations
