@@ -17,6 +17,7 @@ from gatewright.api.status import ReleaseStatus, Run, Undo
 from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed, rollback_end, stage_end, states, undo_lines
 from gatewright.core.run.context import Context
+from gatewright.core.run.driving import Driven
 from gatewright.runtime import parse
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -58,8 +59,8 @@ def an_unknown_field_empties_the_status(patch: pytest.MonkeyPatch) -> None:
 def what_is_late_is_left_running(patch: pytest.MonkeyPatch) -> None:
     """A compensation whose time is over has failed, and goes on beside those that come after it."""
 
-    def too_late(ctx: Context, line: Undo, words: str, begun: bool) -> None:
-        states.move(line, "Failed").message = f"not done in time: {words}"[:1000]
+    def too_late(ctx: Context, line: Undo, driven: Driven) -> None:
+        states.move(line, "Failed").message = f"not done in time: {driven.reason}"[:1000]
         line.due = None
 
     _everywhere(patch, undo_lines._end_late_line, too_late)
