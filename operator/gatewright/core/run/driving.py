@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from gatewright.core.model import Operation, Progress
 from gatewright.core.run.context import Context
 
+STOP_LIMIT_S = 120.0
+"""Seconds within which a Job that is stopped must have ended."""
 STILL_UNDER_WAY = "it is still under way"
 """What is said of operations that say nothing themselves."""
 
@@ -71,6 +73,11 @@ class Driven:
         """What one of them says that has not ended well, for a failure by time."""
         unfinished = (one.message for one in self.progress if one.state != "Succeeded")
         return next(filter(None, unfinished), STILL_UNDER_WAY)
+
+    @property
+    def any_reason(self) -> str:
+        """What one of them says, those that have ended well included."""
+        return next((one.message for one in self.progress if one.message), STILL_UNDER_WAY)
 
     def first_in(self, *states: str) -> Progress | None:
         """Return the first that is in one of these states."""

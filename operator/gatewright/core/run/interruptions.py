@@ -10,11 +10,10 @@ from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stage_end import current_stage_index, fail_current
+from gatewright.core.run.stage_end import DECIDING_HOLD, current_stage_index, fail_current
 from gatewright.core.steps import kind_of
 
 SUSPENDED_HOLD = "suspended"
-DECIDING_HOLD = "a person decides"
 PERSON_HOLD_ENDING = "waits for a person"
 """How the reason of a hold ends where a question is open."""
 

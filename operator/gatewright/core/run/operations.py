@@ -196,7 +196,7 @@ def compensations_around(body: PinnedSpec, run: Run, line: Undo) -> tuple[list[U
         return [
             other
             for other in lines
-            if _has_compensated(other) and line.subject in subjects_set_by(body, other)
+            if has_compensated(other) and line.subject in subjects_set_by(body, other)
         ]
 
     return compensating(undo[:place]), compensating(undo[place + 1 :])
@@ -221,7 +221,7 @@ def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
     restored = {line.subject for line in lines if line.kind == "Restore"}
     compensations: dict[str, list[Undo]] = {}
 
-    for line in filter(_has_compensated, lines):
+    for line in filter(has_compensated, lines):
         for subject in subjects_set_by(body, line):
             if subject.startswith(("target/", "configmap/")) and subject not in restored:
                 compensations.setdefault(subject, []).append(line)
@@ -229,7 +229,8 @@ def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
     return compensations
 
 
-def _has_compensated(line: Undo) -> bool:
+def has_compensated(line: Undo) -> bool:
+    """Return whether a line is a compensation that has ended well."""
     return line.kind == "Compensate" and line.state == "Succeeded"
 
 

@@ -26,7 +26,12 @@ from gatewright.api.status import Outcome, Rollback, Run, Undo
 from gatewright.core.model import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, finish_run, fresh_statuses
-from gatewright.core.run.operations import compensation_of, compensations_around, operations_of_undo
+from gatewright.core.run.operations import (
+    compensation_of,
+    compensations_around,
+    has_compensated,
+    operations_of_undo,
+)
 from gatewright.core.run.rollback_end import fail_rollback, remaining_unverified
 from gatewright.core.run.rollback_plan import plan_rollback
 from gatewright.core.run.undo_lines import (
@@ -271,7 +276,7 @@ def _recheck_late_restores(ctx: Context) -> bool:
             continue
 
         # Old pods may need the database that was restored since: then they get their whole time.
-        mended = line.subject.startswith("target/") and any(map(_has_compensated, undo[place:]))
+        mended = line.subject.startswith("target/") and any(map(has_compensated, undo[place:]))
         limit = limit_of_line(ctx, line) if mended else LAST_CHECK_S
         states.move(line, "Running")
         line.again = True
@@ -285,10 +290,6 @@ def _recheck_late_restores(ctx: Context) -> bool:
 
 def _is_late_restore(line: Undo) -> bool:
     return line.kind == "Restore" and line.state == "Failed" and not line.again
-
-
-def _has_compensated(line: Undo) -> bool:
-    return line.kind == "Compensate" and line.state == "Succeeded"
 
 
 def _report_exceeded_budgets(ctx: Context) -> None:

@@ -7,7 +7,7 @@ from gatewright.api.status import StepStatus
 from gatewright.core.checks import proof
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
-from gatewright.core.run.driving import STILL_UNDER_WAY, Driven, drive
+from gatewright.core.run.driving import Driven, drive
 from gatewright.core.run.operations import (
     operations_of_step,
     step_key,
@@ -145,7 +145,7 @@ def _await_stop(ctx: Context, index: int, number: int) -> bool:
     )
 
     if late or driven.first_in("Failed") is not None:
-        why = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
+        why = driven.any_reason
         return fail_step(ctx, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
 
     if not driven.succeeded:

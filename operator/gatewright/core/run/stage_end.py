@@ -9,6 +9,9 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.driving import drive
 from gatewright.core.run.rollback import begin_rollback
 
+DECIDING_HOLD = "a person decides"
+"""What a paused run holds on."""
+
 
 def current_stage_index(run: Run) -> int | None:
     """Return the index of the stage the walk is at; None past the last.
@@ -79,7 +82,7 @@ def fail_stage(
         run.stopping += _jobs_still_running(run, stage)
         states.move(run, "Paused")
         run.pausedStage = stage.name
-        clocks.hold(run, "a person decides", ctx.now)
+        clocks.hold(run, DECIDING_HOLD, ctx.now)
         ctx.record_event("Paused", f"stage {stage.name}: {reason}; a person decides", warning=True)
         return False
 

@@ -10,6 +10,7 @@ from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed, states
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
 from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.driving import STOP_LIMIT_S
 from gatewright.core.run.running_step import advance_step, skip_step
 from gatewright.core.run.stage_end import (
     current_stage_index,
@@ -18,9 +19,6 @@ from gatewright.core.run.stage_end import (
     settle_stopping,
 )
 from gatewright.core.steps import kind_of
-
-STOP_LIMIT_S = 120.0
-"""Seconds within which the Job of a step that somebody skips must have stopped."""
 
 
 def next_step_index(run: Run) -> tuple[int, int] | None:

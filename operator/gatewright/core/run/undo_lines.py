@@ -13,7 +13,7 @@ from gatewright.api.base import seconds
 from gatewright.api.status import Undo
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
-from gatewright.core.run.driving import STILL_UNDER_WAY, Driven, drive
+from gatewright.core.run.driving import STOP_LIMIT_S, Driven, drive
 from gatewright.core.run.operations import (
     compensation_of,
     compensations_around,
@@ -28,8 +28,6 @@ from gatewright.core.steps import kind_of
 
 STAGE_BUDGET_PREFIX = "within/"
 """How the names of the clocks begin that are budgets of single stages."""
-STOP_LIMIT_S = 120.0
-"""Seconds within which a Job must have stopped."""
 STOPPED_ENDING = "; it was stopped"
 """How the message of a late line ends whose Job is being stopped."""
 KEPT_BACK_PREFIX = "not started"
@@ -235,7 +233,7 @@ def _end_late_line(ctx: Context, line: Undo, driven: Driven) -> None:
     Whatever may still be going on keeps what comes after it. What was refused all the time has not
     begun.
     """
-    reason = next((one.message for one in driven.progress if one.message), STILL_UNDER_WAY)
+    reason = driven.any_reason
     message = f"{_describe_end(ctx, line)}: {reason}"
 
     if driven.begun and line.kind == "Compensate" and not line.stopping and is_job(ctx, line):

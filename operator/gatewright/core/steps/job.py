@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
-from gatewright.api.release import Stage, Step
+from gatewright.api.release import Step
 from gatewright.core.model import Operation, View, short_fingerprint
 from gatewright.core.permissions import AuthorPermission
 from gatewright.core.spec.expand import expand_references
-from gatewright.core.steps.kind import StepKind, StepPoint
+from gatewright.core.steps.kind import StepPoint, SubjectlessKind
 
 JOB_GRACE_S = 60.0
 """Seconds that a Job has after its own deadline, for its pods to end."""
@@ -25,7 +22,7 @@ USE_ACCOUNT = AuthorPermission(
 )
 
 
-class RunJob(StepKind):
+class RunJob(SubjectlessKind):
     """A Job of the Release's namespace. Nothing returns what it did: that is for the stage's
     compensations."""
 
@@ -39,21 +36,6 @@ class RunJob(StepKind):
         # The Job's own deadline comes first, and its pods have time to end; this one is for a
         # cluster that hangs.
         return seconds(_config(step).timeout) + JOB_GRACE_S
-
-    def changes(self, stage: Stage, step: Step) -> list[str]:
-        return []
-
-    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
-        return {}
-
-    def early_config(self, step: Step) -> dict[str, Any]:
-        return {}
-
-    def hold_for(self, step: Step) -> float | None:
-        return None
-
-    def targets(self, step: Step) -> list[str]:
-        return []
 
     def operations(self, point: StepPoint) -> list[Operation]:
         raw = _config(point.step).model_dump(mode="json", exclude_none=True)

@@ -92,3 +92,23 @@ class StepKind(ABC):
     @abstractmethod
     def operations(self, point: StepPoint) -> list[Operation]:
         """Return what it does. Raises UnknownReference."""
+
+
+class SubjectlessKind(StepKind):
+    """One that changes nothing which has a snapshot to return to. What it does, a rollback leaves
+    to the stage's compensations."""
+
+    def changes(self, stage: Stage, step: Step) -> list[str]:
+        return []
+
+    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        return {}
+
+    def early_config(self, step: Step) -> dict[str, Any]:
+        return {}
+
+    def hold_for(self, step: Step) -> float | None:
+        return None
+
+    def targets(self, step: Step) -> list[str]:
+        return []

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from gatewright.api.release import Approval, Confirm, Stage, Step
+from gatewright.api.release import Approval, Confirm, Step
 from gatewright.core.model import Operation
 from gatewright.core.spec.expand import expand_references
-from gatewright.core.steps.kind import StepKind, StepPoint
+from gatewright.core.steps.kind import StepPoint, SubjectlessKind
 
 
-class _Question(StepKind):
+class _Question(SubjectlessKind):
     """People take the time that they need, so nothing fails by time."""
 
     acts = False
@@ -19,21 +16,6 @@ class _Question(StepKind):
 
     def clock(self, step: Step) -> float | None:
         return None
-
-    def changes(self, stage: Stage, step: Step) -> list[str]:
-        return []
-
-    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
-        return {}
-
-    def early_config(self, step: Step) -> dict[str, Any]:
-        return {}
-
-    def hold_for(self, step: Step) -> float | None:
-        return None
-
-    def targets(self, step: Step) -> list[str]:
-        return []
 
     def operations(self, point: StepPoint) -> list[Operation]:
         asked = question_of(point.step).model_dump(mode="json")

@@ -116,7 +116,12 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
         job = await cluster.get(job_path(view.namespace, operation.subject))
     except NotFound:
         return Progress("Absent")
+    return await _progress_of_job(cluster, view, operation, job)
 
+
+async def _progress_of_job(
+    cluster: Cluster, view: View, operation: Operation, job: dict[str, Any]
+) -> Progress:
     stranger = _explain_foreign_job(view, operation, job)
     if stranger:
         return Progress("Failed", stranger)
@@ -149,7 +154,7 @@ async def judge_vanished(cluster: Cluster, view: View, operation: Operation) -> 
         labels = {"metadata": {"labels": {RELEASE: view.name[:63]}}}
         with contextlib.suppress(NotFound):
             await cluster.patch(path, labels, "merge")
-    return await follow_job(cluster, view, operation)
+    return await _progress_of_job(cluster, view, operation, job)
 
 
 async def _progress_of_completed(
