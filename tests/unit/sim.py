@@ -28,6 +28,7 @@ from gatewright.core.model import (
     View,
 )
 from gatewright.core.run import resting
+from gatewright.core.run.clocks import format_time
 from gatewright.core.run.decide import decide
 from gatewright.core.run.needs import find_needs
 from gatewright.core.spec.pinned_spec import unpin_spec
@@ -354,6 +355,7 @@ class World:
         """Somebody makes an Intervention; what came of it, None where nothing did yet."""
         self.people += 1
         uid = f"itv-{self.people}"
+        more = {"made": (format_time(self.now), self.people)} | more
         self.open_interventions.append(
             Intervention(uid, f"web-{action.lower()}-{self.people}", action, by, **more)
         )

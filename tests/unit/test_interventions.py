@@ -587,7 +587,7 @@ def test_acts_are_answered_in_order_and_one_at_a_time():
     world = manual()
     world.open_interventions = []
     world.told = False
-    for number, action in enumerate(("Reject", "Confirm", "Abort"), 1):
+    for number, action in enumerate(("Reject", "Confirm", "Resume"), 1):
         world.open_interventions.append(_act(f"u{number}", action))
     world.settle()
     assert [(item.uid, item.result) for item in reversed(world.status.interventions)] == [
@@ -599,7 +599,9 @@ def test_acts_are_answered_in_order_and_one_at_a_time():
 def _act(uid: str, action: Any, **more: Any) -> Any:
     from gatewright.core.model import Intervention
 
-    return Intervention(uid, uid, action, more.pop("by", "ana"), **more)
+    number = int(uid.removeprefix("u"))
+    made = more.pop("made", (f"2026-11-01T00:00:{number:02}Z", 0))
+    return Intervention(uid, uid, action, more.pop("by", "ana"), made=made, **more)
 
 
 def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice():
@@ -643,6 +645,55 @@ def test_the_line_stays_until_the_intervention_tells_the_same():
         and len(world.status.interventions) <= MOST_UNREPORTED_ANSWERS
     )
     ReleaseStatus.model_validate(dump(world.status))
+
+
+def test_an_abort_overtakes_all_that_wait_and_they_are_refused():
+    """Seen on a cluster: 4,000 Interventions kept an Abort of the same Release waiting."""
+    world = paused()
+    for number in range(1, 31):
+        world.open_interventions.append(_act(f"u{number}", "Pause" if number < 30 else "Retry"))
+    world.open_interventions.append(_act("u31", "Abort"))
+    world.tick()
+    first = world.status.interventions[-1]
+    assert (first.uid, first.result) == ("u31", "Accepted")
+    world.settle()
+    assert outcome(world) == "Aborted"
+
+    world.later(3)
+    assert world.open_interventions == [], "all are answered"
+    assert world.status.runs == 1, "the older Retry has started nothing"
+    overtaking = world.status.overtaking
+    assert (overtaking.name, overtaking.action) == ("u31", "Abort")
+
+
+def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen():
+    world = paused()
+    accepted(world.act("Abort", made=("2026-11-01T00:00:31Z", 500)))
+    for made in ("2026-11-01T00:00:30Z", 900), ("2026-11-01T00:00:31Z", 499):
+        late = world.act("Retry", made=made)
+        assert "Abort web-abort-1 was asked later" in refused(world, late)
+    accepted(world.act("Retry", made=("2026-11-01T00:00:31Z", 501)))
+    assert world.status.run.id == 2
+
+
+def test_an_abort_that_is_refused_has_overtaken_nobody():
+    world = rolled_back()
+    refused(world, world.act("Abort", made=("2026-11-01T00:00:31Z", 500)))
+    assert world.status.overtaking is None
+
+
+def test_an_abort_does_not_wait_until_others_can_be_told():
+    world = paused()
+    world.told = False
+    for number in range(1, MOST_UNREPORTED_ANSWERS + 5):
+        world.open_interventions.append(_act(f"u{number}", "Resume"))
+    world.settle()
+    assert len(world.status.interventions) == MOST_UNREPORTED_ANSWERS
+    world.open_interventions.append(_act("u50", "Abort"))
+    world.settle()
+    assert outcome(world) == "Aborted"
+    answered = [line.uid for line in world.status.interventions]
+    assert len(answered) == len(set(answered)) == MOST_UNREPORTED_ANSWERS + 1
 
 
 def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_answered():

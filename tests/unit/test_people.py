@@ -52,3 +52,20 @@ def test_who_asks_for_the_way_back_is_known_without_looking_at_all() -> None:
     found.event("MODIFIED", made(7, "Rollback", version=2))
     found.event("DELETED", made(7, "Rollback", version=3))
     assert not found.wants_back(KEY)
+
+
+def test_what_overtakes_is_seen_behind_any_number_of_others() -> None:
+    """Seen on a cluster: 4,000 Interventions kept an Abort of the same Release waiting."""
+    found = asked(1000)
+    found.event("ADDED", made(1059, "Abort"))
+    names = [act.name for act in found.pending(KEY)]
+    assert names[-1] == "i1059" and len(names) == interventions.MAX_PENDING + 1
+    found.event("DELETED", made(1059, "Abort"))
+    assert len(found.pending(KEY)) == interventions.MAX_PENDING
+
+
+def test_one_that_was_edited_is_no_younger_for_it() -> None:
+    found = asked(1)
+    before = found.pending(KEY)[0].made
+    found.event("MODIFIED", made(0, version=2))
+    assert found.pending(KEY)[0].made == before

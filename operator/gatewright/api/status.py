@@ -161,6 +161,19 @@ class Answered(Model):
     """When."""
 
 
+class Overtaking(Model):
+    """A Rollback or Abort that was answered before what was asked earlier."""
+
+    name: Short
+    """Name of the Intervention."""
+    action: Short
+    """Rollback or Abort."""
+    madeAt: Time
+    """When it was made."""
+    version: int
+    """Its resourceVersion, which orders those of one second."""
+
+
 class Notification(Model):
     """What somebody is still to be told."""
 
@@ -243,6 +256,9 @@ class ReleaseStatus(Model):
     interventions: Annotated[list[Answered], Field(max_length=20)] = []
     """The latest answered Interventions; each stays at least until its own status tells the
     same."""
+    overtaking: Overtaking | None = None
+    """The last Rollback or Abort that was done: what was asked before it, and was not answered
+    by then, is refused."""
     rejected: Annotated[list[Rejected], Field(max_length=10)] = []
     """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []
@@ -274,6 +290,7 @@ __all__ = [
     "Model",
     "Notification",
     "Outcome",
+    "Overtaking",
     "Past",
     "Phase",
     "Rejected",

@@ -16,6 +16,10 @@ from gatewright.core.checks.window import Rule, Verdict
 
 MOST_UNREPORTED_ANSWERS = 15
 """How many answers a Release keeps for Interventions whose own status does not tell them yet."""
+MOST_URGENT_ANSWERS = 4
+"""How many more it keeps for those that overtake."""
+URGENT_ACTIONS = ("Rollback", "Abort")
+"""What overtakes everything else that people ask for: the way back waits for no queue."""
 UNPINNED_FIELDS = ("notify", "suspend", "supersede", "adopt")
 """Fields of the spec that count at once, also within a run: they are no part of what it pins."""
 
@@ -42,6 +46,13 @@ class Intervention:
     reason: str = ""
     doubt: str = ""
     """Why nobody can know whose act it is."""
+    made: tuple[str, int] = ("", 0)
+    """When it was made (RFC 3339), and the resourceVersion that orders those of one second."""
+
+    @property
+    def urgent(self) -> bool:
+        """Return whether it overtakes those that were asked before it."""
+        return self.action in URGENT_ACTIONS
 
     @property
     def attribution(self) -> str:
@@ -68,7 +79,9 @@ class View:
     deleting: bool = False
     finalized: bool = False
     open_interventions: tuple[Intervention, ...] = ()
-    """Interventions whose own status does not tell an answer yet, the oldest first."""
+    """Interventions whose own status does not tell an answer yet, the oldest first.
+
+    Of very many, the oldest that overtake and the oldest of the others."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from this very view, and is asked for more than once in a pass."""
 
@@ -80,7 +93,7 @@ class View:
 
     @property
     def next_intervention(self) -> Intervention | None:
-        """The next Intervention to be answered.
+        """The next Intervention to be answered: the oldest, but one that is urgent first.
 
         None while many answers have not reached their Interventions yet.
         """
@@ -88,6 +101,9 @@ class View:
         fresh = [asked for asked in self.open_interventions if asked.uid not in answered]
         unreported = len(self.open_interventions) - len(fresh)
 
+        urgent = next((asked for asked in fresh if asked.urgent), None)
+        if urgent is not None and unreported < MOST_UNREPORTED_ANSWERS + MOST_URGENT_ANSWERS:
+            return urgent
         if not fresh or unreported >= MOST_UNREPORTED_ANSWERS:
             return None
         return fresh[0]

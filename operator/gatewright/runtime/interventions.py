@@ -41,12 +41,15 @@ ANSWER_PARTS = ("message", "run", "specHash", "at")
 """What a Release's status has of an answer, beside its result."""
 RETRY_DELAYS_S = (0.2, 1.0, 2.0, 5.0, 10.0)
 MAX_PENDING = 32
-"""What is asked of one Release and told to a pass; more than
-`core.model.MOST_UNREPORTED_ANSWERS`."""
+"""So many that overtake, and so many others, are told to a pass; of either more than may be
+answered and not told yet (`core.model.MOST_UNREPORTED_ANSWERS`)."""
 WRITES_AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
 BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")
 """What may lead back, and is urgent."""
+
+Order = tuple[str, int, str]
+"""When it was made, its resourceVersion, its name."""
 
 log = logging.getLogger("gatewright.people")
 
@@ -56,18 +59,26 @@ class _OpenIntervention:
     """An Intervention that is not answered, and where it stands in the order."""
 
     act: Intervention
-    order: tuple[str, int, str]
     judged: bool = False
     """Whether it is known if the API server proved whose act it is; what it does not prove stands
     in `act.doubt`."""
 
+    @property
+    def order(self) -> Order:
+        """Return its place among all that are asked."""
+        return (*self.act.made, self.act.name)
+
 
 class _OpenInterventions:
-    """What is asked of one Release and not answered yet, the oldest first; there may be many."""
+    """What is asked of one Release and not answered yet; there may be many.
+
+    What overtakes has an order of its own, so that no queue of others keeps it from being seen.
+    """
 
     def __init__(self) -> None:
         self._items: dict[str, _OpenIntervention] = {}
-        self._order: list[tuple[tuple[str, int, str], str]] = []
+        self._orders: dict[bool, list[tuple[Order, str]]] = {True: [], False: []}
+        """By whether they overtake, the oldest first."""
         self.back = 0
         """How many of them may lead back."""
 
@@ -77,15 +88,13 @@ class _OpenInterventions:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(
-        self, uid: str, act: Intervention, order: tuple[str, int, str], judged: bool
-    ) -> _OpenIntervention:
+    def put(self, uid: str, act: Intervention, judged: bool) -> _OpenIntervention:
         """Add one; one that is there keeps its place."""
         old = self.pop(uid)
         if old is not None:
-            order = old.order
-        intervention = self._items[uid] = _OpenIntervention(act, order, judged)
-        bisect.insort(self._order, (intervention.order, uid))
+            act = replace(act, made=old.act.made)
+        intervention = self._items[uid] = _OpenIntervention(act, judged)
+        bisect.insort(self._orders[act.urgent], (intervention.order, uid))
         self.back += act.action in BACKWARD_ACTIONS
 
         return intervention
@@ -94,13 +103,14 @@ class _OpenInterventions:
         """Take one out, if it is in."""
         intervention = self._items.pop(uid, None)
         if intervention is not None:
-            del self._order[bisect.bisect_left(self._order, (intervention.order, uid))]
+            orders = self._orders[intervention.act.urgent]
+            del orders[bisect.bisect_left(orders, (intervention.order, uid))]
             self.back -= intervention.act.action in BACKWARD_ACTIONS
         return intervention
 
-    def oldest(self, most: int) -> list[_OpenIntervention]:
-        """Return the first of them."""
-        return [self._items[uid] for _, uid in self._order[:most]]
+    def oldest(self, urgent: bool, most: int) -> list[_OpenIntervention]:
+        """Return the first of those that overtake, or of the others."""
+        return [self._items[uid] for _, uid in self._orders[urgent][:most]]
 
     def items(self) -> list[tuple[str, _OpenIntervention]]:
         """Return all of them, by UID."""
@@ -149,8 +159,7 @@ class Interventions:
             return None
 
         here = self._open.setdefault(key, _OpenInterventions())
-        order = (meta.get("creationTimestamp", ""), version, meta["name"])
-        intervention = here.put(uid, act, order, self._trust)
+        intervention = here.put(uid, act, self._trust)
 
         if not self._trust:
             self._unjudged.setdefault(key[0], {})[uid] = key, intervention
@@ -158,21 +167,24 @@ class Interventions:
         return key
 
     def pending(self, key: Key) -> tuple[Intervention, ...]:
-        """Return the oldest that are not answered yet.
+        """Return the oldest that overtake, and the oldest of the others, in one order.
 
-        Nothing overtakes one that is not judged yet.
+        None of either kind passes one of its own kind that is not judged yet.
         """
         here = self._open.get(key)
         if not here:
             return ()
 
-        oldest = here.oldest(MAX_PENDING)
-        judged = list(itertools.takewhile(_is_judged, oldest))
-        # A trial must have begun after an Intervention was seen: only then it proves whose it is.
-        if len(judged) < len(oldest):
-            self._begin_judging(key[0])
+        judged: dict[str, _OpenIntervention] = {}
+        for urgent in True, False:
+            oldest = here.oldest(urgent, MAX_PENDING)
+            known = list(itertools.takewhile(_is_judged, oldest))
+            judged |= {intervention.act.uid: intervention for intervention in known}
+            # Only a trial that began after an Intervention was seen proves whose it is.
+            if len(known) < len(oldest):
+                self._begin_judging(key[0])
 
-        return tuple(intervention.act for intervention in judged)
+        return tuple(item.act for item in sorted(judged.values(), key=_order_of))
 
     def wants_back(self, key: Key) -> bool:
         """Return whether somebody asks for the way back, and has no answer yet."""
@@ -380,6 +392,10 @@ def _path_of(namespace: str, name: str, sub: str = "") -> str:
     return api_path(API_VERSION, PLURAL, namespace, name, sub)
 
 
+def _order_of(intervention: _OpenIntervention) -> Order:
+    return intervention.order
+
+
 def _is_judged(intervention: _OpenIntervention) -> bool:
     return intervention.judged
 
@@ -400,4 +416,5 @@ def _intervention_of(meta: Mapping[str, Any], raw: Any) -> Intervention:
         spec_hash=spec.specHash,
         groups=frozenset(spec.groups),
         reason=spec.reason,
+        made=(meta.get("creationTimestamp", ""), int(meta["resourceVersion"])),
     )

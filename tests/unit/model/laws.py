@@ -427,6 +427,20 @@ def answers_once(world: Wild, seen: Seen) -> None:
     assert len(set(uids)) == len(uids)
 
 
+def goes_back_first(world: Wild, seen: Seen) -> None:
+    """What was asked before a Rollback or Abort that was done does nothing after it."""
+    before = seen.view.status
+    told = {item.uid for item in before.interventions}
+    made = {act.uid: act for act in seen.view.open_interventions}
+    last = before.overtaking
+    for item in world.status.interventions:
+        act = made.get(item.uid)
+        if item.uid in told or act is None or last is None or item.result == "Refused":
+            continue
+        later = act.made > (last.madeAt, last.version)
+        assert act.urgent or act.follow_up or later, f"{act.action} {act.name} after {last.name}"
+
+
 def lets_go(world: Wild, seen: Seen) -> None:
     """A finalizer stands only while a run is under way."""
     run = world.status.run
@@ -471,6 +485,7 @@ LAWS: tuple[Law, ...] = (
     normally_is_verified,
     clocks_are_whole,
     answers_once,
+    goes_back_first,
     lets_go,
     records_history,
 )

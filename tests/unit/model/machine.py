@@ -298,6 +298,12 @@ class Walk(RuleBasedStateMachine):
         self.world.intervene(action, by, reason=f"because {'of it ' * 200}")
         self._go()
 
+    @rule(actions=st.lists(st.sampled_from(ACTIONS), min_size=2, max_size=4))
+    def many_ask_at_once(self, actions: list[str]) -> None:
+        for action in actions:
+            self.world.intervene(action)
+        self._go()
+
     @rule(action=st.sampled_from(ACTIONS), where=st.sampled_from(PLACES), number=st.integers(0, 4))
     def somebody_asks_for(self, action: str, where: str, number: int) -> None:
         names = {

@@ -33,6 +33,7 @@ from gatewright.core.model import (
     Standing,
     View,
 )
+from gatewright.core.run.clocks import format_time
 from gatewright.core.run.decide import decide
 from gatewright.core.run.rescue import decide_stuck
 from gatewright.core.spec.pinned_spec import unpin_spec
@@ -418,6 +419,7 @@ class Wild(World):
     def intervene(self, action: Any, by: str = "ana", **more: Any) -> None:
         """Somebody makes an Intervention."""
         self.people += 1
+        more = {"made": (format_time(self.now), self.people)} | more
         self.open_interventions.append(
             Intervention(f"itv-{self.people}", f"web-{self.people}", action, by, **more)
         )

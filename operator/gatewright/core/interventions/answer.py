@@ -1,5 +1,8 @@
 """What people ask for by Interventions: one at a time, in the order in which they were made.
 
+A Rollback or an Abort overtakes: it is answered before everything else that waits. What was asked
+before it is then Refused, so that no older Retry starts again what was just undone.
+
 An Intervention acts exactly once: what it changes and the line in `status.interventions` that says
 so are one write, and as long as its own status does not tell the same, the line stays. What it
 cannot do in the state it meets is Refused, in words; it is never kept for later. Whose act it is,
@@ -25,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gatewright.api.status import Answered
+from gatewright.api.status import Answered, Overtaking
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
 from gatewright.core.model import Intervention, hash_spec
@@ -96,11 +99,38 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
 
 def _act(ctx: Context, act: Intervention, situation: Situation) -> str:
     """Do what is asked; return what was done. Raises Refused."""
+    _require_not_overtaken(ctx, act)
     _require_run(ctx, act)
     _require_seen_spec(ctx, act)
     if ctx.view.run is None:
-        return _act_at_rest(ctx, act, situation)
-    return ACTIONS[act.action](ctx, act)
+        message = _act_at_rest(ctx, act, situation)
+    else:
+        message = ACTIONS[act.action](ctx, act)
+
+    record_overtaking(ctx, act)
+    return message
+
+
+def record_overtaking(ctx: Context, act: Intervention) -> None:
+    """Note that a Rollback or Abort was done, so that what was asked before it is refused.
+
+    One that was refused has overtaken nobody.
+    """
+    if act.urgent:
+        made_at, version = act.made
+        line = Overtaking(name=act.name, action=act.action, madeAt=made_at, version=version)
+        ctx.status.overtaking = line
+
+
+def _require_not_overtaken(ctx: Context, act: Intervention) -> None:
+    """Refuse what was asked before the last Rollback or Abort, and not answered by then."""
+    last = ctx.status.overtaking
+    if last is None or act.urgent or act.made > (last.madeAt, last.version):
+        return
+    raise Refused(
+        f"{last.action} {last.name} was asked later and has overtaken it; ask again if you still "
+        "mean it"
+    )
 
 
 def _go_on(

@@ -11,13 +11,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.interventions.answer import record_answer
+from gatewright.core.interventions.answer import record_answer, record_overtaking
 from gatewright.core.model import Decision, Intervention, Observation, View
 from gatewright.core.report import conditions
 from gatewright.core.run.context import Context, finish_run
 from gatewright.core.run.rollback_end import set_unverified
-
-ENDING_ACTIONS = ("Abort", "Rollback")
 
 
 def decide_stuck(view: View, why: str, now: datetime) -> Decision:
@@ -43,7 +41,7 @@ def _answer_intervention(ctx: Context, intervention: Intervention, why: str) -> 
     """Answer what somebody asks for: a run can only be ended."""
     answer = record_answer(ctx, intervention)
     run = ctx.status.run
-    ends = intervention.action in ENDING_ACTIONS and not intervention.doubt
+    ends = intervention.urgent and not intervention.doubt
     if not ends or run is None or run.outcome is not None:
         refusal = intervention.doubt or f"nothing can be decided: {why}; Abort ends the run"
         answer.result, answer.message = "Refused", refusal[:1000]
@@ -54,6 +52,7 @@ def _answer_intervention(ctx: Context, intervention: Intervention, why: str) -> 
     undone = "its rollback was not ended" if begun else "nothing was undone"
     reason = f"ended by {intervention.attribution}; {undone}: {why}"
     answer.message = f"run {run.id} has ended, and {undone}"
+    record_overtaking(ctx, intervention)
 
     # Nothing was touched yet.
     if run.phase == "Preflight":
