@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
+from gatewright.core.hash_key import HashKey
 from gatewright.core.model import LiveState, Operation, Progress, Standing
 from gatewright.core.permissions import AuthorPermission
 
@@ -182,6 +183,11 @@ class Cluster(Protocol):
         """Delete one object (only that of `uid`, where given), or by selector a collection;
         background propagation. Gone already is fine. Raises Conflict where another object has its
         name, Retryable, Permanent."""
+        ...
+
+    async def hash_key(self) -> HashKey:
+        """The key of the hashes by which captured Secrets are known again. Raises Retryable;
+        Permanent where it can neither be read nor made."""
         ...
 
 

@@ -17,6 +17,7 @@ from gatewright.core.model import Operation, Revision, View
 from gatewright.ports import NotFound, Permanent
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
+from gatewright.runtime.cluster.hash_keys import HASH_KEY_NAME, HashKeyReader
 from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import configs
@@ -50,6 +51,7 @@ async def kube(server: ApiServer) -> AsyncIterator[Kube]:
         config_file=str(server.kubeconfig), client_configuration=configuration
     )
     found = Kube(client.ApiClient(configuration))
+    found.read_hash_key = HashKeyReader(found, NAMESPACE).read
     yield found
     await found.close()
 
@@ -118,14 +120,14 @@ async def test_set_changed_by_others_and_restored(kube: Kube, captured: bool) ->
         found["data"] == {"VOICE": "on", "KEPT": "yes", "NEW": "1", "logo": "text"}
         and "binaryData" not in found
     )
-    assert (await configs.follow_config(kube, NAMESPACE, change, before)).state == "Succeeded"
+    assert (await configs.follow_config(kube, VIEW, change, before)).state == "Succeeded"
 
     await write(kube, subject, data={"VOICE": "off", "KEPT": "no"})
     standing = await configs.compare_config(kube, VIEW, [change], before)
     assert standing.difference.startswith(
         f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20'
     )
-    assert (await configs.follow_config(kube, NAMESPACE, change, before)).stuck
+    assert (await configs.follow_config(kube, VIEW, change, before)).stuck
 
     operation = restoring(subject, change, captured=captured)
     done = await configs.restore_config(kube, VIEW, operation, before)
@@ -161,7 +163,7 @@ async def test_what_is_gone_is_made_again_and_an_immutable_one_is_refused_in_wor
     assert (await configs.restore_config(kube, VIEW, operation, before)).message == "", (
         "what is the same is marked"
     )
-    assert (await configs.follow_config(kube, NAMESPACE, operation, before)).state == "Succeeded"
+    assert (await configs.follow_config(kube, VIEW, operation, before)).state == "Succeeded"
     await kube.delete(where(subject))
     assert (await configs.restore_config(kube, VIEW, operation, before)).notable
     found = await kube.get(where(subject))
@@ -263,3 +265,15 @@ async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> N
         )
     finally:
         await watches.close()
+
+
+async def test_the_key_of_the_hashes_is_filled_where_the_manifests_bring_it_empty(
+    kube: Kube,
+) -> None:
+    collection = api_path("v1", "secrets", "kube-public")
+    empty = {"metadata": {"name": HASH_KEY_NAME}, "type": "Opaque"}
+    await kube.create(collection, empty)
+    key = await HashKeyReader(kube, "kube-public").read()
+    assert await HashKeyReader(kube, "kube-public").read() == key
+    stored = await kube.get(f"{collection}/{HASH_KEY_NAME}")
+    assert list(stored["data"]) == ["key"]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from gatewright.core.hash_key import KEY_BYTES, HashKey
 from gatewright.ports import Conflict, Keep, NotFound, Permanent, keep_whole_object
 
 OPERATOR = "gatewright"
@@ -36,6 +37,8 @@ class Objects:
         """What the next request of that verb and path is answered with."""
         self.allows = True
         """Whether the operator has the rights that it asks about."""
+        self.key: HashKey | Exception = HashKey(b"k" * KEY_BYTES)
+        """What hashes of Secrets are made with, or why there is none."""
         self._version = 100
 
     # The operator's side
@@ -47,6 +50,11 @@ class Objects:
 
     async def managed(self, path: str) -> dict[str, Any]:
         return self._read("managed", path)
+
+    async def hash_key(self) -> HashKey:
+        if isinstance(self.key, Exception):
+            raise self.key
+        return self.key
 
     async def list(
         self,

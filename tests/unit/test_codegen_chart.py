@@ -260,7 +260,10 @@ def _rules(found: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
 def test_secrets_are_written_only_where_they_are_captured(wide: bool) -> None:
     def verbs(**values: Any) -> set[str]:
         rules = _rules(_helm(clusterWide=wide, watchNamespaces=["shop"], **values))
-        return {verb for rule in rules if "secrets" in rule["resources"] for verb in rule["verbs"]}
+        own = {"resourceNames": ["gatewright-hash-key"]}.items()
+        asked = [rule for rule in rules if "secrets" in rule["resources"]]
+        assert [rule["verbs"] for rule in asked if own <= rule.items()] == [["get", "patch"]]
+        return {verb for rule in asked if not own <= rule.items() for verb in rule["verbs"]}
 
     assert verbs() == {"get"}
     assert verbs(captureSecrets=True) == {"get", "create", "patch", "delete"}
@@ -467,7 +470,7 @@ def test_parts_can_be_left_out() -> None:
         admission={"create": False},
         networkPolicy={"create": False},
     )
-    assert {key[0] for key in found} == {"ServiceAccount", "Service", "Deployment"}
+    assert {key[0] for key in found} == {"ServiceAccount", "Secret", "Service", "Deployment"}
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:

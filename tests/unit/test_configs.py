@@ -11,6 +11,7 @@ import pytest
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
+from gatewright.core.hash_key import KEY_BYTES, HashKey
 from gatewright.core.model import LiveState, Operation, View, fingerprint
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
@@ -29,6 +30,7 @@ VIEW = View("shop", "web", "uid-web", 1, None, ReleaseStatus())
 FLAGS, KEYS = "configmap/flags", "secret/keys"
 MAPS, SECRETS = "/api/v1/namespaces/shop/configmaps", "/api/v1/namespaces/shop/secrets"
 BEFORE = {"VOICE": "off", "KEPT": "yes"}
+HASHES = HashKey(b"k" * KEY_BYTES)
 TOKEN, ROTATED, EARLIER = "b2xk", "bmV3", "ZWFybHk="
 RESTORED_KEY = "1.rollback.0-x"
 
@@ -128,7 +130,7 @@ async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_r
     assert sight.snapshot == {
         "copy": copy["metadata"]["name"],
         "type": "example.com/login",
-        "hash": fingerprint({"token": TOKEN}),
+        "hash": HASHES.hash({"token": TOKEN}),
     }
     assert TOKEN not in str(sight)
     assert (
@@ -369,7 +371,7 @@ async def test_a_configmap_goes_back_as_wide_as_it_belongs_to_the_run(case: Case
     there.asked.clear()
     again = await restore_config(there, VIEW, operation, before)
     assert again.state == "Succeeded" and there.writes() == [], "what is done is not done twice"
-    assert (await follow_config(there, "shop", operation, before)).state == "Succeeded"
+    assert (await follow_config(there, VIEW, operation, before)).state == "Succeeded"
     standing = await compare_config(there, VIEW, [change, operation], before)
     assert standing.difference == ""
 
@@ -399,7 +401,7 @@ async def test_a_configmap_that_is_gone_is_made_again(captured: bool) -> None:
     await set_config(there, "shop", change, before)
     there.remove(where(FLAGS))
     operation = restoring(FLAGS, change, captured=captured)
-    assert (await follow_config(there, "shop", operation, before)).state == "Absent"
+    assert (await follow_config(there, VIEW, operation, before)).state == "Absent"
 
     done = await restore_config(there, VIEW, operation, before)
     assert (
@@ -417,7 +419,7 @@ async def test_a_configmap_that_is_gone_is_made_again(captured: bool) -> None:
         "namespace",
         "annotations",
     }
-    assert (await follow_config(there, "shop", operation, before)).state == "Succeeded"
+    assert (await follow_config(there, VIEW, operation, before)).state == "Succeeded"
 
 
 async def test_what_was_immutable_is_made_again_as_that() -> None:
@@ -449,7 +451,7 @@ async def test_without_a_snapshot_nothing_is_restored() -> None:
     there = flags()
     done = await restore_config(there, VIEW, restoring(FLAGS), None)
     assert (done.state, done.message) == ("Failed", "there is no snapshot of configmap/flags")
-    assert (await follow_config(there, "shop", restoring(FLAGS), None)).state == "Failed"
+    assert (await follow_config(there, VIEW, restoring(FLAGS), None)).state == "Failed"
     assert there.writes() == []
 
 
@@ -500,7 +502,7 @@ async def test_a_secret_goes_back_unless_somebody_changed_it_in_the_run(
     before = await snapshot_of(there, KEYS)
     there.write(where(KEYS), {"data": {"token": found}}, "ana")
     if found != promoted:
-        before["found"] = fingerprint({"token": found})
+        before["found"] = HASHES.hash({"token": found})
     there.write(where(KEYS), {"data": {"token": now}}, "ana")
     operation = restoring(KEYS, restore=always)
 
@@ -509,10 +511,93 @@ async def test_a_secret_goes_back_unless_somebody_changed_it_in_the_run(
     assert held(there, KEYS) == {"token": then}
     if words == STAYS:
         assert there.writes() == [], "what is left alone is not even marked"
-    followed = await follow_config(there, "shop", operation, before)
+    followed = await follow_config(there, VIEW, operation, before)
     assert followed.state == "Succeeded" and (followed.message == STAYS) == (words == STAYS)
     standing = await compare_config(there, VIEW, [operation], before)
     assert standing.difference == "" and standing.remark == (STAYS if words == STAYS else "")
+
+
+async def test_a_snapshot_is_no_oracle_for_who_may_not_read_the_secret() -> None:
+    """Who may `view` reads the snapshot, knows the Release's UID, and tries passwords."""
+    sight, copy = await inspect_config(keys(), VIEW, KEYS)
+    assert copy is not None and sight.snapshot is not None
+    said = f"{dict(sight.snapshot)} {copy['metadata']['name']}"
+    data = {"token": TOKEN}
+    for guess in data, [VIEW.uid, data], {"data": data, "binaryData": {}}, TOKEN:
+        assert fingerprint(guess)[:10] not in said
+        assert HashKey(b"x" * KEY_BYTES).digest(guess)[:10] not in said
+
+
+async def test_the_same_content_has_the_same_hash_and_copy_so_that_no_revision_is_made() -> None:
+    first, second = [await inspect_config(keys(), VIEW, KEYS) for _ in range(2)]
+    assert first == second
+    other = await inspect_config(keys(ROTATED), VIEW, KEYS)
+    assert other[0].snapshot != first[0].snapshot
+
+
+@pytest.mark.parametrize(
+    ("found", "now", "then"),
+    [
+        (TOKEN, TOKEN, TOKEN),
+        (ROTATED, ROTATED, TOKEN),
+        (TOKEN, ROTATED, ROTATED),
+    ],
+)
+async def test_a_hash_without_a_key_is_still_understood(found: str, now: str, then: str) -> None:
+    """Snapshots that an older operator has recorded."""
+    there = keys()
+    before = await snapshot_of(there, KEYS)
+    before |= {"hash": fingerprint({"token": TOKEN}), "found": fingerprint({"token": found})}
+    there.write(where(KEYS), {"data": {"token": now}}, "ana")
+
+    done = await restore_config(there, VIEW, restoring(KEYS), before)
+    assert done.state == "Succeeded" and held(there, KEYS) == {"token": then}
+
+
+LOST_KEYS = {
+    "made anew": HashKey(b"n" * KEY_BYTES),
+    "not to be had": Permanent("forbidden"),
+}
+
+
+@pytest.mark.parametrize("key", LOST_KEYS.values(), ids=LOST_KEYS)
+@pytest.mark.parametrize("always", [None, "Always"])
+async def test_a_secret_goes_back_also_where_the_key_of_its_hash_is_lost(
+    key: Any, always: str | None
+) -> None:
+    there = keys()
+    before = await snapshot_of(there, KEYS)
+    there.key = key
+    operation = restoring(KEYS, restore=always)
+    assert (await compare_config(there, VIEW, [operation], before)).difference == ""
+    assert (await follow_config(there, VIEW, operation, before)).state == "Succeeded"
+
+    there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
+    done = await restore_config(there, VIEW, operation, before)
+    # Whether it was changed before the run or in it, nobody can tell any more.
+    assert done.state == "Succeeded"
+    assert held(there, KEYS) == {"token": TOKEN if always else ROTATED}
+    there.remove(where(KEYS))
+    assert (await restore_config(there, VIEW, operation, before)).state == "Succeeded"
+    assert held(there, KEYS) == {"token": TOKEN}
+
+
+async def test_a_copy_that_can_be_changed_is_not_what_was_kept() -> None:
+    there = keys()
+    before = await snapshot_of(there, KEYS)
+    there.key = LOST_KEYS["made anew"]  # type: ignore[assignment]
+    copy = there.objects[f"{SECRETS}/{before['copy']}"]
+    copy["immutable"], copy["data"] = False, {"token": EARLIER}
+    there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
+    with pytest.raises(Permanent, match="is not what was kept"):
+        await restore_config(there, VIEW, restoring(KEYS, restore="Always"), before)
+
+
+async def test_without_a_key_nothing_is_captured_and_it_is_said_why() -> None:
+    there = keys()
+    there.key = Permanent("Secret ops/gatewright-hash-key cannot be used")
+    sight, copy = await inspect_config(there, VIEW, KEYS)
+    assert copy is None and "gatewright-hash-key cannot be used" in str(sight.problem)
 
 
 @pytest.mark.parametrize("always", [None, "Always"])
@@ -521,7 +606,7 @@ async def test_a_secret_that_is_gone_is_made_again_with_its_type(always: str | N
     before = await snapshot_of(there, KEYS)
     there.remove(where(KEYS))
     operation = restoring(KEYS, restore=always)
-    assert (await follow_config(there, "shop", operation, before)).state == "Absent"
+    assert (await follow_config(there, VIEW, operation, before)).state == "Absent"
     done = await restore_config(there, VIEW, operation, before)
     assert (
         done.notable and done.message == "secret/keys was gone; it was made again from its snapshot"
@@ -565,18 +650,18 @@ async def test_a_mark_alone_is_no_success() -> None:
     there = flags()
     before = await snapshot_of(there, FLAGS)
     change = setting({"VOICE": "on", "NEW": "1"})
-    assert (await follow_config(there, "shop", change, before)).state == "Absent"
+    assert (await follow_config(there, VIEW, change, before)).state == "Absent"
     await set_config(there, "shop", change, before)
-    assert (await follow_config(there, "shop", change, before)).state == "Succeeded"
+    assert (await follow_config(there, VIEW, change, before)).state == "Succeeded"
 
     there.write(where(FLAGS), {"data": {"VOICE": "off"}}, "argocd")
-    found = await follow_config(there, "shop", change, before)
+    found = await follow_config(there, VIEW, change, before)
     assert found.state == "Running" and found.stuck
     assert found.message == (
         'configmap/flags: VOICE is "off" instead of "on" (set by argocd at 2026-01-01T00:00:03Z)'
     )  # fmt: skip
     there.write(where(FLAGS), {"data": {"VOICE": "on"}}, "argocd")
-    assert (await follow_config(there, "shop", change, before)).state == "Succeeded"
+    assert (await follow_config(there, VIEW, change, before)).state == "Succeeded"
 
 
 async def test_a_restore_that_somebody_undid_is_said() -> None:
@@ -587,7 +672,7 @@ async def test_a_restore_that_somebody_undid_is_said() -> None:
     operation = restoring(FLAGS, change)
     await restore_config(there, VIEW, operation, before)
     there.write(where(FLAGS), {"data": {"VOICE": "on", "KEPT": "no", "OTHER": "x"}}, "argocd")
-    found = await follow_config(there, "shop", operation, before)
+    found = await follow_config(there, VIEW, operation, before)
     assert found.state == "Running" and found.stuck
     assert found.message == (
         'configmap/flags: VOICE is "on" instead of "off"; KEPT, OTHER not as in its snapshot '
@@ -604,7 +689,7 @@ async def test_a_secret_that_somebody_changed_after_it_had_to_return_is_said_wit
     there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
     await restore_config(there, VIEW, operation, before)
     there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
-    found = await follow_config(there, "shop", operation, before)
+    found = await follow_config(there, VIEW, operation, before)
     assert found.state == "Running" and found.stuck
     assert (
         found.message
@@ -616,7 +701,7 @@ async def test_a_secret_that_somebody_changed_after_it_had_to_return_is_said_wit
 async def test_what_was_captured_and_never_changed_is_not_written(subject: str) -> None:
     there = keys() if subject == KEYS else flags()
     before, operation = await snapshot_of(there, subject), restoring(subject)
-    assert (await follow_config(there, "shop", operation, before)).state == "Succeeded"
+    assert (await follow_config(there, VIEW, operation, before)).state == "Succeeded"
     assert (await restore_config(there, VIEW, operation, before)).state == "Succeeded"
     assert there.writes() == [], "a policy that refuses writes for a while keeps nobody"
 
@@ -624,12 +709,10 @@ async def test_what_was_captured_and_never_changed_is_not_written(subject: str) 
 async def test_what_is_gone_has_failed_where_it_was_set_and_is_to_be_done_again_where_it_returns() -> (
     None
 ):
-    gone = await follow_config(Objects(), "shop", setting({"VOICE": "on"}), None)
+    gone = await follow_config(Objects(), VIEW, setting({"VOICE": "on"}), None)
     assert gone.state == "Failed" and gone.missing
     assert gone.message == "configmap/flags is gone: somebody has deleted it; create it again"
-    assert (
-        await follow_config(Objects(), "shop", restoring(FLAGS), {"data": {}})
-    ).state == "Absent"
+    assert (await follow_config(Objects(), VIEW, restoring(FLAGS), {"data": {}})).state == "Absent"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -793,7 +876,7 @@ async def test_a_difference_is_said_of_a_fresh_answer_alone() -> None:
     # Somebody changed it, and back, of which no watch has told yet.
     lens.event(where(FLAGS), "MODIFIED", known)
     assert (await compare_config(lens, VIEW, [change], None)).difference == ""
-    assert (await follow_config(lens, "shop", change, None)).state == "Succeeded"
+    assert (await follow_config(lens, VIEW, change, None)).state == "Succeeded"
     there.remove(where(FLAGS))
     assert "is gone" in (await compare_config(lens, VIEW, [change], None)).difference
 

@@ -121,6 +121,11 @@
 - apiGroups: ["coordination.k8s.io"]
   resources: [leases]
   verbs: [create]
+# read the key of the hashes of captured Secrets, and make it once
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [gatewright-hash-key]
+  verbs: [get, patch]
 {{- end }}
 {{- define "gatewright.serverRules" -}}
 # know the control plane's own addresses, which Connections may not reach

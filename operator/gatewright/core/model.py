@@ -454,8 +454,12 @@ def fingerprint(value: Any) -> str:
 
     Nobody makes two values with the same.
     """
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return hashlib.sha256(as_canonical(value).encode()).hexdigest()[:32]
+
+
+def as_canonical(value: Any) -> str:
+    """Return a JSON value as a text, the same whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
 
 
 def content_fingerprint(uid: str, data: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from gatewright.providers.common import addresses
 from gatewright.providers.common.networks import AddressSetting
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.cluster.api_servers import ApiServers
+from gatewright.runtime.cluster.hash_keys import HashKeyReader
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import Leader
 from gatewright.runtime.controller import Controller
@@ -62,6 +63,7 @@ class Operator:
         self._servers = ApiServers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.fence = self._leader.fence
+        self._kube.read_hash_key = HashKeyReader(self._kube, self.settings.lease_namespace).read
         self.reconciler = Controller(self._kube, self._leader, self.settings)
         healthy = ProbeLog(
             "not healthy (/healthz answers 503)",

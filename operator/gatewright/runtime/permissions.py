@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from gatewright.api import GROUP
 from gatewright.ports import Access
+from gatewright.runtime.cluster.hash_keys import HASH_KEY_NAME
 from gatewright.runtime.cluster.leader import LEASE_NAME
 
 RELEASE_ACCESS: tuple[Access, ...] = (
@@ -103,6 +104,13 @@ OWN_NAMESPACE_ACCESS: tuple[Access, ...] = (
         ("leases",),
         ("create",),
         "make that Lease; RBAC cannot restrict this by name",
+    ),
+    Access(
+        "",
+        ("secrets",),
+        ("get", "patch"),
+        "read the key of the hashes of captured Secrets, and make it once",
+        names=(HASH_KEY_NAME,),
     ),
 )
 """In the operator's own namespace."""

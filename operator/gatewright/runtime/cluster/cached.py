@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from gatewright.core.hash_key import HashKey
 from gatewright.ports import Cluster, Keep, NotFound, keep_whole_object
 from gatewright.runtime.shares import NamespaceLimits
 
@@ -130,6 +131,9 @@ class CachedCluster:
         self._known.pop(path, None)
         await self._cluster.delete(path, selector, uid)
 
+    async def hash_key(self) -> HashKey:
+        return await self._cluster.hash_key()
+
     def _keep_answer(self, path: str, body: dict[str, Any], gaps: int) -> dict[str, Any]:
         """Keep an answer, and return it.
 
@@ -155,6 +159,7 @@ class UncachedReader:
         self.list, self.create = lens.list, lens.create
         self.patch, self.delete = lens.patch, lens.delete
         self.tail, self.managed = lens.tail, lens.managed
+        self.hash_key = lens.hash_key
 
     async def get(self, path: str) -> dict[str, Any]:
         return await self._lens.read_fresh(path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -22,6 +22,7 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 from gatewright import __version__
+from gatewright.core.hash_key import HashKey
 from gatewright.ports import Keep, NotFound, Permanent, Retryable, keep_whole_object
 from gatewright.runtime.cluster import outline, wire
 from gatewright.runtime.cluster.pages import ListReader
@@ -75,6 +76,8 @@ class Kube:
         self.fence: Callable[[], None] | None = None
         """Called before every write but those of Leases; raises where this instance may not write
         any more."""
+        self.read_hash_key: Callable[[], Awaitable[HashKey]] | None = None
+        """Reads the key of the hashes of captured Secrets, in whichever namespace it lies."""
         self._lists = ListReader(self._read_patiently)
         self._proxy = api.configuration.proxy or None
 
@@ -122,6 +125,11 @@ class Kube:
 
     async def managed(self, path: str) -> dict[str, Any]:
         return await self._request_object("GET", path, managers=True)
+
+    async def hash_key(self) -> HashKey:
+        if self.read_hash_key is None:
+            raise Permanent("nobody has said where the key of the hashes of Secrets lies")
+        return await self.read_hash_key()
 
     async def metadata(self, path: str) -> dict[str, Any]:
         """Return the metadata of an object, all finalizers included.

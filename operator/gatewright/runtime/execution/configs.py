@@ -19,33 +19,35 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import LiveState, Operation, Progress, Standing, View, fingerprint
+from gatewright.core.model import LiveState, Operation, Progress, Standing, View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.contents import (
     Content,
     WantedContent,
-    content_hash,
     content_of,
     describe_difference,
     describe_managers,
     fields_of,
     fold_operations,
+    hash_configmap,
     is_whole,
     keys_set,
     list_names,
 )
+from gatewright.runtime.execution.secret_copies import (
+    CAPTURE_OFF_MESSAGE,
+    Record,
+    Snapshot,
+    configmap_record,
+    copy_of,
+    may_capture,
+    read_copy,
+    record_of,
+)
 
 PLURALS = {"configmap": "configmaps", "secret": "secrets"}
-CAPTURE_OFF_MESSAGE = (
-    "the operator may not write Secrets in namespace {}, so none can be captured; switch it on "
-    "(component manifests/capture/cluster, or manifests/capture/namespaced beside the Role of that "
-    "namespace; chart: captureSecrets), or leave the Secret out of the target's config"
-)
 KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
-
-Snapshot = Mapping[str, Any]
 
 
 class SnapshotOutdated(Conflict):
@@ -66,7 +68,7 @@ async def inspect_config(
 ) -> tuple[LiveState, dict[str, Any] | None]:
     """Return a ConfigMap's snapshot; of a Secret a hash, and the copy to be made beside it."""
     kind, _, name = subject.partition("/")
-    if kind == "secret" and not await _may_capture(cluster, view.namespace):
+    if kind == "secret" and not await may_capture(cluster, view.namespace):
         return LiveState(None, problem=CAPTURE_OFF_MESSAGE.format(view.namespace)), None
 
     config = await _read_or_none(cluster, config_path(view.namespace, subject))
@@ -74,48 +76,22 @@ async def inspect_config(
         problem = f"there is no such {kind} in namespace {view.namespace}"
         return LiveState(None, problem=problem), None
 
-    kept: dict[str, Any] = {"hash": content_hash(kind, config)}
-
-    if config.get("immutable"):
-        kept["immutable"] = True
-
+    kept = {"immutable": True} if config.get("immutable") else {}
     data = config.get("data") or {}
 
     if kind == "configmap":
-        snapshot = {"data": data, "binaryData": config.get("binaryData") or {}, **kept}
-        return LiveState(snapshot), None
+        snapshot = {"data": data, "binaryData": config.get("binaryData") or {}}
+        return LiveState({**snapshot, "hash": hash_configmap(config), **kept}), None
+
+    try:
+        key = await cluster.hash_key()
+    except Permanent as error:
+        return LiveState(None, problem=str(error)), None
 
     # The values of a Secret are kept in a Secret alone.
-    copy = _copy_of(view, name, data)
-    kept = {"copy": copy["metadata"]["name"], "type": config.get("type", "Opaque"), **kept}
-    return LiveState(kept), copy
-
-
-def _copy_of(view: View, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the immutable copy of a Secret, under a name that its content gives it."""
-    prefix = f"{view.name[:40].rstrip('-.')}-{name[:100].rstrip('-.')}"
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": child_metadata(view, f"{prefix}-{fingerprint([view.uid, data])}"),
-        "type": "Opaque",
-        "immutable": True,
-        "data": data,
-    }
-
-
-async def _may_capture(cluster: Cluster, namespace: str) -> bool:
-    """Return whether the operator has the role that captures Secrets: that is the switch."""
-    attributes = {"namespace": namespace, "verb": "create", "resource": "secrets"}
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes},
-    }
-    path = api_path("authorization.k8s.io/v1", "selfsubjectaccessreviews")
-    answer = await cluster.create(path, body)
-
-    return bool(answer["status"].get("allowed"))
+    copy = copy_of(key, view, name, data)
+    snapshot = {"copy": copy["metadata"]["name"], "type": config.get("type", "Opaque")}
+    return LiveState({**snapshot, "hash": key.hash(data), **kept}), copy
 
 
 # Change
@@ -145,8 +121,7 @@ async def _set_once(
 
     # What carries our key is this very change, made by an earlier try.
     if snapshot is not None and not _has_key(now, operation):
-        expected = snapshot.get("found") or _kept_hash(operation.subject, snapshot)
-        if content_hash("configmap", now) != expected:
+        if not configmap_record(snapshot).is_found(now):
             raise SnapshotOutdated(f"{operation.subject} has changed since its snapshot was taken")
 
     content = fold_operations([operation], snapshot)
@@ -178,10 +153,11 @@ async def _restore_once(
         message = f"{subject} was gone; it was made again from its snapshot"
         return Progress("Succeeded", message, notable=True)
 
-    if _is_left_alone(operation, snapshot, now):
+    record = await record_of(cluster, view, subject, snapshot)
+    if _is_left_alone(operation, record, now):
         return _progress_left_alone(operation)
 
-    content = await _content_to_restore(cluster, view, operation, snapshot, now)
+    content = await _content_to_restore(cluster, view, operation, snapshot, record, now)
     changed = await _write_config(cluster, view.namespace, operation, now, content)
     taken = _keys_of_others(operation, changed, content_of(now))
     remarks = []
@@ -196,40 +172,22 @@ async def _restore_once(
 
 
 async def _content_to_restore(
-    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]
+    cluster: Cluster,
+    view: View,
+    operation: Operation,
+    snapshot: Snapshot,
+    record: Record,
+    now: Mapping[str, Any],
 ) -> WantedContent:
     if operation.subject.startswith("configmap/"):
         return fold_operations([operation], snapshot)
 
     # The copy is not asked for where nothing has to be taken from it.
-    if content_hash("secret", now) == snapshot["hash"]:
+    if record.is_kept(now):
         return WantedContent(dict(content_of(now)), whole=True)
 
-    copy = await _read_copy(cluster, view, operation.subject, snapshot)
+    copy = await read_copy(cluster, view, operation.subject, snapshot)
     return WantedContent(dict(content_of(copy)), whole=True)
-
-
-async def _read_copy(
-    cluster: Cluster, view: View, subject: str, snapshot: Snapshot
-) -> dict[str, Any]:
-    """Return the copy that was kept of a Secret.
-
-    Raises Permanent where it is not there, or not what was kept.
-    """
-    path = api_path("v1", "secrets", view.namespace, snapshot["copy"])
-    copy = await _read_or_none(cluster, path)
-    if copy is None:
-        raise Permanent(
-            f"the copy {snapshot['copy']} of {subject} is gone: somebody has deleted it; "
-            f"bring {subject} back by hand"
-        )
-    if not is_ours(view, copy) or content_hash("secret", copy) != snapshot["hash"]:
-        raise Permanent(
-            f"the copy {snapshot['copy']} of {subject} is not what was kept; bring "
-            f"{subject} back by hand"
-        )
-
-    return copy
 
 
 async def _recreate_config(
@@ -242,7 +200,7 @@ async def _recreate_config(
     kind, _, name = operation.subject.partition("/")
     source = snapshot
     if kind == "secret":
-        source = await _read_copy(cluster, view, operation.subject, snapshot)
+        source = await read_copy(cluster, view, operation.subject, snapshot)
 
     metadata = {
         "name": name,
@@ -318,13 +276,13 @@ async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
 
 
 async def follow_config(
-    cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None
+    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None
 ) -> Progress:
     """Return whether a ConfigMap or Secret has what an operation wants, and carries its key.
 
     Raises Retryable, Permanent.
     """
-    path = config_path(namespace, operation.subject)
+    path = config_path(view.namespace, operation.subject)
     now = await _read_or_none(cluster, path)
     if now is None and operation.kind == "restore":
         return Progress("Absent")
@@ -335,14 +293,18 @@ async def follow_config(
 
     if operation.kind == "restore" and snapshot is None:
         return Progress("Failed", f"there is no snapshot of {operation.subject}")
-    if snapshot is not None and _is_left_alone(operation, snapshot, now):
+
+    record = (
+        None if snapshot is None else await record_of(cluster, view, operation.subject, snapshot)
+    )
+    if record is not None and _is_left_alone(operation, record, now):
         return _progress_left_alone(operation)
 
-    is_captured = snapshot is not None and _is_only_captured(operation, snapshot, now)
+    is_captured = record is not None and _is_never_set(operation) and record.is_kept(now)
     if not _has_key(now, operation) and not is_captured:
         return Progress("Absent")
 
-    instead = await _describe_difference(cluster, path, [operation], snapshot, now)
+    instead = await _describe_difference(cluster, path, [operation], snapshot, record, now)
     if instead:
         return Progress("Running", instead, stuck=True, overwritten=True)
 
@@ -366,10 +328,12 @@ async def compare_config(
     now = await _read_or_none(cluster, path)
     if now is None:
         return Standing(difference=_gone_message(last.subject))
-    if snapshot is not None and _is_left_alone(last, snapshot, now):
+
+    record = await record_of(cluster, view, last.subject, snapshot) if snapshot else None
+    if record is not None and _is_left_alone(last, record, now):
         return Standing(remark=_progress_left_alone(last).message, stays=True)
 
-    difference = await _describe_difference(cluster, path, operations, snapshot, now)
+    difference = await _describe_difference(cluster, path, operations, snapshot, record, now)
     return Standing(difference=difference)
 
 
@@ -378,6 +342,7 @@ async def _describe_difference(
     path: str,
     operations: Sequence[Operation],
     snapshot: Snapshot | None,
+    record: Record | None,
     now: Mapping[str, Any],
 ) -> str:
     """Return what it holds instead.
@@ -394,16 +359,16 @@ async def _describe_difference(
             return _gone_message(subject)
         return describe_difference(subject, content, fresh)
 
-    if snapshot is None:
+    if record is None:
         raise Permanent(f"there is no snapshot of {subject}")
-    if content_hash("secret", now) == snapshot["hash"]:
+    if record.is_kept(now):
         return ""
 
     fresh = await _read_managed_or_none(cluster, path)
     if fresh is None:
         return _gone_message(subject)
 
-    if content_hash("secret", fresh) == snapshot["hash"]:
+    if record.is_kept(fresh):
         return ""
 
     return f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
@@ -442,24 +407,13 @@ def _keys_of_others(operation: Operation, changed: Sequence[str], have: Content)
     return [name for name in changed if name not in own or have.get(name) != own[name]]
 
 
-def _is_left_alone(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
+def _is_left_alone(operation: Operation, record: Record, now: Mapping[str, Any]) -> bool:
     """Return whether a Secret was changed by somebody during the run: then it is left alone."""
     if operation.kind != "restore" or not operation.subject.startswith("secret/"):
         return False
     if (operation.config or {}).get("restore") == "Always":
         return False
-    found_hash = snapshot.get("found") or snapshot["hash"]
-    return content_hash("secret", now) not in (found_hash, snapshot["hash"])
-
-
-def _is_only_captured(operation: Operation, snapshot: Snapshot, now: Mapping[str, Any]) -> bool:
-    """Return whether it holds what it is to return to, and was never set.
-
-    Then nothing has to be written.
-    """
-    kind = operation.subject.partition("/")[0]
-    kept_hash = _kept_hash(operation.subject, snapshot)
-    return _is_never_set(operation) and content_hash(kind, now) == kept_hash
+    return not (record.is_kept(now) or record.is_found(now))
 
 
 def _is_never_set(operation: Operation) -> bool:
@@ -484,14 +438,6 @@ def _gone_message(subject: str) -> str:
 
 def _has_key(now: Mapping[str, Any], operation: Operation) -> bool:
     return bool((now["metadata"].get("annotations") or {}).get(KEY) == operation.key)
-
-
-def _kept_hash(subject: str, snapshot: Snapshot) -> str:
-    """Return the hash of what a snapshot holds.
-
-    One that was taken by an older operator does not say it.
-    """
-    return str(snapshot.get("hash") or content_hash(subject.partition("/")[0], snapshot))
 
 
 async def _read_or_none(cluster: Cluster, path: str) -> dict[str, Any] | None:

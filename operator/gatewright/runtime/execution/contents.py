@@ -78,10 +78,8 @@ def fields_of(have: Content) -> dict[str, dict[str, str]]:
     return fields
 
 
-def content_hash(kind: str, holder: Mapping[str, Any]) -> str:
-    """Return 128 bits over the content of a `configmap` or a `secret` (which has no binaryData)."""
-    if kind == "secret":
-        return fingerprint(holder.get("data") or {})
+def hash_configmap(holder: Mapping[str, Any]) -> str:
+    """Return 128 bits over the content of a ConfigMap."""
     return fingerprint({field: holder.get(field) or {} for field in CONTENT_FIELDS})
 
 

@@ -167,7 +167,7 @@ class _ConfigHandler(Handler):
     ) -> Progress:
         if operation.kind not in ("set", "restore"):
             raise _error_of_unhandled(operation)
-        return await configs.follow_config(cluster, view.namespace, operation, snapshot)
+        return await configs.follow_config(cluster, view, operation, snapshot)
 
     async def compare(
         self, cluster: Cluster, view: View, holding: Holding, snapshot: Snapshot | None
