@@ -20,7 +20,7 @@ from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.hash_keys import HASH_KEY_NAME, HashKeyReader
 from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.wire import as_json
-from gatewright.runtime.execution import configs
+from gatewright.runtime.execution import config_standings, configs
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from tests.cluster import ApiServer
 
@@ -76,7 +76,7 @@ async def secret(kube: Kube, **more: Any) -> str:
 
 
 def where(subject: str) -> str:
-    return configs.config_path(NAMESPACE, subject)
+    return config_standings.config_path(NAMESPACE, subject)
 
 
 async def write(kube: Kube, subject: str, **change: Any) -> None:
@@ -120,14 +120,14 @@ async def test_set_changed_by_others_and_restored(kube: Kube, captured: bool) ->
         found["data"] == {"VOICE": "on", "KEPT": "yes", "NEW": "1", "logo": "text"}
         and "binaryData" not in found
     )
-    assert (await configs.follow_config(kube, VIEW, change, before)).state == "Succeeded"
+    assert (await config_standings.follow_config(kube, VIEW, change, before)).state == "Succeeded"
 
     await write(kube, subject, data={"VOICE": "off", "KEPT": "no"})
-    standing = await configs.compare_config(kube, VIEW, [change], before)
+    standing = await config_standings.compare_config(kube, VIEW, [change], before)
     assert standing.difference.startswith(
         f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20'
     )
-    assert (await configs.follow_config(kube, VIEW, change, before)).stuck
+    assert (await config_standings.follow_config(kube, VIEW, change, before)).stuck
 
     operation = restoring(subject, change, captured=captured)
     done = await configs.restore_config(kube, VIEW, operation, before)
@@ -144,7 +144,9 @@ async def test_set_changed_by_others_and_restored(kube: Kube, captured: bool) ->
     )
     assert done.notable and words in done.message
     assert captured or "(set by argocd at 20" in done.message
-    assert (await configs.compare_config(kube, VIEW, [change, operation], before)).difference == ""
+    assert (
+        await config_standings.compare_config(kube, VIEW, [change, operation], before)
+    ).difference == ""
     again = await kube.get(where(subject))
     await configs.restore_config(kube, VIEW, operation, before)
     assert (await kube.get(where(subject)))["metadata"] == again["metadata"], (
@@ -163,7 +165,9 @@ async def test_what_is_gone_is_made_again_and_an_immutable_one_is_refused_in_wor
     assert (await configs.restore_config(kube, VIEW, operation, before)).message == "", (
         "what is the same is marked"
     )
-    assert (await configs.follow_config(kube, VIEW, operation, before)).state == "Succeeded"
+    assert (
+        await config_standings.follow_config(kube, VIEW, operation, before)
+    ).state == "Succeeded"
     await kube.delete(where(subject))
     assert (await configs.restore_config(kube, VIEW, operation, before)).notable
     found = await kube.get(where(subject))
@@ -182,7 +186,7 @@ async def test_a_secret_that_was_rotated_stays_and_one_that_is_gone_comes_back(
     assert (await kube.get(where(subject)))["data"] == {"token": ROTATED}
 
     always = restoring(subject, captured=True, restore="Always")
-    words = (await configs.compare_config(kube, VIEW, [always], before)).difference
+    words = (await config_standings.compare_config(kube, VIEW, [always], before)).difference
     assert words.startswith(f"{subject} does not hold what its snapshot does (set by argocd at 20")
     assert (await configs.restore_config(kube, VIEW, always, before)).notable
     assert (await kube.get(where(subject)))["data"] == {"token": TOKEN}
@@ -258,7 +262,7 @@ async def test_a_foreign_change_is_told_while_somebody_needs_it(kube: Kube) -> N
         await write(kube, subject, data={"VOICE": "off"})
         await asyncio.wait_for(told.wait(), 10)
         difference = (
-            await configs.compare_config(lens, VIEW, [setting(subject, VOICE="on")], None)
+            await config_standings.compare_config(lens, VIEW, [setting(subject, VOICE="on")], None)
         ).difference
         assert difference.startswith(
             f'{subject}: VOICE is "off" instead of "on" (set by argocd at 20'

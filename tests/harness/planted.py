@@ -81,7 +81,7 @@ def rollback_forgets_flags() -> None:
     """A ConfigMap is marked as restored, nothing is restored, and the mark is believed."""
     from gatewright.api import KEY
     from gatewright.core.model import Progress, Standing
-    from gatewright.runtime.execution import configs
+    from gatewright.runtime.execution import config_standings, configs
 
     async def believe(*_: Any) -> Progress:
         return Progress("Succeeded")
@@ -91,12 +91,14 @@ def rollback_forgets_flags() -> None:
 
     async def forget(cluster: Any, view: Any, operation: Any, snapshot: Any) -> Progress:
         body = {"metadata": {"annotations": {KEY: operation.key}}}
-        await cluster.patch(configs.config_path(view.namespace, operation.subject), body, "merge")
+        await cluster.patch(
+            config_standings.config_path(view.namespace, operation.subject), body, "merge"
+        )
         return Progress("Succeeded")
 
     configs.restore_config = forget
-    configs.follow_config = believe  # type: ignore[assignment]
-    configs.compare_config = trust  # type: ignore[assignment]
+    config_standings.follow_config = believe  # type: ignore[assignment]
+    config_standings.compare_config = trust  # type: ignore[assignment]
 
 
 def no_bake() -> None:

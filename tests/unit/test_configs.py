@@ -15,11 +15,10 @@ from gatewright.core.hash_key import KEY_BYTES, HashKey
 from gatewright.core.model import LiveState, Operation, View, fingerprint
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.execution import configs
+from gatewright.runtime.execution import config_standings
+from gatewright.runtime.execution.config_standings import compare_config, follow_config
 from gatewright.runtime.execution.configs import (
     SnapshotOutdated,
-    compare_config,
-    follow_config,
     inspect_config,
     restore_config,
     set_config,
@@ -36,7 +35,7 @@ RESTORED_KEY = "1.rollback.0-x"
 
 
 def where(subject: str) -> str:
-    return configs.config_path("shop", subject)
+    return config_standings.config_path("shop", subject)
 
 
 def setting(values: Mapping[str, str], key: str = "1.beta.flags.1-x") -> Operation:

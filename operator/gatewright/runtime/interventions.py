@@ -13,11 +13,10 @@ new.
 from __future__ import annotations
 
 import asyncio
-import bisect
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +31,7 @@ from gatewright.runtime import admission_probe
 from gatewright.runtime.cluster.kube import Kube, api_path
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.wire import METADATA_ONLY
+from gatewright.runtime.open_interventions import OpenIntervention, OpenInterventions, Order
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import Key
@@ -45,76 +45,8 @@ MAX_PENDING = 32
 answered and not told yet (`core.model.MOST_UNREPORTED_ANSWERS`)."""
 WRITES_AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
-BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")
-"""What may lead back, and is urgent."""
-
-Order = tuple[str, int, str]
-"""When it was made, its resourceVersion, its name."""
 
 log = logging.getLogger("gatewright.people")
-
-
-@dataclass(slots=True, eq=False)
-class _OpenIntervention:
-    """An Intervention that is not answered, and where it stands in the order."""
-
-    act: Intervention
-    judged: bool = False
-    """Whether it is known if the API server proved whose act it is; what it does not prove stands
-    in `act.doubt`."""
-
-    @property
-    def order(self) -> Order:
-        """Return its place among all that are asked."""
-        return (*self.act.made, self.act.name)
-
-
-class _OpenInterventions:
-    """What is asked of one Release and not answered yet; there may be many.
-
-    What overtakes has an order of its own, so that no queue of others keeps it from being seen.
-    """
-
-    def __init__(self) -> None:
-        self._items: dict[str, _OpenIntervention] = {}
-        self._orders: dict[bool, list[tuple[Order, str]]] = {True: [], False: []}
-        """By whether they overtake, the oldest first."""
-        self.back = 0
-        """How many of them may lead back."""
-
-    def __contains__(self, uid: str) -> bool:
-        return uid in self._items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def put(self, uid: str, act: Intervention, judged: bool) -> _OpenIntervention:
-        """Add one; one that is there keeps its place."""
-        old = self.pop(uid)
-        if old is not None:
-            act = replace(act, made=old.act.made)
-        intervention = self._items[uid] = _OpenIntervention(act, judged)
-        bisect.insort(self._orders[act.urgent], (intervention.order, uid))
-        self.back += act.action in BACKWARD_ACTIONS
-
-        return intervention
-
-    def pop(self, uid: str) -> _OpenIntervention | None:
-        """Take one out, if it is in."""
-        intervention = self._items.pop(uid, None)
-        if intervention is not None:
-            orders = self._orders[intervention.act.urgent]
-            del orders[bisect.bisect_left(orders, (intervention.order, uid))]
-            self.back -= intervention.act.action in BACKWARD_ACTIONS
-        return intervention
-
-    def oldest(self, urgent: bool, most: int) -> list[_OpenIntervention]:
-        """Return the first of those that overtake, or of the others."""
-        return [self._items[uid] for _, uid in self._orders[urgent][:most]]
-
-    def items(self) -> list[tuple[str, _OpenIntervention]]:
-        """Return all of them, by UID."""
-        return list(self._items.items())
 
 
 class Interventions:
@@ -125,8 +57,8 @@ class Interventions:
         self._told = told
         self._trust = trust
         self._judging: dict[str, asyncio.Task[None]] = {}
-        self._open: dict[Key, _OpenInterventions] = {}
-        self._unjudged: dict[str, dict[str, tuple[Key, _OpenIntervention]]] = {}
+        self._open: dict[Key, OpenInterventions] = {}
+        self._unjudged: dict[str, dict[str, tuple[Key, OpenIntervention]]] = {}
         """By namespace and UID."""
         self._seen: dict[str, int] = {}
         self._answer_tasks: dict[str, asyncio.Task[None]] = {}
@@ -158,7 +90,7 @@ class Interventions:
             self._begin_answer(key, uid, meta["name"], "Refused", message)
             return None
 
-        here = self._open.setdefault(key, _OpenInterventions())
+        here = self._open.setdefault(key, OpenInterventions())
         intervention = here.put(uid, act, self._trust)
 
         if not self._trust:
@@ -175,7 +107,7 @@ class Interventions:
         if not here:
             return ()
 
-        judged: dict[str, _OpenIntervention] = {}
+        judged: dict[str, OpenIntervention] = {}
         for urgent in True, False:
             oldest = here.oldest(urgent, MAX_PENDING)
             known = list(itertools.takewhile(_is_judged, oldest))
@@ -392,11 +324,11 @@ def _path_of(namespace: str, name: str, sub: str = "") -> str:
     return api_path(API_VERSION, PLURAL, namespace, name, sub)
 
 
-def _order_of(intervention: _OpenIntervention) -> Order:
+def _order_of(intervention: OpenIntervention) -> Order:
     return intervention.order
 
 
-def _is_judged(intervention: _OpenIntervention) -> bool:
+def _is_judged(intervention: OpenIntervention) -> bool:
     return intervention.judged
 
 

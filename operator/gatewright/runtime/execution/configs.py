@@ -19,20 +19,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import LiveState, Operation, Progress, Standing, View
-from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
+from gatewright.core.model import LiveState, Operation, Progress, View
+from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.execution.config_standings import (
+    PLURALS,
+    config_path,
+    describe_left_alone,
+    has_key,
+    is_left_alone,
+    is_never_set,
+    progress_left_alone,
+    read_or_none,
+)
 from gatewright.runtime.execution.contents import (
     Content,
     WantedContent,
     content_of,
-    describe_difference,
-    describe_managers,
     fields_of,
     fold_operations,
     hash_configmap,
-    is_whole,
-    keys_set,
     list_names,
 )
 from gatewright.runtime.execution.secret_copies import (
@@ -46,18 +52,11 @@ from gatewright.runtime.execution.secret_copies import (
     record_of,
 )
 
-PLURALS = {"configmap": "configmaps", "secret": "secrets"}
 KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
 
 
 class SnapshotOutdated(Conflict):
     """The content is not what its snapshot holds any more: the snapshot has to be taken anew."""
-
-
-def config_path(namespace: str, subject: str) -> str:
-    """Return the API path of a subject `configmap/NAME` or `secret/NAME`."""
-    kind, _, name = subject.partition("/")
-    return api_path("v1", PLURALS[kind], namespace, name)
 
 
 # Look
@@ -71,7 +70,7 @@ async def inspect_config(
     if kind == "secret" and not await may_capture(cluster, view.namespace):
         return LiveState(None, problem=CAPTURE_OFF_MESSAGE.format(view.namespace)), None
 
-    config = await _read_or_none(cluster, config_path(view.namespace, subject))
+    config = await read_or_none(cluster, config_path(view.namespace, subject))
     if config is None:
         problem = f"there is no such {kind} in namespace {view.namespace}"
         return LiveState(None, problem=problem), None
@@ -113,14 +112,14 @@ async def set_config(
 async def _set_once(
     cluster: Cluster, namespace: str, operation: Operation, snapshot: Snapshot | None
 ) -> Progress:
-    now = await _read_or_none(cluster, config_path(namespace, operation.subject))
+    now = await read_or_none(cluster, config_path(namespace, operation.subject))
     if now is None:
         raise NotFound(
             f"there is no {operation.subject} in namespace {namespace}; create it, then try again"
         )
 
     # What carries our key is this very change, made by an earlier try.
-    if snapshot is not None and not _has_key(now, operation):
+    if snapshot is not None and not has_key(now, operation):
         if not configmap_record(snapshot).is_found(now):
             raise SnapshotOutdated(f"{operation.subject} has changed since its snapshot was taken")
 
@@ -147,15 +146,15 @@ async def _restore_once(
     cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot
 ) -> Progress:
     subject, path = operation.subject, config_path(view.namespace, operation.subject)
-    now = await _read_or_none(cluster, path)
+    now = await read_or_none(cluster, path)
     if now is None:
         await _recreate_config(cluster, view, operation, snapshot)
         message = f"{subject} was gone; it was made again from its snapshot"
         return Progress("Succeeded", message, notable=True)
 
     record = await record_of(cluster, view, subject, snapshot)
-    if _is_left_alone(operation, record, now):
-        return _progress_left_alone(operation)
+    if is_left_alone(operation, record, now):
+        return progress_left_alone(operation)
 
     content = await _content_to_restore(cluster, view, operation, snapshot, record, now)
     changed = await _write_config(cluster, view.namespace, operation, now, content)
@@ -166,7 +165,7 @@ async def _restore_once(
         names = list_names(taken)
         remarks.append(f"{subject}: {names}, changed meanwhile, returned to the snapshot")
 
-    remarks.append(await _describe_left_alone(cluster, path, operation, snapshot, now))
+    remarks.append(await describe_left_alone(cluster, path, operation, snapshot, now))
     message = "; ".join(filter(None, remarks))
     return Progress("Succeeded", message, notable=bool(message))
 
@@ -244,7 +243,7 @@ async def _write_config(
         )
 
     # The mark tells a later look that no write of this operation can still be on its way.
-    needs_mark = not (_is_never_set(operation) or _has_key(now, operation))
+    needs_mark = not (is_never_set(operation) or has_key(now, operation))
     if differing or needs_mark:
         version = now["metadata"]["resourceVersion"]
         mark = {"annotations": {KEY: operation.key}, "resourceVersion": version}
@@ -272,183 +271,8 @@ async def _retry_conflicts(act: Callable[[], Awaitable[Progress]]) -> Progress:
     raise AssertionError("unreachable")
 
 
-# Follow, compare
-
-
-async def follow_config(
-    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None
-) -> Progress:
-    """Return whether a ConfigMap or Secret has what an operation wants, and carries its key.
-
-    Raises Retryable, Permanent.
-    """
-    path = config_path(view.namespace, operation.subject)
-    now = await _read_or_none(cluster, path)
-    if now is None and operation.kind == "restore":
-        return Progress("Absent")
-
-    if now is None:
-        gone = f"{_gone_message(operation.subject)}; create it again"
-        return Progress("Failed", gone, missing=True)
-
-    if operation.kind == "restore" and snapshot is None:
-        return Progress("Failed", f"there is no snapshot of {operation.subject}")
-
-    record = (
-        None if snapshot is None else await record_of(cluster, view, operation.subject, snapshot)
-    )
-    if record is not None and _is_left_alone(operation, record, now):
-        return _progress_left_alone(operation)
-
-    is_captured = record is not None and _is_never_set(operation) and record.is_kept(now)
-    if not _has_key(now, operation) and not is_captured:
-        return Progress("Absent")
-
-    instead = await _describe_difference(cluster, path, [operation], snapshot, record, now)
-    if instead:
-        return Progress("Running", instead, stuck=True, overwritten=True)
-
-    left = await _describe_left_alone(cluster, path, operation, snapshot, now)
-    return Progress("Succeeded", left, notable=bool(left))
-
-
-async def compare_config(
-    cluster: Cluster, view: View, operations: Sequence[Operation], snapshot: Snapshot | None
-) -> Standing:
-    """Return what a ConfigMap or Secret holds, beside what the operations want.
-
-    Without any there is nothing to compare: it is captured, and nobody has changed it yet. Raises
-    Retryable, Permanent.
-    """
-    if not operations:
-        return Standing()
-
-    last = operations[-1]
-    path = config_path(view.namespace, last.subject)
-    now = await _read_or_none(cluster, path)
-    if now is None:
-        return Standing(difference=_gone_message(last.subject))
-
-    record = await record_of(cluster, view, last.subject, snapshot) if snapshot else None
-    if record is not None and _is_left_alone(last, record, now):
-        return Standing(remark=_progress_left_alone(last).message, stays=True)
-
-    difference = await _describe_difference(cluster, path, operations, snapshot, record, now)
-    return Standing(difference=difference)
-
-
-async def _describe_difference(
-    cluster: Cluster,
-    path: str,
-    operations: Sequence[Operation],
-    snapshot: Snapshot | None,
-    record: Record | None,
-    now: Mapping[str, Any],
-) -> str:
-    """Return what it holds instead.
-
-    A difference is said of a fresh answer alone: what is known of it may be a moment old.
-    """
-    subject = operations[-1].subject
-    if subject.startswith("configmap/"):
-        content = fold_operations(operations, snapshot)
-        if not content.differing_keys(content_of(now)):
-            return ""
-        fresh = await _read_managed_or_none(cluster, path)
-        if fresh is None:
-            return _gone_message(subject)
-        return describe_difference(subject, content, fresh)
-
-    if record is None:
-        raise Permanent(f"there is no snapshot of {subject}")
-    if record.is_kept(now):
-        return ""
-
-    fresh = await _read_managed_or_none(cluster, path)
-    if fresh is None:
-        return _gone_message(subject)
-
-    if record.is_kept(fresh):
-        return ""
-
-    return f"{subject} does not hold what its snapshot does{describe_managers(fresh)}"
-
-
-async def _describe_left_alone(
-    cluster: Cluster,
-    path: str,
-    operation: Operation,
-    snapshot: Snapshot | None,
-    now: Mapping[str, Any],
-) -> str:
-    """Return what others changed and a restore of single keys has left alone; empty: nothing."""
-    if operation.kind != "restore" or snapshot is None or is_whole(operation):
-        return ""
-
-    before, own = WantedContent(dict(content_of(snapshot)), whole=True), keys_set(operation.changes)
-    left = [name for name in before.differing_keys(content_of(now)) if name not in own]
-    if not left:
-        return ""
-
-    try:
-        author = describe_managers(await cluster.managed(path), left)
-    except (Retryable, Permanent):
-        # The restore is done; who it was is not worth a failure.
-        author = ""
-
-    verb = "stays as it is" if len(left) == 1 else "stay as they are"
-    return f"{operation.subject}: {list_names(left)} {verb}, changed since the snapshot{author}"
-
-
 def _keys_of_others(operation: Operation, changed: Sequence[str], have: Content) -> list[str]:
     """Return those of the changed keys that did not hold what the run had set."""
     sets = [change for change in operation.changes if change.kind == "set"]
     own = fold_operations(sets, None).keys
     return [name for name in changed if name not in own or have.get(name) != own[name]]
-
-
-def _is_left_alone(operation: Operation, record: Record, now: Mapping[str, Any]) -> bool:
-    """Return whether a Secret was changed by somebody during the run: then it is left alone."""
-    if operation.kind != "restore" or not operation.subject.startswith("secret/"):
-        return False
-    if (operation.config or {}).get("restore") == "Always":
-        return False
-    return not (record.is_kept(now) or record.is_found(now))
-
-
-def _is_never_set(operation: Operation) -> bool:
-    """Return whether it only returns.
-
-    No write of the run that sets it can still arrive, so that no mark has to be later.
-    """
-    return operation.kind == "restore" and not operation.changes
-
-
-def _progress_left_alone(operation: Operation) -> Progress:
-    message = (
-        f"{operation.subject} was changed during the run and stays as it is (restore: Always "
-        "would return it)"
-    )
-    return Progress("Succeeded", message, notable=True)
-
-
-def _gone_message(subject: str) -> str:
-    return f"{subject} is gone: somebody has deleted it"
-
-
-def _has_key(now: Mapping[str, Any], operation: Operation) -> bool:
-    return bool((now["metadata"].get("annotations") or {}).get(KEY) == operation.key)
-
-
-async def _read_or_none(cluster: Cluster, path: str) -> dict[str, Any] | None:
-    try:
-        return await cluster.get(path)
-    except NotFound:
-        return None
-
-
-async def _read_managed_or_none(cluster: Cluster, path: str) -> dict[str, Any] | None:
-    try:
-        return await cluster.managed(path)
-    except NotFound:
-        return None

@@ -18,7 +18,7 @@ from typing import Any, assert_never
 from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
 from gatewright.core.subject import kind_of_subject
 from gatewright.ports import Cluster, Permanent, Trouble
-from gatewright.runtime.execution import configs, jobs
+from gatewright.runtime.execution import config_standings, configs, jobs
 from gatewright.runtime.execution.chosen import is_external, target_of
 
 Snapshot = Mapping[str, Any]
@@ -148,7 +148,7 @@ class _ConfigHandler(Handler):
 
     def held_paths(self, namespace: str, subject: str, config: Any) -> set[str]:
         is_watched = kind_of_subject(subject) == "configmap"
-        return {configs.config_path(namespace, subject)} if is_watched else set()
+        return {config_standings.config_path(namespace, subject)} if is_watched else set()
 
     async def inspect(self, cluster: Cluster, view: View, subject: str, config: Any) -> Inspection:
         return await configs.inspect_config(cluster, view, subject)
@@ -167,12 +167,12 @@ class _ConfigHandler(Handler):
     ) -> Progress:
         if operation.kind not in ("set", "restore"):
             raise _error_of_unhandled(operation)
-        return await configs.follow_config(cluster, view, operation, snapshot)
+        return await config_standings.follow_config(cluster, view, operation, snapshot)
 
     async def compare(
         self, cluster: Cluster, view: View, holding: Holding, snapshot: Snapshot | None
     ) -> Standing:
-        return await configs.compare_config(cluster, view, holding.operations, snapshot)
+        return await config_standings.compare_config(cluster, view, holding.operations, snapshot)
 
 
 class _PeopleHandler(Handler):
