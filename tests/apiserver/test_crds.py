@@ -145,7 +145,7 @@ def test_kubectl_get_has_the_columns_of_the_design(
         ]  # fmt: skip
         assert table[1].split()[:6] == ["columns", "2.0", "1.0", "1.0", "2/2", "deploy"]
         wide = kubectl(server, "get", "releases", "-n", "shop", "-o", "wide").stdout
-        assert wide.split("\n")[0].split()[-4:] == ["AGE", "STARTED", "TOOK", "MESSAGE"]
+        assert wide.split("\n")[0].split()[-4:] == ["AGE", "STARTED", "DURATION", "MESSAGE"]
         assert "serving 1.0; 2.0 rejected by" in wide
         assert "columns" in kubectl(server, "get", "gatewright", "-n", "shop").stdout
     finally:

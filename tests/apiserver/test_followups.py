@@ -192,7 +192,7 @@ def test_they_outlive_the_run_a_crash_and_the_next_run(scene: Scene) -> None:
     failed = scene.until(errors_day="Failed")["1/errors-day"]
     assert failed["message"] == "50% > 1%" and "revision" not in failed
     lab.wait(lambda: scene.told() == ["FollowUpDue", "FollowUpFailed"], 10, "the second notice")
-    assert site.run()["phase"] == "Walking" and site.image() == "shop/web:2.1.0"
+    assert site.run()["phase"] == "Progressing" and site.image() == "shop/web:2.1.0"
 
     # what is overdue can still be done
     assert scene.confirm("log")["result"] == "Accepted"

@@ -35,7 +35,7 @@ LUAS = ("lua51", "lua54", "luajit21")
 
 EXPECTED = {
     "preflight": "Progressing",
-    "walking": "Progressing",
+    "progressing": "Progressing",
     "baking": "Progressing",
     "holding": "Progressing",
     "rolling_back": "Progressing",

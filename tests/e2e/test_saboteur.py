@@ -90,11 +90,11 @@ def _promoted_after_all(told: Story) -> None:
 
 
 def _good_too_early(told: Story) -> None:
-    told.release(29, NEW, "Unknown", run("Walking", passed=3), live=OLD, lastGood=NEW)
+    told.release(29, NEW, "Unknown", run("Progressing", passed=3), live=OLD, lastGood=NEW)
 
 
 def _ready_for_another(told: Story) -> None:
-    told.release(29, NEW, "True", run("Walking", passed=3), live=OLD, lastGood=OLD)
+    told.release(29, NEW, "True", run("Progressing", passed=3), live=OLD, lastGood=OLD)
 
 
 def _two_jobs(told: Story) -> None:

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent / "release"
 _GUARD = {"name": "health", "http": {"path": "/health"}, "failureThreshold": 3}
 
 
-def walking() -> World:
+def progressing() -> World:
     return World(slow={"migrate"}).settle()
 
 
@@ -232,7 +232,7 @@ ENDINGS: dict[str, Callable[[], World]] = {
     builder.__name__: builder
     for builder in (
         preflight,
-        walking,
+        progressing,
         baking,
         holding,
         waiting_for_person,

@@ -49,7 +49,7 @@ CHANGED = frozenset({"deployments", "statefulsets", "configmaps", "secrets"})
 STAGES = {"Pending": 0, "Running": 1, "Gating": 2, "Baking": 3, "Passed": 4}
 PHASES = {
     "Preflight": 0,
-    "Walking": 1,
+    "Progressing": 1,
     "Paused": 1,
     "Guarding": 2,
     "RollingBack": 3,

@@ -79,7 +79,7 @@ def a_failed_stage_is_passed_over(patch: pytest.MonkeyPatch) -> None:
         found = right(ctx, *args, **more)
         if ctx.run.phase != "Paused":
             return found
-        states.move(ctx.run, "Walking")
+        states.move(ctx.run, "Progressing")
         ctx.run.pausedStage = None
         clocks.resume(ctx.run, ctx.now)
         return True

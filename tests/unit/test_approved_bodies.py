@@ -290,7 +290,7 @@ def test_questions_that_are_open_keep_the_clocks_still_and_nothing_is_written() 
     assert (
         world.writes == writes
         and dump(world.status) == before
-        and world.status.run.held is not None
+        and world.status.run.holdReason is not None
     )
 
 

@@ -86,7 +86,7 @@ RUN = {
     "id": 1,
     "version": "2.0",
     "attempt": 1,
-    "phase": "Walking",
+    "phase": "Progressing",
     "startedAt": "2026-01-01T00:00:00Z",
     "bodyHash": "x",
     "generation": 1,

@@ -479,7 +479,7 @@ def test_reconciling_and_stalled_never_stand_together():
 def test_forbidden_transitions_raise():
     world = promoted()
     with pytest.raises(states.Forbidden):
-        states.move(world.status.run, "Walking")
+        states.move(world.status.run, "Progressing")
 
 
 def test_the_plan_stands_before_the_first_change():

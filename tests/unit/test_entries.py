@@ -184,7 +184,7 @@ def test_a_status_that_the_operator_cannot_have_written_is_not_kept() -> None:
         ({"state": "Promoted"}, False),
         ({"state": "Promoted", "run": {"outcome": "Promoted"}}, False),
         ({"state": "Waiting"}, True),
-        ({"state": "Progressing", "run": {"phase": "Walking"}}, True),
+        ({"state": "Progressing", "run": {"phase": "Progressing"}}, True),
     ],
 )
 def test_a_release_at_rest_keeps_no_models_and_is_read_again_without_being_checked(

@@ -117,7 +117,7 @@ def aborted(when: str) -> World:
         (lambda: promoted(*ALL), {"promoted", "always"}),
         (lambda: rolled_back(*ALL), {"rolledback", "always"}),
         (failed_rollback, {"rolledback", "always"}),
-        (lambda: aborted("walking"), {"always"}),
+        (lambda: aborted("progressing"), {"always"}),
         (lambda: aborted("preflight"), set()),
         (lambda: World(spec=spec(followUps=ALL, mode="Observe")).settle().later(12), set()),
     ],

@@ -137,7 +137,7 @@ def test_an_approval_asks_for_groups_that_admission_has_proved():
     assert "shows dev" in refused(world, world.act("Approve", groups=frozenset({"dev"})))
     assert world.performed == [] or world.done() == ["ask approval/go"]
     accepted(world.act("Approve", groups=frozenset({"dev", "owners"})))
-    assert world.status.run.phase == "Walking"
+    assert world.status.run.phase == "Progressing"
     assert world.status.run.preflight[0].message == "approved by ana"
 
 
@@ -151,7 +151,7 @@ def test_nothing_is_touched_before_everybody_has_approved():
     assert world.status.run.phase == "Preflight" and world.done("job") == []
     assert "does not wait" in refused(world, world.act("Approve", gate="go"))
     accepted(world.act("Approve", gate="go1"))
-    assert world.status.run.phase == "Walking"
+    assert world.status.run.phase == "Progressing"
 
 
 def test_a_rejected_preflight_ends_the_run_and_touches_nothing():
@@ -172,7 +172,7 @@ def test_a_check_that_still_measures_goes_first():
     assert world.status.run.phase == "Preflight"
     world.gates.clear()
     world.settle()
-    assert world.status.run.phase == "Walking"
+    assert world.status.run.phase == "Progressing"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_check_that_still_measures_goes_first():
             "Retry",
             {},
             (
-                "Retry is for a run that is Paused; run 1 is Walking, stage migrate is "
+                "Retry is for a run that is Paused; run 1 is Progressing, stage migrate is "
                 "Running, step keys is"
             ),
         ),
@@ -552,7 +552,7 @@ def test_a_pause_in_preflight_and_while_guarding():
     world.later(5)
     assert world.status.run.phase == "Preflight" and "paused by ana" in world.status.message
     accepted(world.act("Resume"))
-    assert world.status.run.phase == "Walking"
+    assert world.status.run.phase == "Progressing"
     world = guarding()
     accepted(world.act("Pause"))
     world.later(4000)

@@ -229,7 +229,7 @@ def begin() -> Story:
 def migrate(story: Story) -> None:
     story.stage(0, state="Running")
     story.step(0, "Running", MIGRATE)
-    story.say(phase="Walking", journal=[{"key": MIGRATE, "subject": "job/schema"}])
+    story.say(phase="Progressing", journal=[{"key": MIGRATE, "subject": "job/schema"}])
     story.job("schema", MIGRATE)
 
 
@@ -417,7 +417,7 @@ def test_an_effect_before_its_intent() -> None:
         story.job("schema", MIGRATE)
         story.stage(0, state="Running")
         story.step(0, "Running", MIGRATE)
-        story.say(phase="Walking", journal=[{"key": MIGRATE, "subject": "job/schema"}])
+        story.say(phase="Progressing", journal=[{"key": MIGRATE, "subject": "job/schema"}])
 
     found(success(early, ship, bake, promote), "I1", "acted before the intent")
 
@@ -525,13 +525,13 @@ def test_a_stage_that_goes_back() -> None:
 def test_a_run_that_goes_back_or_comes_back() -> None:
     def guard_and_walk(story: Story) -> None:
         story.say(phase="Guarding")
-        story.say(phase="Walking")
+        story.say(phase="Progressing")
 
     def revive(story: Story) -> None:
         promote(story)
         story.say(outcome="RolledBack")
 
-    found(success(migrate, ship, bake, guard_and_walk, promote), "I3", "back to Walking")
+    found(success(migrate, ship, bake, guard_and_walk, promote), "I3", "back to Progressing")
     found(success(migrate, ship, bake, revive), "I3", "had ended Promoted")
 
 
@@ -566,7 +566,7 @@ def test_a_step_that_is_called_done_and_did_nothing() -> None:
     def idle(story: Story) -> None:
         story.stage(0, state="Running")
         story.step(0, "Running", MIGRATE)
-        story.say(phase="Walking")
+        story.say(phase="Progressing")
 
     found(success(idle, ship, bake, promote), "I3", "nothing was done")
 
@@ -575,7 +575,7 @@ def test_a_job_that_is_called_done_before_it_is() -> None:
     def hasty(story: Story) -> None:
         story.stage(0, state="Running")
         story.step(0, "Running", MIGRATE)
-        story.say(phase="Walking")
+        story.say(phase="Progressing")
         story.job("schema", MIGRATE, end=None)
 
     found(success(hasty, ship, bake, promote), "I3", "before its Job was complete")

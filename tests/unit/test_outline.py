@@ -217,7 +217,7 @@ def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(
     run = {
         "id": 4,
         "version": "1",
-        "phase": "Walking",
+        "phase": "Progressing",
         "generation": 3,
         "revision": "r",
         "bodyHash": "h",

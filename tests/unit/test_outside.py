@@ -161,7 +161,7 @@ class Site:
         self.woken = asyncio.Event()
         self.outside = Externals(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]
         self.entry: Any = SimpleNamespace(
-            key=("shop", "web"), operations={}, leaving={}, glances={}, phase="Walking", turn=1
+            key=("shop", "web"), operations={}, leaving={}, glances={}, phase="Progressing", turn=1
         )
         self.view: Any = SimpleNamespace(namespace="shop", name="web")
         self.operation = Operation("1.a.b.1-x", kind, "action/mark", {"fake": {}})

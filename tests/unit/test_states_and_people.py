@@ -242,7 +242,7 @@ def test_a_spec_that_cannot_be_read_stops_the_walk():
     world.unreadable = True
     world.generation += 1
     world.later(60)
-    assert world.status.run.outcome is None and world.status.run.held == "suspended"
+    assert world.status.run.outcome is None and world.status.run.holdReason == "suspended"
     world.unreadable = False
     world.later(12)
     assert world.status.run.outcome == "Promoted"

@@ -16,7 +16,9 @@ Short = Annotated[str, Field(max_length=320)]
 """Long enough for `configmap/` and the longest name of an object, and a word before it."""
 Message = Annotated[str, Field(max_length=1024)]
 
-Phase = Literal["Preflight", "Walking", "Paused", "Guarding", "RollingBack", "Verifying", "Done"]
+Phase = Literal[
+    "Preflight", "Progressing", "Paused", "Guarding", "RollingBack", "Verifying", "Done"
+]
 Outcome = Literal["Promoted", "Superseded", "Aborted", "RolledBack", "RollbackFailed", "Observed"]
 StageState = Literal[
     "Pending", "Running", "Gating", "Baking", "Passed", "Failed", "Skipped", "RolledBack"
@@ -236,11 +238,11 @@ class Run(Model):
     """When it began."""
     finishedAt: Time | None = None
     """When it ended."""
-    took: Short | None = None
+    duration: Short | None = None
     """How long it took, as `41m20s`; once it has ended."""
     timers: Annotated[dict[str, Timer], Field(max_length=16)] = {}
     """Its clocks, by what they are for."""
-    held: Short | None = None
+    holdReason: Short | None = None
     """Why all clocks but those of the hold stand still."""
     preflight: Annotated[list[GateStatus], Field(max_length=20)] = []
     """Verdicts of `spec.preflight`."""

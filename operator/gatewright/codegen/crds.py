@@ -122,7 +122,10 @@ RELEASE = Kind(
             wide=True,
         ),
         Column(
-            "Took", ".status.run.took", description="How long the finished run took.", wide=True
+            "Duration",
+            ".status.run.duration",
+            description="How long the finished run took.",
+            wide=True,
         ),
         Column(
             "Message",

@@ -132,7 +132,7 @@ def _step_lines(run: Object, now: datetime) -> list[str]:
         for stage, step in _all_steps(run)
         if stage["state"] != "Pending"
     ]
-    return _indented_table(("STAGE", "STEP", "STATE", "ATTEMPT", "TOOK", "MESSAGE"), rows)
+    return _indented_table(("STAGE", "STEP", "STATE", "ATTEMPT", "DURATION", "MESSAGE"), rows)
 
 
 def _all_steps(run: Object) -> Iterator[tuple[Object, Object]]:
@@ -170,8 +170,8 @@ def _clock_lines(run: Object, now: datetime) -> list[str]:
         else:
             lines.append(f"  {name}: stands still, {time_span(timer.get('remaining', 0))} left")
 
-    if run.get("held"):
-        lines.append(f"  held: {clean_text(run['held'])}")
+    if run.get("holdReason"):
+        lines.append(f"  hold reason: {clean_text(run['holdReason'])}")
     return lines
 
 

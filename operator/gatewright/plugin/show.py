@@ -66,7 +66,7 @@ def release_table(
     if namespaces:
         head.insert(0, "NAMESPACE")
     if wide:
-        head += ["STARTED", "TOOK", "MESSAGE"]
+        head += ["STARTED", "DURATION", "MESSAGE"]
 
     rows = (_release_row(release, now, wide, namespaces) for release in releases)
     return table_lines(head, rows)
@@ -90,7 +90,7 @@ def _release_row(release: Object, now: datetime, wide: bool, namespaces: bool) -
         row.insert(0, meta["namespace"])
     if wide:
         run = status.get("run") or {}
-        row += [time_since(run.get("startedAt"), now), run.get("took"), status.get("message")]
+        row += [time_since(run.get("startedAt"), now), run.get("duration"), status.get("message")]
     return row
 
 
@@ -131,7 +131,7 @@ def stage_lines(release: Object, now: datetime) -> list[str]:
         _stage_row(stage, spec_stages.get(stage["name"], {}), now)
         for stage in release["status"]["run"].get("stages", ())
     ]
-    return table_lines(("STAGE", "RISK", "STATE", "STEPS", "GATES", "TOOK", "MESSAGE"), rows)
+    return table_lines(("STAGE", "RISK", "STATE", "STEPS", "GATES", "DURATION", "MESSAGE"), rows)
 
 
 def _stage_row(stage: Object, spec_stage: Object, now: datetime) -> list[Any]:
@@ -197,8 +197,8 @@ def _describe_live(live: Object, now: datetime) -> str:
 
 def _describe_run(run: Object, now: datetime) -> str:
     end = f"ended {run['outcome']}" if run.get("outcome") else f"is {run['phase']}"
-    took = run.get("took") or time_since(run.get("startedAt"), now)
-    return f"{run['id']} of {run['version']} {end}, attempt {run.get('attempt', 1)}, {took}"
+    duration = run.get("duration") or time_since(run.get("startedAt"), now)
+    return f"{run['id']} of {run['version']} {end}, attempt {run.get('attempt', 1)}, {duration}"
 
 
 def waiting_lines(status: Object, now: datetime) -> list[str]:

@@ -26,6 +26,13 @@ MAX_PROBLEMS = 20
 MAX_PROBLEM_LENGTH = 500
 """Characters of a problem."""
 
+RENAMED_PHASES = {"Walking": "Progressing"}
+"""Phases of a run as older operators wrote them."""
+RENAMED_RUN_FIELDS = {"held": "holdReason", "took": "duration"}
+"""Fields of a run as older operators wrote them."""
+UNKNOWN_HOLD = "held by an older operator"
+"""Why clocks stand still where the reason is lost; the next decision finds the true one."""
+
 
 @dataclass(slots=True)
 class WrittenSpec:
@@ -141,9 +148,40 @@ def _first_problems(problems: Iterable[str]) -> tuple[str, ...]:
 def status_of(raw: Any) -> ReleaseStatus | None:
     """Return a status; None where somebody has made it unreadable."""
     try:
-        return ReleaseStatus.model_validate(raw or {})
+        return ReleaseStatus.model_validate(_with_current_names(raw or {}))
     except ValidationError:
         return None
+
+
+def _with_current_names(raw: Any) -> Any:
+    """Return a status with its run in the words of today; an older operator wrote other ones."""
+    run = raw.get("run") if isinstance(raw, dict) else None
+    if not isinstance(run, dict):
+        return raw
+
+    renamed = {name: value for name, value in run.items() if name not in RENAMED_RUN_FIELDS}
+    for old, new in RENAMED_RUN_FIELDS.items():
+        if old in run:
+            renamed.setdefault(new, run[old])
+
+    phase = run.get("phase")
+    if isinstance(phase, str):
+        renamed["phase"] = RENAMED_PHASES.get(phase, phase)
+
+    # The API server drops `held` as soon as the CRD does not have it. Clocks that stand still for
+    # no reason would never tick again.
+    if not renamed.get("holdReason") and _has_stopped_clock(run.get("timers")):
+        renamed["holdReason"] = UNKNOWN_HOLD
+
+    return {**raw, "run": renamed}
+
+
+def _has_stopped_clock(timers: Any) -> bool:
+    if not isinstance(timers, dict):
+        return False
+    return any(
+        isinstance(timer, dict) and timer.get("remaining") is not None for timer in timers.values()
+    )
 
 
 def view_of(

@@ -342,11 +342,14 @@ def _is_at(run: Mapping[str, Any], phase: str) -> bool:
         stages = run.get("stages") or []
         state = stages[int(number) - 1]["state"] if len(stages) >= int(number) else ""
         return bool(
-            run.get("phase") == "Walking" and state == {"start": "Running", "bake": "Baking"}[kind]
+            run.get("phase") == "Progressing"
+            and state == {"start": "Running", "bake": "Baking"}[kind]
         )
     if phase == "any":
         baking = any(stage["state"] == "Baking" for stage in run.get("stages") or [])
-        return bool(run.get("phase") == "Guarding" or (run.get("phase") == "Walking" and baking))
+        return bool(
+            run.get("phase") == "Guarding" or (run.get("phase") == "Progressing" and baking)
+        )
     if phase in ("Promoted", "RolledBack"):
         return bool(run.get("outcome") == phase)
     return bool(run.get("phase") == phase)

@@ -128,7 +128,7 @@ def _walked(story: Story) -> Story:
     ):
         story.config(0, name, data)
     story.release(1, OLD, "True", {}, live=OLD, lastGood=OLD)
-    story.release(10, NEW, "Unknown", run("Walking"), live=OLD, lastGood=OLD)
+    story.release(10, NEW, "Unknown", run("Progressing"), live=OLD, lastGood=OLD)
     story.job(10.1, "shop-migrate", "migrate.1")
     _pod_of_a_job(story, 10.2, "shop-migrate", "Running")
     _pod_of_a_job(story, 11, "shop-migrate", "Succeeded")
@@ -141,7 +141,7 @@ def _walked(story: Story) -> Story:
 def promoted(act: str = "undo", acted: float = 30.0) -> Story:
     """All went well."""
     story = _walked(Story(act, acted))
-    story.release(28, NEW, "Unknown", run("Walking", passed=3), live=OLD, lastGood=OLD)
+    story.release(28, NEW, "Unknown", run("Progressing", passed=3), live=OLD, lastGood=OLD)
     story.release(ENDED, NEW, "True", run("Done", "Promoted", 5), live=NEW, lastGood=NEW)
     return story
 

@@ -169,7 +169,7 @@ def passes_over_no_failure(world: Wild, seen: Seen) -> None:
             and run.phase != "Paused"
         ):
             world.passed_over.add(stage.name)
-    if run.phase in ("Walking", "Guarding"):
+    if run.phase in ("Progressing", "Guarding"):
         forgotten = [
             stage.name
             for stage in run.stages
@@ -245,7 +245,7 @@ def acts_only_where_it_may(world: Wild, seen: Seen) -> None:
         or (run.paused is not None and not seen.person)
     )
     assert not (steps and still), f"{steps} begin while the walk stands still"
-    assert run.phase in ("Preflight", "Walking", "Guarding", "Done", "Paused", "RollingBack"), (
+    assert run.phase in ("Preflight", "Progressing", "Guarding", "Done", "Paused", "RollingBack"), (
         run.phase
     )
     assert not (steps and run.phase in ("Paused", "RollingBack")), (
@@ -403,8 +403,8 @@ def clocks_are_whole(world: Wild, seen: Seen) -> None:
         return
     for name, timer in run.timers.items():
         assert (timer.due is None) != (timer.remaining is None), f"clock {name}: {timer}"
-        assert run.held is None or name == "difference" or timer.due is None, (
-            f"clock {name} ticks while {run.held}"
+        assert run.holdReason is None or name == "difference" or timer.due is None, (
+            f"clock {name} ticks while {run.holdReason}"
         )
     if run.outcome is not None:
         assert not run.timers and run.paused is None and run.phase == "Done" and run.finishedAt
@@ -413,10 +413,10 @@ def clocks_are_whole(world: Wild, seen: Seen) -> None:
     settled = run == seen.view.run and seen.view.next_intervention is None
     if (
         settled
-        and run.phase == "Walking"
+        and run.phase == "Progressing"
         and run.differences
-        and run.held
-        and "is not as the run wants it" in run.held
+        and run.holdReason
+        and "is not as the run wants it" in run.holdReason
     ):
         assert "difference" in run.timers, "a hold that nothing ends"
 

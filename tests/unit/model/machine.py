@@ -202,7 +202,7 @@ class Walk(RuleBasedStateMachine):
         well."""
         for _ in range(10):
             run = self.world.status.run
-            if run is None or run.phase not in ("Preflight", "Walking"):
+            if run is None or run.phase not in ("Preflight", "Progressing"):
                 break
             if not self._answer():
                 self.the_stage_fails()
@@ -387,7 +387,7 @@ class Walk(RuleBasedStateMachine):
         failed."""
         run = self.world.status.run
         body = self.world.pinned_body(run) if run is not None else None
-        if run is None or body is None or run.phase not in ("Preflight", "Walking", "Paused"):
+        if run is None or body is None or run.phase not in ("Preflight", "Progressing", "Paused"):
             return False
         steps = [step for stage in body.spec.stages for step in stage.steps]
         asks = any(step.approval for step in steps) or any(

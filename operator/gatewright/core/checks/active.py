@@ -75,12 +75,12 @@ def verification_set(body: PinnedSpec, run: Run) -> CheckSet:
 
 def active_checks(body: PinnedSpec, run: Run, stage: int | None) -> Iterator[CheckSet]:
     """Yield what is watched now. `stage`: index of the stage that the run is at."""
-    if run.phase in ("Preflight", "Walking", "Paused", "Guarding"):
+    if run.phase in ("Preflight", "Progressing", "Paused", "Guarding"):
         yield guard_set(body, run)
     if run.phase == "Preflight":
         yield preflight_set(body, run)
     if (
-        run.phase == "Walking"
+        run.phase == "Progressing"
         and stage is not None
         and run.stages[stage].state in WATCHED_STAGE_STATES
     ):

@@ -102,7 +102,7 @@ def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
     run = ctx.run
     name = f"guard {judge.describe(row)}"
 
-    if action == "Pause" and run.paused is None and run.phase in ("Walking", "Guarding"):
+    if action == "Pause" and run.paused is None and run.phase in ("Progressing", "Guarding"):
         run.paused = name[:1000]
         row.acknowledged = True  # once it was resumed it is not paused again for the same
         message = f"{run.version}: {name}; a person decides"

@@ -8,20 +8,20 @@ so are one write, and as long as its own status does not tell the same, the line
 cannot do in the state it meets is Refused, in words; it is never kept for later. Whose act it is,
 and that RBAC allows it, admission has proved; one that it has not proved is Refused.
 
-              where              does
-    Approve   an approval waits  counts one more person; the last one lets the run go on
-    Confirm   a manual step      says that it is done; so of a follow-up, at any time
-              RollbackFailed     says that what is served is good: the next version may start
-    Reject    either             fails it; so of a follow-up
-    Retry     Paused, at rest    the failed stage once more; a version that was rolled back or
-                                 aborted once more
-    Skip      Walking, Paused    past the step or stage under way, or the failed one
-    Promote   bake, Guarding     ends the time of watching early, if everything passes
-    Rollback  Walking ... Guarding  undoes the run; the version is rejected
-              RollbackFailed     repeats what was not undone
-    Abort     Preflight ... Guarding  undoes the run without judging the version
-    Pause     Preflight ... Guarding  stops the walk, as `spec.suspend` does
-    Resume    paused             lets it go on
+            where                     does
+  Approve   an approval waits         counts one more person; the last one lets the run go on
+  Confirm   a manual step             says that it is done; so of a follow-up, at any time
+            RollbackFailed            says that what is served is good: the next version may start
+  Reject    either                    fails it; so of a follow-up
+  Retry     Paused, at rest           the failed stage once more; a version that was rolled back or
+                                      aborted once more
+  Skip      Progressing, Paused       past the step or stage under way, or the failed one
+  Promote   bake, Guarding            ends the time of watching early, if everything passes
+  Rollback  Progressing ... Guarding  undoes the run; the version is rejected
+            RollbackFailed            repeats what was not undone
+  Abort     Preflight ... Guarding    undoes the run without judging the version
+  Pause     Preflight ... Guarding    stops the walk, as `spec.suspend` does
+  Resume    paused                    lets it go on
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def awaited_answers(run: Run, index: int | None) -> Iterator[tuple[str, GateStat
 
     What the stage under way (`index`) asks itself is left out.
     """
-    if run.phase != "Walking" or run.observe:
+    if run.phase != "Progressing" or run.observe:
         return
 
     for row in run.preflight:

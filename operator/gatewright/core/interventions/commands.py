@@ -69,14 +69,14 @@ def _retry_stage(ctx: Context, act: Intervention) -> str:
 
 
 def _skip_step_or_stage(ctx: Context, act: Intervention) -> str:
-    run = _require_phase(ctx, act, "Walking", "Paused")
+    run = _require_phase(ctx, act, "Progressing", "Paused")
     index = _require_stage(ctx, act)
     stage = run.stages[index]
     number = _open_step_index(stage)
     _require_stoppable(ctx, index, number)
 
     # Who names nothing means the step under way; of a failed stage the whole.
-    meant = act.stage is None and run.phase == "Walking" and number is not None
+    meant = act.stage is None and run.phase == "Progressing" and number is not None
     if act.step is not None or meant:
         _require_may_skip(ctx, act, index, number)
         return _skip_step(ctx, act, index, number)
@@ -144,19 +144,21 @@ def _require_may_skip(ctx: Context, act: Intervention, index: int, number: int |
 
 
 def _leave_pause(ctx: Context) -> None:
-    states.move(ctx.run, "Walking")
+    states.move(ctx.run, "Progressing")
     ctx.run.pausedStage = None
     clocks.resume(ctx.run, ctx.now)
 
 
 def _promote_early(ctx: Context, act: Intervention) -> str:
-    run = _require_phase(ctx, act, "Walking", "Guarding")
-    if run.held is not None:
-        raise Refused(f"clocks stand still ({run.held}); Promote cannot pass what does not pass")
+    run = _require_phase(ctx, act, "Progressing", "Guarding")
+    if run.holdReason is not None:
+        raise Refused(
+            f"clocks stand still ({run.holdReason}); Promote cannot pass what does not pass"
+        )
     if not are_guards_calm(ctx):
         raise Refused("a guard does not pass; Promote ends the time of watching, not a breach")
 
-    if run.phase == "Walking":
+    if run.phase == "Progressing":
         return _end_bake(ctx, act)
     if act.stage is not None:
         raise Refused("no stage is under way: every stage has passed, and guards watch")
@@ -181,14 +183,14 @@ def _end_bake(ctx: Context, act: Intervention) -> str:
 def _roll_back_run(ctx: Context, act: Intervention) -> str:
     if ctx.run.phase == "Preflight":
         raise Refused("nothing was touched yet, so there is nothing to undo; Abort ends the run")
-    _require_phase(ctx, act, "Walking", "Paused", "Guarding")
+    _require_phase(ctx, act, "Progressing", "Paused", "Guarding")
 
     begin_rollback(ctx, "Person", f"Rollback by {act.attribution}")
     return f"{ctx.run.version} is rolled back"
 
 
 def _abort_run(ctx: Context, act: Intervention) -> str:
-    run = _require_phase(ctx, act, "Preflight", "Walking", "Paused", "Guarding")
+    run = _require_phase(ctx, act, "Preflight", "Progressing", "Paused", "Guarding")
     reason = f"aborted by {act.attribution}"
     # Nothing was touched, so there is nothing to undo.
     if run.phase == "Preflight":
@@ -200,7 +202,7 @@ def _abort_run(ctx: Context, act: Intervention) -> str:
 
 
 def _pause_run(ctx: Context, act: Intervention) -> str:
-    run = _require_phase(ctx, act, "Preflight", "Walking", "Paused", "Guarding")
+    run = _require_phase(ctx, act, "Preflight", "Progressing", "Paused", "Guarding")
     if run.paused is not None:
         raise Refused(f"run {run.id} is paused already, by {run.paused}")
     run.paused = act.attribution[:1000]

@@ -83,7 +83,7 @@ def describe_place(ctx: Context) -> str:
     run = ctx.run
     index = current_stage_index(run)
     place = f"run {run.id} is {run.phase}"
-    if run.phase not in ("Walking", "Paused") or index is None:
+    if run.phase not in ("Progressing", "Paused") or index is None:
         return place
 
     stage = run.stages[index]
@@ -97,7 +97,7 @@ def describe_place(ctx: Context) -> str:
 def _questions_of_checks(ctx: Context) -> Iterator[Question]:
     run = ctx.run
     # Nobody is asked by a run that changes nothing.
-    if run.phase not in ("Preflight", "Walking") or run.observe:
+    if run.phase not in ("Preflight", "Progressing") or run.observe:
         return
 
     checks = {check.name: check for check in ctx.body.spec.preflight}
@@ -106,12 +106,12 @@ def _questions_of_checks(ctx: Context) -> Iterator[Question]:
         if kind == "approval" and row.state not in ("Passing", "Failed"):
             config = expand_references(raw, names_at(ctx.body, run, None))
             # The walk has begun: it was answered before, for another body.
-            yield Question("approval", row, None, config, again=run.phase == "Walking")
+            yield Question("approval", row, None, config, again=run.phase == "Progressing")
 
 
 def _questions_of_steps(ctx: Context) -> Iterator[Question]:
     run, under_way = ctx.run, current_stage_index(ctx.run)
-    if run.phase != "Walking":
+    if run.phase != "Progressing":
         return
 
     for index, stage in enumerate(run.stages):

@@ -208,7 +208,7 @@ def _summarize_step(ctx: Context, run: Run, stage_index: int, place: str) -> Sum
 
     problem = f": {step.message}" if step.message else ""
     deadline = _describe_step_deadline(ctx, run, stage_index, number)
-    standstill = f"; clocks stand still: {_describe_hold(run)}" if run.held else ""
+    standstill = f"; clocks stand still: {_describe_hold(run)}" if run.holdReason else ""
 
     waiting = f"{kind} step {step.name} of stage {stage.name}{problem}{deadline}{standstill}"
     message = f"{place}, step {step.name}{problem}{standstill}"
@@ -245,9 +245,9 @@ def _describe_hold(run: Run) -> str:
         rows += stage.gates
 
     for row in rows:
-        if row.state in ("Holding", "Expired") and run.held == f"{row.name} holds":
+        if row.state in ("Holding", "Expired") and run.holdReason == f"{row.name} holds":
             return judge.describe(row)
-    return run.held or ""
+    return run.holdReason or ""
 
 
 def _describe_gates(run: Run, gates: list[GateStatus]) -> tuple[str, str]:
@@ -332,7 +332,7 @@ def _describe_undoing(run: Run) -> str:
 
 PHASE_SUMMARIES: Mapping[str, Callable[[Context, Run], Summary]] = {
     "Preflight": _summarize_preflight,
-    "Walking": _summarize_stages,
+    "Progressing": _summarize_stages,
     "Paused": _summarize_paused,
     "Guarding": summarize_guarding,
 }

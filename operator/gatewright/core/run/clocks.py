@@ -37,7 +37,7 @@ def format_duration(seconds: float) -> str:
 
 def start(run: Run, name: str, seconds: float, now: datetime) -> None:
     """Set a clock; it ticks unless the run is held."""
-    if run.held and name != DIFFERENCE_CLOCK:
+    if run.holdReason and name != DIFFERENCE_CLOCK:
         run.timers[name] = Timer(remaining=seconds)
     else:
         run.timers[name] = Timer(due=format_time(now + timedelta(seconds=seconds)))
@@ -69,7 +69,7 @@ def is_over(run: Run, name: str, now: datetime) -> bool:
 
 def hold(run: Run, why: str, now: datetime) -> None:
     """Stop every clock but the one that ends a hold."""
-    run.held = why
+    run.holdReason = why
     for name, timer in run.timers.items():
         if timer.due is not None and name != DIFFERENCE_CLOCK:
             timer.remaining = round(max(0.0, (parse_time(timer.due) - now).total_seconds()), 3)
@@ -78,7 +78,7 @@ def hold(run: Run, why: str, now: datetime) -> None:
 
 def resume(run: Run, now: datetime) -> None:
     """Let every clock tick again."""
-    run.held = None
+    run.holdReason = None
     for timer in run.timers.values():
         if timer.remaining is not None:
             timer.due = format_time(now + timedelta(seconds=timer.remaining))

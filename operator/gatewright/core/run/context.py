@@ -190,10 +190,10 @@ def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
     states.end(run, outcome)
     lasted = (ctx.now - clocks.parse_time(run.startedAt)).total_seconds()
     run.finishedAt = clocks.format_time(ctx.now)
-    run.took = clocks.format_duration(lasted)
+    run.duration = clocks.format_duration(lasted)
     run.reason = reason[:1000]
     run.timers.clear()
-    run.held = None
+    run.holdReason = None
     run.paused = None
     run.stopping = []
 

@@ -156,7 +156,7 @@ def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
     index = stage_end.current_stage_index(run)
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
-    elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
+    elif run.phase == "Progressing" and index is not None and run.stages[index].state != "Pending":
         stage_end.fail_stage(ctx, index, "Step", str(error))
     elif run.phase in ("RollingBack", "Verifying"):
         rollback_end.fail_rollback(ctx, str(error))
@@ -169,7 +169,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "TargetsNotRead": _do_nothing,
     "Unobserved": _do_nothing,
     "Preflight": phases.run_preflight,
-    "Walking": phases.run_stages,
+    "Progressing": phases.run_stages,
     "Paused": phases.stay_paused,
     "Guarding": phases.run_guarding,
     "RollingBack": rollback.roll_back,
@@ -196,7 +196,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
 
 PHASES: Mapping[str, Situation] = {
     "Preflight": "Preflight",
-    "Walking": "Walking",
+    "Progressing": "Progressing",
     "Paused": "Paused",
     "Guarding": "Guarding",
     "RollingBack": "RollingBack",

@@ -31,7 +31,7 @@ def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     target is held all the same: what is promoted has to be what runs; flags and configuration that
     could not be set are not.
     """
-    if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
+    if run.observe or run.phase not in ("Progressing", "Paused", "Guarding", "Verifying"):
         return []
 
     # Only what the view itself holds stays as it is for a whole pass.

@@ -46,10 +46,10 @@ def handle_interruptions(ctx: Context) -> bool:
     _announce_overdue(ctx)
 
     # A failed stage that is passed over (`onFailure: Continue`) stops nothing.
-    if run.phase == "Walking" and _fail_on_lasting_difference(ctx):
-        return run.phase != "Walking"
+    if run.phase == "Progressing" and _fail_on_lasting_difference(ctx):
+        return run.phase != "Progressing"
 
-    return run.held == SUSPENDED_HOLD
+    return run.holdReason == SUSPENDED_HOLD
 
 
 def _roll_back_if_replaced(ctx: Context) -> bool:
@@ -152,20 +152,20 @@ def _update_hold(ctx: Context) -> None:
     """Stop the clocks of a run that is held, and let those of one that is not tick again."""
     run = ctx.run
     reason = _hold_reason(ctx)
-    if reason is not None and run.held != reason:
+    if reason is not None and run.holdReason != reason:
         clocks.hold(run, reason, ctx.now)
-    elif reason is None and run.held is not None:
+    elif reason is None and run.holdReason is not None:
         clocks.resume(run, ctx.now)
 
     # People take their time, and it is not counted.
-    if _waits_for_people(run.held):
+    if _waits_for_people(run.holdReason):
         clocks.stop(run, clocks.DIFFERENCE_CLOCK)
 
 
-def _waits_for_people(held: str | None) -> bool:
-    if held is None:
+def _waits_for_people(reason: str | None) -> bool:
+    if reason is None:
         return False
-    return held in (SUSPENDED_HOLD, DECIDING_HOLD) or held.endswith(PERSON_HOLD_ENDING)
+    return reason in (SUSPENDED_HOLD, DECIDING_HOLD) or reason.endswith(PERSON_HOLD_ENDING)
 
 
 def _hold_reason(ctx: Context) -> str | None:

@@ -146,9 +146,9 @@ def _list_unless_unknown(find: Callable[[], Iterable[_T]]) -> list[_T]:
 
 
 def _operations_to_follow(view: View, body: PinnedSpec, run: Run) -> Iterator[Operation]:
-    if run.phase in ("Paused", "Walking"):
+    if run.phase in ("Paused", "Progressing"):
         yield from stops_of(run)
-    if run.phase == "Walking":
+    if run.phase == "Progressing":
         yield from _operations_of_steps(view, body, run)
     if run.phase == "RollingBack" and run.rollback is not None:
         for line in run.rollback.undo:

@@ -41,7 +41,7 @@ def run_preflight(ctx: Context) -> None:
 
     ready = judge.all_passing(checks.rows) and guards.have_guards_answered(ctx)
     if ready and not is_suspended(ctx):
-        states.move(ctx.run, "Walking")
+        states.move(ctx.run, "Progressing")
 
 
 def run_stages(ctx: Context) -> None:
@@ -52,7 +52,7 @@ def run_stages(ctx: Context) -> None:
     while advance_stage(ctx):
         pass
 
-    if ctx.run.phase != "Walking" or current_stage_index(ctx.run) is not None:
+    if ctx.run.phase != "Progressing" or current_stage_index(ctx.run) is not None:
         return
     # An edit may have asked people anew, also about stages that are over.
     if any(approvals.awaited_answers(ctx.run, None)):
@@ -89,7 +89,7 @@ def retry_stage(ctx: Context) -> str:
     stage = run.stages[index]
     stage.attempt += 1
     stage.message = None
-    states.move(run, "Walking")
+    states.move(run, "Progressing")
     states.move(stage, "Running")
     run.pausedStage = None
     stage.gates = fresh_statuses(ctx.body.spec.stages[index].gates)

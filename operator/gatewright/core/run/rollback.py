@@ -95,7 +95,7 @@ def begin_rollback(
 
 def _finish_observed(ctx: Context, reason: str) -> None:
     """End a run that only observes: it has changed nothing, so that nothing is undone."""
-    if ctx.run.phase == "Walking":
+    if ctx.run.phase == "Progressing":
         states.move(ctx.run, "Guarding")
     finish_run(ctx, "Observed", f"would roll back: {reason}")
 
@@ -111,7 +111,7 @@ def _leave_way_forward(ctx: Context, reason: str) -> None:
 
     states.move(run, "RollingBack")
     run.timers.clear()
-    run.held = None
+    run.holdReason = None
     run.paused = None
     run.pausedStage = None
     run.stopping = []
@@ -124,7 +124,7 @@ def repeat_rollback(ctx: Context) -> None:
     run = ctx.run
     states.reopen(run)
     assert run.rollback is not None
-    run.finishedAt = run.took = run.reason = None
+    run.finishedAt = run.duration = run.reason = None
     run.rollback.attempt += 1
 
     # To return something twice is to return it once, and others may have taken away what was

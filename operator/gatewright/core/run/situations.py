@@ -13,7 +13,7 @@ from gatewright.core.spec.pinned_spec import has_subjects, unresolved_references
 Situation = Literal[
     "BodyNotLoaded",
     "Preflight",
-    "Walking",
+    "Progressing",
     "Paused",
     "Guarding",
     "RollingBack",

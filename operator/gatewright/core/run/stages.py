@@ -26,7 +26,7 @@ def next_step_index(run: Run) -> tuple[int, int] | None:
 
     None where none can: while one runs, in a bake, and while people are waited for.
     """
-    index = current_stage_index(run) if run.phase == "Walking" else None
+    index = current_stage_index(run) if run.phase == "Progressing" else None
     if index is None or run.stages[index].state not in ("Pending", "Running"):
         return None
     if approvals.must_wait(run, index):
@@ -43,7 +43,7 @@ def advance_stage(ctx: Context) -> bool:
     """Take the current stage one transition further; False where something has to be waited for."""
     run = ctx.run
     index = current_stage_index(run)
-    if run.phase != "Walking" or index is None:
+    if run.phase != "Progressing" or index is None:
         return False
     # A Job of a stage that was passed over may still be at work on the same thing.
     if settle_stopping(ctx):
@@ -152,7 +152,7 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
         reason = f"gate {judge.describe(expired)}"
         return fail_stage(ctx, index, "Gate", reason, expired.name, pause=True)
 
-    if run.held is not None or not judge.all_passing(stage.gates):
+    if run.holdReason is not None or not judge.all_passing(stage.gates):
         return False
 
     if stage.state == "Gating" and bake > 0:

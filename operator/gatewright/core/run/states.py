@@ -8,10 +8,10 @@
        +-----------+
               | checks pass
               v
-       +-----------+    onFailure: Pause    +--------+
-       |  Walking  | ---------------------> | Paused |
-       |           | <--------------------- |        |
-       +-----------+      Retry, Skip       +--------+
+      +-------------+   onFailure: Pause    +--------+
+      | Progressing | --------------------> | Paused |
+      |             | <-------------------- |        |
+      +-------------+     Retry, Skip       +--------+
           |     | a step, a gate or a guard     | a guard fails,
           |     | fails, Rollback, Abort        | Rollback, Abort
           |     |                               v
@@ -48,9 +48,9 @@ from typing import TypeVar
 from gatewright.api.status import GateStatus, Outcome, Run, StageStatus, StepStatus, Undo
 
 PHASES: Mapping[str, frozenset[str]] = {
-    "Preflight": frozenset({"Walking", "Done"}),
-    "Walking": frozenset({"Paused", "Guarding", "RollingBack", "Done"}),
-    "Paused": frozenset({"Walking", "RollingBack", "Done"}),
+    "Preflight": frozenset({"Progressing", "Done"}),
+    "Progressing": frozenset({"Paused", "Guarding", "RollingBack", "Done"}),
+    "Paused": frozenset({"Progressing", "RollingBack", "Done"}),
     "Guarding": frozenset({"RollingBack", "Done"}),
     "RollingBack": frozenset({"Verifying", "Done"}),
     "Verifying": frozenset({"RollingBack", "Done"}),
@@ -78,7 +78,7 @@ STEPS: Mapping[str, frozenset[str]] = {
 
 OUTCOMES: Mapping[str, frozenset[Outcome]] = {
     "Preflight": frozenset({"Superseded", "Aborted", "Observed"}),
-    "Walking": frozenset({"Promoted", "Observed", "RollbackFailed"}),
+    "Progressing": frozenset({"Promoted", "Observed", "RollbackFailed"}),
     "Paused": frozenset({"RollbackFailed"}),
     "Guarding": frozenset({"Promoted", "Observed", "RollbackFailed"}),
     "RollingBack": frozenset({"RollbackFailed", "RolledBack", "Superseded", "Aborted"}),
