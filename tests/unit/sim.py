@@ -15,7 +15,6 @@ from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import (
     Decision,
     Holding,
-    Intervention,
     KubernetesEvent,
     LiveState,
     Measure,
@@ -25,8 +24,9 @@ from gatewright.core.model import (
     PinnedSpec,
     Progress,
     Standing,
-    View,
 )
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.view import View
 from gatewright.core.run import resting
 from gatewright.core.run.decide import decide
 from gatewright.core.run.needs import find_needs

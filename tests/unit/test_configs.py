@@ -11,7 +11,8 @@ import pytest
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import LiveState, Operation, View, fingerprint
+from gatewright.core.model import LiveState, Operation, fingerprint
+from gatewright.core.model.view import View
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.execution import configs

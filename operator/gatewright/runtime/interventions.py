@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from gatewright.api import API_VERSION
 from gatewright.api.intervention import InterventionSpec
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe

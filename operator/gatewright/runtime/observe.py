@@ -20,8 +20,8 @@ from gatewright.core.model import (
     PinnedSpec,
     Progress,
     Standing,
-    View,
 )
+from gatewright.core.model.view import View
 from gatewright.core.run.situations import has_unverified
 from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable

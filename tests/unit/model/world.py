@@ -22,7 +22,6 @@ from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model import (
     Decision,
     Holding,
-    Intervention,
     LiveState,
     Measure,
     Needs,
@@ -31,8 +30,9 @@ from gatewright.core.model import (
     PinnedSpec,
     Progress,
     Standing,
-    View,
 )
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.view import View
 from gatewright.core.run.decide import decide
 from gatewright.core.run.rescue import decide_stuck
 from gatewright.core.spec.pinned_spec import unpin_spec

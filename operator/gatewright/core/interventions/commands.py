@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Run, StageStatus
 from gatewright.core.checks import judge
 from gatewright.core.interventions.questions import describe_place, require_member
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused, finish_run
 from gatewright.core.run.interruptions import is_suspended

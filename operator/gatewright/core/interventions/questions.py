@@ -11,7 +11,7 @@ from typing import Any
 
 from gatewright.api.release import Approval, StepKindName
 from gatewright.api.status import GateStatus, StepStatus
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.running_step import end_step, fail_step

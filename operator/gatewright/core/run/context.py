@@ -28,8 +28,8 @@ from gatewright.core.model import (
     Operation,
     PinnedSpec,
     Progress,
-    View,
 )
+from gatewright.core.model.view import View
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_operations import operation_of_check, path_of, window_of
 from gatewright.core.run.holdings import find_holdings

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Run
-from gatewright.core.model import Holding, Operation, PinnedSpec, View
+from gatewright.core.model import Holding, Operation, PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run.operations import (
     changes_of,
     compensated_alone,

@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import LiveState, Operation, Progress, Standing, View, fingerprint
+from gatewright.core.model import LiveState, Operation, Progress, Standing, fingerprint
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import api_path

@@ -20,7 +20,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
+from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing
+from gatewright.core.model.view import View
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
+from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing
+from gatewright.core.model.view import View
 from gatewright.core.subject import kind_of_subject
 from gatewright.ports import Cluster, Permanent, Trouble
 from gatewright.runtime.execution import configs, jobs

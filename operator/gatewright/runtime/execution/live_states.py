@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewright.core.model import LiveState, Needs, View, fingerprint
+from gatewright.core.model import LiveState, Needs, fingerprint
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.wire import as_json

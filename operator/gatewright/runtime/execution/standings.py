@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.core.model import Holding, Needs, Standing, View, fingerprint
+from gatewright.core.model import Holding, Needs, Standing, fingerprint
+from gatewright.core.model.view import View
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.leader import LeaseLost

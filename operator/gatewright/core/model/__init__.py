@@ -9,88 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from gatewright.api.intervention import Action
 from gatewright.api.release import Check, ReleaseSpec
-from gatewright.api.status import ReleaseStatus, Run
+from gatewright.api.status import ReleaseStatus
 from gatewright.core.checks.window import Rule, Verdict
+from gatewright.core.model.view import View
 
-MOST_UNREPORTED_ANSWERS = 15
-"""How many answers a Release keeps for Interventions whose own status does not tell them yet."""
 UNPINNED_FIELDS = ("notify", "suspend", "supersede", "adopt")
 """Fields of the spec that count at once, also within a run: they are no part of what it pins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intervention:
-    """An Intervention as admission let it in.
-
-    Who asks, and the groups it shows, are proved, unless there is a doubt.
-    """
-
-    uid: str
-    name: str
-    action: Action
-    by: str
-    run: int | None = None
-    stage: str | None = None
-    step: str | None = None
-    gate: str | None = None
-    follow_up: str | None = None
-    spec_hash: str | None = None
-    """The spec that was looked at; None: whichever is there."""
-    groups: frozenset[str] = frozenset()
-    reason: str = ""
-    doubt: str = ""
-    """Why nobody can know whose act it is."""
-
-    @property
-    def attribution(self) -> str:
-        """Who, and why if it is said.
-
-        It is one line, so that nobody can write a line of the log in another's name.
-        """
-        printable = "".join(char if char.isprintable() else " " for char in self.reason)
-        reason = " ".join(printable.split())
-        return f"{self.by}: {reason}" if reason else self.by
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A Release as it stands. `spec` is None where it cannot be read; `problems` says why."""
-
-    namespace: str
-    name: str
-    uid: str
-    generation: int
-    spec: ReleaseSpec | None
-    status: ReleaseStatus
-    problems: tuple[str, ...] = ()
-    deleting: bool = False
-    finalized: bool = False
-    open_interventions: tuple[Intervention, ...] = ()
-    """Interventions whose own status does not tell an answer yet, the oldest first."""
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What was derived from this very view, and is asked for more than once in a pass."""
-
-    @property
-    def run(self) -> Run | None:
-        """The run under way, if any."""
-        run = self.status.run
-        return run if run is not None and run.outcome is None else None
-
-    @property
-    def next_intervention(self) -> Intervention | None:
-        """The next Intervention to be answered.
-
-        None while many answers have not reached their Interventions yet.
-        """
-        answered = {answer.uid for answer in self.status.interventions}
-        fresh = [asked for asked in self.open_interventions if asked.uid not in answered]
-        unreported = len(self.open_interventions) - len(fresh)
-
-        if not fresh or unreported >= MOST_UNREPORTED_ANSWERS:
-            return None
-        return fresh[0]
 
 
 @dataclass(frozen=True, slots=True)
