@@ -11,7 +11,9 @@ import pytest
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import LiveState, Operation, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation
 from gatewright.core.model.view import View
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster

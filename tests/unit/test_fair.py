@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import KubernetesEvent
+from gatewright.core.model.decision import KubernetesEvent
 from gatewright.core.model.view import View
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import rest

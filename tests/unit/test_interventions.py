@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gatewright.api.intervention import Action, InterventionSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.interventions import answer
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.model.view import MOST_UNREPORTED_ANSWERS
 from tests.unit.sim import World, spec
 

@@ -2,7 +2,7 @@
 
 To understand a run, read in this order:
 
-1. `model.py`               what goes in and what comes out: View, Observation, Decision, Operation
+1. `model`                  what goes in and what comes out: View, Observation, Decision, Operation
 2. `run/decide.py`          one decision: which situation, which action, until the phase stays
 3. `run/situations.py`      what a Release is in, before a run, during one and at rest
 4. `run/phases.py`          the phases of a run; `run/interruptions.py`: what ends or stops one
@@ -13,5 +13,5 @@ To understand a run, read in this order:
 The other rooms: `checks` (what is measured), `interventions` (what people ask), `report` (what is
 said of it), `spec` (what a body says), `steps` (one
 file for each step kind), `text` (texts of others). `memory.py` and `fair_memory.py`
-keep what was computed, within bounds.
+keep what was computed, within bounds; `fingerprints.py` hashes it.
 """

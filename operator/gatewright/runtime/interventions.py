@@ -42,7 +42,7 @@ ANSWER_PARTS = ("message", "run", "specHash", "at")
 RETRY_DELAYS_S = (0.2, 1.0, 2.0, 5.0, 10.0)
 MAX_PENDING = 32
 """What is asked of one Release and told to a pass; more than
-`core.model.MOST_UNREPORTED_ANSWERS`."""
+`core.model.view.MOST_UNREPORTED_ANSWERS`."""
 WRITES_AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
 BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")

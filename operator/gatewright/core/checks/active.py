@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gatewright.api.release import Check
 from gatewright.api.status import GateStatus, Run
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 
 ONCE = ("job", "approval")
 """Keys of checks that are not measured: they end once, by a Job or by people."""

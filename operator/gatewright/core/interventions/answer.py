@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Answered
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
-from gatewright.core.model import hash_spec
 from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.run import clocks, rollback
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.situations import Situation

@@ -27,7 +27,8 @@ from gatewright.api.status import (
     Thread,
 )
 from gatewright.core.checks import followups
-from gatewright.core.model import Delivery, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.observation import Delivery
 from gatewright.core.report.downtime import update_downtime
 from gatewright.core.report.run_events import RunEvent, find_events
 from gatewright.core.run import clocks

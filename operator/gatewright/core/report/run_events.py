@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gatewright.api.status import ReleaseStatus, Run, StageStatus
+from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.interventions import approvals
-from gatewright.core.model import short_fingerprint
 from gatewright.core.run.context import Context
 from gatewright.core.run.stage_end import current_stage_index
 

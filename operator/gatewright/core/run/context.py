@@ -20,15 +20,11 @@ from gatewright.api.status import (
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import CheckSet
 from gatewright.core.checks.window import Verdict
-from gatewright.core.model import (
-    Decision,
-    Holding,
-    KubernetesEvent,
-    Observation,
-    Operation,
-    PinnedSpec,
-    Progress,
-)
+from gatewright.core.model.decision import Decision, KubernetesEvent
+from gatewright.core.model.needs import Holding
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_operations import operation_of_check, path_of, window_of

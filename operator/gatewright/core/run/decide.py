@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from gatewright.api.status import ReleaseStatus, Served
 from gatewright.core.checks import followups
 from gatewright.core.interventions import answer
-from gatewright.core.model import Decision, Observation, Revision
+from gatewright.core.model.decision import Decision, Revision
+from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
 from gatewright.core.run import (

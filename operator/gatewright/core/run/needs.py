@@ -15,7 +15,10 @@ from typing import Any, TypeVar
 from gatewright.api.status import Run
 from gatewright.core.checks import followups
 from gatewright.core.checks.active import CheckSet, active_checks
-from gatewright.core.model import Holding, Measure, Needs, Observation, Operation, PinnedSpec
+from gatewright.core.model.needs import Holding, Measure, Needs
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run import clocks, resting
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check

@@ -13,7 +13,9 @@ from typing import Any
 
 from gatewright.api.release import Step
 from gatewright.api.status import Run, StepStatus, Undo
-from gatewright.core.model import Operation, PinnedSpec, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

@@ -6,7 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions import approvals
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import (
     Context,

@@ -23,15 +23,11 @@ from typing import Any
 
 from gatewright.api.release import Stage
 from gatewright.api.status import Run, Served, StageStatus, StepStatus
+from gatewright.core.fingerprints import fingerprint
 from gatewright.core.interventions.approvals import altered_approval, ask_again
-from gatewright.core.model import (
-    LiveState,
-    Observation,
-    PinnedSpec,
-    Revision,
-    fingerprint,
-    hash_spec,
-)
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.observation import LiveState, Observation
+from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, fresh_statuses
 from gatewright.core.run.operations import changes_of, operations_of_step, subjects_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.api.status import Run, Served
-from gatewright.core.model import Revision
+from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context, finish_run, set_live
 from gatewright.core.spec.pinned_spec import has_subjects

@@ -12,8 +12,9 @@ from datetime import datetime
 
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.interventions.answer import record_answer
-from gatewright.core.model import Decision, Observation
+from gatewright.core.model.decision import Decision
 from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions
 from gatewright.core.run.context import Context, finish_run

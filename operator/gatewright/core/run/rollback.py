@@ -23,7 +23,7 @@ from typing import Any
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rollback, Run, Undo
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, finish_run, fresh_statuses
 from gatewright.core.run.operations import (

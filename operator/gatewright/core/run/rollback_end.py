@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gatewright.api.status import Rejected, Run, Served, Undo, Unverified
-from gatewright.core.model import Revision
+from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import MOST_REJECTED, Context, finish_run, set_live
 from gatewright.core.run.operations import (

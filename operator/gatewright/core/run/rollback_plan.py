@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.release import Stage
 from gatewright.api.status import Run, Undo
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Observation, hash_spec
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.model.view import View
 from gatewright.core.run.pinning import baseline_version
 from gatewright.core.spec.pinned_spec import has_subjects, unresolved_references

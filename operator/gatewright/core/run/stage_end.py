@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.status import JournalEntry, Run, StageStatus
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import drive

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.model import pinned_fields_of
+from gatewright.core.model.pinned_spec import pinned_fields_of
 
 MOST_EDITS = 20
 """Changes that a run keeps in words."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from gatewright.api.jobs import Job
 from gatewright.api.release import ReleaseSpec, Step
 from gatewright.api.status import Run
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.spec.pinned_spec import named_outputs
 
 MOST_OUTPUTS = 32

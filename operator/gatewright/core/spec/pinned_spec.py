@@ -7,7 +7,8 @@ from typing import Any
 
 from gatewright.api.release import Check, ReleaseSpec, Stage
 from gatewright.api.status import Run
-from gatewright.core.model import Operation, PinnedSpec
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.expand import OUTPUT_NAME, find_references, show_path
 from gatewright.core.steps import changed_by
 

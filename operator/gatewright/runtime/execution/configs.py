@@ -19,7 +19,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import LiveState, Operation, Progress, Standing, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.children import child_metadata, is_ours

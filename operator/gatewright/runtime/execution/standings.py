@@ -15,7 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.core.model import Holding, Needs, Standing, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.needs import Holding, Needs
+from gatewright.core.model.observation import Standing
 from gatewright.core.model.view import View
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
