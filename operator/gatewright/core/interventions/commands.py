@@ -11,8 +11,8 @@ from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused, finish_run
 from gatewright.core.run.interruptions import is_suspended
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stage_end import current_stage_index
 from gatewright.core.run.stage_retry import retry_stage
 from gatewright.core.run.stages import are_guards_calm, skip_current, skip_stage
 from gatewright.core.spec import edits

@@ -24,6 +24,7 @@ from gatewright.core.report import conditions, notifications, size
 from gatewright.core.run import (
     clocks,
     phases,
+    position,
     rollback,
     rollback_end,
     stage_end,
@@ -155,7 +156,7 @@ def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
     if run is None or run.outcome is not None:
         raise error
 
-    index = stage_end.current_stage_index(run)
+    index = position.current_stage_index(run)
     if run.phase == "Preflight":
         finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
     elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":

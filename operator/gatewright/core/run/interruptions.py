@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gatewright.api.release import Step
 from gatewright.api.status import Difference, GateStatus, Rejected
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import WATCHED_STAGE_STATES, active_checks
 from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks
+from gatewright.core.run.position import current_stage_index, spec_step
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stage_end import DECIDING_HOLD, current_stage_index, fail_current
+from gatewright.core.run.stage_end import DECIDING_HOLD, fail_current
 from gatewright.core.steps import kind_of
 
 SUSPENDED_HOLD = "suspended"
@@ -240,8 +240,3 @@ def _announce_overdue(ctx: Context) -> None:
     stage.message = f"overdue: expected to take {expected}"
     message = f"stage {stage.name} is taking longer than {expected}"
     ctx.record_event("Overdue", message, warning=True)
-
-
-def spec_step(ctx: Context, index: int, name: str) -> Step:
-    """Return what the spec says of a step of a stage, by its name."""
-    return next(step for step in ctx.body.spec.stages[index].steps if step.name == name)

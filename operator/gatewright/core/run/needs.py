@@ -30,10 +30,10 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.run.pinning import first_changes
+from gatewright.core.run.position import current_stage_index, next_step_index
 from gatewright.core.run.rest_checks import is_retry_next
 from gatewright.core.run.situations import classify_situation
-from gatewright.core.run.stage_end import current_stage_index, stops_of
-from gatewright.core.run.stages import next_step_index
+from gatewright.core.run.stage_end import stops_of
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 

@@ -13,8 +13,9 @@ from gatewright.core.run.context import (
     finish_run,
 )
 from gatewright.core.run.interruptions import handle_interruptions, is_suspended
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
-from gatewright.core.run.stage_end import current_stage_index, settle_stopping
+from gatewright.core.run.stage_end import settle_stopping
 from gatewright.core.run.stages import advance_stage, are_guards_calm
 from gatewright.core.spec.pinned_spec import pin_spec
 

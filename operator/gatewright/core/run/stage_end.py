@@ -1,4 +1,4 @@
-"""Where the walk is, and how a stage ends other than well: it fails, or people pass it over."""
+"""How a stage ends other than well: it fails, or people pass it over; its Jobs are stopped."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import drive
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
 
 DECIDING_HOLD = "a person decides"
 """What a paused run holds on."""
-
-
-def current_stage_index(run: Run) -> int | None:
-    """Return the index of the stage the walk is at; None past the last.
-
-    While Paused it is the one whose failure a person decides about.
-    """
-    if run.phase == "Paused" and run.pausedStage is not None:
-        paused = (n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage)
-        return next(paused, None)
-
-    over = ("Passed", "Skipped", "RolledBack", "Failed")
-    return next((n for n, stage in enumerate(run.stages) if stage.state not in over), None)
 
 
 def stops_of(run: Run) -> list[Operation]:

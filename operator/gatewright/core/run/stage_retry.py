@@ -8,9 +8,8 @@ from gatewright.core.run.context import (
     Context,
     fresh_statuses,
 )
-from gatewright.core.run.interruptions import spec_step
 from gatewright.core.run.pinning import pin_again, steps_done_otherwise
-from gatewright.core.run.stage_end import current_stage_index
+from gatewright.core.run.position import current_stage_index, spec_step
 from gatewright.core.steps import changed_by
 
 

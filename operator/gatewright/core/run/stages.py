@@ -11,32 +11,10 @@ from gatewright.core.run import clocks, observed, states
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
 from gatewright.core.run.context import Context, evaluate_checks
 from gatewright.core.run.driving import STOP_LIMIT_S
+from gatewright.core.run.position import current_stage_index, unfinished_step_index
 from gatewright.core.run.running_step import advance_step, skip_step
-from gatewright.core.run.stage_end import (
-    current_stage_index,
-    fail_stage,
-    finish_skipped_stage,
-    settle_stopping,
-)
+from gatewright.core.run.stage_end import fail_stage, finish_skipped_stage, settle_stopping
 from gatewright.core.steps import kind_of
-
-
-def next_step_index(run: Run) -> tuple[int, int] | None:
-    """Return the indices of the stage and the step that will begin next.
-
-    None where none can: while one runs, in a bake, and while people are waited for.
-    """
-    index = current_stage_index(run) if run.phase == "Walking" else None
-    if index is None or run.stages[index].state not in ("Pending", "Running"):
-        return None
-    if approvals.must_wait(run, index):
-        return None
-
-    stage = run.stages[index]
-    number = _unfinished_step_index(stage)
-    if number is None or stage.steps[number].state == "Running":
-        return None
-    return index, number
 
 
 def advance_stage(ctx: Context) -> bool:
@@ -59,7 +37,7 @@ def advance_stage(ctx: Context) -> bool:
     if stage.state != "Running":
         return _advance_gates(ctx, index, stage)
 
-    number = _unfinished_step_index(stage)
+    number = unfinished_step_index(stage)
     if number is not None:
         return advance_step(ctx, index, number)
     if stage.skippedBy is not None:
@@ -75,12 +53,6 @@ def _begin_stage(ctx: Context, index: int, stage: StageStatus) -> None:
     expected = ctx.body.spec.stages[index].expectedDuration
     if expected:
         clocks.start(ctx.run, "overdue", seconds(expected), ctx.now)
-
-
-def _unfinished_step_index(stage: StageStatus) -> int | None:
-    """Return the index of the first step that has neither ended well nor was skipped."""
-    over = ("Succeeded", "Skipped")
-    return next((n for n, step in enumerate(stage.steps) if step.state not in over), None)
 
 
 def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
