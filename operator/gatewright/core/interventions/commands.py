@@ -10,7 +10,7 @@ from gatewright.core.interventions.questions import describe_place, require_memb
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused, finish_run
-from gatewright.core.run.interruptions import is_suspended
+from gatewright.core.run.holds import is_suspended
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.run.stage_retry import retry_stage

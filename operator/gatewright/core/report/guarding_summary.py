@@ -18,7 +18,7 @@ from gatewright.core.report.summary import (
 )
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
-from gatewright.core.run.interruptions import is_suspended
+from gatewright.core.run.holds import is_suspended
 
 GRAVITY = ("Expired", "Holding", "Breaching")
 """States of guards that people should know of, the gravest first."""

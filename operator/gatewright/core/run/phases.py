@@ -12,7 +12,8 @@ from gatewright.core.run.context import (
     evaluate_checks,
     finish_run,
 )
-from gatewright.core.run.interruptions import handle_interruptions, is_suspended
+from gatewright.core.run.holds import is_suspended
+from gatewright.core.run.interruptions import handle_interruptions
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
 from gatewright.core.run.stage_end import settle_stopping
