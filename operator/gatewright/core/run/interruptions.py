@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from gatewright.api.status import Difference, Rejected
+from gatewright.api.status import Difference
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import active_checks
 from gatewright.core.run import clocks, observed
-from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks
+from gatewright.core.run.context import Context, evaluate_checks
 from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.run.stage_end import fail_current
+from gatewright.core.run.superseding import ignore_other_version, roll_back_if_replaced
 
 
 def handle_interruptions(ctx: Context) -> bool:
@@ -22,7 +23,7 @@ def handle_interruptions(ctx: Context) -> bool:
     if ctx.view.deleting:
         begin_rollback(ctx, "Aborted", "the Release was deleted", then="Aborted")
         return True
-    if _roll_back_if_replaced(ctx):
+    if roll_back_if_replaced(ctx):
         return True
 
     for checks in active_checks(ctx.body, run, current_stage_index(run)):
@@ -36,7 +37,7 @@ def handle_interruptions(ctx: Context) -> bool:
     if _roll_back_on_failure(ctx):
         return True
 
-    _ignore_other_version(ctx)
+    ignore_other_version(ctx)
     update_hold(ctx)
     _announce_overdue(ctx)
 
@@ -45,29 +46,6 @@ def handle_interruptions(ctx: Context) -> bool:
         return run.phase != "Walking"
 
     return run.held == SUSPENDED_HOLD
-
-
-def _roll_back_if_replaced(ctx: Context) -> bool:
-    """Roll back for a new version that does not wait for this run; return whether one did not.
-
-    It does not by `supersede: Replace`, or because it is what was live before.
-    """
-    run, spec, good = ctx.run, ctx.view.spec, ctx.status.lastGood
-    if spec is None or ctx.view.problems or spec.version == run.version:
-        return False
-
-    # To ask for the last good version is to ask for the way back, whatever `supersede` says.
-    if good is not None and good.version == spec.version:
-        reason = f"spec.version is {spec.version} again, the last good version"
-        begin_rollback(ctx, "Superseded", reason, then="Superseded")
-        return True
-
-    if spec.supersede == "Replace":
-        reason = f"{spec.version} replaces {run.version}"
-        begin_rollback(ctx, "Superseded", reason, then="Superseded")
-        return True
-
-    return False
 
 
 def _roll_back_on_failure(ctx: Context) -> bool:
@@ -121,26 +99,6 @@ def _fail_on_lasting_difference(ctx: Context) -> bool:
 def _describe_lasting(ctx: Context, lasting: Difference) -> str:
     limit = clocks.format_duration(observed.hold_for(ctx, lasting.subject))
     return f"{lasting.message}, longer than {limit}"
-
-
-def _ignore_other_version(ctx: Context) -> None:
-    """Reject what is asked for during a run, by `supersede: Reject`.
-
-    It does not start after the run either, but by a Retry.
-    """
-    run, spec = ctx.run, ctx.view.spec
-    if spec is None or ctx.view.problems or spec.version == run.version:
-        return
-    # It was said already: an Event is one a transition.
-    if spec.supersede != "Reject" or any(
-        rejected.version == spec.version for rejected in ctx.status.rejected
-    ):
-        return
-
-    reason = f"supersede: Reject, because run {run.id} of {run.version} was under way"
-    ignored = Rejected(version=spec.version, reason=reason, at=clocks.format_time(ctx.now))
-    ctx.status.rejected = [ignored, *ctx.status.rejected][:MOST_REJECTED]
-    ctx.record_event("Ignored", f"{spec.version}: {reason}", warning=True)
 
 
 def _announce_overdue(ctx: Context) -> None:

@@ -18,12 +18,12 @@ from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
 from gatewright.core.run.stage_end import settle_stopping
 from gatewright.core.run.stages import advance_stage, are_guards_calm
-from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.run.superseding import end_if_outdated, is_next_version_waiting
 
 
 def run_preflight(ctx: Context) -> None:
     """Pass all checks before anything is touched; until then nothing has to be undone."""
-    if _end_if_outdated(ctx):
+    if end_if_outdated(ctx):
         return
 
     guards.preview_guards(ctx)
@@ -83,7 +83,7 @@ def run_guarding(ctx: Context) -> None:
     # A guard that says nothing must not keep the next version away for ever; that nobody watched
     # is said for ever.
     silent = guards.expired_guard(ctx)
-    if silent is not None and _is_next_version_waiting(ctx) and not run.observe:
+    if silent is not None and is_next_version_waiting(ctx) and not run.observe:
         promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
 
@@ -94,39 +94,6 @@ def run_guarding(ctx: Context) -> None:
         return
 
     promote_run(ctx)
-
-
-def _is_next_version_waiting(ctx: Context) -> bool:
-    """Return whether the spec names another version by now, and can be run."""
-    spec = ctx.view.spec
-    return spec is not None and not ctx.view.problems and spec.version != ctx.run.version
-
-
-def _end_if_outdated(ctx: Context) -> bool:
-    """End this run where it was overtaken; return whether it was.
-
-    Nothing was touched yet, so a new version, a new body or a deletion simply ends it.
-    """
-    run, spec = ctx.run, ctx.view.spec
-    if ctx.view.deleting:
-        finish_run(ctx, "Aborted", "the Release was deleted before anything was touched")
-        return True
-
-    # An invalid edit changes nothing.
-    if spec is None or ctx.view.problems or ctx.view.generation == run.generation:
-        return False
-
-    if spec.version != run.version:
-        finish_run(ctx, "Superseded", f"{spec.version} was asked for before anything was touched")
-        return True
-
-    # An edit of what counts at once (`notify`, `suspend`) leaves the pinned body as it is.
-    body = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
-    if body.hash() == run.bodyHash:
-        return False
-
-    finish_run(ctx, "Superseded", "the stages were edited before anything was touched")
-    return True
 
 
 def _begin_guarding(ctx: Context) -> None:
