@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from gatewright.api.status import ReleaseStatus, Served
+from gatewright.api.status import ReleaseStatus
 from gatewright.core.checks import followups
 from gatewright.core.interventions import answer
-from gatewright.core.model.decision import Decision, Revision
+from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
@@ -31,11 +31,10 @@ from gatewright.core.run import (
     start,
     verification,
 )
-from gatewright.core.run.context import Context, finish_run, set_live
-from gatewright.core.run.operations import subjects_of
+from gatewright.core.run.adoption import adopt_version
+from gatewright.core.run.context import Context, finish_run
 from gatewright.core.run.situations import Situation, classify_situation
 from gatewright.core.spec.expand import UnknownReference
-from gatewright.core.spec.pinned_spec import pin_spec
 
 RECHECK_INTERVAL = timedelta(seconds=30)
 
@@ -114,35 +113,6 @@ def _remove_finalizer_now(ctx: Context) -> None:
     ctx.decision.deferrable = not ctx.view.finalized
 
 
-def _adopt_version(ctx: Context) -> None:
-    """Take over a version that every target has already: it is live, and last good."""
-    spec = ctx.view.spec
-    assert spec is not None
-
-    subjects = subjects_of(pin_spec(spec, ctx.status.runs, None))
-    data = {
-        "subjects": {
-            name: {"config": config, "changes": []}
-            for name, config in subjects.items()
-            if name in ctx.seen.live_states
-        },
-        "snapshots": {
-            name: live_state.snapshot for name, live_state in ctx.seen.live_states.items()
-        },
-    }
-    revision = Revision.named(ctx.view, f"{ctx.status.runs}-good", data)
-    ctx.decision.revision = revision
-
-    served = Served(version=spec.version, snapshot=revision.name, since=clocks.format_time(ctx.now))
-    ctx.status.lastGood = served
-    ctx.status.rejected = [other for other in ctx.status.rejected if other.version != spec.version]
-    set_live(ctx, served)
-
-    ctx.decision.remove_finalizer = ctx.view.finalized
-    ctx.record_event("Adopted", f"{spec.version} is live on every target already")
-    ctx.write_now()
-
-
 def _remove_finalizer(ctx: Context) -> None:
     ctx.decision.remove_finalizer = ctx.view.finalized
 
@@ -188,7 +158,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Unconnected": _remove_finalizer,
     "Unresolved": _remove_finalizer,
     "Settling": _remove_finalizer,
-    "Adopted": _adopt_version,
+    "Adopted": adopt_version,
     "Suspended": _remove_finalizer,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,
