@@ -13,8 +13,9 @@ from gatewright.core.run.context import Context, Refused, finish_run
 from gatewright.core.run.holds import is_suspended
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.skipping import skip_current, skip_stage
 from gatewright.core.run.stage_retry import retry_stage
-from gatewright.core.run.stages import are_guards_calm, skip_current, skip_stage
+from gatewright.core.run.stages import are_guards_calm
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

@@ -14,6 +14,7 @@ from gatewright.core.run.operations import (
     stops_of_step,
 )
 from gatewright.core.run.pinning import record_snapshots
+from gatewright.core.run.skipping import skip_step
 from gatewright.core.run.stage_end import fail_stage
 from gatewright.core.spec import outputs
 from gatewright.core.spec.pinned_spec import produced_artifacts
@@ -153,13 +154,6 @@ def _await_stop(ctx: Context, index: int, number: int) -> bool:
 
     skip_step(ctx, step)
     return True
-
-
-def skip_step(ctx: Context, step: StepStatus) -> None:
-    """Past it, without what it was for; `requires` still misses it."""
-    states.move(step, "Skipped")
-    step.finishedAt = clocks.format_time(ctx.now)
-    clocks.stop(ctx.run, "step")
 
 
 def end_step(

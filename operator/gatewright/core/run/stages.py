@@ -10,11 +10,10 @@ from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed, states
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
 from gatewright.core.run.context import Context, evaluate_checks
-from gatewright.core.run.driving import STOP_LIMIT_S
 from gatewright.core.run.position import current_stage_index, unfinished_step_index
-from gatewright.core.run.running_step import advance_step, skip_step
-from gatewright.core.run.stage_end import fail_stage, finish_skipped_stage, settle_stopping
-from gatewright.core.steps import kind_of
+from gatewright.core.run.running_step import advance_step
+from gatewright.core.run.skipping import finish_skipped_stage
+from gatewright.core.run.stage_end import fail_stage, settle_stopping
 
 
 def advance_stage(ctx: Context) -> bool:
@@ -53,46 +52,6 @@ def _begin_stage(ctx: Context, index: int, stage: StageStatus) -> None:
     expected = ctx.body.spec.stages[index].expectedDuration
     if expected:
         clocks.start(ctx.run, "overdue", seconds(expected), ctx.now)
-
-
-def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
-    """Pass a stage over whatever its steps and gates say.
-
-    A Job of it is stopped first. What it did stays in the journal.
-    """
-    stage = ctx.run.stages[index]
-    stage.skippedBy, stage.message = by, message
-
-    for number, step in enumerate(stage.steps):
-        if step.state == "Pending":
-            states.move(step, "Skipped")
-            step.message = message
-        elif step.state in ("Running", "Failed"):
-            skip_current(ctx, index, number, by, message)
-
-    # A Job is still being stopped: the stage ends with it.
-    if any(step.state == "Running" for step in stage.steps):
-        if stage.state == "Failed":
-            states.move(stage, "Running")
-        return
-
-    finish_skipped_stage(ctx, stage)
-
-
-def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -> None:
-    """Pass over a step that runs or has failed: at once, or once its Job has stopped."""
-    step = ctx.run.stages[index].steps[number]
-    step.skippedBy, step.message = by, message
-
-    # Only a Job goes on by itself, and only one that was started.
-    kind = kind_of(ctx.body.spec.stages[index].steps[number])
-    if not kind.stoppable or step.key is None:
-        skip_step(ctx, step)
-        return
-
-    if step.state == "Failed":
-        states.move(step, "Running")
-    clocks.start(ctx.run, "step", STOP_LIMIT_S, ctx.now)
 
 
 def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
