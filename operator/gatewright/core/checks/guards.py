@@ -13,7 +13,8 @@ from gatewright.api.release import Guard
 from gatewright.api.status import GateStatus
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import guard_set
-from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.check_evaluation import evaluate_checks
+from gatewright.core.run.context import Context
 
 BREACH_STATES = ("Breaching", "Failed")
 

@@ -9,10 +9,11 @@ from gatewright.core.checks import judge
 from gatewright.core.interventions.questions import describe_place, require_member
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import Context, Refused, finish_run
+from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.holds import is_suspended
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.skipping import skip_current, skip_stage
 from gatewright.core.run.stage_retry import retry_stage
 from gatewright.core.run.stages import are_guards_calm

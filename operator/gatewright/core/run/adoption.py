@@ -7,8 +7,9 @@ from gatewright.core.model.decision import Revision
 from gatewright.core.run import (
     clocks,
 )
-from gatewright.core.run.context import Context, set_live
+from gatewright.core.run.context import Context
 from gatewright.core.run.operations import subjects_of
+from gatewright.core.run.run_end import set_live
 from gatewright.core.spec.pinned_spec import pin_spec
 
 

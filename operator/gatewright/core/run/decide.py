@@ -32,7 +32,8 @@ from gatewright.core.run import (
     verification,
 )
 from gatewright.core.run.adoption import adopt_version
-from gatewright.core.run.context import Context, finish_run
+from gatewright.core.run.context import Context
+from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.situations import Situation, classify_situation
 from gatewright.core.spec.expand import UnknownReference
 

@@ -6,7 +6,8 @@ from gatewright.api.status import Difference
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import active_checks
 from gatewright.core.run import clocks, observed
-from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.check_evaluation import evaluate_checks
+from gatewright.core.run.context import Context
 from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback

@@ -29,7 +29,8 @@ from gatewright.core.model.decision import Revision
 from gatewright.core.model.observation import LiveState, Observation
 from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Context, fresh_statuses
+from gatewright.core.run.check_evaluation import fresh_statuses
+from gatewright.core.run.context import Context
 from gatewright.core.run.operations import changes_of, operations_of_step, subjects_of
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.edits import describe_edits, merge_edits

@@ -7,7 +7,8 @@ from typing import Any
 from gatewright.api.status import Run, Served
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
-from gatewright.core.run.context import Context, finish_run, set_live
+from gatewright.core.run.context import Context
+from gatewright.core.run.run_end import finish_run, set_live
 from gatewright.core.spec.pinned_spec import has_subjects
 
 IDLE_REMARK = "nobody ran it when it was promoted"

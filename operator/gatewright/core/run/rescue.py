@@ -17,8 +17,9 @@ from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions
-from gatewright.core.run.context import Context, finish_run
+from gatewright.core.run.context import Context
 from gatewright.core.run.rollback_end import set_unverified
+from gatewright.core.run.run_end import finish_run
 
 ENDING_ACTIONS = ("Abort", "Rollback")
 

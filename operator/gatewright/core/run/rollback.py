@@ -25,7 +25,8 @@ from gatewright.api.base import seconds
 from gatewright.api.status import Outcome, Rollback, Run, Undo
 from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import Context, finish_run, fresh_statuses
+from gatewright.core.run.check_evaluation import fresh_statuses
+from gatewright.core.run.context import Context
 from gatewright.core.run.operations import (
     compensation_of,
     compensations_around,
@@ -34,6 +35,7 @@ from gatewright.core.run.operations import (
 )
 from gatewright.core.run.rollback_end import fail_rollback, remaining_unverified
 from gatewright.core.run.rollback_plan import plan_rollback
+from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.undo_lines import (
     KEPT_BACK_PREFIX,
     STAGE_BUDGET_PREFIX,

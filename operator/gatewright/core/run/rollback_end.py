@@ -8,7 +8,7 @@ from typing import Any
 from gatewright.api.status import Rejected, Run, Served, Undo, Unverified
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import MOST_REJECTED, Context, finish_run, set_live
+from gatewright.core.run.context import MOST_REJECTED, Context
 from gatewright.core.run.operations import (
     compensated_alone,
     compensations_around,
@@ -16,6 +16,7 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.run.pinning import STAYED_MARK
+from gatewright.core.run.run_end import finish_run, set_live
 from gatewright.core.run.undo_lines import is_kept_back
 
 VERIFICATION_SUBJECT = "rollback.verify"

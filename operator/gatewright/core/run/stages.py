@@ -8,8 +8,9 @@ from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import gate_set
 from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, observed, states
+from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
-from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.context import Context
 from gatewright.core.run.position import current_stage_index, unfinished_step_index
 from gatewright.core.run.running_step import advance_step
 from gatewright.core.run.skipping import finish_skipped_stage

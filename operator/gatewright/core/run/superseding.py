@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from gatewright.api.status import Rejected
 from gatewright.core.run import clocks
-from gatewright.core.run.context import (
-    MOST_REJECTED,
-    Context,
-    finish_run,
-)
+from gatewright.core.run.context import MOST_REJECTED, Context
 from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.run_end import finish_run
 from gatewright.core.spec.pinned_spec import pin_spec
 
 

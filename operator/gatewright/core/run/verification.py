@@ -10,8 +10,9 @@ from gatewright.core.checks.active import CheckSet, verification_set
 from gatewright.core.model.observation import Standing
 from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
+from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.check_operations import operation_of_check
-from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.context import Context
 from gatewright.core.run.observed import TROUBLE_RECHECK_INTERVAL
 from gatewright.core.run.operations import compensated_alone, restores_done
 from gatewright.core.run.rollback_end import fail_rollback, finish_rollback
