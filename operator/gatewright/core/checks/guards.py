@@ -13,6 +13,7 @@ from gatewright.api.release import Guard
 from gatewright.api.status import GateStatus
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import guard_set
+from gatewright.core.run import clocks
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 
@@ -134,3 +135,18 @@ def _has_just_failed(ctx: Context, row: GateStatus) -> bool:
 
 def _guards_with_status(ctx: Context) -> list[tuple[Guard, GateStatus]]:
     return list(zip(ctx.body.spec.guards, ctx.run.guards, strict=True))
+
+
+def arm_early_guards(ctx: Context) -> None:
+    """Let guards count, by their own rule, that breached before the run changed anything.
+
+    The first deploy is done.
+    """
+    ctx.run.deployed = True
+    for row in ctx.run.guards:
+        if row.early:
+            row.early, row.state, row.message = False, "Unknown", None
+            row.since = clocks.format_time(ctx.now)
+            row.window += 1
+
+    ctx.write_now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gatewright.api.release import Step
 from gatewright.api.status import StepStatus
 from gatewright.core.checks import proof
+from gatewright.core.checks.guards import arm_early_guards
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import Driven, drive
@@ -171,7 +172,7 @@ def end_step(
     clocks.stop(ctx.run, "step")
 
     if deployed and not ctx.run.deployed:
-        _arm_early_guards(ctx)
+        arm_early_guards(ctx)
 
     return True
 
@@ -185,21 +186,6 @@ def _brings_version(ctx: Context, step: Step) -> bool:
         if any(kind_of(other).deploys for other in stage.steps):
             return kind_of(step).deploys
     return kind_of(step).acts
-
-
-def _arm_early_guards(ctx: Context) -> None:
-    """Let guards count, by their own rule, that breached before the run changed anything.
-
-    The first deploy is done.
-    """
-    ctx.run.deployed = True
-    for row in ctx.run.guards:
-        if row.early:
-            row.early, row.state, row.message = False, "Unknown", None
-            row.since = clocks.format_time(ctx.now)
-            row.window += 1
-
-    ctx.write_now()
 
 
 def fail_step(ctx: Context, index: int, step: StepStatus, message: str) -> bool:
