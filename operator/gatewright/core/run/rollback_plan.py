@@ -140,3 +140,10 @@ def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo
             state="Skipped" if missing else "Pending",
             message=f"nothing produced {', '.join(missing)} in this run" if missing else None,
         )
+
+
+FINISHED_STATES = ("Succeeded", "Failed", "Skipped")
+
+
+def are_finished(lines: list[Undo]) -> bool:
+    return all(line.state in FINISHED_STATES for line in lines)
