@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from gatewright.api.status import StageStatus, StepStatus
+from gatewright.api.status import StageStatus
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
-from gatewright.core.run.driving import STOP_LIMIT_S
+from gatewright.core.run.driving import STOP_LIMIT_S, drive
+from gatewright.core.run.operations import (
+    stops_of_step,
+)
 from gatewright.core.run.stage_end import jobs_still_running
+from gatewright.core.run.step_end import fail_step, skip_step
 from gatewright.core.steps import kind_of
 
 
@@ -17,13 +21,6 @@ def finish_skipped_stage(ctx: Context, stage: StageStatus) -> bool:
     stage.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "bake", "overdue", "step")
     return True
-
-
-def skip_step(ctx: Context, step: StepStatus) -> None:
-    """Past it, without what it was for; `requires` still misses it."""
-    states.move(step, "Skipped")
-    step.finishedAt = clocks.format_time(ctx.now)
-    clocks.stop(ctx.run, "step")
 
 
 def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
@@ -64,3 +61,24 @@ def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -
     if step.state == "Failed":
         states.move(step, "Running")
     clocks.start(ctx.run, "step", STOP_LIMIT_S, ctx.now)
+
+
+def await_stop(ctx: Context, index: int, number: int) -> bool:
+    """Somebody skips the step: the walk goes on when the Job it had started has stopped."""
+    step = ctx.run.stages[index].steps[number]
+    late = clocks.expired(ctx.run, "step", ctx.now)
+    driven = drive(
+        ctx,
+        stops_of_step(ctx.view, ctx.body, ctx.run, index, number),
+        may_start=lambda driven: not late and driven.first_in("Failed") is None,
+    )
+
+    if late or driven.first_in("Failed") is not None:
+        why = driven.any_reason
+        return fail_step(ctx, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
+
+    if not driven.succeeded:
+        return False
+
+    skip_step(ctx, step)
+    return True
