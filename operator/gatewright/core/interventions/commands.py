@@ -10,13 +10,12 @@ from gatewright.core.interventions.questions import describe_place, require_memb
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.holds import is_suspended
+from gatewright.core.run.holds import are_guards_calm, is_suspended
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.skipping import skip_current, skip_stage
 from gatewright.core.run.stage_retry import retry_stage
-from gatewright.core.run.stages import are_guards_calm
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

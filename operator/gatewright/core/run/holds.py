@@ -6,7 +6,7 @@ from gatewright.api.status import GateStatus
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import WATCHED_STAGE_STATES
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks
+from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
 from gatewright.core.run.position import current_stage_index, spec_step
 from gatewright.core.run.stage_end import DECIDING_HOLD
@@ -96,3 +96,19 @@ def is_suspended(ctx: Context) -> bool:
     It does by `spec.suspend`, because somebody paused the run, or because nobody can tell.
     """
     return ctx.run.paused is not None or ctx.view.spec is None or ctx.view.spec.suspend
+
+
+def are_guards_calm(ctx: Context) -> bool:
+    """Return whether nothing that is watched keeps the run from going on.
+
+    A guard that breaches or holds does, and one that has not answered yet; so does something that
+    is not as wanted, does not run, or cannot be looked at. A guard that breached before the run
+    changed anything counts later.
+    """
+    rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
+    passing = all(
+        row.state == "Passing" or row.early or guards.is_waived(ctx, guard, row)
+        for row, guard in rows
+        if guard.action == "Rollback"
+    )
+    return passing and (ctx.run.observe or observed.all_as_wanted(ctx))

@@ -9,13 +9,13 @@ from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
-from gatewright.core.run.holds import is_suspended
+from gatewright.core.run.holds import are_guards_calm, is_suspended
 from gatewright.core.run.interruptions import handle_interruptions
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.stage_end import settle_stopping
-from gatewright.core.run.stages import advance_stage, are_guards_calm
+from gatewright.core.run.stages import advance_stage
 from gatewright.core.run.superseding import end_if_outdated, is_next_version_waiting
 
 

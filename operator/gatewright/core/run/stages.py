@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from gatewright.api.base import seconds
-from gatewright.api.status import GateStatus, JournalEntry, Run, StageStatus
-from gatewright.core.checks import guards, judge
+from gatewright.api.status import GateStatus, StageStatus
+from gatewright.core.checks import judge
 from gatewright.core.checks.active import gate_set
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks, observed, states
+from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
 from gatewright.core.run.context import Context
+from gatewright.core.run.holds import are_guards_calm
+from gatewright.core.run.journal import fold_journal
 from gatewright.core.run.position import current_stage_index, unfinished_step_index
 from gatewright.core.run.running_step import advance_step
 from gatewright.core.run.skipping import finish_skipped_stage
@@ -109,22 +111,6 @@ def _gate_to_decide(ctx: Context, index: int, stage: StageStatus) -> GateStatus 
     return None
 
 
-def are_guards_calm(ctx: Context) -> bool:
-    """Return whether nothing that is watched keeps the run from going on.
-
-    A guard that breaches or holds does, and one that has not answered yet; so does something that
-    is not as wanted, does not run, or cannot be looked at. A guard that breached before the run
-    changed anything counts later.
-    """
-    rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
-    passing = all(
-        row.state == "Passing" or row.early or guards.is_waived(ctx, guard, row)
-        for row, guard in rows
-        if guard.action == "Rollback"
-    )
-    return passing and (ctx.run.observe or observed.all_as_wanted(ctx))
-
-
 def _pass_stage(ctx: Context, index: int, stage: StageStatus) -> bool:
     if not are_guards_calm(ctx):
         return False
@@ -132,25 +118,8 @@ def _pass_stage(ctx: Context, index: int, stage: StageStatus) -> bool:
     states.move(stage, "Passed")
     stage.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "bake", "overdue")
-    _fold_journal(ctx.run, stage)
+    fold_journal(ctx.run, stage)
 
     place = f"stage {index + 1}/{len(ctx.run.stages)} {stage.name}"
     ctx.record_event("StagePassed", f"{ctx.run.version}: {place} passed")
     return True
-
-
-def _fold_journal(run: Run, stage: StageStatus) -> None:
-    """Keep of a passed stage one line for each thing it changed: none of its Jobs can still run."""
-    changes: dict[str, JournalEntry] = {}
-    jobs: list[JournalEntry] = []
-
-    for entry in run.journal:
-        if entry.stage != stage.name:
-            continue
-        if entry.subject.startswith("job/"):
-            jobs.append(entry)
-        else:
-            changes[entry.subject] = entry
-
-    others = [entry for entry in run.journal if entry.stage != stage.name]
-    run.journal = others + (list(changes.values()) or jobs[-1:])
