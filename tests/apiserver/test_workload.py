@@ -12,7 +12,7 @@ import yaml
 from kubernetes.aio import client, config
 
 from gatewright.api import KEY
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Conflict, Permanent
 from gatewright.providers.workload import applying

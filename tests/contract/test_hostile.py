@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation
 from gatewright.ports import Conflict, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import rest

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS, FLAGS

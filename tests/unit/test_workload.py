@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gatewright.api import KEY
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import NotFound, Permanent
 from gatewright.providers.workload.config import WorkloadConfig

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.core.model.needs import Holding, Needs
-from gatewright.core.model.observation import Observation, Standing
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import Observation
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View

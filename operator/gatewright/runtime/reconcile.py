@@ -21,7 +21,8 @@ from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
 from gatewright.core.model.decision import Decision, Revision
-from gatewright.core.model.needs import Holding, Needs
+from gatewright.core.model.holding import Holding
+from gatewright.core.model.needs import Needs
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.core.run.check_operations import has_jobs

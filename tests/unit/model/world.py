@@ -20,9 +20,10 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run, dump
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model.decision import Decision
+from gatewright.core.model.holding import Holding, Standing
 from gatewright.core.model.intervention import Intervention
-from gatewright.core.model.needs import Holding, Measure, Needs
-from gatewright.core.model.observation import LiveState, Observation, Standing
+from gatewright.core.model.needs import Measure, Needs
+from gatewright.core.model.observation import LiveState, Observation
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View

@@ -8,6 +8,7 @@ from typing import Any
 
 from gatewright.api.release import Check
 from gatewright.core.checks.window import Rule
+from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation
 
 
@@ -22,31 +23,6 @@ class Measure:
     rule: Rule
     breaching_since: str | None = None
     """Since when its status line says Breaching; to rebuild its window after a restart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """Something that was changed, and what it is to be.
-
-    That is the operations on it, in order; a `restore` stands for its snapshot.
-    """
-
-    subject: str
-    config: Any
-    """What finds it."""
-    operations: tuple[Operation, ...]
-    window: float | None = None
-    """Seconds for which a crash counts as trouble: the `for` of its built-in guard.
-
-    None where nobody watches that."""
-    missing: str = ""
-    """Why nobody can tell what it is to be: its deploy never began, and names what is not known."""
-    unproved: bool = False
-    """Its last deploy failed or was skipped.
-
-    Nobody has seen it roll out, so that is looked at, too."""
-    closely: bool = False
-    """What is seen now decides an end, so that counters alone are not believed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gatewright.core.checks.window import Verdict
+from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Progress
 from gatewright.core.model.pinned_spec import PinnedSpec
 
@@ -29,36 +30,6 @@ class LiveState:
     It is not taken over before it does."""
     restore_hint: str = ""
     """How a rollback would return it, where its snapshot alone does not say that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a holding is now."""
-
-    difference: str = ""
-    """What it has instead of what it is to have, and who made it so (field manager, time).
-
-    Empty where it has that."""
-    unknown: str = ""
-    """Why nobody can tell (no answer). Then nothing is said of it, and nothing promoted on it."""
-    version: str | None = None
-    """The version it has, where that can be told."""
-    trouble: str = ""
-    """Why what was deployed does not run, in words.
-
-    Pods that crash, none that is available, none that is wanted."""
-    troubled_since: datetime | None = None
-    """When the trouble began, as far as it can be told."""
-    troubled_at: datetime | None = None
-    """When there was trouble last: now, or the last crash.
-
-    None where there has been none within the window."""
-    remark: str = ""
-    """What people should know although nothing is wrong: no pod is wanted, so nobody runs it."""
-    rolled_out: datetime | None = None
-    """When the last of what was restored became ready, where that was a moment ago."""
-    stays: bool = False
-    """Somebody has changed it during the run, and the rollback has left it so."""
 
 
 @dataclass(frozen=True, slots=True)

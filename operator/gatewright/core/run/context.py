@@ -13,7 +13,7 @@ from gatewright.api.status import (
     Run,
 )
 from gatewright.core.model.decision import Decision, KubernetesEvent
-from gatewright.core.model.needs import Holding
+from gatewright.core.model.holding import Holding
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.pinned_spec import PinnedSpec

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Run
-from gatewright.core.model.needs import Holding
+from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from gatewright.api.status import Run
 from gatewright.core.checks import followups
 from gatewright.core.checks.active import CheckSet, active_checks
-from gatewright.core.model.needs import Holding, Measure, Needs
+from gatewright.core.model.holding import Holding
+from gatewright.core.model.needs import Measure, Needs
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec

@@ -22,8 +22,7 @@ from datetime import timedelta
 from gatewright.api.base import seconds
 from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus, StageStatus
-from gatewright.core.model.needs import Holding
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Holding, Standing
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holdings import find_holdings

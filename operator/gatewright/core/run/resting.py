@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gatewright.core.model.needs import Holding
+from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.spec.pinned_spec import unpin_spec

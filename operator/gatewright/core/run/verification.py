@@ -7,7 +7,7 @@ from datetime import timedelta
 from gatewright.api.status import Rollback, Undo
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import CheckSet, verification_set
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import evaluate_checks

@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import rest

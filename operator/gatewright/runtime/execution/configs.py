@@ -20,7 +20,8 @@ from typing import Any
 
 from gatewright.api import KEY
 from gatewright.core.fingerprints import fingerprint
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable

@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gatewright.core.model.needs import Holding
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import OpenConnection, Permanent, Retryable

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from gatewright.core.model.needs import Holding
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.core.subject import kind_of_subject

@@ -11,7 +11,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from gatewright.core.model.observation import LiveState, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable

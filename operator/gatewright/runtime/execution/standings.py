@@ -16,8 +16,8 @@ from typing import Any
 
 from gatewright.api.base import seconds
 from gatewright.core.fingerprints import fingerprint
-from gatewright.core.model.needs import Holding, Needs
-from gatewright.core.model.observation import Standing
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.needs import Needs
 from gatewright.core.model.view import View
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
