@@ -24,17 +24,14 @@ from gatewright.core.report import conditions, notifications, size
 from gatewright.core.run import (
     clocks,
     phases,
-    position,
     rollback,
-    rollback_end,
-    stage_end,
     start,
     verification,
 )
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
-from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.situations import Situation, classify_situation
+from gatewright.core.run.unresolved import fail_unresolved
 from gatewright.core.spec.expand import UnknownReference
 
 RECHECK_INTERVAL = timedelta(seconds=30)
@@ -75,7 +72,7 @@ def _answer_and_act(ctx: Context, situation: Situation) -> Situation:
             return classify_situation(replace(ctx.view, open_interventions=()), ctx.seen)
     except UnknownReference as error:
         before = _phase_under_way(ctx)
-        _fail_unresolved(ctx, error)
+        fail_unresolved(ctx, error)
         after = _phase_under_way(ctx)
         _settle(ctx, after if after != before else None)
 
@@ -116,26 +113,6 @@ def _remove_finalizer_now(ctx: Context) -> None:
 
 def _remove_finalizer(ctx: Context) -> None:
     ctx.decision.remove_finalizer = ctx.view.finalized
-
-
-def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
-    """Fail what a reference stands in that cannot be resolved in the middle of a run.
-
-    Raises UnknownReference where no run is under way.
-    """
-    run = ctx.status.run
-    if run is None or run.outcome is not None:
-        raise error
-
-    index = position.current_stage_index(run)
-    if run.phase == "Preflight":
-        finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
-    elif run.phase == "Walking" and index is not None and run.stages[index].state != "Pending":
-        stage_end.fail_stage(ctx, index, "Step", str(error))
-    elif run.phase in ("RollingBack", "Verifying"):
-        rollback_end.fail_rollback(ctx, str(error))
-    else:
-        rollback.begin_rollback(ctx, "Step", str(error))
 
 
 ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
