@@ -10,12 +10,7 @@ from gatewright.core.report.holding_summary import (
     summarize_difference,
     summarize_suspended,
 )
-from gatewright.core.report.summary import (
-    Summary,
-    describe_idle,
-    first_target_problem,
-    to_seconds,
-)
+from gatewright.core.report.summary import Summary, describe_idle, first_target_problem, to_seconds
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import is_suspended

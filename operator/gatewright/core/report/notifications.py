@@ -19,13 +19,7 @@ from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Notify, ReleaseSpec
-from gatewright.api.status import (
-    Downtime,
-    FollowUpStatus,
-    Notification,
-    ReleaseStatus,
-    Thread,
-)
+from gatewright.api.status import Downtime, FollowUpStatus, Notification, ReleaseStatus, Thread
 from gatewright.core.checks import followups
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.observation import Delivery

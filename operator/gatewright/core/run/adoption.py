@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from gatewright.api.status import Served
 from gatewright.core.model.decision import Revision
-from gatewright.core.run import (
-    clocks,
-)
+from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.run.run_end import set_live

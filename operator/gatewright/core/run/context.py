@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gatewright.api.status import (
-    JournalEntry,
-    ReleaseStatus,
-    Run,
-)
+from gatewright.api.status import JournalEntry, ReleaseStatus, Run
 from gatewright.core.model.decision import Decision, KubernetesEvent
 from gatewright.core.model.holding import Holding
 from gatewright.core.model.observation import Observation

@@ -21,13 +21,7 @@ from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import (
-    clocks,
-    phases,
-    rollback,
-    start,
-    verification,
-)
+from gatewright.core.run import clocks, phases, rollback, start, verification
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
 from gatewright.core.run.situations import Situation, classify_situation

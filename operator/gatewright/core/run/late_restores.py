@@ -7,13 +7,8 @@ from datetime import timedelta
 from gatewright.api.status import Undo
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import (
-    compensations_around,
-    has_compensated,
-)
-from gatewright.core.run.undo_lines import (
-    limit_of_line,
-)
+from gatewright.core.run.operations import compensations_around, has_compensated
+from gatewright.core.run.undo_lines import limit_of_line
 
 LAST_CHECK_S = 5.0
 """Seconds that a restore gets when it is looked at once more and nothing was compensated since."""

@@ -63,16 +63,19 @@ def stays_unverified(view: View, seen: Observation) -> bool:
 
 
 def is_unobserved(view: View, seen: Observation) -> bool:
+    """Return whether something that was promoted, or left, has not been looked at yet."""
     if not is_promoted_live(view):
         return False
     return seen.resting is None or any(name not in seen.standings for name in seen.resting)
 
 
 def has_drifted(view: View, seen: Observation) -> bool:
+    """Return whether what is live is not as it was promoted, and nobody runs it once more."""
     return is_promoted_live(view) and not is_retry_next(view) and describe_differences(seen) != ""
 
 
 def is_up_to_date(view: View, seen: Observation) -> bool:
+    """Return whether what is wanted is live, as it was promoted."""
     if not is_promoted_live(view) or describe_differences(seen) != "":
         return False
     # A Retry runs an edited spec once more.
@@ -93,6 +96,7 @@ def is_edited(view: View) -> bool:
 
 
 def stays_rejected(view: View, seen: Observation) -> bool:
+    """Return whether the version was rejected, and nobody asks for it once more."""
     return not is_retry_next(view) and _is_rejected(view)
 
 
@@ -102,6 +106,7 @@ def _is_rejected(view: View) -> bool:
 
 
 def has_ended(view: View, seen: Observation) -> bool:
+    """Return whether the last run of this version has ended, and none follows it by itself."""
     last, spec = view.status.run, view.spec
     if last is None or spec is None or last.version != spec.version or is_retry_next(view):
         return False
@@ -148,14 +153,17 @@ def has_unverified(status: ReleaseStatus) -> bool:
 
 
 def lacks_live_states(view: View, seen: Observation) -> bool:
+    """Return whether there is something to look at, and nothing of it was looked at yet."""
     return view.spec is not None and not seen.live_states and has_subjects(view.spec)
 
 
 def has_unresolved(view: View, seen: Observation) -> bool:
+    """Return whether a reference of the spec names nothing."""
     return bool(unresolved_names(view, seen))
 
 
 def misses_target(view: View, seen: Observation) -> bool:
+    """Return whether something that a run would change has a problem, such as not being there."""
     return any(live_state.problem for live_state in seen.live_states.values())
 
 

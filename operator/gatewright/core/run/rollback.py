@@ -28,7 +28,7 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.late_restores import recheck_late_restores
 from gatewright.core.run.rollback_budgets import report_exceeded_budgets, stage_budgets
 from gatewright.core.run.rollback_end import fail_rollback
-from gatewright.core.run.rollback_plan import FINISHED_STATES, are_finished, plan_rollback
+from gatewright.core.run.rollback_plan import FINISHED_LINE_STATES, are_finished, plan_rollback
 from gatewright.core.run.rollback_repeat import stop_unended_jobs
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.undo_lines import (
@@ -135,18 +135,18 @@ def _advance_lines(ctx: Context, undo: list[Undo]) -> None:
             _keep_back(line, f"{unended} may still be going on")
 
         # A compensation waits until everything before it has ended.
-        if compensates and line.state not in FINISHED_STATES and waiting:
+        if compensates and line.state not in FINISHED_LINE_STATES and waiting:
             break
 
         unmet = unmet_requirements(ctx, line) if compensates and line.state == "Pending" else []
         if unmet:
             _keep_back(line, f"nothing has produced {', '.join(unmet)}")
 
-        if line.state not in FINISHED_STATES:
+        if line.state not in FINISHED_LINE_STATES:
             advance_line(ctx, line)
         if line.unended and not unended:
             unended = line.subject
-        if line.state in FINISHED_STATES:
+        if line.state in FINISHED_LINE_STATES:
             continue
 
         # Restores do not wait for each other; a compensation may be at work on the same thing.

@@ -17,6 +17,8 @@ from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
 
+FINISHED_LINE_STATES = ("Succeeded", "Failed", "Skipped")
+"""States that a line of a rollback does not leave by itself."""
 _HINT_SEPARATOR = ": "
 
 
@@ -142,8 +144,6 @@ def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo
         )
 
 
-FINISHED_STATES = ("Succeeded", "Failed", "Skipped")
-
-
 def are_finished(lines: list[Undo]) -> bool:
-    return all(line.state in FINISHED_STATES for line in lines)
+    """Return whether every line has ended, well or not."""
+    return all(line.state in FINISHED_LINE_STATES for line in lines)

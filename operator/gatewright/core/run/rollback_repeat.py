@@ -6,16 +6,9 @@ from gatewright.api.status import Undo
 from gatewright.core.model.operation import Operation
 from gatewright.core.run import states
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import (
-    operations_of_undo,
-)
+from gatewright.core.run.operations import operations_of_undo
 from gatewright.core.run.rollback_end import remaining_unverified
-from gatewright.core.run.undo_lines import (
-    give_keys,
-    is_job,
-    is_kept_back,
-    reset_line,
-)
+from gatewright.core.run.undo_lines import give_keys, is_job, is_kept_back, reset_line
 from gatewright.core.run.verification import reset_verification
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from gatewright.api.status import (
-    Outcome,
-    Past,
-    Run,
-    Served,
-)
+from gatewright.api.status import Outcome, Past, Run, Served
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 

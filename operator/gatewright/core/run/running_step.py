@@ -7,13 +7,10 @@ from gatewright.core.checks import proof
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import Driven, drive
-from gatewright.core.run.operations import (
-    operations_of_step,
-    step_key,
-)
+from gatewright.core.run.operations import operations_of_step, step_key
 from gatewright.core.run.pinning import record_snapshots
 from gatewright.core.run.skipping import await_stop
-from gatewright.core.run.step_end import _brings_version, end_step, fail_step
+from gatewright.core.run.step_end import brings_version, end_step, fail_step
 from gatewright.core.spec import outputs
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.steps import changed_by, kind_of
@@ -75,7 +72,7 @@ def _complete_step(ctx: Context, index: int, number: int, driven: Driven) -> boo
         return fail_step(ctx, index, step, problem)
 
     shown = outputs.select_kept(ctx.body.spec, ctx.run, index, spec, published)
-    return end_step(ctx, step, shown, driven.message, deployed=_brings_version(ctx, spec))
+    return end_step(ctx, step, shown, driven.message, deployed=brings_version(ctx, spec))
 
 
 def _begin_step(ctx: Context, index: int, number: int) -> bool:

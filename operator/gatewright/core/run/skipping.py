@@ -6,21 +6,10 @@ from gatewright.api.status import StageStatus
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import STOP_LIMIT_S, drive
-from gatewright.core.run.operations import (
-    stops_of_step,
-)
+from gatewright.core.run.operations import stops_of_step
 from gatewright.core.run.stage_end import jobs_still_running
 from gatewright.core.run.step_end import fail_step, skip_step
 from gatewright.core.steps import kind_of
-
-
-def finish_skipped_stage(ctx: Context, stage: StageStatus) -> bool:
-    """End a stage that somebody skips; what it has started is stopped."""
-    ctx.run.stopping += jobs_still_running(ctx.run, stage)
-    states.move(stage, "Skipped")
-    stage.finishedAt = clocks.format_time(ctx.now)
-    clocks.stop(ctx.run, "bake", "overdue", "step")
-    return True
 
 
 def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
@@ -81,4 +70,13 @@ def await_stop(ctx: Context, index: int, number: int) -> bool:
         return False
 
     skip_step(ctx, step)
+    return True
+
+
+def finish_skipped_stage(ctx: Context, stage: StageStatus) -> bool:
+    """End a stage that somebody skips; what it has started is stopped."""
+    ctx.run.stopping += jobs_still_running(ctx.run, stage)
+    states.move(stage, "Skipped")
+    stage.finishedAt = clocks.format_time(ctx.now)
+    clocks.stop(ctx.run, "bake", "overdue", "step")
     return True

@@ -31,17 +31,6 @@ def end_step(
     return True
 
 
-def _brings_version(ctx: Context, step: Step) -> bool:
-    """Return whether a step brings the version.
-
-    A deploy does; in a Release without one, whatever changes something.
-    """
-    for stage in ctx.body.spec.stages:
-        if any(kind_of(other).deploys for other in stage.steps):
-            return kind_of(step).deploys
-    return kind_of(step).acts
-
-
 def fail_step(ctx: Context, index: int, step: StepStatus, message: str) -> bool:
     """A step has failed, and its stage with it."""
     if step.state != "Failed":
@@ -57,3 +46,14 @@ def skip_step(ctx: Context, step: StepStatus) -> None:
     states.move(step, "Skipped")
     step.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "step")
+
+
+def brings_version(ctx: Context, step: Step) -> bool:
+    """Return whether a step brings the version.
+
+    A deploy does; in a Release without one, whatever changes something.
+    """
+    for stage in ctx.body.spec.stages:
+        if any(kind_of(other).deploys for other in stage.steps):
+            return kind_of(step).deploys
+    return kind_of(step).acts

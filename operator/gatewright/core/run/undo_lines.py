@@ -20,9 +20,7 @@ from gatewright.core.run.operations import (
     operation_key,
     operations_of_undo,
 )
-from gatewright.core.run.rollback_budgets import (
-    start_budget,
-)
+from gatewright.core.run.rollback_budgets import start_budget
 from gatewright.core.spec import outputs
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import produced_artifacts

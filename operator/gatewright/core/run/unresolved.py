@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from gatewright.core.run import (
-    position,
-    rollback,
-    rollback_end,
-    stage_end,
-)
+from gatewright.core.run import position, rollback, rollback_end, stage_end
 from gatewright.core.run.context import Context
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.spec.expand import UnknownReference

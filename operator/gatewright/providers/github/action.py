@@ -32,11 +32,7 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import NotFound, OpenConnection
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.github.connection import Repository, repository_path
-from gatewright.providers.github.deployments import (
-    Deployment,
-    follow_deployment,
-    record_deployment,
-)
+from gatewright.providers.github.deployments import Deployment, follow_deployment, record_deployment
 from gatewright.providers.github.workflows import (
     Workflow,
     dispatch_workflow,

@@ -36,14 +36,7 @@ from gatewright.providers.vercel.flag_variables import (
     variables_by_key,
     write_variables,
 )
-from gatewright.providers.vercel.production import (
-    BASE,
-    KEY,
-    RUN,
-    SOURCE,
-    VERSION,
-    run_of,
-)
+from gatewright.providers.vercel.production import BASE, KEY, RUN, SOURCE, VERSION, run_of
 from gatewright.providers.vercel.smoke import Smoke
 from gatewright.providers.vercel.variable_marks import value_since
 
