@@ -43,7 +43,7 @@ def update_guards(ctx: Context) -> None:
         # Once something was changed, a guard that was good for a moment counts for good.
         row.early = is_breaching if not has_changed_anything else row.early and is_breaching
 
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         # It was bad before the run changed anything: nothing follows from it yet.
         if row.early:
             continue
@@ -59,7 +59,7 @@ def failed_guard(ctx: Context) -> GateStatus | None:
 
     By a breach, or by its silence where that is to count as a failure.
     """
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         if row.state == "Failed" and guard.action == "Rollback" and not row.early:
             return row
     return None
@@ -70,7 +70,7 @@ def expired_guard(ctx: Context) -> GateStatus | None:
 
     Nothing follows from that by itself.
     """
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         if row.state == "Expired" and guard.action == "Rollback":
             return row
     return None
@@ -89,12 +89,24 @@ def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
     )
 
 
+def counting_rows(ctx: Context) -> list[GateStatus]:
+    """Return the lines of guards that would undo the run, and count by now.
+
+    One that breached before the run changed anything counts later, one that is waived not at all.
+    """
+    return [
+        row
+        for guard, row in guard_set(ctx.body, ctx.run).pairs()
+        if guard.action == "Rollback" and not row.early and not is_waived(ctx, guard, row)
+    ]
+
+
 def rearm_guards(ctx: Context) -> None:
     """Decide anew, when all stages have passed, about what was let go in them.
 
     What counts from now on is what a guard does while it watches.
     """
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         if row.acknowledged and _action_on_silence(ctx, guard) == "Notify":
             row.acknowledged = False
 
@@ -131,10 +143,6 @@ def _has_just_failed(ctx: Context, row: GateStatus) -> bool:
     if before is None:
         return False
     return not any(guard.name == row.name and guard.state == "Failed" for guard in before.guards)
-
-
-def _guards_with_status(ctx: Context) -> list[tuple[Guard, GateStatus]]:
-    return list(zip(ctx.body.spec.guards, ctx.run.guards, strict=True))
 
 
 def arm_early_guards(ctx: Context) -> None:

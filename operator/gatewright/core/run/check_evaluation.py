@@ -20,7 +20,7 @@ def fresh_statuses(checks: Sequence[Check]) -> list[GateStatus]:
     return [GateStatus(name=check.name, state="Unknown") for check in checks]
 
 
-def evaluate_checks(ctx: Context, checks: CheckSet) -> None:
+def evaluate_checks(ctx: Context, checks: CheckSet[Check]) -> None:
     """Bring the status lines of checks up to what was observed; start jobs that are due."""
     for check, row in checks.pairs():
         try:

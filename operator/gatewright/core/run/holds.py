@@ -77,13 +77,7 @@ def _person_waited_for(ctx: Context) -> str | None:
 
 def _watched_rows(ctx: Context) -> list[GateStatus]:
     """Return the lines whose silence holds the run: guards that would undo it, and gates."""
-    run = ctx.run
-    rows = [
-        row
-        for row, guard in zip(run.guards, ctx.body.spec.guards, strict=True)
-        if guard.action == "Rollback" and not row.early and not guards.is_waived(ctx, guard, row)
-    ]
-
+    run, rows = ctx.run, guards.counting_rows(ctx)
     index = current_stage_index(run)
     if index is not None and run.stages[index].state in WATCHED_STAGE_STATES:
         rows += run.stages[index].gates
@@ -105,10 +99,8 @@ def are_guards_calm(ctx: Context) -> bool:
     is not as wanted, does not run, or cannot be looked at. A guard that breached before the run
     changed anything counts later.
     """
-    rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
-    passing = all(
-        row.state == "Passing" or row.early or guards.is_waived(ctx, guard, row)
-        for row, guard in rows
-        if guard.action == "Rollback"
-    )
-    return passing and (ctx.run.observe or observed.all_as_wanted(ctx))
+    if not judge.all_passing(guards.counting_rows(ctx)):
+        return False
+
+    # An observed run has changed nothing that others could change.
+    return ctx.run.observe or observed.all_as_wanted(ctx)

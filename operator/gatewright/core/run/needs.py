@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from gatewright.api.release import Check
 from gatewright.api.status import Run
 from gatewright.core.checks import followups
 from gatewright.core.checks.active import CheckSet, active_checks
@@ -178,7 +179,7 @@ def _operations_of_steps(view: View, body: PinnedSpec, run: Run) -> Iterator[Ope
 
 
 def _operations_of_checks(
-    view: View, body: PinnedSpec, run: Run, checks: CheckSet
+    view: View, body: PinnedSpec, run: Run, checks: CheckSet[Check]
 ) -> Iterator[Operation]:
     for check, row in checks.pairs():
         try:

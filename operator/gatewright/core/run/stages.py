@@ -63,7 +63,8 @@ def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
         return _pass_stage(ctx, index, stage)
 
     # A reference that names nothing fails here, not later.
-    for check, row in zip(spec_stage.gates, stage.gates, strict=True):
+    gates = gate_set(ctx.body, ctx.run, index)
+    for check, row in gates.pairs():
         measure_of_check(ctx.body, ctx.run, "gates", check, row, index)
         operation_of_check(ctx.view, ctx.body, ctx.run, "gates", check, index)
 
@@ -71,7 +72,7 @@ def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     if any("job" in check.provider for check in spec_stage.gates):
         ctx.write_now()
 
-    evaluate_checks(ctx, gate_set(ctx.body, ctx.run, index))
+    evaluate_checks(ctx, gates)
     return True
 
 
@@ -81,7 +82,7 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     if failed is not None:
         return fail_stage(ctx, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
 
-    expired = _gate_to_decide(ctx, index, stage)
+    expired = _gate_to_decide(ctx, index)
     if expired is not None:
         reason = f"gate {judge.describe(expired)}"
         return fail_stage(ctx, index, "Gate", reason, expired.name, pause=True)
@@ -100,12 +101,12 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     return _pass_stage(ctx, index, stage)
 
 
-def _gate_to_decide(ctx: Context, index: int, stage: StageStatus) -> GateStatus | None:
+def _gate_to_decide(ctx: Context, index: int) -> GateStatus | None:
     """Return a gate whose silence has lasted too long, where a person is to decide.
 
     That is so by `onHoldExpired: Pause`.
     """
-    for check, row in zip(ctx.body.spec.stages[index].gates, stage.gates, strict=True):
+    for check, row in gate_set(ctx.body, ctx.run, index).pairs():
         if row.state == "Expired" and check.onHoldExpired == "Pause":
             return row
     return None

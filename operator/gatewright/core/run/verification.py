@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from gatewright.api.release import Check
 from gatewright.api.status import Rollback, Undo
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import CheckSet, verification_set
@@ -66,7 +67,7 @@ def verify_rollback(ctx: Context) -> None:
         fail_rollback(ctx, f"not verified within {ctx.body.spec.rollback.within}: {missing}")
 
 
-def _describe_unverified(checks: CheckSet) -> str:
+def _describe_unverified(checks: CheckSet[Check]) -> str:
     """Return what the first check says that does not pass; empty where all pass."""
     row = next((row for row in checks.rows if row.state != "Passing"), None)
     if row is None:
