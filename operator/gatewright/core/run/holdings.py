@@ -23,7 +23,7 @@ from gatewright.core.run.operations import (
 )
 from gatewright.core.spec.expand import UnknownReference
 
-FINISHED_STAGE_STATES = ("Failed", "Skipped", "Passed")
+LEFT_STAGE_STATES = ("Failed", "Skipped", "Passed")
 """States of a stage that the walk has left behind."""
 
 
@@ -140,7 +140,7 @@ def _deploys_passed_over(body: PinnedSpec, run: Run) -> Iterator[_PassedOver]:
     """
     done = {entry.subject for entry in run.journal}
     for index, stage in enumerate(run.stages):
-        if stage.state not in FINISHED_STAGE_STATES:
+        if stage.state not in LEFT_STAGE_STATES:
             continue
 
         coming = _targets_still_to_deploy(body, run, index)
@@ -160,7 +160,7 @@ def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]
     names: set[str] = set()
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
     for stage, status in later:
-        if status.state in FINISHED_STAGE_STATES:
+        if status.state in LEFT_STAGE_STATES:
             continue
         for step in stage.steps:
             if step.deploy:
