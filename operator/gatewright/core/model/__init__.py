@@ -5,5 +5,6 @@
 3. `observation`    what was found out
 4. `decision`       the new status, and what is to be done
 5. `operation`      one side effect, and how far it is
-6. `pinned_spec`    what a run pins of a spec
+6. `holding`        something that was changed: what it is to be, and what it is now
+7. `pinned_spec`    what a run pins of a spec
 """
