@@ -162,6 +162,7 @@ def _promote_early(ctx: Context, act: Intervention) -> str:
     if act.stage is not None:
         raise Refused("no stage is under way: every stage has passed, and guards watch")
 
+    # It only ends the time: all that a promotion asks for is still looked at.
     clocks.start(run, "guard", 0.0, ctx.now)
     return f"guards end now; {run.version} becomes last good if everything is as it is wanted"
 
@@ -175,6 +176,7 @@ def _end_bake(ctx: Context, act: Intervention) -> str:
             gate = f"gate {judge.describe(row)}"
             raise Refused(f"{gate}; Promote does not pass what does not pass (Skip does)")
 
+    # It only ends the time: guards are still looked at before the stage passes.
     clocks.start(ctx.run, "bake", 0.0, ctx.now)
     return f"the bake of stage {stage.name} ends now"
 

@@ -17,6 +17,7 @@ def adopt_version(ctx: Context) -> None:
     assert spec is not None
 
     subjects = subjects_of(pin_spec(spec, ctx.status.runs, None))
+    # No run has done anything to it: at rest it is compared with its snapshot alone.
     data = {
         "subjects": {
             name: {"config": config, "changes": []}

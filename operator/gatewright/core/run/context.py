@@ -82,6 +82,7 @@ class Context:
 
         Raises LookupError where that was not read: it is never taken for nothing.
         """
+        # Only what a run keeps has a body; what is promoted or left has none.
         if self.decision.revision is not None and "body" in self.decision.revision.data:
             return dict(self.decision.revision.data["snapshots"])
         if self.seen.snapshots is None:

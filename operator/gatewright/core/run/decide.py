@@ -34,6 +34,7 @@ RECHECK_INTERVAL = timedelta(seconds=30)
 def decide(view: View, seen: Observation) -> Decision:
     """Return what is to be done now. Pure: the same arguments, the same decision."""
     situation = classify_situation(view, seen)
+    # A copy: what has happened is told by comparing it with the view (`report.run_events`).
     status = ReleaseStatus.model_validate(view.status.model_dump())
     ctx = Context(view, seen, Decision(status), seen.body)
 
@@ -51,6 +52,7 @@ def decide(view: View, seen: Observation) -> Decision:
         conditions.summarize(ctx, situation)
 
     ctx.decision.requeue_at = _next_look(ctx, follow_up_due)
+    # Last, since everything that was said has to fit.
     size.fit(ctx.status)
     return ctx.decision
 

@@ -34,6 +34,7 @@ def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     target is held all the same: what is promoted has to be what runs; flags and configuration that
     could not be set are not.
     """
+    # An observed run has changed nothing; on the way back lines are followed, not held.
     if run.observe or run.phase not in ("Walking", "Paused", "Guarding", "Verifying"):
         return []
 
@@ -87,6 +88,7 @@ def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
             subject,
             configs.get(subject),
             tuple(changes.operations.get(subject, ())),
+            # The built-in guard watches from the end of the first deploy of a target on.
             window=windows.get(subject) if subject in changes.deployed else None,
             unproved=subject in changes.unproved,
             missing=changes.missing.get(subject, ""),
@@ -146,6 +148,7 @@ def _deploys_passed_over(body: PinnedSpec, run: Run) -> Iterator[_PassedOver]:
         coming = _targets_still_to_deploy(body, run, index)
         for number, step in enumerate(stage.steps):
             spec_step = body.spec.stages[index].steps[number]
+            # One that began is held already, by what it has done.
             if step.attempt > 0 or spec_step.deploy is None:
                 continue
 
@@ -177,6 +180,7 @@ def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Hold
         subject = line.subject
         restore = restore_operation(view, body, run, subject, line.key or "", line.startedAt)
         before, since = compensations_around(body, run, line)
+        # What was set before it is returned with it; what was set since stays.
         operations = (
             *sets_of(view, body, run, before, subject),
             restore,

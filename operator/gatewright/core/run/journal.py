@@ -19,4 +19,5 @@ def fold_journal(run: Run, stage: StageStatus) -> None:
             changes[entry.subject] = entry
 
     others = [entry for entry in run.journal if entry.stage != stage.name]
+    # One line stays in any case: an empty journal says that nothing was changed (`guards`).
     run.journal = others + (list(changes.values()) or jobs[-1:])

@@ -132,6 +132,7 @@ def _live_states_to_read(
     When guards have watched long enough it is everything.
     """
     if run.phase == "Guarding":
+        # The next version may end the watch of a guard that says nothing: that promotes, too.
         waiting = view.spec is not None and view.spec.version != run.version
         return subjects_of(body) if waiting or clocks.is_over(run, "guard", now) else {}
 
@@ -186,6 +187,7 @@ def _operations_of_checks(
             operation = operation_of_check(view, body, run, checks.place, check, checks.stage)
         except UnknownReference:
             continue
+        # A Job and people answer once.
         if operation is not None and row.state not in ("Passing", "Failed"):
             yield operation
 

@@ -250,6 +250,7 @@ def _operations_of(
     memo = body.memo.get(own)
     if memo is not None:
         memo_step, memo_since, memo_names, operations = memo
+        # A key may stand for something else by now: names grow with what steps publish.
         if memo_step is step and memo_since == since and memo_names == names:
             return list(operations)
 

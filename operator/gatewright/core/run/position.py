@@ -13,6 +13,7 @@ def current_stage_index(run: Run) -> int | None:
 
     While Paused it is the one whose failure a person decides about.
     """
+    # An earlier stage may have failed, too, and was passed over (`onFailure: Continue`).
     if run.phase == "Paused" and run.pausedStage is not None:
         paused = (n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage)
         return next(paused, None)

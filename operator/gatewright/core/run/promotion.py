@@ -37,6 +37,7 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
         return
     if any(live_state.problem for live_state in live_states.values()):
         return
+    # What is promoted has to be what runs.
     if not observed.all_as_wanted(ctx):
         return
 

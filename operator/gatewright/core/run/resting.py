@@ -64,6 +64,7 @@ def _set_operations(name: str, target: Mapping[str, Any], when: str) -> Iterator
 
 
 def _restore_operation(name: str, target: Mapping[str, Any]) -> Operation:
+    # Without a key: nothing is done by it, it only says what is to be there.
     changes = (
         *(Operation("", change["kind"], name, change["config"]) for change in target["changes"]),
         *_set_operations(name, target, "before"),

@@ -172,6 +172,7 @@ def _begin_verification(ctx: Context) -> None:
 
     states.move(run, "Verifying")
     clocks.stop(run, *stage_budgets(run))
+    # Verification has the whole time of `rollback.within` for itself.
     clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
     if any("job" in check.provider for check in ctx.body.spec.rollback.verify):
         ctx.write_now()

@@ -81,6 +81,7 @@ def _set_live_restored(ctx: Context) -> None:
         return
 
     good_version = good.version if good is not None else ""
+    # What was live when the run began is the last good version.
     if run.found is None:
         set_live(ctx, Served(version=good_version, snapshot=snapshot))
         return

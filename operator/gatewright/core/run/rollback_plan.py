@@ -79,6 +79,7 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
     for entry in run.journal:
         if not entry.subject.startswith("job/"):
             continue
+        # No step tells whether the Job of a gate has ended.
         if entry.key in running or entry.step.startswith("gates/"):
             yield Undo(
                 kind="Stop",
@@ -95,6 +96,7 @@ def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
     Configuration that is captured with a target comes before the target.
     """
     kind, _, name = subject.partition("/")
+    # Pods read it as they start.
     return (*captured_configs(body, name), subject) if kind == "target" else (subject,)
 
 
@@ -129,6 +131,7 @@ def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo
     """Yield the compensations of a stage; those with nothing to work on are skipped."""
     by_earlier: set[str] = set()
     for step in stage.rollback.steps:
+        # Nothing is restored from a backup that was not made.
         missing = sorted(
             name for name in set(step.requires) if name not in produced and name not in by_earlier
         )

@@ -22,6 +22,7 @@ def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
     run.paused = None
     run.stopping = []
 
+    # A rollback that people repeat ends its run once more.
     others = [past for past in ctx.status.history if past.id != run.id]
     ctx.status.history = [_past_of(run, outcome), *others][:MOST_PAST_RUNS]
 

@@ -119,6 +119,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
         ctx.perform(operation, stage.name, step.name)
 
     ctx.write_now()
+    # A wait of no time ends in this very pass.
     return kind_of(spec).ends_with_clock and limit == 0.0
 
 

@@ -66,8 +66,10 @@ def classify_situation(view: View, seen: Observation) -> Situation:
 
 
 AT_REST: tuple[tuple[_Check, Situation], ...] = (
+    # Nothing keeps a deletion waiting.
     (lambda view, seen: view.deleting, "Deleting"),
     (lambda view, seen: bool(view.problems) or view.spec is None, "Invalid"),
+    # Nothing starts by itself on what a failed rollback has left, whatever else holds.
     (stays_unverified, "Unverified"),
     (is_unobserved, "Unobserved"),
     (has_drifted, "Drifted"),
@@ -79,6 +81,7 @@ AT_REST: tuple[tuple[_Check, Situation], ...] = (
     (lambda view, seen: bool(seen.unconnected), "Unconnected"),
     (has_unresolved, "Unresolved"),
     (is_settling, "Settling"),
+    # To take over changes nothing: neither `suspend` nor the run of another Release keeps it.
     (is_adoptable, "Adopted"),
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
     (lambda view, seen: bool(seen.doubt), "Unadmitted"),

@@ -42,6 +42,7 @@ def advance_stage(ctx: Context) -> bool:
     number = unfinished_step_index(stage)
     if number is not None:
         return advance_step(ctx, index, number)
+    # Its Job was stopped before: only now the stage ends.
     if stage.skippedBy is not None:
         return finish_skipped_stage(ctx, stage)
 
@@ -87,6 +88,7 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
         reason = f"gate {judge.describe(expired)}"
         return fail_stage(ctx, index, "Gate", reason, expired.name, pause=True)
 
+    # Silence is not good: while clocks stand still, nothing passes.
     if run.held is not None or not judge.all_passing(stage.gates):
         return False
 
@@ -113,6 +115,7 @@ def _gate_to_decide(ctx: Context, index: int) -> GateStatus | None:
 
 
 def _pass_stage(ctx: Context, index: int, stage: StageStatus) -> bool:
+    # What breaches now may undo the stage.
     if not are_guards_calm(ctx):
         return False
 

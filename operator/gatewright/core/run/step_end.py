@@ -25,6 +25,7 @@ def end_step(
     step.outputs = published
     clocks.stop(ctx.run, "step")
 
+    # Guards that breached before the first change count from the first completed deploy on.
     if deployed and not ctx.run.deployed:
         arm_early_guards(ctx)
 
@@ -33,6 +34,7 @@ def end_step(
 
 def fail_step(ctx: Context, index: int, step: StepStatus, message: str) -> bool:
     """A step has failed, and its stage with it."""
+    # One that is repeated may fail again before it begins.
     if step.state != "Failed":
         states.move(step, "Failed")
     step.finishedAt = clocks.format_time(ctx.now)

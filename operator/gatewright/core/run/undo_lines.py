@@ -179,6 +179,7 @@ def _complete_line(ctx: Context, line: Undo, message: str | None) -> None:
     states.move(line, "Succeeded")
     line.message = message
     line.due = None
+    # Pods may have started meanwhile, with what was there.
     if line.kind == "Restore" and was_something_else:
         _restart_targets_with(ctx, line.subject)
 

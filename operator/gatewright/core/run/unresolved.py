@@ -25,4 +25,5 @@ def fail_unresolved(ctx: Context, error: UnknownReference) -> None:
     elif run.phase in ("RollingBack", "Verifying"):
         rollback_end.fail_rollback(ctx, str(error))
     else:
+        # No stage is under way that could fail: the whole run turns around.
         rollback.begin_rollback(ctx, "Step", str(error))

@@ -35,6 +35,7 @@ def find_problem(
     Something names an output that nobody knows, or too much.
     """
     named = named_outputs(spec, stage, step.name) if unread or published else set()
+    # What nothing names may stay unknown.
     if unread and (named or step.proof is not None):
         return f"{unread}; {', '.join(sorted(named)) or 'its proof'} is needed"
 

@@ -30,6 +30,7 @@ class Deploy(StepKind):
         return [f"target/{name}" for name in self.targets(step)]
 
     def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        # `spec.targets` finds them.
         return {}
 
     def early_config(self, step: Step) -> dict[str, Any]:
