@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import statistics
 import sys
 import tokenize
@@ -24,6 +25,8 @@ PACKAGE = CHECKOUT / "operator" / "gatewright"
 LONG_FUNCTION_LINES = 15
 LONGEST_MODULE_LINES = 400
 LONGEST_LINE = 100
+CORE = PACKAGE / "core"
+LONGEST_SPINE_LINES = 1500
 VAGUE_NAMES = frozenset({"found", "item", "said", "kept", "wanted", "text", "one", "thing", "what"})
 _PRAGMAS = ("noqa", "fmt:", "type:", "pragma")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -124,6 +127,13 @@ def comments(source: str) -> Iterator[str]:
                 yield words
 
 
+def spine() -> list[Path]:
+    """Return what one reads to understand a run: the modules of the numbered list of `core`."""
+    docstring = ast.get_docstring(ast.parse((CORE / "__init__.py").read_text())) or ""
+    numbered = re.findall(r"^\d+\. .*$", docstring, re.MULTILINE)
+    return [CORE / name for line in numbered for name in re.findall(r"`([\w/]+\.py)`", line)]
+
+
 def percent(part: int, whole: int) -> str:
     """Return a share as text."""
     return f"{100 * part / whole:.0f} %" if whole else "-"
@@ -143,6 +153,8 @@ def report(figures: Figures) -> str:
         path: lines for path, lines in figures.modules.items() if lines > LONGEST_MODULE_LINES
     }
     p90 = percentile(figures.function_lengths, 0.9)
+    modules_of_spine = spine()
+    spine_lines = sum(len(path.read_text().splitlines()) for path in modules_of_spine)
 
     rows = [
         ("modules, lines", f"{len(figures.modules)}, {sum(figures.modules.values())}", ""),
@@ -177,6 +189,11 @@ def report(figures: Figures) -> str:
         ("`found`", f"{figures.names['found']} times", "0"),
         (f"lines over {LONGEST_LINE} characters", f"{figures.too_long_lines}", "0"),
         (f"modules over {LONGEST_MODULE_LINES} lines", f"{len(long_modules)}", "0"),
+        (
+            "spine, lines",
+            f"{spine_lines} in {len(modules_of_spine)} modules",
+            f"< {LONGEST_SPINE_LINES}",
+        ),
     ]
     width = max(len(what) for what, _, _ in rows)
     table = [f"{what:{width}}  {now:24}  {goal}".rstrip() for what, now, goal in rows]

@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel
 
 from gatewright.core.hash_key import HashKey
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.permissions import AuthorPermission
 
 

@@ -13,7 +13,9 @@ from kubernetes.aio import client, config
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Operation, Revision, View
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.view import View
 from gatewright.ports import NotFound, Permanent
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster

@@ -10,7 +10,7 @@ import pytest
 
 from gatewright.api import API_VERSION, KEY, RELEASE, RESULT
 from gatewright.codegen import job_owners
-from gatewright.core.model import short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
 from tests.apiserver.people import People, Right
 from tests.apiserver.walking import intervene
 from tests.harness.api import Api, ApiError

@@ -12,7 +12,8 @@ import yaml
 from kubernetes.aio import client, config
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Conflict, Permanent
 from gatewright.providers.workload import applying
 from gatewright.providers.workload.config import WorkloadConfig

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client, config
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Conflict
 from gatewright.providers.workload.config import WorkloadConfig
 from gatewright.providers.workload.target import Workload

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.registry import ACTIONS
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.github import workflows
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES

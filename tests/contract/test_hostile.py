@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.common import rest

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.ports import Conflict, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import rest
 from gatewright.providers.launchdarkly import connection as launchdarkly

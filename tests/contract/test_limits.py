@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import External, OpenConnection, Retryable
 from gatewright.providers import registry
 from gatewright.providers.common import client, rest

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.common import client

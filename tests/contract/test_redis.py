@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import addresses, tls
 from gatewright.providers.redis import connection as redis

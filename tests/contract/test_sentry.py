@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from tests.contract import world

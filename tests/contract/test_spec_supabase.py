@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES
 from gatewright.providers.supabase import action as actions
 from tests.contract import specs, world

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection
 from gatewright.providers.registry import CONNECTIONS, EXTERNAL_TARGETS, FLAGS
 from tests.contract import specs, world

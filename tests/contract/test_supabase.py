@@ -14,7 +14,7 @@ from aiohttp import web
 from psycopg.rows import dict_row
 from pydantic import ValidationError
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import rest
 from gatewright.providers.registry import ACTIONS, CONNECTIONS, GATES

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.statuspage import connection as statuspage

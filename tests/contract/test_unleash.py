@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS, FLAGS, GATES
 from gatewright.providers.unleash import connection as unleash

@@ -10,7 +10,7 @@ import pytest
 import upstash_redis.asyncio
 from upstash_redis.errors import UpstashError
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.redis import flushing, gate
 from gatewright.providers.registry import ACTIONS, CONNECTIONS

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.registry import CONNECTIONS, EXTERNAL_TARGETS, FLAGS
 from gatewright.providers.vercel import connection as api

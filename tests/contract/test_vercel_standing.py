@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS, FLAGS
 from gatewright.providers.vercel.variable_marks import mark_of

@@ -17,7 +17,8 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS
 from gatewright.providers.vercel.production import run_of

@@ -33,7 +33,7 @@ from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess, PostgresAccess
 from gatewright.api.release import Check
 from gatewright.core.checks.judge import sample_of
-from gatewright.core.model import short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import GATES
 from tests.cluster.processes import free_port

@@ -17,7 +17,7 @@ import yaml
 
 from gatewright.api import API_VERSION
 from gatewright.api.status import dump
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from tests.unit.sim import World, spec
 
 FOLDER = Path(__file__).parent / "release"

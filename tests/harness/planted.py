@@ -80,7 +80,8 @@ def empty_is_good() -> None:
 def rollback_forgets_flags() -> None:
     """A ConfigMap is marked as restored, nothing is restored, and the mark is believed."""
     from gatewright.api import KEY
-    from gatewright.core.model import Progress, Standing
+    from gatewright.core.model.holding import Standing
+    from gatewright.core.model.operation import Progress
     from gatewright.runtime.execution import config_standings, configs
 
     async def believe(*_: Any) -> Progress:

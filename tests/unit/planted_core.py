@@ -15,7 +15,15 @@ from pydantic import ValidationError
 
 from gatewright.api.status import ReleaseStatus, Run, Undo
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks, observed, rollback_end, stage_end, states, undo_lines
+from gatewright.core.run import (
+    clocks,
+    observed,
+    position,
+    rollback_end,
+    stage_end,
+    states,
+    undo_lines,
+)
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import Driven
 from gatewright.runtime import parse
@@ -31,7 +39,7 @@ def live_is_assumed(patch: pytest.MonkeyPatch) -> None:
 
 def the_stage_that_paused_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """People decide about the first stage that has failed, whichever it was."""
-    right = stage_end.current_stage_index
+    right = position.current_stage_index
 
     def current(run: Run) -> int | None:
         if run.phase == "Paused":

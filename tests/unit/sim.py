@@ -12,21 +12,14 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.checks import followups
 from gatewright.core.checks.window import Sample, Verdict
-from gatewright.core.model import (
-    Decision,
-    Holding,
-    Intervention,
-    KubernetesEvent,
-    LiveState,
-    Measure,
-    Needs,
-    Observation,
-    Operation,
-    PinnedSpec,
-    Progress,
-    Standing,
-    View,
-)
+from gatewright.core.model.decision import Decision, KubernetesEvent
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.needs import Measure, Needs
+from gatewright.core.model.observation import LiveState, Observation
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run import resting
 from gatewright.core.run.clocks import format_time
 from gatewright.core.run.decide import decide

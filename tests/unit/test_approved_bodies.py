@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from gatewright.api.intervention import InterventionSpec
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import dump
-from gatewright.core.model import Progress, hash_spec
+from gatewright.core.model.operation import Progress
+from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.spec import edits
 from tests.unit.sim import World, spec
 

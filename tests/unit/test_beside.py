@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from gatewright.api.status import dump
-from gatewright.core.model import LiveState, Needs, Operation, Progress
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import permit
 from gatewright.runtime import tracked

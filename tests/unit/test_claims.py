@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of

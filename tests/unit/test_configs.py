@@ -11,8 +11,11 @@ import pytest
 
 from gatewright.api import KEY
 from gatewright.api.status import ReleaseStatus
+from gatewright.core.fingerprints import fingerprint
 from gatewright.core.hash_key import KEY_BYTES, HashKey
-from gatewright.core.model import LiveState, Operation, View, fingerprint
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.view import View
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.execution import config_standings

@@ -10,7 +10,9 @@ import pytest
 
 from gatewright.api import RELEASE
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Revision, View, as_stored
+from gatewright.core.fingerprints import as_stored
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.view import View
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.children import child_metadata

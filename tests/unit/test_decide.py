@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatewright.api.status import dump
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.run import states
 from tests.unit.sim import World, spec
 

@@ -15,7 +15,8 @@ from typing import Any, cast
 import pytest
 
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import KubernetesEvent, View
+from gatewright.core.model.decision import KubernetesEvent
+from gatewright.core.model.view import View
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import rest
 from gatewright.providers.common.client_pool import ClientPool

@@ -13,7 +13,9 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import FollowUpStatus, dump
 from gatewright.core.checks.followups import MOST_FOLLOW_UPS
 from gatewright.core.checks.window import Verdict
-from gatewright.core.model import Needs, Observation, Progress
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.operation import Progress
 from gatewright.core.run import clocks
 from gatewright.core.spec import problems
 from gatewright.providers import validate

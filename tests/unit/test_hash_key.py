@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from gatewright.core.fingerprints import fingerprint
 from gatewright.core.hash_key import KEY_BYTES, HashKey
-from gatewright.core.model import fingerprint
 from gatewright.ports import Conflict, Permanent, Retryable
 from gatewright.runtime.cluster.hash_keys import HASH_KEY_NAME, HashKeyReader
 from tests.fakes.objects import Objects

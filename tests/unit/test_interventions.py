@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from gatewright.api.intervention import Action, InterventionSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.interventions import answer
-from gatewright.core.model import MOST_UNREPORTED_ANSWERS, Progress
+from gatewright.core.model.operation import Progress
+from gatewright.core.model.view import MOST_UNREPORTED_ANSWERS
 from tests.unit.sim import World, spec
 
 GUARD = {"name": "health", "prometheus": {"query": "h"}, "max": "1"}
@@ -597,7 +598,7 @@ def test_acts_are_answered_in_order_and_one_at_a_time():
 
 
 def _act(uid: str, action: Any, **more: Any) -> Any:
-    from gatewright.core.model import Intervention
+    from gatewright.core.model.intervention import Intervention
 
     number = int(uid.removeprefix("u"))
     made = more.pop("made", (f"2026-11-01T00:00:{number:02}Z", 0))

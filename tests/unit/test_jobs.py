@@ -13,7 +13,7 @@ import pytest
 
 from gatewright.api import API_VERSION, KEY, RESULT
 from gatewright.api.jobs import Job
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import (
     Conflict,
     Keep,

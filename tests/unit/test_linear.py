@@ -34,7 +34,7 @@ from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job, JobReport
 from gatewright.api.release import Proof, ReleaseSpec
 from gatewright.core.checks import proof
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.spec import expand
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable

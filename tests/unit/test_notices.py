@@ -9,7 +9,9 @@ from typing import Any
 
 from gatewright.api.release import Event
 from gatewright.api.status import dump
-from gatewright.core.model import Delivery, Needs, Observation, Progress
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import Delivery, Observation
+from gatewright.core.model.operation import Progress
 from gatewright.core.report.notifications import MOST_NOTIFICATIONS
 from gatewright.ports import Message
 from gatewright.runtime.telling import messages

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Needs, Observation, Progress
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.operation import Progress
 from tests.unit.sim import World, spec
 
 

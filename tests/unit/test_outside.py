@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from gatewright.api.base import Model
-from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import NO_PINS, Pin, Pins

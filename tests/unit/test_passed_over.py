@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.model import Intervention, Progress
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.operation import Progress
 from gatewright.core.spec.problems import find_problems
 from tests.unit.sim import World, spec
 

@@ -11,7 +11,7 @@ import pytest
 from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_SPEC, OF_STAGE, OF_STEP
 from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
-from gatewright.core.model import hash_spec
+from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.plugin import acts, explain, show
 from gatewright.plugin.__main__ import _PLACES, ACTIONS, _make_parser, main
 from gatewright.plugin.cluster import RequestFailed

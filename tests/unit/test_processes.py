@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from gatewright.core.model import Operation, View
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Permanent
 from gatewright.runtime import clock
 from gatewright.runtime.controller import Controller

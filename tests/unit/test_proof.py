@@ -9,7 +9,7 @@ import pytest
 
 from gatewright.api.release import Proof, ReleaseSpec
 from gatewright.core.checks.proof import find_missing_proof
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.run.clocks import format_time
 from gatewright.core.spec.problems import find_problems
 from tests.unit.sim import START, World, spec

@@ -19,7 +19,8 @@ from gatewright.api import KEY
 from gatewright.api.jobs import REPORT_FORMATS, Job, JobReport
 from gatewright.api.status import ReleaseStatus
 from gatewright.codegen import rbac
-from gatewright.core.model import Operation, Progress, View
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, keep_whole_object
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line

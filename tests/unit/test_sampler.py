@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from gatewright.api.base import Model
 from gatewright.api.release import Check
-from gatewright.core.model import Measure
+from gatewright.core.model.needs import Measure
 from gatewright.core.run.check_operations import measure_at
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.common import meter

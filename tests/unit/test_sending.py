@@ -18,7 +18,7 @@ import pytest
 
 from gatewright.api.base import Model, Name
 from gatewright.api.status import Notification, Thread, dump
-from gatewright.core.model import Delivery
+from gatewright.core.model.observation import Delivery
 from gatewright.core.report.notifications import channel_of, channels_of
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable

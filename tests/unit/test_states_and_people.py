@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model import Intervention, Progress
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.operation import Progress
 from gatewright.core.run import rescue
 from gatewright.core.run.decide import decide
 from gatewright.runtime.parse import status_of

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gatewright.api.status import dump
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.run.rollback_plan import restore_hints
 from gatewright.plugin import explain
 from tests.unit.sim import World

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.run import rollback_end
 from tests.unit.sim import World, spec
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.api.jobs import Job
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import masking
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.execution import job_endings, job_reports

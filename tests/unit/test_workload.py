@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import NotFound, Permanent
 from gatewright.providers.workload.config import WorkloadConfig
 from gatewright.providers.workload.target import Workload

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.providers.workload import availability, comparing, target
 from gatewright.providers.workload.config import WorkloadConfig
 from gatewright.providers.workload.target import Workload

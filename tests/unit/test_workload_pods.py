@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Permanent, Trouble
 from gatewright.providers.workload import owned, pods
 from gatewright.providers.workload.config import WorkloadConfig

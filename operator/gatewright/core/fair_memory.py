@@ -55,6 +55,7 @@ class FairMemory(Generic[K, V]):
 
         namespace, value, _ = entry
         keys = self._keys[namespace]
+        # Those before it go first.
         del keys[key]
         keys[key] = None
 
@@ -62,6 +63,7 @@ class FairMemory(Generic[K, V]):
 
     def put(self, namespace: str, key: K, value: V, size: int = 1) -> None:
         """Remember a value, in place of what the key stood for, and make room for it."""
+        # What the key stood for is not charged beside it.
         self.pop(key)
 
         self._entries[key] = namespace, value, size

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewright.core.model import as_canonical, fingerprint
+from gatewright.core.fingerprints import as_canonical, fingerprint
 
 KEY_BYTES = 32
 _FORMAT = "h1"

@@ -13,7 +13,7 @@ from gatewright.api import API_VERSION, RELEASE
 from gatewright.api.intervention import OF_SPEC
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import OPEN_FOLLOW_UPS
-from gatewright.core.model import hash_spec
+from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 
 DONE, FAILED, LATE = 0, 1, 3

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.api.base import Keyed
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.expand import expand_references, find_references
 from gatewright.providers import places, registry
 

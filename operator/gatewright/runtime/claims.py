@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from gatewright.core.model import PinnedSpec, View
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.spec.expand import UnknownReference, expand_references, find_references
 from gatewright.core.spec.pinned_spec import pin_spec

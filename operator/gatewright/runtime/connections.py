@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import SecretKeyRef, SecretSource, seconds
 from gatewright.api.connection import ConnectionSpec
-from gatewright.core.model import fingerprint
+from gatewright.core.fingerprints import fingerprint
 from gatewright.ports import Cluster, OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems

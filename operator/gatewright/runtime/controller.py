@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gatewright.api import API_VERSION, RELEASE
-from gatewright.core.model import Delivery
+from gatewright.core.model.observation import Delivery
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime import costs
 from gatewright.runtime.admission_probe import AdmissionProbe

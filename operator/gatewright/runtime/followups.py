@@ -10,7 +10,8 @@ import logging
 from pydantic import ValidationError
 
 from gatewright.core.checks import followups
-from gatewright.core.model import PinnedSpec, View
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster import revisions

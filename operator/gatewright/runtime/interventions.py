@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from gatewright.api import API_VERSION
 from gatewright.api.intervention import InterventionSpec
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe
@@ -42,7 +42,7 @@ ANSWER_PARTS = ("message", "run", "specHash", "at")
 RETRY_DELAYS_S = (0.2, 1.0, 2.0, 5.0, 10.0)
 MAX_PENDING = 32
 """So many that overtake, and so many others, are told to a pass; of either more than may be
-answered and not told yet (`core.model.MOST_UNREPORTED_ANSWERS`)."""
+answered and not told yet (`core.model.view.MOST_UNREPORTED_ANSWERS`)."""
 WRITES_AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
 

@@ -12,17 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.core.model import (
-    Holding,
-    Needs,
-    Observation,
-    Operation,
-    PinnedSpec,
-    Progress,
-    Standing,
-    View,
-)
-from gatewright.core.run.situations import has_unverified
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
+from gatewright.core.run.rest_checks import has_unverified
 from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime import clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, replace
 
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 
 BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")
 """What may lead back, and is urgent."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.core.report import size
 from gatewright.core.spec import problems
 from gatewright.core.spec.expand import cut_middle

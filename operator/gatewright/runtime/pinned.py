@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used

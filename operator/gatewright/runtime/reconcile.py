@@ -20,7 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
-from gatewright.core.model import Decision, Holding, Needs, Operation, Progress, Revision, View
+from gatewright.core.model.decision import Decision, Revision
+from gatewright.core.model.holding import Holding
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.core.run.check_operations import has_jobs
 from gatewright.core.run.decide import RECHECK_INTERVAL, decide
 from gatewright.core.run.needs import find_needs

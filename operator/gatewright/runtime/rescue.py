@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from gatewright.api import API_VERSION, FINALIZER
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.core.run import rescue
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import NotFound

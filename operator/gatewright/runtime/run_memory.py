@@ -15,7 +15,7 @@ from collections.abc import Callable
 import orjson
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.model import pinned_fields_of
+from gatewright.core.model.pinned_spec import pinned_fields_of
 from gatewright.runtime.tracked import Key
 
 WOKEN_AT_ONCE = 8

@@ -27,7 +27,8 @@ from pydantic import ValidationError
 from gatewright.api.release import Check
 from gatewright.core.checks.judge import sample_of
 from gatewright.core.checks.window import Rule, Sample, Verdict, Window, fold, mark_late, verdict
-from gatewright.core.model import Measure, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.needs import Measure
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
 from gatewright.providers.common.meter import count_received

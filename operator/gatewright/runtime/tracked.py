@@ -16,7 +16,11 @@ import orjson
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model import Delivery, LiveState, PinnedSpec, Progress, Standing, View
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import Delivery, LiveState
+from gatewright.core.model.operation import Progress
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run import resting
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.providers.workload import rollout

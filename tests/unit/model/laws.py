@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from gatewright.api.status import ReleaseStatus, Run
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from tests.unit.model.world import FORWARD, Change, Seen, Wild, part, stage_of
 from tests.unit.test_kstatus import EXPECTED, kstatus
 

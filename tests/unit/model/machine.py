@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from gatewright.api.status import OPEN_FOLLOW_UPS, Run
-from gatewright.core.model import Needs
-from gatewright.core.run.stage_end import current_stage_index
+from gatewright.core.model.needs import Needs
+from gatewright.core.run.position import current_stage_index
 from tests.unit.model import laws, specs
 from tests.unit.model.world import GONE, Kill, Wild, name_of
 from tests.unit.test_kstatus import kstatus

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from gatewright.api.release import Check
+from gatewright.api.release import Check, Guard
 from gatewright.api.status import GateStatus, Run
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 
 ONCE = ("job", "approval")
 """Keys of checks that are not measured: they end once, by a Job or by people."""
 WATCHED_STAGE_STATES = ("Gating", "Baking")
 """States of a stage in which its gates are watched."""
+CheckT_co = TypeVar("CheckT_co", bound=Check, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class CheckSet:
+class CheckSet(Generic[CheckT_co]):
     """Checks of one place, each with its status line."""
 
     place: str
     """`preflight`, `guards`, `stages/NAME` or `verify`."""
-    checks: Sequence[Check]
+    checks: Sequence[CheckT_co]
     rows: Sequence[GateStatus]
     stage: int | None = None
     """Index of the stage whose gates they are."""
@@ -38,8 +40,8 @@ class CheckSet:
         """Return the lines of Jobs."""
         return [row for check, row in self.pairs() if check.provider[0] == "job"]
 
-    def pairs(self) -> Iterator[tuple[Check, GateStatus]]:
-        """Each check with its line."""
+    def pairs(self) -> Iterator[tuple[CheckT_co, GateStatus]]:
+        """Yield each check with its line."""
         return zip(self.checks, self.rows, strict=True)
 
 
@@ -47,12 +49,12 @@ def _has_failed_once(check: Check, row: GateStatus) -> bool:
     return row.state == "Failed" and check.provider[0] in ONCE
 
 
-def guard_set(body: PinnedSpec, run: Run) -> CheckSet:
+def guard_set(body: PinnedSpec, run: Run) -> CheckSet[Guard]:
     """Return the guards of a run."""
     return CheckSet("guards", body.spec.guards, run.guards)
 
 
-def preflight_set(body: PinnedSpec, run: Run) -> CheckSet:
+def preflight_set(body: PinnedSpec, run: Run) -> CheckSet[Check]:
     """Return the checks before anything is touched."""
     checks = body.spec.preflight
     if run.observe:  # nothing is acted on: a Job is an act, and nobody is asked
@@ -61,19 +63,19 @@ def preflight_set(body: PinnedSpec, run: Run) -> CheckSet:
     return CheckSet("preflight", checks, [row for row in run.preflight if row.name in names])
 
 
-def gate_set(body: PinnedSpec, run: Run, stage: int) -> CheckSet:
+def gate_set(body: PinnedSpec, run: Run, stage: int) -> CheckSet[Check]:
     """Return the gates of a stage."""
     status = run.stages[stage]
     return CheckSet(f"stages/{status.name}", body.spec.stages[stage].gates, status.gates, stage)
 
 
-def verification_set(body: PinnedSpec, run: Run) -> CheckSet:
+def verification_set(body: PinnedSpec, run: Run) -> CheckSet[Check]:
     """Return what has to pass before a rollback is called done."""
     assert run.rollback is not None
     return CheckSet("verify", body.spec.rollback.verify, run.rollback.verify)
 
 
-def active_checks(body: PinnedSpec, run: Run, stage: int | None) -> Iterator[CheckSet]:
+def active_checks(body: PinnedSpec, run: Run, stage: int | None) -> Iterator[CheckSet[Check]]:
     """Yield what is watched now. `stage`: index of the stage that the run is at."""
     if run.phase in ("Preflight", "Progressing", "Paused", "Guarding"):
         yield guard_set(body, run)

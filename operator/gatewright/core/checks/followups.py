@@ -26,7 +26,9 @@ from gatewright.api.status import (
     Run,
 )
 from gatewright.core.checks import judge
-from gatewright.core.model import Intervention, Measure, PinnedSpec
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.needs import Measure
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run import clocks
 from gatewright.core.run.check_operations import measure_at
 from gatewright.core.run.context import Context, Refused

@@ -13,7 +13,9 @@ from gatewright.api.release import Guard
 from gatewright.api.status import GateStatus
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import guard_set
-from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run import clocks
+from gatewright.core.run.check_evaluation import evaluate_checks
+from gatewright.core.run.context import Context
 
 BREACH_STATES = ("Breaching", "Failed")
 
@@ -41,7 +43,7 @@ def update_guards(ctx: Context) -> None:
         # Once something was changed, a guard that was good for a moment counts for good.
         row.early = is_breaching if not has_changed_anything else row.early and is_breaching
 
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         # It was bad before the run changed anything: nothing follows from it yet.
         if row.early:
             continue
@@ -57,7 +59,7 @@ def failed_guard(ctx: Context) -> GateStatus | None:
 
     By a breach, or by its silence where that is to count as a failure.
     """
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         if row.state == "Failed" and guard.action == "Rollback" and not row.early:
             return row
     return None
@@ -68,7 +70,7 @@ def expired_guard(ctx: Context) -> GateStatus | None:
 
     Nothing follows from that by itself.
     """
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         if row.state == "Expired" and guard.action == "Rollback":
             return row
     return None
@@ -87,12 +89,24 @@ def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
     )
 
 
+def counting_rows(ctx: Context) -> list[GateStatus]:
+    """Return the lines of guards that would undo the run, and count by now.
+
+    One that breached before the run changed anything counts later, one that is waived not at all.
+    """
+    return [
+        row
+        for guard, row in guard_set(ctx.body, ctx.run).pairs()
+        if guard.action == "Rollback" and not row.early and not is_waived(ctx, guard, row)
+    ]
+
+
 def rearm_guards(ctx: Context) -> None:
     """Decide anew, when all stages have passed, about what was let go in them.
 
     What counts from now on is what a guard does while it watches.
     """
-    for guard, row in _guards_with_status(ctx):
+    for guard, row in guard_set(ctx.body, ctx.run).pairs():
         if row.acknowledged and _action_on_silence(ctx, guard) == "Notify":
             row.acknowledged = False
 
@@ -131,5 +145,16 @@ def _has_just_failed(ctx: Context, row: GateStatus) -> bool:
     return not any(guard.name == row.name and guard.state == "Failed" for guard in before.guards)
 
 
-def _guards_with_status(ctx: Context) -> list[tuple[Guard, GateStatus]]:
-    return list(zip(ctx.body.spec.guards, ctx.run.guards, strict=True))
+def arm_early_guards(ctx: Context) -> None:
+    """Let guards count, by their own rule, that breached before the run changed anything.
+
+    The first deploy is done.
+    """
+    ctx.run.deployed = True
+    for row in ctx.run.guards:
+        if row.early:
+            row.early, row.state, row.message = False, "Unknown", None
+            row.since = clocks.format_time(ctx.now)
+            row.window += 1
+
+    ctx.write_now()

@@ -10,7 +10,7 @@ from gatewright.api.base import quantity, show
 from gatewright.api.release import Check, Guard
 from gatewright.api.status import GateState, GateStatus
 from gatewright.core.checks.window import Sample, Verdict
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.run.check_operations import limit_of, margin_of
 from gatewright.core.run.clocks import format_time
 

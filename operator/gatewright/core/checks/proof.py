@@ -39,6 +39,7 @@ def find_missing_proof(proof: Proof, outputs: Mapping[str, str], now: datetime) 
 
 def _size_problems(proof: Proof, outputs: Mapping[str, str]) -> Iterator[str]:
     size = outputs.get("bytes", "").strip()
+    # Bounded: reading a number takes more than linear time, and a Job may print any.
     if not re.fullmatch(r"[0-9]{1,18}", size):
         output = f'output "bytes": {_quote_output(outputs, "bytes")}'
         yield f"its size is not told as a number ({output})"

@@ -31,8 +31,9 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Answered, Overtaking
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
-from gatewright.core.model import Intervention, hash_spec
-from gatewright.core.run import clocks, rollback
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.pinned_spec import hash_spec
+from gatewright.core.run import clocks, rollback_repeat
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
@@ -276,7 +277,7 @@ def _repeat_rollback(ctx: Context) -> str:
     if run is None or run.outcome != "RollbackFailed" or run.rollback is None or unverified is None:
         raise Refused("no run is under way, so there is nothing to roll back")
 
-    rollback.repeat_rollback(ctx)
+    rollback_repeat.repeat_rollback(ctx)
     return f"what run {run.id} has not undone is undone once more"
 
 

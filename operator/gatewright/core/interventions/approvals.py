@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from gatewright.api.release import Approval, Check, Step
 from gatewright.api.status import GateStatus, Run, StepStatus
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.spec.expand import expand_references

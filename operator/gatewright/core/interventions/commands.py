@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from gatewright.api.status import Run, StageStatus
 from gatewright.core.checks import judge
 from gatewright.core.interventions.questions import describe_place, require_member
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import Context, Refused, finish_run
-from gatewright.core.run.interruptions import is_suspended
-from gatewright.core.run.phases import retry_stage
+from gatewright.core.run.context import Context, Refused
+from gatewright.core.run.holds import are_guards_calm, is_suspended
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stage_end import current_stage_index
-from gatewright.core.run.stages import are_guards_calm, skip_current, skip_stage
+from gatewright.core.run.run_end import finish_run
+from gatewright.core.run.skipping import skip_current, skip_stage
+from gatewright.core.run.stage_retry import retry_stage
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
@@ -163,6 +164,7 @@ def _promote_early(ctx: Context, act: Intervention) -> str:
     if act.stage is not None:
         raise Refused("no stage is under way: every stage has passed, and guards watch")
 
+    # It only ends the time: all that a promotion asks for is still looked at.
     clocks.start(run, "guard", 0.0, ctx.now)
     return f"guards end now; {run.version} becomes last good if everything is as it is wanted"
 
@@ -176,6 +178,7 @@ def _end_bake(ctx: Context, act: Intervention) -> str:
             gate = f"gate {judge.describe(row)}"
             raise Refused(f"{gate}; Promote does not pass what does not pass (Skip does)")
 
+    # It only ends the time: guards are still looked at before the stage passes.
     clocks.start(ctx.run, "bake", 0.0, ctx.now)
     return f"the bake of stage {stage.name} ends now"
 

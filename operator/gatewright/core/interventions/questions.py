@@ -11,11 +11,12 @@ from typing import Any
 
 from gatewright.api.release import Approval, StepKindName
 from gatewright.api.status import GateStatus, StepStatus
-from gatewright.core.model import Intervention
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.running_step import end_step, fail_step
-from gatewright.core.run.stage_end import current_stage_index, fail_current
+from gatewright.core.run.position import current_stage_index
+from gatewright.core.run.stage_end import fail_current
+from gatewright.core.run.step_end import end_step, fail_step
 from gatewright.core.spec import edits
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

@@ -28,7 +28,8 @@ from gatewright.core.report.run_summary import summarize_run
 from gatewright.core.report.summary import Summary, to_seconds
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.situations import Situation, describe_differences
+from gatewright.core.run.rest_checks import describe_differences
+from gatewright.core.run.situations import Situation
 
 CONDITION_ORDER = (
     "Ready",

@@ -12,7 +12,8 @@ from gatewright.api.status import GateStatus, ReleaseStatus, Run, StageStatus, U
 from gatewright.core.spec import edits
 
 Fold = Callable[[ReleaseStatus], None]
-FINISHED_STAGE_STATES = ("Passed", "Skipped", "RolledBack")
+FOLDED_STAGE_STATES = ("Passed", "Skipped", "RolledBack")
+"""States of a stage whose details may go; one that has failed keeps them."""
 
 
 def rows_of(status: ReleaseStatus) -> list[GateStatus]:
@@ -91,7 +92,7 @@ def _fold_reports_further(status: ReleaseStatus) -> None:
 def _fold_finished_stages(status: ReleaseStatus) -> None:
     """Keep only the states of stages that are over."""
     for stage in _stages_of(status):
-        if stage.state not in FINISHED_STAGE_STATES:
+        if stage.state not in FOLDED_STAGE_STATES:
             continue
 
         for row in stage.gates:

@@ -10,15 +10,10 @@ from gatewright.core.report.holding_summary import (
     summarize_difference,
     summarize_suspended,
 )
-from gatewright.core.report.summary import (
-    Summary,
-    describe_idle,
-    first_target_problem,
-    to_seconds,
-)
+from gatewright.core.report.summary import Summary, describe_idle, first_target_problem, to_seconds
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
-from gatewright.core.run.interruptions import is_suspended
+from gatewright.core.run.holds import is_suspended
 
 GRAVITY = ("Expired", "Holding", "Breaching")
 """States of guards that people should know of, the gravest first."""

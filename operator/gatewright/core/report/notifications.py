@@ -19,15 +19,10 @@ from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Notify, ReleaseSpec
-from gatewright.api.status import (
-    Downtime,
-    FollowUpStatus,
-    Notification,
-    ReleaseStatus,
-    Thread,
-)
+from gatewright.api.status import Downtime, FollowUpStatus, Notification, ReleaseStatus, Thread
 from gatewright.core.checks import followups
-from gatewright.core.model import Delivery, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.observation import Delivery
 from gatewright.core.report.downtime import update_downtime
 from gatewright.core.report.run_events import RunEvent, find_events
 from gatewright.core.run import clocks

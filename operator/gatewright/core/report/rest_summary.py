@@ -12,12 +12,8 @@ from gatewright.core.report.summary import (
     first_target_problem,
 )
 from gatewright.core.run.context import Context
-from gatewright.core.run.situations import (
-    Situation,
-    describe_differences,
-    is_edited,
-    unresolved_names,
-)
+from gatewright.core.run.rest_checks import describe_differences, is_edited, unresolved_names
+from gatewright.core.run.situations import Situation
 
 NEXT_START = "a Retry or a new version"
 """What is waited for where a version has ended and nothing follows by itself."""

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gatewright.api.status import ReleaseStatus, Run, StageStatus
+from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.interventions import approvals
-from gatewright.core.model import short_fingerprint
 from gatewright.core.run.context import Context
-from gatewright.core.run.stage_end import current_stage_index
+from gatewright.core.run.position import current_stage_index
 
 _ASKING_STATES = ("WaitingForPerson", "Paused")
 _BEGUN_STATES = ("Running", "Gating", "Baking", "Passed", "Failed")

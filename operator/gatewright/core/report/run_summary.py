@@ -18,9 +18,10 @@ from gatewright.core.report.holding_summary import (
 from gatewright.core.report.summary import Summary, to_seconds
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.interruptions import is_suspended
-from gatewright.core.run.situations import describe_differences
-from gatewright.core.run.stage_end import current_stage_index, stops_of
+from gatewright.core.run.holds import is_suspended
+from gatewright.core.run.position import current_stage_index
+from gatewright.core.run.rest_checks import describe_differences
+from gatewright.core.run.stage_end import stops_of
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.steps.job import JOB_GRACE_S
 

@@ -9,7 +9,10 @@ from gatewright.api.jobs import Job
 from gatewright.api.release import Check, Step
 from gatewright.api.status import GateStatus, Run
 from gatewright.core.checks.window import Rule
-from gatewright.core.model import Measure, Operation, PinnedSpec, View
+from gatewright.core.model.needs import Measure
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run.operations import operation_key
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at

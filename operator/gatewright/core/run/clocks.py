@@ -37,6 +37,7 @@ def format_duration(seconds: float) -> str:
 
 def start(run: Run, name: str, seconds: float, now: datetime) -> None:
     """Set a clock; it ticks unless the run is held."""
+    # That clock measures the hold itself.
     if run.holdReason and name != DIFFERENCE_CLOCK:
         run.timers[name] = Timer(remaining=seconds)
     else:
@@ -72,6 +73,7 @@ def hold(run: Run, why: str, now: datetime) -> None:
     run.holdReason = why
     for name, timer in run.timers.items():
         if timer.due is not None and name != DIFFERENCE_CLOCK:
+            # Zero, not less: `is_over` knows by it that the clock had run out.
             timer.remaining = round(max(0.0, (parse_time(timer.due) - now).total_seconds()), 3)
             timer.due = None
 
@@ -90,6 +92,7 @@ def shift(run: Run, by: timedelta) -> None:
     for timer in run.timers.values():
         if timer.due is not None:
             timer.due = format_time(parse_time(timer.due) + by)
+    # Each line of a rollback has a time of its own, beside the clocks.
     for line in run.rollback.undo if run.rollback is not None else ():
         if line.due is not None:
             line.due = format_time(parse_time(line.due) + by)

@@ -14,25 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from gatewright.api.status import ReleaseStatus, Served
+from gatewright.api.status import ReleaseStatus
 from gatewright.core.checks import followups
 from gatewright.core.interventions import answer
-from gatewright.core.model import Decision, Observation, Revision, View
+from gatewright.core.model.decision import Decision
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import (
-    clocks,
-    phases,
-    rollback,
-    rollback_end,
-    stage_end,
-    start,
-    verification,
-)
-from gatewright.core.run.context import Context, finish_run, set_live
-from gatewright.core.run.operations import subjects_of
+from gatewright.core.run import clocks, phases, rollback, start, verification
+from gatewright.core.run.adoption import adopt_version
+from gatewright.core.run.context import Context
 from gatewright.core.run.situations import Situation, classify_situation
+from gatewright.core.run.unresolved import fail_unresolved
 from gatewright.core.spec.expand import UnknownReference
-from gatewright.core.spec.pinned_spec import pin_spec
 
 RECHECK_INTERVAL = timedelta(seconds=30)
 
@@ -40,6 +34,7 @@ RECHECK_INTERVAL = timedelta(seconds=30)
 def decide(view: View, seen: Observation) -> Decision:
     """Return what is to be done now. Pure: the same arguments, the same decision."""
     situation = classify_situation(view, seen)
+    # A copy: what has happened is told by comparing it with the view (`report.run_events`).
     status = ReleaseStatus.model_validate(view.status.model_dump())
     ctx = Context(view, seen, Decision(status), seen.body)
 
@@ -57,6 +52,7 @@ def decide(view: View, seen: Observation) -> Decision:
         conditions.summarize(ctx, situation)
 
     ctx.decision.requeue_at = _next_look(ctx, follow_up_due)
+    # Last, since everything that was said has to fit.
     size.fit(ctx.status)
     return ctx.decision
 
@@ -72,7 +68,7 @@ def _answer_and_act(ctx: Context, situation: Situation) -> Situation:
             return classify_situation(replace(ctx.view, open_interventions=()), ctx.seen)
     except UnknownReference as error:
         before = _phase_under_way(ctx)
-        _fail_unresolved(ctx, error)
+        fail_unresolved(ctx, error)
         after = _phase_under_way(ctx)
         _settle(ctx, after if after != before else None)
 
@@ -111,57 +107,8 @@ def _remove_finalizer_now(ctx: Context) -> None:
     ctx.decision.deferrable = not ctx.view.finalized
 
 
-def _adopt_version(ctx: Context) -> None:
-    """Take over a version that every target has already: it is live, and last good."""
-    spec = ctx.view.spec
-    assert spec is not None
-
-    subjects = subjects_of(pin_spec(spec, ctx.status.runs, None))
-    data = {
-        "subjects": {
-            name: {"config": config, "changes": []}
-            for name, config in subjects.items()
-            if name in ctx.seen.live_states
-        },
-        "snapshots": {
-            name: live_state.snapshot for name, live_state in ctx.seen.live_states.items()
-        },
-    }
-    revision = Revision.named(ctx.view, f"{ctx.status.runs}-good", data)
-    ctx.decision.revision = revision
-
-    served = Served(version=spec.version, snapshot=revision.name, since=clocks.format_time(ctx.now))
-    ctx.status.lastGood = served
-    ctx.status.rejected = [other for other in ctx.status.rejected if other.version != spec.version]
-    set_live(ctx, served)
-
-    ctx.decision.remove_finalizer = ctx.view.finalized
-    ctx.record_event("Adopted", f"{spec.version} is live on every target already")
-    ctx.write_now()
-
-
 def _remove_finalizer(ctx: Context) -> None:
     ctx.decision.remove_finalizer = ctx.view.finalized
-
-
-def _fail_unresolved(ctx: Context, error: UnknownReference) -> None:
-    """Fail what a reference stands in that cannot be resolved in the middle of a run.
-
-    Raises UnknownReference where no run is under way.
-    """
-    run = ctx.status.run
-    if run is None or run.outcome is not None:
-        raise error
-
-    index = stage_end.current_stage_index(run)
-    if run.phase == "Preflight":
-        finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
-    elif run.phase == "Progressing" and index is not None and run.stages[index].state != "Pending":
-        stage_end.fail_stage(ctx, index, "Step", str(error))
-    elif run.phase in ("RollingBack", "Verifying"):
-        rollback_end.fail_rollback(ctx, str(error))
-    else:
-        rollback.begin_rollback(ctx, "Step", str(error))
 
 
 ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
@@ -185,7 +132,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Unconnected": _remove_finalizer,
     "Unresolved": _remove_finalizer,
     "Settling": _remove_finalizer,
-    "Adopted": _adopt_version,
+    "Adopted": adopt_version,
     "Suspended": _remove_finalizer,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,

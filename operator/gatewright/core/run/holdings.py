@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from gatewright.api.base import seconds
 from gatewright.api.status import Run
-from gatewright.core.model import Holding, Operation, PinnedSpec, View
+from gatewright.core.model.holding import Holding
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run.operations import (
     changes_of,
     compensated_alone,
@@ -20,7 +23,7 @@ from gatewright.core.run.operations import (
 )
 from gatewright.core.spec.expand import UnknownReference
 
-FINISHED_STAGE_STATES = ("Failed", "Skipped", "Passed")
+LEFT_STAGE_STATES = ("Failed", "Skipped", "Passed")
 """States of a stage that the walk has left behind."""
 
 
@@ -31,6 +34,7 @@ def find_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
     target is held all the same: what is promoted has to be what runs; flags and configuration that
     could not be set are not.
     """
+    # An observed run has changed nothing; on the way back lines are followed, not held.
     if run.observe or run.phase not in ("Progressing", "Paused", "Guarding", "Verifying"):
         return []
 
@@ -84,6 +88,7 @@ def _derive_holdings(view: View, body: PinnedSpec, run: Run) -> list[Holding]:
             subject,
             configs.get(subject),
             tuple(changes.operations.get(subject, ())),
+            # The built-in guard watches from the end of the first deploy of a target on.
             window=windows.get(subject) if subject in changes.deployed else None,
             unproved=subject in changes.unproved,
             missing=changes.missing.get(subject, ""),
@@ -137,12 +142,13 @@ def _deploys_passed_over(body: PinnedSpec, run: Run) -> Iterator[_PassedOver]:
     """
     done = {entry.subject for entry in run.journal}
     for index, stage in enumerate(run.stages):
-        if stage.state not in FINISHED_STAGE_STATES:
+        if stage.state not in LEFT_STAGE_STATES:
             continue
 
         coming = _targets_still_to_deploy(body, run, index)
         for number, step in enumerate(stage.steps):
             spec_step = body.spec.stages[index].steps[number]
+            # One that began is held already, by what it has done.
             if step.attempt > 0 or spec_step.deploy is None:
                 continue
 
@@ -157,7 +163,7 @@ def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]
     names: set[str] = set()
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
     for stage, status in later:
-        if status.state in FINISHED_STAGE_STATES:
+        if status.state in LEFT_STAGE_STATES:
             continue
         for step in stage.steps:
             if step.deploy:
@@ -174,6 +180,7 @@ def _holdings_after_restore(view: View, body: PinnedSpec, run: Run) -> list[Hold
         subject = line.subject
         restore = restore_operation(view, body, run, subject, line.key or "", line.startedAt)
         before, since = compensations_around(body, run, line)
+        # What was set before it is returned with it; what was set since stays.
         operations = (
             *sets_of(view, body, run, before, subject),
             restore,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from gatewright.api.release import Step
-from gatewright.api.status import Difference, GateStatus, Rejected
+from gatewright.api.status import Difference
 from gatewright.core.checks import guards, judge
-from gatewright.core.checks.active import WATCHED_STAGE_STATES, active_checks
-from gatewright.core.interventions import approvals
+from gatewright.core.checks.active import active_checks
 from gatewright.core.run import clocks, observed
-from gatewright.core.run.context import MOST_REJECTED, Context, evaluate_checks
+from gatewright.core.run.check_evaluation import evaluate_checks
+from gatewright.core.run.context import Context
+from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stage_end import DECIDING_HOLD, current_stage_index, fail_current
-from gatewright.core.steps import kind_of
-
-SUSPENDED_HOLD = "suspended"
-PERSON_HOLD_ENDING = "waits for a person"
-"""How the reason of a hold ends where a question is open."""
+from gatewright.core.run.stage_end import fail_current
+from gatewright.core.run.superseding import ignore_other_version, roll_back_if_replaced
 
 
 def handle_interruptions(ctx: Context) -> bool:
@@ -27,7 +24,7 @@ def handle_interruptions(ctx: Context) -> bool:
     if ctx.view.deleting:
         begin_rollback(ctx, "Aborted", "the Release was deleted", then="Aborted")
         return True
-    if _roll_back_if_replaced(ctx):
+    if roll_back_if_replaced(ctx):
         return True
 
     for checks in active_checks(ctx.body, run, current_stage_index(run)):
@@ -41,8 +38,8 @@ def handle_interruptions(ctx: Context) -> bool:
     if _roll_back_on_failure(ctx):
         return True
 
-    _ignore_other_version(ctx)
-    _update_hold(ctx)
+    ignore_other_version(ctx)
+    update_hold(ctx)
     _announce_overdue(ctx)
 
     # A failed stage that is passed over (`onFailure: Continue`) stops nothing.
@@ -50,29 +47,6 @@ def handle_interruptions(ctx: Context) -> bool:
         return run.phase != "Progressing"
 
     return run.holdReason == SUSPENDED_HOLD
-
-
-def _roll_back_if_replaced(ctx: Context) -> bool:
-    """Roll back for a new version that does not wait for this run; return whether one did not.
-
-    It does not by `supersede: Replace`, or because it is what was live before.
-    """
-    run, spec, good = ctx.run, ctx.view.spec, ctx.status.lastGood
-    if spec is None or ctx.view.problems or spec.version == run.version:
-        return False
-
-    # To ask for the last good version is to ask for the way back, whatever `supersede` says.
-    if good is not None and good.version == spec.version:
-        reason = f"spec.version is {spec.version} again, the last good version"
-        begin_rollback(ctx, "Superseded", reason, then="Superseded")
-        return True
-
-    if spec.supersede == "Replace":
-        reason = f"{spec.version} replaces {run.version}"
-        begin_rollback(ctx, "Superseded", reason, then="Superseded")
-        return True
-
-    return False
 
 
 def _roll_back_on_failure(ctx: Context) -> bool:
@@ -128,107 +102,6 @@ def _describe_lasting(ctx: Context, lasting: Difference) -> str:
     return f"{lasting.message}, longer than {limit}"
 
 
-def _ignore_other_version(ctx: Context) -> None:
-    """Reject what is asked for during a run, by `supersede: Reject`.
-
-    It does not start after the run either, but by a Retry.
-    """
-    run, spec = ctx.run, ctx.view.spec
-    if spec is None or ctx.view.problems or spec.version == run.version:
-        return
-    # It was said already: an Event is one a transition.
-    if spec.supersede != "Reject" or any(
-        rejected.version == spec.version for rejected in ctx.status.rejected
-    ):
-        return
-
-    reason = f"supersede: Reject, because run {run.id} of {run.version} was under way"
-    ignored = Rejected(version=spec.version, reason=reason, at=clocks.format_time(ctx.now))
-    ctx.status.rejected = [ignored, *ctx.status.rejected][:MOST_REJECTED]
-    ctx.record_event("Ignored", f"{spec.version}: {reason}", warning=True)
-
-
-def _update_hold(ctx: Context) -> None:
-    """Stop the clocks of a run that is held, and let those of one that is not tick again."""
-    run = ctx.run
-    reason = _hold_reason(ctx)
-    if reason is not None and run.holdReason != reason:
-        clocks.hold(run, reason, ctx.now)
-    elif reason is None and run.holdReason is not None:
-        clocks.resume(run, ctx.now)
-
-    # People take their time, and it is not counted.
-    if _waits_for_people(run.holdReason):
-        clocks.stop(run, clocks.DIFFERENCE_CLOCK)
-
-
-def _waits_for_people(reason: str | None) -> bool:
-    if reason is None:
-        return False
-    return reason in (SUSPENDED_HOLD, DECIDING_HOLD) or reason.endswith(PERSON_HOLD_ENDING)
-
-
-def _hold_reason(ctx: Context) -> str | None:
-    """Return why clocks are to stand still, the most lasting reason first; None where they tick."""
-    run = ctx.run
-    if is_suspended(ctx):
-        return SUSPENDED_HOLD
-    if run.phase == "Paused":
-        return DECIDING_HOLD
-
-    person = _person_waited_for(ctx)
-    if person is not None:
-        return person
-    if run.differences:
-        return f"{run.differences[0].subject} is not as the run wants it"
-
-    # What nobody can measure any more goes before what still may be measured.
-    watched = _watched_rows(ctx)
-    holding = judge.first_in_state(watched, "Expired") or judge.first_in_state(watched, "Holding")
-    return f"{holding.name} holds" if holding is not None else None
-
-
-def _person_waited_for(ctx: Context) -> str | None:
-    """Return what waits for a person, in words; None where nothing does."""
-    run = ctx.run
-    index = current_stage_index(run)
-    again = next(approvals.awaited_answers(run, index), None)
-    if again is not None:
-        return f"{again[0]} {PERSON_HOLD_ENDING}"
-    if index is None:
-        return None
-
-    steps = run.stages[index].steps
-    running = next((step for step in steps if step.state == "Running"), None)
-    if running is not None and kind_of(spec_step(ctx, index, running.name)).answered_by:
-        return f"step {running.name} {PERSON_HOLD_ENDING}"
-
-    return None
-
-
-def _watched_rows(ctx: Context) -> list[GateStatus]:
-    """Return the lines whose silence holds the run: guards that would undo it, and gates."""
-    run = ctx.run
-    rows = [
-        row
-        for row, guard in zip(run.guards, ctx.body.spec.guards, strict=True)
-        if guard.action == "Rollback" and not row.early and not guards.is_waived(ctx, guard, row)
-    ]
-
-    index = current_stage_index(run)
-    if index is not None and run.stages[index].state in WATCHED_STAGE_STATES:
-        rows += run.stages[index].gates
-    return rows
-
-
-def is_suspended(ctx: Context) -> bool:
-    """Return whether the walk stands still.
-
-    It does by `spec.suspend`, because somebody paused the run, or because nobody can tell.
-    """
-    return ctx.run.paused is not None or ctx.view.spec is None or ctx.view.spec.suspend
-
-
 def _announce_overdue(ctx: Context) -> None:
     """Say once that the stage under way takes longer than expected; nothing else follows."""
     index = current_stage_index(ctx.run)
@@ -240,8 +113,3 @@ def _announce_overdue(ctx: Context) -> None:
     stage.message = f"overdue: expected to take {expected}"
     message = f"stage {stage.name} is taking longer than {expected}"
     ctx.record_event("Overdue", message, warning=True)
-
-
-def spec_step(ctx: Context, index: int, name: str) -> Step:
-    """Return what the spec says of a step of a stage, by its name."""
-    return next(step for step in ctx.body.spec.stages[index].steps if step.name == name)

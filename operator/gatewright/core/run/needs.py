@@ -12,10 +12,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from gatewright.api.release import Check
 from gatewright.api.status import Run
 from gatewright.core.checks import followups
 from gatewright.core.checks.active import CheckSet, active_checks
-from gatewright.core.model import Holding, Measure, Needs, Observation, Operation, PinnedSpec, View
+from gatewright.core.model.holding import Holding
+from gatewright.core.model.needs import Measure, Needs
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.run import clocks, resting
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
 from gatewright.core.run.holdings import find_holdings
@@ -26,9 +32,10 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.run.pinning import first_changes
-from gatewright.core.run.situations import classify_situation, is_retry_next
-from gatewright.core.run.stage_end import current_stage_index, stops_of
-from gatewright.core.run.stages import next_step_index
+from gatewright.core.run.position import current_stage_index, next_step_index
+from gatewright.core.run.rest_checks import is_retry_next
+from gatewright.core.run.situations import classify_situation
+from gatewright.core.run.stage_end import stops_of
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 
@@ -125,6 +132,7 @@ def _live_states_to_read(
     When guards have watched long enough it is everything.
     """
     if run.phase == "Guarding":
+        # The next version may end the watch of a guard that says nothing: that promotes, too.
         waiting = view.spec is not None and view.spec.version != run.version
         return subjects_of(body) if waiting or clocks.is_over(run, "guard", now) else {}
 
@@ -172,13 +180,14 @@ def _operations_of_steps(view: View, body: PinnedSpec, run: Run) -> Iterator[Ope
 
 
 def _operations_of_checks(
-    view: View, body: PinnedSpec, run: Run, checks: CheckSet
+    view: View, body: PinnedSpec, run: Run, checks: CheckSet[Check]
 ) -> Iterator[Operation]:
     for check, row in checks.pairs():
         try:
             operation = operation_of_check(view, body, run, checks.place, check, checks.stage)
         except UnknownReference:
             continue
+        # A Job and people answer once.
         if operation is not None and row.state not in ("Passing", "Failed"):
             yield operation
 

@@ -22,7 +22,7 @@ from datetime import timedelta
 from gatewright.api.base import seconds
 from gatewright.api.release import Availability, Target
 from gatewright.api.status import Difference, GateStatus, StageStatus
-from gatewright.core.model import Holding, Standing
+from gatewright.core.model.holding import Holding, Standing
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holdings import find_holdings
@@ -127,6 +127,7 @@ def _update_differences(ctx: Context) -> None:
     run.differences = rows
     if not rows:
         clocks.stop(run, clocks.DIFFERENCE_CLOCK)
+    # One clock for all of them: it does not begin anew when another one joins.
     elif clocks.DIFFERENCE_CLOCK not in run.timers:
         limit = min(hold_for(ctx, row.subject) for row in rows)
         clocks.start(run, clocks.DIFFERENCE_CLOCK, limit, ctx.now)
@@ -245,6 +246,7 @@ def _availability_row(
     if row.message != message[:1000]:
         row = row.model_copy(update={"message": message[:1000]})
 
+    # It fails by trouble that was seen, not by time alone: the last crash may have been the last.
     lasting = timedelta(seconds=window)
     began = clocks.parse_time(row.since or clocks.format_time(ctx.now))
     if row.state != "Failed" and standing.troubled_at - began >= lasting:

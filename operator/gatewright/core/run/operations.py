@@ -13,7 +13,10 @@ from typing import Any
 
 from gatewright.api.release import Step
 from gatewright.api.status import Run, StepStatus, Undo
-from gatewright.core.model import Operation, PinnedSpec, View, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
 from gatewright.core.spec.targets import captured_configs
@@ -247,6 +250,7 @@ def _operations_of(
     memo = body.memo.get(own)
     if memo is not None:
         memo_step, memo_since, memo_names, operations = memo
+        # A key may stand for something else by now: names grow with what steps publish.
         if memo_step is step and memo_since == since and memo_names == names:
             return list(operations)
 

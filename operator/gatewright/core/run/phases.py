@@ -6,26 +6,22 @@ from gatewright.api.base import seconds
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions import approvals
-from gatewright.core.model import PinnedSpec
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import (
-    Context,
-    evaluate_checks,
-    finish_run,
-    fresh_statuses,
-)
-from gatewright.core.run.interruptions import handle_interruptions, is_suspended, spec_step
-from gatewright.core.run.pinning import pin_again, steps_done_otherwise
+from gatewright.core.run.check_evaluation import evaluate_checks
+from gatewright.core.run.context import Context
+from gatewright.core.run.holds import are_guards_calm, is_suspended
+from gatewright.core.run.interruptions import handle_interruptions
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
-from gatewright.core.run.stage_end import current_stage_index, settle_stopping
-from gatewright.core.run.stages import advance_stage, are_guards_calm
-from gatewright.core.spec.pinned_spec import pin_spec
-from gatewright.core.steps import changed_by
+from gatewright.core.run.run_end import finish_run
+from gatewright.core.run.stage_end import settle_stopping
+from gatewright.core.run.stages import advance_stage
+from gatewright.core.run.superseding import end_if_outdated, is_next_version_waiting
 
 
 def run_preflight(ctx: Context) -> None:
     """Pass all checks before anything is touched; until then nothing has to be undone."""
-    if _end_if_outdated(ctx):
+    if end_if_outdated(ctx):
         return
 
     guards.preview_guards(ctx)
@@ -71,59 +67,6 @@ def stay_paused(ctx: Context) -> None:
     settle_stopping(ctx)
 
 
-def retry_stage(ctx: Context) -> str:
-    """Lead out of Paused, with the failed stage once more.
-
-    Return why an edit does not count; empty where it does, or where there is none.
-    """
-    run = ctx.run
-    index = current_stage_index(run)
-    assert index is not None
-
-    before = ctx.body
-    ignored = pin_again(ctx, index)
-    if ignored:
-        message = f"the edit does not count before the next run: {ignored}"
-        ctx.record_event("EditIgnored", message, warning=True)
-
-    stage = run.stages[index]
-    stage.attempt += 1
-    stage.message = None
-    states.move(run, "Progressing")
-    states.move(stage, "Running")
-    run.pausedStage = None
-    stage.gates = fresh_statuses(ctx.body.spec.stages[index].gates)
-    _reopen_steps(ctx, before, index)
-
-    # What is different now is found anew, by the body that counts from here on.
-    run.availability = []
-    run.differences = []
-    clocks.stop(run, clocks.DIFFERENCE_CLOCK)
-    clocks.resume(run, ctx.now)
-
-    ctx.record_event("Retried", f"stage {stage.name}: attempt {stage.attempt}")
-    ctx.write_now()
-    return ignored
-
-
-def _reopen_steps(ctx: Context, before: PinnedSpec, index: int) -> None:
-    """Do once more what others have changed since, and what an edit changes."""
-    edited = steps_done_otherwise(ctx, before, ctx.body, index) if ctx.body is not before else []
-
-    for step in ctx.run.stages[index].steps:
-        if step.state != "Succeeded":
-            continue
-        if step.name in edited or _is_changed_by_others(ctx, index, step.name):
-            states.move(step, "Pending")
-
-
-def _is_changed_by_others(ctx: Context, index: int, name: str) -> bool:
-    step = spec_step(ctx, index, name)
-    stage = ctx.body.spec.stages[index]
-    different = {row.subject for row in ctx.run.differences}
-    return bool(different & set(changed_by(stage, step)))
-
-
 def run_guarding(ctx: Context) -> None:
     """Watch the version that is live, until it counts as last good."""
     run = ctx.run
@@ -138,7 +81,7 @@ def run_guarding(ctx: Context) -> None:
     # A guard that says nothing must not keep the next version away for ever; that nobody watched
     # is said for ever.
     silent = guards.expired_guard(ctx)
-    if silent is not None and _is_next_version_waiting(ctx) and not run.observe:
+    if silent is not None and is_next_version_waiting(ctx) and not run.observe:
         promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
 
@@ -149,39 +92,6 @@ def run_guarding(ctx: Context) -> None:
         return
 
     promote_run(ctx)
-
-
-def _is_next_version_waiting(ctx: Context) -> bool:
-    """Return whether the spec names another version by now, and can be run."""
-    spec = ctx.view.spec
-    return spec is not None and not ctx.view.problems and spec.version != ctx.run.version
-
-
-def _end_if_outdated(ctx: Context) -> bool:
-    """End this run where it was overtaken; return whether it was.
-
-    Nothing was touched yet, so a new version, a new body or a deletion simply ends it.
-    """
-    run, spec = ctx.run, ctx.view.spec
-    if ctx.view.deleting:
-        finish_run(ctx, "Aborted", "the Release was deleted before anything was touched")
-        return True
-
-    # An invalid edit changes nothing.
-    if spec is None or ctx.view.problems or ctx.view.generation == run.generation:
-        return False
-
-    if spec.version != run.version:
-        finish_run(ctx, "Superseded", f"{spec.version} was asked for before anything was touched")
-        return True
-
-    # An edit of what counts at once (`notify`, `suspend`) leaves the pinned body as it is.
-    body = pin_spec(spec, run.id, ctx.body.names.get("lastGood.version"))
-    if body.hash() == run.bodyHash:
-        return False
-
-    finish_run(ctx, "Superseded", "the stages were edited before anything was touched")
-    return True
 
 
 def _begin_guarding(ctx: Context) -> None:

@@ -23,17 +23,14 @@ from typing import Any
 
 from gatewright.api.release import Stage
 from gatewright.api.status import Run, Served, StageStatus, StepStatus
+from gatewright.core.fingerprints import fingerprint
 from gatewright.core.interventions.approvals import altered_approval, ask_again
-from gatewright.core.model import (
-    LiveState,
-    Observation,
-    PinnedSpec,
-    Revision,
-    fingerprint,
-    hash_spec,
-)
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.observation import LiveState, Observation
+from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Context, fresh_statuses
+from gatewright.core.run.check_evaluation import fresh_statuses
+from gatewright.core.run.context import Context
 from gatewright.core.run.operations import changes_of, operations_of_step, subjects_of
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.edits import describe_edits, merge_edits
@@ -113,6 +110,7 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
     if not first:
         return Recorded(done=True)
 
+    # They are looked at before the next decision.
     if any(subject not in ctx.seen.live_states for subject in first):
         return Recorded(done=False)
 
@@ -180,6 +178,7 @@ def set_baseline(ctx: Context) -> None:
     version, now = baseline_version(ctx.seen), clocks.format_time(ctx.now)
     if ctx.status.lastGood is None:
         ctx.status.lastGood = Served(version=version, since=now)
+    # The targets tell no version, or several: nothing is said of what is live.
     elif not version:
         return
 
@@ -215,10 +214,12 @@ def lost_subjects(ctx: Context, body: PinnedSpec) -> list[str]:
 def pin_again(ctx: Context, index: int) -> str:
     """Let an edit count from a Retry on; return why it does not, where it does not."""
     run, spec = ctx.run, ctx.view.spec
+    # Nothing was edited, or another version is wanted: that is no edit of this run.
     if spec is None or ctx.view.generation == run.generation or spec.version != run.version:
         return ""
     if ctx.view.problems:
         return f"the edited spec is invalid: {ctx.view.problems[0]}"
+    # Nobody knows whether the author was asked for the rights that the edit uses.
     if ctx.seen.doubt:
         return ctx.seen.doubt
 
@@ -283,6 +284,7 @@ def _targets_captured_otherwise(ctx: Context, body: PinnedSpec) -> list[str]:
 def _pin_edited(ctx: Context, body: PinnedSpec, index: int) -> None:
     """Let the run go on by an edited body; a rollback undoes what it did by the old one, too."""
     run, spec, before = ctx.run, body.spec, ctx.body
+    # As the ControllerRevision keeps them: it has no `since`.
     changes = (replace(operation, since=None) for operation, _ in changes_of(ctx.view, before, run))
     body = replace(body, earlier=(*before.earlier, *changes))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.api.status import Run, Served
-from gatewright.core.model import Revision
+from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
-from gatewright.core.run.context import Context, finish_run, set_live
+from gatewright.core.run.context import Context
+from gatewright.core.run.run_end import finish_run, set_live
 from gatewright.core.spec.pinned_spec import has_subjects
 
 IDLE_REMARK = "nobody ran it when it was promoted"
@@ -36,6 +37,7 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
         return
     if any(live_state.problem for live_state in live_states.values()):
         return
+    # What is promoted has to be what runs.
     if not observed.all_as_wanted(ctx):
         return
 

@@ -12,10 +12,14 @@ from datetime import datetime
 
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.interventions.answer import record_answer, record_overtaking
-from gatewright.core.model import Decision, Intervention, Observation, View
+from gatewright.core.model.decision import Decision
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.view import View
 from gatewright.core.report import conditions
-from gatewright.core.run.context import Context, finish_run
+from gatewright.core.run.context import Context
 from gatewright.core.run.rollback_end import set_unverified
+from gatewright.core.run.run_end import finish_run
 
 
 def decide_stuck(view: View, why: str, now: datetime) -> Decision:

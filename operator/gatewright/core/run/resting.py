@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gatewright.core.model import Holding, Operation
+from gatewright.core.model.holding import Holding
+from gatewright.core.model.operation import Operation
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.spec.pinned_spec import unpin_spec
 
@@ -63,6 +64,7 @@ def _set_operations(name: str, target: Mapping[str, Any], when: str) -> Iterator
 
 
 def _restore_operation(name: str, target: Mapping[str, Any]) -> Operation:
+    # Without a key: nothing is done by it, it only says what is to be there.
     changes = (
         *(Operation("", change["kind"], name, change["config"]) for change in target["changes"]),
         *_set_operations(name, target, "before"),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from gatewright.api.status import Rejected, Run, Served, Undo, Unverified
-from gatewright.core.model import Revision
+from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, states
-from gatewright.core.run.context import MOST_REJECTED, Context, finish_run, set_live
+from gatewright.core.run.context import MOST_REJECTED, Context
 from gatewright.core.run.operations import (
     compensated_alone,
     compensations_around,
@@ -16,6 +16,7 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.run.pinning import STAYED_MARK
+from gatewright.core.run.run_end import finish_run, set_live
 from gatewright.core.run.undo_lines import is_kept_back
 
 VERIFICATION_SUBJECT = "rollback.verify"
@@ -80,6 +81,7 @@ def _set_live_restored(ctx: Context) -> None:
         return
 
     good_version = good.version if good is not None else ""
+    # What was live when the run began is the last good version.
     if run.found is None:
         set_live(ctx, Served(version=good_version, snapshot=snapshot))
         return

@@ -12,11 +12,13 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.release import Stage
 from gatewright.api.status import Run, Undo
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
 
+FINISHED_LINE_STATES = ("Succeeded", "Failed", "Skipped")
+"""States that a line of a rollback does not leave by itself."""
 _HINT_SEPARATOR = ": "
 
 
@@ -77,6 +79,7 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
     for entry in run.journal:
         if not entry.subject.startswith("job/"):
             continue
+        # No step tells whether the Job of a gate has ended.
         if entry.key in running or entry.step.startswith("gates/"):
             yield Undo(
                 kind="Stop",
@@ -93,6 +96,7 @@ def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
     Configuration that is captured with a target comes before the target.
     """
     kind, _, name = subject.partition("/")
+    # Pods read it as they start.
     return (*captured_configs(body, name), subject) if kind == "target" else (subject,)
 
 
@@ -127,6 +131,7 @@ def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo
     """Yield the compensations of a stage; those with nothing to work on are skipped."""
     by_earlier: set[str] = set()
     for step in stage.rollback.steps:
+        # Nothing is restored from a backup that was not made.
         missing = sorted(
             name for name in set(step.requires) if name not in produced and name not in by_earlier
         )
@@ -140,3 +145,8 @@ def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo
             state="Skipped" if missing else "Pending",
             message=f"nothing produced {', '.join(missing)} in this run" if missing else None,
         )
+
+
+def are_finished(lines: list[Undo]) -> bool:
+    """Return whether every line has ended, well or not."""
+    return all(line.state in FINISHED_LINE_STATES for line in lines)

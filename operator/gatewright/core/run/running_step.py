@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from gatewright.api.release import Step
-from gatewright.api.status import StepStatus
 from gatewright.core.checks import proof
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import Driven, drive
-from gatewright.core.run.operations import (
-    operations_of_step,
-    step_key,
-    stops_of_step,
-)
+from gatewright.core.run.operations import operations_of_step, step_key
 from gatewright.core.run.pinning import record_snapshots
-from gatewright.core.run.stage_end import fail_stage
+from gatewright.core.run.skipping import await_stop
+from gatewright.core.run.step_end import brings_version, end_step, fail_step
 from gatewright.core.spec import outputs
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.steps import changed_by, kind_of
@@ -30,7 +26,7 @@ def advance_step(ctx: Context, index: int, number: int) -> bool:
     if step.state in ("Pending", "Failed"):
         return _begin_step(ctx, index, number)
     if step.skippedBy is not None:
-        return _await_stop(ctx, index, number)
+        return await_stop(ctx, index, number)
 
     late = clocks.expired(ctx.run, "step", ctx.now)
 
@@ -76,7 +72,7 @@ def _complete_step(ctx: Context, index: int, number: int, driven: Driven) -> boo
         return fail_step(ctx, index, step, problem)
 
     shown = outputs.select_kept(ctx.body.spec, ctx.run, index, spec, published)
-    return end_step(ctx, step, shown, driven.message, deployed=_brings_version(ctx, spec))
+    return end_step(ctx, step, shown, driven.message, deployed=brings_version(ctx, spec))
 
 
 def _begin_step(ctx: Context, index: int, number: int) -> bool:
@@ -123,6 +119,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
         ctx.perform(operation, stage.name, step.name)
 
     ctx.write_now()
+    # A wait of no time ends in this very pass.
     return kind_of(spec).ends_with_clock and limit == 0.0
 
 
@@ -132,87 +129,3 @@ def _missing_requirement(ctx: Context, spec: Step) -> str:
     if not missing:
         return ""
     return f"requires {', '.join(missing)}, which no earlier step of this run has produced"
-
-
-def _await_stop(ctx: Context, index: int, number: int) -> bool:
-    """Somebody skips the step: the walk goes on when the Job it had started has stopped."""
-    step = ctx.run.stages[index].steps[number]
-    late = clocks.expired(ctx.run, "step", ctx.now)
-    driven = drive(
-        ctx,
-        stops_of_step(ctx.view, ctx.body, ctx.run, index, number),
-        may_start=lambda driven: not late and driven.first_in("Failed") is None,
-    )
-
-    if late or driven.first_in("Failed") is not None:
-        why = driven.any_reason
-        return fail_step(ctx, index, step, f"skipped by {step.skippedBy}, but not stopped: {why}")
-
-    if not driven.succeeded:
-        return False
-
-    skip_step(ctx, step)
-    return True
-
-
-def skip_step(ctx: Context, step: StepStatus) -> None:
-    """Past it, without what it was for; `requires` still misses it."""
-    states.move(step, "Skipped")
-    step.finishedAt = clocks.format_time(ctx.now)
-    clocks.stop(ctx.run, "step")
-
-
-def end_step(
-    ctx: Context,
-    step: StepStatus,
-    published: dict[str, str],
-    message: str | None = None,
-    deployed: bool = False,
-) -> bool:
-    """A step is done."""
-    states.move(step, "Succeeded")
-    step.finishedAt = clocks.format_time(ctx.now)
-    step.message = message
-    step.outputs = published
-    clocks.stop(ctx.run, "step")
-
-    if deployed and not ctx.run.deployed:
-        _arm_early_guards(ctx)
-
-    return True
-
-
-def _brings_version(ctx: Context, step: Step) -> bool:
-    """Return whether a step brings the version.
-
-    A deploy does; in a Release without one, whatever changes something.
-    """
-    for stage in ctx.body.spec.stages:
-        if any(kind_of(other).deploys for other in stage.steps):
-            return kind_of(step).deploys
-    return kind_of(step).acts
-
-
-def _arm_early_guards(ctx: Context) -> None:
-    """Let guards count, by their own rule, that breached before the run changed anything.
-
-    The first deploy is done.
-    """
-    ctx.run.deployed = True
-    for row in ctx.run.guards:
-        if row.early:
-            row.early, row.state, row.message = False, "Unknown", None
-            row.since = clocks.format_time(ctx.now)
-            row.window += 1
-
-    ctx.write_now()
-
-
-def fail_step(ctx: Context, index: int, step: StepStatus, message: str) -> bool:
-    """A step has failed, and its stage with it."""
-    if step.state != "Failed":
-        states.move(step, "Failed")
-    step.finishedAt = clocks.format_time(ctx.now)
-    step.message = message[:1000]
-    clocks.stop(ctx.run, "step")
-    return fail_stage(ctx, index, "Step", f"step {step.name}: {message}")

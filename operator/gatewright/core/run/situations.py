@@ -1,14 +1,25 @@
-"""Name the situation first: a list of small checks, the first that holds wins."""
+"""Name the situation first: a list of small checks (`rest_checks`), the first that holds wins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
 
-from gatewright.api.status import ReleaseStatus
-from gatewright.core.model import Observation, View, hash_spec
-from gatewright.core.run.pinning import baseline_version
-from gatewright.core.spec.pinned_spec import has_subjects, unresolved_references
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.view import View
+from gatewright.core.run.rest_checks import (
+    has_drifted,
+    has_ended,
+    has_unresolved,
+    is_adoptable,
+    is_settling,
+    is_unobserved,
+    is_up_to_date,
+    lacks_live_states,
+    misses_target,
+    stays_rejected,
+    stays_unverified,
+)
 
 Situation = Literal[
     "BodyNotLoaded",
@@ -54,179 +65,24 @@ def classify_situation(view: View, seen: Observation) -> Situation:
     return "ReadyToStart"
 
 
-def is_retry_next(view: View) -> bool:
-    """Return whether a Retry is the next Intervention."""
-    intervention, last = view.next_intervention, view.status.run
-    if intervention is None or intervention.action != "Retry":
-        return False
-    return intervention.run in (None, last.id if last is not None else None)
-
-
-def is_promoted_live(view: View) -> bool:
-    """Return whether the wanted version was promoted last, and nothing else was live since."""
-    # What was there before the first run may be called the same, and its stages have failed.
-    if _is_rejected(view):
-        return False
-
-    live, good = view.status.live, view.status.lastGood
-    if live is None or good is None:
-        return False
-    return _wanted_version(view) == live.version == good.version
-
-
-def describe_differences(seen: Observation) -> str:
-    """Return what is not as it was promoted, or left; empty where everything is."""
-    return "; ".join(
-        standing.difference for standing in seen.standings.values() if standing.difference
-    )
-
-
-def _wanted_version(view: View) -> str:
-    return view.spec.version if view.spec is not None else ""
-
-
-def _is_unverified(view: View, seen: Observation) -> bool:
-    """Return whether a rollback has failed, and nothing starts on what it has left.
-
-    Only a person starts anything on it, or another version that is newer than that.
-    """
-    left = view.status.unverified
-    if left is None:
-        return False
-    # Whatever started now would take what is there for good.
-    if seen.lost:
-        return True
-    if is_retry_next(view):
-        return False
-
-    # A run that was started on it may have ended without making it good.
-    last = view.status.run
-    ended_generation = last.generation if last is not None and last.outcome is not None else 0
-    newest = max(left.generation, ended_generation)
-    return view.generation <= newest or _wanted_version(view) == left.version
-
-
-def _is_unobserved(view: View, seen: Observation) -> bool:
-    if not is_promoted_live(view):
-        return False
-    return seen.resting is None or any(name not in seen.standings for name in seen.resting)
-
-
-def _has_drifted(view: View, seen: Observation) -> bool:
-    return is_promoted_live(view) and not is_retry_next(view) and describe_differences(seen) != ""
-
-
-def _is_up_to_date(view: View, seen: Observation) -> bool:
-    if not is_promoted_live(view) or describe_differences(seen) != "":
-        return False
-    # A Retry runs an edited spec once more.
-    return not (is_retry_next(view) and is_edited(view))
-
-
-def is_edited(view: View) -> bool:
-    """Return whether the spec of the version that was promoted last says something else by now.
-
-    That counts from the next run.
-    """
-    last, spec = view.status.run, view.spec
-    if last is None or spec is None or last.specHash is None or last.outcome != "Promoted":
-        return False
-    if last.version != spec.version:
-        return False
-    return view.generation != last.generation and hash_spec(spec) != last.specHash
-
-
-def _stays_rejected(view: View, seen: Observation) -> bool:
-    return not is_retry_next(view) and _is_rejected(view)
-
-
-def _is_rejected(view: View) -> bool:
-    version = _wanted_version(view)
-    return any(rejected.version == version for rejected in view.status.rejected)
-
-
-def _has_ended(view: View, seen: Observation) -> bool:
-    last, spec = view.status.run, view.spec
-    if last is None or spec is None or last.version != spec.version or is_retry_next(view):
-        return False
-
-    # Only observing ends with it: what was observed may be run.
-    if last.outcome == "Observed":
-        return spec.mode == "Observe"
-    # A person has said that what is served is good, or the spec is newer.
-    if last.outcome == "RollbackFailed":
-        return view.generation <= last.generation
-
-    return last.outcome == "Aborted"
-
-
-def _is_settling(view: View, seen: Observation) -> bool:
-    """Return whether it would be taken over, but does not run yet what it has.
-
-    Nobody knows whether it ever will.
-    """
-    return _is_adoptable(view, seen) and any(
-        live_state.unready for live_state in seen.live_states.values()
-    )
-
-
-def _is_adoptable(view: View, seen: Observation) -> bool:
-    """Return whether every target has the version already, and the spec lets it be taken over."""
-    targets = [
-        live_state
-        for subject, live_state in seen.live_states.items()
-        if subject.startswith("target/")
-    ]
-    if not targets or not all(target.matches for target in targets):
-        return False
-    if has_unverified(view.status) or view.spec is None:
-        return False
-
-    first = view.status.runs == 0 and view.status.lastGood is None
-    return view.spec.adopt == "Always" or (view.spec.adopt == "First" and first)
-
-
-def has_unverified(status: ReleaseStatus) -> bool:
-    """Return whether an earlier run left something behind that nobody has verified."""
-    return status.unverified is not None
-
-
-def _lacks_live_states(view: View, seen: Observation) -> bool:
-    return view.spec is not None and not seen.live_states and has_subjects(view.spec)
-
-
-def _has_unresolved(view: View, seen: Observation) -> bool:
-    return bool(unresolved_names(view, seen))
-
-
-def _misses_target(view: View, seen: Observation) -> bool:
-    return any(live_state.problem for live_state in seen.live_states.values())
-
-
-def unresolved_names(view: View, seen: Observation) -> list[str]:
-    """Return what the spec names and a run of it could not know."""
-    if view.spec is None:
-        return []
-    good = view.status.lastGood
-    last_good = good.version if good is not None else baseline_version(seen)
-    return unresolved_references(view.spec, last_good)
-
-
 AT_REST: tuple[tuple[_Check, Situation], ...] = (
+    # Nothing keeps a deletion waiting.
     (lambda view, seen: view.deleting, "Deleting"),
     (lambda view, seen: bool(view.problems) or view.spec is None, "Invalid"),
-    (_is_unverified, "Unverified"),
-    (_is_unobserved, "Unobserved"),
-    (_has_drifted, "Drifted"),
-    (_is_up_to_date, "UpToDate"),
-    (_stays_rejected, "Rejected"),
-    (_has_ended, "RunEnded"),
-    (_lacks_live_states, "TargetsNotRead"),
-    (_misses_target, "TargetMissing"),
+    # Nothing starts by itself on what a failed rollback has left, whatever else holds.
+    (stays_unverified, "Unverified"),
+    (is_unobserved, "Unobserved"),
+    (has_drifted, "Drifted"),
+    (is_up_to_date, "UpToDate"),
+    (stays_rejected, "Rejected"),
+    (has_ended, "RunEnded"),
+    (lacks_live_states, "TargetsNotRead"),
+    (misses_target, "TargetMissing"),
     (lambda view, seen: bool(seen.unconnected), "Unconnected"),
-    (_has_unresolved, "Unresolved"),
-    (_is_settling, "Settling"),
-    (_is_adoptable, "Adopted"),
+    (has_unresolved, "Unresolved"),
+    (is_settling, "Settling"),
+    # To take over changes nothing: neither `suspend` nor the run of another Release keeps it.
+    (is_adoptable, "Adopted"),
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
     (lambda view, seen: bool(seen.doubt), "Unadmitted"),
     (lambda view, seen: seen.rival is not None, "Blocked"),

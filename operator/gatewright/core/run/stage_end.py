@@ -1,29 +1,17 @@
-"""Where the walk is, and how a stage ends other than well: it fails, or people pass it over."""
+"""How a stage fails, and what follows; how its Jobs are stopped."""
 
 from __future__ import annotations
 
 from gatewright.api.status import JournalEntry, Run, StageStatus
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import drive
+from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
 
 DECIDING_HOLD = "a person decides"
 """What a paused run holds on."""
-
-
-def current_stage_index(run: Run) -> int | None:
-    """Return the index of the stage the walk is at; None past the last.
-
-    While Paused it is the one whose failure a person decides about.
-    """
-    if run.phase == "Paused" and run.pausedStage is not None:
-        paused = (n for n, stage in enumerate(run.stages) if stage.name == run.pausedStage)
-        return next(paused, None)
-
-    over = ("Passed", "Skipped", "RolledBack", "Failed")
-    return next((n for n, stage in enumerate(run.stages) if stage.state not in over), None)
 
 
 def stops_of(run: Run) -> list[Operation]:
@@ -51,15 +39,6 @@ def settle_stopping(ctx: Context) -> bool:
     return bool(ctx.run.stopping)
 
 
-def finish_skipped_stage(ctx: Context, stage: StageStatus) -> bool:
-    """End a stage that somebody skips; what it has started is stopped."""
-    ctx.run.stopping += _jobs_still_running(ctx.run, stage)
-    states.move(stage, "Skipped")
-    stage.finishedAt = clocks.format_time(ctx.now)
-    clocks.stop(ctx.run, "bake", "overdue", "step")
-    return True
-
-
 def fail_stage(
     ctx: Context, index: int, cause: str, reason: str, gate: str | None = None, pause: bool = False
 ) -> bool:
@@ -72,14 +51,14 @@ def fail_stage(
     _mark_failed(ctx, stage, reason)
 
     if on_failure == "Continue" and not pause:
-        run.stopping += _jobs_still_running(run, stage)
+        run.stopping += jobs_still_running(run, stage)
         message = f"stage {stage.name}: {reason} (onFailure: Continue)"
         ctx.record_event("StageFailed", message, warning=True)
         return True
 
     # Nobody decides about a run that changes nothing.
     if (on_failure == "Pause" or pause) and not run.observe:
-        run.stopping += _jobs_still_running(run, stage)
+        run.stopping += jobs_still_running(run, stage)
         states.move(run, "Paused")
         run.pausedStage = stage.name
         clocks.hold(run, DECIDING_HOLD, ctx.now)
@@ -119,7 +98,7 @@ def fail_current(ctx: Context, cause: str, reason: str) -> None:
     fail_stage(ctx, index, cause, reason)
 
 
-def _jobs_still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
+def jobs_still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
     """Return the Jobs of a stage that has failed and may still run.
 
     Of some it is known that they have ended: by their step, or by their gate.

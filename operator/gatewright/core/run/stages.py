@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 from gatewright.api.base import seconds
-from gatewright.api.status import GateStatus, JournalEntry, Run, StageStatus
-from gatewright.core.checks import guards, judge
+from gatewright.api.status import GateStatus, StageStatus
+from gatewright.core.checks import judge
 from gatewright.core.checks.active import gate_set
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks, observed, states
+from gatewright.core.run import clocks, states
+from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
-from gatewright.core.run.context import Context, evaluate_checks
-from gatewright.core.run.driving import STOP_LIMIT_S
-from gatewright.core.run.running_step import advance_step, skip_step
-from gatewright.core.run.stage_end import (
-    current_stage_index,
-    fail_stage,
-    finish_skipped_stage,
-    settle_stopping,
-)
-from gatewright.core.steps import kind_of
-
-
-def next_step_index(run: Run) -> tuple[int, int] | None:
-    """Return the indices of the stage and the step that will begin next.
-
-    None where none can: while one runs, in a bake, and while people are waited for.
-    """
-    index = current_stage_index(run) if run.phase == "Progressing" else None
-    if index is None or run.stages[index].state not in ("Pending", "Running"):
-        return None
-    if approvals.must_wait(run, index):
-        return None
-
-    stage = run.stages[index]
-    number = _unfinished_step_index(stage)
-    if number is None or stage.steps[number].state == "Running":
-        return None
-    return index, number
+from gatewright.core.run.context import Context
+from gatewright.core.run.holds import are_guards_calm
+from gatewright.core.run.journal import fold_journal
+from gatewright.core.run.position import current_stage_index, unfinished_step_index
+from gatewright.core.run.running_step import advance_step
+from gatewright.core.run.skipping import finish_skipped_stage
+from gatewright.core.run.stage_end import fail_stage, settle_stopping
 
 
 def advance_stage(ctx: Context) -> bool:
@@ -59,9 +39,10 @@ def advance_stage(ctx: Context) -> bool:
     if stage.state != "Running":
         return _advance_gates(ctx, index, stage)
 
-    number = _unfinished_step_index(stage)
+    number = unfinished_step_index(stage)
     if number is not None:
         return advance_step(ctx, index, number)
+    # Its Job was stopped before: only now the stage ends.
     if stage.skippedBy is not None:
         return finish_skipped_stage(ctx, stage)
 
@@ -77,59 +58,14 @@ def _begin_stage(ctx: Context, index: int, stage: StageStatus) -> None:
         clocks.start(ctx.run, "overdue", seconds(expected), ctx.now)
 
 
-def _unfinished_step_index(stage: StageStatus) -> int | None:
-    """Return the index of the first step that has neither ended well nor was skipped."""
-    over = ("Succeeded", "Skipped")
-    return next((n for n, step in enumerate(stage.steps) if step.state not in over), None)
-
-
-def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
-    """Pass a stage over whatever its steps and gates say.
-
-    A Job of it is stopped first. What it did stays in the journal.
-    """
-    stage = ctx.run.stages[index]
-    stage.skippedBy, stage.message = by, message
-
-    for number, step in enumerate(stage.steps):
-        if step.state == "Pending":
-            states.move(step, "Skipped")
-            step.message = message
-        elif step.state in ("Running", "Failed"):
-            skip_current(ctx, index, number, by, message)
-
-    # A Job is still being stopped: the stage ends with it.
-    if any(step.state == "Running" for step in stage.steps):
-        if stage.state == "Failed":
-            states.move(stage, "Running")
-        return
-
-    finish_skipped_stage(ctx, stage)
-
-
-def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -> None:
-    """Pass over a step that runs or has failed: at once, or once its Job has stopped."""
-    step = ctx.run.stages[index].steps[number]
-    step.skippedBy, step.message = by, message
-
-    # Only a Job goes on by itself, and only one that was started.
-    kind = kind_of(ctx.body.spec.stages[index].steps[number])
-    if not kind.stoppable or step.key is None:
-        skip_step(ctx, step)
-        return
-
-    if step.state == "Failed":
-        states.move(step, "Running")
-    clocks.start(ctx.run, "step", STOP_LIMIT_S, ctx.now)
-
-
 def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     spec_stage = ctx.body.spec.stages[index]
     if not spec_stage.gates and seconds(spec_stage.bake) == 0:
         return _pass_stage(ctx, index, stage)
 
     # A reference that names nothing fails here, not later.
-    for check, row in zip(spec_stage.gates, stage.gates, strict=True):
+    gates = gate_set(ctx.body, ctx.run, index)
+    for check, row in gates.pairs():
         measure_of_check(ctx.body, ctx.run, "gates", check, row, index)
         operation_of_check(ctx.view, ctx.body, ctx.run, "gates", check, index)
 
@@ -137,7 +73,7 @@ def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     if any("job" in check.provider for check in spec_stage.gates):
         ctx.write_now()
 
-    evaluate_checks(ctx, gate_set(ctx.body, ctx.run, index))
+    evaluate_checks(ctx, gates)
     return True
 
 
@@ -147,11 +83,12 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     if failed is not None:
         return fail_stage(ctx, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
 
-    expired = _gate_to_decide(ctx, index, stage)
+    expired = _gate_to_decide(ctx, index)
     if expired is not None:
         reason = f"gate {judge.describe(expired)}"
         return fail_stage(ctx, index, "Gate", reason, expired.name, pause=True)
 
+    # Silence is not good: while clocks stand still, nothing passes.
     if run.holdReason is not None or not judge.all_passing(stage.gates):
         return False
 
@@ -166,59 +103,27 @@ def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     return _pass_stage(ctx, index, stage)
 
 
-def _gate_to_decide(ctx: Context, index: int, stage: StageStatus) -> GateStatus | None:
+def _gate_to_decide(ctx: Context, index: int) -> GateStatus | None:
     """Return a gate whose silence has lasted too long, where a person is to decide.
 
     That is so by `onHoldExpired: Pause`.
     """
-    for check, row in zip(ctx.body.spec.stages[index].gates, stage.gates, strict=True):
+    for check, row in gate_set(ctx.body, ctx.run, index).pairs():
         if row.state == "Expired" and check.onHoldExpired == "Pause":
             return row
     return None
 
 
-def are_guards_calm(ctx: Context) -> bool:
-    """Return whether nothing that is watched keeps the run from going on.
-
-    A guard that breaches or holds does, and one that has not answered yet; so does something that
-    is not as wanted, does not run, or cannot be looked at. A guard that breached before the run
-    changed anything counts later.
-    """
-    rows = zip(ctx.run.guards, ctx.body.spec.guards, strict=True)
-    passing = all(
-        row.state == "Passing" or row.early or guards.is_waived(ctx, guard, row)
-        for row, guard in rows
-        if guard.action == "Rollback"
-    )
-    return passing and (ctx.run.observe or observed.all_as_wanted(ctx))
-
-
 def _pass_stage(ctx: Context, index: int, stage: StageStatus) -> bool:
+    # What breaches now may undo the stage.
     if not are_guards_calm(ctx):
         return False
 
     states.move(stage, "Passed")
     stage.finishedAt = clocks.format_time(ctx.now)
     clocks.stop(ctx.run, "bake", "overdue")
-    _fold_journal(ctx.run, stage)
+    fold_journal(ctx.run, stage)
 
     place = f"stage {index + 1}/{len(ctx.run.stages)} {stage.name}"
     ctx.record_event("StagePassed", f"{ctx.run.version}: {place} passed")
     return True
-
-
-def _fold_journal(run: Run, stage: StageStatus) -> None:
-    """Keep of a passed stage one line for each thing it changed: none of its Jobs can still run."""
-    changes: dict[str, JournalEntry] = {}
-    jobs: list[JournalEntry] = []
-
-    for entry in run.journal:
-        if entry.stage != stage.name:
-            continue
-        if entry.subject.startswith("job/"):
-            jobs.append(entry)
-        else:
-            changes[entry.subject] = entry
-
-    others = [entry for entry in run.journal if entry.stage != stage.name]
-    run.journal = others + (list(changes.values()) or jobs[-1:])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run
-from gatewright.core.model import PinnedSpec, Revision, hash_spec
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
 from gatewright.core.run import clocks
-from gatewright.core.run.context import Context, fresh_statuses
+from gatewright.core.run.check_evaluation import fresh_statuses
+from gatewright.core.run.context import Context
 from gatewright.core.run.pinning import baseline_version, fresh_stages, revision_of, set_baseline
 from gatewright.core.run.rollback_plan import describe_plan
 from gatewright.core.spec.pinned_spec import pin_spec

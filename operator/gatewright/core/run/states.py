@@ -63,6 +63,7 @@ STAGES: Mapping[str, frozenset[str]] = {
     "Gating": frozenset({"Baking", "Passed", "Failed", "Skipped", "RolledBack"}),
     "Baking": frozenset({"Passed", "Failed", "Skipped", "RolledBack"}),
     "Passed": frozenset({"RolledBack"}),
+    # A Retry runs it once more; a Skip does until its Job has stopped.
     "Failed": frozenset({"Running", "Skipped", "RolledBack"}),
     "Skipped": frozenset({"RolledBack"}),
     "RolledBack": frozenset(),
@@ -71,6 +72,8 @@ STAGES: Mapping[str, frozenset[str]] = {
 STEPS: Mapping[str, frozenset[str]] = {
     "Pending": frozenset({"Running", "Skipped", "Failed"}),
     "Running": frozenset({"Succeeded", "Failed", "Skipped"}),
+    # A Retry does once more what others have changed since, or an edit changes; a rollback
+    # returns once more what others have overwritten.
     "Succeeded": frozenset({"Pending"}),
     "Failed": frozenset({"Running", "Skipped", "Pending"}),
     "Skipped": frozenset({"Pending"}),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gatewright.api.base import seconds
 from gatewright.api.status import Undo
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
@@ -21,13 +20,13 @@ from gatewright.core.run.operations import (
     operation_key,
     operations_of_undo,
 )
+from gatewright.core.run.rollback_budgets import start_budget
 from gatewright.core.spec import outputs
 from gatewright.core.spec.expand import UnknownReference
+from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import kind_of
 
-STAGE_BUDGET_PREFIX = "within/"
-"""How the names of the clocks begin that are budgets of single stages."""
 STOPPED_ENDING = "; it was stopped"
 """How the message of a late line ends whose Job is being stopped."""
 KEPT_BACK_PREFIX = "not started"
@@ -87,18 +86,6 @@ def _try_parts(attempt: int, line: Undo) -> list[str | int]:
     return parts
 
 
-def _start_budget(ctx: Context, line: Undo) -> None:
-    """Start the budget of a stage's rollback with its first line."""
-    assert ctx.run.rollback is not None
-    if any(other.startedAt for other in ctx.run.rollback.undo if other.stage == line.stage):
-        return
-
-    for stage in ctx.body.spec.stages:
-        if stage.name == line.stage and stage.rollback.within:
-            budget = seconds(stage.rollback.within)
-            clocks.start(ctx.run, f"{STAGE_BUDGET_PREFIX}{stage.name}", budget, ctx.now)
-
-
 def limit_of_line(ctx: Context, line: Undo) -> float:
     """Return the seconds that one try of a line may take."""
     if line.kind == "Stop":
@@ -150,7 +137,7 @@ def advance_line(ctx: Context, line: Undo) -> None:
 
 
 def _begin_line(ctx: Context, line: Undo) -> None:
-    _start_budget(ctx, line)
+    start_budget(ctx, line)
     states.move(line, "Running")
     line.startedAt = clocks.format_time(ctx.now)
     line.due = clocks.format_time(ctx.now + timedelta(seconds=limit_of_line(ctx, line)))
@@ -192,6 +179,7 @@ def _complete_line(ctx: Context, line: Undo, message: str | None) -> None:
     states.move(line, "Succeeded")
     line.message = message
     line.due = None
+    # Pods may have started meanwhile, with what was there.
     if line.kind == "Restore" and was_something_else:
         _restart_targets_with(ctx, line.subject)
 
@@ -264,3 +252,27 @@ def is_job(ctx: Context, line: Undo) -> bool:
     """Return whether a line runs a Job. Raises UnknownReference."""
     operations = operations_of_undo(ctx.view, ctx.body, ctx.run, line)
     return any(operation.kind == "job" for operation in operations)
+
+
+def unmet_requirements(ctx: Context, line: Undo) -> list[str]:
+    """Return what a compensation requires, and nothing has produced.
+
+    A step of the run may have, or a compensation before it in its stage.
+    """
+    assert ctx.run.rollback is not None
+    stage, step = compensation_of(ctx.body, line)
+    if not step.requires:
+        return []
+
+    succeeded = {
+        other.subject
+        for other in ctx.run.rollback.undo
+        if other.stage == line.stage and other.state == "Succeeded"
+    }
+    compensations = ctx.body.spec.stages[stage].rollback.steps
+    produced = produced_artifacts(ctx.body, ctx.run) | {
+        compensation.produces
+        for compensation in compensations
+        if compensation.produces and f"step/{compensation.name}" in succeeded
+    }
+    return sorted(set(step.requires) - produced)

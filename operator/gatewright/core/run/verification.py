@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from gatewright.api.release import Check
 from gatewright.api.status import Rollback, Undo
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import CheckSet, verification_set
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks, states
+from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.check_operations import operation_of_check
-from gatewright.core.run.context import Context, evaluate_checks
+from gatewright.core.run.context import Context
 from gatewright.core.run.observed import TROUBLE_RECHECK_INTERVAL
 from gatewright.core.run.operations import compensated_alone, restores_done
 from gatewright.core.run.rollback_end import fail_rollback, finish_rollback
@@ -64,7 +67,7 @@ def verify_rollback(ctx: Context) -> None:
         fail_rollback(ctx, f"not verified within {ctx.body.spec.rollback.within}: {missing}")
 
 
-def _describe_unverified(checks: CheckSet) -> str:
+def _describe_unverified(checks: CheckSet[Check]) -> str:
     """Return what the first check says that does not pass; empty where all pass."""
     row = next((row for row in checks.rows if row.state != "Passing"), None)
     if row is None:

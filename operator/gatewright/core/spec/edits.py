@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.model import pinned_fields_of
+from gatewright.core.model.pinned_spec import pinned_fields_of
 
 MOST_EDITS = 20
 """Changes that a run keeps in words."""
@@ -35,6 +35,7 @@ def describe_edits(before: ReleaseSpec, after: ReleaseSpec) -> list[str]:
     old_guards, new_guards = _by_name(old.pop("guards", ())), _by_name(new.pop("guards", ()))
     both = [name for name in new_stages if name in old_stages]
 
+    # A question names only the first few, so what would act comes first.
     lines: list[str] = []
     for name in both:
         lines += _edits_of_steps(name, old_stages[name], new_stages[name])

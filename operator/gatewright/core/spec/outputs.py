@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from gatewright.api.jobs import Job
 from gatewright.api.release import ReleaseSpec, Step
 from gatewright.api.status import Run
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.spec.pinned_spec import named_outputs
 
 MOST_OUTPUTS = 32
@@ -35,6 +35,7 @@ def find_problem(
     Something names an output that nobody knows, or too much.
     """
     named = named_outputs(spec, stage, step.name) if unread or published else set()
+    # What nothing names may stay unknown.
     if unread and (named or step.proof is not None):
         return f"{unread}; {', '.join(sorted(named)) or 'its proof'} is needed"
 

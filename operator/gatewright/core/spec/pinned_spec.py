@@ -7,7 +7,8 @@ from typing import Any
 
 from gatewright.api.release import Check, ReleaseSpec, Stage
 from gatewright.api.status import Run
-from gatewright.core.model import Operation, PinnedSpec
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.expand import OUTPUT_NAME, find_references, show_path
 from gatewright.core.steps import changed_by
 
@@ -48,6 +49,7 @@ def unresolved_references(spec: ReleaseSpec, last_good: str | None) -> list[str]
 
 def named_outputs(spec: ReleaseSpec, stage: int, step: str) -> set[str]:
     """Return which outputs of a step something else in the spec names."""
+    # Earlier stages cannot name it: `problems` refuses that.
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)["stages"][stage:]
     matches = (OUTPUT_NAME.fullmatch(name) for _, name in find_references(raw))
     return {match[2] for match in matches if match and match[1] == step}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.core.model import PinnedSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
 
 CONFIG_FIELD = "config"
 """Field of a target that lists the ConfigMaps and Secrets captured with it."""

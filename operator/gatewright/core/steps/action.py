@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.api.release import Step
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.steps.kind import StepPoint, SubjectlessKind
 

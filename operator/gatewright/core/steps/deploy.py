@@ -7,7 +7,7 @@ from typing import Any
 
 from gatewright.api.base import seconds
 from gatewright.api.release import DeployStep, Stage, Step
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.targets import target_config
 from gatewright.core.steps.kind import StepKind, StepPoint
@@ -30,6 +30,7 @@ class Deploy(StepKind):
         return [f"target/{name}" for name in self.targets(step)]
 
     def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        # `spec.targets` finds them.
         return {}
 
     def early_config(self, step: Step) -> dict[str, Any]:

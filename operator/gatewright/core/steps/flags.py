@@ -7,7 +7,7 @@ from typing import Any
 
 from gatewright.api.base import seconds
 from gatewright.api.release import FlagsStep, Stage, Step
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.permissions import AuthorPermission
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.targets import target_config

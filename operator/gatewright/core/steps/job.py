@@ -5,7 +5,9 @@ from __future__ import annotations
 from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
 from gatewright.api.release import Step
-from gatewright.core.model import Operation, View, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.view import View
 from gatewright.core.permissions import AuthorPermission
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.steps.kind import StepPoint, SubjectlessKind

@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from gatewright.api.release import Stage, Step
-from gatewright.core.model import Operation, PinnedSpec, View
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
 from gatewright.core.permissions import AuthorPermission
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.release import Approval, Confirm, Step
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.steps.kind import StepPoint, SubjectlessKind
 

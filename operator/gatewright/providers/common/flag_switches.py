@@ -19,7 +19,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import concurrency
 from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags

@@ -27,15 +27,12 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, model_validator
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import NotFound, OpenConnection
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.github.connection import Repository, repository_path
-from gatewright.providers.github.deployments import (
-    Deployment,
-    follow_deployment,
-    record_deployment,
-)
+from gatewright.providers.github.deployments import Deployment, follow_deployment, record_deployment
 from gatewright.providers.github.workflows import (
     Workflow,
     dispatch_workflow,

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from gatewright.api.base import Model
-from gatewright.core.model import Operation, Progress, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client

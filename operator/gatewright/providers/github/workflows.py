@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints
 
 from gatewright.api.base import Key, Model, Text
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.common import client, rest

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import rest

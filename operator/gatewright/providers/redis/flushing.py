@@ -22,7 +22,8 @@ from typing import Annotated, Any
 from pydantic import StringConstraints
 
 from gatewright.api.base import Model
-from gatewright.core.model import Operation, Progress, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.redis.connection import RunCommand
 

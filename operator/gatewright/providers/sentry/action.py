@@ -16,7 +16,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import LiveState, Operation, Progress, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest

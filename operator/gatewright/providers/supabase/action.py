@@ -32,7 +32,8 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_val
 
 from gatewright.api.base import Model, Name
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common.deeds import Deed, require_act

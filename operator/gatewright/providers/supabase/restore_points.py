@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gatewright.api.base import Model
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import client

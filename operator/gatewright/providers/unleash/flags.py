@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import rest
 from gatewright.providers.common.flag_switches import FlagKey, FlagSwitches, Switches

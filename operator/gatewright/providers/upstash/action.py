@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
-from gatewright.core.model import LiveState, Operation, Progress
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.redis import flushing

@@ -18,7 +18,9 @@ from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, Text
 from gatewright.api.jobs import EnvName
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common.flag_changes import fail_unrecorded, flags_set_by, touched_flags
 from gatewright.providers.common.secrets import hide_secrets
@@ -34,14 +36,7 @@ from gatewright.providers.vercel.flag_variables import (
     variables_by_key,
     write_variables,
 )
-from gatewright.providers.vercel.production import (
-    BASE,
-    KEY,
-    RUN,
-    SOURCE,
-    VERSION,
-    run_of,
-)
+from gatewright.providers.vercel.production import BASE, KEY, RUN, SOURCE, VERSION, run_of
 from gatewright.providers.vercel.smoke import Smoke
 from gatewright.providers.vercel.variable_marks import value_since
 

@@ -28,7 +28,7 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import rest

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from gatewright.api.base import Duration, Model, Text, seconds
 from gatewright.api.connection import HttpAccess
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common.jsonpath import JsonPath

@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import rest
 from gatewright.providers.common.secrets import hide_secrets

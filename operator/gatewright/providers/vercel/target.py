@@ -14,7 +14,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, StringConstraints
 
 from gatewright.api.base import Model, Name, Text
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
 from gatewright.providers.vercel import connection as vercel

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Cluster, Conflict, Permanent
 from gatewright.providers.workload import captured, owned, pods, rollout, template
 from gatewright.providers.workload.config import WorkloadConfig

@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.core.model import Operation, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation
 from gatewright.ports import Cluster
 from gatewright.providers.workload import availability, managers, owned, pods, rollout, template
 from gatewright.providers.workload.config import WorkloadConfig

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model.operation import Operation, Progress
 
 CLOCK_TOLERANCE = timedelta(seconds=1)
 """The API server's times are whole seconds."""

@@ -31,7 +31,9 @@ from pydantic import BaseModel
 
 from gatewright.api import KEY
 from gatewright.api.base import seconds
-from gatewright.core.model import LiveState, Operation, Progress, Standing
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.permissions import AuthorPermission
 from gatewright.ports import Access, Cluster, Conflict, NotFound, Trouble
 from gatewright.providers.workload import (

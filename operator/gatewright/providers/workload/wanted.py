@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from gatewright.core.memory import Memory
-from gatewright.core.model import Operation
+from gatewright.core.model.operation import Operation
 from gatewright.ports import Permanent
 from gatewright.providers.workload.config import WorkloadConfig
 from gatewright.providers.workload.template import TemplateFields

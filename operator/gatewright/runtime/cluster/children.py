@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatewright.api import API_VERSION, GROUP, KEY, RELEASE
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 
 
 def child_metadata(view: View, name: str, key: str | None = None) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from typing import Any
 import orjson
 
 from gatewright.api import GROUP, RELEASE
-from gatewright.core.model import Revision, View, as_stored, content_fingerprint
+from gatewright.core.fingerprints import as_stored, content_fingerprint
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import Kube, api_path

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import Operation, Progress, Standing, View
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.contents import (

@@ -19,7 +19,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatewright.api import KEY
-from gatewright.core.model import LiveState, Operation, Progress, View
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.config_standings import (

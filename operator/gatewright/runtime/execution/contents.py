@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.core.model import Operation, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.operation import Operation
 from gatewright.core.text.masking import MOST_TEXT_CHARS, join_lines, mask_secrets
 from gatewright.ports import Permanent
 from gatewright.providers.error_messages import quote_value

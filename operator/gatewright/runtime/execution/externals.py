@@ -20,7 +20,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost

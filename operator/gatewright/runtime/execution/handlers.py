@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from gatewright.core.model import Holding, LiveState, Operation, Progress, Standing, View
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.core.subject import kind_of_subject
 from gatewright.ports import Cluster, Permanent, Trouble
 from gatewright.runtime.execution import config_standings, configs, jobs

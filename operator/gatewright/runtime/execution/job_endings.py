@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewright.core.fair_memory import FairMemory
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.workload import pods

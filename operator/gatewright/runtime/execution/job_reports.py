@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from gatewright.api.jobs import JobReport
-from gatewright.core.model import Progress
+from gatewright.core.model.operation import Progress
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.common.concurrency import NamespaceThreads

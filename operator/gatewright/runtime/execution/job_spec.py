@@ -12,7 +12,7 @@ from typing import Any
 from gatewright.api import KEY, RELEASE
 from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, NotFound, Permanent
 from gatewright.runtime.cluster.kube import api_path
 from gatewright.runtime.execution.job_pods import DEFAULT_CONTAINER

@@ -13,7 +13,8 @@ from typing import Any
 
 from gatewright.api import KEY, RELEASE, RESULT
 from gatewright.api.jobs import Job
-from gatewright.core.model import Operation, Progress, View
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime.cluster.children import child_metadata, is_ours

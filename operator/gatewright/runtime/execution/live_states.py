@@ -14,7 +14,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewright.core.model import LiveState, Needs, View, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.wire import as_json

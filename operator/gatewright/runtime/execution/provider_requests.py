@@ -11,7 +11,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from gatewright.core.model import LiveState, Operation, Progress, Standing, View
+from gatewright.core.model.holding import Standing
+from gatewright.core.model.observation import LiveState
+from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.model.view import View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import pace, permit
 from gatewright.providers.common.secrets import hide_in_error, hide_secrets

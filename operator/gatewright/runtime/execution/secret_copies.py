@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.core.hash_key import HashKey
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.ports import Cluster, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import api_path

@@ -15,7 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.core.model import Holding, Needs, Standing, View, fingerprint
+from gatewright.core.fingerprints import fingerprint
+from gatewright.core.model.holding import Holding, Standing
+from gatewright.core.model.needs import Needs
+from gatewright.core.model.view import View
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.leader import LeaseLost

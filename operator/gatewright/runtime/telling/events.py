@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gatewright.api import API_VERSION
-from gatewright.core.model import KubernetesEvent, View, short_fingerprint
+from gatewright.core.fingerprints import short_fingerprint
+from gatewright.core.model.decision import KubernetesEvent
+from gatewright.core.model.view import View
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube, api_path

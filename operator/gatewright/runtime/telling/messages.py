@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from gatewright.api.status import GateStatus, Notification, ReleaseStatus, Run, StageStatus
-from gatewright.core.model import View
+from gatewright.core.model.view import View
 from gatewright.core.report.notifications import ENDINGS
 from gatewright.core.run import clocks
 from gatewright.ports import Message

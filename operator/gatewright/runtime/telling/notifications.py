@@ -29,7 +29,8 @@ from pydantic import ValidationError
 
 from gatewright.api.release import Notify
 from gatewright.api.status import Notification
-from gatewright.core.model import Delivery, View
+from gatewright.core.model.observation import Delivery
+from gatewright.core.model.view import View
 from gatewright.core.report.notifications import channels_of
 from gatewright.core.run import clocks
 from gatewright.core.spec.expand import UnknownReference, expand_references

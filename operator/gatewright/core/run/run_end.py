@@ -1,0 +1,55 @@
+"""How a run ends, and what is live then."""
+
+from __future__ import annotations
+
+from gatewright.api.status import Outcome, Past, Run, Served
+from gatewright.core.run import clocks, states
+from gatewright.core.run.context import Context
+
+MOST_PAST_RUNS = 10
+
+
+def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
+    """End the run: history, finalizer, clocks."""
+    run = ctx.run
+    states.end(run, outcome)
+    lasted = (ctx.now - clocks.parse_time(run.startedAt)).total_seconds()
+    run.finishedAt = clocks.format_time(ctx.now)
+    run.duration = clocks.format_duration(lasted)
+    run.reason = reason[:1000]
+    run.timers.clear()
+    run.holdReason = None
+    run.paused = None
+    run.stopping = []
+
+    # A rollback that people repeat ends its run once more.
+    others = [past for past in ctx.status.history if past.id != run.id]
+    ctx.status.history = [_past_of(run, outcome), *others][:MOST_PAST_RUNS]
+
+    ctx.decision.remove_finalizer = True
+    bad = outcome in ("RolledBack", "RollbackFailed")
+    ctx.record_event(outcome, f"{run.version}: {reason}", warning=bad)
+    ctx.write_now()
+
+
+def _past_of(run: Run, outcome: Outcome) -> Past:
+    """Return what the history keeps of a run."""
+    failed = [stage.name for stage in run.stages if stage.state == "Failed"]
+    return Past(
+        id=run.id,
+        version=run.version,
+        attempt=run.attempt,
+        outcome=outcome,
+        startedAt=run.startedAt,
+        finishedAt=run.finishedAt,
+        reason=run.reason,
+        passedOver=failed if outcome == "Promoted" else [],
+        revision=run.revision,
+        people=run.people,
+    )
+
+
+def set_live(ctx: Context, served: Served | None) -> None:
+    """Say what is live, from now on; None where nobody knows."""
+    now = clocks.format_time(ctx.now)
+    ctx.status.live = served.model_copy(update={"since": now}) if served is not None else None
