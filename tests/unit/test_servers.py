@@ -70,7 +70,7 @@ async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     looking = ApiServers(Api(slices=error, discovery=ANSWERING))  # type: ignore[arg-type]
-    with caplog.at_level(logging.WARNING, "gatewright.servers"):
+    with caplog.at_level(logging.WARNING, "gatewright.api_servers"):
         for _ in range(3):
             assert await looking.look() == api_servers.LOOKUP_INTERVAL_S
     assert refused(*ALL) == ["10.1.1.1", "10.3.3.3"]

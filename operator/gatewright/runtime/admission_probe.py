@@ -66,7 +66,7 @@ OWN_NAMESPACE = (
     "there all the same (--serve-own-namespace, chart: serveOwnNamespace)"
 )
 
-log = logging.getLogger("gatewright.admission")
+log = logging.getLogger("gatewright.admission_probe")
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ Pins = Mapping[tuple[str, str], Pin]
 implied)."""
 NO_PINS: Pins = {}
 
-log = logging.getLogger("gatewright.links")
+log = logging.getLogger("gatewright.connections")
 
 
 def no_pins(key: tuple[str, str]) -> Pins:

@@ -69,7 +69,7 @@ FOLLOWED_KINDS = (
 )
 """What Releases work on: API, plural, label selector."""
 
-log = logging.getLogger("gatewright.reconcile")
+log = logging.getLogger("gatewright.controller")
 
 
 class _Missed(NamedTuple):

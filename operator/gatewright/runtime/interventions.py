@@ -48,7 +48,7 @@ WRITES_AT_ONCE = 4
 BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")
 """What may lead back, and is urgent."""
 
-log = logging.getLogger("gatewright.people")
+log = logging.getLogger("gatewright.interventions")
 
 
 @dataclass(slots=True, eq=False)

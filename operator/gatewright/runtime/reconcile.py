@@ -65,7 +65,7 @@ LAZY_WRITE_DELAY_S = 0.4
 MAX_ROUNDS = 100
 """Decisions of one pass; then others have their turn, and the next pass goes on."""
 
-log = logging.getLogger("gatewright.passes")
+log = logging.getLogger("gatewright.reconcile")
 
 
 class Restless(Exception):

@@ -43,7 +43,7 @@ RESTLESS_MESSAGE = (
     "events and steps, then edit the spec. If nothing does, report it as a fault of the operator"
 )
 
-log = logging.getLogger("gatewright.reconcile")
+log = logging.getLogger("gatewright.workers")
 
 
 class Workers:

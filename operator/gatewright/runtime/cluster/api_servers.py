@@ -36,7 +36,7 @@ DISCOVERY_PATH = "/api"
 """Tells everybody who may log in where the API server that answers is; one of several, behind one
 address or another."""
 
-log = logging.getLogger("gatewright.servers")
+log = logging.getLogger("gatewright.api_servers")
 
 
 class ApiServers:

@@ -42,7 +42,7 @@ subject."""
 TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
-log = logging.getLogger("gatewright.outside")
+log = logging.getLogger("gatewright.externals")
 ReadSnapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
 IsFinal = Callable[[Exception], bool]
 """Whether a refusal is the last word."""

@@ -41,7 +41,7 @@ TOO_MUCH_MESSAGE = (
     "ConfigMaps and Secrets (config: of the targets)"
 )
 
-log = logging.getLogger("gatewright.sights")
+log = logging.getLogger("gatewright.live_states")
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ ChannelKey = tuple[str, str]
 OnDelivered = Callable[[Key, str, tuple[str, str], Delivery], None]
 """Key and UID of a Release, notice and channel, and what became of it."""
 
-log = logging.getLogger("gatewright.notices")
+log = logging.getLogger("gatewright.notifications")
 
 
 @dataclass(slots=True)
