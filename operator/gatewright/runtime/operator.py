@@ -57,6 +57,7 @@ class Operator:
         """Connect and begin to compete for the Lease; returns at once."""
         addresses.set_allowed(AddressSetting.parse(self.settings.allow))
         addresses.set_refused(AddressSetting.parse(self.settings.refuse))
+        addresses.set_own_pod(self.settings.pod_addresses)
 
         self._kube = await Kube.connect()
         self._servers = ApiServers(self._kube)
