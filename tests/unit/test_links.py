@@ -19,7 +19,7 @@ from gatewright.providers.common import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.connections import Connections, Pin
 from gatewright.runtime.shares import TIDY_ABOVE, NamespacePace
-from gatewright.runtime.telling import readiness
+from gatewright.runtime.telling import readiness, readiness_writes
 from tests.fakes.serving import serving
 
 KEY = base64.b64encode(b"a-signing-key-of-16+").decode()
@@ -118,7 +118,9 @@ async def until(condition: Any) -> None:
 async def rest(links: Connections) -> None:
     """Whatever is asked or written has been asked and written."""
     states = links._readiness._states.values()
-    await until(lambda: all(state.asking is None and state.writing is None for state in states))
+    await until(
+        lambda: all(state.asking is None and state.written.writing is None for state in states)
+    )
 
 
 # --- which one
@@ -318,7 +320,7 @@ async def test_an_object_that_was_made_again_is_new_although_its_generation_is_n
 async def test_deliveries_that_fail_make_a_connection_not_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     for _ in range(5):
@@ -338,7 +340,7 @@ async def test_deliveries_that_fail_make_a_connection_not_ready(
 async def test_a_single_failure_is_not_yet_one_of_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     for error in (
@@ -358,7 +360,7 @@ async def test_a_single_failure_is_not_yet_one_of_the_connection(
 async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
     monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRET_MAX_AGE_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
@@ -371,8 +373,8 @@ async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(
 
 
 async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
-    monkeypatch.setattr(readiness, "SAME_VERDICT_WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "SAME_VERDICT_WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     for _ in range(20):
         links.used("shop", "a", None)
@@ -406,7 +408,7 @@ async def test_what_the_api_server_holds_is_not_written_again() -> None:
 async def test_a_provider_that_comes_and_goes_is_written_seldom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.05)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.05)
     links, server = known(connection("a"))
     began = time.monotonic()
     await links.check("shop", "a")
@@ -446,7 +448,7 @@ async def test_an_edit_does_not_wait_for_the_gap() -> None:
 
 
 async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.down = True
     await links.check("shop", "a")
@@ -459,7 +461,7 @@ async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyP
 async def test_an_api_server_that_is_away_says_nothing_of_a_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.away = True
     await links.check("shop", "a")

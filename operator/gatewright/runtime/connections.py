@@ -31,8 +31,9 @@ from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, trust_author
 from gatewright.runtime.connection_secrets import SecretReader
+from gatewright.runtime.telling.judgements import Place, Reason
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.telling.readiness import WORKS_MESSAGE, Place, Readiness, Reason
+from gatewright.runtime.telling.readiness import WORKS_MESSAGE, Readiness
 
 PROBED_SECRET_MAX_AGE_S = 1.0
 """Seconds for which those who ask whether a Connection works share what was read: many may name one
