@@ -17,7 +17,8 @@ from gatewright.core.model import Operation, Revision, View
 from gatewright.ports import NotFound, Permanent
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import configs
 from gatewright.runtime.execution.config_watch import ConfigWatches

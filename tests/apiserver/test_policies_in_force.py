@@ -18,6 +18,7 @@ import yaml
 from kubernetes.aio import client, config
 
 from gatewright.codegen import admission, authors, job_owners, openers, statuses, uses
+from gatewright.runtime import admission_probe
 from gatewright.runtime.admission_trials import ALL_TRIALS, INTERVENTION_TRIAL, Trial
 from gatewright.runtime.cluster.kube import Kube
 from tests.cluster.paths import CHECKOUT

@@ -11,8 +11,9 @@ from gatewright.core.model import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of
-from gatewright.runtime.connections import Connections, Pin, Pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.parse import spec_of
+from gatewright.runtime.pins import Pin, Pins
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 GIT = {"ref": "v$(version)"}

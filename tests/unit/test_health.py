@@ -11,7 +11,8 @@ from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime import controller
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.watch import make_watches
 from gatewright.runtime.controller import OWN_KINDS, Controller
 from gatewright.runtime.operator import Operator, ProbeLog

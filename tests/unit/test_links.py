@@ -17,7 +17,8 @@ from aiohttp import web
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
-from gatewright.runtime.connections import Connections, Pin
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.pins import Pin
 from gatewright.runtime.shares import TIDY_ABOVE, NamespacePace
 from gatewright.runtime.telling import readiness, readiness_writes
 from tests.fakes.serving import serving
@@ -605,8 +606,8 @@ async def test_an_edit_does_not_wait_for_those_that_are_asked_again(
     await until(lambda: len(server.written) == len(names) + 1)
     for item in refused:  # from now on they do not answer
         item["spec"]["webhook"]["url"] = "https://hooks.shop.example"
-        links._read_once.clear()
-    links._objects["shop"].update({item["metadata"]["name"]: item for item in refused})
+        links._specs._by_place.clear()
+    links._objects._all["shop"].update({item["metadata"]["name"]: item for item in refused})
     await until(lambda: slow.under_way == readiness.RETRIES_AT_ONCE)
     links.event("MODIFIED", connection("a", generation=2))
     links.look("shop", "a")
@@ -676,7 +677,7 @@ def test_of_a_connection_only_what_is_asked_about_is_kept() -> None:
     }
     body["metadata"] |= {"labels": huge, "annotations": huge, "finalizers": list(huge)}
     links, _ = known(body)
-    (kept,) = (item for here in links._objects.values() for item in here.values())
+    (kept,) = (item for here in links._objects._all.values() for item in here.values())
     assert len(json.dumps(kept)) < 1000
     assert kept["status"]["conditions"] == [{"type": "Ready", "reason": "x" * 60}]
     assert links.resolve("shop", "webhook", "hook")[0] == "hook"
@@ -717,9 +718,9 @@ async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(
 def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.MAX_PER_NAMESPACE", 3)
+    monkeypatch.setattr("gatewright.runtime.connection_objects.MAX_PER_NAMESPACE", 3)
     links, _ = known(*(connection(f"c{number}") for number in range(6)))
-    assert len(links._objects["shop"]) == 3 and links.left_out
+    assert len(links._objects.places_in("shop")) == 3 and links.left_out
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert links.resolve("shop", "webhook", "c1")[0] == "c1"
     with pytest.raises(
@@ -771,7 +772,7 @@ async def test_a_connection_is_parsed_once_an_edition() -> None:
     third = await links.open("shop", "webhook", "a")
     assert third.config.url == "https://other.shop.example" and third.identity != second.identity
     links.event("DELETED", connection("a", generation=2))
-    assert links._read_once == {}
+    assert len(links._specs) == 0
 
 
 # --------------------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from gatewright.api.base import Model
 from gatewright.core.model import LiveState, Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.connections import NO_PINS, Pin, Pins
 from gatewright.runtime.execution import chosen
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals, claimed_lines
+from gatewright.runtime.pins import NO_PINS, Pin, Pins
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.tracked import OperationState
 from tests.unit.sim import World, spec

@@ -27,8 +27,9 @@ from gatewright.runtime.admission_trials import (
     RELEASES_TRIAL,
     Trial,
 )
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.telling.log_limits import about
 
 PROOF_MAX_AGE_S: Final = 300.0

@@ -18,9 +18,10 @@ from gatewright.core.spec.expand import UnknownReference, expand_references, fin
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
-from gatewright.runtime.connections import Connections, Pins, no_pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import is_external, target_of
 from gatewright.runtime.execution.externals import SystemOf, claimed_lines
+from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 WOKEN_AT_ONCE = 8

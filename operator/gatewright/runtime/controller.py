@@ -22,15 +22,17 @@ from gatewright.runtime.background import (
 )
 from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster.cached import CachedCluster
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import Leader
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.watch import Watch, make_watches
 from gatewright.runtime.cluster.wire import METADATA_ONLY
-from gatewright.runtime.connections import Connections, Pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.pinned import pins_of
+from gatewright.runtime.pins import Pins
 from gatewright.runtime.queue import WorkQueue
 from gatewright.runtime.reading import Reading
 from gatewright.runtime.reconcile import Reconciler

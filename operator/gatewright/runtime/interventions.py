@@ -29,8 +29,9 @@ from gatewright.core.model import Intervention
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling.log_limits import about

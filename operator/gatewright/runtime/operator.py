@@ -62,7 +62,7 @@ class Operator:
         self._kube = await Kube.connect()
         self._servers = ApiServers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
-        self._kube.fence = self._leader.fence
+        self._kube.set_fence(self._leader.fence)
         self.reconciler = Controller(self._kube, self._leader, self.settings)
         healthy = ProbeLog(
             "not healthy (/healthz answers 503)",

@@ -14,7 +14,8 @@ from gatewright.core.model import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used
-from gatewright.runtime.connections import Connections, Pin, Pins
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.pins import Pin, Pins
 from gatewright.runtime.tracked import TrackedRelease
 
 

@@ -32,8 +32,9 @@ from gatewright.runtime.claims import Claims
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.finalizers import foreign_finalizers
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution import handlers, jobs
 from gatewright.runtime.execution.chosen import is_external

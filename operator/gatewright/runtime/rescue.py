@@ -18,7 +18,8 @@ from gatewright.core.run.clocks import format_time
 from gatewright.ports import NotFound
 from gatewright.runtime import clock
 from gatewright.runtime.cluster.finalizers import foreign_finalizers
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import TrackedRelease

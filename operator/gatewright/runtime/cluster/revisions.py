@@ -20,7 +20,8 @@ from gatewright.api import GROUP, RELEASE
 from gatewright.core.model import Revision, View, as_stored, content_fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import METADATA_ONLY, as_json
 
 RUN_LABEL = f"{GROUP}/run"

@@ -22,7 +22,7 @@ from gatewright.api import KEY
 from gatewright.core.model import LiveState, Operation, Progress, Standing, View, fingerprint
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.contents import (
     Content,
     WantedContent,

@@ -24,9 +24,10 @@ from gatewright.core.model import Holding, LiveState, Operation, Progress, Stand
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.connections import Connections, Pins, no_pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import external_of
 from gatewright.runtime.execution.provider_requests import NotWanted, ProviderRequests, Sending
+from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.settings import MIN_INTERVAL_S
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about

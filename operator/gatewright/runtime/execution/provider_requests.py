@@ -16,7 +16,8 @@ from gatewright.ports import External, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import pace, permit
 from gatewright.providers.common.secrets import hide_in_error, hide_secrets
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.connections import Connections, Pins
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.pins import Pins
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.tracked import OperationState, TrackedRelease
 

@@ -38,6 +38,7 @@ class Judgement:
 
 
 def status_with(body: Mapping[str, Any], judgement: Judgement) -> dict[str, Any]:
+    """Return the status that says a judgement."""
     old = _ready_condition(body)
     status = "True" if judgement.reason == "Ready" else "False"
     since = old["lastTransitionTime"] if old is not None and old["status"] == status else None
@@ -68,6 +69,7 @@ def _ready_condition(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def generation_of(body: Mapping[str, Any]) -> int:
+    """Return the generation of a Connection."""
     return int(body["metadata"].get("generation", 0))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from gatewright.api import API_VERSION
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling.judgements import Judgement, Place, status_with
 from gatewright.runtime.telling.log_limits import about
