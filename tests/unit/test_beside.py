@@ -11,7 +11,7 @@ from gatewright.api.status import dump
 from gatewright.core.model import LiveState, Needs, Operation, Progress
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import permit
-from gatewright.runtime import tracked
+from gatewright.runtime import operation_state
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import externals, live_states, provider_requests
 from tests.unit.sim import World, spec
@@ -59,7 +59,7 @@ class Slow(Provider):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracked, "REFUSED_RETRY_DELAYS_S", (0.01,))
+    monkeypatch.setattr(operation_state, "REFUSED_RETRY_DELAYS_S", (0.01,))
     monkeypatch.setattr(live_states, "SLOW_AFTER_S", 0.05)
 
 

@@ -16,9 +16,10 @@ from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.background import UNKNOWN_RELEASES_AT_ONCE
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.controller import Controller
+from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling.events import EventSender
-from gatewright.runtime.tracked import OperationState, TrackedRelease
+from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_entries import SPEC, release
 from tests.unit.test_processes import SETTINGS, _Leader
 from tests.unit.test_watch import Server, line

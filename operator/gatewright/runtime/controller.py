@@ -31,6 +31,7 @@ from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.interventions import Interventions
+from gatewright.runtime.lookups import HoldingWatch, Inspection
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.pins import Pins
 from gatewright.runtime.queue import WorkQueue
@@ -44,13 +45,7 @@ from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.notifications import Notifications
-from gatewright.runtime.tracked import (
-    HoldingWatch,
-    Inspection,
-    Key,
-    TrackedRelease,
-    TrackedReleases,
-)
+from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 from gatewright.runtime.workers import RETRY_DELAYS_S, Workers
 
 WORKER_COUNT = 16

@@ -33,7 +33,6 @@ from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.finalizers import foreign_finalizers
 from gatewright.runtime.cluster.kube import Kube
-from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution import handlers, jobs
@@ -42,25 +41,19 @@ from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.followups import recall_followups
 from gatewright.runtime.interventions import Interventions
-from gatewright.runtime.observe import (
-    is_final,
-    observe,
-    read_body,
-    recall_live_state,
-    seconds_until,
-    seconds_until_look,
-    snapshot_of,
-    snapshots_of,
-)  # fmt: skip
+from gatewright.runtime.observe import observe
 from gatewright.runtime.pinned import find_connections
+from gatewright.runtime.progress import seconds_until_look
 from gatewright.runtime.queue import WorkQueue
+from gatewright.runtime.recall import read_body, recall_live_state, snapshot_of, snapshots_of
 from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.run_memory import RunMemory
 from gatewright.runtime.sampler import Sampler
+from gatewright.runtime.starting import _finality_of, _raise_if_pass_ends, _record_result
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Key, OperationState, TrackedRelease
+from gatewright.runtime.tracked import Key, TrackedRelease
 
 LAZY_WRITE_DELAY_S = 0.4
 MAX_ROUNDS = 100
@@ -441,7 +434,7 @@ class Reconciler:
     def _delays_of(self, entry: TrackedRelease, decision: Decision) -> Iterator[float | None]:
         """Yield after how many seconds each thing asks for a pass; None where it does not."""
         if decision.requeue_at is not None:
-            yield seconds_until(decision.requeue_at)
+            yield clock.seconds_until(decision.requeue_at)
         if entry.flush_at is not None and entry.has_unwritten_status:
             yield entry.flush_at - time.monotonic()
 
@@ -451,55 +444,6 @@ class Reconciler:
         if decision.status.state == "Waiting":
             yield RECHECK_INTERVAL.total_seconds()
             yield self.probe.again(entry.key[0], "releases")
-
-
-def _record_result(
-    entry: TrackedRelease, operation: Operation, result: Progress | BaseException, undoing: bool
-) -> None:
-    """Remember what became of an operation that was begun in the cluster."""
-    before = entry.operations.get(operation.id)
-
-    if isinstance(result, Progress):
-        overwritten = before.overwritten if before is not None else 0
-        entry.operations[operation.id] = OperationState(
-            result, time.monotonic(), overwritten=overwritten
-        )
-    elif isinstance(result, LeaseLost | Conflict) or not isinstance(result, Permanent | Retryable):
-        # Nobody knows: the next pass looks before it tries again.
-        entry.operations.pop(operation.id, None)
-    elif undoing and not is_final(entry, result):
-        # A rollback goes on trying: a refusal may be gone in a moment.
-        refusals = before.refusals if before is not None else 0
-        state = OperationState(Progress("Unknown"), refusals=refusals)
-        entry.operations[operation.id] = state
-        state.refused(str(result))
-    elif isinstance(result, Permanent):
-        entry.operations[operation.id] = OperationState(
-            Progress("Failed", str(result)), time.monotonic()
-        )
-    else:
-        entry.operations.pop(operation.id, None)
-
-
-def _raise_if_pass_ends(result: Progress | BaseException, undoing: bool) -> None:
-    """Raise an error that ends the pass: one that is neither final nor tried again by itself."""
-    if isinstance(result, Progress | Permanent):
-        return
-    if undoing and isinstance(result, Retryable) and not isinstance(result, LeaseLost | Conflict):
-        return
-    raise result
-
-
-def _finality_of(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], bool]:
-    """Return how to know whether a refusal outside the cluster ends an operation.
-
-    On the way back it does not, as long as there is a way.
-    """
-
-    def final(error: Exception) -> bool:
-        return isinstance(error, Permanent) and (not undoing or is_final(entry, error))
-
-    return final
 
 
 def _is_config(holding: Holding) -> bool:

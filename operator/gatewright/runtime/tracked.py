@@ -6,9 +6,8 @@ All of it can be lost at any moment.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,11 +15,13 @@ import orjson
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model import Delivery, LiveState, PinnedSpec, Progress, Standing, View
+from gatewright.core.model import Delivery, PinnedSpec, View
 from gatewright.core.run import resting
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.providers.workload import rollout
 from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
+from gatewright.runtime.lookups import HoldingWatch, Inspection
+from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_spec_of
 
 Key = tuple[str, str]
@@ -49,95 +50,6 @@ class LeftState(NamedTuple):
 def left_state_of(name: str, data: Mapping[str, Any]) -> LeftState:
     """Raises pydantic.ValidationError, KeyError, TypeError where it cannot be read."""
     return LeftState(name, resting.left_subjects(data), frozenset(data.get("stayed", ())))
-
-
-REFUSED_RETRY_DELAYS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds after which an operation of a rollback is begun once more when it was refused; the last
-one repeats."""
-
-
-def refusal_delay(refusals: int) -> float:
-    """Return the seconds to wait after so many refusals."""
-    return REFUSED_RETRY_DELAYS_S[min(max(refusals, 1), len(REFUSED_RETRY_DELAYS_S)) - 1]
-
-
-@dataclass(slots=True)
-class OperationState:
-    """How far an operation is, and since when it has been stuck."""
-
-    progress: Progress
-    looked: float = 0.0
-    looks: int = 0
-    stuck_since: float | None = None
-    hopeless_since: float | None = None
-    words: str = ""
-    """What kept it from ending when somebody looked last."""
-    ended: bool = False
-    """It is a Job that has ended, or is about to; only what it has left is not known."""
-    refusals: int = 0
-    """How often the API server, or a vendor, has refused to begin it."""
-    retry_at: float = 0.0
-    """When it may be begun once more (monotonic)."""
-    overwritten: int = 0
-    """How often it was made once more because others had overwritten it."""
-    again_at: float | None = None
-    """When it will be, while what others have put there stands (monotonic)."""
-    poller: asyncio.Task[None] | None = None
-    """Begins it, and looks at it again and again, where no watch tells."""
-    subject: str = ""
-    """What it works on outside the cluster."""
-    back: bool = False
-    """It is on the way back."""
-    asking: bool = False
-    """A request of the poller is under way."""
-    begins: bool = False
-    """It is being begun."""
-
-    def refused(self, message: str) -> None:
-        """An operation of a rollback was refused: it is begun again after a while, a little later
-        each time."""
-        self.refusals += 1
-        # The first refusal is tried again at once, before anybody is told: it may be gone in a
-        # moment.
-        self.progress = Progress("Refused", message) if self.refusals > 1 else Progress("Unknown")
-        self.looked = time.monotonic()
-        self.retry_at = self.looked + refusal_delay(self.refusals)
-
-    def add_refusal(self, progress: Progress) -> Progress:
-        """Keep the reason of a refusal in the progress of what is about to be tried again."""
-        if progress.state != "Absent" or not self.refusals or progress.message:
-            return progress
-        return replace(progress, message=self.progress.message)
-
-
-@dataclass(slots=True, eq=False)
-class HoldingWatch:
-    """Looks at something outside the cluster that a run has changed, again and again: no watch
-    tells of it."""
-
-    signature: str
-    standing: Standing
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Inspection:
-    """One look at something outside the cluster, under way or done."""
-
-    signature: str
-    """Of what is looked at."""
-    began: float
-    """Monotonic."""
-    again: bool = False
-    """It was looked at before: what was found then stands until this look ends."""
-    sight: LiveState | None = None
-    at: float = 0.0
-    """When it ended (monotonic)."""
-    used: int = 0
-    """The pass that has used it; no other one may."""
-    problem: str = ""
-    """Why it could not be looked at so far; it is tried again."""
-    task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -27,11 +27,12 @@ from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import external_of
 from gatewright.runtime.execution.provider_requests import NotWanted, ProviderRequests, Sending
+from gatewright.runtime.operation_state import OperationState, refusal_delay
 from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.settings import MIN_INTERVAL_S
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import OperationState, TrackedRelease, refusal_delay
+from gatewright.runtime.tracked import TrackedRelease
 
 SETTLING_TIMEOUT_S = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
