@@ -151,7 +151,7 @@ class Room:
             for item in status.pop("notices", [])
         ]
         held = [item for item in left if item["to"]]
-        entry.persisted = entry.working = status | ({"notices": held} if held else {})
+        entry.status.replace(status | ({"notices": held} if held else {}))
         self.notices.take(entry)
 
     async def until(self, true: Callable[[], bool]) -> None:
@@ -188,7 +188,7 @@ async def test_taking_up_never_waits_and_never_raises(room: Room):
     entry = room.release("Started")
     before = time.monotonic()
     room.notices.take(entry)
-    entry.persisted = entry.persisted | {"notices": [{"nonsense": True}]}
+    entry.status.replace(entry.persisted | {"notices": [{"nonsense": True}]})
     room.notices.take(entry)
     assert time.monotonic() - before < 5
 
@@ -337,7 +337,7 @@ async def test_what_was_withdrawn_is_not_sent(room: Room):
     entry = room.release("Started", "Completed")
     room.notices.take(entry)
     await room.until(lambda: len(room.notifier.sent) == 1)
-    entry.persisted = entry.working = {**entry.persisted, "notices": entry.persisted["notices"][:1]}
+    entry.status.replace({**entry.persisted, "notices": entry.persisted["notices"][:1]})
     room.notices.take(entry)
     assert len(room.notices) == 1
 
@@ -379,7 +379,9 @@ async def test_references_are_put_in(room: Room):
 
 async def test_a_release_without_notices_costs_nothing(room: Room):
     entry = room.release()
-    entry.persisted = {name: value for name, value in entry.persisted.items() if name != "notices"}
+    entry.status.replace(
+        {name: value for name, value in entry.persisted.items() if name != "notices"}
+    )
     room.notices.resume(entry.obj)
     room.notices.take(entry)
     assert not room.notices._senders and not room.notices._resumed and entry._parsed is None

@@ -2,14 +2,80 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from gatewright.core.model import Operation, Progress
+from gatewright.core.model import Operation, Progress, View
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.execution import handlers
+from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.operation_state import OperationState
+from gatewright.runtime.recall import snapshot_of, snapshots_of
+from gatewright.runtime.runtime import Runtime
 from gatewright.runtime.tracked import TrackedRelease
+
+
+async def start_operations(
+    runtime: Runtime, entry: TrackedRelease, view: View, operations: list[Operation]
+) -> bool:
+    """Start operations; return whether the next decision may be another one at once."""
+    if not operations:
+        return False
+    if entry.status.is_unwritten:
+        raise Retryable("an effect was decided whose intent is not written; the pass is repeated")
+
+    undoing = entry.phase == "RollingBack"
+
+    in_cluster = []
+
+    for operation in operations:
+        if is_external(operation.subject, operation.config):
+            snapshot = snapshot_of(runtime.kube, entry, view, operation)
+            final = _finality_of(entry, undoing)
+            runtime.externals.begin(entry, view, operation, snapshot, final)
+        else:
+            in_cluster.append(operation)
+
+    # What is outside the cluster goes on by itself, and wakes the Release when it has news.
+    if not in_cluster:
+        return False
+
+    results = await _perform_operations(runtime, entry, view, in_cluster)
+    for operation, result in zip(in_cluster, results, strict=True):
+        _record_result(entry, operation, result, undoing)
+
+    for result in results:
+        _raise_if_pass_ends(result, undoing)
+
+    return True
+
+
+async def _perform_operations(
+    runtime: Runtime, entry: TrackedRelease, view: View, operations: list[Operation]
+) -> list[Progress | BaseException]:
+    """Perform operations in the cluster, all at once; return what became of each."""
+    snapshots: Mapping[str, Any] = {}
+
+    if any(operation.kind == "restore" for operation in operations):
+        snapshots = await snapshots_of(runtime.kube, entry, view)
+
+    for operation in operations:
+        config = handlers.config_of(operation)
+        paths = handlers.paths_or_none(view.namespace, operation.subject, config)
+        runtime.cached.follow_too(entry.key, paths)
+
+    return await asyncio.gather(
+        *(
+            handlers.perform_operation(
+                runtime.cached, view, operation, snapshots.get(operation.subject)
+            )
+            for operation in operations
+        ),
+        return_exceptions=True,
+    )
 
 
 def _record_result(
@@ -26,7 +92,7 @@ def _record_result(
     elif isinstance(result, LeaseLost | Conflict) or not isinstance(result, Permanent | Retryable):
         # Nobody knows: the next pass looks before it tries again.
         entry.operations.pop(operation.id, None)
-    elif undoing and not is_final(entry, result):
+    elif undoing and not _is_final(entry, result):
         # A rollback goes on trying: a refusal may be gone in a moment.
         refusals = before.refusals if before is not None else 0
         state = OperationState(Progress("Unknown"), refusals=refusals)
@@ -56,14 +122,16 @@ def _finality_of(entry: TrackedRelease, undoing: bool) -> Callable[[Exception], 
     """
 
     def final(error: Exception) -> bool:
-        return isinstance(error, Permanent) and (not undoing or is_final(entry, error))
+        return isinstance(error, Permanent) and (not undoing or _is_final(entry, error))
 
     return final
 
 
-def is_final(entry: TrackedRelease, error: Exception) -> bool:
-    """Whether a refusal on the way back is the last word: a Release that is deleted with its
-    namespace waits for nothing."""
+def _is_final(entry: TrackedRelease, error: Exception) -> bool:
+    """Return whether a refusal on the way back is the last word.
+
+    A Release that is deleted with its namespace waits for nothing.
+    """
     entry.terminating = entry.terminating or "being terminated" in str(error)
     deleting = "deletionTimestamp" in entry.obj["metadata"]
     return deleting and (isinstance(error, NotFound) or entry.terminating)

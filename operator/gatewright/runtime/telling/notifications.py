@@ -71,10 +71,10 @@ class Notifications:
     """Everything that is still to be told."""
 
     def __init__(
-        self, links: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None
+        self, connections: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None
     ) -> None:
         """`fence` raises where this process may not act any more."""
-        self._links = links
+        self._connections = connections
         self._fence = fence
         self._shares = NamespaceLimits(SENDS_AT_ONCE)
         self._told = told
@@ -298,7 +298,7 @@ class Notifications:
         try:
             notifier = NOTIFIERS[queued.provider]
             config = notifier.config.model_validate(queued.config)
-            link = await self._links.open(place[0], notifier.connection, place[2] or None)
+            link = await self._connections.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
                 # Much may have happened while it waited for its turn.
                 self._fence()
@@ -316,7 +316,7 @@ class Notifications:
 
         if link is not None:
             failure = result if isinstance(result, Exception) else None
-            self._links.used(place[0], link.name, failure)
+            self._connections.used(place[0], link.name, failure)
 
         return result
 
