@@ -24,6 +24,7 @@ from gatewright.core.run.clocks import format_time
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.runtime.parse import spec_of, written_spec_of
 from gatewright.runtime.telling import notifications
+from gatewright.runtime.telling.channels import ChannelQueue
 from gatewright.runtime.telling.notifications import Notifications
 from gatewright.runtime.tracked import Key, TrackedRelease
 from tests.unit.sim import World, spec
@@ -81,19 +82,27 @@ class Connections:
         self.uses.append((name, error is None))
 
 
+class Telling(Notifications):
+    """Keeps what became of each message, whether or not its Release is there still."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.told: list[tuple[str, str, str | None, str]] = []
+
+    def _note_delivery(self, lane: ChannelQueue, notice: str, delivery: Delivery) -> None:
+        self.told.append((notice, lane.channel, delivery.handle, delivery.failed))
+        super()._note_delivery(lane, notice, delivery)
+
+
 class Room:
     """A Release with notices, their sender, and what it reports."""
 
     def __init__(self) -> None:
         self.notifier, self.links = Scripted(), Connections()
-        self.told: list[tuple[str, str, str | None, str]] = []
         self.entries: dict[Key, TrackedRelease] = {}
-        self.notices = Notifications(self.links, self._tell)  # type: ignore[arg-type]
-
-    def _tell(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
-        self.told.append((notice[0], notice[1], delivery.handle, delivery.failed))
-        if key in self.entries:
-            self.entries[key].deliveries[notice] = delivery
+        self.woken: list[Key] = []
+        self.notices = Telling(self.links, self.entries, self.woken.append)
+        self.told = self.notices.told
 
     def release(
         self,
@@ -175,6 +184,7 @@ async def test_what_the_status_holds_is_sent_once_and_in_order(room: Room):
     for _ in range(3):
         room.notices.take(entry)
     await room.until(lambda: len(room.told) == 3)
+    assert room.woken == [entry.key] * 3, "each is written by the next pass"
     for _ in range(3):
         room.notices.take(entry)
     room.written(entry)

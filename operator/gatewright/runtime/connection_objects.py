@@ -18,7 +18,7 @@ MAX_NAMES_IN_MESSAGE = 10
 KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion")
 
 
-log = logging.getLogger("gatewright.connections")
+log = logging.getLogger("gatewright.connection_objects")
 
 
 class ConnectionObjects:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gatewright.core.model import Delivery
 from gatewright.runtime.admission_probe import AdmissionProbe
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.claims import Claims
@@ -90,13 +89,6 @@ def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
     def pins(key: Key) -> Pins:
         return pins_of(connections, releases.get(key))
 
-    def note_delivery(key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
-        """Note that a notification was delivered, or given up; the next status write says so."""
-        entry = releases.get(key)
-        if entry is not None and entry.obj["metadata"]["uid"] == uid:
-            entry.deliveries[notice] = delivery
-            queue.add(key)
-
     queue: WorkQueue[Key] = WorkQueue(_namespace_of, is_urgent, WORKER_COUNT, URGENT_WORKER_COUNT)
     cached = CachedCluster(kube)
     objects = FollowedObjects(cached, releases, queue.add)
@@ -122,7 +114,7 @@ def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
         run_memory=RunMemory(settings.specs_of_runs, queue.add),
         reading=Reading(),
         interventions=interventions,
-        notifications=Notifications(connections, note_delivery, leader.fence),
+        notifications=Notifications(connections, releases, queue.add, leader.fence),
         events=events,
         rescue=Rescue(kube, events),
         background=BackgroundTasks(),

@@ -49,8 +49,11 @@ class TrackedRelease:
     passes: PassRecord = field(default_factory=PassRecord)
     work: WorkRecord = field(default_factory=WorkRecord)
     operations: dict[str, OperationState] = field(default_factory=dict)
+    """By id. Each is begun by `runtime.starting` or `execution.externals`, and followed by
+    `runtime.progress` or the same."""
     deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
-    """What became of notices, by id and channel, until the status says so."""
+    """What became of notices, by id and channel, until the status says so
+    (`telling.notifications`)."""
     kept: dict[str, PinnedSpec | None] = field(default_factory=dict)
     """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone
     (`runtime.followups`)."""

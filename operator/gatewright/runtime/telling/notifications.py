@@ -61,9 +61,6 @@ SEND_GRACE_S = 20.0
 """Seconds that a message may take beyond its Connection's time-out: it may need several
 requests."""
 
-OnDelivered = Callable[[Key, str, tuple[str, str], Delivery], None]
-"""Key and UID of a Release, notice and channel, and what became of it."""
-
 log = logging.getLogger("gatewright.notifications")
 
 
@@ -71,13 +68,19 @@ class Notifications:
     """Everything that is still to be told."""
 
     def __init__(
-        self, connections: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None
+        self,
+        connections: Connections,
+        releases: Mapping[Key, TrackedRelease],
+        wake: Callable[[Key], None],
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
-        """`fence` raises where this process may not act any more."""
+        """`wake`: has a Release looked at again. `fence` raises where this process may not act any
+        more."""
         self._connections = connections
+        self._releases = releases
+        self._wake = wake
         self._fence = fence
         self._shares = NamespaceLimits(SENDS_AT_ONCE)
-        self._told = told
         self._senders: dict[Place, Sender] = {}
         self._lanes: dict[str, dict[str, Place]] = {}
         """Where the lanes are, by UID of a Release and channel."""
@@ -263,12 +266,19 @@ class Notifications:
             metrics.notifications.labels(queued.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
             failure = Delivery(failed=f"{late}{result}"[:500])
-            self._told(lane.key, lane.uid, (queued.notice, lane.channel), failure)
+            self._note_delivery(lane, queued.notice, failure)
             return
 
         metrics.notifications.labels(queued.provider, "delivered").inc()
         lane.remember(queued.run, result.handle)
-        self._told(lane.key, lane.uid, (queued.notice, lane.channel), result)
+        self._note_delivery(lane, queued.notice, result)
+
+    def _note_delivery(self, lane: ChannelQueue, notice: str, delivery: Delivery) -> None:
+        """Note that a message was delivered, or given up; the next status write says so."""
+        entry = self._releases.get(lane.key)
+        if entry is not None and entry.obj["metadata"]["uid"] == lane.uid:
+            entry.deliveries[notice, lane.channel] = delivery
+            self._wake(lane.key)
 
     def _put_off(self, lane: ChannelQueue, queued: QueuedMessage, error: Retryable) -> None:
         """Try the first of a lane again later: whether it has arrived is not known."""
