@@ -12,7 +12,6 @@ passed" and "next stage begun" are one write where they follow each other at onc
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,8 +38,6 @@ from gatewright.runtime.tracking import Tracking
 LAZY_WRITE_DELAY_S = 0.4
 MAX_ROUNDS = 100
 """Decisions of one pass; then others have their turn, and the next pass goes on."""
-
-log = logging.getLogger("gatewright.reconcile")
 
 
 class Restless(Exception):
