@@ -26,6 +26,7 @@ from gatewright.runtime.settings import (
     Settings,
     default_identity,
     default_lease_namespace,
+    pod_addresses,
     pod_namespace,
 )
 from gatewright.runtime.telling.log_limits import LogLimits
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         trust=options.trust_interventions,
         trust_authors=options.trust_authors,
         own_namespace="" if options.serve_own_namespace else pod_namespace(),
+        pod_addresses=pod_addresses(),
         fastest=options.fastest_interval,
         rate=options.measurements_per_second,
         specs_of_runs=1024 * options.specs_of_runs,

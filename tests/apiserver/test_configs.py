@@ -20,7 +20,8 @@ from gatewright.ports import NotFound, Permanent
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.cached import CachedCluster
 from gatewright.runtime.cluster.hash_keys import HASH_KEY_NAME, HashKeyReader
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import config_standings, configs
 from gatewright.runtime.execution.config_watch import ConfigWatches

@@ -12,7 +12,7 @@ import yaml
 
 from gatewright.codegen import crds, openers, schema, statuses, uses
 from gatewright.providers import registry
-from gatewright.runtime.admission_probe import RESERVED_NAME
+from gatewright.runtime.admission_trials import RESERVED_NAME
 from tests.apiserver.people import People, Right
 from tests.cluster.paths import CHECKOUT
 from tests.harness.api import Api

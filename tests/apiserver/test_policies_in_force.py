@@ -19,7 +19,7 @@ from kubernetes.aio import client, config
 
 from gatewright.codegen import admission, authors, job_owners, openers, statuses, uses
 from gatewright.runtime import admission_probe
-from gatewright.runtime.admission_probe import ALL_TRIALS, Trial
+from gatewright.runtime.admission_trials import ALL_TRIALS, INTERVENTION_TRIAL, Trial
 from gatewright.runtime.cluster.kube import Kube
 from tests.cluster.paths import CHECKOUT
 from tests.harness.lab import CONNECTIONS, PLURALS, RELEASES, Lab, require
@@ -201,7 +201,7 @@ async def connected(kubeconfig: Path) -> Kube:
 
 
 async def doubt_of(kube: Kube, namespace: str, trial: Trial) -> str:
-    if trial is admission_probe.INTERVENTION_TRIAL:
+    if trial is INTERVENTION_TRIAL:
         return await admission_probe.probe_interventions(kube, namespace)
     name = "prometheus" if trial.plural == "connections" else "shop"
     return await admission_probe.probe_author(kube, namespace, name, (trial,))

@@ -18,7 +18,8 @@ from gatewright.ports import Conflict, Permanent
 from gatewright.providers.workload import applying
 from gatewright.providers.workload.config import WorkloadConfig
 from gatewright.providers.workload.target import Workload
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver

@@ -20,7 +20,8 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Conflict
 from gatewright.providers.workload.config import WorkloadConfig
 from gatewright.providers.workload.target import Workload
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from tests.cluster import ApiServer
 
 pytestmark = pytest.mark.apiserver

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -27,6 +27,7 @@ from gatewright.providers.common.addresses import (
 )
 from gatewright.providers.common.networks import AddressSetting
 from gatewright.providers.redis import connection as redis
+from gatewright.runtime.settings import pod_addresses
 from tests.contract import world
 from tests.fakes.serving import linked
 
@@ -185,9 +186,13 @@ REFUSED = [
 ]
 
 
+SERVICE = ApiServerPlaces.of(["10.96.0.1"])
+"""The Service `kubernetes`."""
+
+
 @pytest.fixture(autouse=True)
-async def _closed(_open_and_close: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+async def _closed(_open_and_close: None) -> AsyncIterator[None]:
+    set_api_server(SERVICE)
     set_allowed(AddressSetting())
     yield
     set_refused(AddressSetting())
@@ -619,8 +624,16 @@ def _of(found: list[str]) -> Callable[[str, str], Awaitable[list[str]]]:
     return lookup
 
 
-def test_the_operators_own_pod_is_loopback_by_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEWRIGHT_POD_ADDRESS", "10.9.8.7,fd00::7")
+@pytest.fixture
+def _in_a_pod(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("GATEWRIGHT_POD_ADDRESS", "10.9.8.7, fd00::7,")
+    addresses.set_own_pod(pod_addresses())
+    yield
+    addresses.set_own_pod(())
+
+
+@pytest.mark.usefixtures("_in_a_pod")
+def test_the_operators_own_pod_is_loopback_by_another_name() -> None:
     for url in ("http://10.9.8.7:8081", "http://[fd00::7]:8080/x", "http://[::ffff:10.9.8.7]"):
         with pytest.raises(Permanent, match="the operator itself"):
             addresses.check_url(url)

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from gatewright.api.base import DURATION_PATTERN, INTERVAL_PATTERN
-from gatewright.runtime.admission_probe import ALL_TRIALS, Trial
+from gatewright.runtime.admission_trials import ALL_TRIALS, Trial
 from tests.cluster import ApiServer, Unavailable, assets
 from tests.cluster.apiserver import AuditLevel
 from tests.cluster.paths import CHECKOUT

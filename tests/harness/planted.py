@@ -24,7 +24,7 @@ def effect_before_intent() -> None:
     async def hasty(self: Any, entry: Any, view: Any, decision: Any, *more: Any) -> bool:
         for item in decision.operations:
             if item.kind in ("apply", "job", "set"):
-                await handlers.perform_operation(self.lens, view, item, None)
+                await handlers.perform_operation(self.runtime.cached, view, item, None)
         return await carry_out(self, entry, view, decision, *more)
 
     Reconciler._carry_out = hasty  # type: ignore[method-assign, assignment]  # that is the bug

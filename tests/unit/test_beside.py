@@ -13,7 +13,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import permit
-from gatewright.runtime import tracked
+from gatewright.runtime import operation_state
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import externals, live_states, provider_requests
 from tests.unit.sim import World, spec
@@ -61,7 +61,7 @@ class Slow(Provider):
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracked, "REFUSED_RETRY_DELAYS_S", (0.01,))
+    monkeypatch.setattr(operation_state, "REFUSED_RETRY_DELAYS_S", (0.01,))
     monkeypatch.setattr(live_states, "SLOW_AFTER_S", 0.05)
 
 

@@ -11,8 +11,9 @@ from gatewright.core.model.view import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.runtime import claims
 from gatewright.runtime.claims import Claims, targets_of
-from gatewright.runtime.connections import Connections, Pin, Pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.parse import spec_of
+from gatewright.runtime.pins import Pin, Pins
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 GIT = {"ref": "v$(version)"}
@@ -64,7 +65,7 @@ class Room:
         view = entry.view()
         assert view.spec is not None and not view.problems, view.problems
         if running:
-            entry.body = pin_spec(view.spec, 1, None)
+            entry.recalled.take_body(pin_spec(view.spec, 1, None))
             self.claims.take(entry, view)
         return entry, view
 
@@ -78,7 +79,7 @@ class Room:
             }
         )
         assert parsed is not None and not problems
-        entry.body = pin_spec(parsed, 1, None)
+        entry.recalled.take_body(pin_spec(parsed, 1, None))
         return replace(view, spec=parsed)
 
 
@@ -104,7 +105,7 @@ def test_two_releases_on_one_project_exclude_each_other(
     room = Room()
     room.release("one", first, running=True)
     entry, view = room.release("two", second)
-    assert room.claims.rival(entry, view) == "one" and entry.blocked
+    assert room.claims.rival(entry, view) == "one" and entry.claim.blocked
 
 
 def test_releases_on_two_projects_do_not() -> None:
@@ -153,10 +154,10 @@ def test_two_runs_do_not_restore_one_database_at_once() -> None:
 def test_an_edit_adds_what_its_body_names_and_takes_nothing_away() -> None:
     room = Room()
     entry, view = room.release("one", SITE, running=True)
-    had = entry.claims
+    had = entry.claim.targets
     view = room.edit(entry, view, OTHER)
     assert room.claims.extend_claims(entry, view) is None
-    assert had is not None and entry.claims is not None and had < entry.claims
+    assert had is not None and entry.claim.targets is not None and had < entry.claim.targets
     assert room.claims.rival(*room.release("two", NAMED)) == "one", (
         "what it has changed is still its own"
     )
@@ -167,12 +168,12 @@ def test_an_edit_does_not_take_what_another_run_has() -> None:
     room = Room()
     room.release("two", OTHER, running=True)
     entry, view = room.release("one", SITE, running=True)
-    had = entry.claims
+    had = entry.claim.targets
     view = room.edit(entry, view, NAMED, {**OTHER, "name": "blog"})
     assert room.claims.extend_claims(entry, view) == "two"
-    assert entry.claims == had and entry.blocked
+    assert entry.claim.targets == had and entry.claim.blocked
     del room.entries["shop", "two"]
-    assert room.claims.extend_claims(entry, view) is None and not entry.blocked
+    assert room.claims.extend_claims(entry, view) is None and not entry.claim.blocked
 
 
 def test_when_a_target_is_free_the_first_few_look_again() -> None:
@@ -192,7 +193,7 @@ def test_an_edit_that_adds_nothing_asks_nobody() -> None:
     room = Room()
     entry, view = room.release("one", SITE, running=True)
     other, _ = room.release("two", OTHER)
-    other.claims = None  # as after a restart
+    other.claim.targets = None  # as after a restart
     assert room.claims.extend_claims(entry, view) is None
 
 

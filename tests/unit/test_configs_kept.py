@@ -16,7 +16,7 @@ from gatewright.core.model.view import View
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.children import child_metadata
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.revisions import (
     COPIES_ANNOTATION,
     MAX_REVISION_BYTES,

@@ -58,9 +58,9 @@ def reconciler() -> Controller:
 async def test_edits_between_two_passes_only_mark_a_release(reads: list[str]) -> None:
     found = reconciler()
     for version in range(1, 101):
-        found._own_object_event(f"{RELEASES}/web", "MODIFIED", release(version))
-    assert len(found.queue) == 1 and reads == []
-    found.entries["shop", "web"].view()
+        found.intake.event(f"{RELEASES}/web", "MODIFIED", release(version))
+    assert len(found.runtime.queue) == 1 and reads == []
+    found.runtime.releases["shop", "web"].view()
     assert reads == ["100"]
     await found.stop()
 
@@ -89,12 +89,12 @@ async def test_edits_within_a_pass_are_for_the_next_one(
         reconcile, "find_needs", lambda *_: MagicMock(connections=False, author=False, holdings=())
     )
     monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
-    made = Reconciler(**{name: MagicMock() for name in Reconciler.__slots__})
-    cast(Any, made.people).pending.return_value = ()
-    await made.make(entry)
+    runtime = MagicMock()
+    runtime.interventions.pending.return_value = ()
+    await Reconciler(runtime, MagicMock()).reconcile(entry)
     assert rounds == [1, 1, 1], "others have their turn before the edit is read"
     assert reads == ["1"]
-    cast(Any, made.queue).add.assert_called_once_with(("shop", "web"))
+    runtime.queue.add.assert_called_once_with(("shop", "web"))
 
 
 async def test_what_passes_and_events_cost_is_charged_to_their_namespace(
@@ -104,13 +104,15 @@ async def test_what_passes_and_events_cost_is_charged_to_their_namespace(
     monkeypatch.setattr(costs, "_cpu", lambda: float(next(ticks)))
     charged: list[tuple[Any, float]] = []
     found = reconciler()
-    monkeypatch.setattr(found.queue, "charge", lambda key, seconds: charged.append((key, seconds)))
-    found._own_object_event(f"{RELEASES}/web", "ADDED", release(1))
+    monkeypatch.setattr(
+        found.runtime.queue, "charge", lambda key, seconds: charged.append((key, seconds))
+    )
+    found.intake.event(f"{RELEASES}/web", "ADDED", release(1))
     assert charged == [(("shop", "web"), 1.0)]
     charged.clear()
 
     class Failing:
-        async def make(self, entry: TrackedRelease) -> None:
+        async def reconcile(self, entry: TrackedRelease) -> None:
             await asyncio.sleep(0)
             raise Retryable("away")
 
@@ -118,7 +120,7 @@ async def test_what_passes_and_events_cost_is_charged_to_their_namespace(
         return release(1)
 
     found.workers.reconciler = cast(Any, Failing())
-    found.kube.get = get  # type: ignore[method-assign, assignment]
+    found.runtime.kube.get = get  # type: ignore[method-assign, assignment]
     worker = asyncio.create_task(found.workers.run(False))
     for _ in range(20):
         await asyncio.sleep(0)

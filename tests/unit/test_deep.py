@@ -16,9 +16,10 @@ from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.background import UNKNOWN_RELEASES_AT_ONCE
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.controller import Controller
+from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling.events import EventSender
-from gatewright.runtime.tracked import OperationState, TrackedRelease
+from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_entries import SPEC, release
 from tests.unit.test_processes import SETTINGS, _Leader
 from tests.unit.test_watch import Server, line
@@ -272,7 +273,7 @@ class Passes:
         self.made: list[str] = []
         self.faults = faults
 
-    async def make(self, entry: TrackedRelease) -> None:
+    async def reconcile(self, entry: TrackedRelease) -> None:
         self.made.append(entry.key[1])
         if entry.key[1] in self.faults:
             raise self.faults[entry.key[1]]
@@ -307,12 +308,12 @@ async def test_no_object_ends_the_start_or_a_list(kind: str) -> None:
     await until(lambda: {"a", "z"} <= set(passes.made))
     assert found.dead() is None
     there.releases["a"] = of("a", version=5)
-    await found.relist()
-    assert found.entries["shop", "a"].version == 5
+    await found.relist.compare()
+    assert found.runtime.releases["shop", "a"].version == 5
     there.releases["odd"] = ODD[kind] | {
         "metadata": ODD[kind]["metadata"] | {"resourceVersion": "9"}
     }
-    await found.relist()
+    await found.relist.compare()
     assert found.dead() is None and all(not task.done() for task in found._tasks)
     await found.stop()
 
@@ -320,12 +321,13 @@ async def test_no_object_ends_the_start_or_a_list(kind: str) -> None:
 async def test_what_cannot_be_taken_in_is_no_dead_watch() -> None:
     there = There(of("a"), ODD["version"])
     found = reconciler(there)
-    await found.relist()
-    assert set(found._missed) == {("shop", "a")} and set(found.entries) == {("shop", "a")}
+    await found.relist.compare()
+    assert len(found.missed) == 1 and ("shop", "a") in found.missed
+    assert set(found.runtime.releases) == {("shop", "a")}
     there.releases["far"] = of("far")
     there.get = _unreadable  # type: ignore[method-assign]
-    await found.relist()
-    assert ("shop", "far") not in found._missed
+    await found.relist.compare()
+    assert ("shop", "far") not in found.missed
 
 
 async def _unreadable(path: str) -> dict[str, Any]:
@@ -348,10 +350,10 @@ async def test_no_release_ends_a_worker() -> None:
     async def broken(key: Any) -> bool:
         raise TypeError("Recursion limit reached")
 
-    found._reread_release = broken  # type: ignore[method-assign]
+    found.tracking.reread = broken  # type: ignore[method-assign]
     await found.start()
     await until(lambda: len(set(passes.made)) == 41)
-    found.release_event("ADDED", of("later"))
+    found.tracking.event("ADDED", of("later"))
     await until(lambda: "later" in passes.made)
     assert found.dead() is None and all(not task.done() for task in found._tasks)
     await found.stop()
@@ -395,25 +397,25 @@ async def test_an_event_that_cannot_be_sent_ends_no_sender() -> None:
 async def test_of_a_release_that_was_replaced_or_went_unseen_nothing_runs_on(how: str) -> None:
     there = There(of("web", uid="new", version=7))
     found = reconciler(there)
-    found._acting = True
-    old = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
+    found.tracking.acting = True
+    old = found.runtime.releases["shop", "web"] = TrackedRelease.of(of("web"))
     poller = asyncio.create_task(asyncio.Event().wait())
     known = old.operations["1"] = OperationState(cast(Any, None))
     known.poller, known.subject = cast(Any, poller), "action/a"
     refused: list[tuple[Any, str]] = []
-    found.people.refuse = lambda key, message: refused.append((key, message))  # type: ignore[method-assign]
+    found.runtime.interventions.refuse = lambda key, message: refused.append((key, message))  # type: ignore[method-assign]
     if how == "reread":
-        await found._reread_release(("shop", "web"))
+        await found.tracking.reread(("shop", "web"))
     elif how == "event":
-        found.release_event("ADDED", there.releases["web"])
+        found.tracking.event("ADDED", there.releases["web"])
     else:
         there.releases.clear()
-        await found.relist()
-    await asyncio.wait([poller, *found.run_beside.tasks], timeout=5)
+        await found.relist.compare()
+    await asyncio.wait([poller, *found.runtime.background.tasks], timeout=5)
     assert poller.cancelled() and not old.operations
     assert refused == [(("shop", "web"), "the Release was deleted")]
     assert any("/jobs" in path for path in there.lists), "its Jobs are let go"
-    assert [entry.obj["metadata"]["uid"] for entry in found.entries.values()] == (
+    assert [entry.obj["metadata"]["uid"] for entry in found.runtime.releases.values()] == (
         [] if how == "vanished" else ["new"]
     )
 
@@ -422,27 +424,27 @@ async def test_jobs_of_many_deleted_releases_are_let_go_by_two_lists_of_a_namesp
     names = [f"r-{number}" for number in range(50)]
     there = There()
     found = reconciler(there)
-    found._acting = True
+    found.tracking.acting = True
     for name in names:
-        found.entries["shop", name] = TrackedRelease.of(of(name))
+        found.runtime.releases["shop", name] = TrackedRelease.of(of(name))
     for name in names[:25]:
-        found.release_event("DELETED", of(name))
+        found.tracking.event("DELETED", of(name))
     await asyncio.sleep(0.001)  # the first list is under way
     for name in names[25:]:
-        found.release_event("DELETED", of(name))
-    await asyncio.gather(*found.run_beside.tasks)
+        found.tracking.event("DELETED", of(name))
+    await asyncio.gather(*found.runtime.background.tasks)
     assert len(there.lists) == 2 and there.most == 1
-    found.orphans.look("shop")
-    await asyncio.gather(*found.run_beside.tasks)
+    found.tracking._orphans.look("shop")
+    await asyncio.gather(*found.runtime.background.tasks)
     assert len(there.lists) == 3, "later ones are let go too"
 
 
 async def test_releases_that_nobody_knows_are_looked_for_few_at_a_time() -> None:
     there = There()
     found = reconciler(there)
-    found._acting = True
+    found.tracking.acting = True
     for _ in range(3):
         for number in range(20):
-            found._enqueue_or_find(("shop", f"no-{number}"))
-    await asyncio.gather(*found.run_beside.tasks)
+            found.tracking.wake(("shop", f"no-{number}"))
+    await asyncio.gather(*found.runtime.background.tasks)
     assert there.most == UNKNOWN_RELEASES_AT_ONCE and len(there.reads) == 20

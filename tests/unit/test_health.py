@@ -10,8 +10,9 @@ import pytest
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime import controller
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime import missed
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.watch import make_watches
 from gatewright.runtime.controller import OWN_KINDS, Controller
 from gatewright.runtime.operator import Operator, ProbeLog
@@ -21,7 +22,7 @@ from tests.unit.test_deep import SETTINGS, There, of, reconciler
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not told is late at once."""
-    monkeypatch.setattr(controller, "MISSED_EVENT_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(missed, "MISSED_EVENT_TIMEOUT_S", -1.0)
 
 
 class Refusing(There):
@@ -34,18 +35,18 @@ class Refusing(There):
 async def lagging() -> tuple[Controller, There]:
     """A list has shown a change that the watch has not told of."""
     found = reconciler(there := There(of("web")))
-    await found.relist(first=True)
+    await found.relist.take_over()
     there.releases["web"] = of("web", version=5)
-    await found.relist()
+    await found.relist.compare()
     assert found.dead() == "the watch has not told of shop/web"
     return found, there
 
 
 async def test_a_change_that_the_watch_does_not_tell_of_is_said_until_it_does() -> None:
     found, there = await lagging()
-    await found.relist()
+    await found.relist.compare()
     assert found.dead() == "the watch has not told of shop/web"
-    found.release_event("MODIFIED", there.releases["web"])
+    found.tracking.event("MODIFIED", there.releases["web"])
     assert found.dead() is None
 
 
@@ -54,29 +55,29 @@ async def test_deleting_many_releases_while_the_api_server_refuses_is_no_dead_wa
     told the end of."""
     there = Refusing(*(of(f"web-{number}") for number in range(300)))
     found = reconciler(there)
-    await found.relist(first=True)
+    await found.relist.take_over()
     for release in list(there.releases.values()):
-        found.release_event("DELETED", release)
-    await found.relist()
+        found.tracking.event("DELETED", release)
+    await found.relist.compare()
     assert found.dead() is None
 
 
 async def test_what_was_late_when_it_was_deleted_is_late_no_more() -> None:
     found, there = await lagging()
-    found.release_event("DELETED", there.releases["web"])
+    found.tracking.event("DELETED", there.releases["web"])
     assert found.dead() is None
 
 
 async def test_what_was_late_when_it_vanished_unseen_is_late_no_more() -> None:
     found, there = await lagging()
     del there.releases["web"]
-    await found.relist()
+    await found.relist.compare()
     assert found.dead() is None
 
 
 async def test_what_was_late_before_a_gap_is_late_no_more() -> None:
     found, _ = await lagging()
-    await found.relist(gap=True)
+    await found.relist.compare(gap=True)
     assert found.dead() is None
 
 
@@ -84,7 +85,7 @@ async def test_what_was_late_before_a_gap_is_late_no_more() -> None:
 async def test_a_watch_that_has_begun_since_is_not_waited_for(began: str, late: bool) -> None:
     found, there = await lagging()
     found._watches = make_watches(
-        cast(Any, there), (), OWN_KINDS, found._own_object_event, found._on_own_watch_gap
+        cast(Any, there), (), OWN_KINDS, found.intake.event, found.relist.on_watch_gap
     )
     for watch in found._watches:
         watch._began = watch._version = began
@@ -120,10 +121,10 @@ async def test_what_goes_on_beside_the_passes_ends_with_them() -> None:
             ended.append("beside")
 
     await found.start()
-    found.run_beside.begin(long())
+    found.runtime.background.begin(long())
     await asyncio.sleep(0)
     await found.stop()
-    assert ended == ["beside"] and not found.run_beside.tasks
+    assert ended == ["beside"] and not found.runtime.background.tasks
 
 
 async def test_a_task_that_ends_says_why(caplog: pytest.LogCaptureFixture) -> None:
@@ -133,8 +134,8 @@ async def test_a_task_that_ends_says_why(caplog: pytest.LogCaptureFixture) -> No
     async def taken(reserved: bool = False) -> Any:
         raise RuntimeError("Session is closed")
 
-    found.queue.take = taken  # type: ignore[method-assign]
-    found.queue.add(("shop", "web"))
+    found.runtime.queue.take = taken  # type: ignore[method-assign]
+    found.runtime.queue.add(("shop", "web"))
     for _ in range(100):
         await asyncio.sleep(0.01)
         if found.dead():

@@ -17,9 +17,10 @@ from aiohttp import web
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import addresses, client, networks
 from gatewright.providers.registry import CONNECTIONS
-from gatewright.runtime.connections import Connections, Pin
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.pins import Pin
 from gatewright.runtime.shares import TIDY_ABOVE, NamespacePace
-from gatewright.runtime.telling import readiness
+from gatewright.runtime.telling import readiness, readiness_writes
 from tests.fakes.serving import serving
 
 KEY = base64.b64encode(b"a-signing-key-of-16+").decode()
@@ -118,7 +119,9 @@ async def until(condition: Any) -> None:
 async def rest(links: Connections) -> None:
     """Whatever is asked or written has been asked and written."""
     states = links._readiness._states.values()
-    await until(lambda: all(state.asking is None and state.writing is None for state in states))
+    await until(
+        lambda: all(state.asking is None and state.written.writing is None for state in states)
+    )
 
 
 # --- which one
@@ -318,7 +321,7 @@ async def test_an_object_that_was_made_again_is_new_although_its_generation_is_n
 async def test_deliveries_that_fail_make_a_connection_not_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     for _ in range(5):
@@ -338,7 +341,7 @@ async def test_deliveries_that_fail_make_a_connection_not_ready(
 async def test_a_single_failure_is_not_yet_one_of_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
     for error in (
@@ -358,7 +361,7 @@ async def test_a_single_failure_is_not_yet_one_of_the_connection(
 async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
     monkeypatch.setattr("gatewright.runtime.connection_secrets.SECRET_MAX_AGE_S", 0.0)
     links, server = known(connection("a"))
     await links.check("shop", "a")
@@ -371,8 +374,8 @@ async def test_a_secret_that_is_gone_is_seen_by_who_wants_to_use_it(
 
 
 async def test_nothing_is_written_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.0)
-    monkeypatch.setattr(readiness, "SAME_VERDICT_WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.0)
+    monkeypatch.setattr(readiness_writes, "SAME_VERDICT_WRITE_GAP_S", 0.0)
     links, server = known(connection("a"))
     for _ in range(20):
         links.used("shop", "a", None)
@@ -406,7 +409,7 @@ async def test_what_the_api_server_holds_is_not_written_again() -> None:
 async def test_a_provider_that_comes_and_goes_is_written_seldom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.05)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.05)
     links, server = known(connection("a"))
     began = time.monotonic()
     await links.check("shop", "a")
@@ -446,7 +449,7 @@ async def test_an_edit_does_not_wait_for_the_gap() -> None:
 
 
 async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.down = True
     await links.check("shop", "a")
@@ -459,7 +462,7 @@ async def test_a_write_that_is_refused_is_made_later(monkeypatch: pytest.MonkeyP
 async def test_an_api_server_that_is_away_says_nothing_of_a_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readiness, "WRITE_GAP_S", 0.02)
+    monkeypatch.setattr(readiness_writes, "WRITE_GAP_S", 0.02)
     links, server = known(connection("a"))
     server.away = True
     await links.check("shop", "a")
@@ -603,8 +606,8 @@ async def test_an_edit_does_not_wait_for_those_that_are_asked_again(
     await until(lambda: len(server.written) == len(names) + 1)
     for item in refused:  # from now on they do not answer
         item["spec"]["webhook"]["url"] = "https://hooks.shop.example"
-        links._read_once.clear()
-    links._objects["shop"].update({item["metadata"]["name"]: item for item in refused})
+        links._specs._by_place.clear()
+    links._objects._all["shop"].update({item["metadata"]["name"]: item for item in refused})
     await until(lambda: slow.under_way == readiness.RETRIES_AT_ONCE)
     links.event("MODIFIED", connection("a", generation=2))
     links.look("shop", "a")
@@ -674,7 +677,7 @@ def test_of_a_connection_only_what_is_asked_about_is_kept() -> None:
     }
     body["metadata"] |= {"labels": huge, "annotations": huge, "finalizers": list(huge)}
     links, _ = known(body)
-    (kept,) = (item for here in links._objects.values() for item in here.values())
+    (kept,) = (item for here in links._objects._all.values() for item in here.values())
     assert len(json.dumps(kept)) < 1000
     assert kept["status"]["conditions"] == [{"type": "Ready", "reason": "x" * 60}]
     assert links.resolve("shop", "webhook", "hook")[0] == "hook"
@@ -715,9 +718,9 @@ async def test_secrets_of_many_connections_drive_out_none_of_another_namespace(
 def test_of_a_namespace_with_too_many_connections_the_first_are_used_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gatewright.runtime.connections.MAX_PER_NAMESPACE", 3)
+    monkeypatch.setattr("gatewright.runtime.connection_objects.MAX_PER_NAMESPACE", 3)
     links, _ = known(*(connection(f"c{number}") for number in range(6)))
-    assert len(links._objects["shop"]) == 3 and links.left_out
+    assert len(links._objects.places_in("shop")) == 3 and links.left_out
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert links.resolve("shop", "webhook", "c1")[0] == "c1"
     with pytest.raises(
@@ -769,7 +772,7 @@ async def test_a_connection_is_parsed_once_an_edition() -> None:
     third = await links.open("shop", "webhook", "a")
     assert third.config.url == "https://other.shop.example" and third.identity != second.identity
     links.event("DELETED", connection("a", generation=2))
-    assert links._read_once == {}
+    assert len(links._specs) == 0
 
 
 # --------------------------------------------------------------------------------------------------

@@ -49,9 +49,9 @@ OWN = {
     "operator: cannot act",
     "workers: %s",
     "controller: %s has ended",
-    "controller: not all Interventions were taken in",
-    "controller: the list of Releases could not be read: %s",
-    "controller: what the watches have not told was not found out; the next list finds it",
+    "relist: not all Interventions were taken in",
+    "relist: the list of Releases could not be read: %s",
+    "relist: what the watches have not told was not found out; the next list finds it",
     "api_servers: the endpoints of the API server cannot be read (%s); Connections are "
     "kept from its Service, and from %s; "
     "let the operator get the EndpointSlice kubernetes in namespace default, or name the "
@@ -237,10 +237,10 @@ async def test_a_long_walk_goes_on_and_is_not_said(
     circling: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
-    found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
+    found.runtime.releases["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for number in range(1, workers.MAX_RESTLESS_PASSES):
         await found.workers._reconcile_safely(entry)
-        assert circling == [number * MAX_ROUNDS] and len(found.queue) == 1, (
+        assert circling == [number * MAX_ROUNDS] and len(found.runtime.queue) == 1, (
             "others first, then the next pass"
         )
     assert not there.statuses and not [line for line in caplog.messages if "no rest" in line]
@@ -250,9 +250,9 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
     circling: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
-    found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
+    found.runtime.releases["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     later: list[float] = []
-    found.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
+    found.runtime.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
     for _ in range(workers.MAX_RESTLESS_PASSES + 9):
         await found.workers._reconcile_safely(entry)
     [status] = there.statuses
@@ -275,7 +275,7 @@ async def test_who_comes_to_rest_begins_anew(
     circling: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
-    found.entries["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
+    found.runtime.releases["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for _ in range(workers.MAX_RESTLESS_PASSES - 1):
         await found.workers._reconcile_safely(entry)
 
@@ -284,4 +284,4 @@ async def test_who_comes_to_rest_begins_anew(
 
     monkeypatch.setattr(reconcile.Reconciler, "_carry_out", rests)
     await found.workers._reconcile_safely(entry)
-    assert entry.restless == 0 and not there.statuses
+    assert entry.work.restless == 0 and not there.statuses

@@ -224,7 +224,8 @@ def test_a_run_keeps_what_it_began_with_when_its_spec_grows_beyond_what_is_read(
     }
     status = {"state": "Progressing", "run": run | {"startedAt": "2026-01-01T00:00:00Z"}}
     entry = TrackedRelease.of(wire.decode_event(told(template({"a": 1}), status))["object"])
-    body = entry.body = cast(Any, object())
+    body = cast(Any, object())
+    entry.recalled.take_body(body)
     assert entry.take_newer(
         wire.decode_event(told(HOSTILE[shape], status, generation=4, resourceVersion="8"))["object"]
     )

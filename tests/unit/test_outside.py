@@ -16,12 +16,12 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.connections import NO_PINS, Pin, Pins
 from gatewright.runtime.execution import chosen
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals, claimed_lines
+from gatewright.runtime.operation_state import OperationState
+from gatewright.runtime.pins import NO_PINS, Pin, Pins
 from gatewright.runtime.telling import metrics
-from gatewright.runtime.tracked import OperationState
 from tests.unit.sim import World, spec
 
 UNLEASH = {"unleash": {"project": "shop", "environment": "production", "set": {"voice": "on"}}}

@@ -30,7 +30,7 @@ async def test_neither_a_run_begins_there_nor_is_a_connection_opened(
     trust: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = probe(trust)
-    with caplog.at_level(logging.INFO, "gatewright.admission"):
+    with caplog.at_level(logging.INFO, "gatewright.admission_probe"):
         for _ in range(3):
             for ask in (found.releases, found.connections):
                 doubt = await ask("ops", "web")

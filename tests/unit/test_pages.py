@@ -139,14 +139,14 @@ async def test_a_list_that_takes_too_long_is_asked_for_with_fewer_objects(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.sizes = [10] * 3
-    answer = kube._request_text
+    answer = kube._transport.request
 
     async def slow(method: str, path: str, *more: Any, **named: Any) -> bytes:
         if f"limit={FIRST_PAGE_ITEMS}" in path:
             raise refusals.TimedOut("no answer in 8s")
         return await answer(method, path, *more, **named)
 
-    monkeypatch.setattr(kube, "_request_text", slow)
+    monkeypatch.setattr(kube._transport, "request", slow)
     assert len(await _names(kube)) == 3
     assert server.limits == [FIRST_PAGE_ITEMS // 4]
 

@@ -12,9 +12,11 @@ from aiohttp import web
 from kubernetes.aio import client as kubernetes_client
 
 from gatewright.ports import Retryable
-from gatewright.runtime.cluster import kube as kube_module
-from gatewright.runtime.cluster.kube import REQUESTS, Kube, api_path, whose
+from gatewright.runtime.cluster import transport
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.paths import api_path, whose
+from gatewright.runtime.cluster.transport import REQUESTS
 from gatewright.runtime.cluster.turnstile import (
     ESTIMATE_S,
     LONGEST_PAUSE_S,
@@ -129,7 +131,7 @@ async def test_who_waits_too_long_for_its_own_namespace_is_told_so(
     where = api_path("v1", "secrets", "stuck", "a")
     stuck = [asyncio.create_task(kube.get(where)) for _ in range(REQUESTS // 2)]
     await _reaches(REQUESTS // 2, "stuck", server)
-    monkeypatch.setattr(kube_module, "TURN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(transport, "TURN_TIMEOUT_S", 0.01)
     with pytest.raises(Retryable, match="namespace stuck has too many requests under way"):
         await kube.get(where)
     server.let_go.set()
@@ -140,7 +142,7 @@ async def test_only_a_lease_passes_the_fence(kube: Kube) -> None:
     def closed() -> None:
         raise LeaseLost("not ours")
 
-    kube.fence = closed
+    kube.set_fence(closed)
     await kube.replace(LEASE, {})
     for where in (
         api_path("v1", "configmaps", "shop", "leases"),

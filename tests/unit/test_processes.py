@@ -16,6 +16,7 @@ from gatewright.ports import Cluster, Permanent
 from gatewright.runtime import clock
 from gatewright.runtime.controller import Controller
 from gatewright.runtime.execution import handlers
+from gatewright.runtime.missed import MissedEvents
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.tracked import TrackedRelease
 
@@ -70,12 +71,12 @@ class _Leader:
 
 @pytest.mark.parametrize("gap", [True, False])
 def test_what_was_missed_in_a_gap_of_the_watch_is_no_dead_watch(gap: bool) -> None:
-    async def missed() -> dict[Any, float]:
+    async def missed() -> MissedEvents:
         reconciler = Controller(cast(Any, _Kube()), cast(Any, _Leader()), SETTINGS)
-        reconciler.entries["shop", "web"] = TrackedRelease.of(release("3"))
-        await reconciler.relist(gap=gap)
-        assert reconciler.entries["shop", "web"].version == 7
-        return reconciler._missed
+        reconciler.runtime.releases["shop", "web"] = TrackedRelease.of(release("3"))
+        await reconciler.relist.compare(gap=gap)
+        assert reconciler.runtime.releases["shop", "web"].version == 7
+        return reconciler.missed
 
     assert bool(asyncio.run(missed())) is not gap, (
         "only what a watch should have told, and has not, is told of it"
@@ -101,12 +102,14 @@ def test_a_connection_that_came_or_went_in_a_gap_is_found() -> None:
     async def found() -> list[bool]:
         reconciler = Controller(cast(Any, There()), cast(Any, _Leader()), SETTINGS)
         where = "/apis/gatewright.dev/v1alpha1/namespaces/shop/connections"
-        reconciler._own_object_event(f"{where}/old", "ADDED", connection("old"))
-        assert reconciler.links.uid("shop", "old") == "old"
-        reconciler._acting = True
-        reconciler._on_own_watch_gap("/connections/")
-        await asyncio.gather(*reconciler.run_beside.tasks)
-        known = [reconciler.links.uid("shop", name) is not None for name in ("old", "new")]
+        reconciler.intake.event(f"{where}/old", "ADDED", connection("old"))
+        assert reconciler.runtime.connections.uid("shop", "old") == "old"
+        reconciler.tracking.acting = True
+        reconciler.relist.on_watch_gap("/connections/")
+        await asyncio.gather(*reconciler.runtime.background.tasks)
+        known = [
+            reconciler.runtime.connections.uid("shop", name) is not None for name in ("old", "new")
+        ]
         await reconciler.stop()
         return known
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gatewright.runtime import controller
+from gatewright.runtime import workers
 from gatewright.runtime.parse import WrittenSpec
 from gatewright.runtime.reading import BURST, SHARE, URGENT_WAIT, Reading
 from gatewright.runtime.tracked import TrackedRelease
@@ -48,7 +48,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(self)
 
     monkeypatch.setattr(WrittenSpec, "read", slow)
-    monkeypatch.setattr(controller.time, "thread_time", lambda: clock[0])
+    monkeypatch.setattr(workers.time, "thread_time", lambda: clock[0])
     return seen
 
 
@@ -57,14 +57,14 @@ async def test_edits_of_one_namespace_wait_and_those_of_others_do_not(costly: li
     found.workers.reconciler = cast(Any, passes := Passes())
     await found.start()
     for number in range(40):
-        found.release_event("ADDED", of(f"r-{number}"))
+        found.tracking.event("ADDED", of(f"r-{number}"))
     affordable = round(BURST * SHARE)
     await until(lambda: len(passes.made) >= affordable)
     await asyncio.sleep(0.05)
     assert affordable <= len(costly) <= affordable + 1
     other = of("other")
     other["metadata"]["namespace"] = "bank"
-    found.release_event("ADDED", other)
+    found.tracking.event("ADDED", other)
     await until(lambda: "other" in passes.made)
     await found.stop()
 
@@ -74,12 +74,12 @@ async def test_what_waits_is_read_in_its_latest_edition(costly: list[str]) -> No
     found.workers.reconciler = cast(Any, Passes())
     await found.start()
     await until(lambda: len(costly) == 1)
-    found.reading.spend("shop", controller.time.monotonic(), SHARE * (BURST + 0.1))
+    found.runtime.reading.spend("shop", workers.time.monotonic(), SHARE * (BURST + 0.1))
     for version in range(2, 30):
         body = of("web", version=version)
         body["metadata"]["generation"] = version
         body["spec"] = {"version": f"v{version}"}
-        found.release_event("MODIFIED", body)
+        found.tracking.event("MODIFIED", body)
         await asyncio.sleep(0)
     await until(lambda: len(costly) == 2)
     assert "v29" in costly[1]
@@ -89,49 +89,51 @@ async def test_what_waits_is_read_in_its_latest_edition(costly: list[str]) -> No
 def test_what_was_there_at_the_start_waits_for_nobody(costly: list[str]) -> None:
     found = reconciler(There())
     for number in range(40):
-        entry = found.entries["shop", f"r-{number}"] = TrackedRelease.of(of(f"r-{number}"))
-        entry.listed = True
+        entry = found.runtime.releases["shop", f"r-{number}"] = TrackedRelease.of(of(f"r-{number}"))
+        entry.work.listed = True
         assert not found.workers._put_off(entry)
         found.workers._read_spec(entry)
-    assert len(costly) == 40 and found.reading.wait("shop", controller.time.monotonic()) == 0.0
+    assert len(costly) == 40 and found.runtime.reading.wait("shop", workers.time.monotonic()) == 0.0
 
 
 async def test_a_run_that_is_being_undone_waits_little() -> None:
     found = reconciler(There())
-    entry = found.entries["shop", "web"] = TrackedRelease.of(of("web"))
-    found.reading.spend("shop", controller.time.monotonic(), 1000.0)
+    entry = found.runtime.releases["shop", "web"] = TrackedRelease.of(of("web"))
+    found.runtime.reading.spend("shop", workers.time.monotonic(), 1000.0)
     assert (
         found.workers._put_off(entry)
-        and found.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
+        and found.runtime.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
     )
-    entry.working = {"run": {"phase": "RollingBack"}}
-    entry.put_off = None
+    entry.status.replace({"run": {"phase": "RollingBack"}})
+    entry.work.put_off = None
     assert found.workers._put_off(entry)
-    assert found.queue._due["shop", "web"] <= asyncio.get_running_loop().time() + URGENT_WAIT
-    entry.put_off = controller.time.monotonic() - URGENT_WAIT
+    assert (
+        found.runtime.queue._due["shop", "web"] <= asyncio.get_running_loop().time() + URGENT_WAIT
+    )
+    entry.work.put_off = workers.time.monotonic() - URGENT_WAIT
     assert not found.workers._put_off(entry)
 
 
 async def test_who_waits_for_a_connection_is_not_woken_by_its_annotations() -> None:
     found = reconciler(There())
-    found._acting = True
-    entry = found.entries["shop", "web"] = TrackedRelease.of(
+    found.tracking.acting = True
+    entry = found.runtime.releases["shop", "web"] = TrackedRelease.of(
         of("web") | {"status": {"state": "Waiting"}}
     )
     added: list[Any] = []
-    found.queue.add = lambda key, urgent=False: added.append(key)  # type: ignore[method-assign]
-    found.links.used = lambda *place: None  # type: ignore[method-assign]
+    found.runtime.queue.add = lambda key, urgent=False: added.append(key)  # type: ignore[method-assign]
+    found.runtime.connections.used = lambda *place: None  # type: ignore[method-assign]
     body = connection("hook")
-    found.connection_event("ADDED", body)
+    found.intake.connection_event("ADDED", body)
     assert added == [entry.key]
     for _ in range(20):
-        found.connection_event("MODIFIED", connection("hook") | {"more": "annotations"})
+        found.intake.connection_event("MODIFIED", connection("hook") | {"more": "annotations"})
     assert added == [entry.key]
-    found.connection_event(
+    found.intake.connection_event(
         "MODIFIED", body | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     )
     assert len(added) == 2
-    found.connection_event("MODIFIED", connection("hook", generation=2))
+    found.intake.connection_event("MODIFIED", connection("hook", generation=2))
     assert len(added) == 3
-    found.connection_event("DELETED", connection("hook", generation=2))
+    found.intake.connection_event("DELETED", connection("hook", generation=2))
     assert len(added) == 4

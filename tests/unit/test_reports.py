@@ -24,12 +24,13 @@ from gatewright.core.model.view import View
 from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, keep_whole_object
 from gatewright.providers.registry import REPORTS
 from gatewright.providers.reports.finding import plain_line
-from gatewright.runtime import observe
+from gatewright.runtime import progress
 from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
 from gatewright.runtime.cluster.children import child_metadata
 from gatewright.runtime.execution import job_pods, job_reports
 from gatewright.runtime.execution.jobs import create_job, follow_job, job_trouble
-from gatewright.runtime.tracked import OperationState, TrackedRelease
+from gatewright.runtime.operation_state import OperationState
+from gatewright.runtime.tracked import TrackedRelease
 
 SAMPLES = Path(__file__).resolve().parents[1] / "contract" / "reports"
 PASSED = (SAMPLES / "playwright-passed.json").read_text()
@@ -413,7 +414,7 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(
 ) -> None:
     """By the clock of everything that is stuck: looked at again and again, then failed."""
     clock = [1000.0]
-    monkeypatch.setattr(observe.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     cluster = Cluster().pod(Retryable("GET /log: 500 no route to host"))
     lens, wanted = CachedCluster(cluster), operation()  # type: ignore[arg-type]
     found = await job_trouble(UncachedReader(lens), VIEW, wanted)
@@ -422,10 +423,10 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(
     entry.operations = {wanted.id: OperationState(Progress("Running"), clock[0])}
     for _ in range(130):
         clock[0] += 5
-        await observe._refresh_progress(lens, lens, entry, VIEW, wanted)
-    progress = entry.operations[wanted.id].progress
-    assert progress.state == "Failed"
-    assert "GET /log: 500 no route to host" in progress.message
+        await progress._refresh_progress(lens, lens, entry, VIEW, wanted)
+    reached = entry.operations[wanted.id].progress
+    assert reached.state == "Failed"
+    assert "GET /log: 500 no route to host" in reached.message
     assert len(cluster.read) < 60
 
 

@@ -20,8 +20,9 @@ from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.common import meter
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import MeasurementBudget
-from gatewright.runtime.connections import NO_PINS, Pin, Pins
-from gatewright.runtime.sampler import Key, Sampler
+from gatewright.runtime.measurements import Key
+from gatewright.runtime.pins import NO_PINS, Pin, Pins
+from gatewright.runtime.sampler import Sampler
 
 ONE, TWO = ("shop", "one"), ("shop", "two")
 

@@ -24,6 +24,7 @@ from gatewright.core.run.clocks import format_time
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.runtime.parse import spec_of, written_spec_of
 from gatewright.runtime.telling import notifications
+from gatewright.runtime.telling.channels import ChannelQueue
 from gatewright.runtime.telling.notifications import Notifications
 from gatewright.runtime.tracked import Key, TrackedRelease
 from tests.unit.sim import World, spec
@@ -81,19 +82,27 @@ class Connections:
         self.uses.append((name, error is None))
 
 
+class Telling(Notifications):
+    """Keeps what became of each message, whether or not its Release is there still."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.told: list[tuple[str, str, str | None, str]] = []
+
+    def _note_delivery(self, lane: ChannelQueue, notice: str, delivery: Delivery) -> None:
+        self.told.append((notice, lane.channel, delivery.handle, delivery.failed))
+        super()._note_delivery(lane, notice, delivery)
+
+
 class Room:
     """A Release with notices, their sender, and what it reports."""
 
     def __init__(self) -> None:
         self.notifier, self.links = Scripted(), Connections()
-        self.told: list[tuple[str, str, str | None, str]] = []
         self.entries: dict[Key, TrackedRelease] = {}
-        self.notices = Notifications(self.links, self._tell)  # type: ignore[arg-type]
-
-    def _tell(self, key: Key, uid: str, notice: tuple[str, str], delivery: Delivery) -> None:
-        self.told.append((notice[0], notice[1], delivery.handle, delivery.failed))
-        if key in self.entries:
-            self.entries[key].deliveries[notice] = delivery
+        self.woken: list[Key] = []
+        self.notices = Telling(self.links, self.entries, self.woken.append)
+        self.told = self.notices.told
 
     def release(
         self,
@@ -151,7 +160,7 @@ class Room:
             for item in status.pop("notices", [])
         ]
         held = [item for item in left if item["to"]]
-        entry.persisted = entry.working = status | ({"notices": held} if held else {})
+        entry.status.replace(status | ({"notices": held} if held else {}))
         self.notices.take(entry)
 
     async def until(self, true: Callable[[], bool]) -> None:
@@ -175,6 +184,7 @@ async def test_what_the_status_holds_is_sent_once_and_in_order(room: Room):
     for _ in range(3):
         room.notices.take(entry)
     await room.until(lambda: len(room.told) == 3)
+    assert room.woken == [entry.key] * 3, "each is written by the next pass"
     for _ in range(3):
         room.notices.take(entry)
     room.written(entry)
@@ -188,7 +198,7 @@ async def test_taking_up_never_waits_and_never_raises(room: Room):
     entry = room.release("Started")
     before = time.monotonic()
     room.notices.take(entry)
-    entry.persisted = entry.persisted | {"notices": [{"nonsense": True}]}
+    entry.status.replace(entry.persisted | {"notices": [{"nonsense": True}]})
     room.notices.take(entry)
     assert time.monotonic() - before < 5
 
@@ -337,7 +347,7 @@ async def test_what_was_withdrawn_is_not_sent(room: Room):
     entry = room.release("Started", "Completed")
     room.notices.take(entry)
     await room.until(lambda: len(room.notifier.sent) == 1)
-    entry.persisted = entry.working = {**entry.persisted, "notices": entry.persisted["notices"][:1]}
+    entry.status.replace({**entry.persisted, "notices": entry.persisted["notices"][:1]})
     room.notices.take(entry)
     assert len(room.notices) == 1
 
@@ -379,7 +389,9 @@ async def test_references_are_put_in(room: Room):
 
 async def test_a_release_without_notices_costs_nothing(room: Room):
     entry = room.release()
-    entry.persisted = {name: value for name, value in entry.persisted.items() if name != "notices"}
+    entry.status.replace(
+        {name: value for name, value in entry.persisted.items() if name != "notices"}
+    )
     room.notices.resume(entry.obj)
     room.notices.take(entry)
     assert not room.notices._senders and not room.notices._resumed and entry._parsed is None

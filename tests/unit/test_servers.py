@@ -65,12 +65,18 @@ async def test_all_endpoints_and_the_host_of_the_kubeconfig() -> None:
     assert api.asked == [ENDPOINT_SLICE_PATH], "one read of one object"
 
 
+async def test_the_service_that_the_pod_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.4.4.4")
+    await ApiServers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
+    assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2", "10.4.4.4"]
+
+
 @pytest.mark.parametrize("error", [Permanent("GET ...: 403 forbidden"), NotFound("GET ...: 404")])
 async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     looking = ApiServers(Api(slices=error, discovery=ANSWERING))  # type: ignore[arg-type]
-    with caplog.at_level(logging.WARNING, "gatewright.servers"):
+    with caplog.at_level(logging.WARNING, "gatewright.api_servers"):
         for _ in range(3):
             assert await looking.look() == api_servers.LOOKUP_INTERVAL_S
     assert refused(*ALL) == ["10.1.1.1", "10.3.3.3"]

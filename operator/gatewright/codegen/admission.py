@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from gatewright.api import GROUP
 from gatewright.api.intervention import Action
-from gatewright.runtime.admission_probe import IMPERSONATION_REFUSAL
+from gatewright.runtime.admission_trials import IMPERSONATION_REFUSAL
 
 API_VERSION = "admissionregistration.k8s.io/v1"
 POLICY_NAME = "gatewright-interventions"

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gatewright.core.permissions import AuthorPermission
-from gatewright.runtime.admission_probe import RESERVED_NAME
+from gatewright.runtime.admission_trials import RESERVED_NAME
 
 MAX_NAMES_IN_MESSAGE = 20
 """With more lines than this a message names only the first path: it may be 5120 bytes long."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from gatewright.api import GROUP, KEY, RELEASE, RESULT
 from gatewright.codegen import admission, statuses
-from gatewright.runtime.admission_probe import JOB_REFUSAL
+from gatewright.runtime.admission_trials import JOB_REFUSAL
 
 POLICY_NAME = "gatewright-jobs"
 _REMEDY = (

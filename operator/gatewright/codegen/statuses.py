@@ -19,7 +19,7 @@ from typing import Any
 
 from gatewright.api import GROUP
 from gatewright.codegen import admission, crds
-from gatewright.runtime.admission_probe import STATUS_REFUSAL
+from gatewright.runtime.admission_trials import STATUS_REFUSAL
 
 POLICY_NAME = "gatewright-status"
 OPERATE_VERB = "operate"

@@ -5,45 +5,32 @@ The operator tries to break each of them before it believes anybody.
 What stands in a Release, a Connection, an Intervention or a status shows nothing of whether its
 author was asked for the right to it. Where a policy was never installed, has lost its binding, only
 warns, or leaves a namespace out, a tenant acts with the rights of the operator. So what nobody may
-write is written as a dry run, in the namespace that is in question: the policy refuses it in its
-own words, or is not in force there. That needs no right to read policies, which are the cluster's.
-
-    policy                    tried by                                before
-    gatewright-interventions  an Intervention under a name of nobody  each Intervention is answered
-    gatewright-releases       a Job under the reserved                a run begins, an edit counts
-                              ServiceAccount                          by a Retry
-    gatewright-uses           a check through the reserved Connection the same
-    gatewright-status         a status of a generation below zero     the same
-    gatewright-jobs           a Job with an empty key                 the same
-    gatewright-connections    a Connection with the reserved Secret   its Secrets are read
-
-The reserved name is refused to everybody, also to who may do anything, by the very expression that
-asks RBAC about all others. An object is tried to be created, and one that is there to be changed,
-since a policy may look at one of both only.
+write (`runtime.admission_trials`) is written as a dry run, in the namespace that is in question:
+the policy refuses it in its own words, or is not in force there. That needs no right to read
+policies, which are the cluster's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gatewright.api import API_VERSION, GROUP, KEY
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.admission_trials import (
+    CONNECTIONS_TRIAL,
+    INTERVENTION_TRIAL,
+    RELEASE_TRIALS,
+    RELEASES_TRIAL,
+    Trial,
+)
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.telling.log_limits import about
-
-IMPERSONATION_REFUSAL = "nobody acts under another name"
-"""What the policy says of a forged name."""
-STATUS_REFUSAL = "status is written by the operator alone"
-JOB_REFUSAL = "the Jobs of a Release are made by the operator alone"
-NOBODY_USER = f"{GROUP}/nobody"
-RESERVED_NAME = "gatewright-trial"
-"""A ServiceAccount, Connection and Secret that nobody may name."""
 
 PROOF_MAX_AGE_S: Final = 300.0
 """Seconds for which a policy that is in force is not tried again."""
@@ -66,112 +53,7 @@ OWN_NAMESPACE = (
     "there all the same (--serve-own-namespace, chart: serveOwnNamespace)"
 )
 
-log = logging.getLogger("gatewright.admission")
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a policy must refuse, and how it says so."""
-
-    policy: str
-    plural: str
-    refusal: str
-    create: Mapping[str, Any] | None = None
-    """The object that nobody may create; None where a policy has nothing to say of that."""
-    change: tuple[Mapping[str, Any], ...] | None = None
-    """The JSON patch of one that is there; None where the CRD itself refuses every change."""
-    part: str = ""
-    """The subresource that is patched."""
-    version: str = API_VERSION
-    """The group and version of the kind."""
-
-
-def _spec_trial(
-    policy: str, plural: str, kind: str, refusal: str, spec: Mapping[str, Any]
-) -> Trial:
-    """Return the trial of a policy on who writes a spec."""
-    meta = {"generateName": f"{RESERVED_NAME}-"}
-    body = {"apiVersion": API_VERSION, "kind": kind, "metadata": meta, "spec": spec}
-    change = {"op": "replace", "path": "/spec", "value": spec}
-    return Trial(policy, plural, refusal, body, (change,))
-
-
-def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
-    stages = [{"name": "trial", "steps": [{"name": "wait", "wait": "1s"}]}]
-    return {
-        "version": "0",
-        "suspend": True,
-        "preflight": [{"name": "trial", **check}],
-        "stages": stages,
-    }
-
-
-INTERVENTION_TRIAL = Trial(
-    "gatewright-interventions",
-    "interventions",
-    IMPERSONATION_REFUSAL,
-    {
-        "apiVersion": API_VERSION,
-        "kind": "Intervention",
-        "metadata": {"generateName": "gatewright-forged-"},
-        "spec": {"release": "gatewright-forged", "action": "Abort", "by": NOBODY_USER},
-    },
-)
-RELEASES_TRIAL = _spec_trial(
-    "gatewright-releases",
-    "releases",
-    "Release",
-    f"may not impersonate serviceaccounts/{RESERVED_NAME} in namespace",
-    _release_with({"job": {"image": RESERVED_NAME, "serviceAccountName": RESERVED_NAME}}),
-)
-USES_TRIAL = _spec_trial(
-    "gatewright-uses",
-    "releases",
-    "Release",
-    f"may not use connections.{GROUP}/{RESERVED_NAME} in namespace",
-    _release_with({"http": {"connection": RESERVED_NAME, "path": "/"}}),
-)
-STATUS_TRIAL = Trial(
-    "gatewright-status",
-    "releases",
-    STATUS_REFUSAL,
-    change=({"op": "add", "path": "/status", "value": {"observedGeneration": -1}},),
-    part="status",
-)
-JOBS_TRIAL = Trial(
-    "gatewright-jobs",
-    "jobs",
-    JOB_REFUSAL,
-    {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"generateName": f"{RESERVED_NAME}-", "annotations": {KEY: ""}},
-        "spec": {
-            "suspend": True,
-            "template": {
-                "spec": {
-                    "restartPolicy": "Never",
-                    "containers": [{"name": "never-runs", "image": RESERVED_NAME}],
-                }
-            },
-        },
-    },
-    version="batch/v1",
-)
-CONNECTIONS_TRIAL = _spec_trial(
-    "gatewright-connections",
-    "connections",
-    "Connection",
-    f"may not get secrets/{RESERVED_NAME} in namespace",
-    {
-        "http": {
-            "url": f"https://{RESERVED_NAME}.invalid",
-            "bearerToken": {"secretRef": {"name": RESERVED_NAME, "key": "none"}},
-        }
-    },
-)
-RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, STATUS_TRIAL, JOBS_TRIAL)
-ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)
+log = logging.getLogger("gatewright.admission_probe")
 
 
 async def probe_interventions(kube: Kube, namespace: str) -> str:

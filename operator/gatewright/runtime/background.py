@@ -22,7 +22,7 @@ UNKNOWN_RELEASES_AT_ONCE = 2
 """Releases of a namespace that are looked for at a time, because somebody asks something of them
 and nobody knows them."""
 
-log = logging.getLogger("gatewright.reconcile")
+log = logging.getLogger("gatewright.background")
 
 
 def log_passed_over(kind: str, key: Key) -> None:

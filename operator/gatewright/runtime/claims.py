@@ -19,9 +19,10 @@ from gatewright.core.spec.expand import UnknownReference, expand_references, fin
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
-from gatewright.runtime.connections import Connections, Pins, no_pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import is_external, target_of
 from gatewright.runtime.execution.externals import SystemOf, claimed_lines
+from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
 WOKEN_AT_ONCE = 8
@@ -33,33 +34,37 @@ class Claims:
 
     def __init__(
         self,
-        entries: TrackedReleases,
+        releases: TrackedReleases,
         wake: Callable[[Key], None],
-        links: Connections | None = None,
+        connections: Connections | None = None,
         pins: Callable[[Key], Pins] = no_pins,
     ) -> None:
-        """`links` tell where Connections lead, `pins` which of them the run of a Release has
+        """`connections` tell where Connections lead, `pins` which of them the run of a Release has
         pinned."""
-        self._entries = entries
+        self._releases = releases
         self._wake = wake
-        self._links = links
+        self._connections = connections
         self._pins = pins
 
     def of(self, key: Key, body: PinnedSpec) -> frozenset[str]:
         """Return what a run of a body has to itself. Raises UnknownReference."""
         subjects = {**subjects_of(body), **_action_subjects(body)}
-        system = partial(self._external_system, key) if self._links is not None else None
+        system = partial(self._external_system, key) if self._connections is not None else None
         return targets_of(key[0], subjects, system)
 
     def take(self, entry: TrackedRelease, view: View) -> None:
         """Let a run under way have its targets to itself; at rest a Release has none."""
         if view.run is None:
-            had, entry.claims, entry.resumed = entry.claims, frozenset(), False
+            had, entry.claim.targets = entry.claim.targets, frozenset()
             if had:
                 self.wake_blocked(entry.key)
-        elif entry.body is not None and not entry.claims:
-            entry.claims = self.of(entry.key, entry.body)
+        elif entry.body is not None and not entry.claim.targets:
+            self.begin(entry, entry.body)
             self.wake_blocked(entry.key)
+
+    def begin(self, entry: TrackedRelease, body: PinnedSpec) -> None:
+        """Claim what a run has to itself. Raises UnknownReference."""
+        entry.claim.targets = self.of(entry.key, body)
 
     def extend_claims(
         self, entry: TrackedRelease, view: View, body: PinnedSpec | None = None
@@ -71,16 +76,16 @@ class Claims:
         UnknownReference.
         """
         body = body or entry.body
-        if view.run is None or body is None or entry.claims is None:
+        if view.run is None or body is None or entry.claim.targets is None:
             return None
 
         targets = self.of(entry.key, body)
-        added = targets - entry.claims
+        added = targets - entry.claim.targets
         rival = self._find_holder(entry, added) if added else None
-        entry.blocked = rival or ""
+        entry.claim.blocked = rival or ""
 
         if rival is None:
-            entry.claims |= targets
+            entry.claim.targets |= targets
 
         return rival
 
@@ -89,7 +94,7 @@ class Claims:
 
         As long as it is not known which it has, it may.
         """
-        entry.blocked = ""
+        entry.claim.blocked = ""
 
         if view.run is not None or view.spec is None or view.problems:
             return None
@@ -100,7 +105,7 @@ class Claims:
             return None
 
         holder = self._find_holder(entry, mine)
-        entry.blocked = holder or ""
+        entry.claim.blocked = holder or ""
 
         return holder
 
@@ -110,21 +115,25 @@ class Claims:
         Only one of them can have what is free; the others look by themselves, as everybody does who
         waits.
         """
-        waiting = (entry.key for entry in self._entries.of(key[0]) if entry.blocked == key[1])
+        waiting = (
+            entry.key for entry in self._releases.of(key[0]) if entry.claim.blocked == key[1]
+        )
         for blocked in itertools.islice(waiting, WOKEN_AT_ONCE):
             self._wake(blocked)
 
     def _find_holder(self, entry: TrackedRelease, targets: frozenset[str]) -> str | None:
-        for other in self._entries.of(entry.key[0]):
+        for other in self._releases.of(entry.key[0]):
             # As long as nobody knows what a run has (after a restart), it may have any of them.
-            if other is not entry and (other.claims is None or other.claims & targets):
+            if other is not entry and (
+                other.claim.targets is None or other.claim.targets & targets
+            ):
                 return other.key[1]
         return None
 
     def _external_system(self, key: Key, kind: str, name: str | None) -> str | None:
-        if self._links is None:
+        if self._connections is None:
             return None
-        return self._links.system(key[0], kind, name, self._pins(key))
+        return self._connections.system(key[0], kind, name, self._pins(key))
 
 
 def targets_of(

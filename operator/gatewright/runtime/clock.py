@@ -17,3 +17,8 @@ _MONOTONIC = time.monotonic()
 def now() -> datetime:
     """Return the present, in UTC."""
     return _WALL + timedelta(seconds=time.monotonic() - _MONOTONIC)
+
+
+def seconds_until(moment: datetime) -> float:
+    """Return the seconds until a moment; a little more, so that a timer is not met too early."""
+    return (moment - now()) / timedelta(seconds=1) + 0.002

@@ -16,7 +16,7 @@ from gatewright.api.base import SecretKeyRef
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent
 from gatewright.providers.common.secrets import MAX_SECRET_BYTES
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 
 CLOSED_SECRET_TYPES = (
     "kubernetes.io/service-account-token",

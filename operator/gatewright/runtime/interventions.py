@@ -28,8 +28,9 @@ from gatewright.core.model.intervention import Intervention
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
 from gatewright.runtime import admission_probe
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.open_interventions import OpenIntervention, OpenInterventions, Order
 from gatewright.runtime.shares import NamespaceLimits
@@ -46,7 +47,7 @@ answered and not told yet (`core.model.view.MOST_UNREPORTED_ANSWERS`)."""
 WRITES_AT_ONCE = 4
 """Interventions of one namespace that are told at a time what came of them."""
 
-log = logging.getLogger("gatewright.people")
+log = logging.getLogger("gatewright.interventions")
 
 
 class Interventions:

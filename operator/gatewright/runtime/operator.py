@@ -58,11 +58,12 @@ class Operator:
         """Connect and begin to compete for the Lease; returns at once."""
         addresses.set_allowed(AddressSetting.parse(self.settings.allow))
         addresses.set_refused(AddressSetting.parse(self.settings.refuse))
+        addresses.set_own_pod(self.settings.pod_addresses)
 
         self._kube = await Kube.connect()
         self._servers = ApiServers(self._kube)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
-        self._kube.fence = self._leader.fence
+        self._kube.set_fence(self._leader.fence)
         self._kube.read_hash_key = HashKeyReader(self._kube, self.settings.lease_namespace).read
         self.reconciler = Controller(self._kube, self._leader, self.settings)
         healthy = ProbeLog(

@@ -14,11 +14,12 @@ from gatewright.core.model.view import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.ports import Permanent
 from gatewright.providers.connections_used import connections_used
-from gatewright.runtime.connections import Connections, Pin, Pins
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.pins import Pin, Pins
 from gatewright.runtime.tracked import TrackedRelease
 
 
-def find_connections(links: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
+def find_connections(known: Connections, entry: TrackedRelease, view: View) -> dict[str, Any]:
     """Return the Connections that a run would use, and what is wrong with them.
 
     That is `connections` and `unconnected` of what is seen.
@@ -34,14 +35,14 @@ def find_connections(links: Connections, entry: TrackedRelease, view: View) -> d
         if key in connections:
             continue
         try:
-            connections[key] = list(links.resolve(entry.key[0], use.kind, use.name))
+            connections[key] = list(known.resolve(entry.key[0], use.kind, use.name))
         except Permanent as error:
             problems.append(f"{use.path}: {error}")
 
     return {"connections": connections, "unconnected": tuple(problems)}
 
 
-def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
+def pins_of(known: Connections, entry: TrackedRelease | None) -> Pins:
     """Return what the run under way has pinned.
 
     On the way back a Connection of the same name stands in for one that was made anew: the way home
@@ -57,7 +58,7 @@ def pins_of(links: Connections, entry: TrackedRelease | None) -> Pins:
         kind, _, written = key.partition("/")
         uid = pinned_uid
         if undoing:
-            uid = links.uid(entry.key[0], name) or pinned_uid
+            uid = known.uid(entry.key[0], name) or pinned_uid
         pins[kind, written] = Pin(name, uid, returning=undoing)
 
     return pins

@@ -18,7 +18,8 @@ from gatewright.core.run.clocks import format_time
 from gatewright.ports import NotFound
 from gatewright.runtime import clock
 from gatewright.runtime.cluster.finalizers import foreign_finalizers
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.telling.events import EventSender
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import TrackedRelease
@@ -33,9 +34,9 @@ log = logging.getLogger("gatewright.rescue")
 class Rescue:
     """The last resort of `runtime.reconcile`."""
 
-    def __init__(self, kube: Kube, outbox: EventSender) -> None:
+    def __init__(self, kube: Kube, events: EventSender) -> None:
         self._kube = kube
-        self._outbox = outbox
+        self._events = events
 
     async def stuck(self, entry: TrackedRelease, view: View, why: str) -> None:
         """Say why nothing goes on, if that is not said yet, and do what people ask.
@@ -45,9 +46,9 @@ class Rescue:
         decision = rescue.decide_stuck(view, why[:900], clock.now())
         entry.take_decided(decision.status)
 
-        if entry.has_unwritten_status and not view.deleting:
+        if entry.status.is_unwritten and not view.deleting:
             body = [
-                {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.basis},
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": entry.status.basis},
                 {"op": "add", "path": "/status", "value": entry.working},
             ]
             path = _path_of(entry, "status")
@@ -55,12 +56,12 @@ class Rescue:
                 metadata = await self._kube.patch_for_metadata(path, body, "json")
                 entry.record_write(metadata, entry.working)
             finally:
-                entry.working = entry.persisted
+                entry.status.drop_decided()
 
-        entry.working = entry.persisted
+        entry.status.drop_decided()
 
         for event in decision.events:
-            self._outbox.put(view, event)
+            self._events.put(view, event)
 
         if decision.remove_finalizer:
             await self._remove_finalizer(entry)
@@ -94,18 +95,20 @@ class Rescue:
             {"type": "Stalled", "status": "True", **common},
         ]
         status: dict[str, Any] = {"conditions": conditions, "state": "Stalled", "message": message}
-        body = {"metadata": {"resourceVersion": entry.basis}, "status": status}
+        body = {"metadata": {"resourceVersion": entry.status.basis}, "status": status}
         path = _path_of(entry, "status")
         metadata = await self._kube.patch_for_metadata(path, body, "merge")
         entry.record_write(metadata, {**entry.persisted, **status})
-        entry.working = entry.persisted
+        entry.status.drop_decided()
 
     async def _remove_finalizer(self, entry: TrackedRelease) -> None:
         if FINALIZER not in entry.obj["metadata"].get("finalizers", []):
             return
 
         rest = await foreign_finalizers(self._kube, entry)
-        body: dict[str, Any] = {"metadata": {"finalizers": rest, "resourceVersion": entry.basis}}
+        body: dict[str, Any] = {
+            "metadata": {"finalizers": rest, "resourceVersion": entry.status.basis}
+        }
         try:
             entry.record_write(await self._kube.patch_for_metadata(_path_of(entry), body, "merge"))
         except NotFound:

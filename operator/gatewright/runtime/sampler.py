@@ -16,32 +16,38 @@ import asyncio
 import heapq
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from pydantic import ValidationError
-
-from gatewright.api.release import Check
-from gatewright.core.checks.judge import sample_of
-from gatewright.core.checks.window import Rule, Sample, Verdict, Window, fold, mark_late, verdict
+from gatewright.core.checks.window import Verdict, Window, fold, mark_late, verdict
 from gatewright.core.fingerprints import fingerprint
 from gatewright.core.model.needs import Measure
-from gatewright.core.run.clocks import parse_time
-from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
+from gatewright.ports import Answer
 from gatewright.providers.common.meter import count_received
-from gatewright.providers.common.secrets import hide_in_answer, hide_in_error
 from gatewright.providers.registry import GATES
+from gatewright.runtime.asking import Asker
 from gatewright.runtime.budget import LARGE_ANSWER_BYTES, MeasurementBudget
-from gatewright.runtime.connections import NO_PINS, Connections, Pins, no_pins
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.measurements import (
+    Key,
+    Question,
+    Track,
+    connection_identity,
+    connection_name,
+    is_same_window,
+    pins_for,
+    rule_of,
+    sample_from,
+    slot_of,
+    without_connection,
+)
+from gatewright.runtime.pins import NO_PINS, Pins, no_pins
 from gatewright.runtime.settings import MEASUREMENTS_PER_S, MIN_INTERVAL_S
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 
-Key = tuple[str, str]
 OnVerdict = Callable[[Key, bool], None]
 MAX_PER_CONNECTION = 8
 """Measurements at a time through one Connection."""
@@ -50,7 +56,6 @@ MAX_PER_NAMESPACE = 32
 TIDY_INTERVAL_S = 300.0
 """Seconds between two looks for namespaces that measure no more, and between two words about a
 namespace that asks too much."""
-MEASURE_GRACE_S = 2.0
 REPEAT_MESSAGE_S = 60.0
 """Seconds before other words for the same hold are told once more: an error that alternates is no
 write a sample."""
@@ -58,58 +63,12 @@ write a sample."""
 log = logging.getLogger("gatewright.sampler")
 
 
-@dataclass(slots=True)
-class _Question:
-    """One measurement, shared by all tracks that ask the same."""
-
-    id: tuple[str, str]
-    """Its namespace, and what is asked."""
-    namespace: str
-    gate: Gate
-    config: Any
-    name: str | None
-    """The Connection as it is written, None where it is implied."""
-    pinned: Pins
-    """What that stands for, where a run has pinned it."""
-    intervals: Counter[float] = field(default_factory=Counter)
-    """Of the tracks that ask it, and how many have each."""
-    cost: int = 1
-    """How many measurements it counts for: its last answer may have been a long one."""
-    wanted: float = 0.0
-    """How often it is to be asked, times a second, and times its cost."""
-    asked: float = float("-inf")
-    result: Answer | Exception | None = None
-    waiting: list[_Track] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Track:
-    """One gate of one Release."""
-
-    key: Key
-    measure: Measure
-    window: Window
-    question: _Question
-    rebuild: bool
-    due: float
-    stretch: float = 1.0
-    """By what its interval has grown, since its namespace asks too much."""
-    told: str = "Unknown"
-    words: tuple[str, str] = ("", "")
-    """What was told of a hold: its kind, and what the provider said."""
-    resay: float = 0.0
-    """From when on other words for the same hold are told (monotonic)."""
-    answered: float = 0.0
-    """When the answer that decided arrived (monotonic); for the decision-to-write figure."""
-
-
 class Sampler:
     """All gates that are watched."""
 
     def __init__(
         self,
-        links: Connections,
+        connections: Connections,
         told: OnVerdict,
         pins: Callable[[Key], Pins] = no_pins,
         fastest: float = MIN_INTERVAL_S,
@@ -122,14 +81,14 @@ class Sampler:
         measurements of one namespace a second.
         """
         self._budget = MeasurementBudget(rate)
-        self._links = links
+        self._asker = Asker(connections)
         self._fastest = fastest
         self._pins = pins
         self._told = told
 
-        self._tracks: dict[Key, dict[str, _Track]] = {}
-        self._questions: dict[tuple[str, str], _Question] = {}
-        self._heap: list[tuple[float, int, _Track]] = []
+        self._tracks: dict[Key, dict[str, Track]] = {}
+        self._questions: dict[tuple[str, str], Question] = {}
+        self._heap: list[tuple[float, int, Track]] = []
         self._open_tracks = 0
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -157,10 +116,10 @@ class Sampler:
             self._close_track(tracks.pop(path))
 
         for path, measure in measures_by_path.items():
-            old, pinned = tracks.get(path), _pins_for(pins, measure)
+            old, pinned = tracks.get(path), pins_for(pins, measure)
 
             # Its samples go on counting: the edit has changed nothing that they mean.
-            if old is not None and _is_same_window(old, measure, pinned):
+            if old is not None and is_same_window(old, measure, pinned):
                 old.measure = measure
                 continue
 
@@ -185,7 +144,7 @@ class Sampler:
         """Return what the samples of a Release's gates mean now."""
         now = time.monotonic()
         return {
-            path: verdict(track.window, now, _rule_of(track))
+            path: verdict(track.window, now, rule_of(track))
             for path, track in self._tracks.get(key, {}).items()
         }
 
@@ -213,10 +172,10 @@ class Sampler:
         self._heap.clear()
         self._open_tracks = 0
 
-    def _open_track(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> _Track:
+    def _open_track(self, key: Key, measure: Measure, rebuild: bool, pinned: Pins) -> Track:
         now = time.monotonic()
         question = self._question_for(key[0], measure, pinned)
-        track = _Track(key, measure, Window(opened=now), question, rebuild, now)
+        track = Track(key, measure, Window(opened=now), question, rebuild, now)
         self._open_tracks += 1
         track.question.intervals[measure.rule.interval] += 1
         self._count_on(track.question)
@@ -225,29 +184,29 @@ class Sampler:
 
         return track
 
-    def _count_on(self, question: _Question) -> None:
+    def _count_on(self, question: Question) -> None:
         """Tell the budget how often a question is to be asked from now on."""
         frequency = question.cost / min(question.intervals) if question.intervals else 0.0
         if frequency != question.wanted:
             self._budget.wants(question.namespace, question.wanted, frequency)
             question.wanted = frequency
 
-    def _question_for(self, namespace: str, measure: Measure, pinned: Pins) -> _Question:
-        name = _connection_name(measure)
-        asked = [measure.provider, _without_connection(measure), _connection_identity(pinned, name)]
+    def _question_for(self, namespace: str, measure: Measure, pinned: Pins) -> Question:
+        name = connection_name(measure)
+        asked = [measure.provider, without_connection(measure), connection_identity(pinned, name)]
 
         # Never in the hash: answers stay in the namespace that asked.
 
         identity = namespace, fingerprint(asked)
         if identity not in self._questions:
             gate = GATES[measure.provider]
-            self._questions[identity] = _Question(
+            self._questions[identity] = Question(
                 identity, namespace, gate, measure.config, name, pinned
             )
 
         return self._questions[identity]
 
-    def _close_track(self, track: _Track) -> None:
+    def _close_track(self, track: Track) -> None:
         self._open_tracks -= 1
 
         # What the heap still holds for it is passed over.
@@ -265,7 +224,7 @@ class Sampler:
 
         self._forget_question(track.question)
 
-    def _schedule_track(self, track: _Track, due: float) -> None:
+    def _schedule_track(self, track: Track, due: float) -> None:
         track.due = due
         self._count += 1
         heapq.heappush(self._heap, (due, self._count, track))
@@ -296,9 +255,9 @@ class Sampler:
                 self._ask_question(track, now)
         self._arm_timer()
 
-    def _ask_question(self, track: _Track, now: float) -> None:
+    def _ask_question(self, track: Track, now: float) -> None:
         question = track.question
-        interval = _rule_of(track).interval
+        interval = rule_of(track).interval
         is_fresh = question.asked >= track.window.opened and now - question.asked < interval / 2
         is_newer = track.window.last is None or question.asked > track.window.last.at
 
@@ -313,7 +272,7 @@ class Sampler:
         if question.task is None:
             question.task = asyncio.get_running_loop().create_task(self._run_question(question))
 
-    async def _run_question(self, question: _Question) -> None:
+    async def _run_question(self, question: Question) -> None:
         try:
             await self._answer_all(question)
         finally:
@@ -321,9 +280,9 @@ class Sampler:
             self._forget_question(question)
         self._arm_timer()
 
-    async def _answer_all(self, question: _Question) -> None:
+    async def _answer_all(self, question: Question) -> None:
         while question.waiting:
-            slot = self._slots.setdefault(_slot_of(question), asyncio.Semaphore(MAX_PER_CONNECTION))
+            slot = self._slots.setdefault(slot_of(question), asyncio.Semaphore(MAX_PER_CONNECTION))
 
             delay = self._take_turn(question.namespace)
             if delay > 0:
@@ -333,7 +292,7 @@ class Sampler:
                 waiting, question.waiting = question.waiting, []
                 asked = time.monotonic()
                 with count_received() as received:
-                    result = await self._measure_once(question, waiting)
+                    result = await self._asker.measure(question, waiting)
 
             self._charge_namespace(question, received.size)
             question.asked, question.result = asked, result
@@ -343,16 +302,16 @@ class Sampler:
                 if self._tracks.get(track.key, {}).get(track.measure.path) is track:
                     self._take_answer(track, asked, result)
 
-    def _take_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
+    def _take_answer(self, track: Track, asked: float, result: Answer | Exception) -> None:
         """Record an answer; one that cannot be taken in keeps no check from being asked again."""
         try:
             self._record_answer(track, asked, result)
         except Exception:
             metrics.pass_errors.inc()
             log.exception("%s/%s: an answer cannot be taken", *track.key, extra=about(*track.key))
-            self._schedule_track(track, time.monotonic() + _rule_of(track).interval)
+            self._schedule_track(track, time.monotonic() + rule_of(track).interval)
 
-    def _charge_namespace(self, question: _Question, size: int) -> None:
+    def _charge_namespace(self, question: Question, size: int) -> None:
         """Let a namespace pay for a long answer, which costs the operator more than a short one."""
         question.cost = 1 + size // LARGE_ANSWER_BYTES
         if question.cost > 1:
@@ -384,80 +343,21 @@ class Sampler:
 
         metrics.stretched_namespaces.set(len(self._budget.over()))
 
-    def _forget_question(self, question: _Question) -> None:
+    def _forget_question(self, question: Question) -> None:
         # Answers are shared only while somebody asks for them.
         if not question.intervals and question.task is None:
             self._questions.pop(question.id, None)
 
-    async def _measure_once(self, question: _Question, waiting: list[_Track]) -> Answer | Exception:
-        link: OpenConnection | None = None
-
-        result: Answer | Exception
-
-        try:
-            config = question.gate.config.model_validate(question.config)
-
-            kind = question.gate.connection
-            link = await self._links.open(question.namespace, kind, question.name, question.pinned)
-            async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):
-                for track in waiting:
-                    if track.rebuild:
-                        await self._rebuild_window(track, question.gate, config, link)
-
-                # Hidden here, for every provider, and before anything is cut.
-                answer = await question.gate.measure(config, link)
-                result = hide_in_answer(answer, link)
-        except (Retryable, Permanent) as error:
-            result = hide_in_error(error, link) if link is not None else error
-        except TimeoutError:
-            result = Retryable(f"no answer within {link.timeout if link else 0:g}s")
-        except ValidationError as error:
-            result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
-        except Exception as error:
-            log.exception(
-                "a provider raised what it may not raise", extra=about(question.namespace)
-            )
-            result = Retryable(f"the provider failed: {type(error).__name__}")
-
-        if link is not None:
-            failure = result if isinstance(result, Exception) else None
-            self._links.used(question.namespace, link.name, failure)
-
-        return result
-
-    async def _rebuild_window(
-        self, track: _Track, gate: Gate, config: Any, link: OpenConnection
-    ) -> None:
-        """Read the row of breaches from the provider's own memory, after a restart."""
-        track.rebuild = False
-        rule = track.measure.rule
-        # Only a rule that asks how long something lasts needs what was before.
-        if rule.lasting is None or track.measure.breaching_since is None:
-            return
-
-        wall, mono = time.time(), time.monotonic()
-        since = parse_time(track.measure.breaching_since).timestamp()
-        start = max(since, wall - rule.lasting - rule.interval)
-        try:
-            history = await gate.history(config, link, start, wall, rule.interval)
-        except (Retryable, Permanent):
-            # The row then begins anew: later, and never too early.
-            return
-
-        for at, answer in history:
-            sample = _sample_from(track.measure.check, mono - (wall - at), answer)
-            track.window = fold(track.window, sample, rule)
-
-    def _record_answer(self, track: _Track, asked: float, result: Answer | Exception) -> None:
-        rule = _rule_of(track)
+    def _record_answer(self, track: Track, asked: float, result: Answer | Exception) -> None:
+        rule = rule_of(track)
         track.answered = time.monotonic()
-        raw = _sample_from(track.measure.check, asked, result)
+        raw = sample_from(track.measure.check, asked, result)
         sample = mark_late(track.window, raw, track.answered, rule)
         metrics.measurements.labels(track.measure.provider, sample.kind).inc()
 
         track.window = fold(track.window, sample, rule)
         track.stretch = self._budget.stretch(track.key[0])
-        self._schedule_track(track, asked + _rule_of(track).interval)
+        self._schedule_track(track, asked + rule_of(track).interval)
 
         judged = verdict(track.window, track.answered, rule)
         words = (judged.reason, sample.message) if judged.state == "Holding" else ("", "")
@@ -469,61 +369,3 @@ class Sampler:
         elif words != track.words and track.answered >= track.resay:
             track.words, track.resay = words, track.answered + REPEAT_MESSAGE_S
             self._told(track.key, False)
-
-
-def _sample_from(check: Check, at: float, result: Answer | Exception) -> Sample:
-    if isinstance(result, Exception):
-        return Sample(at, "Error", None, str(result)[:400])
-    return sample_of(check, at, result.value, result.message[:400])
-
-
-def _rule_of(track: _Track) -> Rule:
-    """Return the rule of a track, with its interval as it is."""
-    rule = track.measure.rule
-    return rule if track.stretch == 1.0 else replace(rule, interval=rule.interval * track.stretch)
-
-
-def _identity_of_samples(measure: Measure) -> tuple[Any, ...]:
-    """Return what makes samples of a measure mean what they mean."""
-    return (measure.provider, measure.config, measure.rule, measure.check.max, measure.check.min)
-
-
-def _is_same_window(track: _Track, measure: Measure, pinned: Pins) -> bool:
-    """Return whether a window means the same for a measure that stands at its path now."""
-    question = track.question
-    same = _connection_identity(question.pinned, question.name) == _connection_identity(
-        pinned, _connection_name(measure)
-    )
-    return same and _identity_of_samples(track.measure) == _identity_of_samples(measure)
-
-
-def _pins_for(pins: Pins, measure: Measure) -> Pins:
-    """Return what a run has pinned of a measure."""
-    place = (GATES[measure.provider].connection, _connection_name(measure) or "")
-    return {place: pins[place]} if place in pins else NO_PINS
-
-
-def _connection_identity(pinned: Pins, name: str | None) -> Any:
-    """Return the Connection of a question: the object that was pinned, else how it is written."""
-    return next(iter(pinned.values())) if pinned else name
-
-
-def _connection_name(measure: Measure) -> str | None:
-    name = measure.config.get("connection") if isinstance(measure.config, Mapping) else None
-    return name if isinstance(name, str) else None
-
-
-def _without_connection(measure: Measure) -> Any:
-    """Return the configuration of a measure, but for the Connection that it names.
-
-    How that is written is no part of a question; which one it is, is.
-    """
-    if not isinstance(measure.config, Mapping):
-        return measure.config
-    return {name: value for name, value in measure.config.items() if name != "connection"}
-
-
-def _slot_of(question: _Question) -> tuple[str, str, str | None]:
-    """One for each Connection, as far as it is known which that is."""
-    name = next((pin.name for pin in question.pinned.values()), question.name)
-    return question.namespace, question.gate.connection, name

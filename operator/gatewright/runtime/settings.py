@@ -49,6 +49,9 @@ class Settings:
     """Measurements of one namespace a second at most."""
     specs_of_runs: int = SPECS_OF_RUNS
     """Bytes of JSON that the specs of all runs under way may have together."""
+    pod_addresses: tuple[str, ...] = ()
+    """Addresses of the operator's own pod, which no Connection may reach; empty where it runs in
+    none."""
     health_port: int = HEALTH_PORT
     """Of /healthz and /readyz, which nobody but the kubelet needs to reach; 0: none."""
 
@@ -69,3 +72,24 @@ def default_lease_namespace() -> str:
 def pod_namespace() -> str:
     """Return the namespace of the operator's own pod; empty where it runs in none."""
     return os.environ.get("POD_NAMESPACE") or ""
+
+
+def pod_addresses() -> tuple[str, ...]:
+    """Return the addresses of the operator's own pod; none where it runs in none."""
+    return _listed_in("GATEWRIGHT_POD_ADDRESS")
+
+
+def node_addresses() -> tuple[str, ...]:
+    """Return the addresses of the node of the operator's own pod; none where it runs in none."""
+    return _listed_in("GATEWRIGHT_NODE_ADDRESS")
+
+
+def service_host() -> str:
+    """Return the address of the Service `kubernetes`; empty outside of a cluster."""
+    return os.environ.get("KUBERNETES_SERVICE_HOST", "")
+
+
+def _listed_in(variable: str) -> tuple[str, ...]:
+    """Return the parts of an environment variable that are separated by commas."""
+    parts = (part.strip() for part in os.environ.get(variable, "").split(","))
+    return tuple(part for part in parts if part)

@@ -6,26 +6,26 @@ All of it can be lost at any moment.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, dump
-from gatewright.core.model.holding import Standing
-from gatewright.core.model.observation import Delivery, LiveState
-from gatewright.core.model.operation import Progress
+from gatewright.core.model.observation import Delivery
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
-from gatewright.core.run import resting
-from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.providers.workload import rollout
 from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
+from gatewright.runtime.lookups import HoldingWatch, Inspection
+from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_spec_of
+from gatewright.runtime.recalled import LeftState, Recalled
+from gatewright.runtime.records import Claim, PassRecord, WorkRecord
+from gatewright.runtime.status_record import StatusRecord
 
 Key = tuple[str, str]
 KEPT_METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
@@ -39,173 +39,41 @@ REPLICA_COUNTS = (
 )
 
 
-class LeftState(NamedTuple):
-    """What a promotion or a rollback has left, as its ControllerRevision says."""
-
-    name: str
-    """Of the ControllerRevision; empty where there is none."""
-    known: Mapping[str, Any]
-    """What targets are to be."""
-    stayed: frozenset[str] = frozenset()
-    """What a rollback has left as somebody had changed it during its run."""
-
-
-def left_state_of(name: str, data: Mapping[str, Any]) -> LeftState:
-    """Raises pydantic.ValidationError, KeyError, TypeError where it cannot be read."""
-    return LeftState(name, resting.left_subjects(data), frozenset(data.get("stayed", ())))
-
-
-REFUSED_RETRY_DELAYS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds after which an operation of a rollback is begun once more when it was refused; the last
-one repeats."""
-
-
-def refusal_delay(refusals: int) -> float:
-    """Return the seconds to wait after so many refusals."""
-    return REFUSED_RETRY_DELAYS_S[min(max(refusals, 1), len(REFUSED_RETRY_DELAYS_S)) - 1]
-
-
-@dataclass(slots=True)
-class OperationState:
-    """How far an operation is, and since when it has been stuck."""
-
-    progress: Progress
-    looked: float = 0.0
-    looks: int = 0
-    stuck_since: float | None = None
-    hopeless_since: float | None = None
-    words: str = ""
-    """What kept it from ending when somebody looked last."""
-    ended: bool = False
-    """It is a Job that has ended, or is about to; only what it has left is not known."""
-    refusals: int = 0
-    """How often the API server, or a vendor, has refused to begin it."""
-    retry_at: float = 0.0
-    """When it may be begun once more (monotonic)."""
-    overwritten: int = 0
-    """How often it was made once more because others had overwritten it."""
-    again_at: float | None = None
-    """When it will be, while what others have put there stands (monotonic)."""
-    poller: asyncio.Task[None] | None = None
-    """Begins it, and looks at it again and again, where no watch tells."""
-    subject: str = ""
-    """What it works on outside the cluster."""
-    back: bool = False
-    """It is on the way back."""
-    asking: bool = False
-    """A request of the poller is under way."""
-    begins: bool = False
-    """It is being begun."""
-
-    def refused(self, message: str) -> None:
-        """An operation of a rollback was refused: it is begun again after a while, a little later
-        each time."""
-        self.refusals += 1
-        # The first refusal is tried again at once, before anybody is told: it may be gone in a
-        # moment.
-        self.progress = Progress("Refused", message) if self.refusals > 1 else Progress("Unknown")
-        self.looked = time.monotonic()
-        self.retry_at = self.looked + refusal_delay(self.refusals)
-
-    def add_refusal(self, progress: Progress) -> Progress:
-        """Keep the reason of a refusal in the progress of what is about to be tried again."""
-        if progress.state != "Absent" or not self.refusals or progress.message:
-            return progress
-        return replace(progress, message=self.progress.message)
-
-
-@dataclass(slots=True, eq=False)
-class HoldingWatch:
-    """Looks at something outside the cluster that a run has changed, again and again: no watch
-    tells of it."""
-
-    signature: str
-    standing: Standing
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Inspection:
-    """One look at something outside the cluster, under way or done."""
-
-    signature: str
-    """Of what is looked at."""
-    began: float
-    """Monotonic."""
-    again: bool = False
-    """It was looked at before: what was found then stands until this look ends."""
-    sight: LiveState | None = None
-    at: float = 0.0
-    """When it ended (monotonic)."""
-    used: int = 0
-    """The pass that has used it; no other one may."""
-    problem: str = ""
-    """Why it could not be looked at so far; it is tried again."""
-    task: asyncio.Task[None] | None = None
-
-
 @dataclass(slots=True, eq=False)
 class TrackedRelease:
     """One Release: the newest object, the status as it stands there, and the status we work on."""
 
     key: Key
     obj: dict[str, Any]
-    persisted: dict[str, Any]
-    working: dict[str, Any]
-    body: PinnedSpec | None = None
-    snapshots: Mapping[str, Any] | None = None
-    connections: Mapping[str, Any] = field(default_factory=dict)
-    """Which Connections the run under way has pinned."""
-    left: LeftState | None = None
-    """At rest: what a ControllerRevision says; None where it was not read yet."""
-    promoted: tuple[str, Mapping[str, Any]] | None = None
-    """The name of the last promotion's ControllerRevision, and its snapshots."""
+    status: StatusRecord
+    recalled: Recalled = field(default_factory=Recalled)
+    claim: Claim = field(default_factory=Claim)
+    passes: PassRecord = field(default_factory=PassRecord)
+    work: WorkRecord = field(default_factory=WorkRecord)
+    operations: dict[str, OperationState] = field(default_factory=dict)
+    """By id. Each is begun by `runtime.starting` or `execution.externals`, and followed by
+    `runtime.progress` or the same."""
+    deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    """What became of notices, by id and channel, until the status says so
+    (`telling.notifications`)."""
+    kept: dict[str, PinnedSpec | None] = field(default_factory=dict)
+    """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone
+    (`runtime.followups`)."""
     prints: dict[str, Any] = field(default_factory=dict)
     """What was known of each object that is held when it was compared: its news matter only if that
-    changes."""
+    changes (`execution.standings`)."""
     lookers: dict[str, HoldingWatch] = field(default_factory=dict)
-    """By subject outside the cluster."""
+    """By subject outside the cluster (`execution.standings`)."""
     glances: dict[str, Inspection] = field(default_factory=dict)
-    """By subject outside the cluster: looks before a run, a first change, a promotion."""
+    """By subject outside the cluster: looks before a run, a first change, a promotion
+    (`execution.live_states`)."""
     leaving: dict[str, list[asyncio.Task[None]]] = field(default_factory=dict)
     """By subject outside the cluster: requests of operations that are not wanted any more, and have
-    not ended yet."""
-    turn: int = 0
-    """Number of the pass under way."""
-    kept: dict[str, PinnedSpec | None] = field(default_factory=dict)
-    """What follow-ups of earlier runs measure, by ControllerRevision; None for one that is gone."""
-    operations: dict[str, OperationState] = field(default_factory=dict)
-    deliveries: dict[tuple[str, str], Delivery] = field(default_factory=dict)
-    """What became of notices, by id and channel, until the status says so."""
-    claims: frozenset[str] | None = frozenset()
-    """API paths of the targets of the run under way; None while they are not known (after a
-    restart)."""
-    resumed: bool = False
-    """The run was under way when this process took over: its windows are rebuilt where a provider
-    remembers."""
-    unwatched: float = 0.0
-    flush_at: float | None = None
-    """When a status that may wait has to be written."""
-    failures: int = 0
-    hopeless: int = 0
-    """Passes in a row that have failed by what does not go away by itself."""
-    restless: int = 0
-    """Passes in a row after which the next one had to go on at once."""
-    tried: tuple[str, ...] = ()
-    """UIDs of what people had asked when the last pass began: only that is answered where passes
-    fail."""
+    not ended yet (`execution.externals`)."""
     terminating: bool = False
-    """Its namespace is being deleted: nothing can be made there any more."""
-    blocked: str = ""
-    """The Release that has one of its targets."""
+    """Its namespace is being deleted: nothing can be made there any more (`runtime.starting`)."""
     tampered: bool = False
-    basis: str = ""
-    """The resourceVersion that the current decision is made on; every write names it as its
-    precondition."""
-    listed: bool = False
-    """It was there when this process took over: its spec is read without waiting for a turn."""
-    put_off: float | None = None
-    """Since when its new spec has been waiting to be read (monotonic)."""
+    """Its status cannot be read."""
     many_finalizers: bool = False
     """There are more finalizers than are remembered; `obj` says only whether ours is among them."""
     _spec: WrittenSpec = field(default_factory=WrittenSpec)
@@ -215,19 +83,57 @@ class TrackedRelease:
     """A status, and the model of it."""
 
     @classmethod
-    def of(cls, obj: dict[str, Any]) -> TrackedRelease:
-        """From an object that was read for the first time."""
+    def of(
+        cls, obj: dict[str, Any], listed: bool = False, unwatched: float = 0.0
+    ) -> TrackedRelease:
+        """From an object that was read for the first time.
+
+        `listed`: it was there when this process took over, after `unwatched` seconds in which
+        nobody acted.
+        """
         key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         status = _status_of(obj)
-        entry = cls(key, {}, status, status)
+        entry = cls(key, {}, StatusRecord.of(status), work=WorkRecord(listed=listed))
         entry._keep_object(obj["metadata"], status)
         entry._spec = written_spec_of(obj)
 
         run = status.get("run")
         if isinstance(run, dict) and not run.get("outcome"):
-            entry.claims, entry.resumed = None, True
+            # The clocks of a run that was under way leave out the time in which nobody acted.
+            entry.passes = PassRecord(resumed=True, unwatched=unwatched)
+            entry.claim = Claim(targets=None)
 
         return entry
+
+    @property
+    def persisted(self) -> dict[str, Any]:
+        """The status that the API server holds."""
+        return self.status.persisted
+
+    @property
+    def working(self) -> dict[str, Any]:
+        """The status that was decided, written or not."""
+        return self.status.working
+
+    @property
+    def body(self) -> PinnedSpec | None:
+        """The spec that the run under way, or the last one, has pinned."""
+        return self.recalled.body
+
+    @property
+    def connections(self) -> Mapping[str, Any]:
+        """Which Connections the run under way has pinned."""
+        return self.recalled.connections
+
+    @property
+    def left(self) -> LeftState | None:
+        """At rest: what a promotion or a rollback has left."""
+        return self.recalled.left
+
+    @property
+    def turn(self) -> int:
+        """Number of the pass under way."""
+        return self.passes.turn
 
     @property
     def version(self) -> int:
@@ -243,11 +149,6 @@ class TrackedRelease:
     def phase(self) -> str:
         """Of the run under way, or of the last one; empty where there was none."""
         return str((self.working.get("run") or {}).get("phase") or "")
-
-    @property
-    def has_unwritten_status(self) -> bool:
-        """Whether the working status has not been written."""
-        return self.working != self.persisted
 
     @property
     def is_waiting(self) -> bool:
@@ -281,11 +182,10 @@ class TrackedRelease:
         status = obj.get("status") or {}
 
         # What it was decided upon, and what was read for it, belongs to the status that is gone.
-        if status not in (self.persisted, self.working):
+        if not self.status.is_known(status):
             status = _status_of(obj)
-            self.working = self.persisted = status
-            self.flush_at = None
-            self.body = None
+            self.status.replace(status)
+            self.recalled.take_body(None)
 
         # An echo of our own write shares its memory with what is kept already.
         self._keep_object(obj["metadata"], self.persisted if status == self.persisted else status)
@@ -297,10 +197,8 @@ class TrackedRelease:
 
     def record_write(self, metadata: dict[str, Any], status: dict[str, Any] | None = None) -> None:
         """Take over the answer to our own write; a watch may have told of a later one already."""
-        self.basis = metadata["resourceVersion"]
-        if status is not None:
-            self.persisted = status
-        if int(self.basis) >= self.version:
+        self.status.record_write(metadata["resourceVersion"], status)
+        if int(metadata["resourceVersion"]) >= self.version:
             self._keep_object(metadata, self.persisted)
 
     def _keep_object(self, metadata: Mapping[str, Any], status: dict[str, Any]) -> None:
@@ -337,7 +235,7 @@ class TrackedRelease:
     def view(self) -> View:
         """Return the Release as the core sees it."""
         _, spec, problems = self.parsed()
-        self.basis = self.obj["metadata"]["resourceVersion"]
+        self.status.decide_upon(self.obj["metadata"]["resourceVersion"])
         if self._read is None or self._read[0] is not self.working:
             status = status_of(self.working)
             self.tampered = status is None
@@ -351,7 +249,7 @@ class TrackedRelease:
         """
         run = self.working.get("run") or {}
         is_over = not run or bool(run.get("outcome"))
-        if not self.has_unwritten_status and is_over and self.working.get("state") != "Waiting":
+        if not self.status.is_unwritten and is_over and self.working.get("state") != "Waiting":
             self._parsed = self._read = None
 
     def pace(self) -> float:
@@ -359,34 +257,22 @@ class TrackedRelease:
 
         A Release that stands still is looked at once a second.
         """
-        changed = self._paced != (self.basis, self.flush_at)
-        self._paced = (self.basis, self.flush_at)
+        now = (self.status.basis, self.status.flush_at)
+        changed = self._paced != now
+        self._paced = now
         return 0.001 if changed else 1.0
 
     def take_decided(self, status: ReleaseStatus) -> bool:
         """Take over a decided status; True if it differs from the one before."""
         new = dump(status)
-        if new == self.working:
+        if not self.status.take_decided(new):
             return False
-        self.working = new
         self._read, self.tampered = (new, status), False
         return True
 
-    def begins(self, data: Mapping[str, Any]) -> None:
-        """Begin a run with what its revision keeps.
-
-        The body shares the spec that was parsed, where it is the same.
-        """
-        self.body, self.snapshots = unpin_spec(data["body"]), data["snapshots"]
-        self.connections = data.get("connections", {})
-        spec = self._parsed[1] if self._parsed is not None else None
-        if spec is not None and self.body.spec == spec:
-            self.body = PinnedSpec(spec, self.body.names, self.body.earlier)
-
-    def remember_promotion(self, name: str, data: Mapping[str, Any]) -> None:
-        """Remember a promotion: what it kept is what targets are to be from now on."""
-        self.left = left_state_of(name, data)
-        self.promoted = (name, data["snapshots"])
+    def begin_run(self, data: Mapping[str, Any]) -> None:
+        """Begin a run with what its revision keeps."""
+        self.recalled.begin_run(data, self._parsed[1] if self._parsed is not None else None)
 
 
 class TrackedReleases(MutableMapping[Key, TrackedRelease]):

@@ -33,7 +33,6 @@ decides:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -100,6 +99,7 @@ class ApiServerPlaces:
 
 
 _allowed, _refused, _server = AddressSetting(), AddressSetting(), ApiServerPlaces()
+_own_pod: frozenset[Address] = frozenset()
 
 
 def set_allowed(listed: AddressSetting) -> None:
@@ -112,6 +112,15 @@ def set_refused(listed: AddressSetting) -> None:
     """Set what is refused besides; the shell does so once, at start, from `--refuse-address`."""
     global _refused
     _refused = listed
+
+
+def set_own_pod(places: Iterable[str]) -> None:
+    """Set the addresses of the operator's pod; the shell does so once, at start.
+
+    They are loopback by another name. Anything that is no address is left out.
+    """
+    global _own_pod
+    _own_pod = frozenset(place for place in map(literal_address, places) if place is not None)
 
 
 def set_api_server(server: ApiServerPlaces) -> None:
@@ -186,7 +195,7 @@ def check_host(written: str, namespace: str = "", port: int | None = None) -> st
         return host
     if host == "localhost" or host.endswith(".localhost"):
         raise Permanent(_refusal_message(host, "loopback"))
-    if _API_SERVER.fullmatch(host) or host in _server.hosts or host == _server_host():
+    if _API_SERVER.fullmatch(host) or host in _server.hosts:
         raise Permanent(_refusal_message(host, "the API server"))
 
     return host
@@ -274,10 +283,9 @@ def _is_allowed(host: str, address: Address | None, namespace: str, shown: str =
 def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
     """Yield what an address is that nobody may reach, or who is asked there, and the network that
     is closed for it."""
-    own = literal_address(_server_host())
-    if address in _server.addresses or address == own:
+    if address in _server.addresses:
         yield "the API server", ip_network(address)
-    if address in _own_addresses():
+    if address in _own_pod:
         yield "the operator itself", ip_network(address)
 
     for reason, networks in REFUSED_NETWORKS.items():
@@ -292,19 +300,6 @@ def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, 
     if port in _server.ports and address in _server.node:
         reason = f"the operator's own node, asked at port {port} of the API server"
         yield reason, ip_network(address)
-
-
-def _own_addresses() -> list[Address | None]:
-    """Addresses of the operator's pod: loopback by another name."""
-    return [
-        literal_address(part.strip())
-        for part in os.environ.get("GATEWRIGHT_POD_ADDRESS", "").split(",")
-        if part.strip()
-    ]
-
-
-def _server_host() -> str:
-    return os.environ.get("KUBERNETES_SERVICE_HOST", "").lower().rstrip(".")
 
 
 def _refusal_message(shown: str, reason: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from gatewright.providers.common import addresses
 from gatewright.providers.common.names import RESOLVER
 from gatewright.providers.common.networks import is_plain_name, literal_address
 from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.settings import node_addresses, service_host
 
 LOOKUP_INTERVAL_S = 300.0
 LOOKUP_RETRY_S = 10.0
@@ -36,7 +36,7 @@ DISCOVERY_PATH = "/api"
 """Tells everybody who may log in where the API server that answers is; one of several, behind one
 address or another."""
 
-log = logging.getLogger("gatewright.servers")
+log = logging.getLogger("gatewright.api_servers")
 
 
 class ApiServers:
@@ -83,7 +83,7 @@ class ApiServers:
                 self._warn_unreadable(error)
             self._told = True
 
-        places = [host, *await _resolve_host(host), *self._endpoints]
+        places = [service_host(), host, *await _resolve_host(host), *self._endpoints]
         own = own_node_addresses()
         addresses.set_api_server(addresses.ApiServerPlaces.of(places, self._ports, own))
 
@@ -135,8 +135,7 @@ def own_node_addresses() -> list[str]:
 
     These are as many as a pod knows without asking anybody.
     """
-    told = [part.strip() for part in os.environ.get("GATEWRIGHT_NODE_ADDRESS", "").split(",")]
-    return [*filter(None, told), *_default_gateways()]
+    return [*node_addresses(), *_default_gateways()]
 
 
 def _default_gateways() -> list[str]:

@@ -6,7 +6,8 @@ A write of ours must not take them away, however many there are.
 from __future__ import annotations
 
 from gatewright.api import API_VERSION, FINALIZER
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.tracked import TrackedRelease
 
 

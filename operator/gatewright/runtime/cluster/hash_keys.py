@@ -15,7 +15,8 @@ from typing import Any
 
 from gatewright.core.hash_key import KEY_BYTES, HashKey
 from gatewright.ports import NotFound, Permanent
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 
 HASH_KEY_NAME = "gatewright-hash-key"
 DATA_KEY = "key"

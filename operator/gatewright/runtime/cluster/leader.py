@@ -17,7 +17,8 @@ from typing import Any
 
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Conflict, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.telling import metrics
 
 LEASE_DURATION_S = 15.0

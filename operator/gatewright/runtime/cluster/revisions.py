@@ -22,7 +22,8 @@ from gatewright.core.model.decision import Revision
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import METADATA_ONLY, as_json
 
 RUN_LABEL = f"{GROUP}/run"

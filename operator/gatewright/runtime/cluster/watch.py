@@ -22,8 +22,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.outline import Unreadable
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import decode_event, drop_unused_fields
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about

@@ -13,7 +13,7 @@ from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.contents import (
     WantedContent,
     content_of,

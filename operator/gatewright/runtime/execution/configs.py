@@ -23,7 +23,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.config_standings import (
     PLURALS,
     config_path,

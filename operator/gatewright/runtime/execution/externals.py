@@ -27,13 +27,15 @@ from gatewright.core.model.view import View
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.connections import Connections, Pins, no_pins
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import external_of
 from gatewright.runtime.execution.provider_requests import NotWanted, ProviderRequests, Sending
+from gatewright.runtime.operation_state import OperationState, refusal_delay
+from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.settings import MIN_INTERVAL_S
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import OperationState, TrackedRelease, refusal_delay
+from gatewright.runtime.tracked import TrackedRelease
 
 SETTLING_TIMEOUT_S = 30.0
 """Seconds for which a vendor's lists may not show yet what was just made."""
@@ -45,7 +47,7 @@ subject."""
 TROUBLE_EVERY_LOOKS = 6
 """Every so many looks a vendor is asked what keeps an operation from ending."""
 
-log = logging.getLogger("gatewright.outside")
+log = logging.getLogger("gatewright.externals")
 ReadSnapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
 IsFinal = Callable[[Exception], bool]
 """Whether a refusal is the last word."""

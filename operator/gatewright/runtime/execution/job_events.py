@@ -13,7 +13,7 @@ from typing import Any
 
 from gatewright.core.text import masking
 from gatewright.ports import Cluster, Permanent, Trouble
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution import job_pods
 from gatewright.runtime.execution.job_pods import Pod
 

@@ -17,7 +17,7 @@ from gatewright.api import KEY
 from gatewright.ports import Trouble
 from gatewright.providers.workload import pods
 from gatewright.runtime.cluster.children import is_controlled_by
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.job_outputs import MAX_TERMINATION_MESSAGE_BYTES
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

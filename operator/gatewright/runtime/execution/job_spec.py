@@ -14,7 +14,7 @@ from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, NotFound, Permanent
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.job_pods import DEFAULT_CONTAINER
 
 JOB_TTL_S = 7 * 24 * 3600

@@ -18,7 +18,8 @@ from gatewright.core.model.view import View
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.execution import job_endings, job_events, job_pods, job_reports
 from gatewright.runtime.execution.job_pods import Pod

@@ -24,8 +24,10 @@ from gatewright.runtime.cluster.wire import as_json
 from gatewright.runtime.execution import handlers
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals
+from gatewright.runtime.lookups import Inspection
+from gatewright.runtime.operation_state import refusal_delay
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import Inspection, TrackedRelease, refusal_delay
+from gatewright.runtime.tracked import TrackedRelease
 
 FRESH_FOR_S = 20.0
 """Seconds for which a look that no pass has used yet is as good as a new one."""
@@ -44,7 +46,7 @@ TOO_MUCH_MESSAGE = (
     "ConfigMaps and Secrets (config: of the targets)"
 )
 
-log = logging.getLogger("gatewright.sights")
+log = logging.getLogger("gatewright.live_states")
 
 
 @dataclass(slots=True)

@@ -19,9 +19,11 @@ from gatewright.ports import External, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import pace, permit
 from gatewright.providers.common.secrets import hide_in_error, hide_secrets
 from gatewright.runtime.cluster.leader import LeaseLost
-from gatewright.runtime.connections import Connections, Pins
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.operation_state import OperationState
+from gatewright.runtime.pins import Pins
 from gatewright.runtime.shares import NamespaceLimits
-from gatewright.runtime.tracked import OperationState, TrackedRelease
+from gatewright.runtime.tracked import TrackedRelease
 
 MAX_MESSAGE_LENGTH = 1000
 """Characters of what is said of an operation."""

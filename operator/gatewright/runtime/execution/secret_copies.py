@@ -14,7 +14,7 @@ from gatewright.core.hash_key import HashKey
 from gatewright.core.model.view import View
 from gatewright.ports import Cluster, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
-from gatewright.runtime.cluster.kube import api_path
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.contents import hash_configmap
 
 CAPTURE_OFF_MESSAGE = (

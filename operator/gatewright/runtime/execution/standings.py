@@ -25,8 +25,9 @@ from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import handlers
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals
+from gatewright.runtime.lookups import HoldingWatch
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.tracked import HoldingWatch, TrackedRelease, fingerprint_parts
+from gatewright.runtime.tracked import TrackedRelease, fingerprint_parts
 
 DEFAULT_INTERVAL_S = 30.0
 """Seconds between two looks where no guard says how often to look."""

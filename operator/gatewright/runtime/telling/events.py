@@ -19,7 +19,8 @@ from gatewright.core.model.decision import KubernetesEvent
 from gatewright.core.model.view import View
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Permanent, Retryable
-from gatewright.runtime.cluster.kube import Kube, api_path
+from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.telling import metrics
 from gatewright.runtime.telling.log_limits import about
 

@@ -21,7 +21,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,14 +33,21 @@ from gatewright.core.model.observation import Delivery
 from gatewright.core.model.view import View
 from gatewright.core.report.notifications import channels_of
 from gatewright.core.run import clocks
-from gatewright.core.spec.expand import UnknownReference, expand_references
-from gatewright.ports import Message, OpenConnection, Permanent, Retryable
+from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.shares import NamespaceLimits
 from gatewright.runtime.telling import metrics
+from gatewright.runtime.telling.channels import (
+    ChannelQueue,
+    Place,
+    QueuedMessage,
+    Sender,
+    expand_config,
+    handle_in_status,
+)
 from gatewright.runtime.telling.log_limits import about
-from gatewright.runtime.telling.messages import message_of, version_of
+from gatewright.runtime.telling.messages import message_of
 from gatewright.runtime.tracked import Key, TrackedRelease
 
 GIVE_UP_AFTER_S = 24 * 3600.0
@@ -51,79 +58,31 @@ SENDS_AT_ONCE = 16
 """Messages of one namespace at a time."""
 MAX_HANDLE_LENGTH = 320
 """Characters of what a system knows a message by: as many as a status has room for."""
-MAX_HANDLES = 8
-"""Runs of a Release whose handles are remembered here; those of earlier ones stand in the status,
-where they count."""
 SEND_GRACE_S = 20.0
 """Seconds that a message may take beyond its Connection's time-out: it may need several
 requests."""
 
-Place = tuple[str, str, str]
-"""Namespace, kind and name of a Connection; no name: the only one."""
-ChannelKey = tuple[str, str]
-"""UID of a Release, and a channel."""
-OnDelivered = Callable[[Key, str, tuple[str, str], Delivery], None]
-"""Key and UID of a Release, notice and channel, and what became of it."""
-
-log = logging.getLogger("gatewright.notices")
-
-
-@dataclass(slots=True)
-class _QueuedMessage:
-    """One notice for one channel."""
-
-    notice: str
-    run: int
-    event: str
-    at: float
-    provider: str
-    config: Any
-    message: Message
-    handle: str | None
-
-
-@dataclass(slots=True)
-class _ChannelQueue:
-    """What one Release has to say to one channel, in order."""
-
-    key: Key
-    uid: str
-    channel: str
-    items: deque[_QueuedMessage] = field(default_factory=deque)
-    due: float = 0.0
-    tries: int = 0
-    handles: dict[int, str | None] = field(default_factory=dict)
-    """What this process has got, by run: newer than what the status holds."""
-
-    def remember(self, run: int, handle: str | None) -> None:
-        """Keep what the system knows the messages of a run by."""
-        self.handles[run] = handle
-        while len(self.handles) > MAX_HANDLES:
-            del self.handles[next(iter(self.handles))]
-
-
-@dataclass(slots=True)
-class _Sender:
-    """One Connection."""
-
-    lanes: dict[ChannelKey, _ChannelQueue] = field(default_factory=dict)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    sending: _ChannelQueue | None = None
+log = logging.getLogger("gatewright.notifications")
 
 
 class Notifications:
     """Everything that is still to be told."""
 
     def __init__(
-        self, links: Connections, told: OnDelivered, fence: Callable[[], None] = lambda: None
+        self,
+        connections: Connections,
+        releases: Mapping[Key, TrackedRelease],
+        wake: Callable[[Key], None],
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
-        """`fence` raises where this process may not act any more."""
-        self._links = links
+        """`wake`: has a Release looked at again. `fence` raises where this process may not act any
+        more."""
+        self._connections = connections
+        self._releases = releases
+        self._wake = wake
         self._fence = fence
         self._shares = NamespaceLimits(SENDS_AT_ONCE)
-        self._told = told
-        self._senders: dict[Place, _Sender] = {}
+        self._senders: dict[Place, Sender] = {}
         self._lanes: dict[str, dict[str, Place]] = {}
         """Where the lanes are, by UID of a Release and channel."""
         self._resumed: set[tuple[str, str]] = set()
@@ -201,8 +160,8 @@ class Notifications:
     ) -> None:
         again = (view.uid, notice.id) in self._resumed
         provider, raw = entry.provider
-        config = _expand_config(view, notice, raw)
-        queued = _QueuedMessage(
+        config = expand_config(view, notice, raw)
+        queued = QueuedMessage(
             notice=notice.id,
             run=notice.run,
             event=notice.event,
@@ -210,15 +169,15 @@ class Notifications:
             provider=provider,
             config=config,
             message=message_of(view, notice, datetime.now(UTC), again),
-            handle=_handle_in_status(view, notice, channel),
+            handle=handle_in_status(view, notice, channel),
         )
 
         # What a Release has to say to a channel keeps its order.
         name = config.get("connection") if isinstance(config, Mapping) else None
         new_place = (key[0], provider, str(name or ""))
         place = self._lanes.setdefault(view.uid, {}).setdefault(channel, new_place)
-        sender = self._senders.setdefault(place, _Sender())
-        lane = sender.lanes.setdefault((view.uid, channel), _ChannelQueue(key, view.uid, channel))
+        sender = self._senders.setdefault(place, Sender())
+        lane = sender.lanes.setdefault((view.uid, channel), ChannelQueue(key, view.uid, channel))
         lane.items.append(queued)
         sender.woken.set()
 
@@ -248,14 +207,14 @@ class Notifications:
                 if (queued.notice, channel) in held or queued is under_way
             )
 
-    def _lane_of(self, uid: str, channel: str) -> _ChannelQueue | None:
+    def _lane_of(self, uid: str, channel: str) -> ChannelQueue | None:
         place = self._lanes.get(uid, {}).get(channel)
         sender = self._senders.get(place) if place is not None else None
         return sender.lanes.get((uid, channel)) if sender is not None else None
 
     # From the lanes to the world
 
-    async def _run_sender(self, place: Place, sender: _Sender) -> None:
+    async def _run_sender(self, place: Place, sender: Sender) -> None:
         """Send one message after the other, until there is none."""
         while True:
             for name in [name for name, lane in sender.lanes.items() if not lane.items]:
@@ -289,7 +248,7 @@ class Notifications:
         if not lanes:
             self._lanes.pop(uid, None)
 
-    async def _try_first(self, place: Place, lane: _ChannelQueue) -> None:
+    async def _try_first(self, place: Place, lane: ChannelQueue) -> None:
         """Try the first of a lane, and say what became of it."""
         queued = lane.items[0]
         handle = lane.handles.get(queued.run, queued.handle)
@@ -308,14 +267,21 @@ class Notifications:
             metrics.notifications.labels(queued.provider, "failed").inc()
             late = "not within a day: " if isinstance(result, Retryable) else ""
             failure = Delivery(failed=f"{late}{result}"[:500])
-            self._told(lane.key, lane.uid, (queued.notice, lane.channel), failure)
+            self._note_delivery(lane, queued.notice, failure)
             return
 
         metrics.notifications.labels(queued.provider, "delivered").inc()
         lane.remember(queued.run, result.handle)
-        self._told(lane.key, lane.uid, (queued.notice, lane.channel), result)
+        self._note_delivery(lane, queued.notice, result)
 
-    def _put_off(self, lane: _ChannelQueue, queued: _QueuedMessage, error: Retryable) -> None:
+    def _note_delivery(self, lane: ChannelQueue, notice: str, delivery: Delivery) -> None:
+        """Note that a message was delivered, or given up; the next status write says so."""
+        entry = self._releases.get(lane.key)
+        if entry is not None and entry.obj["metadata"]["uid"] == lane.uid:
+            entry.deliveries[notice, lane.channel] = delivery
+            self._wake(lane.key)
+
+    def _put_off(self, lane: ChannelQueue, queued: QueuedMessage, error: Retryable) -> None:
         """Try the first of a lane again later: whether it has arrived is not known."""
         delay = RETRY_DELAYS_S[min(lane.tries, len(RETRY_DELAYS_S) - 1)]
         lane.due = time.monotonic() + max(delay, error.after)
@@ -335,7 +301,7 @@ class Notifications:
         )
 
     async def _send_message(
-        self, place: Place, queued: _QueuedMessage, handle: str | None
+        self, place: Place, queued: QueuedMessage, handle: str | None
     ) -> Delivery | Retryable | Permanent:
         link: OpenConnection | None = None
 
@@ -343,7 +309,7 @@ class Notifications:
         try:
             notifier = NOTIFIERS[queued.provider]
             config = notifier.config.model_validate(queued.config)
-            link = await self._links.open(place[0], notifier.connection, place[2] or None)
+            link = await self._connections.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
                 # Much may have happened while it waited for its turn.
                 self._fence()
@@ -361,17 +327,9 @@ class Notifications:
 
         if link is not None:
             failure = result if isinstance(result, Exception) else None
-            self._links.used(place[0], link.name, failure)
+            self._connections.used(place[0], link.name, failure)
 
         return result
-
-
-def _handle_in_status(view: View, notice: Notification, channel: str) -> str | None:
-    """Return what the channel's system knows the messages of a run by, as the status has it."""
-    for thread in view.status.threads:
-        if (thread.run, thread.to) == (notice.run, channel):
-            return thread.handle
-    return None
 
 
 def _require_storable(handle: str | None) -> str | None:
@@ -385,23 +343,3 @@ def _require_storable(handle: str | None) -> str | None:
             f"{MAX_HANDLE_LENGTH} are kept"
         )
     return handle
-
-
-def _expand_config(view: View, notice: Notification, raw: Any) -> Any:
-    """Return the configuration with its references put in.
-
-    As it is where one names what is not known.
-    """
-    last = view.status.lastGood
-    names = {
-        "version": version_of(view, notice),
-        "run": str(notice.run),
-        "lastGood.version": last.version if last else "",
-    }
-    own = view.spec.vars if view.spec is not None else {}
-    names |= {f"vars.{name}": value for name, value in own.items()}
-
-    try:
-        return expand_references(raw, names)
-    except UnknownReference:
-        return raw

@@ -1,0 +1,94 @@
+"""Asking a provider one question, within its time, with no secret in what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewright.core.checks.window import fold
+from gatewright.core.run.clocks import parse_time
+from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
+from gatewright.providers.common.secrets import hide_in_answer, hide_in_error
+from gatewright.runtime.connections import Connections
+from gatewright.runtime.measurements import Question, Track, sample_from
+from gatewright.runtime.telling.log_limits import about
+
+MEASURE_GRACE_S = 2.0
+"""Seconds that a measurement may take beyond the time-out of its Connection."""
+
+log = logging.getLogger("gatewright.asking")
+
+
+class Asker:
+    """Asks through Connections, and tells them how that went."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def measure(self, question: Question, waiting: list[Track]) -> Answer | Exception:
+        """Return what a provider answers; an error is an answer, too.
+
+        `waiting`: the checks that wait for it.
+        """
+        link: OpenConnection | None = None
+
+        result: Answer | Exception
+
+        try:
+            config = question.gate.config.model_validate(question.config)
+
+            kind = question.gate.connection
+            link = await self._connections.open(
+                question.namespace, kind, question.name, question.pinned
+            )
+            async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):
+                for track in waiting:
+                    if track.rebuild:
+                        await _rebuild_window(track, question.gate, config, link)
+
+                # Hidden here, for every provider, and before anything is cut.
+                answer = await question.gate.measure(config, link)
+                result = hide_in_answer(answer, link)
+        except (Retryable, Permanent) as error:
+            result = hide_in_error(error, link) if link is not None else error
+        except TimeoutError:
+            result = Retryable(f"no answer within {link.timeout if link else 0:g}s")
+        except ValidationError as error:
+            result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
+        except Exception as error:
+            log.exception(
+                "a provider raised what it may not raise", extra=about(question.namespace)
+            )
+            result = Retryable(f"the provider failed: {type(error).__name__}")
+
+        if link is not None:
+            failure = result if isinstance(result, Exception) else None
+            self._connections.used(question.namespace, link.name, failure)
+
+        return result
+
+
+async def _rebuild_window(track: Track, gate: Gate, config: Any, link: OpenConnection) -> None:
+    """Read the row of breaches from the provider's own memory, after a restart."""
+    track.rebuild = False
+    rule = track.measure.rule
+    # Only a rule that asks how long something lasts needs what was before.
+    if rule.lasting is None or track.measure.breaching_since is None:
+        return
+
+    wall, mono = time.time(), time.monotonic()
+    since = parse_time(track.measure.breaching_since).timestamp()
+    start = max(since, wall - rule.lasting - rule.interval)
+    try:
+        history = await gate.history(config, link, start, wall, rule.interval)
+    except (Retryable, Permanent):
+        # The row then begins anew: later, and never too early.
+        return
+
+    for at, answer in history:
+        sample = sample_from(track.measure.check, mono - (wall - at), answer)
+        track.window = fold(track.window, sample, rule)
