@@ -50,7 +50,7 @@ from gatewright.providers.supabase import connection as supabase
 from gatewright.providers.vercel import variable_marks
 from gatewright.providers.workload import owned, pods, template
 from gatewright.runtime.execution import (
-    configs,
+    config_standings,
     contents,
     job_endings,
     job_events,
@@ -423,7 +423,7 @@ def of_keys(text: str) -> None:
     restore = Operation("k", "restore", "configmap/c", {"captured": False}, None, set_by_run)
     now = {"data": dict.fromkeys(names, "1")}
     with contextlib.suppress(StopIteration):
-        configs._describe_left_alone(None, "", restore, {"data": {}}, now).send(None)  # type: ignore[arg-type]
+        config_standings.describe_left_alone(None, "", restore, {"data": {}}, now).send(None)  # type: ignore[arg-type]
 
 
 TABLE: dict[str, Act] = {
