@@ -163,7 +163,7 @@ def test_a_node_that_does_not_answer_at_first_is_asked_again(site: Site) -> None
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        ({}, "exactly one of junit, k6, lighthouse, npmAudit, playwright"),
+        ({}, "exactly one of playwright, k6, lighthouse, npmAudit, junit"),
         ({"junit": {}, "k6": {}}, "exactly one of"),
         ({"junit": {"minTests": 0}}, "minTests"),
         ({"npmAudit": {"level": "awful"}}, "level"),

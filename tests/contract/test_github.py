@@ -685,7 +685,7 @@ async def test_trouble_names_the_job_and_the_step() -> None:
     [
         ({"repository": REPOSITORY}, "exactly one of deployment, workflow"),
         ({**DEPLOYMENT, **SMOKE}, "exactly one of deployment, workflow"),
-        (of(SMOKE, inputs={"operation": "x"}), "name another by keyInput"),
+        (of(SMOKE, inputs={"operation": "x"}), "the input named by keyInput"),
         (of(SMOKE, file="../x.yml"), "pattern"),
         (of(DEPLOYMENT, state="done"), "in_progress"),
     ],

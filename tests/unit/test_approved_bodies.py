@@ -406,7 +406,7 @@ def test_what_counts_at_once_is_no_part_of_what_is_looked_at() -> None:
 
 @pytest.mark.parametrize("action", ["Rollback", "Abort", "Pause", "Resume"])
 def test_what_undoes_or_stops_is_not_kept_back_by_an_edit(action: Any) -> None:
-    with pytest.raises(ValidationError, match="specHash; it goes with Approve"):
+    with pytest.raises(ValidationError, match="specHash goes with Approve"):
         InterventionSpec(release="web", action=action, by="ana", specHash="0" * 32)
 
 

@@ -730,9 +730,9 @@ def test_every_action_has_its_answer():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"action": "Pause", "stage": "a"}, "Pause has no stage"),
-        ({"action": "Retry", "step": "a"}, "Retry has no step"),
-        ({"action": "Confirm", "gate": "a"}, "Confirm has no gate"),
+        ({"action": "Pause", "stage": "a"}, "stage goes with Approve, Reject"),
+        ({"action": "Retry", "step": "a"}, "step goes with Approve, Reject"),
+        ({"action": "Confirm", "gate": "a"}, "gate goes with Approve, Reject"),
         (
             {"action": "Confirm", "followUp": "a", "specHash": "0" * 32},
             "leave out stage, step, gate and specHash",

@@ -17,7 +17,6 @@ import yaml
 from pydantic import BaseModel
 
 from gatewright.api import base, connection, intervention, jobs, release, status
-from gatewright.codegen import rules
 from gatewright.providers import registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,23 +191,6 @@ def test_every_field_of_the_language_says_in_a_sentence_what_it_is(model: type[B
     assert silent == []
     ragged = [name for name, words in said.items() if not words.rstrip().endswith((".", "`"))]
     assert ragged == [], "a sentence ends with a full stop"
-
-
-@pytest.mark.parametrize(
-    "model",
-    [model for model in _models() if model.__pydantic_decorators__.model_validators],
-    ids=lambda model: model.__name__,
-)
-def test_a_rule_between_fields_is_told_at_kubectl_apply_too(model: type[BaseModel]) -> None:
-    """A model with a validator across its fields has a CEL rule, so that the API server can refuse
-    the mistake."""
-    if issubclass(model, base.Keyed) and rules.provider_rules(
-        {"one": model}, "spec.stages[].steps[]"
-    ):
-        return  # exactly one of its own kinds and the providers: that rule comes with the providers
-    assert rules.model_rules(model.__name__, ""), (
-        f"{model.__name__} has a model_validator and no rule in codegen/rules.py"
-    )
 
 
 # --------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ def test_a_provider_is_an_action() -> None:
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_what_it_changes_can_be_found_again(kind: StepKindName) -> None:
     """A rollback returns what stands in `changes`, and finds it by `subjects`, or as a target."""
-    step, stage = example(kind), Stage.model_validate({"name": "ship", "bake": "1s"})
+    step = example(kind)
+    stage = Stage(name="ship", steps=[step])
     known = {
         *STEPS[kind].subjects(stage, step, {}),
         *(f"target/{n}" for n in STEPS[kind].targets(step)),

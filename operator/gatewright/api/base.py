@@ -10,9 +10,20 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from gatewright.api.rules import OneProvider, Rule
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -29,7 +40,40 @@ INTERVAL_PATTERN = (
 )
 QUANTITY_PATTERN = r"^(-?\d+(\.\d+)?%?|(\d+(\.\d+)?(ms|s|m|h|d))+)$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+URL_PATTERN = r"^https?://[^\s@]+$"
+
+
+@dataclass(frozen=True, slots=True)
+class TextForm:
+    """What a text of a known pattern is, in words."""
+
+    what: str
+    hint: str
+    """What would be right."""
+    judged_in_words: bool = True
+    """Whether the API server says so, by a rule in place of the pattern."""
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.hint})"
+
+
+TEXT_FORMS: Mapping[str, TextForm] = {
+    BOUNDED_DURATION_PATTERN: TextForm("a duration", "at most 90d; try 30s, 15m or 1h30m"),
+    TIMEOUT_PATTERN: TextForm("a time-out", "at most 60s; try 5s or 500ms"),
+    INTERVAL_PATTERN: TextForm("an interval", "at least 1s; try 10s or 1m"),
+    QUANTITY_PATTERN: TextForm("a quantity", "try 1%, 100ms, 2s or 80"),
+    NAME_PATTERN: TextForm("a name", "lower case letters, digits and -, as in bug-fixes"),
+    OBJECT_NAME_PATTERN: TextForm("the name of an object", "lower case letters, digits, - and ."),
+    KEY_PATTERN: TextForm("a key", "letters, digits and . _ -", judged_in_words=False),
+    VERSION_PATTERN: TextForm("a version", "letters, digits and . _ + -, as in 2.4.0"),
+    URL_PATTERN: TextForm(
+        "an http(s) URL without credentials", "try http://prometheus.monitoring.svc:9090"
+    ),
+}
+"""The forms that texts of the language have, by their patterns."""
 
 
 def seconds(text: str) -> float:
@@ -100,12 +144,12 @@ Quantity = Annotated[str, AfterValidator(_checked_quantity), _text_schema(QUANTI
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=40)]
 ObjectName = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253),
+    StringConstraints(pattern=OBJECT_NAME_PATTERN, min_length=1, max_length=253),
 ]
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN, min_length=1, max_length=63)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 LongText = Annotated[str, StringConstraints(max_length=8192)]
-Key = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+Key = Annotated[str, StringConstraints(pattern=KEY_PATTERN, min_length=1, max_length=253)]
 """A key of a ConfigMap or Secret, or the name of an environment variable."""
 Free = Annotated[
     dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
@@ -113,7 +157,27 @@ Free = Annotated[
 """An object of Kubernetes' own (a pod template): checked by the API server when it is created."""
 
 
-class Model(BaseModel):
+class RuledModel(BaseModel):
+    """A model whose rules between its fields are judged when it is read."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules_in_model: ClassVar[tuple[Rule, ...]] = ()
+    model_config = ConfigDict(defer_build=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        cls.rules_in_model = tuple(rule for rule in cls.rules if rule.in_model)
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in self.rules_in_model:
+            if not rule.holds(self):
+                raise ValueError(rule.explain(self))
+        return self
+
+
+class Model(RuledModel):
     """Base of all models: unknown fields are refused; what stands below a field describes it
     (`docstrings`).
 
@@ -124,13 +188,14 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True, populate_by_name=True)
 
 
-class Keyed(BaseModel):
+class Keyed(RuledModel):
     """A model with "exactly one of" provider keys that the registry, not this package, knows.
 
     The keys stay raw here; `providers.registry` refuses unknown ones and checks the configuration
     of the known.
     """
 
+    rules: ClassVar[tuple[Rule, ...]] = (OneProvider(in_model=False),)
     model_config = ConfigDict(extra="allow", defer_build=True, populate_by_name=True)
 
     @property

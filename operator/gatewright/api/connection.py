@@ -7,9 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from gatewright.api.base import Condition, Key, Keyed, Model, RequestTimeout, SecretSource
+from gatewright.api.base import (
+    URL_PATTERN,
+    Condition,
+    Key,
+    Keyed,
+    Model,
+    RequestTimeout,
+    SecretSource,
+)
 
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=512)]
+HttpUrl = Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=512)]
 Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=64)]
 
 

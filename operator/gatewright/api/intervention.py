@@ -3,11 +3,12 @@ log."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gatewright.api.base import Model, Name, ObjectName, Text
+from gatewright.api.rules import AtApply, Excludes, OnlyWith, Rule
 from gatewright.api.status import Message, Short, Time
 
 Action = Literal[
@@ -39,6 +40,23 @@ OF_SPEC = OF_STAGE
 class InterventionSpec(Model):
     """One human act. It cannot be changed, and acts once."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AtApply("self == oldSelf", "an Intervention cannot be changed; make another one"),
+        OnlyWith("stage", "action", OF_STAGE),
+        OnlyWith("step", "action", OF_STEP),
+        OnlyWith("gate", "action", OF_GATE),
+        OnlyWith("followUp", "action", OF_FOLLOW_UP),
+        OnlyWith("specHash", "action", OF_SPEC),
+        Excludes(
+            "followUp",
+            "stage",
+            "step",
+            "gate",
+            "specHash",
+            message="followUp names all that is meant; leave out stage, step, gate and specHash",
+        ),
+    )
+
     release: ObjectName
     """Name of the Release, in the same namespace."""
     action: Action
@@ -65,27 +83,6 @@ class InterventionSpec(Model):
     now; for another it does nothing."""
     reason: Text = ""
     """Why, in words for those who read it later."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> InterventionSpec:
-        places = (
-            ("stage", OF_STAGE),
-            ("step", OF_STEP),
-            ("gate", OF_GATE),
-            ("followUp", OF_FOLLOW_UP),
-            ("specHash", OF_SPEC),
-        )
-
-        for field, actions in places:
-            if getattr(self, field) is not None and self.action not in actions:
-                raise ValueError(f"{self.action} has no {field}; it goes with {', '.join(actions)}")
-
-        if self.followUp is not None and (self.stage or self.step or self.gate or self.specHash):
-            raise ValueError(
-                "followUp names all that is meant; leave out stage, step, gate and specHash"
-            )
-
-        return self
 
 
 class InterventionStatus(Model):

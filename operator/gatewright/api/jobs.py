@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from gatewright.api.base import Duration, Free, Key, LongText, Model, ObjectName
+from gatewright.api.rules import AtMostOne, ExactlyOne, Rule
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=128)]
 
@@ -25,20 +26,18 @@ class KeyRef(Model):
 class EnvSource(Model):
     """Where the value of an environment variable comes from; exactly one of the two."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("secretKeyRef", "configMapKeyRef"),)
+
     secretKeyRef: KeyRef | None = None
     """A key of a Secret."""
     configMapKeyRef: KeyRef | None = None
     """A key of a ConfigMap."""
 
-    @model_validator(mode="after")
-    def _require_one(self) -> EnvSource:
-        if (self.secretKeyRef is None) == (self.configMapKeyRef is None):
-            raise ValueError("needs exactly one of secretKeyRef, configMapKeyRef")
-        return self
-
 
 class EnvVar(Model):
     """An environment variable, as in a pod."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (AtMostOne("value", "valueFrom"),)
 
     name: EnvName
     """Name of the variable."""
@@ -46,12 +45,6 @@ class EnvVar(Model):
     """Its value in plain sight; not with `valueFrom`."""
     valueFrom: EnvSource | None = None
     """Where its value comes from; not with `value`."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> EnvVar:
-        if self.value is not None and self.valueFrom is not None:
-            raise ValueError("has both value and valueFrom; keep one")
-        return self
 
 
 class ObjectRef(Model):
@@ -65,6 +58,8 @@ class ObjectRef(Model):
 
 class EnvFrom(Model):
     """All keys of a Secret or ConfigMap as environment variables."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("secretRef", "configMapRef"),)
 
     secretRef: ObjectRef | None = None
     """All keys of this Secret."""
@@ -123,6 +118,8 @@ class JobReport(Model):
     Its numbers become outputs: passed, failed, total, p95 ...
     """
 
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne(*REPORT_FORMATS),)
+
     playwright: PlaywrightReport | None = None
     """Playwright's JSON reporter."""
     k6: K6Report | None = None
@@ -142,19 +139,12 @@ class JobReport(Model):
         """The one format that is given."""
         return next(key for key in REPORT_FORMATS if getattr(self, key) is not None)
 
-    @model_validator(mode="after")
-    def _require_one(self) -> JobReport:
-        given = [key for key in REPORT_FORMATS if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(REPORT_FORMATS)}; has {given or 'none'}"
-            )
-        return self
-
 
 class Job(Model):
     """A Job that is made once an attempt; its container may publish outputs as one JSON object in
     its termination message."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("image", "fromCronJob", "template"),)
 
     image: (
         Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")] | None
@@ -194,14 +184,3 @@ class Job(Model):
         """Whether nothing that its containers say may be repeated; what the spec names of its
         outputs is used all the same."""
         return self.logs == "Never"
-
-    @model_validator(mode="after")
-    def _require_one(self) -> Job:
-        given = [
-            name for name in ("image", "fromCronJob", "template") if getattr(self, name) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of image, fromCronJob, template; has {given or 'none'}"
-            )
-        return self

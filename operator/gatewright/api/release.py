@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from gatewright.api.base import (
     Duration,
@@ -19,7 +19,9 @@ from gatewright.api.base import (
     Text,
     Version,
 )
+from gatewright.api.conditions import Written
 from gatewright.api.jobs import Job
+from gatewright.api.rules import AnyOf, AtApply, Excludes, OneProvider, Rule, Together
 
 VarName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=40)]
 
@@ -95,6 +97,17 @@ class FlagsStep(Keyed):
     """Set feature flags: keys of a ConfigMap, environment variables of a target's container, or
     those of a provider."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        OneProvider("configMap", "target"),
+        Together(
+            "set",
+            "configMap",
+            "target",
+            message="set belongs to configMap and target, and they need it; a provider has its own",
+        ),
+        Together("container", "target", message="container belongs to target: give both or none"),
+    )
+
     configMap: ObjectName | None = None
     """The ConfigMap that holds the flags."""
     target: Name | None = None
@@ -108,19 +121,6 @@ class FlagsStep(Keyed):
     before the stage fails."""
     timeout: Duration = "10m"
     """The step fails when the change has not taken effect by then."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> FlagsStep:
-        outside = list(self.model_extra or {})
-        if (self.configMap is not None) + (self.target is not None) + len(outside) != 1:
-            raise ValueError("needs exactly one of configMap, target or a provider of flags")
-        if bool(self.set) == bool(outside):
-            raise ValueError(
-                "set belongs to configMap and target, and they need it; a provider has its own"
-            )
-        if (self.target is None) != (self.container is None):
-            raise ValueError("container belongs to target: give both or none")
-        return self
 
 
 class Proof(Model):
@@ -144,6 +144,15 @@ STEP_KINDS: tuple[StepKindName, ...] = get_args(StepKindName)
 
 class Step(Keyed):
     """One action of a stage; exactly one of the step kinds, or a provider whose action it is."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        OneProvider(*STEP_KINDS),
+        Excludes(
+            Written("timeout"),
+            *STEP_KINDS,
+            message="timeout is for a provider's action; deploy, flags and job have their own",
+        ),
+    )
 
     name: Name
     """Unique within the stage."""
@@ -180,17 +189,6 @@ class Step(Keyed):
         """The one step kind that is given; a provider's key for its action."""
         return self.kind_name or self.provider[0]
 
-    @model_validator(mode="after")
-    def _require_one(self) -> Step:
-        given = [kind for kind in STEP_KINDS if getattr(self, kind) is not None] + sorted(
-            self.model_extra or {}
-        )
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(STEP_KINDS)} or a provider; has {given or 'none'}"
-            )
-        return self
-
 
 class StageRollback(Model):
     """What undoes a stage beyond its targets, which return to their snapshot by themselves."""
@@ -205,6 +203,10 @@ class StageRollback(Model):
 
 class Stage(Model):
     """Steps in order, then gates, then the bake."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AnyOf("steps", "gates", message="has neither steps nor gates; give it something to do"),
+    )
 
     name: Name
     """Unique within the Release."""
@@ -237,6 +239,8 @@ class ReleaseRollback(Model):
 class FollowUp(Check):
     """What is left to do when a run has ended: a person confirms it, or a gate is watched until its
     time is over."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (OneProvider("confirm", in_model=False),)
 
     within: Duration
     """How long after the end of the run it is due."""
@@ -312,8 +316,33 @@ class Notify(Keyed):
     those of latency."""
 
 
+MOST_PARTS = 500
+"""Steps, gates and compensations of all stages together."""
+
+# `core.spec.problems` names the step and the target.
+_DEPLOYS_KNOWN_TARGETS = AtApply(
+    "self.stages.all(s, !has(s.steps) || s.steps.all(step, !has(step.deploy) || "
+    "step.deploy.targets.all(name, has(self.targets) && self.targets.exists(t, t.name == name))))",
+    "a deploy step names a target that is not in spec.targets",
+    path=".stages",
+)
+# `core.report.size` counts them.
+_HAS_FEW_PARTS = AtApply(
+    "self.stages.map(s, (has(s.steps) ? s.steps.size() : 0) + (has(s.gates) ? s.gates.size() : 0) "
+    "+ (has(s.rollback) && has(s.rollback.steps) ? s.rollback.steps.size() : 0)).sum() "
+    f"<= {MOST_PARTS}",
+    f"more than {MOST_PARTS} steps, gates and compensations; split the Release",
+    path=".stages",
+)
+
+
 class ReleaseSpec(Model):
     """The wanted version, and the stages that lead there."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        _DEPLOYS_KNOWN_TARGETS,
+        _HAS_FEW_PARTS,
+    )
 
     version: Version
     """The version that should be live. Changing it starts a run."""

@@ -242,8 +242,9 @@ def _limit_parts(node: Schema) -> Iterator[str]:
 
     if "pattern" in node and TEXT_NOTE not in node:
         yield f"`{node['pattern']}`"
-    if "additionalProperties" in node:
-        yield from (str(rule["message"]) for rule in node.get("x-kubernetes-validations", []))
+    if "additionalProperties" in node or node.get("type") == "string":
+        rules = node.get("x-kubernetes-validations", [])
+        yield from (str(rule["message"]) for rule in rules if "message" in rule)
     if node.get("x-kubernetes-list-type") == "map":
         yield f"unique `{node['x-kubernetes-list-map-keys'][0]}`"
     if node.get("x-kubernetes-list-type") == "set":

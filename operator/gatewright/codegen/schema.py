@@ -28,7 +28,7 @@ Keys that begin with `x-gatewright-` are notes for the reference and are taken o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -36,13 +36,14 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from gatewright.api.base import docstrings, unwrap
-from gatewright.codegen import rules
+from gatewright.codegen import rules, texts
 
 Schema = dict[str, Any]
 Variants = Mapping[str, Mapping[str, type[BaseModel]]]
 """For each path of a Keyed model, as `spec.stages[].gates[]`: the providers that are allowed
 there."""
 
+CLASS_NOTE = "x-gatewright-class"
 MODEL_NOTE = "x-gatewright-model"
 ABOUT_NOTE = "x-gatewright-about"
 PROVIDERS_NOTE = "x-gatewright-providers"
@@ -77,6 +78,7 @@ _HANDLED_KEYS = {
     "exclusiveMaximum",
     "uniqueItems",
     "examples",
+    CLASS_NOTE,
 }
 _FORMATS = {"date-time", "int32", "int64"}
 _LIMITS = {"string": "maxLength", "array": "maxItems", "object": "maxProperties"}
@@ -95,7 +97,7 @@ class _Described(GenerateJsonSchema):
         for name, words in docstrings(owner).items():
             field = described["properties"][owner.model_fields[name].alias or name]
             field.setdefault("description", words)
-        return described
+        return described | {CLASS_NOTE: owner}
 
 
 def structural_schema(
@@ -173,8 +175,13 @@ class _Converter:
             _convert_string(result, path, self._expanded)
 
         if name is not None and node.get("type") == "object":
-            result |= {MODEL_NOTE: name, ABOUT_NOTE: self._describe_model(name, node)}
-            _add_rules(result, rules.model_rules(name, path))
+            result |= {
+                CLASS_NOTE: node[CLASS_NOTE],
+                MODEL_NOTE: name,
+                ABOUT_NOTE: self._describe_model(name, node),
+            }
+            model = node[CLASS_NOTE]
+            _add_rules(result, rules.model_rules(model, path, self._variants.get(path, {})))
 
         _require_bounded(result, path)
         return _order_keys(result)
@@ -230,7 +237,6 @@ class _Converter:
             )
 
         result[PROVIDERS_NOTE] = sorted(providers)
-        _add_rules(result, rules.provider_rules(providers, path))
 
     def _convert_map(
         self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]
@@ -245,7 +251,7 @@ class _Converter:
             raise Unsupported(f"{path}: a map of anything; say what its values are")
 
         result["additionalProperties"] = self.convert_node(values, f"{path}{{}}", inside)
-        _add_rules(result, rules.key_rules(names))
+        _add_rules(result, texts.key_rules(names))
 
     def _convert_array(
         self, node: Schema, result: Schema, path: str, inside: tuple[str, ...]
@@ -309,14 +315,14 @@ def _convert_string(result: Schema, path: str, expanded: bool) -> None:
             f'{path}: format "{result["format"]}" is not checked by the API server; use a pattern'
         )
 
-    text = rules.text_rule(result.get("pattern", ""), path, expanded)
+    text = texts.text_rule(result.get("pattern", ""), path, expanded)
     if text is not None:
-        result[TEXT_NOTE] = {"what": text.what, "hint": text.hint}
+        result[TEXT_NOTE] = {"what": text.form.what, "hint": text.form.hint}
     if text is not None and text.rule is not None:
         del result["pattern"]
         _add_rules(result, [text.rule])
     elif "pattern" in result and expanded:
-        result["pattern"] = rules.or_reference(result["pattern"])
+        result["pattern"] = texts.or_reference(result["pattern"])
 
 
 def _list_keys(item: Schema, path: str) -> list[str]:
@@ -327,9 +333,10 @@ def _list_keys(item: Schema, path: str) -> list[str]:
     return ["name"] if path.startswith("spec") and "name" in required else []
 
 
-def _add_rules(result: Schema, added: list[Schema]) -> None:
-    if added:
-        result["x-kubernetes-validations"] = [*result.get("x-kubernetes-validations", []), *added]
+def _add_rules(result: Schema, added: Iterable[Schema]) -> None:
+    every = [*result.get("x-kubernetes-validations", []), *added]
+    if every:
+        result["x-kubernetes-validations"] = every
 
 
 def _require_bounded(result: Schema, path: str) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gatewright.api.base import NAME_PATTERN, VERSION_PATTERN, docstrings
+from gatewright.api.base import TEXT_FORMS, docstrings
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
 from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
@@ -30,17 +30,6 @@ _UNITS: Mapping[str, tuple[str, ...]] = {
     "m": ("m", "min", "mins", "minute", "minutes"),
     "h": ("h", "hr", "hrs", "hour", "hours"),
     "d": ("d", "day", "days"),
-}
-_PATTERNS: Mapping[str, str] = {
-    NAME_PATTERN: "a name (lower-case letters, digits and -, as in error-rate)",
-    VERSION_PATTERN: "a version (letters, digits and . _ + -, as in 2.4.0)",
-    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": (
-        "the name of an object (lower-case letters, digits, - and .)"
-    ),
-    r"^[-._a-zA-Z0-9]+$": "a key (letters, digits and . _ -)",
-    r"^https?://[^\s@]+$": (
-        "an http(s) URL without credentials (try http://prometheus.monitoring.svc:9090)"
-    ),
 }
 _KINDS: Mapping[str, str] = {
     "string_type": "text",
@@ -106,7 +95,7 @@ def _explain_value(details: ErrorDetails, model: type[BaseModel] | None) -> str:
 
     if kind == "string_pattern_mismatch":
         pattern = context.get("pattern")
-        meaning = _PATTERNS.get(str(pattern), f"of the form {pattern}")
+        meaning = TEXT_FORMS.get(str(pattern)) or f"of the form {pattern}"
         return f"{quote_value(given)} is not {meaning}"
     if kind == "literal_error":
         hint = _suggest_literal(given, context)

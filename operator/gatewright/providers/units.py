@@ -15,6 +15,11 @@ from gatewright.api.base import DURATION_PATTERN, quantity
 
 Unit = Literal["seconds", "ratio", "number", "boolean"]
 
+LIMIT_MESSAGE = "measures a number: add max or min (max: 1%)"
+"""What follows a provider whose check has no limit."""
+UNIT_MESSAGE = "needs a unit (try 500ms or 2s)"
+"""What follows the limit of a time."""
+
 
 def unit_of(gate: Any, config: Any) -> Unit | None:
     """Return what a gate measures for a configuration; None where only the answer tells."""
@@ -31,7 +36,7 @@ def explain_misfit(unit: Unit | None, limit: str) -> Iterator[str]:
     if unit == "seconds" and share:
         yield f"{shown} is a ratio, and a time is measured (try 500ms or 2s)"
     elif unit == "seconds" and not time:
-        yield f"{shown} needs a unit (try 500ms or 2s)"
+        yield f"{shown} {UNIT_MESSAGE}"
     elif unit in ("ratio", "number") and time:
         hint = "try 1%" if unit == "ratio" else "try 0 or 10"
         yield f"{shown} is a time, and a {unit} is measured ({hint})"

@@ -26,7 +26,6 @@ from gatewright.api.release import (
     Step,
     Target,
 )
-from gatewright.core.steps import kind_of
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.common import addresses
@@ -38,7 +37,7 @@ from gatewright.providers.error_messages import (
     quote_value,
     suggest_name,
 )
-from gatewright.providers.units import explain_misfit, unit_of
+from gatewright.providers.units import LIMIT_MESSAGE, explain_misfit, unit_of
 
 __all__ = ["connection_problems", "explain_errors", "iter_explained", "spec_problems"]
 
@@ -134,24 +133,9 @@ def _target_problems(path: str, target: Target, names: Mapping[str, str]) -> lis
 
 def _step_problems(path: str, step: Step, names: Mapping[str, str], spec: ReleaseSpec) -> list[str]:
     return [
-        *_timeout_problems(path, step),
         *_job_problems(f"{path}.job", step.job),
         *_provider_problems(path, step, names, spec),
     ]
-
-
-def _timeout_problems(path: str, step: Step) -> Iterator[str]:
-    """Yield what is wrong with a step's own time: it is for a provider's action, and the other
-    kinds have theirs."""
-    if step.model_extra or "timeout" not in step.model_fields_set:
-        return
-
-    why = kind_of(step).why_untimed
-    if why:
-        yield f"{path}.timeout: has no effect beside {step.kind}, {why}; leave it out"
-    else:
-        remedy = f"move it there ({step.kind}.timeout)"
-        yield f"{path}.timeout: has no effect beside {step.kind}; {remedy}"
 
 
 def _job_problems(path: str, job: Job | None) -> Iterator[str]:
@@ -298,8 +282,7 @@ def _limit_problems(path: str, check: Check, key: str, config: BaseModel | None)
 
     need = getattr(config, "limits", registry.GATES[key].limits)
     if need == "required" and not limited:
-        fault = f"{key} measures a number, which means nothing without a limit"
-        yield f'{path}: {fault}; add max or min (max: "1%")'
+        yield f"{path}: {key} {LIMIT_MESSAGE}"
     if need == "useless":
         way = "; add jsonPath or measure: Latency" if key == "http" else ""
         for name in limited:

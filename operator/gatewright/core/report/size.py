@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sized
 from math import inf
 from typing import Any
 
-from gatewright.api.release import ReleaseSpec, Stage
+from gatewright.api.release import MOST_PARTS, ReleaseSpec, Stage
 from gatewright.api.status import ReleaseStatus, Run, dump
 from gatewright.core.report.folds import FOLDS, rows_of, undo_lines
 from gatewright.core.spec.expand import find_references
@@ -33,8 +33,6 @@ MOST_LEVELS = 64
 """Lists and maps within each other that a spec may have, and the value in the innermost; the
 samples have 12."""
 _MOST_PATH_CHARS = 200
-MOST_PARTS = 500
-"""Steps, gates and compensations of all stages together."""
 MOST_EXPANDED_CHARS = 512 * 1024
 """Characters that `vars` may add to a spec when they are put in."""
 MOST_STATUS_BYTES = 98_000

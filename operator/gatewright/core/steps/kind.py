@@ -58,8 +58,6 @@ class StepKind(ABC):
     """Whether it has succeeded, not failed, when its time is over."""
     answered_by: ClassVar[Literal["Approve", "Confirm"] | None] = None
     """The Intervention that ends it, where it waits for people."""
-    why_untimed: ClassVar[str] = ""
-    """Why `timeout` has no effect beside it, where its own field has none either."""
     permissions: ClassVar[Sequence[tuple[type[BaseModel], AuthorPermission]]] = ()
     """What the author of a Release must be allowed, by the model that stands for it in the spec."""
 

@@ -29,14 +29,12 @@ class AskConfirmation(_Question):
     """A person does something by hand, and says so."""
 
     answered_by = "Confirm"
-    why_untimed = "which waits for a person"
 
 
 class AskApproval(_Question):
     """People say that the run may go on."""
 
     answered_by = "Approve"
-    why_untimed = "which waits for people"
 
 
 def question_of(step: Step) -> Approval | Confirm:

@@ -14,7 +14,6 @@ class Wait(SubjectlessKind):
     acts = False
     compensates = False
     ends_with_clock = True
-    why_untimed = "which takes as long as it says"
 
     def clock(self, step: Step) -> float | None:
         assert step.wait is not None

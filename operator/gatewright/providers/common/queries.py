@@ -3,13 +3,17 @@ for goes by `parameters`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, LiteralString
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 REFERENCE_ERROR = "reference_in_a_statement"
 """The kind of pydantic's error where a text may hold no `$(...)`, whatever it would stand for."""
+_REFERENCE_MESSAGE: LiteralString = (
+    "may hold no $(...), which would be read as SQL; write $1 in its place and put it into "
+    "`parameters`"
+)
 
 
 def _require_not_blank(query: str) -> str:
@@ -26,12 +30,19 @@ Query = Annotated[
 
 def _refuse_references(query: str) -> str:
     if "$(" in query:
-        words = (
-            "may hold no $(...), which would be read as SQL; write $1 in its place and put it "
-            "into `parameters`"
-        )
-        raise PydanticCustomError(REFERENCE_ERROR, words)
+        raise PydanticCustomError(REFERENCE_ERROR, _REFERENCE_MESSAGE)
     return query
 
 
-Statement = Annotated[Query, AfterValidator(_refuse_references)]
+Statement = Annotated[
+    Query,
+    AfterValidator(_refuse_references),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "!self.contains('$(')", "message": str(_REFERENCE_MESSAGE)}
+            ]
+        }
+    ),
+]
+"""A statement of SQL, which holds no `$(...)`."""

@@ -24,9 +24,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
+from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import NotFound, OpenConnection
@@ -46,6 +47,8 @@ from gatewright.providers.github.workflows import (
 class GithubAction(Model):
     """A deployment record, or a workflow to run."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("deployment", "workflow"),)
+
     connection: Name | None = None
     """Name of the github Connection; the namespace's only one when left out."""
     repository: Repository
@@ -54,15 +57,6 @@ class GithubAction(Model):
     """Record this run as a deployment, or set the state of its record."""
     workflow: Workflow | None = None
     """Start a workflow and wait for its end."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> GithubAction:
-        if (self.deployment is None) == (self.workflow is None):
-            raise ValueError("needs exactly one of deployment, workflow")
-        if self.workflow is not None and self.workflow.keyInput in self.workflow.inputs:
-            problem = f"the input {self.workflow.keyInput} gets the operation's key"
-            raise ValueError(f"{problem}; name another by keyInput")
-        return self
 
 
 class GithubStep(Deed):

@@ -25,9 +25,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Model, Name
+from gatewright.api.conditions import Condition, Given
+from gatewright.api.rules import ExactlyOne, Needs, Rule, Together
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common.present_gate import PresentGate
@@ -63,6 +65,18 @@ class OpenIssues(Model):
 class GithubCheck(Model):
     """Whether the checks of a commit are green, or the number of open issues."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        ExactlyOne("checks", "openIssues"),
+        Together("checks", "commit", message="checks are those of a commit: give both or none"),
+        Needs(
+            "accept",
+            "checks",
+            "accept belongs to checks: issues have no conclusion",
+            at_apply=False,
+        ),
+    )
+    needs_limit: ClassVar[Condition] = Given("openIssues")
+
     connection: Name | None = None
     """Name of the github Connection; the namespace's only one when left out."""
     repository: Repository
@@ -80,17 +94,7 @@ class GithubCheck(Model):
     @property
     def limits(self) -> Literal["required", "useless"]:
         """Return whether max and min belong to this check."""
-        return "required" if self.openIssues is not None else "useless"
-
-    @model_validator(mode="after")
-    def _require_one(self) -> GithubCheck:
-        if (self.checks is None) == (self.openIssues is None):
-            raise ValueError("needs exactly one of checks, openIssues")
-        if (self.checks is None) != (self.commit is None):
-            raise ValueError("checks are those of a commit: give both or none")
-        if self.accept and self.checks is None:
-            raise ValueError("accept belongs to checks: issues have no conclusion")
-        return self
+        return "required" if self.needs_limit.holds(self) else "useless"
 
 
 class GithubGate(PresentGate):

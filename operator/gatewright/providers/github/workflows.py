@@ -11,11 +11,12 @@ import base64
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints
 
 from gatewright.api.base import Key, Model, Text
+from gatewright.api.rules import NoKeyOf, Rule
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
@@ -59,6 +60,14 @@ File = Annotated[
 class Workflow(Model):
     """A workflow that is started by `workflow_dispatch`; the step lasts until it has ended, and
     passes by `success` alone."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        NoKeyOf(
+            "keyInput",
+            "inputs",
+            "the input named by keyInput gets the operation's key; name another",
+        ),
+    )
 
     file: File
     """Name of the workflow's file in `.github/workflows`."""

@@ -18,9 +18,11 @@ import re
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
 from gatewright.api.base import Model, Name, Text
+from gatewright.api.conditions import Condition, Is
+from gatewright.api.rules import Excludes, Needs, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import client, jsonpath
@@ -77,8 +79,28 @@ Path = Annotated[
 Status = Annotated[int, Field(ge=100, le=599)]
 
 
+EQUALS_NEEDS_PATH = Needs(
+    "equals", "jsonPath", "equals needs jsonPath, which says what must be equal"
+)
+
+
 class HttpCheck(Model):
     """A status, a value in a JSON body, or a latency."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        EQUALS_NEEDS_PATH,
+        Excludes(
+            Is("measure", "Latency"),
+            "jsonPath",
+            message="measure: Latency and jsonPath are two questions; make them two checks",
+        ),
+        Excludes(
+            Is("method", "HEAD"),
+            "jsonPath",
+            message="jsonPath needs a body, which HEAD does not have; use method: GET",
+        ),
+    )
+    needs_limit: ClassVar[Condition] = Is("measure", "Latency")
 
     connection: Name | None = None
     """Name of the http Connection; the namespace's only one when left out."""
@@ -101,21 +123,9 @@ class HttpCheck(Model):
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
         """Return whether max and min belong to this check."""
-        if self.measure == "Latency":
+        if self.needs_limit.holds(self):
             return "required"
         return "optional" if self.jsonPath is not None and self.equals is None else "useless"
-
-    @model_validator(mode="after")
-    def _fits(self) -> HttpCheck:
-        if self.equals is not None and self.jsonPath is None:
-            raise ValueError("equals needs jsonPath, which says what must be equal")
-        if self.measure == "Latency" and self.jsonPath is not None:
-            raise ValueError(
-                "measure: Latency and jsonPath are two questions; make them two checks"
-            )
-        if self.method == "HEAD" and self.jsonPath is not None:
-            raise ValueError("jsonPath needs a body, which HEAD does not have; use method: GET")
-        return self
 
 
 class HttpGate(PresentGate):

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, rest
@@ -30,18 +31,14 @@ _TRANSIENT = frozenset({"PROVIDER_NOT_READY"})
 class OfrepAccess(Model):
     """Where a flag system that speaks OFREP is and how it is opened."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (AtMostOne("bearerToken", "apiKey"),)
+
     url: HttpUrl
     """Base URL; `/ofrep/v1/...` is appended to it."""
     bearerToken: SecretSource | None = None
     """Sent as `Authorization: Bearer`."""
     apiKey: SecretSource | None = None
     """Sent as `X-API-Key`."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> OfrepAccess:
-        if self.bearerToken is not None and self.apiKey is not None:
-            raise ValueError("has both bearerToken and apiKey; keep one")
-        return self
 
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """Return the headers that open it; `value` reads a Secret."""

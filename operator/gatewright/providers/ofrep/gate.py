@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
+from gatewright.api.rules import AnyOf, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import concurrency
@@ -31,6 +32,10 @@ Users = Annotated[list[User], Field(max_length=20)]
 
 class OfrepCheck(Model):
     """What a flag is for given users, by OFREP."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AnyOf("users", "others", message="needs users or others: whom to evaluate the flag for"),
+    )
 
     connection: Name | None = None
     """Name of the ofrep Connection; the namespace's only one when left out."""
@@ -51,9 +56,7 @@ class OfrepCheck(Model):
         return "useless"
 
     @model_validator(mode="after")
-    def _require_users(self) -> OfrepCheck:
-        if not self.users and not self.others:
-            raise ValueError("needs users or others: whom to evaluate the flag for")
+    def _name_nobody_twice(self) -> OfrepCheck:
         both = sorted(set(self.users) & set(self.others))
         if both:
             raise ValueError(f"names {both[0]} in users and in others; keep one")

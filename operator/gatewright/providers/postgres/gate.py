@@ -20,9 +20,11 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, Model, Name, Text
+from gatewright.api.conditions import Condition, Missing
+from gatewright.api.rules import ExactlyOne, Needs, Rule
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.queries import Statement
@@ -74,11 +76,14 @@ class BlockedQuestion(Model):
     """A session counts when it has waited longer than this."""
 
 
-QUESTIONS = ("query", "rls", "connections", "slowQueries", "blocked")
-
-
 class SqlCheck(Model):
     """A number or a yes or no by SQL (PostgreSQL), or one of four questions about the database."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        ExactlyOne("query", "rls", "connections", "slowQueries", "blocked"),
+        Needs("parameters", "query", "parameters belong to query"),
+    )
+    needs_limit: ClassVar[Condition] = Missing("query")
 
     connection: Name | None = None
     """Name of the postgres Connection; the namespace's only one when left out."""
@@ -102,18 +107,7 @@ class SqlCheck(Model):
     @property
     def limits(self) -> Literal["required", "optional"]:
         """Return whether the check means anything without max or min."""
-        return "optional" if self.query is not None else "required"
-
-    @model_validator(mode="after")
-    def _require_one(self) -> SqlCheck:
-        given = [name for name in QUESTIONS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}"
-            )
-        if self.parameters and self.query is None:
-            raise ValueError("parameters belong to query")
-        return self
+        return "required" if self.needs_limit.holds(self) else "optional"
 
 
 class SqlGate(PresentGate):

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field
 
 from gatewright.api.base import Duration, Model, Name, seconds
+from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common.present_gate import PresentGate
@@ -59,17 +60,14 @@ class Memory(Model):
 class RedisCheck(Model):
     """How well a Redis does, by its INFO; exactly one question."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("hitRatio", "memory"),)
+
     connection: Name | None = None
     """Name of the redis Connection; the namespace's only one when left out."""
     hitRatio: HitRatio | None = None
     """The cache's hit ratio, 0 to 1."""
     memory: Memory | None = None
     """Use of memory, 0 to 1."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> RedisCheck:
-        require_one(self.hitRatio, self.memory)
-        return self
 
 
 class RedisGate(PresentGate):
@@ -90,12 +88,6 @@ class RedisGate(PresentGate):
             problem = "a node of a Redis Cluster, which knows only its own part"
             raise Permanent(f"{problem}; ask a Prometheus that knows all")
         return answer_from_info(info, config.hitRatio, link)
-
-
-def require_one(*questions: Model | None) -> None:
-    """Raise ValueError unless one question is asked."""
-    if sum(question is not None for question in questions) != 1:
-        raise ValueError("needs exactly one of hitRatio, memory")
 
 
 def answer_from_info(

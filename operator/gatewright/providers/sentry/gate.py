@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from gatewright.api.base import Model, Name, seconds
+from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common.present_gate import PresentGate
@@ -52,6 +53,8 @@ _SECONDS_BY_UNIT: Mapping[str, float] = {
 class SentryCheck(Model):
     """How a release does: exactly one of the four questions."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("errors", "failureRatio", "p95", "newIssues"),)
+
     connection: Name | None = None
     """Name of the sentry Connection; the namespace's only one when left out."""
     release: ReleaseVersion
@@ -68,18 +71,6 @@ class SentryCheck(Model):
     """The duration that 95% of transactions stay below, in seconds (`max: 1s`)."""
     newIssues: SentryIssues | None = None
     """The number of unresolved issues that were first seen in this release."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> SentryCheck:
-        if (
-            sum(
-                question is not None
-                for question in (self.errors, self.failureRatio, self.p95, self.newIssues)
-            )
-            != 1
-        ):
-            raise ValueError("needs exactly one of errors, failureRatio, newIssues, p95")
-        return self
 
 
 class SentryGate(PresentGate):

@@ -28,9 +28,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
 from gatewright.api.base import Model, Name
+from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
@@ -93,11 +94,10 @@ class RestorePitr(Model):
     """The point in time, RFC 3339 or Unix time in seconds: `$(steps.STEP.outputs.createdAt)`."""
 
 
-KINDS = ("restorePoint", "undo", "restorePitr")
-
-
 class SupabaseAction(Model):
     """A restore point of a Supabase project, or the way back to one or to a point in time."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("restorePoint", "undo", "restorePitr"),)
 
     connection: Name | None = None
     """Name of the supabase Connection; the namespace's only one when left out."""
@@ -110,15 +110,6 @@ class SupabaseAction(Model):
     restorePitr: RestorePitr | None = None
     """Take the database back to a point in time; with downtime, and only where point-in-time
     recovery is on."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> SupabaseAction:
-        given = [name for name in KINDS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(KINDS)}; has {', '.join(given) or 'none'}"
-            )
-        return self
 
 
 class SupabaseActions(Deed):

@@ -21,9 +21,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, Model, Name, Text, seconds
+from gatewright.api.conditions import Condition, Given
+from gatewright.api.rules import AtMostOne, ExactlyOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
 from gatewright.providers.common import rest
@@ -50,6 +52,10 @@ Lint = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length
 class AdvisorsQuestion(Model):
     """How many findings the security advisor has."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AtMostOne("level", "names", "level and names are two ways to choose; keep one"),
+    )
+
     level: Literal["ERROR", "WARN", "INFO"] | None = None
     """Findings of this level and of those above count; ERROR when neither this nor `names` is
     given."""
@@ -59,12 +65,6 @@ class AdvisorsQuestion(Model):
     exempt: Annotated[list[Text], Field(max_length=64)] = []
     """Findings that are accepted, by their cache key:
     `rls_disabled_in_public_public_spatial_ref_sys`."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> AdvisorsQuestion:
-        if self.level is not None and self.names:
-            raise ValueError("level and names are two ways to choose; keep one")
-        return self
 
 
 class BackupsQuestion(Model):
@@ -106,11 +106,13 @@ class ApiKeysQuestion(Model):
     """Longest time since the key was made or changed."""
 
 
-QUESTIONS = ("advisors", "backups", "health", "query", "apiKeys")
-
-
 class SupabaseCheck(Model):
     """What Supabase says of a project: findings, backups, health, keys, or one value by SQL."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        ExactlyOne("advisors", "backups", "health", "query", "apiKeys"),
+    )
+    needs_limit: ClassVar[Condition] = Given("advisors")
 
     connection: Name | None = None
     """Name of the supabase Connection; the namespace's only one when left out."""
@@ -132,16 +134,7 @@ class SupabaseCheck(Model):
         """Return whether max and min belong to this check."""
         if self.query is not None:
             return "optional"
-        return "required" if self.advisors is not None else "useless"
-
-    @model_validator(mode="after")
-    def _require_one(self) -> SupabaseCheck:
-        given = [name for name in QUESTIONS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(QUESTIONS)}; has {', '.join(given) or 'none'}"
-            )
-        return self
+        return "required" if self.needs_limit.holds(self) else "useless"
 
 
 class SupabaseGate(PresentGate):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel
 
 from gatewright.api.base import Model, Name
+from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.ports import Answer, OpenConnection
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.redis import connection as redis
-from gatewright.providers.redis.gate import HitRatio, Memory, answer_from_info, require_one
+from gatewright.providers.redis.gate import HitRatio, Memory, answer_from_info
 from gatewright.providers.units import Unit
 from gatewright.providers.upstash import connection as upstash
 
@@ -18,17 +19,14 @@ from gatewright.providers.upstash import connection as upstash
 class UpstashCheck(Model):
     """How well an Upstash Redis does, by its INFO; exactly one question."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("hitRatio", "memory"),)
+
     connection: Name | None = None
     """Name of the upstash Connection; the namespace's only one when left out."""
     hitRatio: HitRatio | None = None
     """The cache's hit ratio, 0 to 1."""
     memory: Memory | None = None
     """Use of memory, 0 to 1."""
-
-    @model_validator(mode="after")
-    def _require_one(self) -> UpstashCheck:
-        require_one(self.hitRatio, self.memory)
-        return self
 
 
 class UpstashGate(PresentGate):

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, StringConstraints, model_validator
+from pydantic import BaseModel, StringConstraints
 
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
+from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client, rest
@@ -47,6 +48,8 @@ _LAST_MS = 253_402_300_800_000.0
 class VercelAccess(Model):
     """Vercel's API, by an access token."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (AtMostOne("teamId", "slug"),)
+
     url: HttpUrl = "https://api.vercel.com"
     """Base URL of the API."""
     token: SecretSource
@@ -62,12 +65,6 @@ class VercelAccess(Model):
     def auth_headers(self, value: Callable[[SecretSource], str]) -> dict[str, str]:
         """Return the headers that open it; `value` reads a Secret."""
         return {"Authorization": f"Bearer {value(self.token)}"}
-
-    @model_validator(mode="after")
-    def _one_team(self) -> VercelAccess:
-        if self.teamId is not None and self.slug is not None:
-            raise ValueError("has both teamId and slug; keep one")
-        return self
 
 
 class VercelConnection(HttpConnector):

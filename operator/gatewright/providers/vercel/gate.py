@@ -22,10 +22,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, Model, Name, seconds
+from gatewright.api.conditions import Condition, IsNot, Missing
 from gatewright.api.jobs import EnvName
+from gatewright.api.rules import ExactlyOne, Needs, Rule
 from gatewright.core.run.clocks import format_duration
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
@@ -35,7 +37,7 @@ from gatewright.providers.units import Unit
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel.connection import Project, as_object
 
-Condition = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+ODataCondition = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Aggregation = Literal["avg", "p50", "p75", "p90", "p95", "p99", "max"]
 _REQUESTS = "vercel.request.count"
 _DURATION = ("vercel.function_invocation.function_duration_ms", "vercel.function_invocation.count")
@@ -49,7 +51,7 @@ class VercelErrorRatio(Model):
 
     window: Duration = "5m"
     """How far back is counted; the minute under way is left out."""
-    filter: Condition | None = None
+    filter: ODataCondition | None = None
     """A further OData condition, as `route eq '/api/tasks'`."""
     minSamples: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Fewer requests than this are no data."""
@@ -62,7 +64,7 @@ class VercelTiming(Model):
     """Which value of the distribution."""
     window: Duration = "5m"
     """How far back is looked; the minute under way is left out."""
-    filter: Condition | None = None
+    filter: ODataCondition | None = None
     """A further OData condition, as `route eq '/api/tasks'`."""
     minSamples: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Fewer samples than this are no data."""
@@ -70,6 +72,20 @@ class VercelTiming(Model):
 
 class VercelCheck(Model):
     """Variables or numbers of a Vercel project; exactly one of env, errorRatio, duration, lcp."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        ExactlyOne("env", "errorRatio", "duration", "lcp"),
+        Needs(
+            "newerThan", "env", "newerThan belongs to env: which variables must have been changed"
+        ),
+        Needs(
+            IsNot("target", "production"),
+            "env",
+            "target belongs to env: everything else is measured in production",
+            at_apply=False,
+        ),
+    )
+    needs_limit: ClassVar[Condition] = Missing("env")
 
     connection: Name | None = None
     """Name of the vercel Connection; the namespace's only one when left out."""
@@ -91,18 +107,7 @@ class VercelCheck(Model):
     @property
     def limits(self) -> Literal["required", "optional", "useless"]:
         """Return whether max and min belong to this check."""
-        return "useless" if self.env is not None else "required"
-
-    @model_validator(mode="after")
-    def _require_one(self) -> VercelCheck:
-        questions = [self.env, self.errorRatio, self.duration, self.lcp]
-        if sum(question is not None for question in questions) != 1:
-            raise ValueError("needs exactly one of env, errorRatio, duration, lcp")
-        if self.newerThan is not None and self.env is None:
-            raise ValueError("newerThan belongs to env: which variables must have been changed")
-        if self.target != "production" and self.env is None:
-            raise ValueError("target belongs to env: everything else is measured in production")
-        return self
+        return "required" if self.needs_limit.holds(self) else "useless"
 
 
 class VercelGate(PresentGate):

@@ -6,17 +6,18 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gatewright.api.base import Duration, Model, Text, seconds
 from gatewright.api.connection import HttpAccess
+from gatewright.api.rules import Rule
 from gatewright.core.model.operation import Progress
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common.jsonpath import JsonPath
-from gatewright.providers.http.gate import HttpCheck, HttpGate, Path, Status
+from gatewright.providers.http.gate import EQUALS_NEEDS_PATH, HttpCheck, HttpGate, Path, Status
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import logs
 
@@ -27,6 +28,8 @@ _BYPASS_HEADER = "x-vercel-protection-bypass"
 class Smoke(Model):
     """One request to a new deployment's own URL; it must be answered as expected before production
     is switched to it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (EQUALS_NEEDS_PATH,)
 
     path: Path
     """What is asked for, as `/api/health`."""
@@ -40,12 +43,6 @@ class Smoke(Model):
     within: Duration = "1m"
     """How long after the build an unexpected answer is asked for again, before the deployment is
     given up."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Smoke:
-        if self.equals is not None and self.jsonPath is None:
-            raise ValueError("equals needs jsonPath, which says what must be equal")
-        return self
 
 
 async def run_smoke(

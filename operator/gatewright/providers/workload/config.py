@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from gatewright.api.base import Duration, Model, Name, ObjectName, Text
 from gatewright.api.jobs import EnvName
+from gatewright.api.rules import AnyOf, ExactlyOne, Needs, Rule
 
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
 
 
 class Captured(Model):
     """A ConfigMap or Secret whose content belongs to the target; exactly one of the two."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        ExactlyOne("configMap", "secret"),
+        Needs(
+            "restore",
+            "secret",
+            "restore belongs to secret: a ConfigMap always returns",
+            at_apply=False,
+        ),
+    )
 
     configMap: ObjectName | None = None
     """Name of a ConfigMap."""
@@ -24,17 +35,13 @@ class Captured(Model):
     """With `secret`: Always returns it in a rollback even if somebody changed it during the run.
     Left out: it then stays."""
 
-    @model_validator(mode="after")
-    def _require_one(self) -> Captured:
-        if (self.configMap is None) == (self.secret is None):
-            raise ValueError("needs exactly one of configMap, secret")
-        if self.restore is not None and self.secret is None:
-            raise ValueError("restore belongs to secret: a ConfigMap always returns")
-        return self
-
 
 class WorkloadConfig(Model):
     """A Deployment or StatefulSet in the Release's namespace."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        AnyOf("images", "env", message="needs images or env: without them no version can be told"),
+    )
 
     kind: Literal["Deployment", "StatefulSet"] = "Deployment"
     """Kind of the workload."""
@@ -56,9 +63,3 @@ class WorkloadConfig(Model):
     """How long a complete Deployment waits for pods of the old version, which may still answer, to
     end; `0s`: not at all. Kubernetes tells their number (`status.terminatingReplicas`) from 1.35
     on; before that nothing is waited for."""
-
-    @model_validator(mode="after")
-    def _require_version(self) -> WorkloadConfig:
-        if not self.images and not self.env:
-            raise ValueError("needs images or env: without them no version can be told")
-        return self
