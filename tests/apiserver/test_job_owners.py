@@ -75,10 +75,19 @@ def _without(owner: dict[str, Any], field: str) -> dict[str, Any]:
     [
         [OWNER],
         [OWNER | {"apiVersion": "gatewright.dev/v1"}],
+        [OWNER | {"apiVersion": "gatewright.dev"}],
+        [OWNER | {"apiVersion": "Gatewright.dev/v1alpha1"}],
         [OWNER | {"kind": "Intervention"}],
         [_without(OWNER, "controller") | {"uid": "0f-2"}, OWNER],
     ],
-    ids=["as-ours", "a-later-version", "another-kind", "the-second-owner"],
+    ids=[
+        "as-ours",
+        "a-later-version",
+        "without-one",
+        "in-capitals",
+        "another-kind",
+        "the-second-owner",
+    ],
 )
 def test_a_job_that_claims_a_release_is_refused(
     people: People, editor: Api, owners: list[dict[str, Any]]

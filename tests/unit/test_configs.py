@@ -32,7 +32,7 @@ VIEW = View("shop", "web", "uid-web", 1, None, ReleaseStatus())
 FLAGS, KEYS = "configmap/flags", "secret/keys"
 MAPS, SECRETS = "/api/v1/namespaces/shop/configmaps", "/api/v1/namespaces/shop/secrets"
 BEFORE = {"VOICE": "off", "KEPT": "yes"}
-HASHES = HashKey(b"k" * KEY_BYTES)
+HASHES, SCOPE = HashKey(b"k" * KEY_BYTES), ("uid-web", "secret/keys")
 TOKEN, ROTATED, EARLIER = "b2xk", "bmV3", "ZWFybHk="
 RESTORED_KEY = "1.rollback.0-x"
 
@@ -132,7 +132,8 @@ async def test_a_snapshot_of_a_secret_is_a_hash_and_an_immutable_copy_that_the_r
     assert sight.snapshot == {
         "copy": copy["metadata"]["name"],
         "type": "example.com/login",
-        "hash": HASHES.hash({"token": TOKEN}),
+        "hash": HASHES.hash(SCOPE, {"token": TOKEN}),
+        "version": sight.snapshot["version"],
     }
     assert TOKEN not in str(sight)
     assert (
@@ -504,7 +505,7 @@ async def test_a_secret_goes_back_unless_somebody_changed_it_in_the_run(
     before = await snapshot_of(there, KEYS)
     there.write(where(KEYS), {"data": {"token": found}}, "ana")
     if found != promoted:
-        before["found"] = HASHES.hash({"token": found})
+        before["found"] = HASHES.hash(SCOPE, {"token": found})
     there.write(where(KEYS), {"data": {"token": now}}, "ana")
     operation = restoring(KEYS, restore=always)
 
@@ -527,7 +528,7 @@ async def test_a_snapshot_is_no_oracle_for_who_may_not_read_the_secret() -> None
     data = {"token": TOKEN}
     for guess in data, [VIEW.uid, data], {"data": data, "binaryData": {}}, TOKEN:
         assert fingerprint(guess)[:10] not in said
-        assert HashKey(b"x" * KEY_BYTES).digest(guess)[:10] not in said
+        assert HASHES.digest(guess)[:10] not in said.replace(copy["metadata"]["name"], "")
 
 
 async def test_the_same_content_has_the_same_hash_and_copy_so_that_no_revision_is_made() -> None:
@@ -567,21 +568,55 @@ LOST_KEYS = {
 async def test_a_secret_goes_back_also_where_the_key_of_its_hash_is_lost(
     key: Any, always: str | None
 ) -> None:
+    """Seen on a cluster: it stayed, and the message said that it was changed during the run."""
     there = keys()
     before = await snapshot_of(there, KEYS)
+    # Changed together with the version, before the run began.
+    there.write(where(KEYS), {"data": {"token": EARLIER}}, "argocd")
+    now = await snapshot_of(there, KEYS)
+    before |= {"found": now["hash"], "foundVersion": now["version"]}
     there.key = key
-    operation = restoring(KEYS, restore=always)
-    assert (await compare_config(there, VIEW, [operation], before)).difference == ""
-    assert (await follow_config(there, VIEW, operation, before)).state == "Succeeded"
 
-    there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
+    operation = restoring(KEYS, restore=always)
     done = await restore_config(there, VIEW, operation, before)
-    # Whether it was changed before the run or in it, nobody can tell any more.
-    assert done.state == "Succeeded"
-    assert held(there, KEYS) == {"token": TOKEN if always else ROTATED}
+    assert done.state == "Succeeded" and "stays" not in done.message
+    assert held(there, KEYS) == {"token": TOKEN}
+    assert (await follow_config(there, VIEW, operation, before)).state == "Succeeded"
+    assert (await compare_config(there, VIEW, [operation], before)).difference == ""
     there.remove(where(KEYS))
     assert (await restore_config(there, VIEW, operation, before)).state == "Succeeded"
     assert held(there, KEYS) == {"token": TOKEN}
+
+
+@pytest.mark.parametrize("key", LOST_KEYS.values(), ids=LOST_KEYS)
+async def test_where_nobody_can_tell_whether_a_secret_was_rotated_it_stays_and_that_is_said(
+    key: Any,
+) -> None:
+    there = keys()
+    before = await snapshot_of(there, KEYS)
+    there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
+    there.key = key
+    done = await restore_config(there, VIEW, restoring(KEYS), before)
+    assert held(there, KEYS) == {"token": ROTATED} and done.notable
+    assert "nobody can tell" in done.message and "was changed during" not in done.message
+    done = await restore_config(there, VIEW, restoring(KEYS, restore="Always"), before)
+    assert held(there, KEYS) == {"token": TOKEN}
+
+
+async def test_the_hash_of_one_secret_is_not_that_of_another_with_the_same_content() -> None:
+    """Seen on a cluster: who may make Secrets elsewhere compared hashes, guess by guess."""
+    here, _ = await inspect_config(keys(), VIEW, KEYS)
+    other = View("shop", "web", "uid-other", 1, None, ReleaseStatus())
+    there, _ = await inspect_config(keys(), other, KEYS)
+    named = keys()
+    named.make(
+        SECRETS,
+        {"metadata": {"name": "guess", "namespace": "shop"}, "data": {"token": TOKEN}},
+        "ana",
+    )
+    guess, _ = await inspect_config(named, VIEW, "secret/guess")
+    found = [sight.snapshot["hash"] for sight in (here, there, guess) if sight.snapshot]
+    assert len(set(found)) == 3
 
 
 async def test_a_copy_that_can_be_changed_is_not_what_was_kept() -> None:

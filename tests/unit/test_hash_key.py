@@ -15,6 +15,7 @@ from gatewright.runtime.cluster.hash_keys import HASH_KEY_NAME, HashKeyReader
 from tests.fakes.objects import Objects
 
 SECRETS = "/api/v1/namespaces/ops/secrets"
+WHOSE = ("uid-web", "secret/keys")
 PATH = f"{SECRETS}/{HASH_KEY_NAME}"
 
 
@@ -89,12 +90,15 @@ async def test_what_fails_for_a_moment_is_tried_again() -> None:
 def test_a_hash_is_known_by_its_key_alone() -> None:
     mine, other = HashKey.random(), HashKey.random()
     data = {"b": "1", "a": "2"}
-    kept = mine.hash(data)
-    assert kept == mine.hash({"a": "2", "b": "1"}) and kept != other.hash(data)
-    assert mine.knows(kept) and mine.matches(kept, data)
-    assert not other.knows(kept) and not other.matches(kept, data)
-    assert not mine.matches(kept, {"a": "2"})
+    kept = mine.hash(WHOSE, data)
+    assert kept == mine.hash(WHOSE, {"a": "2", "b": "1"}) and kept != other.hash(WHOSE, data)
+    assert mine.knows(kept) and mine.matches(kept, WHOSE, data)
+    assert not other.knows(kept) and not other.matches(kept, WHOSE, data)
+    assert not mine.matches(kept, WHOSE, {"a": "2"})
+
+    assert kept != mine.hash(("uid-web", "secret/other"), data)
+    assert kept != mine.hash(("uid-other", "secret/keys"), data)
 
     old = fingerprint(data)
-    assert mine.knows(old) and mine.matches(old, data) and not mine.matches(old, {})
+    assert mine.knows(old) and mine.matches(old, WHOSE, data) and not mine.matches(old, WHOSE, {})
     assert repr(mine) == "HashKey()" and mine.value.hex()[:8] not in kept

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -14,7 +15,12 @@ from hypothesis import strategies as st
 
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
-from gatewright.providers.common.secrets import hide_in_answer, hide_in_error, hide_secrets
+from gatewright.providers.common.secrets import (
+    hide_in_answer,
+    hide_in_error,
+    hide_secrets,
+    spare_words_of,
+)
 
 VALUE = 'p@s"s/w+rd & <q7Zk2Xb9Lm4Tc8Vw>'
 PIECES = [VALUE[at : at + 12] for at in range(len(VALUE) - 11)]
@@ -133,3 +139,43 @@ def test_an_answer_and_an_error_hold_no_secret_and_keep_what_they_are() -> None:
 )
 def test_of_what_others_answer_short_words_are_shown(value: object, shown: str) -> None:
     assert foreign.quote_value(value) == shown
+
+
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJwYXltZW50cyJ9.c2lnbmF0dXJlLXdpdGgtMzI"
+SHORT = "tiger"
+GUESSES = {
+    "all of it": ("$.tiger is not in the body", "$.lions is not in the body"),
+    "a piece": ("$['NiJ9.eyJzdWI'] is empty", "$['NiJ9.eyJzdXI'] is empty"),
+    "in upper case": ("$['NIJ9.EYJZDWI'] is empty", "$['NIJ9.EYJZDXI'] is empty"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong"), GUESSES.values(), ids=GUESSES)
+def test_what_an_author_guesses_is_shown_whether_it_is_right_or_not(right: str, wrong: str) -> None:
+    """Seen on a cluster: `***` in the author's own jsonPath told 16 characters of a token in ten
+    seconds."""
+    for message in right, wrong:
+        with spare_words_of({"jsonPath": message.partition(" ")[0]}):
+            assert hide_secrets(message, link(TOKEN, SHORT)) == message
+    assert "***" in hide_secrets(right, link(TOKEN, SHORT)), "nobody has written that"
+
+
+def test_a_guess_in_two_fields_that_a_message_joins_is_shown_as_well() -> None:
+    with spare_words_of({"table": {"schema": "NiJ9", "name": "eyJzdWI"}}):
+        assert hide_secrets("NiJ9.eyJzdWI has no rows", link(TOKEN)) == "NiJ9.eyJzdWI has no rows"
+
+
+@pytest.mark.parametrize("spell", [quote_plus, html.escape, lambda text: json.dumps(text)[1:-1]])
+def test_a_guess_is_shown_as_the_message_spells_it(spell: Any) -> None:
+    guess = "w+rd & <q7Zk2Xb9Lm4Tc8Vw"
+    message = f"GET /{spell(guess)}: 404"
+    with spare_words_of(guess):
+        assert hide_secrets(message, link(VALUE)) == message
+
+
+def test_more_of_a_secret_than_its_author_wrote_stays_hidden() -> None:
+    with spare_words_of({"jsonPath": "$['NiJ9.eyJzdWI']"}):
+        for echo in TOKEN, f"Bearer {TOKEN}", TOKEN[10:40]:
+            shown = hide_secrets(f"$['NiJ9.eyJzdWI'] is {echo}", link(TOKEN))
+            assert shown.startswith("$['NiJ9.eyJzdWI'] is ") and shown.endswith("***")
+    assert "***" in hide_secrets("NiJ9.eyJzdWI", link(TOKEN)), "only while it is asked"

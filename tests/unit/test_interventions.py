@@ -667,6 +667,21 @@ def test_an_abort_overtakes_all_that_wait_and_they_are_refused():
     assert (overtaking.name, overtaking.action) == ("u31", "Abort")
 
 
+def test_a_rollback_goes_on_while_thousands_are_refused():
+    """Seen on a cluster: a compensation began only when 1,900 Interventions had been answered."""
+    raw = spec()
+    raw["stages"][-1]["rollback"] = {"steps": [{"name": "undo", "job": {"image": "pg:1"}}]}
+    world = World(spec=raw).settle()
+    assert world.status.run.stages[-1].state == "Baking"
+    for number in range(1, 59):
+        world.open_interventions.append(_act(f"u{number}", "Approve"))
+    world.open_interventions.append(_act("u59", "Abort"))
+    for _ in range(8):
+        world.tick()
+    assert len(world.open_interventions) > 40, "most of them are not answered yet"
+    assert world.done("restore") and "job job/undo" in world.done()
+
+
 def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen():
     world = paused()
     accepted(world.act("Abort", made=("2026-11-01T00:00:31Z", 500)))

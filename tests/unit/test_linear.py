@@ -426,6 +426,11 @@ def of_keys(text: str) -> None:
         config_standings.describe_left_alone(None, "", restore, {"data": {}}, now).send(None)  # type: ignore[arg-type]
 
 
+def _hide_of_author(text: str) -> str:
+    with secrets.spare_words_of({"query": text, "words": text.split()}):
+        return secrets.hide_secrets(text, LINK, len(text))
+
+
 TABLE: dict[str, Act] = {
     "masked": masking.mask_secrets,
     "one line": lambda text: masking.join_lines(text.split("\n")),
@@ -434,6 +439,7 @@ TABLE: dict[str, Act] = {
     "credentials": masking.mask_credentials,
     "like a key": masking.is_like_key,
     "hidden": lambda text: secrets.hide_secrets(text, LINK),
+    "hidden, of an author who wrote it": _hide_of_author,
     "hidden, all of it": lambda text: secrets.hide_secrets(text, LINK, len(text)),
     "word": foreign.quote_value,
     "number": foreign.parse_decimal,

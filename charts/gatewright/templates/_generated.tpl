@@ -1537,15 +1537,15 @@ matchConstraints:
     scope: Namespaced
 matchConditions:
 - name: claims-a-release
-  expression: 'request.operation != ''UPDATE'' ? (object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
-    && owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
-    == '''') : ((object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
-    && owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
-    == '''') && (object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
-    && owner.?controller.orValue(false)) != oldObject.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.startsWith(''gatewright.dev/'')
-    && owner.?controller.orValue(false)) || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'') != oldObject.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')))
-    || (oldObject.metadata.?finalizers.orValue([]).exists(one, one == ''gatewright.dev/result'') && object.metadata.?labels[?''gatewright.dev/release''].orValue(''-'')
-    != oldObject.metadata.?labels[?''gatewright.dev/release''].orValue(''-''))'
+  expression: 'request.operation != ''UPDATE'' ? (object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.lowerAscii().split(''/'')[0]
+    == ''gatewright.dev'' && owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
+    == '''') : ((object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.lowerAscii().split(''/'')[0]
+    == ''gatewright.dev'' && owner.?controller.orValue(false)).size() > 0 || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
+    == '''') && (object.metadata.?ownerReferences.orValue([]).filter(owner, owner.apiVersion.lowerAscii().split(''/'')[0]
+    == ''gatewright.dev'' && owner.?controller.orValue(false)) != oldObject.metadata.?ownerReferences.orValue([]).filter(owner,
+    owner.apiVersion.lowerAscii().split(''/'')[0] == ''gatewright.dev'' && owner.?controller.orValue(false)) || object.metadata.?annotations[?''gatewright.dev/key''].orValue(''-'')
+    != oldObject.metadata.?annotations[?''gatewright.dev/key''].orValue(''-''))) || (oldObject.metadata.?finalizers.orValue([]).exists(one,
+    one == ''gatewright.dev/result'') && object.metadata.?labels[?''gatewright.dev/release''].orValue(''-'') != oldObject.metadata.?labels[?''gatewright.dev/release''].orValue(''-''))'
 validations:
 - expression: object.metadata.?annotations[?'gatewright.dev/key'].orValue('-') != '' && authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).check('operate').allowed()
   messageExpression: '''the Jobs of a Release are made by the operator alone: '' + request.userInfo.username + '' may not

@@ -75,7 +75,7 @@ def _controllers(job: str) -> str:
     """Return CEL: the owner references of a Job that have a Release as its controller."""
     return (
         f"{job}.metadata.?ownerReferences.orValue([])"
-        f".filter(owner, owner.apiVersion.startsWith('{GROUP}/') && "
+        f".filter(owner, owner.apiVersion.lowerAscii().split('/')[0] == '{GROUP}' && "
         "owner.?controller.orValue(false))"
     )
 

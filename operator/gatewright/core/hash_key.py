@@ -4,7 +4,9 @@ A snapshot lies in a ControllerRevision, where everybody who may `view` can read
 a Secret would let them try passwords against it. So the hash is keyed, and the key lies in a Secret
 of the operator's own namespace.
 
-    h1:<id of the key>:<hash>     the key may have been lost and made anew: then the id tells so
+    h1:<id of the key>:<hash>     the key may have been lost and made anew: then the id tells so.
+                                  The hash is that of one Secret of one Release: whoever may make
+                                  Secrets and Releases elsewhere cannot compare
     <hash>                        written before there was a key
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,15 +49,18 @@ class HashKey:
         text = as_canonical(value).encode()
         return hmac.new(self.value, text, hashlib.sha256).hexdigest()[:_HASH_DIGITS]
 
-    def hash(self, data: Mapping[str, Any]) -> str:
-        """Return the hash of a Secret's data, with the id of the key."""
-        return f"{_FORMAT}:{self.id}:{self.digest(data)}"
+    def hash(self, scope: Sequence[str], data: Mapping[str, Any]) -> str:
+        """Return the hash of a Secret's data, with the id of the key.
+
+        `scope`: whose it is; the same data has another hash elsewhere.
+        """
+        return f"{_FORMAT}:{self.id}:{self.digest([*scope, data])}"
 
     def knows(self, kept: str) -> bool:
         """Return whether a hash can be compared: it was made with this key, or without any."""
         return ":" not in kept or kept.startswith(f"{_FORMAT}:{self.id}:")
 
-    def matches(self, kept: str, data: Mapping[str, Any]) -> bool:
+    def matches(self, kept: str, scope: Sequence[str], data: Mapping[str, Any]) -> bool:
         """Return whether a hash that this key knows is that of a Secret's data."""
-        expected = self.hash(data) if ":" in kept else fingerprint(data)
+        expected = self.hash(scope, data) if ":" in kept else fingerprint(data)
         return hmac.compare_digest(expected, kept)

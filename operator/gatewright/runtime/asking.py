@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gatewright.core.checks.window import fold
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
-from gatewright.providers.common.secrets import hide_in_answer, hide_in_error
+from gatewright.providers.common.secrets import hide_in_answer, hide_in_error, spare_words_of
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.measurements import Question, Track, sample_from
 from gatewright.runtime.telling.log_limits import about
@@ -34,6 +34,10 @@ class Asker:
 
         `waiting`: the checks that wait for it.
         """
+        with spare_words_of(question.config):
+            return await self._measure(question, waiting)
+
+    async def _measure(self, question: Question, waiting: list[Track]) -> Answer | Exception:
         link: OpenConnection | None = None
 
         result: Answer | Exception

@@ -92,7 +92,8 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
         answered.result, answered.message = "Refused", str(refusal)[:1000]
         refused = f"{act.action} by {act.by}: {refusal}"
         ctx.record_event("InterventionRefused", refused, warning=True)
-        return None
+        # A run under way does not wait for it: thousands of them would keep a rollback standing.
+        return situation if ctx.view.run is not None else None
 
     answered.message = message[:1000]
     return _go_on(ctx, act, situation, answered, message)

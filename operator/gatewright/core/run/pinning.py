@@ -41,6 +41,8 @@ from gatewright.core.steps import changed_by
 
 INHERITED_MARK = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
+FOUND_FIELDS = ("found", "foundVersion")
+"""Fields of a snapshot that say what was there when the run began: a hash, a resourceVersion."""
 STAYED_MARK = "stayed"
 """Mark of a snapshot of what somebody has changed during an earlier run, and its rollback has left.
 
@@ -160,7 +162,7 @@ def _keep_found_hash(
     """
     if taken is None or before is None or "found" not in taken or "found" not in before:
         return taken
-    return {**taken, "found": before["found"]}
+    return {**taken, **{name: before[name] for name in FOUND_FIELDS if name in before}}
 
 
 def baseline_version(seen: Observation) -> str:
@@ -363,12 +365,21 @@ def _take_snapshot(
 
     # A rotated key does not return to what it was at the promotion before.
     if stayed:
-        return {**snapshot, "found": snapshot.get("hash"), STAYED_MARK: True}
+        return {**snapshot, **_found_fields(snapshot), STAYED_MARK: True}
 
     promoted = seen.promoted.get(subject)
     if not promoted or not _is_captured(body, subject):
         return snapshot
-    return {**promoted, "found": snapshot.get("hash")}
+    return {**promoted, **_found_fields(snapshot)}
+
+
+def _found_fields(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells later whether somebody has changed a subject since."""
+    fields = {"found": snapshot.get("hash")}
+    # Of a Secret alone: the key of its hash may be lost.
+    if "version" in snapshot:
+        fields["foundVersion"] = snapshot["version"]
+    return fields
 
 
 def _is_captured(body: PinnedSpec, subject: str) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
+
+from pydantic import BaseModel
 
 from gatewright.api.base import SecretSource
 from gatewright.core.memory import Memory
@@ -26,6 +31,10 @@ MAX_SECRET_BYTES = 8 * 1024
 every message."""
 _MAX_SEARCHED_LENGTH = 16 * 1024
 """Characters of a message that are looked at."""
+_BETWEEN_WORDS = re.compile(r"[^0-9a-z]+")
+_MAX_AUTHOR_WORDS = 300
+_written_by_author: ContextVar[tuple[Any, ...]] = ContextVar("written_by_author", default=())
+"""What the author of a Release has written in what is asked right now."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -49,6 +58,20 @@ def secret_value(link: OpenConnection, source: SecretSource) -> str:
         raise Permanent(f"{place} holds a line break; it must be one line")
 
     return value
+
+
+@contextlib.contextmanager
+def spare_words_of(*texts: Any) -> Iterator[None]:
+    """Leave alone, in what is said meanwhile, what the author of a Release has written himself.
+
+    Messages repeat it. Were it masked where a Secret holds the same, the mask would tell an author
+    who may not read the Secret what is in it, guess by guess.
+    """
+    token = _written_by_author.set(texts)
+    try:
+        yield
+    finally:
+        _written_by_author.reset(token)
 
 
 def hide_secrets(message: str, link: OpenConnection, longest: int = _MAX_MESSAGE_LENGTH) -> str:
@@ -92,7 +115,7 @@ def _hide_known(message: str, secrets: _KnownSecrets) -> str:
     A secret that the end of a long message cuts is hidden too.
     """
     most = _MAX_SEARCHED_LENGTH + secrets.longest
-    spans = sorted(_secret_spans(message[:most], secrets))
+    spans = _merged_spans(message[:most], secrets)
     parts: list[str] = []
     place = 0
 
@@ -104,6 +127,65 @@ def _hide_known(message: str, secrets: _KnownSecrets) -> str:
         place = max(place, end)
 
     return "".join([*parts, message[place:_MAX_SEARCHED_LENGTH]])
+
+
+def _merged_spans(message: str, secrets: _KnownSecrets) -> Iterator[tuple[int, int]]:
+    """Yield the longest stretches that hold nothing but secrets, without those that the author of
+    the Release has written himself."""
+    author: _AuthorWords | None = None
+    begin = end = -1
+
+    for start, stop in [*sorted(_secret_spans(message, secrets)), (len(message) + 1, 0)]:
+        if start <= end:
+            end = max(end, stop)
+            continue
+        if begin >= 0:
+            # Most messages hold no secret: then nobody has to know what the author wrote.
+            author = author or _AuthorWords(_written_by_author.get())
+            if not author.has_written(message[begin:end]):
+                yield begin, end
+        begin, end = start, stop
+
+
+class _AuthorWords:
+    """What the author of a Release has written in what is asked right now."""
+
+    def __init__(self, written: tuple[Any, ...]) -> None:
+        self._text = "\n".join(_words_of(written))
+        self._known: dict[str, bool] = {}
+
+    def has_written(self, text: str) -> bool:
+        """Return whether a text is made of what the author has written.
+
+        Messages join fields of his, so that it is asked word by word.
+        """
+        words = [word for word in _BETWEEN_WORDS.split(text.lower()) if word]
+        return bool(self._text and words) and all(self._has_word(word) for word in words)
+
+    def _has_word(self, word: str) -> bool:
+        if word not in self._known:
+            # Far more than fit into what is shown of a message: what comes behind is cut.
+            if len(self._known) >= _MAX_AUTHOR_WORDS:
+                return False
+            self._known[word] = word in self._text
+        return self._known[word]
+
+
+def _words_of(value: Any) -> Iterator[str]:
+    """Yield the texts within a configuration, in lower case, as messages may spell them."""
+    if isinstance(value, str):
+        yield from (spelled.lower() for spelled in _spellings_of(value))
+    elif isinstance(value, BaseModel):
+        yield from _words_of(value.model_dump(by_alias=True))
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _words_of(name)
+            yield from _words_of(entry)
+    elif isinstance(value, Iterable):
+        for entry in value:
+            yield from _words_of(entry)
+    elif value is not None:
+        yield str(value).lower()
 
 
 def _secret_spans(message: str, secrets: _KnownSecrets) -> Iterator[tuple[int, int]]:

@@ -53,6 +53,6 @@ def is_controlled_by(group: str, kind: str, uid: Any, obj: Mapping[str, Any]) ->
         owner.get("controller") is True
         and owner.get("uid") == uid
         and owner.get("kind") == kind
-        and str(owner.get("apiVersion")).partition("/")[0] == group
+        and str(owner.get("apiVersion")).startswith(f"{group}/")
         for owner in owners
     )

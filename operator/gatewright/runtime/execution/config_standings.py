@@ -58,7 +58,7 @@ async def follow_config(
         None if snapshot is None else await record_of(cluster, view, operation.subject, snapshot)
     )
     if record is not None and is_left_alone(operation, record, now):
-        return progress_left_alone(operation)
+        return progress_left_alone(operation, record)
 
     is_captured = record is not None and is_never_set(operation) and record.is_kept(now)
     if not has_key(now, operation) and not is_captured:
@@ -91,7 +91,7 @@ async def compare_config(
 
     record = await record_of(cluster, view, last.subject, snapshot) if snapshot else None
     if record is not None and is_left_alone(last, record, now):
-        return Standing(remark=progress_left_alone(last).message, stays=True)
+        return Standing(remark=progress_left_alone(last, record).message, stays=True)
 
     difference = await _describe_difference(cluster, path, operations, snapshot, record, now)
     return Standing(difference=difference)
@@ -177,11 +177,15 @@ def is_never_set(operation: Operation) -> bool:
     return operation.kind == "restore" and not operation.changes
 
 
-def progress_left_alone(operation: Operation) -> Progress:
-    message = (
-        f"{operation.subject} was changed during the run and stays as it is (restore: Always "
-        "would return it)"
-    )
+def progress_left_alone(operation: Operation, record: Record) -> Progress:
+    """Return that somebody has changed a Secret during the run, or that nobody can tell."""
+    why = "was changed during the run and stays as it is"
+    if record.found is None:
+        why = (
+            "stays as it is: somebody has written it, and nobody can tell whether that was during "
+            "the run, because the key of its hash is lost"
+        )
+    message = f"{operation.subject} {why} (restore: Always would return it)"
     return Progress("Succeeded", message, notable=True)
 
 

@@ -52,6 +52,7 @@ from gatewright.runtime.execution.secret_copies import (
     may_capture,
     read_copy,
     record_of,
+    scope_of,
 )
 
 KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
@@ -91,8 +92,13 @@ async def inspect_config(
 
     # The values of a Secret are kept in a Secret alone.
     copy = copy_of(key, view, name, data)
-    snapshot = {"copy": copy["metadata"]["name"], "type": config.get("type", "Opaque")}
-    return LiveState({**snapshot, "hash": key.hash(data), **kept}), copy
+    snapshot = {
+        "copy": copy["metadata"]["name"],
+        "type": config.get("type", "Opaque"),
+        "hash": key.hash(scope_of(view, subject), data),
+        "version": config["metadata"].get("resourceVersion", ""),
+    }
+    return LiveState({**snapshot, **kept}), copy
 
 
 # Change
@@ -156,7 +162,7 @@ async def _restore_once(
 
     record = await record_of(cluster, view, subject, snapshot)
     if is_left_alone(operation, record, now):
-        return progress_left_alone(operation)
+        return progress_left_alone(operation, record)
 
     content = await _content_to_restore(cluster, view, operation, snapshot, record, now)
     changed = await _write_config(cluster, view.namespace, operation, now, content)

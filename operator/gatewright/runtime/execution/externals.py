@@ -103,7 +103,8 @@ class Externals:
         def ask(link: OpenConnection) -> Awaitable[Standing]:
             return provider.compare(checked, link, holding.operations, snapshot)
 
-        return await self.requests.send(view, provider, checked, ask)
+        written = [operation.config for operation in holding.operations]
+        return await self.requests.send(view, provider, checked, ask, written=written)
 
     def run_beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Go on with something beside the passes until it ends, or this process stops acting."""

@@ -17,7 +17,7 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import pace, permit
-from gatewright.providers.common.secrets import hide_in_error, hide_secrets
+from gatewright.providers.common.secrets import hide_in_error, hide_secrets, spare_words_of
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.operation_state import OperationState
@@ -88,12 +88,26 @@ class ProviderRequests:
         checked: Any,
         ask: Callable[[OpenConnection], Awaitable[Found]],
         sending: Sending | None = None,
+        written: object = None,
     ) -> Found:
         """Ask a provider through its Connection; what it says holds no secret.
 
-        `sending`: the operation that it is for. Raises Retryable, Permanent; NotWanted, LeaseLost
+        `sending`: the operation that it is for; `written`: what the author of the Release has
+        written beside the checked configuration. Raises Retryable, Permanent; NotWanted, LeaseLost
         where it may not be sent any more.
         """
+        operation = sending.operation.config if sending is not None else None
+        with spare_words_of(checked, operation, written):
+            return await self._send(view, provider, checked, ask, sending)
+
+    async def _send(
+        self,
+        view: View,
+        provider: External,
+        checked: Any,
+        ask: Callable[[OpenConnection], Awaitable[Found]],
+        sending: Sending | None,
+    ) -> Found:
         name = getattr(checked, "connection", None)
 
         back = sending is not None and sending.known.back

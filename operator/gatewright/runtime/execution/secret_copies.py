@@ -94,10 +94,14 @@ class Record:
 
     kept: str
     """Hash of what is to be returned to."""
-    found: str
-    """Hash of what was there when the run began."""
+    found: str | None
+    """Hash of what was there when the run began; None where its key is lost."""
+    found_version: str = ""
+    """The resourceVersion of that."""
     key: HashKey | None = None
     """None: of a ConfigMap, which everybody may read who may read the snapshot."""
+    scope: tuple[str, ...] = ()
+    """Whose the hashes are."""
 
     def is_kept(self, holder: Mapping[str, Any]) -> bool:
         """Return whether an object holds what is to be returned to."""
@@ -105,12 +109,15 @@ class Record:
 
     def is_found(self, holder: Mapping[str, Any]) -> bool:
         """Return whether an object holds what was there when the run began."""
+        if self.found is None:
+            # Nobody has written it since.
+            return bool(holder["metadata"].get("resourceVersion") == self.found_version)
         return self._matches(self.found, holder)
 
     def _matches(self, kept: str, holder: Mapping[str, Any]) -> bool:
         if self.key is None:
             return hash_configmap(holder) == kept
-        return self.key.matches(kept, holder.get("data") or {})
+        return self.key.matches(kept, self.scope, holder.get("data") or {})
 
 
 async def record_of(cluster: Cluster, view: View, subject: str, snapshot: Snapshot) -> Record:
@@ -119,15 +126,19 @@ async def record_of(cluster: Cluster, view: View, subject: str, snapshot: Snapsh
         return configmap_record(snapshot)
 
     kept, found = snapshot["hash"], snapshot.get("found") or snapshot["hash"]
-    key = await _key_or_new(cluster)
-    if key.knows(kept) and key.knows(found):
-        return Record(kept, found, key)
+    version = str(snapshot.get("foundVersion") or snapshot.get("version") or "")
+    key, scope = await _key_or_new(cluster), scope_of(view, subject)
 
-    # The key that these hashes were made with is lost. The copy itself still tells what was kept;
-    # what was found at the start is known only where it was the same.
-    copy = await _read_own_copy(cluster, view, subject, snapshot)
-    kept_anew = key.hash(copy.get("data") or {})
-    return Record(kept_anew, found if key.knows(found) else kept_anew, key)
+    if not key.knows(kept):
+        # The key that this hash was made with is lost. The copy itself still tells what was kept.
+        copy = await _read_own_copy(cluster, view, subject, snapshot)
+        kept = key.hash(scope, copy.get("data") or {})
+    return Record(kept, found if key.knows(found) else None, version, key, scope)
+
+
+def scope_of(view: View, subject: str) -> tuple[str, ...]:
+    """Return whose the hash of a Secret is."""
+    return view.uid, subject
 
 
 def configmap_record(snapshot: Snapshot) -> Record:

@@ -34,6 +34,7 @@ from gatewright.core.model.view import View
 from gatewright.core.report.notifications import channels_of
 from gatewright.core.run import clocks
 from gatewright.ports import OpenConnection, Permanent, Retryable
+from gatewright.providers.common.secrets import spare_words_of
 from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.shares import NamespaceLimits
@@ -301,6 +302,12 @@ class Notifications:
         )
 
     async def _send_message(
+        self, place: Place, queued: QueuedMessage, handle: str | None
+    ) -> Delivery | Retryable | Permanent:
+        with spare_words_of(queued.config, queued.message):
+            return await self._send_through(place, queued, handle)
+
+    async def _send_through(
         self, place: Place, queued: QueuedMessage, handle: str | None
     ) -> Delivery | Retryable | Permanent:
         link: OpenConnection | None = None
