@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.apiserver.walking import intervene
 from tests.harness import scenarios
 from tests.harness.lab import Lab, Late, Site, everything
 from tests.harness.proxy import POSITIONS, Fault, Position, kill_at
@@ -38,6 +39,14 @@ class Scenario:
     outcome: str
     effects: Mapping[str, int]
     """How often each Job's container is started."""
+    undo: bool = False
+    """First it is promoted without a fault; then somebody asks for the way back, and only writes
+    from then on count."""
+
+    @property
+    def run(self) -> int:
+        """Number of the run whose end is looked at."""
+        return 2 if self.undo else 1
 
     def prepare(self, site: Site) -> None:
         site.deployment()
@@ -52,6 +61,13 @@ ROLLBACK = Scenario(
     scenarios.crash_rollback,
     "RolledBack",
     {"backup": 1, "migrate": 1, "restore": 1, "smoke": 1},
+)
+UNDO = Scenario(
+    "undo",
+    scenarios.crash_undo,
+    "RolledBack",
+    {"backup": 1, "migrate": 1, "restore": 1, "smoke": 1},
+    undo=True,
 )
 PATIENT = Scenario(
     "patient", lambda namespace: scenarios.simple(namespace, bake="2s"), "Promoted", {}
@@ -109,12 +125,19 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
         lab.operator.start()
     site = lab.namespace()
     scenario.prepare(site)
+    if scenario.undo:
+        lab.proxy.number("no-namespace-yet")
+        site.apply(scenario.spec(site.name))
+        site.ended("Promoted", 40)
     lab.proxy.number(site.name)
     began = time.monotonic()
     fault = kill_at(point.number, point.position) if isinstance(point, Point) else point
     with lab.proxy.fault(*([fault] if fault else [])):
-        site.apply(scenario.spec(site.name))
-        killed = _restart_when_killed(lab, site)
+        if scenario.undo:
+            intervene(site, "Rollback", withDatabase=True, reason="data is broken")
+        else:
+            site.apply(scenario.spec(site.name))
+        killed = _restart_when_killed(lab, site, scenario)
         if killed:
             lab.operator.reap()
             lab.operator.start(wait=False)
@@ -145,14 +168,15 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
     )
 
 
-def _restart_when_killed(lab: Lab, site: Site) -> bool:
+def _restart_when_killed(lab: Lab, site: Site, scenario: Scenario) -> bool:
     """Wait for the end or the kill, whichever comes first."""
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         if lab.proxy.killed.is_set():
             return True
         meta = (site.release() or {}).get("metadata", {})
-        if site.run().get("outcome") and not meta.get("finalizers"):
+        over = site.run().get("outcome") and site.run()["id"] == scenario.run
+        if over and not meta.get("finalizers"):
             # The last write's `after` still has to come.
             return lab.proxy.killed.wait(0.1)
         lab.proxy.killed.wait(0.02)
@@ -161,7 +185,7 @@ def _restart_when_killed(lab: Lab, site: Site) -> bool:
 
 def _ending_problems(site: Site, scenario: Scenario) -> list[str]:
     try:
-        site.ended(scenario.outcome, 30)
+        site.ended(scenario.outcome, 30, run=scenario.run)
     except (AssertionError, Late) as error:
         return [str(error).partition("\n")[0]]
     return []

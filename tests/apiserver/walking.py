@@ -21,7 +21,7 @@ def retry(site: Site) -> None:
     intervene(site, "Retry")
 
 
-def intervene(site: Site, action: str, release: str = "shop", **more: str) -> None:
+def intervene(site: Site, action: str, release: str = "shop", **more: Any) -> None:
     """Do something to the Release, as whoever owns the cluster."""
     api = site.lab.api
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}

@@ -599,10 +599,15 @@ def _stage_advanced(
         yield f"{where}: stage {new['name']} went from {was} to {now} (rv {moment.rv})"
 
 
+def _undoes(run: Mapping[str, Any]) -> bool:
+    return bool(run.get("kind") == "Undo")
+
+
 def _in_order(case: _Case) -> Iterator[str]:
     """A stage begins when all before it are over."""
     for (release, number), moments in case.runs.items():
-        for moment in moments:
+        # Its stages are those of the run that it undoes.
+        for moment in moments if not _undoes(moments[0].run) else ():
             stages = moment.run.get("stages", ())
             wanted = case.spec(release, moment.run)["stages"]
             open_: str | None = None
@@ -622,6 +627,8 @@ def _passages(case: _Case) -> Iterator[tuple[str, int, int, Moment, Sequence[Mom
     """Every first version in which a stage is Passed: release, run, index of the stage, that
     moment, all moments."""
     for (release, number), moments in case.runs.items():
+        if _undoes(moments[0].run):
+            continue
         for index in range(len(moments[0].run.get("stages", ()))):
             passed = next(
                 (one for one in moments if one.run["stages"][index]["state"] == "Passed"), None
@@ -845,6 +852,7 @@ def quantity(text: str) -> float:
 def _last_good(case: _Case) -> Iterator[str]:
     for release, versions in case.evidence.releases.items():
         old: Mapping[str, Any] = {}
+        earlier: list[tuple[Any, Any]] = []
         for version in versions:
             status = version.body.get("status") or {}
             new = status.get("lastGood") or {}
@@ -852,12 +860,15 @@ def _last_good(case: _Case) -> Iterator[str]:
                 old.get("version"),
                 old.get("snapshot"),
             ):
-                if not _deserved(case, release, version, old, new):
+                returned = (new.get("version"), new.get("snapshot")) in earlier
+                undone = returned and _undoes(status.get("run") or {})
+                if not undone and not _deserved(case, release, version, old, new):
                     yield (
                         f"{release}: lastGood became {new} although that version was not "
                         f"promoted (rv {version.rv})"
                     )
             old = new
+            earlier.append((new.get("version"), new.get("snapshot")))
 
 
 def _deserved(

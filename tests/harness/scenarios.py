@@ -166,6 +166,19 @@ def crash_success(namespace: str) -> dict[str, Any]:
     }
 
 
+def crash_undo(namespace: str) -> dict[str, Any]:
+    """What is promoted at once, with flags, deployment and a database that can go back."""
+    spec = crash_rollback(namespace)
+    migration, _, fixes, *_ = spec["stages"]
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "guardFor": "100ms",
+        "stages": [migration, {"name": "fixes", "steps": fixes["steps"]}],
+        "rollback": spec["rollback"],
+    }
+
+
 def crash_rollback(namespace: str) -> dict[str, Any]:
     """The gate of the third stage is in breach: flags and deployment go back, the database is
     restored, a Job verifies."""

@@ -212,6 +212,7 @@ class World:
             unconnected=self.unconnected,
             looking=(self.looking or "") if wants.live_states else "",
             doubt=self.doubt,
+            records={name: self.data.get(name, "it is gone") for name in wants.records},
         )
 
     def left(self) -> dict[str, Any]:
@@ -290,7 +291,11 @@ class World:
         self.unwatched = 0.0
         self.status = decision.status
         self.notes += decision.events
-        self.finalized = self.finalized or decision.add_finalizer
+        self.finalized = self.finalized or decision.add_finalizer or decision.add_finalizer_beside
+        if decision.taken_up is not None:
+            assert self.data[decision.taken_up.name] == decision.taken_up.data
+            self.kept = dict(decision.taken_up.data["snapshots"])
+            self.body = unpin_spec(decision.taken_up.data["body"])
         if decision.revision is not None:
             self.kept = dict(decision.revision.data["snapshots"])
             self.data[decision.revision.name] = decision.revision.data

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gatewright.api.base import Model, Name, ObjectName, Text
-from gatewright.api.rules import AtApply, Excludes, OnlyWith, Rule
+from gatewright.api.rules import AtApply, AtMostOne, Excludes, Needs, OnlyWith, Rule
 from gatewright.api.status import Message, Short, Time
 
 Action = Literal[
@@ -33,6 +33,7 @@ OF_STAGE = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote")
 OF_STEP = ("Approve", "Reject", "Confirm", "Skip")
 OF_GATE = ("Approve", "Reject")
 OF_FOLLOW_UP = ("Confirm", "Reject")
+OF_WAY_BACK = ("Rollback",)
 OF_SPEC = OF_STAGE
 """What undoes or stops a run is never kept back because somebody has edited the Release."""
 
@@ -47,6 +48,15 @@ class InterventionSpec(Model):
         OnlyWith("gate", "action", OF_GATE),
         OnlyWith("followUp", "action", OF_FOLLOW_UP),
         OnlyWith("specHash", "action", OF_SPEC),
+        OnlyWith("to", "action", OF_WAY_BACK),
+        OnlyWith("toRun", "action", OF_WAY_BACK),
+        OnlyWith("withDatabase", "action", OF_WAY_BACK),
+        AtMostOne("to", "toRun"),
+        Needs(
+            "withDatabase",
+            "reason",
+            message="with the database goes what was written since; give the reason",
+        ),
         Excludes(
             "followUp",
             "stage",
@@ -78,6 +88,14 @@ class InterventionSpec(Model):
     followUp: Name | None = None
     """The follow-up it is meant for, with Confirm and Reject; `run` is then the run that it
     follows."""
+    to: Short | None = None
+    """With Rollback when no run is under way: the promoted version to return to; without it the
+    one before the last."""
+    toRun: Annotated[int, Field(ge=1)] | None = None
+    """The same by the number of the run that was promoted."""
+    withDatabase: bool | None = None
+    """With Rollback when no run is under way: also run the compensations of stages whose `reach` is
+    Release. What was written since is lost, so a reason is needed."""
     specHash: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", max_length=32)] | None = None
     """The spec that was looked at: `status.run.specHash`, with a Retry that of the spec as it is
     now; for another it does nothing."""

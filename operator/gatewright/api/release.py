@@ -228,8 +228,10 @@ class Stage(Model):
 
 
 class ReleaseRollback(Model):
-    """How a rollback is judged."""
+    """How a rollback is judged, and how far back one leads at rest."""
 
+    keep: Annotated[int, Field(ge=0, le=10)] = 3
+    """So many promoted versions can be undone when no run is under way, the latest first."""
     verify: Annotated[list[Check], Field(max_length=20)] = []
     """All must pass before RolledBack is said."""
     within: Duration = "10m"

@@ -211,10 +211,17 @@ class Rollback(Model):
 
 
 class Run(Model):
-    """One walk through the stages."""
+    """One walk through the stages, or the way back from versions that were promoted."""
 
     id: int
     """Counts the runs of this Release."""
+    kind: Literal["Release", "Undo"] = "Release"
+    """Release: brings a version. Undo: returns what promoted runs have changed."""
+    undoes: Annotated[list[int], Field(max_length=10)] = []
+    """With kind Undo: numbers of the runs that it undoes, the latest first."""
+    database: bool = True
+    """Whether its rollback runs compensations; those of an Undo only if a person has asked for
+    them."""
     version: Short
     """The version it brings."""
     attempt: int = 1

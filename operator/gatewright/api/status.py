@@ -68,6 +68,29 @@ class Rejected(Model):
     """When."""
 
 
+class Kept(Model):
+    """A promoted run that a Rollback at rest can undo."""
+
+    run: int
+    """Number of the run."""
+    version: Short
+    """The version it brought."""
+    at: Time
+    """When it was promoted."""
+    before: Served
+    """What was last good before it, and is again once it is undone."""
+    revision: Short
+    """ControllerRevision with what it pinned, and every snapshot from before its first change."""
+    record: Short
+    """ControllerRevision with what it did, to be undone."""
+    plan: Annotated[list[Short], Field(max_length=40)] = []
+    """What undoing it would do, in order; `...` where there is more."""
+    compensations: Annotated[list[Short], Field(max_length=20)] = []
+    """What would be run beside that where the database is asked for."""
+    backupAt: Time | None = None
+    """When the oldest of what these go back to was made: what was written since would be lost."""
+
+
 class Past(Model):
     """One finished run."""
 
@@ -77,6 +100,8 @@ class Past(Model):
     """The version it brought."""
     attempt: int = 1
     """Which run of this version it was."""
+    undoes: Annotated[list[int], Field(max_length=10)] = []
+    """Numbers of the promoted runs that it undid."""
     outcome: Outcome
     """How it ended."""
     startedAt: Time
@@ -241,6 +266,8 @@ class ReleaseStatus(Model):
     """What is served now; absent where that is not known."""
     lastGood: Served | None = None
     """What a rollback returns to."""
+    kept: Annotated[list[Kept], Field(max_length=10)] = []
+    """Promoted runs that a Rollback at rest can undo, the latest first (`spec.rollback.keep`)."""
     unverified: Unverified | None = None
     """Stays until a version was promoted, a rollback was verified, or a person has said that it is
     good (Confirm)."""
@@ -286,6 +313,7 @@ __all__ = [
     "GateState",
     "GateStatus",
     "JournalEntry",
+    "Kept",
     "Message",
     "Model",
     "Notification",

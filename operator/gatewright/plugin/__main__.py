@@ -15,7 +15,7 @@ import yaml
 from gatewright import __version__
 from gatewright.api.base import seconds
 from gatewright.api.intervention import OF_SPEC
-from gatewright.plugin import acts, explain, show
+from gatewright.plugin import acts, explain, show, way_back
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 from gatewright.plugin.follow import follow_release
 from gatewright.plugin.terminal import print_lines
@@ -30,8 +30,8 @@ ACTIONS = {
     "skip": "go past the step or stage that failed or is under way",
     "promote": "end the bake, or the guarding, early",
     "rollback": (
-        "undo the run; its version is rejected; after a failed rollback: try again what "
-        "was not undone"
+        "undo the run; its version is rejected; when no run is under way: undo what was promoted "
+        "last; after a failed rollback: try again what was not undone"
     ),
     "abort": "undo the run without judging its version",
     "pause": "stop the walk; guards keep watching",
@@ -114,9 +114,13 @@ def _add_action(command: argparse.ArgumentParser, name: str) -> None:
         follow_up=None,
         group=[],
         spec_hash=None,
+        to=None,
+        with_database=False,
     )
 
     _add_subject(command, name)
+    if name == "rollback":
+        _add_way_back(command)
     command.add_argument("--reason", default="", help="why, for those who read it later")
     _add_waiting(command)
     command.add_argument(
@@ -145,6 +149,22 @@ def _add_subject(command: argparse.ArgumentParser, name: str) -> None:
             "that you have looked at, as `explain` shows it (default: the one that is there now)"
         )
         command.add_argument("--spec-hash", metavar="HASH", help=f"the spec {which}")
+
+
+def _add_way_back(command: argparse.ArgumentParser) -> None:
+    """Add where a Rollback leads when no run is under way."""
+    command.add_argument(
+        "--to",
+        metavar="VERSION|RUN",
+        help="when no run is under way: the kept version to return to, or the number of the run "
+        "that promoted it (default: the version before the last)",
+    )
+    command.add_argument(
+        "--with-database",
+        action="store_true",
+        help="when no run is under way: also run the compensations of stages with reach: Release; "
+        "what was written since is lost, so give a --reason",
+    )
 
 
 def _add_waiting(command: argparse.ArgumentParser) -> None:
@@ -280,6 +300,8 @@ def _run_action(options: argparse.Namespace) -> int:
         tuple(options.group),
         options.reason,
         options.spec_hash,
+        options.to,
+        options.with_database,
     )
     release = cluster.get(api_path("releases", cluster.namespace, options.name))
     query = "?dryRun=All" if options.dry_run else ""
@@ -287,6 +309,7 @@ def _run_action(options: argparse.Namespace) -> int:
     made = cluster.create(path, acts.build_intervention(cluster, request, release))
 
     if options.dry_run:
+        print_lines(way_back.plan_lines(release, request, _utc_now()), sys.stderr)
         sent = {key: made[key] for key in ("apiVersion", "kind", "spec")}
         print_lines(_lines_in_format(sent, "yaml", list))
         return acts.DONE

@@ -38,6 +38,9 @@ class InterventionRequest:
     reason: str = ""
     spec_hash: str | None = None
     """The spec that was looked at; None: what is there now; empty: whichever it will be."""
+    to: str | None = None
+    """With Rollback at rest: a kept version, or the number of the run that promoted it."""
+    with_database: bool = False
 
 
 def build_intervention(
@@ -62,6 +65,7 @@ def build_intervention(
         if getattr(wish, name)
     }
     spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
+    spec |= _destination(wish, release)
     looked_at = wish.spec_hash if wish.spec_hash is not None else seen_spec_hash(wish, release)
     spec |= {"specHash": looked_at} if looked_at else {}
     meta = {
@@ -71,6 +75,18 @@ def build_intervention(
     }
 
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
+
+
+def _destination(wish: InterventionRequest, release: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a Rollback leads: a version goes before the number of a run."""
+    where: dict[str, Any] = {"withDatabase": True} if wish.with_database else {}
+    if wish.to is None:
+        return where
+
+    kept = (release.get("status") or {}).get("kept") or ()
+    versions = {promoted["before"].get("version") for promoted in kept}
+    is_run = wish.to.isdigit() and wish.to not in versions and int(wish.to) > 0
+    return where | ({"toRun": int(wish.to)} if is_run else {"to": wish.to})
 
 
 def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str | None:
@@ -137,8 +153,11 @@ def meant_run(
 ) -> int:
     """Return the number of the run whose end shows whether a wish came true."""
     status = release.get("status") or {}
-    # Where a Retry starts a version again, it is the next one.
-    starts_again = wish.action == "Retry" and bool((status.get("run") or {}).get("outcome"))
+    is_over = bool((status.get("run") or {}).get("outcome"))
+    # Where a Retry starts a version again, or a Rollback undoes one, it is the next one.
+    starts_again = is_over and (
+        wish.action == "Retry" or (wish.action == "Rollback" and not status.get("unverified"))
+    )
     return int(status.get("runs", 0)) + 1 if starts_again else int(answer.get("run") or 0)
 
 

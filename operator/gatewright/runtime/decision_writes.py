@@ -117,8 +117,12 @@ class DecisionWriter:
         status = entry.persisted
         names = [(status.get(name) or {}).get("snapshot") for name in ("lastGood", "live")]
         names += [(status.get("run") or {}).get("revision")]
-        rows = (*status.get("followUps", ()), *status.get("history", ()))
+        kept = status.get("kept", ())
+        rows = (*status.get("followUps", ()), *status.get("history", ()), *kept)
         names += [row.get("revision") for row in rows]
+        # What was promoted can be undone for as long as all that it needs is there.
+        names += [row["record"] for row in kept]
+        names += [row["before"].get("snapshot") for row in kept]
         needed = {name for name in names if name}
 
         runs = {int(past["id"]) for past in status.get("history", ())}

@@ -17,6 +17,7 @@ from gatewright.runtime.recall import (
     inherited_snapshots,
     lost_targets,
     promoted_snapshots,
+    read_records,
     snapshots_of,
     snapshots_of_holdings,
 )
@@ -67,6 +68,7 @@ async def observe(
         inherited=inherited,
         lost=lost,
         kept=entry.kept,
+        records=await read_records(kube, view, needs.records),
     )
 
     return seen, looked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -109,6 +109,22 @@ async def promoted_snapshots(
     snapshots: Mapping[str, Any] = data["snapshots"]
     entry.recalled.take_promoted(good.snapshot, snapshots)
     return snapshots
+
+
+async def read_records(
+    cluster: Cluster, view: View, names: Iterable[str]
+) -> dict[str, Mapping[str, Any] | str]:
+    """Return the contents of ControllerRevisions; where one cannot be read, why.
+
+    Raises Retryable.
+    """
+    records: dict[str, Mapping[str, Any] | str] = {}
+    for name in names:
+        try:
+            records[name] = await revisions.read_revision(cluster, view, name)
+        except Permanent as error:
+            records[name] = str(error)
+    return records
 
 
 async def inherited_snapshots(cluster: Cluster, view: View) -> tuple[Any, str]:

@@ -12,6 +12,7 @@ passed" and "next stage begun" are one write where they follow each other at onc
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -151,7 +152,7 @@ class Reconciler:
         self, entry: TrackedRelease, view: View, decision: Decision, copies: list[dict[str, Any]]
     ) -> bool:
         """Do what was decided, in its order; return whether another decision may follow."""
-        if decision.add_finalizer and view.run is None:
+        if decision.begins and view.run is None:
             self._claim_targets(entry, view, decision)
 
         self._claim_more(entry, view, decision)
@@ -178,7 +179,7 @@ class Reconciler:
         if decision.operations and entry.body is not None:
             self.runtime.sampler.watch(entry.key, self._needs_of(entry, entry.view()).measures)
 
-        performed = await start_operations(self.runtime, entry, view, decision.operations)
+        performed = await self._start_operations(entry, view, decision)
 
         # Our finalizer is what keeps the object until its last words are written.
         if decision.remove_finalizer and view.finalized and not entry.status.is_unwritten:
@@ -188,14 +189,31 @@ class Reconciler:
 
         return changed or performed
 
+    async def _start_operations(
+        self, entry: TrackedRelease, view: View, decision: Decision
+    ) -> bool:
+        """Start operations, and beside them what nothing on the way back waits for."""
+        starting = start_operations(self.runtime, entry, view, decision.operations)
+        if not decision.add_finalizer_beside or view.finalized or entry.status.is_unwritten:
+            return await starting
+
+        performed, finalized = await asyncio.gather(
+            starting, self.writer.add_finalizer(entry, view), return_exceptions=True
+        )
+        for result in (performed, finalized):
+            if isinstance(result, BaseException):
+                raise result
+        return bool(performed)
+
     def _claim_targets(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """Claim the targets of a run that begins. Raises Retryable where another one has one."""
         rival = self.runtime.claims.rival(entry, view)
         if rival is not None:
             raise Retryable(f"release {rival} has taken a target first")
 
-        if decision.revision is not None:
-            body = unpin_spec(decision.revision.data["body"])
+        revision = decision.revision or decision.taken_up
+        if revision is not None:
+            body = unpin_spec(revision.data["body"])
             self.runtime.run_memory.follow(entry.key, body.spec)
             self.runtime.claims.begin(entry, body)
 
@@ -219,14 +237,15 @@ class Reconciler:
 
     def _remember_decision(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """Take over into memory what the write that has just succeeded makes true."""
-        if decision.add_finalizer:
+        if decision.begins:
             entry.operations.clear()
-        if decision.revision is None:
+        revision = decision.revision or decision.taken_up
+        if revision is None:
             return
-        if "body" in decision.revision.data:
-            entry.begin_run(decision.revision.data)
+        if "body" in revision.data:
+            entry.begin_run(revision.data)
         else:
-            entry.recalled.take_promotion(decision.revision.name, decision.revision.data)
+            entry.recalled.take_promotion(revision.name, revision.data)
 
     async def _requeue_later(self, entry: TrackedRelease, decision: Decision | None) -> None:
         """Write what has waited long enough, and say when to look again."""

@@ -33,7 +33,7 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
-from gatewright.core.run import clocks, rollback_repeat
+from gatewright.core.run import clocks, rollback_repeat, undo
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
@@ -77,6 +77,8 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
     act = ctx.view.next_intervention
     # Before everything was read, nobody can tell what it would act on: it waits.
     if act is None or situation in ("BodyNotLoaded", "TargetsNotRead", "Unobserved"):
+        return situation
+    if any(name not in ctx.seen.records for name in undo.records_needed(ctx.view)):
         return situation
 
     answered = record_answer(ctx, act)
@@ -142,6 +144,11 @@ def _go_on(
     # The next pass meets what was confirmed, and may start the next version.
     if ctx.view.run is None and act.action == "Confirm":
         return None
+    if ctx.view.run is None and act.action == "Rollback":
+        _log_intervention(ctx, act, message)
+        # The plan of an Undo is written as intents at once. What is repeated is begun by the next
+        # pass, once its plan stands in the API server.
+        return "RollingBack" if ctx.status.runs > ctx.view.status.runs else None
     if situation == "Adopted":
         return situation
 
@@ -150,8 +157,7 @@ def _go_on(
     answered.specHash = ctx.run.specHash
     _log_intervention(ctx, act, message)
 
-    # What is repeated is begun by the next pass, once its plan stands in the API server.
-    if ctx.run.outcome is not None or (act.action == "Rollback" and ctx.view.run is None):
+    if ctx.run.outcome is not None:
         return None
     return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
 
@@ -226,7 +232,7 @@ def _require_seen_spec(ctx: Context, act: Intervention) -> None:
 
 def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
     if act.action == "Rollback":
-        return _repeat_rollback(ctx)
+        return _go_back(ctx, act)
     if act.action == "Confirm":
         return _confirm_served(ctx, act)
     if act.action != "Retry":
@@ -262,6 +268,19 @@ def _first_obstacle(ctx: Context) -> str | None:
         if live_state.problem:
             return f"{name}: {live_state.problem}"
     return ctx.seen.unconnected[0] if ctx.seen.unconnected else None
+
+
+def _go_back(ctx: Context, act: Intervention) -> str:
+    """Undo what was promoted, or what a failed rollback has not undone; return what is done."""
+    # A failed rollback is ended first: nobody knows what is there.
+    if ctx.status.unverified is None:
+        return undo.start_undo(ctx, act)
+    if act.to is not None or act.to_run is not None or act.with_database:
+        raise Refused(
+            f"the rollback of run {ctx.status.unverified.run} has failed; a Rollback without "
+            "anything else repeats that first"
+        )
+    return _repeat_rollback(ctx)
 
 
 def _repeat_rollback(ctx: Context) -> str:

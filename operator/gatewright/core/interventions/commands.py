@@ -184,6 +184,13 @@ def _end_bake(ctx: Context, act: Intervention) -> str:
 
 
 def _roll_back_run(ctx: Context, act: Intervention) -> str:
+    good = ctx.status.lastGood
+    elsewhere = act.to is not None and (good is None or act.to != good.version)
+    if elsewhere or act.to_run is not None or act.with_database:
+        raise Refused(
+            "a run is under way, and a Rollback undoes it as its stages say; another version is "
+            "returned to, and the database alone, when no run is under way"
+        )
     if ctx.run.phase == "Preflight":
         raise Refused("nothing was touched yet, so there is nothing to undo; Abort ends the run")
     _require_phase(ctx, act, "Progressing", "Paused", "Guarding")

@@ -48,6 +48,12 @@ class Decision:
     status: ReleaseStatus
     add_finalizer: bool = False
     revision: Revision | None = None
+    begins: bool = False
+    """A run begins, or goes on that had ended: its targets are claimed."""
+    taken_up: Revision | None = None
+    """A revision that is there already, and that the run goes on with."""
+    add_finalizer_beside: bool = False
+    """Add the finalizer beside the effects: on the way back nothing waits for it."""
     operations: list[Operation] = field(default_factory=list)
     remove_finalizer: bool = False
     """Take the finalizer away, after the write."""

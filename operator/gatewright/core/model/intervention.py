@@ -28,6 +28,12 @@ class Intervention:
     follow_up: str | None = None
     spec_hash: str | None = None
     """The spec that was looked at; None: whichever is there."""
+    to: str | None = None
+    """The promoted version that a Rollback at rest returns to."""
+    to_run: int | None = None
+    """The same by the number of its run."""
+    with_database: bool = False
+    """Whether a Rollback at rest runs compensations."""
     groups: frozenset[str] = frozenset()
     reason: str = ""
     doubt: str = ""

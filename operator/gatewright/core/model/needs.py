@@ -43,6 +43,8 @@ class Needs:
     It is with another snapshot, or with an edited body."""
     connections: bool = False
     """Whether a run may begin now, so that its Connections have to be found."""
+    records: tuple[str, ...] = ()
+    """ControllerRevisions of promoted runs that somebody asks to be undone."""
     author: bool = False
     """Whether the spec may begin to count now.
 

@@ -86,6 +86,9 @@ class Observation:
     """Why these cannot be read any more; empty where they can, or are not needed."""
     delivered: Mapping[tuple[str, str], Delivery] = field(default_factory=dict)
     """What became of notices, by id and channel, and does not stand in the status yet."""
+    records: Mapping[str, Mapping[str, Any] | str] = field(default_factory=dict)
+    """Contents of ControllerRevisions of promoted runs that are to be undone, by name; where one
+    cannot be read, why."""
     kept: Mapping[str, PinnedSpec | None] = field(default_factory=dict)
     """What ControllerRevisions keep that follow-ups of earlier runs need, by name.
 

@@ -33,6 +33,8 @@ def adopt_version(ctx: Context) -> None:
 
     served = Served(version=spec.version, snapshot=revision.name, since=clocks.format_time(ctx.now))
     ctx.status.lastGood = served
+    # What runs did before was changed by others since: nobody could tell the one from the other.
+    ctx.status.kept = []
     ctx.status.rejected = [other for other in ctx.status.rejected if other.version != spec.version]
     set_live(ctx, served)
 

@@ -36,6 +36,7 @@ from gatewright.core.run.position import current_stage_index, next_step_index
 from gatewright.core.run.rest_checks import is_retry_next
 from gatewright.core.run.situations import classify_situation
 from gatewright.core.run.stage_end import stops_of
+from gatewright.core.run.undo import records_needed
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 
@@ -108,6 +109,12 @@ def _holdings_to_compare(
 
 
 def _needs_at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:
+    needs = _needs_of_rest(view, now, left)
+    records = records_needed(view)
+    return replace(needs, records=records) if records else needs
+
+
+def _needs_of_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:
     holdings = tuple(resting.holdings(left or {})) if not view.deleting else ()
     situation = classify_situation(view, Observation(now, resting=left))
     looks = situation == "TargetsNotRead" or (situation == "Unobserved" and is_retry_next(view))

@@ -55,7 +55,20 @@ def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
                 if subject not in subjects or kind_of_subject(subject) != "configmap":
                     subjects[subject] = config
 
+    # What only an earlier body knew, and has changed, is returned as well.
+    for operation in body.earlier:
+        subjects.setdefault(operation.subject, _config_of_earlier(operation))
+
     return subjects
+
+
+def _config_of_earlier(operation: Operation) -> Any:
+    """Return what finds the subject of a change that an earlier body has made."""
+    if kind_of_subject(operation.subject) == "configmap":
+        return {"captured": False}
+    if operation.kind == "set" and kind_of_subject(operation.subject) == "target":
+        return operation.config["target"]
+    return operation.config
 
 
 def operations_of_step(

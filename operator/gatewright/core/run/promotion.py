@@ -9,6 +9,7 @@ from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
 from gatewright.core.run.run_end import finish_run, set_live
+from gatewright.core.run.undo import RECORD_FIELD, keep_promoted, record_of_run
 from gatewright.core.spec.pinned_spec import has_subjects
 
 IDLE_REMARK = "nobody ran it when it was promoted"
@@ -42,10 +43,15 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
         return
 
     snapshots = {subject: live_state.snapshot for subject, live_state in live_states.items()}
-    data = {"subjects": promoted_subjects(ctx), "snapshots": snapshots}
+    data = {
+        "subjects": promoted_subjects(ctx),
+        "snapshots": snapshots,
+        RECORD_FIELD: record_of_run(run),
+    }
     revision = Revision.named(ctx.view, f"{run.id}-good", data)
     ctx.decision.revision = revision
 
+    keep_promoted(ctx, ctx.status.lastGood, revision.name)
     caveats = "; ".join([*filter(None, [caveat]), *_remarks(ctx)])
     ctx.status.lastGood = Served(
         version=run.version,

@@ -118,6 +118,10 @@ def roll_back(ctx: Context) -> None:
         rollback.setAgain = False
         repeat_compensations(ctx, rollback.undo, before=True)
 
+    # On the way back from rest nothing has waited for it.
+    if not ctx.view.finalized and not ctx.view.deleting:
+        ctx.decision.add_finalizer_beside = True
+
     _advance_lines(ctx, rollback.undo)
     report_exceeded_budgets(ctx)
 

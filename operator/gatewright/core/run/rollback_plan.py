@@ -27,7 +27,12 @@ def plan_rollback(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Un
 
     `failed`: the stages that did not pass; several where one was passed over.
     """
-    return [*_plan_stops(run), *_plan_undo(body, run, failed)]
+    if run.kind == "Release":
+        return [*_plan_stops(run), *_plan_undo(body, run, failed)]
+
+    # It has ended long ago: no Job of it runs, and compensations run only where they are wanted.
+    undo = [*_plan_undo(body, run, ()), *_plan_earlier(body, run)]
+    return [line for line in undo if run.database or line.kind != "Compensate"]
 
 
 def describe_plan(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
@@ -125,6 +130,19 @@ def _plan_restores(body: PinnedSpec, run: Run, stage: Stage, restored: set[str])
             if subject not in restored:
                 restored.add(subject)
                 yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
+
+
+def _plan_earlier(body: PinnedSpec, run: Run) -> Iterator[Undo]:
+    """Yield the restores of what stages have changed that only an earlier run had."""
+    stages = {stage.name for stage in body.spec.stages}
+    restored: set[str] = set()
+    for entry in reversed(run.journal):
+        if entry.stage in stages or entry.subject.startswith(("job/", "action/")):
+            continue
+        for subject in _with_captured(body, entry.subject):
+            if subject not in restored:
+                restored.add(subject)
+                yield Undo(kind="Restore", stage=entry.stage, subject=subject, state="Pending")
 
 
 def _plan_compensations(stage: Stage, produced: Container[str]) -> Iterator[Undo]:

@@ -38,7 +38,7 @@ def repeat_rollback(ctx: Context) -> None:
     reset_verification(run.rollback)
     ctx.status.unverified = remaining_unverified(ctx)
 
-    ctx.decision.add_finalizer = True
+    ctx.decision.add_finalizer = ctx.decision.begins = True
     ctx.decision.urgent = True
     message = f"{run.version}: what was not undone is undone once more"
     ctx.record_event("RollingBack", message, warning=True)

@@ -39,6 +39,7 @@ def _past_of(run: Run, outcome: Outcome) -> Past:
         id=run.id,
         version=run.version,
         attempt=run.attempt,
+        undoes=run.undoes,
         outcome=outcome,
         startedAt=run.startedAt,
         finishedAt=run.finishedAt,

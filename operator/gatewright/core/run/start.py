@@ -25,6 +25,7 @@ def start_run(ctx: Context) -> None:
     body = pin_spec(spec, number, status.lastGood.version if status.lastGood else None)
     revision = revision_of(ctx, body, number)
     ctx.decision.add_finalizer, ctx.decision.revision = True, revision
+    ctx.decision.begins = True
     _name_first_snapshot(status, revision.name)
 
     status.run = _new_run(ctx, spec, body, revision)

@@ -1,0 +1,325 @@
+"""The way back at rest: a run of kind Undo returns what promoted runs have changed.
+
+A promoted run leaves a record of what it did, beside the snapshots from before its first change.
+Undoing it is then the very rollback that it would have had while it was under way: as wide as what
+it did, with what others changed since left alone and named. To go back further, the records of
+several runs are taken together: each subject returns to the oldest of its snapshots, and what all
+of them did to it goes back with it.
+
+    promotion           `keep_promoted`     a line in `status.kept`, `spec.rollback.keep` of them
+    Rollback at rest    `choose_undone`     which of them lie between now and what is asked for
+                        `start_undo`        one write: the run, its plan as intents
+    the next pass                           restores, side by side
+
+The database stays as it is: compensations run only where a person has asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewright.api.status import JournalEntry, Kept, ReleaseStatus, Run, Served, Undo
+from gatewright.core.model.decision import Revision
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.model.view import View
+from gatewright.core.run import clocks
+from gatewright.core.run.context import Context, Refused
+from gatewright.core.run.operations import changes_of, compensation_of
+from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.rollback_plan import plan_rollback
+from gatewright.core.spec.expand import UnknownReference
+from gatewright.core.spec.pinned_spec import unpin_spec
+from gatewright.core.spec.targets import captured_configs
+
+RECORD_FIELD = "run"
+"""Field of a promotion's ControllerRevision that says what the run did."""
+MOST_PLAN_LINES = 40
+MOST_COMPENSATIONS = 20
+_UNRECORDED = {
+    "preflight",
+    "guards",
+    "availability",
+    "differences",
+    "plan",
+    "people",
+    "timers",
+    "reason",
+    "rollback",
+}
+"""What nobody needs of a run to undo it."""
+
+
+# Promotion
+
+
+def record_of_run(run: Run) -> dict[str, Any]:
+    """Return what has to be known of a run so that it can be undone later."""
+    record = run.model_dump(exclude=_UNRECORDED, exclude_none=True, exclude_defaults=True)
+    for stage in record.get("stages", ()):
+        stage.pop("gates", None)
+        stage.pop("message", None)
+        for step in stage.get("steps", ()):
+            step.pop("message", None)
+    return record
+
+
+def keep_promoted(ctx: Context, before: Served | None, record: str) -> None:
+    """Note that the run can be undone; `before`: what was last good until now."""
+    run, most = ctx.run, ctx.body.spec.rollback.keep
+    lines = plan_rollback(ctx.body, run, ())
+    compensations = [line for line in lines if line.kind == "Compensate"]
+
+    kept = Kept(
+        run=run.id,
+        version=run.version,
+        at=clocks.format_time(ctx.now),
+        before=before or Served(),
+        revision=run.revision,
+        record=record,
+        plan=_describe_restores(lines),
+        compensations=[_describe_compensation(line) for line in compensations][:MOST_COMPENSATIONS],
+        backupAt=_oldest_backup(ctx.body, run, compensations),
+    )
+    ctx.status.kept = [kept, *ctx.status.kept][:most]
+
+
+def _describe_restores(lines: Iterable[Undo]) -> list[str]:
+    plan = [f"restore {line.subject}" for line in lines if line.kind == "Restore"]
+    return plan if len(plan) <= MOST_PLAN_LINES else [*plan[: MOST_PLAN_LINES - 1], "..."]
+
+
+def _describe_compensation(line: Undo) -> str:
+    name = line.subject.partition("/")[2]
+    missing = f" ({line.message})" if line.state == "Skipped" and line.message else ""
+    return f"run {name} of {line.stage}{missing}"[:320]
+
+
+def _oldest_backup(body: PinnedSpec, run: Run, compensations: Iterable[Undo]) -> str | None:
+    """Return when the oldest of what compensations require was made; None where they require
+    nothing that the run has made."""
+    required: set[str] = set()
+    for line in compensations:
+        _, step = compensation_of(body, line)
+        required.update(step.requires)
+
+    times = []
+    for stage, row in zip(body.spec.stages, run.stages, strict=True):
+        for step, step_row in zip(stage.steps, row.steps, strict=True):
+            if step.produces in required and step_row.finishedAt is not None:
+                times.append(step_row.finishedAt)
+    return min(times, default=None)
+
+
+# Which runs are undone
+
+
+def is_way_back_asked(view: View) -> bool:
+    """Return whether somebody asks, at rest, for the way back from what was promoted.
+
+    After a failed rollback a Rollback repeats that one.
+    """
+    act = view.next_intervention
+    return (
+        view.run is None
+        and act is not None
+        and act.action == "Rollback"
+        and view.status.unverified is None
+    )
+
+
+def choose_undone(status: ReleaseStatus, act: Intervention) -> list[Kept]:
+    """Return the promoted runs that are to be undone, the latest first. Raises Refused."""
+    kept = status.kept
+    if not kept:
+        raise Refused("no run is under way, and no promoted version is kept that could be undone")
+    if act.to is None and act.to_run is None:
+        return kept[:1]
+
+    for place in range(len(kept)):
+        if _leads_to(kept, place, act):
+            return kept[: place + 1]
+
+    wanted = act.to if act.to is not None else f"run {act.to_run}"
+    if wanted == kept[0].version or act.to_run == kept[0].run:
+        raise Refused(f"{wanted} is what was promoted last; there is nothing to go back from")
+    raise Refused(f"{wanted} is not kept; a Rollback can return to {describe_kept(kept)}")
+
+
+def _leads_to(kept: Sequence[Kept], place: int, act: Intervention) -> bool:
+    """Return whether undoing this run leads to what is asked for."""
+    if act.to_run is not None:
+        earlier = kept[place + 1 :]
+        return bool(earlier) and earlier[0].run == act.to_run
+    return kept[place].before.version == act.to
+
+
+def describe_kept(kept: Iterable[Kept]) -> str:
+    """Return the versions that undoing leads to, the nearest first."""
+    return ", ".join(promoted.before.version or "what was there before" for promoted in kept)
+
+
+def records_needed(view: View) -> tuple[str, ...]:
+    """Return the ControllerRevisions that have to be read before the way back can begin."""
+    act = view.next_intervention
+    if act is None or not is_way_back_asked(view):
+        return ()
+    try:
+        undone = choose_undone(view.status, act)
+    except Refused:
+        return ()
+    return tuple(name for promoted in undone for name in (promoted.record, promoted.revision))
+
+
+# Start
+
+
+@dataclass(frozen=True, slots=True)
+class _Promoted:
+    """A promoted run: what it pinned, what it did, and what was there before."""
+
+    body: PinnedSpec
+    run: Run
+    snapshots: Mapping[str, Any]
+    pinned: Mapping[str, Any]
+    """Content of the ControllerRevision that it has pinned."""
+
+
+def start_undo(ctx: Context, act: Intervention) -> str:
+    """Begin to undo promoted runs; return what is done. Raises Refused."""
+    undone = choose_undone(ctx.status, act)
+    if act.with_database and not act.reason.strip():
+        raise Refused("with the database goes what was written since; say why (reason)")
+    if act.with_database and len(undone) > 1:
+        raise Refused(
+            "the database goes back one version at a time; "
+            f"the one before the last is {undone[0].before.version}"
+        )
+    if ctx.seen.rival is not None:
+        raise Refused(
+            f"release {ctx.seen.rival} has one of its targets; wait for the end of its run, or "
+            "Abort that"
+        )
+
+    promoted = [_read_promoted(ctx, kept) for kept in undone]
+    newest = promoted[0]
+    if len(promoted) > 1:
+        newest = _take_together(ctx.view, promoted)
+        ctx.decision.revision = _revision_of(ctx, newest)
+    else:
+        ctx.decision.taken_up = Revision(undone[0].revision, newest.pinned)
+
+    _begin(ctx, act, undone, newest)
+    target = undone[-1].before.version or "what was there before"
+    database = f", the database included ({_describe_loss(undone[0])})" if act.with_database else ""
+    return f"{undone[0].version} is undone{database}; {target} is returned to"
+
+
+def _describe_loss(kept: Kept) -> str:
+    steps = "; ".join(kept.compensations) or "nothing is run for it"
+    if kept.backupAt is None:
+        return steps
+    return f"{steps}; what was written since {kept.backupAt} is lost"
+
+
+def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Promoted) -> None:
+    status, number = ctx.status, ctx.status.runs + 1
+    revision = ctx.decision.revision or ctx.decision.taken_up
+    assert revision is not None
+    ctx.decision.begins = ctx.decision.prune_revisions = True
+
+    status.run = newest.run.model_copy(
+        update={
+            "id": number,
+            "kind": "Undo",
+            "undoes": [kept.run for kept in undone],
+            "database": act.with_database,
+            "phase": "Guarding",
+            "outcome": None,
+            "revision": revision.name,
+            "generation": ctx.view.generation,
+            "startedAt": clocks.format_time(ctx.now),
+            "finishedAt": None,
+            "duration": None,
+        }
+    )
+    status.runs = number
+    # What is returned to is last good again; a failed Undo says by itself that nobody knows.
+    status.lastGood = undone[-1].before.model_copy()
+    status.kept = status.kept[len(undone) :]
+    ctx.body_if_read = newest.body
+
+    ctx.record_event("Started", f"{undone[0].version}: run {number} undoes it")
+    begin_rollback(ctx, "Person", f"Rollback by {act.attribution}")
+
+
+def _read_promoted(ctx: Context, kept: Kept) -> _Promoted:
+    """Return what is known of a promoted run. Raises Refused."""
+    record, pinned = (ctx.seen.records.get(name) for name in (kept.record, kept.revision))
+    for content in (record, pinned):
+        if not isinstance(content, Mapping):
+            raise Refused(
+                f"run {kept.run} cannot be undone: {content or 'its record was not read'}"
+            )
+
+    assert isinstance(record, Mapping) and isinstance(pinned, Mapping)
+    try:
+        run = Run.model_validate(record[RECORD_FIELD])
+        return _Promoted(unpin_spec(pinned["body"]), run, pinned["snapshots"], pinned)
+    except (ValidationError, KeyError, TypeError) as error:
+        raise Refused(
+            f"run {kept.run} cannot be undone: its record cannot be read ({type(error).__name__})"
+        ) from None
+
+
+def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
+    """Return runs, the latest first, as one that did what all of them did. Raises Refused."""
+    newest = promoted[0]
+    snapshots, earlier, journal = dict(newest.snapshots), list(newest.body.earlier), []
+    known = {entry.subject for entry in newest.run.journal}
+
+    for older in promoted[1:]:
+        done = _changes_of(view, older)
+        earlier = [*done, *earlier]
+        for entry in older.run.journal:
+            if entry.subject.startswith(("job/", "action/")):
+                continue
+            # What was there before the oldest change is what is returned to.
+            for subject in _with_captured(older.body, entry):
+                if subject in older.snapshots:
+                    snapshots[subject] = older.snapshots[subject]
+            if entry.subject not in known:
+                known.add(entry.subject)
+                journal.append(entry)
+
+    body = replace(newest.body, earlier=tuple(earlier), memo={})
+    run = newest.run.model_copy(update={"journal": [*journal, *newest.run.journal]})
+    return _Promoted(body, run, snapshots, newest.pinned)
+
+
+def _changes_of(view: View, promoted: _Promoted) -> list[Operation]:
+    try:
+        done = [operation for operation, _ in changes_of(view, promoted.body, promoted.run)]
+    except UnknownReference as error:
+        raise Refused(f"run {promoted.run.id} cannot be undone: {error}") from None
+    # As a ControllerRevision keeps them: it has no `since`.
+    return [replace(operation, since=None) for operation in (*promoted.body.earlier, *done)]
+
+
+def _with_captured(body: PinnedSpec, entry: JournalEntry) -> list[str]:
+    kind, _, name = entry.subject.partition("/")
+    return [*captured_configs(body, name), entry.subject] if kind == "target" else [entry.subject]
+
+
+def _revision_of(ctx: Context, promoted: _Promoted) -> Revision:
+    data = {
+        **promoted.pinned,
+        "body": promoted.body.pinned(),
+        "snapshots": dict(promoted.snapshots),
+    }
+    return Revision.named(ctx.view, str(ctx.status.runs + 1), data)

@@ -1,0 +1,309 @@
+"""The way back at rest: what promoted runs have changed is returned, and nothing else is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatewright.api.status import Answered, ReleaseStatus, dump
+from gatewright.core.model.operation import Progress
+from gatewright.plugin import acts, way_back
+from gatewright.plugin.acts import InterventionRequest
+from tests.unit.sim import World, spec
+
+
+def promoted(*versions: str, world: World | None = None, **changes: Any) -> World:
+    """A Release that has promoted these versions, one after another."""
+    world = world or World(spec=spec(**changes))
+    for version in versions:
+        world.ask(version).settle().later(30)
+        while world.status.run.outcome is None:
+            world.later(60)
+        assert world.status.run.outcome == "Promoted", world.status.run.reason
+    world.performed.clear()
+    return world
+
+
+def with_database(**rollback: Any) -> dict[str, Any]:
+    """A stage whose compensation is run whenever the release is unwound past it."""
+    raw = spec()
+    raw["stages"].insert(
+        0,
+        {
+            "name": "db",
+            "steps": [
+                {"name": "backup", "job": {"image": "pg:1"}, "produces": "backup"},
+                {"name": "change", "job": {"image": "pg:2"}},
+            ],
+            "rollback": {
+                "reach": "Release",
+                "steps": [{"name": "restore", "requires": ["backup"], "job": {"image": "pg:1"}}],
+            },
+        },
+    )
+    return raw
+
+
+def accepted(answer: Answered | None) -> str:
+    assert answer is not None and answer.result == "Accepted", answer
+    return answer.message
+
+
+def refused(answer: Answered | None) -> str:
+    assert answer is not None and answer.result == "Refused", answer
+    return answer.message
+
+
+def test_what_was_promoted_is_undone_although_no_run_is_under_way():
+    world = promoted("2.0")
+    assert world.live == "2.0" and not world.finalized
+    assert "2.0 is undone; 1.0 is returned to" in accepted(world.act("Rollback", reason="P0"))
+    world.later(10)
+
+    run = world.status.run
+    assert (run.kind, run.undoes, run.outcome) == ("Undo", [1], "RolledBack")
+    assert world.live == world.status.live.version == world.status.lastGood.version == "1.0"
+    assert world.done() == ["restore target/web"], "no preflight, no stage, no compensation"
+    assert [item.version for item in world.status.rejected] == ["2.0"]
+    assert world.status.rejected[0].reason == "Rollback by ana: P0"
+    assert [(past.id, past.outcome, past.undoes) for past in world.status.history] == [
+        (2, "RolledBack", [1]),
+        (1, "Promoted", []),
+    ]
+    assert not world.finalized
+
+    world.later(600)
+    assert world.status.runs == 2, "GitOps may go on asking for it"
+    world.ask("1.0").settle().later(30)
+    assert world.status.state == "Promoted" and world.status.runs == 2
+
+
+def test_one_write_holds_the_plan_as_intents():
+    world = promoted("2.0")
+    writes = world.writes
+    world.open_interventions.append(_rollback())
+    world.tick()
+    assert world.writes == writes + 1 and world.status.run.phase == "RollingBack"
+    (line,) = world.status.run.rollback.undo
+    assert line.state == "Running" and line.key and line.key.startswith("2.rollback.")
+    world.tick()
+    assert world.done() == ["restore target/web"] and world.writes == writes + 1
+
+
+def _rollback(**more: Any) -> Any:
+    from gatewright.core.model.intervention import Intervention
+
+    made = ("2026-11-30T00:00:00Z", 1)
+    return Intervention("u1", "back", "Rollback", "ana", made=made, **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "version", "undone"),
+    [
+        ({}, "3.0", [3]),
+        ({"to": "3.0"}, "3.0", [3]),
+        ({"to": "2.0"}, "2.0", [3, 2]),
+        ({"to_run": 1}, "2.0", [3, 2]),
+        ({"to": "1.0"}, "1.0", [3, 2, 1]),
+    ],
+)
+def test_each_kept_version_can_be_returned_to(
+    more: dict[str, Any], version: str, undone: list[int]
+):
+    world = promoted("2.0", "3.0", "4.0")
+    accepted(world.act("Rollback", **more))
+    world.later(10)
+    assert world.status.run.undoes == undone and world.status.run.outcome == "RolledBack"
+    assert world.live == world.status.live.version == world.status.lastGood.version == version
+    assert world.done() == ["restore target/web"], "once, and to nothing between"
+    assert [item.version for item in world.status.rejected] == ["4.0"]
+
+
+def test_one_can_go_further_back_later():
+    world = promoted("2.0", "3.0")
+    for expected in "2.0", "1.0":
+        accepted(world.act("Rollback"))
+        world.later(10)
+        assert world.live == world.status.lastGood.version == expected
+    message = refused(world.act("Rollback"))
+    assert "no promoted version is kept" in message
+
+
+def test_so_many_are_kept_as_the_release_says():
+    world = promoted("2.0", "3.0", "4.0", "5.0")
+    assert [kept.version for kept in world.status.kept] == ["5.0", "4.0", "3.0"]
+    message = refused(world.act("Rollback", to="1.0"))
+    assert "1.0 is not kept; a Rollback can return to 4.0, 3.0, 2.0" in message
+    assert "promoted last" in refused(world.act("Rollback", to="5.0"))
+
+    world = promoted("2.0", rollback={"keep": 0})
+    assert world.status.kept == []
+    refused(world.act("Rollback"))
+
+
+def test_what_would_be_done_stands_in_the_status_before_anybody_asks():
+    world = promoted("2.0", world=World(spec=with_database()))
+    (kept,) = world.status.kept
+    assert kept.plan == ["restore target/web"]
+    assert kept.compensations == ["run restore of db"]
+    assert kept.before.version == "1.0"
+
+
+def test_the_database_stays_unless_somebody_asks_for_it():
+    world = promoted("2.0", world=World(spec=with_database()))
+    accepted(world.act("Rollback"))
+    world.later(10)
+    assert world.done() == ["restore target/web"]
+
+
+def test_the_database_goes_back_with_a_reason():
+    world = promoted("2.0", world=World(spec=with_database()))
+    assert "say why" in refused(world.act("Rollback", with_database=True))
+    message = accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    assert "the database included (run restore of db; what was written since 2026" in message
+    world.later(10)
+    assert world.done() == ["restore target/web", "job job/restore"]
+    assert world.status.run.outcome == "RolledBack" and world.status.run.database
+
+
+def test_the_database_goes_back_one_version_at_a_time():
+    world = promoted("2.0", "3.0", world=World(spec=with_database()))
+    asked = {"to": "1.0", "with_database": True, "reason": "broken"}
+    assert "one version at a time" in refused(world.act("Rollback", **asked))
+
+
+@pytest.mark.parametrize("how", ["unreadable", "suspended", "deployed elsewhere", "looking"])
+def test_it_works_in_any_state(how: str):
+    world = promoted("2.0")
+    if how == "unreadable":
+        world.unreadable = True
+        world.generation += 1
+    elif how == "suspended":
+        world.ask(suspend=True)
+    elif how == "deployed elsewhere":
+        world.live = "hotfix"
+    elif how == "looking":
+        world.looking = "nobody answers"
+    world.settle()
+    accepted(world.act("Rollback"))
+    world.later(20)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+
+
+def test_after_a_version_that_was_rolled_back_the_one_before_is_undone():
+    world = promoted("2.0")
+    world.gates["errors"] = "Failed"
+    world.ask("3.0").settle().later(60)
+    assert world.status.run.outcome == "RolledBack" and world.live == "2.0"
+    world.performed.clear()
+    accepted(world.act("Rollback"))
+    world.later(10)
+    assert world.live == "1.0" and world.status.run.undoes == [1]
+
+
+def test_one_that_fails_says_so_and_is_repeated():
+    world = promoted("2.0", rollback={"verify": [{"name": "up", "job": {"image": "check:1"}}]})
+    world.jobs["up"] = Progress("Failed", "exit code 1")
+    accepted(world.act("Rollback"))
+    world.later(10)
+    assert world.status.run.outcome == "RollbackFailed"
+    assert world.status.unverified.run == 2 and world.status.live is None
+    assert "repeats that first" in refused(world.act("Rollback", to="1.0"))
+
+    world.jobs.clear()
+    accepted(world.act("Rollback"))
+    world.later(10)
+    assert world.status.run.id == 2 and world.status.run.outcome == "RolledBack"
+    assert world.status.live.version == "1.0" and world.status.unverified is None
+
+
+def test_another_release_that_has_the_targets_is_named():
+    world = promoted("2.0")
+    world.rival = "other"
+    assert "release other has one of its targets" in refused(world.act("Rollback"))
+
+
+def test_a_record_that_is_gone_is_said():
+    world = promoted("2.0")
+    world.status.kept[0].record = "web-1-good-gone"
+    assert "run 1 cannot be undone: it is gone" in refused(world.act("Rollback"))
+    world = promoted("2.0")
+    del world.data[world.status.kept[0].record]["run"]["id"]
+    assert "its record cannot be read (ValidationError)" in refused(world.act("Rollback"))
+
+
+def test_in_a_run_only_that_run_is_undone():
+    world = promoted("2.0")
+    world.slow.add("deploy")
+    world.ask("3.0").settle()
+    for more in {"to": "1.0"}, {"to_run": 1}, {"with_database": True, "reason": "x"}:
+        assert "a run is under way" in refused(world.act("Rollback", **more))
+    accepted(world.act("Rollback", to="2.0"))
+
+
+def test_what_was_taken_over_since_is_not_undone_blindly():
+    world = promoted("2.0", adopt="Always")
+    world.live = "3.0"
+    world.ask("3.0").settle().later(5)
+    assert world.status.lastGood.version == "3.0" and world.status.kept == []
+
+
+def test_the_status_stays_readable_and_small():
+    world = promoted("2.0", "3.0", "4.0", "5.0")
+    raw = dump(world.status)
+    assert ReleaseStatus.model_validate(raw) == world.status
+    assert len(str(raw["kept"])) < 2500
+
+
+# What the plugin says of it
+
+
+def _release(world: World) -> dict[str, Any]:
+    return {"metadata": {"name": "web"}, "status": dump(world.status)}
+
+
+def _lines(world: World, **more: Any) -> list[str]:
+    request = InterventionRequest("web", "Rollback", **more)
+    return way_back.plan_lines(_release(world), request, world.now)
+
+
+def test_a_dry_run_says_what_would_be_done():
+    world = promoted("2.0", "3.0", world=World(spec=with_database()))
+    assert _lines(world)[:2] == [
+        "This would undo 3.0 (run 2), and return to 2.0:",
+        "  restore target/web",
+    ]
+    assert _lines(world)[2] == "  the database stays; --with-database would also:"
+    (line,) = _lines(world, with_database=True)[2:]
+    assert line.startswith("  run restore of db; what was written in the last ")
+    for to in "1.0", "0":
+        head = "This would undo 3.0 (run 2), 2.0 (run 1), and return to 1.0:"
+        assert (_lines(world, to=to) or [""])[0] == (head if to == "1.0" else "")
+    assert _lines(world, to="1")[0].endswith("and return to 2.0:"), "what run 1 has promoted"
+
+
+def test_explain_names_the_commands_that_lead_back():
+    world = promoted("2.0", "3.0")
+    lines = way_back.kept_lines(_release(world), world.now)
+    assert lines[:2] == [
+        "  kubectl release rollback web: back to 2.0, which undoes 3.0 (run 2)",
+        "  kubectl release rollback web --to 1.0: back to 1.0, which undoes 3.0 (run 2), 2.0 (run 1)",
+    ]
+    world.ask("4.0").settle()
+    assert way_back.kept_lines(_release(world), world.now) == [], "in a run its own plan counts"
+
+
+@pytest.mark.parametrize(
+    ("to", "spec"),
+    [
+        (None, {}),
+        ("1.0", {"to": "1.0"}),
+        ("7", {"toRun": 7}),
+        ("2", {"to": "2"}),
+    ],
+)
+def test_a_version_goes_before_the_number_of_a_run(to: str | None, spec: dict[str, Any]):
+    release = {"status": {"kept": [{"run": 3, "before": {"version": "2"}}]}}
+    request = InterventionRequest("web", "Rollback", to=to)
+    assert acts._destination(request, release) == spec
