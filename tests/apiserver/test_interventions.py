@@ -170,7 +170,7 @@ def test_ana_takes_it_back(crew: Crew) -> None:
     site.until(state_is("Baking"))
     crew.done(site, "ana", "Promote")
     site.ended("Promoted", run=2)
-    assert "no run is under way" in crew.refused(site, "ana", "Rollback")
+    assert "no run is under way" in crew.refused(site, "ana", "Abort")
 
 
 def test_a_job_that_is_skipped_is_stopped_first(crew: Crew) -> None:
