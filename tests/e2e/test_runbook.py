@@ -263,6 +263,30 @@ def test_promoted(played: dict[str, Scene]) -> None:
     assert scene.secrets_told == []
 
 
+def test_promoted_and_taken_back_when_nothing_is_being_released(played: dict[str, Scene]) -> None:
+    """P0: production is down after a good release. The data stays, and no old key comes back."""
+    scene = played["promoted"]
+    scene.wait("Promoted", 3 * SECONDS)
+    jobs = {word: scene.ran(word) for word in ("backup", "migrate", "rollback", "npm audit")}
+
+    status = scene.take_back("P0: nobody can log in", SECONDS)
+    run = status["run"]
+    assert run["outcome"] == "RolledBack", run.get("reason")
+    assert (run["undoes"], run["rollback"]["reason"]) == (
+        [1],
+        "Rollback by ana: P0: nobody can log in",
+    )
+    assert scene.foco.site.version() == status["live"]["version"] == OLD
+    assert status["rejected"][0]["version"] == NEW
+    assert {item["state"] for item in run["rollback"]["verify"]} == {"Passing"}
+    # Keys were rotated in the run: the old deployment would have brought the old ones back.
+    assert scene.live.baked["OPENAI_API_KEY"] == SEEDS["openai-new"]
+    assert not any(flag in scene.live.baked for flag in FLAGS)
+    assert scene.foco.supabase.restores == []
+    assert jobs == {word: scene.ran(word) for word in jobs}, "no stage and no compensation"
+    assert scene.secrets_told == []
+
+
 def test_stage_one_policies_are_lost(played: dict[str, Scene]) -> None:
     """Nothing was deployed: Vercel was not asked to change anything, and the database is as it was
     before."""

@@ -135,6 +135,24 @@ class Scene:
         assert run["outcome"] == outcome, f"{run['outcome']} ({run.get('reason')}), not {outcome}"
         return self.ended
 
+    def take_back(self, reason: str, seconds: float) -> Any:
+        """Ask for the way back when no run is under way; the status at the end of that."""
+        spec = {"release": "foco", "action": "Rollback", "by": ANA, "reason": reason}
+        meta = {"name": f"take-back-{next(self._numbers)}"}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Intervention",
+            "metadata": meta,
+            "spec": spec,
+        }
+        self.ana.create(MADE.format(self.place.name), body)
+
+        def is_over(status: Any) -> bool:
+            run = status["run"]
+            return run.get("kind") == "Undo" and bool(run.get("outcome"))
+
+        return self.place.until(is_over, seconds, "the end of the way back")
+
     def stop(self) -> None:
         """End what is still under way."""
         self._stopped.set()
