@@ -27,6 +27,7 @@ and that RBAC allows it, admission has proved; one that it has not proved is Ref
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from gatewright.api.status import Answered, Overtaking
 from gatewright.core.checks import followups
@@ -38,6 +39,8 @@ from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
 
+ASKED_LATE_TOLERANCE = timedelta(seconds=2)
+"""How much earlier than a run's start or end something may have been asked, by another clock."""
 MOST_EARLIER_ANSWERS = 19
 """Earlier answers that a Release keeps beside a new one.
 
@@ -104,6 +107,7 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
 def _act(ctx: Context, act: Intervention, situation: Situation) -> str:
     """Do what is asked; return what was done. Raises Refused."""
     _require_not_overtaken(ctx, act)
+    _require_asked_of_now(ctx, act)
     _require_run(ctx, act)
     _require_seen_spec(ctx, act)
     if ctx.view.run is None:
@@ -160,6 +164,28 @@ def _go_on(
     if ctx.run.outcome is not None:
         return None
     return ctx.run.phase  # type: ignore[return-value]  # a run under way is not Done
+
+
+def _require_asked_of_now(ctx: Context, act: Intervention) -> None:
+    """Refuse what was asked when things stood otherwise, and could not be answered by then.
+
+    It is never kept for later: what was asked of a run, or before one, is not asked of the next.
+    The way back is always open.
+    """
+    run, made_at = ctx.status.run, act.made[0]
+    if run is None or act.urgent or not made_at:
+        return
+
+    # The API server's clock and ours may differ a little, and its times are whole seconds.
+    asked = clocks.parse_time(made_at) + ASKED_LATE_TOLERANCE
+    if run.outcome is None and asked < clocks.parse_time(run.startedAt):
+        raise Refused(f"it was asked before run {run.id} began; ask again if you still mean it")
+    ended_at = run.finishedAt
+    if run.outcome is not None and ended_at is not None and asked < clocks.parse_time(ended_at):
+        raise Refused(
+            f"it was asked while run {run.id} was under way, and that has ended {run.outcome}; ask "
+            "again if you still mean it"
+        )
 
 
 def record_answer(ctx: Context, act: Intervention) -> Answered:

@@ -22,7 +22,7 @@ from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 
 _MIN_SECRET_LENGTH = 4
 """Shorter values are not hidden: they would turn every message into dots, and are no secrets."""
-_PIECE_LENGTH = 12
+PIECE_LENGTH = 12
 """So many characters of a secret in a row are hidden, wherever the rest of it is: who repeats it
 may have cut it."""
 _MAX_MESSAGE_LENGTH = 300
@@ -198,9 +198,9 @@ def _secret_spans(message: str, secrets: _KnownSecrets) -> Iterator[tuple[int, i
     if secrets.pieces:
         # Some letters become several in lower case, and every place behind them another.
         lower = message.lower() if len(message.lower()) == len(message) else message
-        for at in range(len(lower) - _PIECE_LENGTH + 1):
-            if lower[at : at + _PIECE_LENGTH] in secrets.pieces:
-                yield at, at + _PIECE_LENGTH
+        for at in range(len(lower) - PIECE_LENGTH + 1):
+            if lower[at : at + PIECE_LENGTH] in secrets.pieces:
+                yield at, at + PIECE_LENGTH
 
 
 _known_once: Memory[frozenset[str], _KnownSecrets] = Memory(
@@ -244,8 +244,8 @@ def _parts_to_hide(values: frozenset[str]) -> _KnownSecrets:
 
 
 def _pieces_of(spelled: str) -> Iterator[str]:
-    for at in range(len(spelled) - _PIECE_LENGTH + 1):
-        yield spelled[at : at + _PIECE_LENGTH].lower()
+    for at in range(len(spelled) - PIECE_LENGTH + 1):
+        yield spelled[at : at + PIECE_LENGTH].lower()
 
 
 def _secret_parts(value: str) -> Iterator[str]:

@@ -173,6 +173,12 @@ async def _restore_once(
         names = list_names(taken)
         remarks.append(f"{subject}: {names}, changed meanwhile, returned to the snapshot")
 
+    if changed and not record.proved:
+        remarks.append(
+            f"{subject}: it was returned from a copy that cannot be verified, because the key of "
+            "its hash is lost"
+        )
+
     remarks.append(await describe_left_alone(cluster, path, operation, snapshot, now))
     message = "; ".join(filter(None, remarks))
     return Progress("Succeeded", message, notable=bool(message))

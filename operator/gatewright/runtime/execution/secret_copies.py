@@ -46,7 +46,7 @@ def copy_of(key: HashKey, view: View, name: str, data: Mapping[str, Any]) -> dic
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": child_metadata(view, f"{prefix}-{key.digest([view.uid, data])}"),
+        "metadata": child_metadata(view, f"{prefix}-{key.digest([view.uid, name, data])}"),
         "type": "Opaque",
         "immutable": True,
         "data": data,
@@ -102,6 +102,8 @@ class Record:
     """None: of a ConfigMap, which everybody may read who may read the snapshot."""
     scope: tuple[str, ...] = ()
     """Whose the hashes are."""
+    proved: bool = True
+    """Whether the copy can be told from a forged one: not where the key of its hash is lost."""
 
     def is_kept(self, holder: Mapping[str, Any]) -> bool:
         """Return whether an object holds what is to be returned to."""
@@ -129,11 +131,12 @@ async def record_of(cluster: Cluster, view: View, subject: str, snapshot: Snapsh
     version = str(snapshot.get("foundVersion") or snapshot.get("version") or "")
     key, scope = await _key_or_new(cluster), scope_of(view, subject)
 
-    if not key.knows(kept):
+    proved = key.knows(kept)
+    if not proved:
         # The key that this hash was made with is lost. The copy itself still tells what was kept.
         copy = await _read_own_copy(cluster, view, subject, snapshot)
         kept = key.hash(scope, copy.get("data") or {})
-    return Record(kept, found if key.knows(found) else None, version, key, scope)
+    return Record(kept, found if key.knows(found) else None, version, key, scope, proved)
 
 
 def scope_of(view: View, subject: str) -> tuple[str, ...]:
