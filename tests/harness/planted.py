@@ -46,7 +46,8 @@ def job_by_chance() -> None:
         return await create(_Renaming(cluster, names[operation.subject]), view, operation)  # type: ignore[arg-type]
 
     jobs.create_job = careless
-    jobs.job_path = job_stops.job_path = job_state.job_path = here
+    for module in (job_state, job_stops, jobs):
+        vars(module)["job_path"] = here
 
 
 class _Renaming:

@@ -8,7 +8,7 @@ What a line (`api.run.Undo`) carries beside its state, and `attempt` and `setAga
 rollback:
 
     flag      who sets it                                 what reads it
-    --------  -------------------------------------------  -----------------------------------------
+    --------  ------------------------------------------  -----------------------------------------
     again     `late_restores`, `verification` (returned   both of them, so that it happens once;
               once more); `repeat_rollback` clears it     `_complete_line`: pods may have read
                                                           what was there
