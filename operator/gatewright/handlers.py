@@ -2,7 +2,7 @@
 
 No kind is handled by kopf: it lists all objects at once, and keeps the body of each until it was
 handled and for seconds after that, which tenants whose objects are large could use to take all
-memory. `runtime.watch` keeps one at a time.
+memory. `runtime.cluster.watch` keeps one at a time.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from werkzeug.datastructures import Headers, ImmutableMultiDict
 from yarl import URL
 
 from gatewright.ports import OpenConnection
-from gatewright.providers.common import client
+from gatewright.providers.common import client, replies
 from tests.cluster.paths import CHECKOUT, cache_dir, locked
 from tests.contract.world import missing
 
@@ -62,7 +62,7 @@ class Call:
     """A request as it was built, and its answer, if there was one."""
 
     request: client.Request
-    reply: client.Reply | None
+    reply: replies.Reply | None
     link: OpenConnection | None = None
     """The Connection it went through."""
 
@@ -82,7 +82,7 @@ def recorded() -> Iterator[list[Call]]:
     calls: list[Call] = []
     carry = client.Client._carry_request
 
-    async def noting(self: client.Client, request: client.Request, *rest: Any) -> client.Reply:
+    async def noting(self: client.Client, request: client.Request, *rest: Any) -> replies.Reply:
         reply = None
         try:
             reply = await carry(self, request, *rest)
@@ -198,7 +198,7 @@ class _Request:
 class _Response:
     """The same of an answer."""
 
-    def __init__(self, reply: client.Reply) -> None:
+    def __init__(self, reply: replies.Reply) -> None:
         self.status_code = reply.status
         self.content_type = reply.headers.get("content-type", "").lower()
         self.headers = Headers(list(reply.headers.items()))

@@ -20,7 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, client, meter, networks, permit, tls
+from gatewright.providers.common import addresses, client, meter, networks, permit, replies, tls
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.secrets import hide_secrets, secret_value
 from gatewright.providers.registry import GATES
@@ -64,7 +64,7 @@ async def test_a_query_goes_as_a_form_with_a_time_limit_below_ours(server: world
     link = world.http_link(server.url("ok"), timeout=4.0)
     original = client.ask
 
-    async def note(*args: object, form: dict[str, str], **kwargs: object) -> client.Reply:
+    async def note(*args: object, form: dict[str, str], **kwargs: object) -> replies.Reply:
         sent.update(form)
         return await original(*args, form=form, **kwargs)  # type: ignore[arg-type]
 
@@ -675,9 +675,9 @@ def test_any_text_is_read_in_linear_time(pieces: list[str], size: int) -> None:
     # five times what it takes, since a machine with other work to do counts more
     limit = 0.1 if size == 16 * 1024 else 5.0
     link = world.http_link("http://a")
-    reply = client.Reply("http://a", 200, CIMultiDictProxy(CIMultiDict()), "", text.encode(), 0.0)
+    reply = replies.Reply("http://a", 200, CIMultiDictProxy(CIMultiDict()), "", text.encode(), 0.0)
     readers = [
-        lambda: client.json_of(reply),
+        lambda: replies.json_of(reply),
         lambda: hide_secrets(text, link),
         lambda: client._quote_url(text),
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gatewright.providers.common import client
+from gatewright.providers.common import client, replies
 from gatewright.providers.common.jsonpath import compile_path
 from gatewright.providers.http.gate import HttpCheck
 from gatewright.providers.registry import GATES
@@ -153,9 +153,9 @@ async def test_a_large_body_is_looked_through_aside(
     large = world.reply(json.dumps({"value": 0.005, "filling": ["x" * 100] * 5000}))
     monkeypatch.setitem(world.FAULTS, "ok", (large, large))
     threads: list[str] = []
-    original = client.json_of
+    original = replies.json_of
 
-    def note(reply: client.Reply) -> Any:
+    def note(reply: replies.Reply) -> Any:
         threads.append(threading.current_thread().name)
         return original(reply)
 

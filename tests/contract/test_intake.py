@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gatewright.ports import Permanent, Retryable
-from gatewright.providers.common import client, meter
+from gatewright.providers.common import client, meter, replies
 from gatewright.providers.redis import connection as redis
 from tests.contract import world
 from tests.contract.test_redis import link as redis_link
@@ -159,7 +159,7 @@ async def test_objects_and_lists_of_a_body_cost_more_than_text() -> None:
             piece(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         ) as url:
             with meter.count_received() as received:
-                client.json_of(await client.ask(world.http_link(url, timeout=20.0), "GET", "/"))
+                replies.json_of(await client.ask(world.http_link(url, timeout=20.0), "GET", "/"))
         sizes.append(received.size)
     assert sizes[1] > 5 * sizes[0]
 

@@ -18,7 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import External, OpenConnection, Retryable
 from gatewright.providers import registry
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases
 from tests.contract.telling import told
@@ -110,7 +110,7 @@ async def test_a_time_that_is_none_is_as_if_nothing_were_said(
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": said}))
     limits = rest.RateLimits(pause=30.0)
-    reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
+    reply = replies.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
     after = rest._wait_seconds(reply, limits)
     assert after == 30.0 or after < 0 or after > rest.MAX_WAIT_S
     assert rest._error_of_limit(link, reply, limits).after in (1.0, 30.0, rest.MAX_WAIT_S)
@@ -122,7 +122,7 @@ async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of
     rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": "3000"}))
-    reply = client.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
+    reply = replies.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
     other = replace(link, identity="other", namespace="other")
     rest._error_of_limit(other, reply, rest.RateLimits())
     for number in range(rest.MAX_LIMITS_REMEMBERED + 10):

@@ -17,7 +17,7 @@ import pytest
 from gatewright.core.model.operation import Progress
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
-from gatewright.providers.common import client
+from gatewright.providers.common import client, replies
 from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, specs, vendors, world
 from tests.contract.test_limits import ways
@@ -72,7 +72,7 @@ async def test_every_request_is_taken(mocked: Mocked) -> None:
         assert [reply for reply in replies if _refused(reply)] == []
 
 
-def _refused(reply: client.Reply) -> bool:
+def _refused(reply: replies.Reply) -> bool:
     """Whether Prism had something against the request; it may also find its own answer wrong."""
     if reply.status < 300:
         return False

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.cases import OPENED, PLAIN
@@ -188,4 +188,4 @@ def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) ->
     ],
 )
 def test_of_a_redirect_its_host_is_shown(location: str, shown: str) -> None:
-    assert client.target_of(location) == shown
+    assert replies.target_of(location) == shown

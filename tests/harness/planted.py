@@ -33,9 +33,9 @@ def effect_before_intent() -> None:
 def job_by_chance() -> None:
     """A Job's name is not deterministic: what was made before the crash is not found after it, and
     made again."""
-    from gatewright.runtime.execution import jobs
+    from gatewright.runtime.execution import job_state, job_stops, jobs
 
-    create, follow, where = jobs.create_job, jobs.follow_job, jobs.job_path
+    create, where = jobs.create_job, job_state.job_path
     names: dict[str, str] = {}
 
     def here(namespace: str, subject: str) -> str:
@@ -45,7 +45,9 @@ def job_by_chance() -> None:
         names[operation.subject] = f"{operation.subject}-{secrets.token_hex(3)}"
         return await create(_Renaming(cluster, names[operation.subject]), view, operation)  # type: ignore[arg-type]
 
-    jobs.create_job, jobs.follow_job, jobs.job_path = careless, follow, here
+    jobs.create_job = careless
+    for module in (job_state, job_stops, jobs):
+        vars(module)["job_path"] = here
 
 
 class _Renaming:

@@ -178,7 +178,7 @@ def test_a_turn_is_said_once_with_its_reason(caplog: pytest.LogCaptureFixture) -
 
 async def test_an_operator_that_is_stopped_is_well_until_it_ends() -> None:
     operator = Operator(SETTINGS)
-    operator.reconciler = found = reconciler(There())
+    operator.controller = found = reconciler(There())
     await found.start()
     seen: list[tuple[str | None, str | None]] = []
 
@@ -206,7 +206,7 @@ async def test_why_it_cannot_act_is_the_answer_of_both_probes(
             raise Permanent("no rights")
 
     operator = Operator(SETTINGS)
-    operator.reconciler = reconciler(There())
+    operator.controller = reconciler(There())
     operator._servers, operator._leader = cast(Any, Servers()), cast(Any, object())
     await operator._lead_once()
     assert operator._is_unhealthy() == operator._is_unready() == "cannot act: no rights"

@@ -23,7 +23,7 @@ from gatewright.ports import (
     Trouble,
     keep_whole_object,
 )
-from gatewright.runtime.execution import job_endings, job_outputs, jobs
+from gatewright.runtime.execution import job_endings, job_outputs, job_stops, jobs
 from gatewright.runtime.execution.job_pods import DEFAULT_CONTAINER
 from gatewright.runtime.execution.job_spec import job_spec
 from tests.unit.test_reports import SECRET, VIEW, Cluster
@@ -145,11 +145,11 @@ async def trouble(world: Cluster, **job: Any) -> Trouble | None:
 
 
 async def stop(world: Cluster) -> Progress:
-    return await jobs.stop_job(world, VIEW, wanted("stop"))  # type: ignore[arg-type]
+    return await job_stops.stop_job(world, VIEW, wanted("stop"))  # type: ignore[arg-type]
 
 
 async def stopped(world: Cluster) -> Progress:
-    return await jobs.follow_stop(world, VIEW, wanted("stop"))  # type: ignore[arg-type]
+    return await job_stops.follow_stop(world, VIEW, wanted("stop"))  # type: ignore[arg-type]
 
 
 def complete(**status: Any) -> World:

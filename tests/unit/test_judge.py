@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from gatewright.api.release import Check
-from gatewright.api.status import GateStatus
+from gatewright.api.status import GateState, GateStatus
 from gatewright.core.checks.judge import sample_of, update_status
 from gatewright.core.checks.window import Verdict
 from tests.unit.sim import START
@@ -64,3 +64,20 @@ def test_a_breach_keeps_its_first_words():
             limited, row, Verdict("Breaching", 0.0, sample_of(limited, 1.0, value), "Breach"), START
         )
     assert row.message == "2% > 1%"
+
+
+def test_a_breach_stands_until_there_is_an_answer():
+    limited, at = check(max="1%"), START + timedelta(minutes=1)
+    row = GateStatus(name="x", state="Breaching", since="2026-01-01T00:00:00Z", message="2% > 1%")
+    before = row.model_copy()
+    assert not update_status(limited, row, Verdict("Unknown", 0.0), at)
+    assert row == before, "a second restart reads the breach back from its beginning"
+    update_status(limited, row, Verdict("Passing", 0.0, sample_of(limited, 1.0, 0.001)), at)
+    assert row.state == "Passing"
+
+
+@pytest.mark.parametrize("state", ["Passing", "Holding", "Expired", "Failed"])
+def test_nothing_else_stands_without_an_answer(state: GateState):
+    row = GateStatus(name="x", state=state)
+    assert update_status(check(max="1%"), row, Verdict("Unknown", 0.0), START)
+    assert row.state == "Unknown"

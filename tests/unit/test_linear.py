@@ -39,7 +39,7 @@ from gatewright.core.spec import expand
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import error_messages
-from gatewright.providers.common import client, jsonpath, rest, secrets
+from gatewright.providers.common import jsonpath, replies, rest, secrets
 from gatewright.providers.github import workflows as github
 from gatewright.providers.http import gate as http
 from gatewright.providers.prometheus import connection as prometheus
@@ -295,8 +295,8 @@ def quietly(act: Act) -> Act:
     return called
 
 
-def reply(body: Any, status: int = 400) -> client.Reply:
-    return client.Reply(
+def reply(body: Any, status: int = 400) -> replies.Reply:
+    return replies.Reply(
         "http://a",
         status,
         CIMultiDictProxy(CIMultiDict()),
@@ -598,7 +598,7 @@ def test_an_answer_of_more_values_than_are_read_says_so() -> None:
     with pytest.raises(
         Permanent, match=r"http://a: the answer has more than 65,536 objects and lists"
     ):
-        client.json_of(reply(b"[" + b"{}," * 70_000 + b"1]", 200))
+        replies.json_of(reply(b"[" + b"{}," * 70_000 + b"1]", 200))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import chosen
 from gatewright.runtime.execution.chosen import is_external
-from gatewright.runtime.execution.externals import Externals, claimed_lines
+from gatewright.runtime.execution.external_claims import claimed_lines
+from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.pins import NO_PINS, Pin, Pins
 from gatewright.runtime.telling import metrics

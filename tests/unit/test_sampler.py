@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -16,7 +17,8 @@ from gatewright.api.base import Model
 from gatewright.api.release import Check
 from gatewright.core.model.needs import Measure
 from gatewright.core.run.check_operations import measure_at
-from gatewright.ports import Answer, OpenConnection
+from gatewright.core.run.clocks import format_time
+from gatewright.ports import Answer, OpenConnection, Retryable
 from gatewright.providers.common import meter
 from gatewright.runtime import sampler
 from gatewright.runtime.budget import MeasurementBudget
@@ -44,6 +46,10 @@ class Asked:
         self.takes = 0.0
         self.value = 0.0
         self.size = 0
+        self.remembers: list[tuple[float, float]] = []
+        """What its history tells: seconds ago, and the value then."""
+        self.histories: list[float] = []
+        """From when on its history was asked for, in seconds ago."""
 
     async def measure(self, config: Config, link: OpenConnection) -> Answer:
         self.asked.append((link.name, config.query))
@@ -54,7 +60,9 @@ class Asked:
     async def history(
         self, config: Any, link: OpenConnection, start: float, end: float, step: float
     ) -> list[Any]:
-        return []
+        now = time.time()
+        self.histories.append(now - start)
+        return [(now - ago, Answer(value)) for ago, value in self.remembers]
 
 
 class Links:
@@ -62,10 +70,16 @@ class Links:
 
     def __init__(self) -> None:
         self.only = "main"
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+        self.error: Exception | None = None
 
     async def open(
         self, namespace: str, kind: str, name: str | None, pinned: Pins = NO_PINS
     ) -> OpenConnection:
+        await self.may_open.wait()
+        if self.error is not None:
+            raise self.error
         own = pinned[kind, name or ""][0] if (kind, name or "") in pinned else name or self.only
         return OpenConnection(own, own, None, 5.0)
 
@@ -190,6 +204,45 @@ async def test_a_measure_that_means_the_same_goes_on(gate: Asked, room: Room) ->
     room.sampler.watch(ONE, [asked(onHoldExpired="Notify")])
     room.sampler.watch(ONE, [replace(asked(), breaching_since="2026-01-01T00:00:00Z")])
     assert room.state(ONE) == "Passing" and len(gate.asked) == 1
+
+
+def breaching(ago: float) -> Measure:
+    """Return a check that was in breach for so many seconds when the process was restarted."""
+    since = format_time(datetime.now(UTC) - timedelta(seconds=ago))
+    return replace(asked(interval="60s", **{"for": "5m"}), breaching_since=since)
+
+
+async def test_a_breach_is_read_back_however_long_its_connection_takes_to_open(
+    gate: Asked, room: Room
+) -> None:
+    gate.value, gate.remembers = 5.0, [(ago, 5.0) for ago in (240.0, 180.0, 120.0, 60.0)]
+    room.links.may_open.clear()
+    room.sampler.watch(ONE, [breaching(240.0)], rebuild=True)
+    await asyncio.sleep(0.01)
+    # Its line said Unknown by then: the second round knows of no breach.
+    room.sampler.watch(ONE, [replace(breaching(240.0), breaching_since=None)])
+    room.links.may_open.set()
+    await room.until(lambda: room.state(ONE) == "Breaching")
+    assert gate.histories == [pytest.approx(240.0, abs=5.0)]
+    (found,) = room.sampler.verdicts(ONE).values()
+    assert time.monotonic() - found.since == pytest.approx(240.0, abs=5.0)
+
+
+async def test_a_breach_is_read_back_after_its_connection_could_not_be_opened(
+    gate: Asked, room: Room
+) -> None:
+    gate.value, gate.remembers = 5.0, [(ago, 5.0) for ago in (240.0, 180.0, 120.0, 60.0)]
+    room.links.error = Retryable("its Secret cannot be read")
+    room.sampler.watch(ONE, [breaching(240.0)], rebuild=True)
+    await room.until(lambda: room.state(ONE) == "Holding")
+    room.sampler.watch(ONE, [replace(breaching(240.0), breaching_since=None)])
+    room.links.error = None
+    (track,) = room.sampler._tracks[ONE].values()
+    room.sampler._ask_question(track, time.monotonic())
+    await room.until(lambda: room.state(ONE) == "Breaching")
+    assert gate.histories == [pytest.approx(240.0, abs=5.0)]
+    (found,) = room.sampler.verdicts(ONE).values()
+    assert time.monotonic() - found.since == pytest.approx(240.0, abs=5.0)
 
 
 async def test_another_connection_begins_a_new_window(gate: Asked, room: Room) -> None:

@@ -9,9 +9,9 @@ To understand a run, read in this order (`python -m tests.house` counts the line
 5. `run/context.py`         one decision while it is being made: every action is given it
 6. `run/decide.py`          one decision: which situation, which action, until the phase stays
 7. `run/situations.py`      what a Release is in, before a run, during one and at rest
-8. `run/phases.py`          the phases of a run; `run/interruptions.py`: what ends or stops one
+8. `run/phases.py`          the way forward; `run/interruptions.py`: what ends or stops it
 9. `run/stages.py`          a stage with its gates; `run/running_step.py`: one step of it
-10. `run/rollback.py`       undoing what really ran
+10. `run/rollback.py`       the way back: undoing what really ran
 
 Then, by question:
 
@@ -19,7 +19,9 @@ Then, by question:
 * Which guards count, and when? `checks/guards.py`
 * Why do the clocks of a run stand still? `run/holds.py`
 * What does a new version do to the run under way? `run/superseding.py`
-* How is one line of a rollback undone? `run/undo_lines.py`; in which order? `run/rollback_plan.py`
+* How is one line of a rollback undone? `run/undo_lines.py`
+* In which order? `run/rollback_plan.py` puts the lines in order; `run/rollback._advance_lines` says
+  which of them wait
 * Why does nothing start? `run/rest_checks.py`
 * What is looked at before a decision? `model/needs.py`, then `run/needs.py`
 

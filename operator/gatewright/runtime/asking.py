@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.core.checks.window import fold
+from gatewright.core.checks.window import Rule, Window, fold
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
 from gatewright.providers.common.secrets import hide_in_answer, hide_in_error, spare_words_of
@@ -93,6 +94,23 @@ async def _rebuild_window(track: Track, gate: Gate, config: Any, link: OpenConne
         # The row then begins anew: later, and never too early.
         return
 
+    window = Window(opened=track.window.opened)
     for at, answer in history:
         sample = sample_from(track.measure.check, mono - (wall - at), answer)
-        track.window = fold(track.window, sample, rule)
+        window = fold(window, sample, rule)
+
+    if window.last is not None:
+        track.window = _put_before(window, track.window, rule)
+
+
+def _put_before(past: Window, window: Window, rule: Rule) -> Window:
+    """Return a window with what was before it.
+
+    Where the Connection could not be opened at once, it begins with errors.
+    """
+    if window.last is None:
+        return past
+    # A hold keeps its beginning: that nobody answered since is no news.
+    if window.silent is not None:
+        return replace(past, last=window.last, silent=window.silent)
+    return fold(past, window.last, rule)

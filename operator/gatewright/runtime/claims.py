@@ -21,7 +21,7 @@ from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import is_external, target_of
-from gatewright.runtime.execution.externals import SystemOf, claimed_lines
+from gatewright.runtime.execution.external_claims import SystemOf, claimed_lines
 from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 

@@ -34,7 +34,7 @@ class DecisionWriter:
 
     async def write_status(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """Write the status that was decided. Raises Conflict, Retryable, Permanent."""
-        if decision.urgent and view.run is not None:
+        if decision.rolls_back and view.run is not None:
             self._record_reaction_time(entry, view.run.phase)
 
         body = [

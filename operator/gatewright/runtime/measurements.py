@@ -58,6 +58,7 @@ class Track:
     window: Window
     question: Question
     rebuild: bool
+    """The row of breaches has not been read back yet, since no Connection could be opened."""
     due: float
     stretch: float = 1.0
     """By what its interval has grown, since its namespace asks too much."""
@@ -95,6 +96,15 @@ def is_same_window(track: Track, measure: Measure, pinned: Pins) -> bool:
         pinned, connection_name(measure)
     )
     return same and _identity_of_samples(track.measure) == _identity_of_samples(measure)
+
+
+def keep_breach(track: Track, measure: Measure) -> Measure:
+    """Return a measure that knows of the breach from which its window still has to be rebuilt.
+
+    Its status line may say something else by then: that nothing has answered yet.
+    """
+    since = track.measure.breaching_since
+    return replace(measure, breaching_since=since) if track.rebuild and since else measure
 
 
 def pins_for(pins: Pins, measure: Measure) -> Pins:

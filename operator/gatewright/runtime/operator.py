@@ -41,11 +41,11 @@ class ProbeLog:
 
 
 class Operator:
-    """What `handlers` start, feed with events, and stop."""
+    """What `handlers` start and stop; what is in between it does by itself."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.reconciler: Controller | None = None
+        self.controller: Controller | None = None
         self._kube: Kube | None = None
         self._servers: ApiServers | None = None
         self._leader: Leader | None = None
@@ -65,7 +65,7 @@ class Operator:
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.set_fence(self._leader.fence)
         self._kube.read_hash_key = HashKeyReader(self._kube, self.settings.lease_namespace).read
-        self.reconciler = Controller(self._kube, self._leader, self.settings)
+        self.controller = Controller(self._kube, self._leader, self.settings)
         healthy = ProbeLog(
             "not healthy (/healthz answers 503)",
             "healthy again (/healthz answers 200)",
@@ -85,9 +85,9 @@ class Operator:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
 
-        if self.reconciler is not None:
+        if self.controller is not None:
             # Handed back only when nothing acts any more: another instance begins at once.
-            await self.reconciler.stop()
+            await self.controller.stop()
         if self._leader is not None:
             await self._leader.resign()
         if self._server is not None:
@@ -102,7 +102,7 @@ class Operator:
             await self._kube.close()
 
     async def _lead_once(self) -> None:
-        assert self._leader is not None and self.reconciler is not None
+        assert self._leader is not None and self.controller is not None
 
         try:
             assert self._servers is not None
@@ -113,7 +113,7 @@ class Operator:
                 self.settings.identity,
                 self._leader.unwatched,
             )
-            await self.reconciler.start()
+            await self.controller.start()
             await self._leader.hold()
             self._failed = "the Lease was lost"
         except asyncio.CancelledError:
@@ -123,7 +123,7 @@ class Operator:
             self._failed = f"cannot act: {error}"
 
         log.error("%s; this instance stops acting and waits to be restarted", self._failed)
-        await self.reconciler.stop()
+        await self.controller.stop()
 
     def _is_unhealthy(self) -> str | None:
         # What ends now was told to.
@@ -131,7 +131,7 @@ class Operator:
             return None
         if self._failed is not None:
             return self._failed
-        return self.reconciler.dead() if self.reconciler is not None else None
+        return self.controller.dead() if self.controller is not None else None
 
     def _is_unready(self) -> str | None:
         if self._stopping:

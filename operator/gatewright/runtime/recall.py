@@ -16,7 +16,7 @@ from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
 from gatewright.ports import Cluster, Permanent
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.execution.chosen import is_external
-from gatewright.runtime.execution.externals import ReadSnapshot
+from gatewright.runtime.execution.external_looks import ReadSnapshot
 from gatewright.runtime.recalled import LeftState, left_state_of
 from gatewright.runtime.tracked import TrackedRelease
 

@@ -36,6 +36,7 @@ from gatewright.runtime.measurements import (
     connection_identity,
     connection_name,
     is_same_window,
+    keep_breach,
     pins_for,
     rule_of,
     sample_from,
@@ -120,7 +121,7 @@ class Sampler:
 
             # Its samples go on counting: the edit has changed nothing that they mean.
             if old is not None and is_same_window(old, measure, pinned):
-                old.measure = measure
+                old.measure = keep_breach(old, measure)
                 continue
 
             tracks[path] = self._open_track(key, measure, rebuild, pinned)

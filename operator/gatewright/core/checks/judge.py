@@ -61,8 +61,12 @@ def update_status(
 
     Unchanged states leave it untouched, but for what a hold says: what keeps the run now is what
     people must mend. `silence_fails`: a hold that has lasted too long is a failure; else it is
-    Expired, and somebody else says what follows.
+    Expired, and somebody else says what follows. A breach stands until there is an answer: after a
+    restart it says from when on its row is read back. Nothing else does, least of all a pass.
     """
+    if verdict.state == "Unknown" and status.state == "Breaching":
+        return False
+
     is_silent = verdict.state == "Failed" and verdict.reason != "Breach"
     state: GateState = "Expired" if is_silent and not silence_fails else verdict.state
 

@@ -61,7 +61,7 @@ class Decision:
     """ControllerRevisions that nothing in the status needs any more may go."""
     events: list[KubernetesEvent] = field(default_factory=list)
     requeue_at: datetime | None = None
-    urgent: bool = False
-    """A rollback: goes before everything else."""
+    rolls_back: bool = False
+    """Decided on the way back: how long its write took to come is measured."""
     deferrable: bool = True
     """Nothing depends on this write: it may wait a moment for the next transition."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 class Operation:
     """One side effect.
 
-    Doing it twice is prevented by `id`, which what it makes or changes carries.
+    Doing it twice is prevented by `key`, which what it makes or changes carries.
     """
 
     key: str

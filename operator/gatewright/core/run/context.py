@@ -1,4 +1,4 @@
-"""One pass over one Release: what the action functions share."""
+"""One decision about one Release: what the action functions share."""
 
 from __future__ import annotations
 

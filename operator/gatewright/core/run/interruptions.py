@@ -1,4 +1,7 @@
-"""What ends or stops the walk from outside: people, guards, what others have changed, holds."""
+"""What ends or stops the walk from outside: guards, what others have changed, holds.
+
+People come before all of it: `decide` answers them before it acts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from gatewright.core.run.superseding import ignore_other_version, roll_back_if_r
 def handle_interruptions(ctx: Context) -> bool:
     """Let what stands outside of the walk end or stop it; return whether it did.
 
-    People come first, then guards, what others have changed, suspension and holds.
+    A deletion and a version that replaces this one come first, then guards, what others have
+    changed, suspension and holds. People were answered before (`decide`).
     """
     run = ctx.run
     if ctx.view.deleting:

@@ -1,6 +1,8 @@
 """Which operations a point of a run stands for: the same run always yields the same keys.
 
-A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`. The nonce is a hash of the Release's UID and the start
+The key of a step reads `RUN.STAGE.STEP.ATTEMPT-NONCE`, that of a line of the rollback
+`RUN.rollback.STAGE.NAME.NUMBER[.ATTEMPT][.restart][.againN]-NONCE` (`undo_lines.give_keys`); a Stop
+keeps the key of the Job that it stops. The nonce is a hash of the Release's UID and the start
 of the run, so that a child of a deleted Release of the same name, or of a run whose status was
 wiped, is never taken for ours.
 """

@@ -1,4 +1,4 @@
-"""The way forward: preflight, stages, guarding, promotion."""
+"""The way forward: preflight, stages, guarding, promotion. The way back is in `rollback`."""
 
 from __future__ import annotations
 

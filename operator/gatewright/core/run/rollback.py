@@ -1,5 +1,8 @@
 """The way back: undo what ran, look at it once more, verify, say what is served.
 
+The order of the lines has two halves: `rollback_plan` says in which order they stand, and
+`_advance_lines` which of them wait for one another.
+
 A rollback's critical path is two requests: the write that holds the plan as intents, and the first
 restore. Restores do not wait for each other; a compensation waits until everything before it has
 ended. One line that fails does not keep the others from being undone, but the run then ends
@@ -76,7 +79,7 @@ def begin_rollback(
     give_keys(ctx, undo)
     clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
 
-    ctx.decision.urgent = True
+    ctx.decision.rolls_back = True
     ctx.record_event("RollingBack", f"{run.version}: {reason}", warning=True)
     ctx.write_now()
 
@@ -111,7 +114,7 @@ def roll_back(ctx: Context) -> None:
     """Undo line by line, as far as lines may go side by side."""
     rollback = ctx.run.rollback
     assert rollback is not None
-    ctx.decision.urgent = True
+    ctx.decision.rolls_back = True
 
     stop_unended_jobs(ctx)
     if rollback.setAgain:

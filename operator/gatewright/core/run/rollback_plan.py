@@ -4,6 +4,8 @@ Only what really ran is undone. A target or ConfigMap that several steps changed
 snapshot once, at the latest of them. A stage's own compensations follow after what it changed has
 been returned, so that the old version serves before its database is restored. What needs no waiting
 stands first: a Job that is still running is stopped.
+
+That is half of the order: which lines wait for those before them says `rollback._advance_lines`.
 """
 
 from __future__ import annotations

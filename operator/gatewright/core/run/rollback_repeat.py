@@ -39,7 +39,7 @@ def repeat_rollback(ctx: Context) -> None:
     ctx.status.unverified = remaining_unverified(ctx)
 
     ctx.decision.add_finalizer = ctx.decision.begins = True
-    ctx.decision.urgent = True
+    ctx.decision.rolls_back = True
     message = f"{run.version}: what was not undone is undone once more"
     ctx.record_event("RollingBack", message, warning=True)
     ctx.write_now()

@@ -3,6 +3,26 @@
 refused           tried again with back-off until the line's own time is over; said at once
 not done in time  a Job is stopped, and only then has its line failed
 does not end      nothing that comes after it is started: it might still be at work
+
+What a line (`api.run.Undo`) carries beside its state, and `attempt` and `setAgain` of the whole
+rollback:
+
+    flag      who sets it                                 what reads it
+    --------  ------------------------------------------  -----------------------------------------
+    again     `late_restores`, `verification` (returned   both of them, so that it happens once;
+              once more); `repeat_rollback` clears it     `_complete_line`: pods may have read
+                                                          what was there
+    tries     `repeat_compensations` counts               the key: `.againN`
+    restart   `_restart_targets_with`                     the key: `.restart`; the restore, which
+                                                          starts all pods anew
+    stopping  `_end_late_line`; `repeat_rollback` clears  `operations_of_undo`: its Job is stopped;
+              it                                          `_complete_line`: that is no success
+    unended   `_end_late_line`; `stop_unended_jobs`       `rollback._advance_lines`: what follows it
+              clears it                                   is kept back; `stop_unended_jobs`
+    attempt   `repeat_rollback`, `verification` count     the keys: `.ATTEMPT`; those of the checks
+                                                          of `verify`
+    setAgain  `repeat_rollback`                           `rollback.roll_back`, which clears it:
+                                                          compensations set again what they have set
 """
 
 from __future__ import annotations

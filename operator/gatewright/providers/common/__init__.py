@@ -2,7 +2,8 @@
 
 To understand a request, read in this order:
 
-1. `client.py`              one request over HTTP, and what can go wrong with it
+1. `client.py`              one request over HTTP, and what can go wrong with it;
+                            `replies.py`: what its answer means
 2. `rest.py`                what vendors' JSON APIs have in common: limits, refusals, paths
 3. `addresses.py`           where a Connection may lead; below it `networks.py` and `names.py`
 4. `transport.py`           how aiohttp carries it, by `tls.py`; `intake.py` counts what comes in

@@ -16,64 +16,33 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gatewright.api.base import SecretSource
-from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import addresses, meter, pace, permit, transport
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.intake import Intake
+from gatewright.providers.common.replies import Reply, target_of
 from gatewright.providers.common.secrets import hide_in_error, hide_secrets, secret_value
 
 MAX_BODY_BYTES = 1024 * 1024
 """Bytes of the largest answer that is read."""
-_LIST_COST = 16
-"""Bytes of plain text that could be parsed as JSON in the time that one object or list takes."""
-_VALUE_COST = 2
-"""And one value of them."""
 _FRAMING = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"}
 )
 """Headers that say where a request ends or goes: never a user's."""
 _SAFE = frozenset({"GET", "HEAD"})
-_MEANINGS = {
-    401: "the credentials are refused",
-    403: "the credentials may not do this",
-    404: "no such path",
-}
 _UNQUOTED = "!$%&'()*+,/:;=?@[]|~"
 """What a path or a query may hold as it is, beside letters, digits and `-._`; the rest is written
 as %XX."""
-_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,9}\.?|\[[0-9A-Fa-f:.]{2,45}\]")
-_HIDDEN_HOST = "a host that is not shown"
 _PLAIN = re.compile(rf"[A-Za-z0-9._\-{re.escape(_UNQUOTED)}]*")
-
-
-def _free(size: int) -> None:
-    """Charge nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer in full, whatever its status; `seconds` is from sending the request to the end of
-    the body."""
-
-    where: str
-    status: int
-    headers: CIMultiDictProxy[str]
-    location: str
-    """Where a redirect leads, as `target_of` tells it."""
-    body: bytes
-    seconds: float
-    charge: Callable[[int], None] = field(default=_free, repr=False, compare=False)
-    """Counts what is made of it, in bytes that could have been received instead."""
 
 
 class HttpAccessConfig(Protocol):
@@ -151,78 +120,6 @@ async def aclose() -> None:
     """Close every client."""
     addresses.close()
     await _client_pool.aclose()
-
-
-def require_ok(reply: Reply) -> Reply:
-    """Return the answer, if its status says that it is one. Raises Retryable, Permanent."""
-    if 200 <= reply.status < 300:
-        return reply
-    if reply.status == 429:
-        raise Retryable(f"{reply.where}: too many requests (429)")
-    if reply.status >= 500 or reply.status in (408, 425):
-        raise Retryable(f"{reply.where}: answered {reply.status}")
-
-    refuse_redirect(reply)
-    meaning = _MEANINGS.get(reply.status, "answered")
-    raise Permanent(f"{reply.where}: {meaning} ({reply.status})")
-
-
-def refuse_redirect(reply: Reply) -> None:
-    """Raise Permanent if the answer sends elsewhere: following it would carry the credentials to
-    another host."""
-    if not 300 <= reply.status < 400:
-        return
-
-    remedy = "it is not followed, put the final address into the Connection"
-    answered = f"answered {reply.status}, a redirect to {reply.location}"
-    raise Permanent(f"{reply.where}: {answered}; {remedy}")
-
-
-def target_of(location: str) -> str:
-    """Return where a redirect leads: scheme, host and port.
-
-    What follows may be a token, and is a stranger's text in any case.
-    """
-    if not location:
-        return "nowhere"
-
-    try:
-        url = urlsplit(location)
-        port = f":{url.port}" if url.port is not None else ""
-    except ValueError:
-        return _HIDDEN_HOST
-
-    if not url.scheme and not url.netloc:
-        return "another path of the same host"
-
-    host = url.netloc.rpartition("@")[2].removesuffix(port)
-    is_strange = url.scheme not in ("", "http", "https") or not _HOST.fullmatch(host)
-    if is_strange or masking.is_like_key(host):
-        return _HIDDEN_HOST
-
-    scheme = f"{url.scheme}:" if url.scheme else ""
-    return f"{scheme}//{host.lower()}{port}"
-
-
-def json_of(reply: Reply) -> Any:
-    """Return the body as JSON. Raises Permanent."""
-    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("text/html", "application/xhtml+xml"):
-        hint = "(a login page, or a wrong address?)"
-        raise Permanent(f"{reply.where}: answered HTML where JSON is expected {hint}")
-
-    problem = ""
-    reply.charge(_weight(reply.body))
-    try:
-        return foreign.parse_json(reply.body)
-    except RecursionError:
-        problem = "is nested too deeply"
-    except foreign.TooManyValues as error:
-        problem = str(error)
-    except ValueError:
-        problem = "is not JSON" if reply.body.strip() else "is empty"
-
-    raise Permanent(f"{reply.where}: the answer {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,11 +313,6 @@ def _json_bytes(content: Any) -> bytes:
     return written.encode()
 
 
-def _weight(body: bytes) -> int:
-    """Return what parsing JSON costs beside receiving it."""
-    return _LIST_COST * (body.count(b"[") + body.count(b"{")) + _VALUE_COST * body.count(b",")
-
-
 def _quote_url(part: str) -> str:
     """Return a path or query as it may be sent; what is escaped already stays so."""
     return part if _PLAIN.fullmatch(part) else quote(part, safe=_UNQUOTED)
@@ -464,12 +356,7 @@ __all__ = [
     "MAX_BODY_BYTES",
     "Client",
     "HttpAccessConfig",
-    "Reply",
     "Request",
     "aclose",
     "ask",
-    "json_of",
-    "refuse_redirect",
-    "require_ok",
-    "target_of",
 ]

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client
+from gatewright.providers.common import client, replies
 from gatewright.providers.common.secrets import hide_secrets
 
 MAX_WAIT_S = 3600.0
@@ -86,7 +86,7 @@ async def call(
     headers: Mapping[str, str] | None = None,
     limits: RateLimits = RateLimits(),
     accepted: frozenset[int] = frozenset(),
-) -> client.Reply:
+) -> replies.Reply:
     """Ask, and judge the status: 2xx and what is `accepted` come back, everything else is raised.
 
     Values of `query` that are lists are repeated. Raises Retryable (with `after`), Permanent.
@@ -108,7 +108,7 @@ async def fetch(link: OpenConnection, path: str, **options: Any) -> Any:
 
     Options as those of `call`. Raises Retryable, Permanent.
     """
-    return client.json_of(await call(link, "GET", path, **options))
+    return replies.json_of(await call(link, "GET", path, **options))
 
 
 def require_open(link: OpenConnection) -> None:
@@ -182,17 +182,17 @@ def repeatable_text(link: OpenConnection, words: Any) -> str:
     return hide_secrets(foreign.to_plain_word(words) or "", link)
 
 
-def message_of(link: OpenConnection, reply: client.Reply) -> str:
+def message_of(link: OpenConnection, reply: replies.Reply) -> str:
     """Return what an error body says, fit to be repeated: at most 300 characters, no Secrets."""
     words = error_of(reply)
     return repeatable_text(link, words) if words else ""
 
 
-def error_of(reply: client.Reply) -> str:
+def error_of(reply: replies.Reply) -> str:
     """Return what an error body says, by the names that vendors use, to be judged and not to be
     repeated."""
     try:
-        content = client.json_of(reply)
+        content = replies.json_of(reply)
     except Permanent:
         return ""
 
@@ -211,7 +211,7 @@ def error_of(reply: client.Reply) -> str:
 
 async def _ask_twice(
     link: OpenConnection, method: str, target: str, body: Any, headers: Mapping[str, str]
-) -> client.Reply:
+) -> replies.Reply:
     # What may have changed something is not asked twice.
     last = method not in ("GET", "HEAD")
     while True:
@@ -227,7 +227,7 @@ async def _ask_twice(
         last = True
 
 
-def _is_limited(reply: client.Reply, limits: RateLimits) -> bool:
+def _is_limited(reply: replies.Reply, limits: RateLimits) -> bool:
     if reply.status in limits.statuses or reply.status == 429:
         return True
     return reply.status == 403 and bool(
@@ -236,7 +236,7 @@ def _is_limited(reply: client.Reply, limits: RateLimits) -> bool:
     )
 
 
-def _error_of_limit(link: OpenConnection, reply: client.Reply, limits: RateLimits) -> Retryable:
+def _error_of_limit(link: OpenConnection, reply: replies.Reply, limits: RateLimits) -> Retryable:
     after = min(max(_wait_seconds(reply, limits), 1.0), MAX_WAIT_S)
     _close_until(link, after)
     refusal = f"too many requests ({reply.status})"
@@ -255,7 +255,7 @@ def _close_until(link: OpenConnection, after: float) -> None:
     _closed_until.put(link.namespace, link.identity, now + after)
 
 
-def _wait_seconds(reply: client.Reply, limits: RateLimits) -> float:
+def _wait_seconds(reply: replies.Reply, limits: RateLimits) -> float:
     stated = reply.headers.get("retry-after", "").strip()
     after = foreign.parse_decimal(stated)
     if after is not None:
@@ -285,12 +285,12 @@ def _seconds_left(number: float, limits: RateLimits) -> float:
     return number
 
 
-def _number_in_body(reply: client.Reply, names: tuple[str, ...]) -> str:
+def _number_in_body(reply: replies.Reply, names: tuple[str, ...]) -> str:
     """Return a number in a JSON body, as text; empty where there is none."""
     if not names:
         return ""
     try:
-        content = client.json_of(reply)
+        content = replies.json_of(reply)
     except Permanent:
         return ""
     for name in names:
@@ -298,9 +298,9 @@ def _number_in_body(reply: client.Reply, names: tuple[str, ...]) -> str:
     return "" if content is None else str(content)
 
 
-def _require_ok(link: OpenConnection, reply: client.Reply) -> client.Reply:
+def _require_ok(link: OpenConnection, reply: replies.Reply) -> replies.Reply:
     try:
-        return client.require_ok(reply)
+        return replies.require_ok(reply)
     except (Retryable, Permanent) as error:
         why = message_of(link, reply)
         if not why:

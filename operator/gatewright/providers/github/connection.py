@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(
@@ -85,7 +85,7 @@ async def call(
     *,
     accepted: frozenset[int] = frozenset(),
     **options: Any,
-) -> client.Reply:
+) -> replies.Reply:
     """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     reply = await rest.call(link, method, path, limits=LIMITS, accepted=accepted | {403}, **options)
     if reply.status != 403 or 403 in accepted:
@@ -108,7 +108,7 @@ async def call(
 async def fetch(link: OpenConnection, path: str, **options: Any) -> dict[str, Any]:
     """Get an object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, **options)
-    return _require_object(reply, client.json_of(reply))
+    return _require_object(reply, replies.json_of(reply))
 
 
 async def list_pages(
@@ -125,7 +125,7 @@ async def list_pages(
     for page in range(1, most + 1):
         page_query = {**query, "per_page": _PAGE_ITEMS, "page": page}
         reply = await call(link, "GET", path, query=page_query)
-        entries = client.json_of(reply)
+        entries = replies.json_of(reply)
         if key is not None:
             entries = _require_object(reply, entries).get(key)
 
@@ -167,7 +167,7 @@ class GithubConnection(HttpConnector):
                 )
             return
 
-        if not isinstance(_require_object(reply, client.json_of(reply)).get("resources"), dict):
+        if not isinstance(_require_object(reply, replies.json_of(reply)).get("resources"), dict):
             raise Permanent(f"{reply.where}: this is not the GitHub API")
 
 
@@ -178,7 +178,7 @@ def require_id(record: Any, where: str) -> int:
     return int(record["id"])
 
 
-def _require_object(reply: client.Reply, answer: Any) -> dict[str, Any]:
+def _require_object(reply: replies.Reply, answer: Any) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
     return answer

@@ -16,7 +16,7 @@ from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client
+from gatewright.providers.common import replies
 from gatewright.providers.github.connection import (
     ListUnfinished,
     Ref,
@@ -93,7 +93,7 @@ async def _make_record(
     reply = await call(link, "POST", repository_path(repository, "deployments"), body=body)
     if reply.status != 201:
         raise Permanent(f"{reply.where}: answered {reply.status} where a deployment is made")
-    return require_id(client.json_of(reply), reply.where)
+    return require_id(replies.json_of(reply), reply.where)
 
 
 async def _set_state(
@@ -108,7 +108,7 @@ async def _set_state(
 
     path = repository_path(repository, "deployments", str(record), "statuses")
     reply = await call(link, "POST", path, body=body)
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict) or answer.get("state") != config.state:
         raise Permanent(
             f"{reply.where}: the answer is not the state that was set; is this the GitHub API?"

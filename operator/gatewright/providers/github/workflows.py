@@ -21,7 +21,7 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.github.connection import (
     ListUnfinished,
@@ -99,7 +99,7 @@ async def dispatch_workflow(
     reply = await call(link, "POST", path, body=body)
 
     # An Enterprise server may not tell which run it has started; the key finds it later.
-    started = client.json_of(reply) if reply.status != 204 else None
+    started = replies.json_of(reply) if reply.status != 204 else None
     number = started.get("workflow_run_id") if isinstance(started, dict) else None
     if not isinstance(started, dict) or not isinstance(number, int):
         return Progress("Running", f"{config.file} is started")
@@ -245,7 +245,7 @@ async def fetch_existing(
     if reply.status == 404:
         raise NotFound(hide_secrets(f"{problem}, or the token may not see it (404)", link))
 
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the GitHub API")
     return answer

@@ -25,7 +25,7 @@ from gatewright.api.conditions import Condition, Is
 from gatewright.api.rules import Excludes, Needs, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.common import client, jsonpath
+from gatewright.providers.common import client, jsonpath, replies
 from gatewright.providers.common.jsonpath import JsonPath
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import PIECE_LENGTH, hide_secrets
@@ -145,7 +145,7 @@ class HttpGate(PresentGate):
         """Ask once. Raises Retryable, Permanent."""
         reply = await client.ask(link, config.method, config.path, headers=_accept_headers(config))
         if reply.status not in config.status:
-            client.refuse_redirect(reply)
+            replies.refuse_redirect(reply)
             expected = " or ".join(map(str, config.status))
             return Answer(False, f"answered {reply.status}, expected {expected}")
 
@@ -162,10 +162,10 @@ def _accept_headers(config: HttpCheck) -> dict[str, str]:
 
 
 async def _find_value(
-    config: HttpCheck, path: str, reply: client.Reply, link: OpenConnection
+    config: HttpCheck, path: str, reply: replies.Reply, link: OpenConnection
 ) -> Answer:
     values = await jsonpath.evaluate_path(
-        path, len(reply.body), lambda: client.json_of(reply), link.namespace
+        path, len(reply.body), lambda: replies.json_of(reply), link.namespace
     )
     if len(values) > 1:
         raise Permanent(f"{path} finds several values; it must lead to one")

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Conflict, NotFound, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 _LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
@@ -56,11 +56,11 @@ async def is_on(link: OpenConnection, project: str, environment: str, flag: str)
     reply = await rest.call(
         link, "GET", path, query=query, limits=_LIMITS, accepted=frozenset({404})
     )
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     # A 404 of a proxy says nothing of the flag.
     if reply.status == 404:
         if not isinstance(answer, dict) or answer.get("code") != "not_found":
-            client.require_ok(reply)
+            replies.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}")
 
     is_flag = isinstance(answer, dict) and answer.get("key") == flag
@@ -110,7 +110,7 @@ def _flag_path(project: str, flag: str) -> str:
 
 
 def _is_targeting_on(
-    reply: client.Reply, environments: dict[str, Any], project: str, environment: str
+    reply: replies.Reply, environments: dict[str, Any], project: str, environment: str
 ) -> bool:
     if environment not in environments:
         raise NotFound(f"there is no environment {environment} in the project {project}")

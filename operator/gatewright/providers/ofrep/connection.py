@@ -19,7 +19,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 _PROBE = "gatewright"
@@ -82,22 +82,22 @@ async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, s
         raise NotFound(f"there is no flag {flag}")
     # What gives no code is not OFREP, but something before it.
     if not code:
-        client.require_ok(reply)
+        replies.require_ok(reply)
 
     kind = Retryable if code in _TRANSIENT else Permanent
     reason = foreign.to_plain_word(code) or "for a reason that is no word"
     raise kind(f"{reply.where}: the flag cannot be evaluated ({reason})")
 
 
-async def _ask_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> client.Reply:
+async def _ask_flag(link: OpenConnection, flag: str, context: Mapping[str, str]) -> replies.Reply:
     path = f"/ofrep/v1/evaluate/flags/{rest.path_segment(flag)}"
     return await rest.call(
         link, "POST", path, body={"context": dict(context)}, accepted=frozenset({400, 404})
     )
 
 
-def _evaluation_of(reply: client.Reply) -> Evaluation:
-    answer = client.json_of(reply)
+def _evaluation_of(reply: replies.Reply) -> Evaluation:
+    answer = replies.json_of(reply)
     if (
         not isinstance(answer, dict)
         or not isinstance(answer.get("key"), str)
@@ -107,9 +107,9 @@ def _evaluation_of(reply: client.Reply) -> Evaluation:
     return Evaluation(answer.get("value"), str(answer.get("reason") or ""))
 
 
-def _error_code(reply: client.Reply) -> str:
+def _error_code(reply: replies.Reply) -> str:
     try:
-        answer = client.json_of(reply)
+        answer = replies.json_of(reply)
     except Permanent:
         return ""
     code = answer.get("errorCode") if isinstance(answer, dict) else None

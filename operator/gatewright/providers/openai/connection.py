@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 _ACCEPTED_STATUSES = frozenset(range(400, 600))
@@ -51,7 +51,7 @@ async def fetch_key_state(link: OpenConnection) -> KeyState:
     if reply.status in (401, 403, 429):
         return _state_of_refusal(reply.status, _error_code(reply))
 
-    answer = client.json_of(client.require_ok(reply))
+    answer = replies.json_of(replies.require_ok(reply))
     if (
         not isinstance(answer, dict)
         or answer.get("object") != "list"
@@ -77,13 +77,13 @@ class OpenAIConnection(HttpConnector):
             raise Permanent(key.message)
 
 
-def _error_code(reply: client.Reply) -> str | None:
+def _error_code(reply: replies.Reply) -> str | None:
     """Return the code of an error as OpenAI has it, empty where it has none.
 
     None where something else has answered.
     """
     try:
-        answer = client.json_of(reply)
+        answer = replies.json_of(reply)
     except Permanent:
         return None
     error: Any = answer.get("error") if isinstance(answer, dict) else None

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import secret_value
 
@@ -47,7 +47,7 @@ async def enqueue_event(link: OpenConnection, path: str, event: Mapping[str, Any
     """Send one event. Raises Retryable, Permanent."""
     body = {"routing_key": secret_value(link, link.config.routingKey), **event}
     reply = await rest.call(link, "POST", path, body=body, limits=LIMITS, accepted=frozenset({400}))
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
 
     if reply.status == 400:
         errors = answer.get("errors") if isinstance(answer, dict) else None

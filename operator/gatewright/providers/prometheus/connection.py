@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from gatewright.api.connection import HttpAccess
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client
+from gatewright.providers.common import client, replies
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
@@ -71,12 +71,12 @@ async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) ->
     limit = f"{max(1, int(link.timeout * 900))}ms"
     reply = await client.ask(link, "POST", path, form={**form, "timeout": limit})
     if reply.status not in (400, 422, 503):
-        client.require_ok(reply)
+        replies.require_ok(reply)
     elif not _is_json(reply):
-        client.require_ok(reply)
+        replies.require_ok(reply)
         raise Permanent(f"{reply.where}: answered {reply.status}, not as Prometheus does")
 
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
         raise Permanent(f"{reply.where}: this is not the Prometheus API")
     if answer["status"] == "error":
@@ -97,12 +97,12 @@ class PrometheusConnection(HttpConnector):
             raise Permanent("vector(1) has no answer; this is not a Prometheus")
 
 
-def _is_json(reply: client.Reply) -> bool:
+def _is_json(reply: replies.Reply) -> bool:
     return "json" in reply.headers.get("content-type", "")
 
 
 def _error_of_failure(
-    link: OpenConnection, reply: client.Reply, answer: Mapping[str, Any]
+    link: OpenConnection, reply: replies.Reply, answer: Mapping[str, Any]
 ) -> Retryable | Permanent:
     kind = foreign.to_plain_word(answer.get("errorType")) or "error"
     explanation = str(answer.get("error", ""))[:_MAX_ERROR_LENGTH]
@@ -117,7 +117,7 @@ def _error_of_failure(
     return Retryable(hide_secrets(f"{reply.where}: {kind}{meant}", link))
 
 
-def _result_of(reply: client.Reply, answer: Mapping[str, Any]) -> QueryResult:
+def _result_of(reply: replies.Reply, answer: Mapping[str, Any]) -> QueryResult:
     data = answer.get("data")
     if not isinstance(data, dict) or "result" not in data:
         raise Permanent(f"{reply.where}: this is not the Prometheus API")

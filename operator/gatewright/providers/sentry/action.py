@@ -21,7 +21,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.sentry import connection as sentry
@@ -178,7 +178,7 @@ async def _note_deploy(
     return noted
 
 
-def _require_release(config: SentryRelease, reply: client.Reply) -> Mapping[str, Any]:
+def _require_release(config: SentryRelease, reply: replies.Reply) -> Mapping[str, Any]:
     """Return the answer, if it is the release. Raises Permanent."""
     release = sentry.require_object(reply)
     if release.get("version") != config.version:

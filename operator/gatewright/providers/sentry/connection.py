@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
@@ -64,7 +64,7 @@ class SentryAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
-async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
+async def call(link: OpenConnection, method: str, path: str, **options: Any) -> replies.Reply:
     """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
@@ -84,7 +84,7 @@ async def list_pages(
     cursor: dict[str, str] = {}
     for _ in range(most):
         reply = await call(link, "GET", path, query={**(query or {}), **cursor})
-        entries = client.json_of(reply)
+        entries = replies.json_of(reply)
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise Permanent(f"{reply.where}: this is not the Sentry API")
 
@@ -105,9 +105,9 @@ def organization_path(link: OpenConnection, *parts: str) -> str:
     return "/".join(["/api/0/organizations", *segments, ""])
 
 
-def require_object(reply: client.Reply) -> dict[str, Any]:
+def require_object(reply: replies.Reply) -> dict[str, Any]:
     """Return the answer, if it is an object. Raises Permanent."""
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the Sentry API")
     return answer

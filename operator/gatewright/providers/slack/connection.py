@@ -20,7 +20,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
@@ -107,7 +107,7 @@ class Slack(AsyncWebClient):
             options["query"] = req_args["params"]
 
         reply = await rest.call(self._link, http_verb, path, **options)
-        data = client.json_of(reply)
+        data = replies.json_of(reply)
         if not isinstance(data, dict) or "ok" not in data:
             raise Permanent(f"{reply.where}: the answer is not Slack's")
 

@@ -17,7 +17,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(statuses=frozenset({420, 429}), pause=60.0)
@@ -52,7 +52,7 @@ class StatuspageConnection(HttpConnector):
     async def check(self, link: OpenConnection) -> None:
         """Ask for the pages of the key."""
         reply = await call(link, "GET", "/pages")
-        if not isinstance(client.json_of(reply), list):
+        if not isinstance(replies.json_of(reply), list):
             raise Permanent(f"{reply.where}: the answer is not Statuspage's")
 
     async def close(self) -> None:
@@ -61,7 +61,7 @@ class StatuspageConnection(HttpConnector):
         await super().close()
 
 
-async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
+async def call(link: OpenConnection, method: str, path: str, **options: Any) -> replies.Reply:
     """Make one request in its turn; options as those of `rest.call`.
 
     Raises Retryable, Permanent.

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from gatewright.api.base import Duration, LongText, Model, Name, seconds
 from gatewright.ports import Message, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.statuspage.connection import call
 
 ITEMS_PER_PAGE = 100
@@ -152,7 +152,7 @@ class _Page:
         if identity is None:
             body["metadata"] = {"gatewright": self._mark_for(kind)}
             reply = await call(self._link, "POST", self._path, body={"incident": body})
-            created = client.json_of(reply)
+            created = replies.json_of(reply)
             if not isinstance(created, dict) or "id" not in created:
                 raise Permanent(f"{reply.where}: the answer does not say what was created")
             identity = rest.require_identifier(created["id"], reply.where)
@@ -166,7 +166,7 @@ class _Page:
         )
         if reply.status == 404:
             del self.known[kind]
-        elif not isinstance(client.json_of(reply), dict):
+        elif not isinstance(replies.json_of(reply), dict):
             raise Permanent(f"{reply.where}: the answer is not an incident")
 
     async def close(self, kind: Kind, body: dict[str, Any]) -> None:
@@ -184,7 +184,7 @@ class _Page:
         for number in range(1, MAX_PAGES + 1):
             query = {"page": number, "per_page": ITEMS_PER_PAGE}
             reply = await call(self._link, "GET", f"{self._path}/{where}", query=query)
-            incidents = client.json_of(reply)
+            incidents = replies.json_of(reply)
             if not isinstance(incidents, list):
                 raise Permanent(f"{reply.where}: the answer is not a list")
 

@@ -18,7 +18,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest, sqlstates
+from gatewright.providers.common import replies, rest, sqlstates
 from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
@@ -58,32 +58,32 @@ def project_path(project: str, *parts: str) -> str:
     return "/".join(["/v1/projects", *map(rest.path_segment, (project, *parts))])
 
 
-async def call(link: OpenConnection, method: str, path: str, **options: Any) -> client.Reply:
+async def call(link: OpenConnection, method: str, path: str, **options: Any) -> replies.Reply:
     """Make one request; options as those of `rest.call`. Raises Retryable, Permanent."""
     return await rest.call(link, method, path, limits=LIMITS, **options)
 
 
-def require_object(reply: client.Reply) -> dict[str, Any]:
+def require_object(reply: replies.Reply) -> dict[str, Any]:
     """Return the answer, which must be an object. Raises Permanent."""
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict):
         raise error_of_strange(reply)
     return answer
 
 
-def require_list(reply: client.Reply) -> list[dict[str, Any]]:
+def require_list(reply: replies.Reply) -> list[dict[str, Any]]:
     """Return the answer, which must be a list of objects. Raises Permanent."""
-    return require_objects(reply, client.json_of(reply))
+    return require_objects(reply, replies.json_of(reply))
 
 
-def require_objects(reply: client.Reply, entries: Any) -> list[dict[str, Any]]:
+def require_objects(reply: replies.Reply, entries: Any) -> list[dict[str, Any]]:
     """Return part of an answer, which must be a list of objects. Raises Permanent."""
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise error_of_strange(reply)
     return entries
 
 
-def error_of_strange(reply: client.Reply) -> Permanent:
+def error_of_strange(reply: replies.Reply) -> Permanent:
     """Return what to raise when an answer is not what the API is known to give."""
     return Permanent(f"{reply.where}: this is not the Supabase API")
 
@@ -121,7 +121,7 @@ async def fetch_rows(
     return [tuple(row.values()) for row in require_list(reply)]
 
 
-def _error_of_refusal(link: OpenConnection, reply: client.Reply) -> Retryable | Permanent:
+def _error_of_refusal(link: OpenConnection, reply: replies.Reply) -> Retryable | Permanent:
     refusal = rest.error_of(reply)
     state = _STATE.search(refusal)
     if state is None:

@@ -12,7 +12,7 @@ from gatewright.api.base import Model
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection
-from gatewright.providers.common import client
+from gatewright.providers.common import replies
 from gatewright.providers.supabase import connection as supabase
 
 MAX_NAME_LENGTH = 20
@@ -85,7 +85,7 @@ async def find_restore_point(
     if reply.status == 404:
         return None
     # An empty answer is no restore point, either.
-    if not client.json_of(reply):
+    if not replies.json_of(reply):
         return None
 
     point = supabase.require_object(reply)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 
@@ -57,13 +57,13 @@ class UnleashConnection(HttpConnector):
 async def fetch_state(link: OpenConnection, project: str, environment: str, flag: str) -> FlagState:
     """Return a flag as it is now. Raises NotFound, Retryable, Permanent."""
     reply = await rest.call(link, "GET", _flag_path(project, flag), accepted=frozenset({404}))
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not the admin API of Unleash")
 
     if reply.status == 404:
         if answer.get("name") != "NotFoundError":
-            client.require_ok(reply)
+            replies.require_ok(reply)
         raise NotFound(f"there is no flag {flag} in the project {project}, or it is archived")
 
     environments = answer.get("environments")
@@ -92,7 +92,7 @@ def _flag_path(project: str, flag: str) -> str:
 
 
 def _state_in(
-    reply: client.Reply, environments: list[Any], project: str, environment: str
+    reply: replies.Reply, environments: list[Any], project: str, environment: str
 ) -> FlagState:
     for entry in environments:
         if isinstance(entry, dict) and entry.get("name") == environment:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.redis import connection as redis
 
@@ -48,9 +48,9 @@ async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
     body = [part if isinstance(part, str) else part.decode() for part in command]
     reply = await rest.call(link, "POST", "/", body=body, accepted=frozenset({400, 401}))
     if reply.status == 401:
-        client.require_ok(reply)
+        replies.require_ok(reply)
 
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         raise redis.error_of_refusal(answer["error"])
     if reply.status == 400 or not isinstance(answer, dict) or "result" not in answer:

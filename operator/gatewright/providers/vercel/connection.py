@@ -23,7 +23,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.http_connector import HttpConnector
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
@@ -80,7 +80,7 @@ class VercelConnection(HttpConnector):
             raise Permanent(
                 f"{reply.where}: the token is not valid, or has expired ({reply.status})"
             )
-        if not isinstance(as_object(client.json_of(reply)).get("user"), dict):
+        if not isinstance(as_object(replies.json_of(reply)).get("user"), dict):
             raise Permanent(f"{reply.where}: this is not Vercel's API")
         if team is None:
             return
@@ -103,7 +103,7 @@ async def call(
     body: Any = None,
     accepted: frozenset[int] = frozenset(),
     bucket: str = "",
-) -> client.Reply:
+) -> replies.Reply:
     """Make one request for the Connection's team. Raises Retryable, Permanent.
 
     A rate limit that is met keeps back the requests of the same bucket only.
@@ -128,7 +128,7 @@ async def fetch(
 ) -> dict[str, Any]:
     """Get a JSON object. Raises Retryable, Permanent."""
     reply = await call(link, "GET", path, query=query, bucket=bucket)
-    answer = client.json_of(reply)
+    answer = replies.json_of(reply)
     if not isinstance(answer, dict):
         raise Permanent(f"{reply.where}: this is not Vercel's API")
     return answer
@@ -177,7 +177,7 @@ async def fetch_deployment(link: OpenConnection, identity: str) -> dict[str, Any
     if reply.status >= 400:
         return None
 
-    deployment = as_object(client.json_of(reply))
+    deployment = as_object(replies.json_of(reply))
     if require_id(link, deployment.get("id"), reply.where) != identity:
         raise Permanent(f"{reply.where}: the answer is about another deployment")
 
@@ -338,11 +338,11 @@ async def _fetch_all(
     path: str,
     query: dict[str, Any],
     field: str,
-    first: client.Reply,
+    first: replies.Reply,
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the entries of all pages of a list, and how many are hidden."""
     where = f"{link.config.url}{path}"
-    answer = as_object(client.json_of(first))
+    answer = as_object(replies.json_of(first))
     entries: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
         page = answer.get(field)
@@ -377,7 +377,7 @@ def _require_variables(variables: Sequence[Mapping[str, Any]], where: str) -> No
             raise Permanent(f"{where}: this is not Vercel's API ({problem})")
 
 
-def _server_time_ms(reply: client.Reply) -> float:
+def _server_time_ms(reply: replies.Reply) -> float:
     try:
         return email.utils.parsedate_to_datetime(reply.headers.get("date", "")).timestamp() * 1000
     except (ValueError, OverflowError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from gatewright.core.text.masking import keep_beginning
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel.connection import as_object
 from gatewright.providers.vercel.variable_marks import Mark, mark_of, value_since
@@ -96,7 +96,7 @@ async def _create_variable(
     reply = await vercel.call(link, "POST", path, query=query, body=variable, bucket="env")
 
     # Vercel answers 201 also where it has refused a variable.
-    failed = as_object(client.json_of(reply)).get("failed")
+    failed = as_object(replies.json_of(reply)).get("failed")
     if failed:
         error = as_object(as_object(failed[0]).get("error")) if isinstance(failed, list) else {}
         why = rest.repeatable_text(link, error.get("message") or error.get("code") or "refused")

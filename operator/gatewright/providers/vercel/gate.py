@@ -31,7 +31,7 @@ from gatewright.api.rules import ExactlyOne, Needs, Rule
 from gatewright.core.run.clocks import format_duration
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.units import Unit
 from gatewright.providers.vercel import connection as vercel
@@ -278,8 +278,8 @@ async def _query_metric(
     return _number_of_summary(reply, column)
 
 
-def _number_of_summary(reply: client.Reply, column: str) -> float | None:
-    summary = as_object(client.json_of(reply)).get("summary")
+def _number_of_summary(reply: replies.Reply, column: str) -> float | None:
+    summary = as_object(replies.json_of(reply)).get("summary")
     if not isinstance(summary, list):
         raise Permanent(f"{reply.where}: the answer has no summary")
     # Where nothing was counted there is no row.

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import client, replies, rest
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.vercel.connection import as_object, call, team_query
 
@@ -27,7 +27,7 @@ async def fetch_build_log(link: OpenConnection, identity: str) -> str:
     path = f"/v3/deployments/{rest.path_segment(identity)}/events"
     query = {"builds": 1, "direction": "backward", "limit": 30}
     reply = await call(link, "GET", path, query=query, bucket="logs")
-    events = client.json_of(reply)
+    events = replies.json_of(reply)
     if not isinstance(events, list):
         return ""
 
@@ -63,7 +63,7 @@ async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str
 
     headers = {"Accept": "application/stream+json"}
     reply = await client.ask(link, "GET", path, headers=headers, enough=link.timeout / 2)
-    client.require_ok(reply)
+    replies.require_ok(reply)
 
     lines = list(_log_records(reply.body))
     bad = [line for line in lines if line.get("level") in ("error", "fatal")]

@@ -23,7 +23,7 @@ from typing import Any
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import masking
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import logs
 from gatewright.providers.vercel.connection import as_object
@@ -71,7 +71,7 @@ async def create_deployment(
     reply = await vercel.call(
         link, "POST", "/v13/deployments", query=query, body=body, bucket="deployments"
     )
-    deployment = as_object(client.json_of(reply))
+    deployment = as_object(replies.json_of(reply))
     if not isinstance(deployment.get("id"), str):
         raise Permanent(f"{reply.where}: the answer names no deployment")
 

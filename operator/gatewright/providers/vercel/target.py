@@ -18,7 +18,7 @@ from gatewright.core.model.holding import Standing
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import client, rest
+from gatewright.providers.common import replies, rest
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import production, restoring, rollout, standing
 from gatewright.providers.vercel.connection import Project, as_object
@@ -176,7 +176,7 @@ async def _find_project(
         )
         return None, problem
 
-    return vercel.require_project(link, as_object(client.json_of(reply)), reply.where), ""
+    return vercel.require_project(link, as_object(replies.json_of(reply)), reply.where), ""
 
 
 def _git_source(project: Mapping[str, Any], config: VercelTarget) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import Header, HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client
+from gatewright.providers.common import client, replies
 from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import secret_value
 
@@ -49,7 +49,7 @@ class WebhookConnection(HttpConnector):
         """
         list(signing_keys(link))
         reply = await client.ask(link, "HEAD", "")
-        client.refuse_redirect(reply)
+        replies.refuse_redirect(reply)
         if reply.status in (401, 403):
             raise Permanent(f"{reply.where}: the credentials are refused ({reply.status})")
         if reply.status == 410:

@@ -13,11 +13,9 @@ end, for `LEAVING_TIMEOUT_S` seconds at most.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import replace
 from typing import Any
 
 from gatewright.core.model.holding import Holding, Standing
@@ -29,6 +27,7 @@ from gatewright.runtime.background import BackgroundTasks
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.chosen import external_of
+from gatewright.runtime.execution.external_looks import ReadSnapshot, look_once
 from gatewright.runtime.execution.provider_requests import NotWanted, ProviderRequests, Sending
 from gatewright.runtime.operation_state import OperationState, refusal_delay
 from gatewright.runtime.pins import Pins, no_pins
@@ -44,36 +43,10 @@ FOLLOWED_STATES = ("Unknown", "Running", "Refused")
 LEAVING_TIMEOUT_S = 60.0
 """Seconds for which a request that is not wanted any more may go on before the next one on its
 subject."""
-TROUBLE_EVERY_LOOKS = 6
-"""Every so many looks a vendor is asked what keeps an operation from ending."""
 
 log = logging.getLogger("gatewright.externals")
-ReadSnapshot = Callable[[], Awaitable[Mapping[str, Any] | None]]
 IsFinal = Callable[[Exception], bool]
 """Whether a refusal is the last word."""
-SystemOf = Callable[[str, str | None], str | None]
-
-
-def claimed_lines(subject: str, config: Any, system: SystemOf | None = None) -> set[str]:
-    """Return what a run owns outside the cluster, lines that no other run may have.
-
-    Raises Permanent.
-
-    A line for what the Connection leads to, so that it does not matter how two Releases write it;
-    and one as it is written, for as long as nobody can say where that leads. `system` tells the
-    external system of a Connection, by its kind and its name as it is written.
-    """
-    provider, checked, _ = external_of(subject, config)
-    name = getattr(checked, "connection", None)
-    # As it is written, for as long as nobody can say where that leads.
-    places = {f"{provider.connection}:{name or ''}"}
-
-    target = system(provider.connection, name) if system is not None else None
-    if target is not None:
-        places.add(target)
-
-    lines = provider.identity(checked).splitlines()
-    return {f"{place}:{line}" for place, line in itertools.product(places, lines)}
 
 
 class Externals:
@@ -307,7 +280,7 @@ class Externals:
         Raises LeaseLost, NotWanted.
         """
         try:
-            return await self._look_once(entry, view, operation, snapshot, state)
+            return await look_once(self.requests, entry, view, operation, snapshot, state)
         except (LeaseLost, NotWanted):
             raise
         except Retryable as error:
@@ -347,54 +320,6 @@ class Externals:
             return Progress("Failed", str(error))
         state.refusals += 1
         return Progress("Refused", str(error))
-
-    async def _look_once(
-        self,
-        entry: TrackedRelease,
-        view: View,
-        operation: Operation,
-        snapshot: ReadSnapshot,
-        state: OperationState,
-    ) -> Progress:
-        """Look at an operation once, which may also do the next thing, as to promote a build."""
-        provider, checked, _ = external_of(operation.subject, operation.config)
-        kept = await snapshot() if operation.kind == "restore" else None
-
-        def ask(link: OpenConnection) -> Awaitable[Progress]:
-            return provider.follow(checked, link, operation, kept)
-
-        sending = Sending(entry, operation, state)
-        progress = await self.requests.send(view, provider, checked, ask, sending)
-        state.looks += 1
-
-        is_running = progress.state == "Running"
-        is_long = is_running and state.looks % TROUBLE_EVERY_LOOKS == 0
-        if progress.state == "Failed" or is_long:
-            trouble = await self._find_trouble(entry, view, operation, state)
-            if trouble and trouble not in progress.message:
-                message = f"{progress.message}; {trouble}" if progress.message else trouble
-                return replace(progress, message=message, stuck=is_running)
-
-        # What kept it from ending is said until it was asked for again.
-        if is_running and state.progress.stuck and not progress.message:
-            return state.progress
-
-        return progress
-
-    async def _find_trouble(
-        self, entry: TrackedRelease, view: View, operation: Operation, state: OperationState
-    ) -> str | None:
-        provider, checked, _ = external_of(operation.subject, operation.config)
-
-        def ask(link: OpenConnection) -> Awaitable[str | None]:
-            return provider.trouble(checked, link, operation)
-
-        sending = Sending(entry, operation, state)
-        try:
-            return await self.requests.send(view, provider, checked, ask, sending)
-        except (Retryable, Permanent):
-            # It only explains; what is known without it still counts.
-            return None
 
     def _poll_interval(self, operation: Operation) -> float:
         return external_of(operation.subject, operation.config)[0].interval

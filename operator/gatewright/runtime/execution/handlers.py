@@ -21,7 +21,7 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.core.subject import kind_of_subject
 from gatewright.ports import Cluster, Permanent, Trouble
-from gatewright.runtime.execution import config_standings, configs, jobs
+from gatewright.runtime.execution import config_standings, configs, job_state, job_stops, jobs
 from gatewright.runtime.execution.chosen import is_external, target_of
 
 Snapshot = Mapping[str, Any]
@@ -117,7 +117,7 @@ class _JobHandler(Handler):
     """A Job is run (`job`) or stopped (`stop`)."""
 
     def paths(self, namespace: str, subject: str, config: Any) -> set[str]:
-        return {jobs.job_path(namespace, subject)}
+        return {job_state.job_path(namespace, subject)}
 
     async def start(
         self, cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot | None
@@ -125,7 +125,7 @@ class _JobHandler(Handler):
         if operation.kind == "job":
             return await jobs.create_job(cluster, view, operation)
         if operation.kind == "stop":
-            return await jobs.stop_job(cluster, view, operation)
+            return await job_stops.stop_job(cluster, view, operation)
         raise _error_of_unhandled(operation)
 
     async def follow(
@@ -134,7 +134,7 @@ class _JobHandler(Handler):
         if operation.kind == "job":
             return await jobs.follow_job(cluster, view, operation)
         if operation.kind == "stop":
-            return await jobs.follow_stop(cluster, view, operation)
+            return await job_stops.follow_stop(cluster, view, operation)
         raise _error_of_unhandled(operation)
 
     async def find_trouble(

@@ -1,4 +1,4 @@
-"""The Jobs of a Release: created once, followed, stopped, and let go when their run has ended.
+"""The Jobs of a Release: created once, followed, and let go when their run has ended.
 
 A Job carries a finalizer while its run is under way: one that vanished unread would look like one
 that was never made, and would be made a second time.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from gatewright.api import KEY, RELEASE, RESULT
+from gatewright.api import RELEASE, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
-from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import Kube
@@ -24,22 +23,22 @@ from gatewright.runtime.cluster.wire import METADATA_ONLY
 from gatewright.runtime.execution import job_endings, job_events, job_pods, job_reports
 from gatewright.runtime.execution.job_pods import Pod
 from gatewright.runtime.execution.job_spec import job_spec
+from gatewright.runtime.execution.job_state import (
+    JOB_NAME_LABEL,
+    explain_failure,
+    explain_foreign_job,
+    is_deleted,
+    is_hung,
+    is_nearly_over,
+    is_over,
+    is_quiet,
+    job_path,
+    true_condition,
+)
 
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-"""Label of the pods of a Job."""
-MAX_CLOCK_SKEW = timedelta(seconds=60)
-"""How far the clocks of the operator and of the API server may be apart."""
-NEARLY_OVER_S = 35.0
-"""Seconds before its time is over from which on a Job is listened to; a look at what does not end
-comes once in 30 s."""
 JOB_METADATA = ("name", "namespace", "finalizers")
 """What is kept of a Job that is to be let go."""
 NO_POD_LEFT_MESSAGE = "no pod of it is left, and the end of its log is gone with it"
-
-
-def job_path(namespace: str, subject: str) -> str:
-    """Return the API path of the Job of a subject `job/NAME`."""
-    return api_path("batch/v1", "jobs", namespace, subject.partition("/")[2])
 
 
 async def create_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
@@ -60,7 +59,7 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     except Conflict:
         return await follow_job(cluster, view, operation)
 
-    stranger = _explain_foreign_job(view, operation, made)
+    stranger = explain_foreign_job(view, operation, made)
     return Progress("Failed", stranger) if stranger else Progress("Running")
 
 
@@ -78,7 +77,7 @@ async def release_jobs(cluster: Cluster, view: View) -> None:
 
     path = api_path("batch/v1", "jobs", view.namespace)
     for job in await cluster.list(path, f"{RELEASE}={view.name[:63]}", keep=held):
-        await _release_job(cluster, job)
+        await release_job(cluster, job)
 
 
 async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> None:
@@ -90,10 +89,10 @@ async def release_orphans(kube: Kube, namespace: str, uids: Container[str]) -> N
     async for job in kube.each(path, RELEASE, accept=METADATA_ONLY):
         owners = job["metadata"].get("ownerReferences", [])
         if not any(owner.get("uid") in uids for owner in owners):
-            await _release_job(kube, job)
+            await release_job(kube, job)
 
 
-async def _release_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
+async def release_job(cluster: Cluster, job: Mapping[str, Any]) -> None:
     meta = job["metadata"]
     finalizers = meta.get("finalizers", [])
     if RESULT not in finalizers:
@@ -124,15 +123,15 @@ async def follow_job(cluster: Cluster, view: View, operation: Operation) -> Prog
 async def _progress_of_job(
     cluster: Cluster, view: View, operation: Operation, job: dict[str, Any]
 ) -> Progress:
-    stranger = _explain_foreign_job(view, operation, job)
+    stranger = explain_foreign_job(view, operation, job)
     if stranger:
         return Progress("Failed", stranger)
-    if not _is_over(job):
+    if not is_over(job):
         return Progress("Running")
 
     pods = await _list_pods(cluster, job)
 
-    if _true_condition(job, "Complete"):
+    if true_condition(job, "Complete"):
         return await _progress_of_completed(cluster, operation, job, pods)
 
     return await _progress_of_failed(cluster, operation, job, pods)
@@ -168,7 +167,7 @@ async def _progress_of_completed(
         message = f"job {job['metadata']['name']} is complete, but {left.message}"
         return Progress("Running", message, stuck=job_pods.is_late(pods, now))
 
-    quiet = _is_quiet(operation)
+    quiet = is_quiet(operation)
 
     report = operation.config.report if isinstance(operation.config, Job) else None
     if report is None:
@@ -184,7 +183,7 @@ async def _progress_of_completed(
 async def _progress_of_failed(
     cluster: Cluster, operation: Operation, job: Mapping[str, Any], all_pods: list[Pod]
 ) -> Progress:
-    reason, hung, quiet = _explain_failure(operation, job), _is_hung(job), _is_quiet(operation)
+    reason, hung, quiet = explain_failure(operation, job), is_hung(job), is_quiet(operation)
     pods = [job_pods.silence_pod(pod) for pod in all_pods] if quiet else all_pods
 
     left = job_pods.find_ending_trouble(pods, datetime.now(UTC))
@@ -205,7 +204,7 @@ async def _progress_of_failed(
         reason = f"{reason}; {words or NO_POD_LEFT_MESSAGE}"
 
     report = operation.config.report if isinstance(operation.config, Job) else None
-    if report is not None and not _is_deleted(job):
+    if report is not None and not is_deleted(job):
         return await job_reports.progress_of_failed(cluster, report, reason, all_pods, quiet)
 
     failed = Progress("Failed", reason)
@@ -245,10 +244,10 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
     except NotFound:
         return None
 
-    if _explain_foreign_job(view, operation, job):
+    if explain_foreign_job(view, operation, job):
         return None
 
-    if _is_over(job):
+    if is_over(job):
         progress = await follow_job(cluster, view, operation)
         return Trouble(progress.message, progress.hopeless) if progress.stuck else None
 
@@ -258,7 +257,7 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
         return _trouble_of_suspended(view.namespace, name)
 
     pods = await _list_pods(cluster, job)
-    if _is_quiet(operation):
+    if is_quiet(operation):
         pods = [job_pods.silence_pod(pod) for pod in pods]
 
     trouble = job_pods.find_hindrance(pods, datetime.now(UTC))
@@ -272,7 +271,7 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
     job_endings.LAST_WORDS.forget_trouble(uid)
 
     # Kubernetes takes the pods away when its time is over: what they have said is read before.
-    if _is_nearly_over(job, datetime.now(UTC)):
+    if is_nearly_over(job, datetime.now(UTC)):
         await job_endings.read_newest_log(cluster, job, pods)
 
     return None
@@ -289,133 +288,6 @@ def _trouble_of_suspended(namespace: str, name: str) -> Trouble:
     )
 
 
-async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Suspend a running Job: its pods end, its record stays.
-
-    Where there is none, its name is taken by a suspended one: a request to create it that is still
-    on its way must not arrive after the rollback. One that has ended, or is about to, only has to
-    lose its pods. Raises Retryable, Permanent.
-    """
-    path = job_path(view.namespace, operation.subject)
-    try:
-        job = await cluster.get(path)
-        if not is_ours(view, job) or _true_condition(job, "Complete", "Failed"):
-            return await _follow_pods_gone(cluster, view, operation, job)
-
-        if _is_deleted(job):
-            # Nobody acts on a Job that is being deleted, and its pods end only when it is gone; its
-            # step has failed already.
-            await _release_job(cluster, job)
-            return Progress("Running", f"job {job['metadata']['name']} is being deleted")
-
-        if not _is_ending(job):
-            await cluster.patch(path, {"spec": {"suspend": True}}, "merge")
-    except NotFound:
-        return await _take_name(cluster, view, operation)
-
-    return Progress("Running")
-
-
-async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    pod = {"restartPolicy": "Never", "containers": [{"name": "never-runs", "image": "none"}]}
-    name = operation.subject.partition("/")[2]
-    spec = {"suspend": True, "template": {"spec": pod}}
-    body = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": child_metadata(view, name, operation.key),
-        "spec": spec,
-    }
-    try:
-        await cluster.create(api_path("batch/v1", "jobs", view.namespace), body)
-    except Conflict:
-        # It has arrived meanwhile: stop it after all.
-        return Progress("Absent")
-    except Permanent:
-        # A Job of this name cannot be made here, by nobody's request.
-        return Progress("Succeeded")
-
-    return Progress("Running")
-
-
-async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Progress:
-    """Return whether nothing of a Job runs any more, nor will. Raises Retryable, Permanent."""
-    try:
-        job = await cluster.get(job_path(view.namespace, operation.subject))
-    except NotFound:
-        gone = await _follow_pods_gone(cluster, view, operation, None)
-        # Its name has to be taken: a request to create it may still be on its way.
-        return Progress("Absent") if gone.state == "Succeeded" else gone
-
-    ended = not is_ours(view, job) or _true_condition(job, "Complete", "Failed") is not None
-    if not ended and _is_deleted(job):
-        return _progress_of_deleted(job)
-    if not ended and not job["spec"].get("suspend") and not _is_ending(job):
-        return Progress("Absent")
-
-    gone = await _follow_pods_gone(cluster, view, operation, job)
-    # Its controller may be about to make one more.
-    is_settled = ended or (_is_idle(job) and not _is_ending(job))
-    if gone.state == "Succeeded" and not is_settled:
-        message = f"job {job['metadata']['name']} has no pod; its controller has not said so yet"
-        return Progress("Running", message)
-
-    return gone
-
-
-async def _follow_pods_gone(
-    cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
-) -> Progress:
-    """Return whether no pod of an operation runs any more, whichever Job of its name made it."""
-    name = operation.subject.partition("/")[2]
-
-    # The name is another's now, and so are most pods of that name.
-    others = job is not None and not is_ours(view, job)
-
-    def runs(pod: dict[str, Any]) -> dict[str, Any] | None:
-        foreign = others and (pod["metadata"].get("annotations") or {}).get(KEY) != operation.key
-        return None if foreign or not job_pods.active_pods([pod]) else job_pods.kept_part(pod)
-
-    path = api_path("v1", "pods", view.namespace)
-    left = await cluster.list(path, f"{JOB_NAME_LABEL}={name}", keep=runs)
-    now = datetime.now(UTC)
-    trouble = job_pods.find_ending_trouble(left, now)
-    if trouble is None:
-        return Progress("Succeeded")
-
-    message = f"job {name} is stopped, but {trouble.message}"
-    return Progress("Running", message, stuck=job_pods.is_late(left, now))
-
-
-def _progress_of_deleted(job: Mapping[str, Any]) -> Progress:
-    """Return how far a Job is that is being deleted.
-
-    We let it go; nobody can go on before others have done so too.
-    """
-    name, finalizers = job["metadata"]["name"], job["metadata"].get("finalizers") or []
-    if RESULT in finalizers:
-        return Progress("Absent", f"job {name} is being deleted")
-
-    message = f"job {name} is being deleted"
-    if finalizers:
-        message += f", and waits for its finalizers {', '.join(map(str, finalizers))[:200]}"
-    return Progress("Running", message)
-
-
-def _is_idle(job: Mapping[str, Any]) -> bool:
-    """Return whether the controller of a suspended Job has seen that, and says that nothing runs.
-
-    Or the Job never ran at all.
-    """
-    # It was made suspended.
-    if job["metadata"].get("generation") == 1:
-        return True
-
-    status = job.get("status", {})
-    has_pods = status.get("active") or status.get("terminating")
-    return not has_pods and _true_condition(job, "Suspended") is not None
-
-
 async def _list_pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
     meta = job["metadata"]
 
@@ -424,89 +296,3 @@ async def _list_pods(cluster: Cluster, job: Mapping[str, Any]) -> list[Pod]:
 
     path = api_path("v1", "pods", meta["namespace"])
     return list(await cluster.list(path, f"{JOB_NAME_LABEL}={meta['name']}", keep=own_part))
-
-
-def _explain_foreign_job(view: View, operation: Operation, job: Mapping[str, Any]) -> str:
-    """Return why a Job of the wanted name is not that of the operation; empty where it is."""
-    name = job["metadata"]["name"]
-
-    if not is_ours(view, job):
-        return f"a Job {name} of another owner is in the way; delete or rename it"
-    if (job["metadata"].get("annotations") or {}).get(KEY) != operation.key:
-        return f"the Job {name} belongs to another operation; delete it"
-
-    made = job["metadata"].get("creationTimestamp")
-    if made and operation.since and parse_time(made) < parse_time(operation.since) - MAX_CLOCK_SKEW:
-        return (
-            f"the Job {name} is older than the step that would run it: somebody else has made "
-            "it; delete it"
-        )
-
-    return ""
-
-
-def _explain_failure(operation: Operation, job: Mapping[str, Any]) -> str:
-    """Return why a Job has failed, or will."""
-    name, condition = job["metadata"]["name"], _true_condition(job, "Failed", "FailureTarget")
-    if condition is None:
-        return f"the Job {name} was deleted before its result was read"
-
-    reason = condition.get("reason", "Failed")
-
-    if not _is_hung(job):
-        return f"job {name}: {reason}: {condition.get('message', '')}".rstrip(": ")
-
-    remedy = "look for what it waits for, or give it a longer timeout"
-    return f"job {name} did not end within {_limit_of(operation, job)} ({reason}); {remedy}"
-
-
-def _limit_of(operation: Operation, job: Mapping[str, Any]) -> str:
-    """Return the time that a Job has, as its author wrote it where that is known."""
-    if isinstance(operation.config, Job):
-        return str(operation.config.timeout)
-    return f"{job['spec']['activeDeadlineSeconds']}s"
-
-
-def _true_condition(job: Mapping[str, Any], *kinds: str) -> dict[str, Any] | None:
-    """Return the first condition of these kinds that is true."""
-    conditions: list[dict[str, Any]] = job.get("status", {}).get("conditions") or []
-    for kind in kinds:
-        for condition in conditions:
-            if condition["type"] == kind and condition["status"] == "True":
-                return condition
-    return None
-
-
-def _is_quiet(operation: Operation) -> bool:
-    """Return whether nothing that the Job says may be repeated."""
-    return isinstance(operation.config, Job) and operation.config.is_quiet
-
-
-def _is_over(job: Mapping[str, Any]) -> bool:
-    """Return whether it is decided how a Job ends, though its pods may still run."""
-    return (
-        _is_deleted(job) or _true_condition(job, "Complete", "Failed", "FailureTarget") is not None
-    )
-
-
-def _is_ending(job: Mapping[str, Any]) -> bool:
-    """Return whether Kubernetes is about to end a Job by itself, and makes no more pods for it."""
-    return _true_condition(job, "FailureTarget", "SuccessCriteriaMet") is not None
-
-
-def _is_hung(job: Mapping[str, Any]) -> bool:
-    """Return whether a Job's time ran out."""
-    condition = _true_condition(job, "Failed", "FailureTarget")
-    return condition is not None and condition.get("reason") == "DeadlineExceeded"
-
-
-def _is_deleted(job: Mapping[str, Any]) -> bool:
-    return bool(job["metadata"].get("deletionTimestamp"))
-
-
-def _is_nearly_over(job: Mapping[str, Any], now: datetime) -> bool:
-    since = job.get("status", {}).get("startTime")
-    limit = job["spec"].get("activeDeadlineSeconds")
-    if not since or not limit:
-        return False
-    return now > datetime.fromisoformat(since) + timedelta(seconds=limit - NEARLY_OVER_S)
