@@ -128,7 +128,10 @@ def test_people_take_a_release_through(desk: Desk) -> None:
         assert words in why, why
     assert "promote accepted" in desk.ok("ana", "promote", "shop", "--wait", "--timeout", "30s")
     assert site.image() == "shop/web:2.0.0"
-    assert "no run is under way" in desk.no("ana", "rollback", "shop")
+    assert "no run is under way" in desk.no("ana", "abort", "shop")
+    assert "# This would undo 2.0.0 (run 1), and return to 1.0.0:" in desk.ok(
+        "ana", "rollback", "shop", "--dry-run"
+    )
     table = desk.ok("ana", "status").splitlines()
     assert table[0].split()[:3] == ["NAME", "VERSION", "LIVE"]
     assert table[1].split()[:4] == ["shop", "2.0.0", "2.0.0", "2.0.0"]

@@ -10,6 +10,7 @@ from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.model.operation import Progress
 from gatewright.plugin import acts, way_back
 from gatewright.plugin.acts import InterventionRequest
+from gatewright.plugin.cluster import RequestFailed
 from tests.unit.sim import World, spec
 
 
@@ -122,12 +123,35 @@ def test_each_kept_version_can_be_returned_to(
 
 def test_one_can_go_further_back_later():
     world = promoted("2.0", "3.0")
-    for expected in "2.0", "1.0":
-        accepted(world.act("Rollback"))
+    for more in {}, {"to": "1.0"}:
+        message = accepted(world.act("Rollback", **more))
         world.later(10)
-        assert world.live == world.status.lastGood.version == expected
+        assert world.live == world.status.lastGood.version == message.split("; ")[1].split()[0]
+    assert world.live == "1.0"
     message = refused(world.act("Rollback"))
     assert "no promoted version is kept" in message
+
+
+def test_nobody_goes_a_second_version_back_without_naming_it():
+    """Seen on a cluster: the second of two people in a hurry undid one version more."""
+    world = promoted("2.0", "3.0")
+    accepted(world.act("Rollback"))
+    world.later(10)
+    message = refused(world.act("Rollback"))
+    assert "run 3 has undone 3.0 already" in message and "--to 1.0" in message
+    assert world.live == "2.0"
+
+
+def test_the_loss_is_counted_from_when_the_backup_says_it_was_made():
+    raw = with_database()
+    raw["stages"][0]["rollback"]["steps"][0]["job"]["args"] = ["$(steps.backup.outputs.createdAt)"]
+    world = World(spec=raw)
+    made = {"createdAt": "2025-12-31T18:00:00Z"}
+    world.jobs["backup"] = Progress("Succeeded", outputs=made)
+    assert promoted("2.0", world=world).status.kept[0].backupAt == "2025-12-31T18:00:00.000Z"
+    world = promoted("2.0", world=World(spec=with_database()))
+    began = world.status.run.stages[0].steps[0].startedAt
+    assert world.status.kept[0].backupAt == began
 
 
 def test_so_many_are_kept_as_the_release_says():
@@ -277,9 +301,11 @@ def test_a_dry_run_says_what_would_be_done():
     assert _lines(world)[2] == "  the database stays; --with-database would also:"
     (line,) = _lines(world, with_database=True)[2:]
     assert line.startswith("  run restore of db; what was written in the last ")
-    for to in "1.0", "0":
-        head = "This would undo 3.0 (run 2), 2.0 (run 1), and return to 1.0:"
-        assert (_lines(world, to=to) or [""])[0] == (head if to == "1.0" else "")
+    head = "This would undo 3.0 (run 2), 2.0 (run 1), and return to 1.0:"
+    assert _lines(world, to="1.0")[0] == head
+    for more in {"to": "0"}, {"to": "nonsense"}, {"to": "1.0", "with_database": True}:
+        with pytest.raises(RequestFailed, match=r"refused: .*(is not kept|one version at a time)"):
+            _lines(world, **more)
     assert _lines(world, to="1")[0].endswith("and return to 2.0:"), "what run 1 has promoted"
 
 
@@ -304,6 +330,6 @@ def test_explain_names_the_commands_that_lead_back():
     ],
 )
 def test_a_version_goes_before_the_number_of_a_run(to: str | None, spec: dict[str, Any]):
-    release = {"status": {"kept": [{"run": 3, "before": {"version": "2"}}]}}
+    status = {"kept": [{"run": 3, "before": {"version": "2"}}]}
     request = InterventionRequest("web", "Rollback", to=to)
-    assert acts._destination(request, release) == spec
+    assert acts.destination(request, status) == spec

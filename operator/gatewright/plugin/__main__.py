@@ -309,7 +309,8 @@ def _run_action(options: argparse.Namespace) -> int:
     made = cluster.create(path, acts.build_intervention(cluster, request, release))
 
     if options.dry_run:
-        print_lines(way_back.plan_lines(release, request, _utc_now()), sys.stderr)
+        # As comments: what follows can still be read by a program.
+        print_lines([f"# {line}" for line in way_back.plan_lines(release, request, _utc_now())])
         sent = {key: made[key] for key in ("apiVersion", "kind", "spec")}
         print_lines(_lines_in_format(sent, "yaml", list))
         return acts.DONE

@@ -65,7 +65,7 @@ def build_intervention(
         if getattr(wish, name)
     }
     spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
-    spec |= _destination(wish, release)
+    spec |= destination(wish, release.get("status") or {})
     looked_at = wish.spec_hash if wish.spec_hash is not None else seen_spec_hash(wish, release)
     spec |= {"specHash": looked_at} if looked_at else {}
     meta = {
@@ -77,13 +77,16 @@ def build_intervention(
     return {"apiVersion": API_VERSION, "kind": "Intervention", "metadata": meta, "spec": spec}
 
 
-def _destination(wish: InterventionRequest, release: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where a Rollback leads: a version goes before the number of a run."""
+def destination(wish: InterventionRequest, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a Rollback leads, as an Intervention says it.
+
+    A version goes before the number of a run.
+    """
     where: dict[str, Any] = {"withDatabase": True} if wish.with_database else {}
     if wish.to is None:
         return where
 
-    kept = (release.get("status") or {}).get("kept") or ()
+    kept = status.get("kept") or ()
     versions = {promoted["before"].get("version") for promoted in kept}
     is_run = wish.to.isdigit() and wish.to not in versions and int(wish.to) > 0
     return where | ({"toRun": int(wish.to)} if is_run else {"to": wish.to})

@@ -198,6 +198,9 @@ def _describe_live(live: Object, now: datetime) -> str:
 def _describe_run(run: Object, now: datetime) -> str:
     end = f"ended {run['outcome']}" if run.get("outcome") else f"is {run['phase']}"
     duration = run.get("duration") or time_since(run.get("startedAt"), now)
+    if run.get("kind") == "Undo":
+        undone = ", ".join(str(number) for number in run.get("undoes", ()))
+        return f"{run['id']} undoes run {undone} of {run['version']}, {end}, {duration}"
     return f"{run['id']} of {run['version']} {end}, attempt {run.get('attempt', 1)}, {duration}"
 
 

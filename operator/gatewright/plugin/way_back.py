@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gatewright.plugin.acts import InterventionRequest
+from pydantic import ValidationError
+
+from gatewright.api.status import ReleaseStatus
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.run.context import Refused
+from gatewright.core.run.undo import choose_undone
+from gatewright.plugin.acts import InterventionRequest, destination
+from gatewright.plugin.cluster import RequestFailed
 from gatewright.plugin.show import Object, clean_text, time_since
 
 
@@ -29,7 +36,10 @@ def kept_lines(release: Object, now: datetime) -> list[str]:
 
 
 def plan_lines(release: Object, request: InterventionRequest, now: datetime) -> list[str]:
-    """Return what a Rollback would do now; nothing for other actions."""
+    """Return what a Rollback would do now; nothing for other actions.
+
+    Raises RequestFailed where the operator would refuse it.
+    """
     status = release.get("status") or {}
     run = status.get("run") or {}
     if request.action != "Rollback":
@@ -37,29 +47,40 @@ def plan_lines(release: Object, request: InterventionRequest, now: datetime) -> 
     if not run.get("outcome"):
         return ["This would undo the run under way:", *_indented(run.get("plan") or ())]
     if status.get("unverified"):
+        if request.to is not None or request.with_database:
+            raise RequestFailed(
+                f"refused: the rollback of run {status['unverified']['run']} has failed; a "
+                "Rollback without anything else repeats that first"
+            )
         return ["This would repeat what the failed rollback has not undone."]
 
-    undone = _undone_by(status.get("kept") or [], request)
+    undone = status["kept"][: _count_undone(status, request)] if status.get("kept") else []
     if not undone:
-        return []
+        raise RequestFailed("refused: no promoted version is kept that could be undone")
     return [
         f"This would undo {_undone_words(undone)}, and return to {_target_of(undone[-1])}:",
         *_work_lines(undone, request.with_database, now),
     ]
 
 
-def _undone_by(
-    kept: Sequence[Mapping[str, Any]], request: InterventionRequest
-) -> Sequence[Mapping[str, Any]]:
-    """Return what is undone, the latest first; nothing where it leads nowhere that is kept."""
-    if request.to is None:
-        return kept[:1]
-    for number, promoted in enumerate(kept):
-        earlier = kept[number + 1 : number + 2]
-        runs = [str(item["run"]) for item in earlier]
-        if promoted["before"].get("version") == request.to or request.to in runs:
-            return kept[: number + 1]
-    return ()
+def _count_undone(status: Object, request: InterventionRequest) -> int:
+    """Return how many promoted runs are undone, as the operator judges it. Raises RequestFailed."""
+    where = destination(request, status)
+    asked = Intervention(
+        "",
+        "",
+        "Rollback",
+        "",
+        to=where.get("to"),
+        to_run=where.get("toRun"),
+        with_database=request.with_database,
+    )
+    try:
+        return len(choose_undone(ReleaseStatus.model_validate(status), asked))
+    except Refused as refusal:
+        raise RequestFailed(f"refused: {refusal}") from None
+    except ValidationError:
+        raise RequestFailed("the status cannot be read; is this plugin older?") from None
 
 
 def _work_lines(

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.api.status import JournalEntry, Kept, ReleaseStatus, Run, Served, Undo
+from gatewright.api.status import JournalEntry, Kept, ReleaseStatus, Run, Served, StepStatus, Undo
 from gatewright.core.model.decision import Revision
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.operation import Operation
@@ -111,9 +111,19 @@ def _oldest_backup(body: PinnedSpec, run: Run, compensations: Iterable[Undo]) ->
     times = []
     for stage, row in zip(body.spec.stages, run.stages, strict=True):
         for step, step_row in zip(stage.steps, row.steps, strict=True):
-            if step.produces in required and step_row.finishedAt is not None:
-                times.append(step_row.finishedAt)
-    return min(times, default=None)
+            if step.produces in required:
+                times += [_made_at(step_row)]
+    return min(filter(None, times), default=None)
+
+
+def _made_at(step: StepStatus) -> str | None:
+    """Return when what a step has produced was made: as it says itself, or at the latest when it
+    began."""
+    made_at = step.outputs.get("createdAt", "").strip()
+    try:
+        return clocks.format_time(clocks.parse_time(made_at))
+    except ValueError:
+        return step.startedAt
 
 
 # Which runs are undone
@@ -135,20 +145,36 @@ def is_way_back_asked(view: View) -> bool:
 
 def choose_undone(status: ReleaseStatus, act: Intervention) -> list[Kept]:
     """Return the promoted runs that are to be undone, the latest first. Raises Refused."""
-    kept = status.kept
+    kept, last = status.kept, status.run
     if not kept:
         raise Refused("no run is under way, and no promoted version is kept that could be undone")
     if act.to is None and act.to_run is None:
+        # Two people in a hurry, or one who is not sure: nobody goes a second version back by that.
+        if last is not None and last.kind == "Undo" and last.outcome == "RolledBack":
+            raise Refused(
+                f"run {last.id} has undone {last.version} already, {last.finishedAt}; to go "
+                f"further back, name the version (--to {kept[0].before.version or kept[0].run})"
+            )
         return kept[:1]
 
     for place in range(len(kept)):
         if _leads_to(kept, place, act):
-            return kept[: place + 1]
+            return _within_database(kept[: place + 1], act)
 
     wanted = act.to if act.to is not None else f"run {act.to_run}"
     if wanted == kept[0].version or act.to_run == kept[0].run:
         raise Refused(f"{wanted} is what was promoted last; there is nothing to go back from")
     raise Refused(f"{wanted} is not kept; a Rollback can return to {describe_kept(kept)}")
+
+
+def _within_database(undone: list[Kept], act: Intervention) -> list[Kept]:
+    """Return what is undone. Raises Refused where that is too far for the database."""
+    if act.with_database and len(undone) > 1:
+        raise Refused(
+            "the database goes back one version at a time; the one before the last is "
+            f"{undone[0].before.version}"
+        )
+    return undone
 
 
 def _leads_to(kept: Sequence[Kept], place: int, act: Intervention) -> bool:
@@ -192,14 +218,11 @@ class _Promoted:
 
 def start_undo(ctx: Context, act: Intervention) -> str:
     """Begin to undo promoted runs; return what is done. Raises Refused."""
+    if ctx.view.deleting:
+        raise Refused("the Release is being deleted; what it has promoted stays")
     undone = choose_undone(ctx.status, act)
     if act.with_database and not act.reason.strip():
         raise Refused("with the database goes what was written since; say why (reason)")
-    if act.with_database and len(undone) > 1:
-        raise Refused(
-            "the database goes back one version at a time; "
-            f"the one before the last is {undone[0].before.version}"
-        )
     if ctx.seen.rival is not None:
         raise Refused(
             f"release {ctx.seen.rival} has one of its targets; wait for the end of its run, or "
@@ -217,7 +240,9 @@ def start_undo(ctx: Context, act: Intervention) -> str:
     _begin(ctx, act, undone, newest)
     target = undone[-1].before.version or "what was there before"
     database = f", the database included ({_describe_loss(undone[0])})" if act.with_database else ""
-    return f"{undone[0].version} is undone{database}; {target} is returned to"
+    versions = ", ".join(kept.version for kept in undone)
+    verb = "is" if len(undone) == 1 else "are"
+    return f"{versions} {verb} undone{database}; {target} is returned to"
 
 
 def _describe_loss(kept: Kept) -> str:
