@@ -283,6 +283,8 @@ def killed_at_every_write(lanes: list[Lab], scenario: Scenario, capsys: Any) -> 
         print(f"\nkilled at every write, {scenario.name}: {summary}")
     assert not summary.bad(), "\n\n".join(str(one) for one in summary.bad())
     killed = sum(one.killed for one in summary.results)
-    assert killed >= 0.9 * (len(summary.results) - LANES), (
+    # Where two writes go side by side, a busy machine may have one of them fewer.
+    few = 2 if scenario.undo else 0
+    assert killed + few >= 0.9 * (len(summary.results) - LANES), (
         "too many runs ended before their write came"
     )

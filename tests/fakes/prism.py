@@ -32,7 +32,10 @@ def mocking(document: Mapping[str, Any], under: str = "") -> Iterator[str]:
         file, log, port = Path(directory, "spec.json"), Path(directory, "log"), free_port()
         file.write_text(json.dumps(_served(document, under)))
         with log.open("wb") as out:
-            command = ["node", str(program), "mock", str(file), "--port", str(port), "--errors"]
+            # What Prism needs is written as ES modules by now, which older lines of Node load only
+            # when they are told to.
+            node = ["node", "--experimental-require-module", "--no-warnings"]
+            command = [*node, str(program), "mock", str(file), "--port", str(port), "--errors"]
             process = subprocess.Popen(command, stdout=out, stderr=out, cwd=directory)
         try:
             _until_listening(process, log)

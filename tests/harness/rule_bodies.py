@@ -199,12 +199,16 @@ EXAMPLES: Mapping[str, Example] = {
     "InterventionSpec": Example(
         {"release": "shop", "by": "ana"},
         {
-            "action": ("Approve", "Confirm", "Retry", "Pause", "Reject"),
+            "action": ("Approve", "Confirm", "Retry", "Pause", "Reject", "Rollback"),
             "stage": ("ship",),
             "step": ("go",),
             "gate": ("calm",),
             "followUp": ("log",),
             "specHash": ("0" * 32,),
+            "to": ("2.3.1",),
+            "toRun": (3,),
+            "withDatabase": (True,),
+            "reason": ("data is broken",),
         },
     ),
 }

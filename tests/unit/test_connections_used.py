@@ -12,6 +12,7 @@ from gatewright.providers import registry
 from gatewright.providers.connections_used import ConnectionUse, connections_used
 from tests.contract import cases
 
+WAIT = {"name": "wait", "wait": "1s"}
 HTTP = {"name": "h", "http": {"path": "/"}}
 
 
@@ -19,7 +20,7 @@ def used(**fields: Any) -> list[tuple[str, str, str | None]]:
     raw = {
         "version": "2.0",
         "vars": {"conn": "main"},
-        "stages": [{"name": "a", "gates": []}],
+        "stages": [{"name": "a", "steps": [WAIT]}],
         **fields,
     }
     body = pin_spec(ReleaseSpec.model_validate(raw), 1, None)
@@ -44,7 +45,7 @@ def used(**fields: Any) -> list[tuple[str, str, str | None]]:
             "slack",
         ),
         (
-            {"stages": [{"name": "a"}, {"name": "b", "gates": [HTTP]}]},
+            {"stages": [{"name": "a", "steps": [WAIT]}, {"name": "b", "gates": [HTTP]}]},
             "spec.stages[1].gates[0].http",
             "http",
         ),
@@ -71,7 +72,15 @@ def used(**fields: Any) -> list[tuple[str, str, str | None]]:
             "unleash",
         ),
         (
-            {"stages": [{"name": "a", "rollback": {"steps": [{"name": "u", "supabase": {}}]}}]},
+            {
+                "stages": [
+                    {
+                        "name": "a",
+                        "steps": [WAIT],
+                        "rollback": {"steps": [{"name": "u", "supabase": {}}]},
+                    }
+                ]
+            },
             "spec.stages[0].rollback.steps[0].supabase",
             "supabase",
         ),
@@ -114,7 +123,7 @@ def test_every_gate_is_known(key: str) -> None:
     found = connections_used(
         pin_spec(
             ReleaseSpec.model_validate(
-                {"version": "1", "guards": [check], "stages": [{"name": "a"}]}
+                {"version": "1", "guards": [check], "stages": [{"name": "a", "steps": [WAIT]}]}
             ),
             1,
             None,

@@ -692,6 +692,22 @@ def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen():
     assert world.status.run.id == 2
 
 
+def test_what_was_asked_of_a_run_is_not_kept_for_the_next():
+    """Seen on a cluster: a Retry that was asked while an Abort was under way started the version
+    again, because 300 other Interventions were answered first."""
+    world = World().settle().later(5)
+    world.gates["errors"] = "Failed"
+    world.later(30)
+    asked_at = world.status.run.startedAt
+    late = world.act("Retry", made=(asked_at, 9))
+    assert "asked while run 1 was under way, and that has ended RolledBack" in refused(world, late)
+    world.gates.clear()
+    accepted(world.act("Retry"))
+    late = world.act("Pause", made=(asked_at, 10))
+    assert "asked before run 2 began" in refused(world, late)
+    accepted(world.act("Abort", made=(asked_at, 11)))
+
+
 def test_an_abort_that_is_refused_has_overtaken_nobody():
     world = rolled_back()
     refused(world, world.act("Abort", made=("2026-11-01T00:00:31Z", 500)))

@@ -51,7 +51,7 @@ def test_it_is_not_unreadable_and_is_written_anew() -> None:
     status = entry.view().status
 
     assert not entry.tampered and status.run is not None and status.run.phase == "Progressing"
-    assert entry.take_decided(status) and entry.has_unwritten_status
+    assert entry.take_decided(status) and entry.status.is_unwritten
     assert {"held", "took"}.isdisjoint(entry.working["run"])
 
 

@@ -68,7 +68,7 @@ def test_pydantic_and_cel_judge_alike(where: RuledPlace) -> None:
     compiled = [(rule, compile_cel(rule.cel(where.place))) for rule in where.rules]
     declared = where.model.rules  # type: ignore[attr-defined]
 
-    @settings(deadline=None, max_examples=150, derandomize=True, database=None)
+    @settings(deadline=None, max_examples=300, derandomize=True, database=None)
     @given(bodies(where))
     def judge(body: Body) -> None:
         body = _action(body)
@@ -217,7 +217,7 @@ def test_a_release_has_so_many_parts_and_no_more(part: str, more: int) -> None:
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_an_intervention_stays_as_it_is(changed: bool) -> None:
-    (rule,) = [rule for rule in intervention.InterventionSpec.rules if isinstance(rule, AtApply)]
+    rule = next(rule for rule in intervention.InterventionSpec.rules if isinstance(rule, AtApply))
     after = {"release": "shop", "action": "Pause" if changed else "Abort"}
     cel = rule.cel(Place(intervention.InterventionSpec))
     before = {"release": "shop", "action": "Abort"}

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gatewright.api.base import Model, Name, ObjectName, Text
-from gatewright.api.rules import AtApply, AtMostOne, Excludes, Needs, OnlyWith, Rule
+from gatewright.api.rules import AtApply, AtMostOne, Excludes, OnlyWith, Rule
 from gatewright.api.status import Message, Short, Time
 
 Action = Literal[
@@ -52,10 +52,10 @@ class InterventionSpec(Model):
         OnlyWith("toRun", "action", OF_WAY_BACK),
         OnlyWith("withDatabase", "action", OF_WAY_BACK),
         AtMostOne("to", "toRun"),
-        Needs(
-            "withDatabase",
-            "reason",
-            message="with the database goes what was written since; give the reason",
+        # The core refuses a reason of blanks as well.
+        AtApply(
+            "!has(self.withDatabase) || has(self.reason)",
+            "with the database goes what was written since; give the reason",
         ),
         Excludes(
             "followUp",

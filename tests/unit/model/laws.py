@@ -45,8 +45,14 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
     before, after, spec = seen.view.status, world.status, seen.view.spec
     if after.runs == before.runs:
         return
-    assert after.runs == before.runs + 1 and after.run is not None and spec is not None
+    assert after.runs == before.runs + 1 and after.run is not None
     assert not seen.view.deleting, "a run starts in a Release that is being deleted"
+    if after.run.kind == "Undo":
+        # The way back is open in any state, but only to a person.
+        assert seen.person and seen.observation.rival is None and before.unverified is None
+        return
+
+    assert spec is not None
     assert not seen.view.problems and not spec.suspend and seen.observation.rival is None
     assert not seen.observation.unconnected
     rejected = after.run.version in [item.version for item in before.rejected]
@@ -260,9 +266,15 @@ def returns_what_it_changed(world: Wild, seen: Seen) -> None:
     if run is None or run.rollback is None or run.outcome == "RollbackFailed":
         return
     body = seen.observation.body
-    assert body is not None
+    if body is None:
+        # It began in this very pass, and had nothing to undo.
+        assert run.kind == "Undo" and not run.rollback.undo
+        return
     taken = world.data[run.revision]["snapshots"]
-    for change in _last_changes(world, run.id):
+    changed = (
+        change for number in (run.id, *run.undoes) for change in _last_changes(world, number)
+    )
+    for change in changed:
         wanted = (taken.get(change.subject) or {"of": "old"})["of"]
         assert world.value(change.subject) == wanted, (
             f"{change.subject} has {world.value(change.subject)}, not {wanted}"
@@ -277,6 +289,9 @@ def returns_what_it_changed(world: Wild, seen: Seen) -> None:
     }
     for stage, wanted_stage in zip(run.stages, body.spec.stages, strict=True):
         due = wanted_stage.rollback.reach == "Release" or stage.state == "Failed"
+        # The database stays, unless a person has asked for it as well.
+        if run.kind == "Undo":
+            due = run.database and wanted_stage.rollback.reach == "Release"
         if stage.startedAt is None or not due:
             continue
         for step in wanted_stage.rollback.steps:

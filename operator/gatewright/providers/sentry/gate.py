@@ -53,7 +53,7 @@ _SECONDS_BY_UNIT: Mapping[str, float] = {
 class SentryCheck(Model):
     """How a release does: exactly one of the four questions."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("errors", "failureRatio", "p95", "newIssues"),)
+    rules: ClassVar[tuple[Rule, ...]] = (ExactlyOne("errors", "failureRatio", "newIssues", "p95"),)
 
     connection: Name | None = None
     """Name of the sentry Connection; the namespace's only one when left out."""
