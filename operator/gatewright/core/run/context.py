@@ -15,11 +15,10 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run.holdings import find_holdings
+from gatewright.core.subject import traits_of
 
 UNKNOWN_PROGRESS = Progress("Unknown")
 MOST_REJECTED = 10
-JOURNALED_KINDS = ("target/", "configmap/", "secret/", "job/", "flags/", "action/")
-"""How subjects begin whose changes stand in the journal, which a rollback reads backwards."""
 
 
 class Refused(Exception):
@@ -104,7 +103,7 @@ class Context:
         self.write_now()
 
         # Only what changes something can be undone; what stops a Job belongs to no stage.
-        if not stage or not operation.subject.startswith(JOURNALED_KINDS):
+        if not stage or not traits_of(operation.subject).journaled:
             return
         entry = JournalEntry(key=operation.key, stage=stage, step=step, subject=operation.subject)
         if entry not in self.run.journal:

@@ -23,7 +23,7 @@ from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import StepPoint, changed_by, kind_of
-from gatewright.core.subject import kind_of_subject
+from gatewright.core.subject import kind_of_subject, traits_of
 
 RESTORE_LIMIT_S = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
@@ -189,14 +189,13 @@ def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
     What a compensation has set since may differ; of flags elsewhere nobody can tell the one from
     the other.
     """
-    told_apart = ("target/", "configmap/")
     done = [
         line for line in _undo_lines(run) if line.kind == "Restore" and line.state == "Succeeded"
     ]
     return [
         line
         for line in done
-        if line.subject.startswith(told_apart) or not compensations_around(body, run, line)[1]
+        if traits_of(line.subject).told_apart or not compensations_around(body, run, line)[1]
     ]
 
 
@@ -241,7 +240,7 @@ def compensated_alone(body: PinnedSpec, run: Run) -> dict[str, list[Undo]]:
 
     for line in filter(has_compensated, lines):
         for subject in subjects_set_by(body, line):
-            if subject.startswith(("target/", "configmap/")) and subject not in restored:
+            if traits_of(subject).told_apart and subject not in restored:
                 compensations.setdefault(subject, []).append(line)
 
     return compensations

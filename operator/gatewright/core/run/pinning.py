@@ -38,6 +38,7 @@ from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
+from gatewright.core.subject import traits_of
 
 INHERITED_MARK = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
@@ -208,8 +209,7 @@ def lost_subjects(ctx: Context, body: PinnedSpec) -> list[str]:
 
     Nobody could return it.
     """
-    kinds = ("target/", "configmap/", "flags/")
-    changed = {entry.subject for entry in ctx.run.journal if entry.subject.startswith(kinds)}
+    changed = {entry.subject for entry in ctx.run.journal if traits_of(entry.subject).changed_alone}
     return sorted(changed - set(subjects_of(body)))
 
 

@@ -18,6 +18,7 @@ from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
+from gatewright.core.subject import traits_of
 
 FINISHED_LINE_STATES = ("Succeeded", "Failed", "Skipped")
 """States that a line of a rollback does not leave by itself."""
@@ -125,7 +126,7 @@ def _plan_restores(body: PinnedSpec, run: Run, stage: Stage, restored: set[str])
     entries = [entry for entry in run.journal if entry.stage == stage.name]
     for entry in reversed(entries):
         # That is undone by a compensation, if at all.
-        if entry.subject.startswith(("job/", "action/")):
+        if not traits_of(entry.subject).restored:
             continue
 
         for subject in _with_captured(body, entry.subject):
@@ -139,7 +140,7 @@ def _plan_earlier(body: PinnedSpec, run: Run) -> Iterator[Undo]:
     stages = {stage.name for stage in body.spec.stages}
     restored: set[str] = set()
     for entry in reversed(run.journal):
-        if entry.stage in stages or entry.subject.startswith(("job/", "action/")):
+        if entry.stage in stages or not traits_of(entry.subject).restored:
             continue
         for subject in _with_captured(body, entry.subject):
             if subject not in restored:

@@ -36,6 +36,7 @@ from gatewright.core.run.rollback_plan import plan_rollback
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.core.spec.targets import captured_configs
+from gatewright.core.subject import traits_of
 
 RECORD_FIELD = "run"
 """Field of a promotion's ControllerRevision that says what the run did."""
@@ -312,7 +313,7 @@ def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
         done = _changes_of(view, older)
         earlier = [*done, *earlier]
         for entry in older.run.journal:
-            if entry.subject.startswith(("job/", "action/")):
+            if not traits_of(entry.subject).restored:
                 continue
             # What was there before the oldest change is what is returned to.
             for subject in _with_captured(older.body, entry):
