@@ -4,6 +4,9 @@ passes having done nothing."""
 from __future__ import annotations
 
 import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -11,9 +14,15 @@ import pytest
 from gatewright.api.release import STEP_KINDS, Stage, Step, StepKindName
 from gatewright.codegen import authors, rules
 from gatewright.core import steps
-from gatewright.core.steps import ACTION, STEPS, StepKind, kind_of
-from gatewright.core.subject import SubjectKind, kind_of_subject
+from gatewright.core.model.operation import Operation
+from gatewright.core.run import context, rollback_plan
+from gatewright.core.steps import ACTION, STEPS, StepKind, StepPoint, kind_of
+from gatewright.core.steps.flags import SetFlags
+from gatewright.core.steps.kind import SubjectlessKind
+from gatewright.core.steps.wait import Wait
+from gatewright.core.subject import SubjectKind, kind_of_subject, traits_of
 from gatewright.runtime.execution import handlers
+from tests.unit.sim import World, spec
 
 COMMON_FIELDS = {"name", "timeout", "produces", "proof", "requires"}
 """Fields of a step that say nothing of what it does."""
@@ -27,8 +36,81 @@ EXAMPLES: dict[StepKindName, dict[str, Any]] = {
 }
 
 
+WALKED: list[dict[str, Any]] = [
+    *({kind: config} for kind, config in EXAMPLES.items()),
+    {"flags": {"target": "web", "container": "app", "set": {"VOICE": "on"}}},
+    {"flags": {"launchdarkly": {"key": "voice"}}},
+    {"sentry": {"release": "1"}},
+]
+"""Every example, other ways to write one, and an action."""
+SUBJECTLESS_SUBJECTS = {"job", "action", "confirm", "approval"}
+"""Kinds of subjects that no snapshot is returned of."""
+
+
 def example(kind: StepKindName) -> Step:
     return Step.model_validate({"name": "it", kind: EXAMPLES[kind]})
+
+
+def check_walk(written: dict[str, Any]) -> None:
+    """Walk a stage of one step in the simulated world, let its gate fail, and follow the way
+    back."""
+    stage = {
+        "name": "ship",
+        "steps": [{"name": "it", **written}],
+        "gates": [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}],
+        "bake": "10s",
+    }
+    world = World(spec=spec(stages=[stage]))
+    step = world.view().spec.stages[0].steps[0]  # type: ignore[union-attr]
+    kind = kind_of(step)
+
+    world.settle()
+    if kind.answered_by is not None:
+        world.act(kind.answered_by, groups=frozenset({"leads"}))
+    elif kind.ends_with_clock:
+        world.jump(kind.clock(step) or 0.0)
+    run = world.status.run
+    assert run is not None
+    assert run.stages[0].steps[0].state == "Succeeded", "the walk does not get past the step"
+
+    done = list(world.performed)
+    _check_operations(kind, step, world.view().spec.stages[0], done)  # type: ignore[union-attr]
+    journal = {entry.subject for entry in run.journal}
+    unwritten = {one.subject for one in done if one.kind != "ask"} - journal
+    assert not unwritten, f"{unwritten} are not in the journal"
+
+    world.gates["errors"] = "Failed"
+    world.later(2)
+    _check_way_back(world, {one.subject for one in done if one.kind != "ask"})
+
+
+def _check_operations(kind: StepKind, step: Step, stage: Stage, done: list[Operation]) -> None:
+    assert done or not kind.acts, "a step that acts performs nothing"
+    subjects = {one.subject for one in done}
+    if isinstance(kind, SubjectlessKind):
+        others = {one for one in subjects if kind_of_subject(one) not in SUBJECTLESS_SUBJECTS}
+        assert not others, f"no rollback returns {others} of a SubjectlessKind"
+        return
+
+    changes = set(kind.changes(stage, step))
+    assert subjects == changes, f"works on {subjects} and says that it changes {changes}"
+    left = {one for one in changes if not traits_of(one).restored}
+    assert not left, f"no rollback returns {left}; derive from SubjectlessKind"
+
+
+def _check_way_back(world: World, changed: set[str]) -> None:
+    """Every subject with a state has been restored, to something, by what finds it."""
+    run = world.status.run
+    assert run is not None and run.outcome == "RolledBack", "there is no way back"
+    restores = {one.subject: one for one in world.performed if one.kind == "restore"}
+    wanted = {one for one in changed if kind_of_subject(one) not in SUBJECTLESS_SUBJECTS}
+    assert set(restores) == wanted, f"restored are {set(restores)} instead of {wanted}"
+
+    snapshots = world.data[run.revision]["snapshots"]
+    for subject, restore in restores.items():
+        assert snapshots.get(subject) is not None, f"{subject} has no snapshot"
+        assert restore.config is not None, f"nothing finds {subject} for its restore"
+        assert restore.changes, f"the restore of {subject} does not say what was changed"
 
 
 def test_each_field_of_a_step_has_its_kind() -> None:
@@ -60,8 +142,13 @@ def test_what_it_changes_can_be_found_again(kind: StepKindName) -> None:
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_one_that_waits_for_people_has_no_clock_and_the_others_have(kind: StepKindName) -> None:
-    waits = STEPS[kind].answered_by is not None
-    assert (STEPS[kind].clock(example(kind)) is None) == waits
+    check_clock(STEPS[kind], example(kind))
+
+
+def check_clock(kind: StepKind, step: Step) -> None:
+    clock = kind.clock(step)
+    assert (clock is None) == (kind.answered_by is not None), "only people have no clock"
+    assert clock is None or clock > 0, "its time is over before it begins"
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
@@ -103,3 +190,109 @@ def test_each_kind_of_subject_has_its_handler(kind: SubjectKind) -> None:
 def test_a_subject_that_nobody_knows_is_an_error() -> None:
     with pytest.raises(ValueError, match="unknown kind of subject 'route/web'"):
         kind_of_subject("route/web")
+
+
+# --------------------------------------------------------------------------------------------------
+# A walk and its way back
+
+
+@pytest.mark.parametrize("written", WALKED, ids=lambda written: json.dumps(written)[1:30])
+def test_a_walk_does_what_the_kind_says_and_leads_back(written: dict[str, Any]) -> None:
+    check_walk(written)
+
+
+class _NoOperations(SetFlags):
+    def operations(self, point: StepPoint) -> list[Operation]:
+        return []
+
+
+class _NoChanges(SetFlags):
+    def changes(self, stage: Stage, step: Step) -> list[str]:
+        return []
+
+
+class _NotLookedFor(SetFlags):
+    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        return {}
+
+
+class _NotFoundAgain(SetFlags):
+    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        return dict.fromkeys(super().subjects(stage, step, names))
+
+
+class _WorksOn(SetFlags):
+    """It works on another subject than it says, or on one that no rollback returns."""
+
+    def __init__(self, subject: str, says: str) -> None:
+        self.subject, self.says = subject, says
+
+    def changes(self, stage: Stage, step: Step) -> list[str]:
+        return [self.says]
+
+    def subjects(self, stage: Stage, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
+        return {self.says: {}}
+
+    def operations(self, point: StepPoint) -> list[Operation]:
+        return [Operation(point.key, "set", self.subject, {"set": {}}, point.since)]
+
+
+class _SubjectlessWithState(Wait):
+    acts = True
+
+    def operations(self, point: StepPoint) -> list[Operation]:
+        return [Operation(point.key, "set", "configmap/flags", {"set": {}}, point.since)]
+
+
+@pytest.mark.parametrize(
+    ("name", "planted", "message"),
+    [
+        ("flags", _NoOperations(), "performs nothing"),
+        ("flags", _NoChanges(), "says that it changes set"),
+        ("flags", _NotLookedFor(), "does not get past the step"),
+        ("flags", _NotFoundAgain(), "nothing finds configmap/flags"),
+        ("flags", _WorksOn("configmap/other", "configmap/flags"), "says that it changes"),
+        ("flags", _WorksOn("confirm/it", "confirm/it"), "no rollback returns"),
+        ("flags", _WorksOn("job/it", "job/it"), "no rollback returns"),
+        ("wait", _SubjectlessWithState(), "of a SubjectlessKind"),
+    ],
+)
+def test_a_planted_kind_is_found(
+    name: StepKindName, planted: StepKind, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STEPS, name, planted)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match=message):
+        check_walk({name: EXAMPLES[name]})
+
+
+@pytest.mark.parametrize("lost", ["journaled", "restored"])
+def test_a_subject_kind_with_a_wrong_answer_is_found(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a new kind of subject would have it that is forgotten in the table."""
+    wrong = replace(traits_of("configmap/flags"), **{lost: False})
+    for module in (context, rollback_plan):
+        monkeypatch.setattr(module, "traits_of", lambda subject: wrong)
+    message = {"journaled": "not in the journal", "restored": r"restored are set\(\)"}[lost]
+    with pytest.raises(AssertionError, match=message):
+        check_walk({"flags": EXAMPLES["flags"]})
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, None])
+def test_a_planted_clock_is_found(seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wait, "clock", lambda self, step: seconds)
+    with pytest.raises(AssertionError, match=r"its time is over|only people"):
+        check_clock(STEPS["wait"], example("wait"))
+
+
+@pytest.mark.parametrize("kind", get_args(SubjectKind))
+def test_what_is_restored_stands_in_the_journal(kind: SubjectKind) -> None:
+    """A rollback reads the journal: what is not in it is never returned."""
+    traits = traits_of(f"{kind}/name")
+    assert traits.restored == (kind not in SUBJECTLESS_SUBJECTS)
+    assert traits.journaled or not (traits.restored or traits.changed_alone or traits.told_apart)
+
+
+def test_what_a_newer_operator_has_changed_is_not_passed_over() -> None:
+    traits = traits_of("route/web")
+    assert traits.restored and not traits.journaled
