@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from gatewright.api import GROUP
+from gatewright.api.jobs import Job
 from gatewright.codegen import authors, crds, openers, schema, uses
 from gatewright.codegen import standing as standing_
 from gatewright.core.permissions import AuthorPermission
+from gatewright.core.steps import STEPS
+from gatewright.core.steps.job import CREATE_JOBS
 from gatewright.ports import Access
 from gatewright.providers import registry
 from gatewright.runtime import permissions
@@ -128,6 +131,34 @@ def test_names_that_do_not_stand_side_by_side_are_refused() -> None:
         standing_.cel_lines(
             "Job", AuthorPermission("patch", "", "secrets", ("name", "config[].secret")), {}
         )
+
+
+@pytest.mark.parametrize(
+    ("right", "message"),
+    [
+        (AuthorPermission("patch", "", "x", ("cofigMap",)), "Job: .* has no field 'cofigMap'"),
+        (AuthorPermission("patch", "", "x", ("report.nme",)), "has no field 'nme'"),
+        (AuthorPermission("patch", "", "x", ("env.name",)), "another kind of field at 'env'"),
+        (AuthorPermission("patch", "", "x", ("image[].name",)), "another kind of field"),
+        (AuthorPermission("patch", "", "x", ("image",), only=("knd", "A")), "no field 'knd'"),
+    ],
+)
+def test_a_field_that_the_model_does_not_have_is_refused(
+    right: AuthorPermission, message: str
+) -> None:
+    with pytest.raises(schema.Unsupported, match=message):
+        standing_.cel_lines("Job", right, NODES)
+
+
+def test_a_model_that_stands_nowhere_is_refused() -> None:
+    with pytest.raises(schema.Unsupported, match="stands nowhere"):
+        standing_.cel_lines("Route", AuthorPermission("patch", "", "routes", ("name",)), NODES)
+
+
+def test_a_right_for_the_model_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(STEPS["wait"]), "permissions", ((Job, CREATE_JOBS),))
+    with pytest.raises(schema.Unsupported, match=r"step kind wait: .* where Job stands"):
+        authors.policy_spec()
 
 
 @pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.POLICY_NAME)

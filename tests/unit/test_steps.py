@@ -74,6 +74,9 @@ def check_walk(written: dict[str, Any]) -> None:
     assert run.stages[0].steps[0].state == "Succeeded", "the walk does not get past the step"
 
     done = list(world.performed)
+    # An action uses a Connection; whoever opens that says who may (`codegen.uses`).
+    if kind is not ACTION:
+        check_permissions(kind, done)
     _check_operations(kind, step, world.view().spec.stages[0], done)  # type: ignore[union-attr]
     journal = {entry.subject for entry in run.journal}
     unwritten = {one.subject for one in done if one.kind != "ask"} - journal
@@ -82,6 +85,18 @@ def check_walk(written: dict[str, Any]) -> None:
     world.gates["errors"] = "Failed"
     world.later(2)
     _check_way_back(world, {one.subject for one in done if one.kind != "ask"})
+
+
+def check_permissions(kind: StepKind, done: list[Operation]) -> None:
+    """Whatever is done is asked of the author; of a target that is deployed its provider says
+    what."""
+    asked_elsewhere = {
+        one.subject
+        for one in done
+        if one.kind == "ask" or (kind.deploys and kind_of_subject(one.subject) == "target")
+    }
+    unasked = {one.subject for one in done} - asked_elsewhere
+    assert kind.permissions or not unasked, f"nobody is asked for the right to change {unasked}"
 
 
 def _check_operations(kind: StepKind, step: Step, stage: Stage, done: list[Operation]) -> None:
@@ -152,8 +167,7 @@ def check_clock(kind: StepKind, step: Step) -> None:
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
-def test_one_that_acts_asks_its_author_or_says_who_does(kind: StepKindName) -> None:
-    """Deploys ask by their targets' providers; what has no permission at all may do nothing."""
+def test_one_that_says_it_acts_asks_its_author_or_deploys(kind: StepKindName) -> None:
     asked = bool(STEPS[kind].permissions) or STEPS[kind].deploys
     assert asked == STEPS[kind].acts
 
@@ -237,8 +251,22 @@ class _WorksOn(SetFlags):
         return [Operation(point.key, "set", self.subject, {"set": {}}, point.since)]
 
 
+class _NoPermissions(SetFlags):
+    acts = False
+    deploys = True
+    permissions = ()
+
+
+class _DoesSilently(Wait):
+    acts = False
+
+    def operations(self, point: StepPoint) -> list[Operation]:
+        return [Operation(point.key, "job", "job/it", {}, point.since)]
+
+
 class _SubjectlessWithState(Wait):
     acts = True
+    permissions = SetFlags.permissions
 
     def operations(self, point: StepPoint) -> list[Operation]:
         return [Operation(point.key, "set", "configmap/flags", {"set": {}}, point.since)]
@@ -254,6 +282,8 @@ class _SubjectlessWithState(Wait):
         ("flags", _WorksOn("configmap/other", "configmap/flags"), "says that it changes"),
         ("flags", _WorksOn("confirm/it", "confirm/it"), "no rollback returns"),
         ("flags", _WorksOn("job/it", "job/it"), "no rollback returns"),
+        ("flags", _NoPermissions(), "nobody is asked for the right to change {'configmap/flags'}"),
+        ("wait", _DoesSilently(), "nobody is asked for the right to change {'job/it'}"),
         ("wait", _SubjectlessWithState(), "of a SubjectlessKind"),
     ],
 )

@@ -55,9 +55,26 @@ def author_rights() -> list[tuple[str, AuthorPermission]]:
     return [*nameless, *targets, *named]
 
 
+def require_own_models(nodes: Mapping[str, schema.Schema]) -> None:
+    """Refuse a right of a step kind for a model of another kind: its own author would not be asked.
+
+    Raises schema.Unsupported.
+    """
+    for name, kind in STEPS.items():
+        own = nodes[f"spec.stages[].steps[].{name}"].get(schema.CLASS_NOTE)
+        for model, right in kind.permissions:
+            if model is not own:
+                raise schema.Unsupported(
+                    f"step kind {name}: the right to {right.verb} {right.resource} is asked for "
+                    f"where {model.__name__} stands, and its own model is "
+                    f"{own.__name__ if own else 'none'}"
+                )
+
+
 def policy_spec() -> dict[str, Any]:
-    """The ValidatingAdmissionPolicy's spec."""
+    """The ValidatingAdmissionPolicy's spec. Raises schema.Unsupported."""
     nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+    require_own_models(nodes)
     validations = (
         *(
             _validate_nameless(model, right, nodes)

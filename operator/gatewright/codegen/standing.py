@@ -54,13 +54,17 @@ def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema
 def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Schema]) -> str:
     """Return CEL: one line for each name that a right is needed for.
 
-    Those of a list stand together in one text.
+    Those of a list stand together in one text. Raises schema.Unsupported, also for a field that the
+    model does not have: nobody would ever be asked.
     """
     inside = {field.rpartition("[].")[0] for field in right.fields}
     if len(inside) != 1:
         raise schema.Unsupported(
             f"{model}: {right.fields} do not stand side by side; make them two rights"
         )
+
+    for field in right.fields:
+        _require_field(model, field, nodes)
 
     (holder,) = inside
     part = "part" if holder else "one.of"
@@ -82,8 +86,32 @@ def cel_lines(model: str, right: AuthorPermission, nodes: Mapping[str, schema.Sc
 def cel_only(model: str, field: str, value: str, nodes: Mapping[str, schema.Schema]) -> str:
     """Return CEL: that a field has a value.
 
-    One that is left out has its default, whether the API server has put that in or not.
+    One that is left out has its default, whether the API server has put that in or not. Raises
+    schema.Unsupported for a field that the model does not have.
     """
-    standing = next(node for node in nodes.values() if node.get(schema.MODEL_NOTE) == model)
-    default = standing["properties"][field].get("default", "")
+    default = _require_field(model, field, nodes).get("default", "")
     return f"one.of.?{field}.orValue('{default}') == '{value}'"
+
+
+def _require_field(model: str, field: str, nodes: Mapping[str, schema.Schema]) -> schema.Schema:
+    """Return the schema of a field, as `config[].secret`, or of what holds it without a schema.
+
+    Raises schema.Unsupported.
+    """
+    node = next((one for one in nodes.values() if one.get(schema.MODEL_NOTE) == model), None)
+    if node is None:
+        raise schema.Unsupported(f"{model}: the author is asked for it, and it stands nowhere")
+
+    for part in field.split("."):
+        # The API server does not know either what is in there, as in a pod template.
+        if node.get("x-kubernetes-preserve-unknown-fields"):
+            return node
+
+        name, is_list = part.removesuffix("[]"), part.endswith("[]")
+        below = node.get("properties", {}).get(name)
+        if below is None or is_list != ("items" in below):
+            wrong = "has no field" if below is None else "has another kind of field at"
+            raise schema.Unsupported(f"{model}: a right names {field!r}, and it {wrong} {part!r}")
+        node = below["items"] if is_list else below
+
+    return node
