@@ -201,6 +201,14 @@ def test_each_kind_of_subject_has_its_handler(kind: SubjectKind) -> None:
     assert handlers.handler_of(f"{kind}/name") is not None
 
 
+@pytest.mark.parametrize(
+    ("subject", "found"), [("target/web", "web"), ("configmap/web", {"target": "web", "set": {}})]
+)
+def test_only_what_sets_in_a_target_is_found_by_it(subject: str, found: Any) -> None:
+    operation = Operation("1", "set", subject, {"target": "web", "set": {}})
+    assert handlers.config_of(operation) == found
+
+
 def test_a_subject_that_nobody_knows_is_an_error() -> None:
     with pytest.raises(ValueError, match="unknown kind of subject 'route/web'"):
         kind_of_subject("route/web")

@@ -225,7 +225,9 @@ def handler_of(subject: str) -> Handler:
 
 def config_of(operation: Operation) -> Any:
     """Return the configuration that finds an operation's subject."""
-    if operation.kind == "set" and "target" in operation.config:
+    # What is set in a target stands beside what finds it; elsewhere `target` is any other field.
+    is_set = operation.kind == "set"
+    if is_set and operation.subject.startswith("target/") and "target" in operation.config:
         return operation.config["target"]
     return operation.config
 
