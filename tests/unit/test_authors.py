@@ -163,8 +163,16 @@ def test_a_right_for_the_model_of_another_kind_is_refused(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.POLICY_NAME)
 def test_the_questions_leave_room_in_the_budget_for_the_rest(part: Any) -> None:
-    """More kinds of rights mean fewer names (`NAMED`): the API server refuses everybody where the
-    budget is exceeded."""
+    """More kinds of rights mean fewer names that are asked for one by one (`MAX_NAMES_ASKED`): the
+    API server refuses everybody where the budget is exceeded.
+
+    A named right for a verb and a resource that are asked for already costs nothing more; every
+    other right costs one question (`CHECK`). Where a new one no longer fits: ask for one of those
+    that are there, if it covers what is done. Else lower `MAX_NAMES_ASKED`: names beyond it are
+    asked for together, without a name. It may not be less than `maxItems` of `spec.targets` (the
+    next test), so that is lowered with it, and Releases with more targets are refused. The rest of
+    the 10,000,000 is for the variables; whoever takes some of it shows on a real API server that
+    the longest Release is still let in (`tests/apiserver/test_release_admission.py`)."""
     asked = [
         item for item in part.policy_spec()["validations"] if "authorizer" in item["expression"]
     ]

@@ -23,8 +23,9 @@ from gatewright.providers import registry
 
 POLICY_NAME = "gatewright-releases"
 MAX_NAMES_ASKED = 10
-"""So many rights are asked for by name: as many as there may be targets. With those without, 14
-questions of 350,000 at most."""
+"""So many rights are asked for by name: as many as there may be targets. Each costs a question, and
+so does each right without a name. `tests/unit/test_authors.py` says how many fit, and what to do
+when a new right no longer does."""
 MAX_MESSAGE_LENGTH = 2500
 """Characters of paths in the message about Jobs."""
 
