@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gatewright.api.base import docstrings
-from gatewright.api.release import ReleaseSpec
+from gatewright.api.release import STEP_KINDS, ReleaseSpec
 from gatewright.providers import registry
 from gatewright.providers.common import addresses, networks
 from gatewright.providers.units import unit_of
@@ -319,8 +319,8 @@ SPECS: list[tuple[dict[str, Any], list[str]]] = [
         {"stages": [{"name": "a", "steps": [{"name": "x"}]}]},
         [
             (
-                "spec.stages[0].steps[0]: needs exactly one of deploy, job, flags, wait, "
-                "confirm, approval or a provider; has none"
+                f"spec.stages[0].steps[0]: needs exactly one of {', '.join(STEP_KINDS)} or a "
+                "provider; has none"
             )
         ],
     ),

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from gatewright.api.release import STEP_KINDS, Stage, Step, StepKindName
+from gatewright.api.base import docstrings
+from gatewright.api.release import STEP_KINDS, Stage, StageRollback, Step, StepKindName
+from gatewright.api.rules import Excludes
+from gatewright.api.run import Difference, JournalEntry, Undo
 from gatewright.codegen import authors, rules
 from gatewright.core import steps
 from gatewright.core.model.operation import Operation
@@ -22,8 +27,18 @@ from gatewright.core.steps.kind import SubjectlessKind
 from gatewright.core.steps.wait import Wait
 from gatewright.core.subject import SubjectKind, kind_of_subject, traits_of
 from gatewright.runtime.execution import handlers
+from tests.harness import oracle
 from tests.unit.sim import World, spec
 
+ROOT = Path(__file__).parents[2]
+NAMED_BY_HAND = (
+    "docs/concepts.md",
+    "docs/development/glossary.md",
+    "docs/development/steps.md",
+    "tests/unit/model/specs.py",
+    "tests/contract/test_validate.py",
+)
+"""Where each step kind is named by hand: pages, and tests that draw or list steps."""
 COMMON_FIELDS = {"name", "timeout", "produces", "proof", "requires"}
 """Fields of a step that say nothing of what it does."""
 EXAMPLES: dict[StepKindName, dict[str, Any]] = {
@@ -194,6 +209,50 @@ def test_the_other_kinds_of_the_package_are_in_the_list() -> None:
         if not kind.__name__.startswith("_")
     }
     assert classes == {type(kind) for kind in (*STEPS.values(), ACTION)}
+
+
+@pytest.mark.parametrize("place", NAMED_BY_HAND)
+def test_each_kind_is_named_where_people_and_tests_look_for_it(place: str) -> None:
+    text = (ROOT / place).read_text()
+    forgotten = [name for name in STEP_KINDS if not re.search(rf"\b{name}\b", text)]
+    assert not forgotten, f"{place} does not name {forgotten}"
+
+
+def test_each_kind_stands_in_a_sample() -> None:
+    samples = "".join(file.read_text() for file in (ROOT / "manifests/samples").glob("*.yaml"))
+    assert [name for name in STEP_KINDS if not re.search(rf"\b{name}:", samples)] == []
+
+
+def test_the_oracle_looks_for_the_effect_of_each_kind_that_acts() -> None:
+    """It judges by what the API server was asked, and reads no kind from the core."""
+    text = inspect.getsource(oracle._step_done)
+    assert [name for name, kind in STEPS.items() if kind.acts and f'"{name}"' not in text] == []
+
+
+def test_the_messages_of_the_api_name_the_kinds_that_they_are_about() -> None:
+    """They stand below the core, and cannot be made from STEPS."""
+    timed = [name for name in STEPS if "timeout" in getattr(_model_of(name), "model_fields", {})]
+    (untimed,) = [rule.message for rule in Step.rules if isinstance(rule, Excludes)]
+    assert untimed is not None
+    assert [name for name in timed if name not in untimed] == []
+
+    compensations = docstrings(StageRollback)["steps"]
+    able = [name for name, kind in STEPS.items() if kind.compensates]
+    assert [name for name in able if name not in compensations] == []
+
+
+def _model_of(kind: StepKindName) -> object:
+    return next(iter(get_args(Step.model_fields[kind].annotation)), None)
+
+
+@pytest.mark.parametrize("kind", get_args(SubjectKind))
+def test_the_reference_says_which_subjects_a_status_names(kind: SubjectKind) -> None:
+    traits = traits_of(f"{kind}/name")
+    if traits.changed_alone:
+        assert f"`{kind}/" in docstrings(Difference)["subject"]
+        assert f"`{kind}/" in docstrings(JournalEntry)["subject"]
+    if traits.restored:
+        assert f"`{kind}/" in docstrings(Undo)["subject"]
 
 
 @pytest.mark.parametrize("kind", get_args(SubjectKind))

@@ -17,7 +17,7 @@ from gatewright.core.spec.expand import (
     list_names,
     show_path,
 )
-from gatewright.core.steps import kind_of
+from gatewright.core.steps import STEPS, kind_of
 
 _MOST_NAME_CHARS = 100
 """Characters of an unknown name that a message repeats."""
@@ -78,9 +78,10 @@ def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[
 
     for number, step in enumerate(stage.rollback.steps):
         if not kind_of(step).compensates:
+            able = ", ".join(name for name, kind in STEPS.items() if kind.compensates)
             yield (
                 f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; "
-                "use job, flags or a provider's action"
+                f"use {able} or a provider's action"
             )
 
 
