@@ -87,6 +87,18 @@ def test_what_the_shell_writes_is_asked_of_the_author() -> None:
     )
 
 
+def unable(rights: Iterable[AuthorPermission]) -> list[tuple[str, str, str]]:
+    """What authors are asked for because the operator writes it for them, and it may not."""
+    able = set(writes((*permissions.RELEASE_ACCESS, *permissions.CAPTURE_ACCESS)))
+    wanted = [(right.group, right.resource, right.verb) for right in rights]
+    return [key for key in wanted if key[2] in WRITES and key not in able]
+
+
+def test_what_a_step_asks_of_its_author_the_operator_may_write() -> None:
+    assert unable(right for kind in STEPS.values() for _, right in kind.permissions) == []
+    assert unable([AuthorPermission("patch", "x.io", "routes")]) == [("x.io", "routes", "patch")]
+
+
 def test_a_target_that_says_nothing_is_found() -> None:
     item = Access("apps", ("daemonsets",), ("get", "patch"), "deploy")
     assert forgotten([item], []) == [("apps", "daemonsets", "patch")]

@@ -1,8 +1,9 @@
 """The step kinds: one file a kind, and `STEPS`, the only list of them.
 
 To add one, follow docs/development/steps.md: a field in `api.release.Step` with its name in
-`StepKindName`, a file here, a line in `STEPS`, and a handler in `runtime.execution` where it has a
-kind of subject of its own. mypy and `tests/unit/test_steps.py` name what is missing.
+`StepKindName`, a file here, a line in `STEPS`; where it has a kind of subject of its own, also that
+one's answers in `core.subject` and a handler in `runtime.execution`. mypy and
+`tests/unit/test_steps.py` name what is missing there; the page says who names the rest.
 
 Read `kind.py` first: it has every question that is asked of a kind.
 """
