@@ -2,19 +2,7 @@
 
 There is no other list, and no lookup by import or entry point.
 
-To add one:
-
-1. Write one file in its vendor's folder, named after what it is (`connection.py`, `gate.py`,
-   `target.py`, `flags.py`, `action.py`, `notifier.py`): its configuration model, whose docstrings
-   become CRD and reference, and its coroutines.
-   - It says how things went by an Answer, a LiveState or a Progress, and raises Retryable or
-     Permanent (`ports`). An answer that is not understood is never good.
-   - A target says in `access` what the operator needs, and in `author` what a Release's author
-     must be allowed for it.
-   - What another vendor needs too goes into `common`.
-2. Add one line here.
-3. Add its case to `tests/contract/cases.py`, its own table to `tests/contract/`, its sample to
-   `manifests/`, and run `make generate`.
+To add one, see `docs/development/providers.md`.
 
 Instances hold no state and open nothing when they are made.
 """
