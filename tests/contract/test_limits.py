@@ -21,6 +21,7 @@ from gatewright.providers import registry
 from gatewright.providers.common import replies, rest
 from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases
+from tests.contract.listed import assert_all_listed
 from tests.contract.telling import told
 from tests.fakes.serving import serving
 
@@ -57,7 +58,12 @@ LIMITED: Mapping[str, Callable[[], dict[str, str]]] = {
 
 
 def test_every_connection_has_its_header() -> None:
-    assert LIMITED.keys() == registry.CONNECTIONS.keys() - set(cases.WIRED)
+    assert_all_listed(
+        LIMITED,
+        registry.CONNECTIONS.keys() - set(cases.WIRED),
+        "LIMITED in tests/contract/test_limits.py",
+        "the headers of its 429 (`dict` where it has none that names a time)",
+    )
 
 
 @pytest.fixture(autouse=True)

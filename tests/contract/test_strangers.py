@@ -11,7 +11,8 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
-from tests.contract.cases import OPENED, PLAIN
+from tests.contract.cases import OPENED, PLAIN, WIRED
+from tests.contract.listed import assert_all_listed
 from tests.fakes.serving import always, linked, serving
 
 TOLD = "db-1.internal: user 'root', balance 4711 of account DE89"
@@ -76,8 +77,18 @@ def assert_silent(message: str) -> None:
 
 
 def test_every_connection_over_http_is_tried() -> None:
-    assert ACCESS.keys() == CONNECTIONS.keys() - {"postgres", "redis"}
-    assert {kind for kind, _ in CHECKS} == GATES.keys() - {"sql", "redis"}
+    assert_all_listed(
+        ACCESS,
+        CONNECTIONS.keys() - set(WIRED),
+        "OPENED in tests/contract/cases.py",
+        "its other fields, and the field of its secret",
+    )
+    assert_all_listed(
+        {kind for kind, _ in CHECKS},
+        {key for key, gate in GATES.items() if gate.connection not in WIRED},
+        "CHECKS in tests/contract/test_strangers.py",
+        "a check for each way in which the gate asks",
+    )
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 422, 500])

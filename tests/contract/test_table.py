@@ -24,6 +24,7 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
 from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, world
+from tests.contract.listed import assert_all_listed
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import outcome
 from tests.contract.test_redis import Talk, says, silence, talking
@@ -55,10 +56,18 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_every_provider_has_its_case() -> None:
     for name in ("GATES", "EXTERNAL_TARGETS", "FLAGS", "ACTIONS", "NOTIFIERS"):
-        assert getattr(cases, name).keys() == getattr(registry, name).keys(), (
-            f"write its case into cases.{name}"
+        assert_all_listed(
+            getattr(cases, name),
+            getattr(registry, name),
+            f"{name} in tests/contract/cases.py",
+            "its case",
         )
-    assert {*cases.PLAIN, *cases.OPENED, *cases.WIRED} == registry.CONNECTIONS.keys()
+    assert_all_listed(
+        {*cases.PLAIN, *cases.OPENED, *cases.WIRED},
+        registry.CONNECTIONS,
+        "OPENED in tests/contract/cases.py",
+        "its other fields, and the field of its secret; to WIRED if it speaks no HTTP",
+    )
 
 
 # --- ok, breach, no data

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import docstrings
 from gatewright.api.release import STEP_KINDS, ReleaseSpec
@@ -597,8 +597,11 @@ def test_every_gate_says_what_it_measures() -> None:
     for key, gate in registry.GATES.items():
         config = gate.config.model_validate(cases.GATES[key].config)
         unit, wanted = unit_of(gate, config), getattr(config, "limits", gate.limits)
-        assert callable(getattr(gate, "unit", None)), key
-        assert (unit == "boolean") == (wanted == "useless"), key
+        assert callable(getattr(gate, "unit", None)), f"give {type(gate).__name__} a `unit()`"
+        assert (unit == "boolean") == (wanted == "useless"), (
+            f"`{key}`: let `limits` of the configuration be `useless` where `unit()` is `boolean`, "
+            f"and only there; they are {wanted} and {unit}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -934,17 +937,41 @@ def test_the_registry_is_whole() -> None:
     assert {"prometheus", "http", "sql"} < set(registry.GATES)
     for table in (registry.EXTERNAL_TARGETS, registry.FLAGS, registry.ACTIONS, registry.NOTIFIERS):
         for key, provider in table.items():
-            assert provider.connection in registry.CONNECTIONS, key
-            assert "connection" in provider.config.model_fields, key
+            _assert_goes_through_a_connection(key, provider)
     for key, gate in registry.GATES.items():
-        assert gate.connection in registry.CONNECTIONS, key
-        assert "connection" in gate.config.model_fields, key
-        assert docstrings(gate.config).keys() == gate.config.model_fields.keys(), (
-            f"{key}: a field is not described"
-        )
+        _assert_goes_through_a_connection(key, gate)
+        _assert_described(key, gate.config)
     flushes = {
         key for key, action in registry.ACTIONS.items() if "flush" in action.config.model_fields
     }
-    assert flushes and flushes <= registry.NEEDS_APPROVAL <= registry.ACTIONS.keys()
+    assert flushes, "no action has a field `flush`: this test looks for nothing"
+    assert flushes <= registry.NEEDS_APPROVAL, (
+        f"add {sorted(flushes - registry.NEEDS_APPROVAL)} to NEEDS_APPROVAL in "
+        "providers/registry.py: what is flushed does not come back"
+    )
+    assert registry.ACTIONS.keys() >= registry.NEEDS_APPROVAL, (
+        f"take {sorted(registry.NEEDS_APPROVAL - registry.ACTIONS.keys())} out of NEEDS_APPROVAL "
+        "in providers/registry.py: there is no such action"
+    )
     for key, connector in registry.CONNECTIONS.items():
-        assert docstrings(connector.config).keys() == connector.config.model_fields.keys(), key
+        _assert_described(key, connector.config)
+
+
+def _assert_goes_through_a_connection(key: str, provider: Any) -> None:
+    made_by, model = type(provider).__name__, provider.config.__name__
+    assert provider.connection in registry.CONNECTIONS, (
+        f"add `{provider.connection}` to CONNECTIONS in providers/registry.py: "
+        f"{made_by} (`{key}`) goes through it"
+    )
+    assert "connection" in provider.config.model_fields, (
+        f"give {model} (`{key}`) the field `connection`, "
+        "else the policy does not ask its author for `use`"
+    )
+
+
+def _assert_described(key: str, config: type[BaseModel]) -> None:
+    silent = sorted(config.model_fields.keys() - docstrings(config).keys())
+    assert not silent, (
+        f"write a docstring below {', '.join(silent)} of {config.__name__} (`{key}`): "
+        "the CRD and the reference take their text from it"
+    )

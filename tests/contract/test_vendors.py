@@ -8,6 +8,7 @@ from gatewright.providers.common import client
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.paths import CHECKOUT
 from tests.contract import vendors, world
+from tests.contract.listed import assert_all_listed
 from tests.fakes.serving import always, linked, serving
 
 
@@ -17,8 +18,14 @@ def _as_the_vendors_describe_it() -> None:
 
 
 def test_every_connection_has_a_file_or_a_reason() -> None:
-    assert vendors.VENDORS.keys() | vendors.WITHOUT.keys() == CONNECTIONS.keys()
-    assert not vendors.VENDORS.keys() & vendors.WITHOUT.keys()
+    assert_all_listed(
+        vendors.VENDORS.keys() | vendors.WITHOUT.keys(),
+        CONNECTIONS,
+        "VENDORS in tests/contract/vendors.py",
+        "the vendor's OpenAPI file; to WITHOUT if there is none, and why",
+    )
+    both = sorted(vendors.VENDORS.keys() & vendors.WITHOUT.keys())
+    assert not both, f"take {both} out of WITHOUT in tests/contract/vendors.py: it has a file"
 
 
 def test_the_fixture_is_there_for_all() -> None:
@@ -48,7 +55,12 @@ WRONG = [
 
 
 def test_every_file_is_tried() -> None:
-    assert {row[0] for row in WRONG} == vendors.VENDORS.keys()
+    assert_all_listed(
+        {row[0] for row in WRONG},
+        vendors.VENDORS,
+        "WRONG in tests/contract/test_vendors.py",
+        "a request that its OpenAPI file does not have",
+    )
 
 
 @pytest.mark.parametrize("row", WRONG, ids=[f"{row[0]} {row[4]}" for row in WRONG])

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from gatewright.api import base, connection, intervention, jobs, release, status
 from gatewright.providers import registry
+from tests.contract.listed import assert_all_listed
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "manifests" / "samples"
@@ -86,8 +87,18 @@ def test_every_vendor_is_under_the_contracts_of_independence() -> None:
     independent = contracts["providers are independent"]["modules"]
     unknown_to_common = contracts["what providers share knows none of them"]["forbidden_modules"]
 
-    assert set(independent) == vendors
-    assert vendors <= set(unknown_to_common)
+    assert_all_listed(
+        independent,
+        vendors,
+        '"providers are independent" in pyproject.toml',
+        "no vendor imports another",
+    )
+    assert_all_listed(
+        vendors & set(unknown_to_common),
+        vendors,
+        '"what providers share knows none of them" in pyproject.toml',
+        "`common` imports no vendor",
+    )
 
 
 @pytest.mark.parametrize("key", registry.GATES)
@@ -188,7 +199,7 @@ def _models() -> Iterator[type[BaseModel]]:
 def test_every_field_of_the_language_says_in_a_sentence_what_it_is(model: type[BaseModel]) -> None:
     said = base.docstrings(model)
     silent = [name for name in model.model_fields if not said.get(name)]
-    assert silent == []
+    assert silent == [], f"write a docstring below each of these fields of {model.__name__}"
     ragged = [name for name, words in said.items() if not words.rstrip().endswith((".", "`"))]
     assert ragged == [], "a sentence ends with a full stop"
 
