@@ -4,14 +4,17 @@ forgotten."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatewright.api import GROUP
+from gatewright.api.base import Model
 from gatewright.api.jobs import Job
 from gatewright.codegen import authors, crds, openers, schema, uses
 from gatewright.codegen import standing as standing_
+from gatewright.codegen.__main__ import main
 from gatewright.core.permissions import AuthorPermission
 from gatewright.core.steps import STEPS
 from gatewright.core.steps.job import CREATE_JOBS
@@ -189,6 +192,25 @@ def test_the_questions_leave_room_in_the_budget_for_the_rest(part: Any) -> None:
         item for item in part.policy_spec()["validations"] if "authorizer" in item["expression"]
     ]
     assert 0 < len(asked) * CHECK <= 6_000_000
+
+
+@pytest.mark.parametrize("table", ["GATES", "EXTERNAL_TARGETS", "FLAGS", "ACTIONS", "NOTIFIERS"])
+def test_a_provider_that_cannot_name_its_connection_is_refused(
+    table: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its author would use it unasked."""
+
+    class Nameless(Model):
+        """It has no field `connection`."""
+
+    provider = type("Provider", (), {"config": Nameless, "connection": "http"})()
+    monkeypatch.setitem(getattr(registry, table), "nameless", provider)
+    with pytest.raises(uses.UnnamedConnection, match=r"Nameless \(`nameless`\): add the field"):
+        uses.policy_spec()
+
+    assert main(["--root", str(tmp_path)]) == 1
+    assert "Nameless (`nameless`): add the field `connection" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_each_target_is_asked_for_by_name() -> None:

@@ -4,7 +4,7 @@ A Connection opens a system for whoever names it: a database to restore, a flag 
 send. So whoever creates a Release, or changes its spec, needs the verb `use` on each Connection
 that stands in it, by its name; where none is named, on all of the namespace, since the only one of
 its kind is meant. The places come from the schema: a provider whose configuration has a field
-`connection` cannot be forgotten.
+`connection` cannot be forgotten, and one without it is refused.
 """
 
 from __future__ import annotations
@@ -17,11 +17,20 @@ from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question
 from gatewright.codegen.standing import cel_lines, cel_standing, variable_name
 from gatewright.core.permissions import AuthorPermission
+from gatewright.providers import registry
 
 POLICY_NAME = "gatewright-uses"
 MAX_NAMES_ASKED = 16
 """So many Connections are asked for by name; a run seldom has more than ten."""
 USE_CONNECTION = AuthorPermission("use", GROUP, "connections", ("connection",), implied=True)
+_PROVIDERS: tuple[Mapping[str, Any], ...] = (
+    registry.GATES,
+    registry.EXTERNAL_TARGETS,
+    registry.FLAGS,
+    registry.ACTIONS,
+    registry.NOTIFIERS,
+)
+"""All that goes through a Connection."""
 _QUESTION = Question(
     MAX_NAMES_ASKED,
     "a Release goes only through Connections that its author may use: "
@@ -32,8 +41,15 @@ _QUESTION = Question(
 )
 
 
+class UnnamedConnection(ValueError):
+    """A provider goes through a Connection that its configuration cannot name."""
+
+
 def policy_spec() -> dict[str, Any]:
-    """Return the ValidatingAdmissionPolicy's spec."""
+    """Return the ValidatingAdmissionPolicy's spec. Raises UnnamedConnection."""
+    for providers in _PROVIDERS:
+        _require_connection_fields(providers)
+
     return admission.spec_policy(
         crds.RELEASE.plural, _policy_variables(), _QUESTION.validations([USE_CONNECTION])
     )
@@ -46,6 +62,17 @@ def models_with_connection(nodes: Mapping[str, schema.Schema]) -> dict[str, list
         if "connection" in node.get("properties", {}):
             paths_by_model.setdefault(str(node[schema.MODEL_NOTE]), []).append(path)
     return paths_by_model
+
+
+def _require_connection_fields(providers: Mapping[str, Any]) -> None:
+    # Without the field there is no place to ask about, and the question would vanish unseen.
+    for key, provider in providers.items():
+        if "connection" not in provider.config.model_fields:
+            raise UnnamedConnection(
+                f"{provider.config.__name__} (`{key}`): add the field "
+                "`connection: Name | None = None`; without it the policy does not ask "
+                "the author of a Release for `use`"
+            )
 
 
 def _policy_variables() -> Iterator[tuple[str, str]]:
