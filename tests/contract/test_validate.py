@@ -60,7 +60,7 @@ CHECKS: list[tuple[dict[str, Any], list[str]]] = [
         [f'{GATE}: unknown provider "promethus" {KNOWN}; did you mean prometheus?)'],
     ),
     ({"prom": QUERY}, [f'{GATE}: unknown provider "prom" {KNOWN}; did you mean prometheus?)']),
-    ({"datadog": QUERY}, [f'{GATE}: unknown provider "datadog" {KNOWN})']),
+    ({"nosuch": QUERY}, [f'{GATE}: unknown provider "nosuch" {KNOWN})']),
     (
         {"prometheus": QUERY, "http": {"path": "/"}, "max": "1"},
         [f"{GATE}: has 2 providers (http, prometheus); keep exactly one"],
@@ -398,24 +398,24 @@ def test_specs(fields: dict[str, Any], sentences: list[str]) -> None:
 @pytest.mark.parametrize(
     "place, fields",
     [
-        ("spec.preflight[0]", {"preflight": [{"name": "g", "datadog": {}}]}),
-        ("spec.guards[0]", {"guards": [{"name": "g", "datadog": {}}]}),
-        ("spec.rollback.verify[0]", {"rollback": {"verify": [{"name": "g", "datadog": {}}]}}),
+        ("spec.preflight[0]", {"preflight": [{"name": "g", "nosuch": {}}]}),
+        ("spec.guards[0]", {"guards": [{"name": "g", "nosuch": {}}]}),
+        ("spec.rollback.verify[0]", {"rollback": {"verify": [{"name": "g", "nosuch": {}}]}}),
         ("spec.stages[1].gates[2]", None),
     ],
 )
 def test_every_place_is_looked_at(place: str, fields: dict[str, Any] | None) -> None:
     good = {"name": "h", "http": {"path": "/"}}
-    gates = [good, good, {"name": "g", "datadog": {}}]
+    gates = [good, good, {"name": "g", "nosuch": {}}]
     stages = [{"name": "a", "gates": [good]}, {"name": "b", "gates": gates}]
     assert told(release(**(fields or {"stages": stages}))) == [
-        f'{place}: unknown provider "datadog" {KNOWN})'
+        f'{place}: unknown provider "nosuch" {KNOWN})'
     ]
 
 
 def test_everything_is_said_at_once() -> None:
     checks = [
-        {"name": "a", "datadog": {}},
+        {"name": "a", "nosuch": {}},
         {"name": "b", "prometheus": {"query": " "}, "max": "1"},
         {"name": "c"},
     ]
