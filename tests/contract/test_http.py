@@ -159,7 +159,7 @@ async def test_a_large_body_is_looked_through_aside(
         threads.append(threading.current_thread().name)
         return original(reply)
 
-    monkeypatch.setattr(client, "json_of", note)
+    monkeypatch.setattr(replies, "json_of", note)
     config = {"path": "/", "jsonPath": "$.value"}
     assert (
         await world.verdict("http", config, world.http_link(server.url("ok"), 5.0), {"max": "1%"})

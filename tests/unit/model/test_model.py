@@ -22,6 +22,8 @@ afford."""
 LONG = 50
 """Steps of one walk."""
 IN_CI = 20_000
+SEED = int(os.environ.get("MODEL_SEED", "3"))
+"""Of the walks that look for planted faults."""
 FEW = 10_000
 """Steps within which a planted fault is found; most are within a thousand."""
 
@@ -39,6 +41,9 @@ def test_no_law_is_broken() -> None:
 @pytest.mark.parametrize("name", sorted(PLANTED))
 def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTED[name](monkeypatch)
+    # Hypothesis would take its seed from the source of the walk: each edit of it would be a new
+    # throw of the dice.
+    monkeypatch.setattr(Walk, "_hypothesis_internal_use_seed", SEED, raising=False)
     before = machine.count
     with pytest.raises(AssertionError) as found:
         run_state_machine_as_test(Walk, settings=_walks(FEW, shrink=False))
