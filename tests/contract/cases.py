@@ -39,21 +39,21 @@ from tests.fakes.vercel import Vercel
 
 Config = Mapping[str, Any]
 PLAIN = ("prometheus", "http")
-OPENED: Mapping[str, tuple[dict[str, str], str]] = {
-    # Connection: its other fields, the field of its secret
-    "github": ({}, "token"),
-    "launchdarkly": ({}, "token"),
-    "ofrep": ({}, "bearerToken"),
-    "openai": ({}, "apiKey"),
-    "pagerduty": ({}, "routingKey"),
-    "sentry": ({"organization": "acme"}, "token"),
-    "slack": ({}, "token"),
-    "statuspage": ({}, "apiKey"),
-    "supabase": ({}, "token"),
-    "unleash": ({}, "token"),
-    "upstash": ({}, "token"),
-    "vercel": ({"teamId": "team_foco"}, "token"),
-    "webhook": ({}, "secret"),
+OPENED: Mapping[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    # Connection: its other fields, the fields of its secrets
+    "github": ({}, ("token",)),
+    "launchdarkly": ({}, ("token",)),
+    "ofrep": ({}, ("bearerToken",)),
+    "openai": ({}, ("apiKey",)),
+    "pagerduty": ({}, ("routingKey",)),
+    "sentry": ({"organization": "acme"}, ("token",)),
+    "slack": ({}, ("token",)),
+    "statuspage": ({}, ("apiKey",)),
+    "supabase": ({}, ("token",)),
+    "unleash": ({}, ("token",)),
+    "upstash": ({}, ("token",)),
+    "vercel": ({"teamId": "team_foco"}, ("token",)),
+    "webhook": ({}, ("secret",)),
 }
 """Every Connection that goes over HTTP, but for `PLAIN`."""
 WIRED = ("postgres", "redis")
@@ -64,8 +64,14 @@ def link(connection: str, url: str, timeout: float) -> OpenConnection:
     """A Connection of a kind to this URL."""
     if connection in PLAIN:
         return world.http_link(url, timeout)
-    fields, secret = OPENED[connection]
-    return linked(connection, {"url": url, **fields}, {secret: world.TOKEN}, timeout)
+    fields, secrets = OPENED[connection]
+    return linked(connection, {"url": url, **fields}, secret_values(secrets), timeout)
+
+
+def secret_values(fields: tuple[str, ...]) -> dict[str, str]:
+    """What stands in the Secrets of a Connection, another value in each of these fields."""
+    assert len(fields) <= len(world.TOKENS), "add a value to TOKENS in tests/contract/world.py"
+    return dict(zip(fields, world.TOKENS, strict=False))
 
 
 # --- gates

@@ -11,13 +11,13 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
-from tests.contract.cases import OPENED, PLAIN, WIRED
+from tests.contract.cases import OPENED, PLAIN, WIRED, secret_values
 from tests.contract.listed import assert_all_listed
 from tests.fakes.serving import always, linked, serving
 
 TOLD = "db-1.internal: user 'root', balance 4711 of account DE89"
 """What an internal service tells."""
-ACCESS = {**OPENED, **{name: ({}, "bearerToken") for name in PLAIN}}
+ACCESS = {**OPENED, **{name: ({}, ("bearerToken",)) for name in PLAIN}}
 BODIES: list[Any] = [
     {"error": {"message": TOLD, "code": TOLD}},
     {"error": TOLD, "errorType": TOLD, "status": "error", "data": TOLD},
@@ -81,7 +81,7 @@ def test_every_connection_over_http_is_tried() -> None:
         ACCESS,
         CONNECTIONS.keys() - set(WIRED),
         "OPENED in tests/contract/cases.py",
-        "its other fields, and the field of its secret",
+        "its other fields, and the fields of its secrets",
     )
     assert_all_listed(
         {kind for kind, _ in CHECKS},
@@ -125,22 +125,22 @@ async def test_no_header_of_an_answer_is_shown(status: int) -> None:
 async def messages(url: str) -> list[str]:
     """What every credential check and every gate says of a system there."""
     shown: list[str] = []
-    for kind, (fields, key) in ACCESS.items():
+    for kind, (fields, secrets) in ACCESS.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gatewright.providers.statuspage.connection.REQUEST_SPACING_S", 0.0)
             try:
                 await CONNECTIONS[kind].check(
-                    linked(kind, {"url": url, **fields}, {key: world.TOKEN})
+                    linked(kind, {"url": url, **fields}, secret_values(secrets))
                 )
             except (Permanent, Retryable) as error:
                 shown.append(str(error))
     for kind, config in CHECKS:
-        fields, key = ACCESS[kind]
+        fields, secrets = ACCESS[kind]
         gate = GATES[kind]
         try:
             answer = await gate.measure(
                 gate.config.model_validate(config),
-                linked(kind, {"url": url, **fields}, {key: world.TOKEN}),
+                linked(kind, {"url": url, **fields}, secret_values(secrets)),
             )
         except (Permanent, Retryable) as error:
             shown.append(str(error))

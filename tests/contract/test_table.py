@@ -27,8 +27,10 @@ from tests.contract import cases, world
 from tests.contract.listed import assert_all_listed
 from tests.contract.refusals import VERDICTS
 from tests.contract.telling import outcome
+from tests.contract.test_limits import ways
 from tests.contract.test_redis import Talk, says, silence, talking
 from tests.contract.test_redis import link as redis_link
+from tests.fakes.serving import always, serving
 
 ROWS = ("401", "403", "404", "429", "500", "time-out", "html", "oversized", "redirect")
 ANSWERS: Mapping[str, Mapping[str, str]] = {
@@ -66,7 +68,7 @@ def test_every_provider_has_its_case() -> None:
         {*cases.PLAIN, *cases.OPENED, *cases.WIRED},
         registry.CONNECTIONS,
         "OPENED in tests/contract/cases.py",
-        "its other fields, and the field of its secret; to WIRED if it speaks no HTTP",
+        "its other fields, and the fields of its secrets; to WIRED if it speaks no HTTP",
     )
 
 
@@ -174,6 +176,28 @@ async def test_no_failure_is_a_good_credential(server: world.Server, key: str) -
     asked = [_come_of(partial(connector.check, link)) for link in links.values()]
     found = dict(zip(links, await asyncio.gather(*asked), strict=True))
     assert found == {row: ({**VERDICTS, **REACHED.get(key, {})})[row] for row in ROWS}
+
+
+@pytest.mark.parametrize("status", [200, 400, 403])
+@pytest.mark.parametrize("key", cases.OPENED)
+async def test_no_secret_that_an_answer_repeats_is_said(key: str, status: int) -> None:
+    """Each field of a Secret has a value of its own, so none is hidden by chance of another."""
+    words = " ".join(cases.secret_values(cases.OPENED[key][1]).values())
+    body = {"error": {"message": words, "code": words}, "message": words, "status": words}
+    async with serving(always(body, status)) as url:
+        asked = [partial(registry.CONNECTIONS[key].check, cases.link(key, url, 5.0))]
+        asked += [partial(ask, cases.link(key, url, 5.0)) for ask in ways(key)]
+        for ask in asked:
+            await _come_of(ask)
+
+
+def test_every_value_of_a_secret_is_looked_for() -> None:
+    fields = ("apiKey", "appKey", "token")
+    values = cases.secret_values(fields)
+    assert tuple(values) == fields and len(set(values.values())) == len(fields)
+    for value in values.values():
+        with pytest.raises(AssertionError, match="a secret in"):
+            world.assert_silent(f"refused: {value}")
 
 
 # --- the same of what speaks no HTTP

@@ -43,6 +43,8 @@ HEADER = "hdr-5eCr3t-header-987654"
 PASSWORD = "pa/ss:5eCr3t@word%42"
 """Seeded as secrets; they must not turn up in anything that is said. The password needs escaping in
 a URL."""
+TOKENS = (TOKEN, "app-5eCr3t-second-2468013579", "sig-5eCr3t-third-1357924680")
+"""What stands in the Secrets of a Connection with several, field by field."""
 PASSWORD_QUOTED = "pa%2Fss%3A5eCr3t%40word%2542"
 TIMEOUT = 1.0
 
@@ -116,7 +118,7 @@ def assert_silent(*things: object) -> None:
         seen: object = thing
         while seen is not None:
             text = f"{seen!s} {seen!r} {getattr(seen, 'args', '')} {getattr(seen, '__notes__', '')}"
-            for value in (TOKEN, HEADER, PASSWORD, PASSWORD_QUOTED):
+            for value in (*TOKENS, HEADER, PASSWORD, PASSWORD_QUOTED):
                 assert value not in text, f"a secret in: {text}"
             seen = getattr(seen, "__cause__", None) or getattr(seen, "__context__", None)
 
