@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv fmt lint types imports generate verify test test-unit test-apiserver test-e2e test-runbook model saboteur demo bench cluster-up cluster-down run lock dist sbom audit pin-base clean
+.PHONY: help venv fmt lint types imports generate verify test test-unit test-contract test-apiserver test-e2e test-runbook model saboteur demo bench cluster-up cluster-down run lock dist sbom audit pin-base clean
 
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test: verify ## every test: unit, golden, contract, API server, end to end
 
 test-unit: venv ## the tests that need nothing (seconds)
 	$(PY) -m pytest tests/unit tests/golden
+
+test-contract: venv ## the tests of providers against stand-ins and vendors' own specifications
+	$(PY) -m pytest tests/contract
 
 test-apiserver: venv ## the tests on a real kube-apiserver
 	$(PY) -m pytest tests/apiserver
