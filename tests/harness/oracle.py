@@ -205,15 +205,17 @@ def plain(key: str) -> str:
 
 
 def run_of(key: str) -> int:
-    """The run a key belongs to."""
-    head = key.partition(".")[0]
+    """The run a key belongs to; an Undo acts under the number of the run that it undoes."""
+    parts = plain(key).split(".")
+    undo = re.fullmatch(r"undo(\d+)", parts[1]) if len(parts) > 1 else None
+    head = undo[1] if undo is not None else parts[0]
     return int(head) if head.isdigit() else 0
 
 
 def forward(key: str) -> bool:
     """Whether a key leads onward, not back."""
     parts = plain(key).split(".")
-    return len(parts) > 1 and parts[1] not in ("rollback", "verify")
+    return len(parts) > 1 and not parts[1].startswith(("rollback", "verify", "undo"))
 
 
 class _Case:
@@ -386,7 +388,7 @@ def _intent_first(case: _Case) -> Iterator[str]:
 def _implied(case: _Case, effect: Effect) -> int | None:
     """Jobs of preflight and of verification have no line of their own: the phase is their
     intent."""
-    parts = plain(effect.key or "").split(".")
+    parts = [part for part in plain(effect.key or "").split(".") if not part.startswith("undo")]
     phase = {"preflight": "Preflight", "verify": "Verifying"}.get(
         parts[1] if len(parts) > 1 else ""
     )

@@ -87,7 +87,7 @@ def test_one_write_holds_the_plan_as_intents():
     world.tick()
     assert world.writes == writes + 1 and world.status.run.phase == "RollingBack"
     (line,) = world.status.run.rollback.undo
-    assert line.state == "Running" and line.key and line.key.startswith("2.rollback.")
+    assert line.state == "Running" and line.key and line.key.startswith("1.undo2.rollback.")
     world.tick()
     assert world.done() == ["restore target/web"] and world.writes == writes + 1
 

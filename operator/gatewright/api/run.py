@@ -219,6 +219,9 @@ class Run(Model):
     """Release: brings a version. Undo: returns what promoted runs have changed."""
     undoes: Annotated[list[int], Field(max_length=10)] = []
     """With kind Undo: numbers of the runs that it undoes, the latest first."""
+    undoneSince: Time | None = None
+    """With kind Undo: when the latest of these began. What it has made elsewhere is marked with its
+    number and that."""
     database: bool = True
     """Whether its rollback runs compensations; those of an Undo only if a person has asked for
     them."""

@@ -30,9 +30,18 @@ RESTORE_LIMIT_S = 600.0
 
 
 def operation_key(view: View, run: Run, *parts: str | int) -> str:
-    """Return the key of an operation within a run."""
-    nonce = short_fingerprint([view.uid, run.id, run.startedAt])[:6]
-    return ".".join(str(part) for part in (run.id, *parts)) + f"-{nonce}"
+    """Return the key of an operation within a run.
+
+    An Undo acts under the name of the latest run that it undoes: elsewhere what that has made is
+    known by it, and goes back as in a rollback of that run itself.
+    """
+    number, began = run.id, run.startedAt
+    if run.kind == "Undo" and run.undoneSince is not None:
+        number, began = run.undoes[0], run.undoneSince
+        parts = (f"undo{run.id}", *parts)
+
+    nonce = short_fingerprint([view.uid, number, began])[:6]
+    return ".".join(str(part) for part in (number, *parts)) + f"-{nonce}"
 
 
 def subjects_of(body: PinnedSpec) -> dict[str, Any]:

@@ -264,6 +264,7 @@ def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Pro
             "id": number,
             "kind": "Undo",
             "undoes": [kept.run for kept in undone],
+            "undoneSince": newest.run.startedAt,
             "database": act.with_database,
             "phase": "Guarding",
             "outcome": None,
