@@ -12,6 +12,7 @@ changed a target, what was there before a run began to change it. The laws compa
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -470,4 +471,6 @@ def name_of(operation: Operation) -> str:
 
 
 def _parts(operation: Operation) -> list[str]:
-    return operation.key.rpartition("-")[0].split(".")
+    """The parts of a key; an Undo acts under the number of the run that it undoes."""
+    run, *rest = operation.key.rpartition("-")[0].split(".")
+    return [run, *rest[1:]] if re.fullmatch(r"undo\d+", rest[0]) else [run, *rest]
