@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from gatewright.core.model.intervention import Intervention
 
 BACKWARD_ACTIONS = ("Rollback", "Abort", "Reject")
-"""What may lead back, and is urgent."""
+"""What may lead back: the pass over its Release goes before others."""
 Order = tuple[str, int, str]
 """When it was made, its resourceVersion, its name."""
 

@@ -211,7 +211,7 @@ class Reconciler:
         if rival is not None:
             raise Retryable(f"release {rival} has taken a target first")
 
-        revision = decision.revision or decision.taken_up
+        revision = decision.run_revision
         if revision is not None:
             body = unpin_spec(revision.data["body"])
             self.runtime.run_memory.follow(entry.key, body.spec)
@@ -239,7 +239,7 @@ class Reconciler:
         """Take over into memory what the write that has just succeeded makes true."""
         if decision.begins:
             entry.operations.clear()
-        revision = decision.revision or decision.taken_up
+        revision = decision.run_revision
         if revision is None:
             return
         if "body" in revision.data:

@@ -65,3 +65,8 @@ class Decision:
     """Decided on the way back: how long its write took to come is measured."""
     deferrable: bool = True
     """Nothing depends on this write: it may wait a moment for the next transition."""
+
+    @property
+    def run_revision(self) -> Revision | None:
+        """Return the revision that is made now, else the one that is taken up."""
+        return self.revision or self.taken_up

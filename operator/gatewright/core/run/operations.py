@@ -192,6 +192,13 @@ def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operati
                 yield operation, step
 
 
+def done_by_body(view: View, body: PinnedSpec, run: Run) -> tuple[Operation, ...]:
+    """Return all changes that a run has made by a body and by those before it, as another body
+    keeps them: a ControllerRevision has no `since`. Raises UnknownReference."""
+    changes = (replace(operation, since=None) for operation, _ in changes_of(view, body, run))
+    return (*body.earlier, *changes)
+
+
 def restores_done(body: PinnedSpec, run: Run) -> list[Undo]:
     """Return the restores after which a subject has to be as it was.
 

@@ -31,7 +31,7 @@ from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
 from gatewright.core.run import clocks
 from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
-from gatewright.core.run.operations import changes_of, operations_of_step, subjects_of
+from gatewright.core.run.operations import done_by_body, operations_of_step, subjects_of
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference
@@ -82,7 +82,7 @@ def revision_of(ctx: Context, body: PinnedSpec, number: int) -> Revision:
         subject: _take_snapshot(ctx.seen, body, subject, live_state, subject in ctx.seen.stayed)
         for subject, live_state in ctx.seen.live_states.items()
     }
-    return _make_revision(ctx, number, body, {**snapshots, **inherited}, ctx.seen.connections)
+    return make_revision(ctx, number, body, {**snapshots, **inherited}, ctx.seen.connections)
 
 
 def first_changes(body: PinnedSpec, stage: int, step: int, journal: set[str]) -> list[str]:
@@ -130,7 +130,7 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
         for subject, snapshot in fresh.items()
     ):
         snapshots = {**recorded, **fresh}
-        revision = _make_revision(ctx, run.id, ctx.body, snapshots, ctx.pinned_connections())
+        revision = make_revision(ctx, run.id, ctx.body, snapshots, ctx.pinned_connections())
         ctx.decision.revision, run.revision = revision, revision.name
 
     return Recorded(done=True)
@@ -286,11 +286,9 @@ def _targets_captured_otherwise(ctx: Context, body: PinnedSpec) -> list[str]:
 def _pin_edited(ctx: Context, body: PinnedSpec, index: int) -> None:
     """Let the run go on by an edited body; a rollback undoes what it did by the old one, too."""
     run, spec, before = ctx.run, body.spec, ctx.body
-    # As the ControllerRevision keeps them: it has no `since`.
-    changes = (replace(operation, since=None) for operation, _ in changes_of(ctx.view, before, run))
-    body = replace(body, earlier=(*before.earlier, *changes))
+    body = replace(body, earlier=done_by_body(ctx.view, before, run))
 
-    revision = _make_revision(ctx, run.id, body, ctx.snapshots(), ctx.pinned_connections())
+    revision = make_revision(ctx, run.id, body, ctx.snapshots(), ctx.pinned_connections())
     ctx.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), ctx.view.generation
     run.specHash = hash_spec(spec)
@@ -339,13 +337,14 @@ def _effects_of_step(
     return [(operation.kind, operation.subject, operation.config) for operation in operations]
 
 
-def _make_revision(
+def make_revision(
     ctx: Context,
     number: int,
     body: PinnedSpec,
     snapshots: Mapping[str, Any],
     connections: Mapping[str, Any],
 ) -> Revision:
+    """Return the revision that keeps what a run has pinned and recorded."""
     data: dict[str, Any] = {"body": body.pinned(), "snapshots": dict(snapshots)}
     if connections:
         data["connections"] = dict(connections)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from gatewright.api.release import Stage
-from gatewright.api.status import Run, Undo
+from gatewright.api.status import JournalEntry, Run, Undo
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
@@ -34,7 +34,7 @@ def plan_rollback(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Un
         return [*_plan_stops(run), *_plan_undo(body, run, failed)]
 
     # It has ended long ago: no Job of it runs, and compensations run only where they are wanted.
-    undo = [*_plan_undo(body, run, ()), *_plan_earlier(body, run)]
+    undo = _plan_undo(body, run, ())
     return [line for line in undo if run.database or line.kind != "Compensate"]
 
 
@@ -61,7 +61,7 @@ def _describe_restores(
 ) -> list[str]:
     lines = []
     for changed_subject in changed:
-        for subject in _with_captured(body, changed_subject):
+        for subject in with_captured(body, changed_subject):
             hint = f"{_HINT_SEPARATOR}{how[subject]}" if subject in how else ""
             lines.append(f"restore {subject}{hint}")
     return lines
@@ -98,7 +98,7 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
             )
 
 
-def _with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
+def with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
     """Return what returns with a subject, in its order.
 
     Configuration that is captured with a target comes before the target.
@@ -114,35 +114,30 @@ def _plan_undo(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[U
     produced = produced_artifacts(body, run)
 
     for stage in reversed(body.spec.stages):
-        yield from _plan_restores(body, run, stage, restored)
+        entries = [entry for entry in run.journal if entry.stage == stage.name]
+        yield from _plan_restores(body, entries, restored)
 
         begun = any(row.name == stage.name and row.startedAt is not None for row in run.stages)
         if begun and (stage.name in failed or stage.rollback.reach == "Release"):
             yield from _plan_compensations(stage, produced)
 
+    # An Undo of several runs: what stages have changed that only an earlier run had.
+    stages = {stage.name for stage in body.spec.stages}
+    earlier = [entry for entry in run.journal if entry.stage not in stages]
+    yield from _plan_restores(body, earlier, restored)
 
-def _plan_restores(body: PinnedSpec, run: Run, stage: Stage, restored: set[str]) -> Iterator[Undo]:
-    """Yield the restores of a stage, the last change first; `restored` are planned already."""
-    entries = [entry for entry in run.journal if entry.stage == stage.name]
-    for entry in reversed(entries):
+
+def _plan_restores(
+    body: PinnedSpec, entries: Iterable[JournalEntry], restored: set[str]
+) -> Iterator[Undo]:
+    """Yield the restores of what was journaled, the last change first; `restored` are planned
+    already."""
+    for entry in reversed([*entries]):
         # That is undone by a compensation, if at all.
         if not traits_of(entry.subject).restored:
             continue
 
-        for subject in _with_captured(body, entry.subject):
-            if subject not in restored:
-                restored.add(subject)
-                yield Undo(kind="Restore", stage=stage.name, subject=subject, state="Pending")
-
-
-def _plan_earlier(body: PinnedSpec, run: Run) -> Iterator[Undo]:
-    """Yield the restores of what stages have changed that only an earlier run had."""
-    stages = {stage.name for stage in body.spec.stages}
-    restored: set[str] = set()
-    for entry in reversed(run.journal):
-        if entry.stage in stages or not traits_of(entry.subject).restored:
-            continue
-        for subject in _with_captured(body, entry.subject):
+        for subject in with_captured(body, entry.subject):
             if subject not in restored:
                 restored.add(subject)
                 yield Undo(kind="Restore", stage=entry.stage, subject=subject, state="Pending")

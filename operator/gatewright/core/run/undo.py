@@ -22,20 +22,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.api.status import JournalEntry, Kept, ReleaseStatus, Run, Served, StepStatus, Undo
+from gatewright.api.status import Kept, ReleaseStatus, Run, Served, StepStatus, Undo
 from gatewright.core.model.decision import Revision
 from gatewright.core.model.intervention import Intervention
-from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.operations import changes_of, compensation_of
+from gatewright.core.run.operations import compensation_of, done_by_body
+from gatewright.core.run.pinning import make_revision
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.rollback_plan import plan_rollback
+from gatewright.core.run.rollback_plan import plan_rollback, with_captured
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import unpin_spec
-from gatewright.core.spec.targets import captured_configs
 from gatewright.core.subject import traits_of
 
 RECORD_FIELD = "run"
@@ -234,7 +233,10 @@ def start_undo(ctx: Context, act: Intervention) -> str:
     newest = promoted[0]
     if len(promoted) > 1:
         newest = _take_together(ctx.view, promoted)
-        ctx.decision.revision = _revision_of(ctx, newest)
+        connections = newest.pinned.get("connections", {})
+        ctx.decision.revision = make_revision(
+            ctx, ctx.status.runs + 1, newest.body, newest.snapshots, connections
+        )
     else:
         ctx.decision.taken_up = Revision(undone[0].revision, newest.pinned)
 
@@ -255,7 +257,7 @@ def _describe_loss(kept: Kept) -> str:
 
 def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Promoted) -> None:
     status, number = ctx.status, ctx.status.runs + 1
-    revision = ctx.decision.revision or ctx.decision.taken_up
+    revision = ctx.decision.run_revision
     assert revision is not None
     ctx.decision.begins = ctx.decision.prune_revisions = True
 
@@ -311,13 +313,16 @@ def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
     known = {entry.subject for entry in newest.run.journal}
 
     for older in promoted[1:]:
-        done = _changes_of(view, older)
-        earlier = [*done, *earlier]
+        try:
+            earlier = [*done_by_body(view, older.body, older.run), *earlier]
+        except UnknownReference as error:
+            raise Refused(f"run {older.run.id} cannot be undone: {error}") from None
+
         for entry in older.run.journal:
             if not traits_of(entry.subject).restored:
                 continue
             # What was there before the oldest change is what is returned to.
-            for subject in _with_captured(older.body, entry):
+            for subject in with_captured(older.body, entry.subject):
                 if subject in older.snapshots:
                     snapshots[subject] = older.snapshots[subject]
             if entry.subject not in known:
@@ -327,26 +332,3 @@ def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
     body = replace(newest.body, earlier=tuple(earlier), memo={})
     run = newest.run.model_copy(update={"journal": [*journal, *newest.run.journal]})
     return _Promoted(body, run, snapshots, newest.pinned)
-
-
-def _changes_of(view: View, promoted: _Promoted) -> list[Operation]:
-    try:
-        done = [operation for operation, _ in changes_of(view, promoted.body, promoted.run)]
-    except UnknownReference as error:
-        raise Refused(f"run {promoted.run.id} cannot be undone: {error}") from None
-    # As a ControllerRevision keeps them: it has no `since`.
-    return [replace(operation, since=None) for operation in (*promoted.body.earlier, *done)]
-
-
-def _with_captured(body: PinnedSpec, entry: JournalEntry) -> list[str]:
-    kind, _, name = entry.subject.partition("/")
-    return [*captured_configs(body, name), entry.subject] if kind == "target" else [entry.subject]
-
-
-def _revision_of(ctx: Context, promoted: _Promoted) -> Revision:
-    data = {
-        **promoted.pinned,
-        "body": promoted.body.pinned(),
-        "snapshots": dict(promoted.snapshots),
-    }
-    return Revision.named(ctx.view, str(ctx.status.runs + 1), data)

@@ -122,9 +122,8 @@ def _hide_known(message: str, secrets: _KnownSecrets) -> str:
     for begin, end in spans:
         if begin >= _MAX_SEARCHED_LENGTH:
             break
-        if begin > place or not parts:
-            parts += [message[place:begin], "***"]
-        place = max(place, end)
+        parts += [message[place:begin], "***"]
+        place = end
 
     return "".join([*parts, message[place:_MAX_SEARCHED_LENGTH]])
 
