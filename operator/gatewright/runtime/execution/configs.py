@@ -57,6 +57,10 @@ from gatewright.runtime.execution.secret_copies import (
 
 KIND_NAMES = {"configmap": "ConfigMap", "secret": "Secret"}
 
+UNPROVED_REMARK = (
+    "it was returned from a copy that cannot be verified, because the key of its hash is lost"
+)
+
 
 class SnapshotOutdated(Conflict):
     """The content is not what its snapshot holds any more: the snapshot has to be taken anew."""
@@ -155,12 +159,13 @@ async def _restore_once(
 ) -> Progress:
     subject, path = operation.subject, config_path(view.namespace, operation.subject)
     now = await read_or_none(cluster, path)
-    if now is None:
-        await _recreate_config(cluster, view, operation, snapshot)
-        message = f"{subject} was gone; it was made again from its snapshot"
-        return Progress("Succeeded", message, notable=True)
-
     record = await record_of(cluster, view, subject, snapshot)
+    doubt = "" if record.proved else f"{subject}: {UNPROVED_REMARK}"
+    if now is None:
+        await _recreate_config(cluster, view, operation, snapshot, record)
+        message = f"{subject} was gone; it was made again from its snapshot"
+        return Progress("Succeeded", "; ".join(filter(None, [message, doubt])), notable=True)
+
     if is_left_alone(operation, record, now):
         return progress_left_alone(operation, record)
 
@@ -173,11 +178,8 @@ async def _restore_once(
         names = list_names(taken)
         remarks.append(f"{subject}: {names}, changed meanwhile, returned to the snapshot")
 
-    if changed and not record.proved:
-        remarks.append(
-            f"{subject}: it was returned from a copy that cannot be verified, because the key of "
-            "its hash is lost"
-        )
+    if changed:
+        remarks.append(doubt)
 
     remarks.append(await describe_left_alone(cluster, path, operation, snapshot, now))
     message = "; ".join(filter(None, remarks))
@@ -199,12 +201,12 @@ async def _content_to_restore(
     if record.is_kept(now):
         return WantedContent(dict(content_of(now)), whole=True)
 
-    copy = await read_copy(cluster, view, operation.subject, snapshot)
+    copy = await read_copy(cluster, view, operation.subject, snapshot, record)
     return WantedContent(dict(content_of(copy)), whole=True)
 
 
 async def _recreate_config(
-    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot
+    cluster: Cluster, view: View, operation: Operation, snapshot: Snapshot, record: Record
 ) -> None:
     """Make a ConfigMap or Secret again from its snapshot.
 
@@ -213,7 +215,7 @@ async def _recreate_config(
     kind, _, name = operation.subject.partition("/")
     source = snapshot
     if kind == "secret":
-        source = await read_copy(cluster, view, operation.subject, snapshot)
+        source = await read_copy(cluster, view, operation.subject, snapshot, record)
 
     metadata = {
         "name": name,

@@ -54,12 +54,12 @@ def copy_of(key: HashKey, view: View, name: str, data: Mapping[str, Any]) -> dic
 
 
 async def read_copy(
-    cluster: Cluster, view: View, subject: str, snapshot: Snapshot
+    cluster: Cluster, view: View, subject: str, snapshot: Snapshot, record: Record
 ) -> dict[str, Any]:
     """Return the copy that was kept of a Secret. Raises Permanent where it is not there, or not
     what was kept."""
     copy = await _read_own_copy(cluster, view, subject, snapshot)
-    if not (await record_of(cluster, view, subject, snapshot)).is_kept(copy):
+    if not record.is_kept(copy):
         raise _error_of_forged(subject, snapshot)
     return copy
 
