@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run.context import Refused
-from gatewright.core.run.undo import choose_undone
+from gatewright.core.run.undo import choose_undone, require_repeatable
 from gatewright.plugin.acts import InterventionRequest, destination
 from gatewright.plugin.cluster import RequestFailed
 from gatewright.plugin.show import Object, clean_text, time_since
@@ -46,17 +46,10 @@ def plan_lines(release: Object, request: InterventionRequest, now: datetime) -> 
         return []
     if not run.get("outcome"):
         return ["This would undo the run under way:", *_indented(run.get("plan") or ())]
-    if status.get("unverified"):
-        if request.to is not None or request.with_database:
-            raise RequestFailed(
-                f"refused: the rollback of run {status['unverified']['run']} has failed; a "
-                "Rollback without anything else repeats that first"
-            )
-        return ["This would repeat what the failed rollback has not undone."]
 
-    undone = status["kept"][: _count_undone(status, request)] if status.get("kept") else []
+    undone = status.get("kept", ())[: _count_undone(status, request)]
     if not undone:
-        raise RequestFailed("refused: no promoted version is kept that could be undone")
+        return ["This would repeat what the failed rollback has not undone."]
     return [
         f"This would undo {_undone_words(undone)}, and return to {_target_of(undone[-1])}:",
         *_work_lines(undone, request.with_database, now),
@@ -64,7 +57,10 @@ def plan_lines(release: Object, request: InterventionRequest, now: datetime) -> 
 
 
 def _count_undone(status: Object, request: InterventionRequest) -> int:
-    """Return how many promoted runs are undone, as the operator judges it. Raises RequestFailed."""
+    """Return how many promoted runs are undone, as the operator judges it.
+
+    0 where a failed rollback is repeated. Raises RequestFailed.
+    """
     where = destination(request, status)
     asked = Intervention(
         "",
@@ -76,7 +72,11 @@ def _count_undone(status: Object, request: InterventionRequest) -> int:
         with_database=request.with_database,
     )
     try:
-        return len(choose_undone(ReleaseStatus.model_validate(status), asked))
+        known = ReleaseStatus.model_validate(status)
+        if known.unverified is not None:
+            require_repeatable(known, asked)
+            return 0
+        return len(choose_undone(known, asked))
     except Refused as refusal:
         raise RequestFailed(f"refused: {refusal}") from None
     except ValidationError:

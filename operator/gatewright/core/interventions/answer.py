@@ -298,14 +298,9 @@ def _first_obstacle(ctx: Context) -> str | None:
 
 def _go_back(ctx: Context, act: Intervention) -> str:
     """Undo what was promoted, or what a failed rollback has not undone; return what is done."""
-    # A failed rollback is ended first: nobody knows what is there.
     if ctx.status.unverified is None:
         return undo.start_undo(ctx, act)
-    if act.to is not None or act.to_run is not None or act.with_database:
-        raise Refused(
-            f"the rollback of run {ctx.status.unverified.run} has failed; a Rollback without "
-            "anything else repeats that first"
-        )
+    undo.require_repeatable(ctx.status, act)
     return _repeat_rollback(ctx)
 
 

@@ -129,18 +129,17 @@ def _made_at(step: StepStatus) -> str | None:
 # Which runs are undone
 
 
-def is_way_back_asked(view: View) -> bool:
-    """Return whether somebody asks, at rest, for the way back from what was promoted.
+def require_repeatable(status: ReleaseStatus, act: Intervention) -> None:
+    """Raise Refused where a Rollback asks for more than to repeat the one that has failed.
 
-    After a failed rollback a Rollback repeats that one.
+    That is ended first: nobody knows what is there.
     """
-    act = view.next_intervention
-    return (
-        view.run is None
-        and act is not None
-        and act.action == "Rollback"
-        and view.status.unverified is None
-    )
+    failed = status.unverified
+    if failed is not None and (act.to is not None or act.to_run is not None or act.with_database):
+        raise Refused(
+            f"the rollback of run {failed.run} has failed; a Rollback without anything else "
+            "repeats that first"
+        )
 
 
 def choose_undone(status: ReleaseStatus, act: Intervention) -> list[Kept]:
@@ -193,8 +192,12 @@ def describe_kept(kept: Iterable[Kept]) -> str:
 def records_needed(view: View) -> tuple[str, ...]:
     """Return the ControllerRevisions that have to be read before the way back can begin."""
     act = view.next_intervention
-    if act is None or not is_way_back_asked(view):
+    if view.run is not None or act is None or act.action != "Rollback":
         return ()
+    # After a failed rollback a Rollback repeats that one.
+    if view.status.unverified is not None:
+        return ()
+
     try:
         undone = choose_undone(view.status, act)
     except Refused:
