@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,7 +30,7 @@ NEVER = {"max": "101%", "min": "0%"}
 """Limits that every ratio keeps: what is not good is no ratio."""
 
 
-def link(url: str, timeout: float = 2.0) -> OpenConnection:
+def link(url: str, timeout: float = 10.0) -> OpenConnection:
     """A Connection with a URL."""
     return linked("redis", {}, {"url": url}, timeout)
 
@@ -168,15 +169,15 @@ async def test_a_connection_that_broke_while_idle_is_no_error(cache: RedisServer
 
 
 async def test_a_server_that_hangs_for_a_while(cache: RedisServer) -> None:
-    connection = link(cache.url(), timeout=0.3)
-    await CONNECTIONS["redis"].check(connection)
+    patient = link(cache.url(), timeout=30.0)
+    connection = dataclasses.replace(patient, timeout=0.3)
+    await CONNECTIONS["redis"].check(patient)
     cache.do("CLIENT", "PAUSE", "1000", "ALL")
     found = await world.verdict("redis", {"memory": {}}, connection, NEVER)
     assert (found[0], "no answer within 0.3s" in found[1]) == ("Retryable", True), found
     # what comes late belongs to nobody
-    patient = link(cache.url(), timeout=5.0)
+    assert await redis.run_command(link(cache.url(), timeout=30.0), "PING") == b"PONG"
     assert await redis.run_command(patient, "PING") == b"PONG"
-    assert await redis.run_command(connection, "PING") == b"PONG"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -250,8 +251,8 @@ async def talking(talk: Talk) -> AsyncIterator[str]:
 ANSWERS = [
     # name               talk                                                              verdict
     # words
-    ("time-out", silence, "Retryable", "no answer within 0.4s"),
-    ("drip", drip, "Retryable", "no answer within 0.4s"),
+    ("time-out", silence, "Retryable", "no answer within 0.5s"),
+    ("drip", drip, "Retryable", "no answer within 0.5s"),
     ("closes", says(b"", close=True), "Retryable", "broke off"),
     ("ends in between", says(b"$100\r\nused_mem", close=True), "Retryable", "broke off"),
     (
@@ -336,7 +337,7 @@ ANSWERS = [
 @pytest.mark.parametrize("row", ANSWERS, ids=[row[0] for row in ANSWERS])
 async def test_answers(row: tuple[str, Talk, str, str]) -> None:
     async with talking(row[1]) as url, world.logs() as lines:
-        connection = link(url, timeout=0.4)
+        connection = link(url, timeout=world.patience(row[0]))
         kind, message = await world.verdict("redis", {"memory": {}}, connection, NEVER)
         assert (kind, row[3] in message) == (row[2], True), f"{kind}: {message}"
         with pytest.raises((Retryable, Permanent)) as caught:
@@ -752,7 +753,8 @@ async def test_answers_to_a_flush(row: tuple[str, Talk, str, str]) -> None:
         for ask in (flush.perform, flush.follow):
             outcome = ""
             try:
-                outcome = (await ask(config("a"), link(url, timeout=0.4), operation(), None)).state
+                patience = world.patience(row[0])
+                outcome = (await ask(config("a"), link(url, patience), operation(), None)).state
             except (Retryable, Permanent) as error:
                 world.assert_silent(error)
             assert outcome in ("", "Absent"), outcome

@@ -236,7 +236,9 @@ async def test_a_missing_scope_is_named() -> None:
 
 @pytest.mark.parametrize("fault", VERDICTS)
 async def test_faults(server: world.Server, fault: str) -> None:
-    connection = linked("slack", {"url": server.url(fault)}, {"token": world.TOKEN}, 0.5)
+    connection = linked(
+        "slack", {"url": server.url(fault)}, {"token": world.TOKEN}, world.patience(fault)
+    )
     kind, text, _ = await outcome("slack", CONFIG, connection)
     assert kind == VERDICTS[fault], text
 

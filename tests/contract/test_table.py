@@ -11,6 +11,7 @@ say more, and in what words.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -266,7 +267,8 @@ async def test_postgres(
         link = world.sql_link(database.url(**change), world.patience(name))
         with database.crowded() if name == "429" else nullcontext():
             kind, message = await world.verdict("sql", {"query": statement}, link, {"max": "9"})
-            checked = await _come_of(lambda: registry.CONNECTIONS["postgres"].check(link))
+            patient = dataclasses.replace(link, timeout=30.0)
+            checked = await _come_of(lambda: registry.CONNECTIONS["postgres"].check(patient))
     assert kind == expected, message
     assert checked == (expected if name in ("401", "404", "429") else "Good")
     world.assert_silent(*lines)
