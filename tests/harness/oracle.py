@@ -286,7 +286,8 @@ def _intents(evidence: Evidence) -> dict[str, Intent]:
     found: dict[str, Intent] = {}
     for name, versions in evidence.releases.items():
         for version in versions:
-            for key in _keys((version.body.get("status") or {}).get("run") or {}):
+            status = version.body.get("status") or {}
+            for key in (*_keys(status.get("run") or {}), *_keys_of_procedures(status)):
                 found.setdefault(key, Intent(name, version.body["metadata"]["uid"], version.rv))
     return found
 
@@ -298,6 +299,11 @@ def _keys(run: Mapping[str, Any]) -> Iterator[str]:
     yield from (
         line["key"] for line in (run.get("rollback") or {}).get("undo", ()) if line.get("key")
     )
+
+
+def _keys_of_procedures(status: Mapping[str, Any]) -> Iterator[str]:
+    for row in status.get("procedures", ()):
+        yield from (step["key"] for step in row.get("steps", ()) if step.get("key"))
 
 
 def _moments(versions: Sequence[Version]) -> dict[int, list[Moment]]:
@@ -406,6 +412,18 @@ def _frees(body: Any) -> bool:
     )
 
 
+def _of_ended_procedure(case: _Case, key: str, rv: int) -> bool:
+    """Whether a key is of a procedure that had ended at a resource version."""
+    number = plain(key).split(".")[0].removeprefix("p")
+    for versions in case.evidence.releases.values():
+        for version in versions:
+            rows = (version.body.get("status") or {}).get("procedures", ())
+            ended = {str(row["id"]) for row in rows if row.get("finishedAt")}
+            if version.rv < rv and key.startswith("p") and number in ended:
+                return True
+    return False
+
+
 def _let_go(case: _Case, effect: Effect) -> Iterator[str]:
     """A Job stands until its run has ended or stops it, so that it cannot vanish unread."""
     job = case.at(effect.subject, effect.rv) or case.at(effect.subject, effect.rv - 1)
@@ -415,6 +433,8 @@ def _let_go(case: _Case, effect: Effect) -> Iterator[str]:
         ours = number == run_of(key) and _uid(case.evidence.releases[release]) in owners
         if ours and any(moment.run.get("outcome") and moment.rv < effect.rv for moment in moments):
             return
+    if _of_ended_procedure(case, key, effect.rv):
+        return
     if effect.changed and not _stopped(case, effect):
         yield f"a Job was let go before its run had ended: {effect.write}"
 

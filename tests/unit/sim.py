@@ -20,7 +20,7 @@ from gatewright.core.model.observation import LiveState, Observation
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
-from gatewright.core.run import resting
+from gatewright.core.run import procedures, resting
 from gatewright.core.run.clocks import format_time
 from gatewright.core.run.decide import decide
 from gatewright.core.run.needs import find_needs
@@ -118,6 +118,7 @@ class World:
     remark: str = ""
     """What people should know of a target although nothing is different."""
     unconnected: tuple[str, ...] = ()
+    procedure_rival: str | None = None
     doubt: str = ""
     unstoppable: bool = False
     """Whether pods of a Job that is stopped go on."""
@@ -212,6 +213,7 @@ class World:
             unconnected=self.unconnected,
             looking=(self.looking or "") if wants.live_states else "",
             doubt=self.doubt,
+            procedure_rival=self.procedure_rival,
             records={name: self.data.get(name, "it is gone") for name in wants.records},
         )
 
@@ -270,8 +272,9 @@ class World:
         return wanted
 
     def pinned(self) -> dict[str, PinnedSpec | None]:
-        """What follow-ups of earlier runs need."""
-        return {name: self.revisions.get(name) for name in followups.revisions_in_use(self.status)}
+        """What follow-ups of earlier runs and the procedure under way need."""
+        names = followups.revisions_in_use(self.status) | procedures.revisions_in_use(self.status)
+        return {name: self.revisions.get(name) for name in names}
 
     def wants(self, view: View) -> Needs:
         under_way = view.run is not None
@@ -303,11 +306,15 @@ class World:
             self.body = self.revisions[decision.revision.name] = unpin_spec(
                 decision.revision.data["body"]
             )
+        procedure = decision.procedure_revision
+        if procedure is not None:
+            self.revisions[procedure.name] = unpin_spec(procedure.data["body"])
         if decision.prune_revisions:
             status = self.status
             needed = {
                 status.run.revision if status.run else "",
                 *followups.revisions_in_use(status),
+                *procedures.revisions_in_use(status),
             }
             needed |= {past.revision for past in status.history if past.revision}
             self.revisions = {name: body for name, body in self.revisions.items() if name in needed}

@@ -178,7 +178,7 @@ def test_the_database_stays_unless_somebody_asks_for_it():
     world = promoted("2.0", world=World(spec=with_database()))
     accepted(world.act("Rollback"))
     world.later(10)
-    assert world.done() == ["restore target/web"]
+    assert world.done("restore") == ["restore target/web"]
 
 
 def test_the_database_goes_back_with_a_reason():
@@ -333,3 +333,76 @@ def test_a_version_goes_before_the_number_of_a_run(to: str | None, spec: dict[st
     status = {"kept": [{"run": 3, "before": {"version": "2"}}]}
     request = InterventionRequest("web", "Rollback", to=to)
     assert acts.destination(request, status) == spec
+
+
+# An approval of the database
+
+
+def asked(**approval: Any) -> World:
+    """A Release whose database goes back only with an approval."""
+    raw = with_database()
+    raw["rollback"] = {"database": {"approval": {"groups": ["dba"]} | approval}}
+    return promoted("2.0", world=World(spec=raw))
+
+
+def test_the_database_waits_for_those_who_are_asked():
+    world = asked()
+    kept = world.status.kept
+    said = accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    assert "waits for an approval of the database" in said
+    run = world.status.run
+    assert (run.kind, run.phase, world.live) == ("Undo", "Preflight", "2.0")
+    assert world.status.kept == kept and world.status.lastGood.version == "2.0"
+    assert "approval by dba" in world.status.waitingFor.message
+    world.later(60)
+    assert world.status.run.phase == "Preflight" and not world.done("restore")
+
+    assert "asks for a member of dba" in refused(world.act("Approve", by="eve"))
+    accepted(world.act("Approve", by="bo", groups=frozenset({"dba"})))
+    world.later(20)
+    run = world.status.run
+    assert (run.outcome, world.live, world.status.lastGood.version) == ("RolledBack", "1.0", "1.0")
+    assert "job job/restore" in world.done() and not world.status.kept
+    assert world.status.rejected[0].reason == "Rollback by ana: data is broken"
+
+
+def test_a_no_leaves_everything_as_it_was():
+    world = asked()
+    kept = world.status.kept
+    accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    accepted(world.act("Reject", by="bo", reason="the data is fine"))
+    run = world.status.run
+    assert run.outcome == "Aborted" and "the data is fine" in run.reason
+    assert world.live == world.status.lastGood.version == "2.0" and not world.done("restore")
+    assert world.status.kept == kept and not world.status.rejected and not world.finalized
+
+    accepted(world.act("Rollback", reason="without the database then"))
+    world.later(10)
+    assert world.live == "1.0" and world.done("restore") == ["restore target/web"]
+
+
+def test_without_the_database_nobody_is_asked():
+    world = asked()
+    accepted(world.act("Rollback", reason="P0"))
+    world.later(10)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+
+
+def test_who_waits_may_abort_and_go_back_at_once():
+    world = asked()
+    accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    assert "Abort it" in refused(world.act("Rollback"))
+    accepted(world.act("Abort"))
+    accepted(world.act("Rollback", reason="P0"))
+    world.later(10)
+    assert world.live == "1.0"
+
+
+def test_a_wait_for_the_approval_is_no_wait_for_an_edited_or_suspended_release():
+    world = asked()
+    accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    world.ask("3.0", suspend=True).settle()
+    assert world.status.run.phase == "Preflight"
+    accepted(world.act("Approve", by="bo", groups=frozenset({"dba"})))
+    world.later(20)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"

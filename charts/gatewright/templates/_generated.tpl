@@ -180,7 +180,7 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
 # decide everything about a run
 - apiGroups: ["gatewright.dev"]
   resources: [releases]
-  verbs: [approve, reject, confirm, retry, skip, promote, rollback, abort, pause, resume]
+  verbs: [approve, reject, confirm, retry, skip, promote, rollback, abort, pause, resume, run]
 {{- end }}
 {{- define "gatewright.approverRules" -}}
 # see what waits
@@ -220,7 +220,8 @@ validations:
   messageExpression: '''spec.groups: '' + request.userInfo.username + '' is not in all of these groups: '' + object.spec.groups.join('',
     '')'
   reason: Forbidden
-- expression: request.operation != 'CREATE' || authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()
+- expression: request.operation != 'CREATE' || (authorizer.group('gatewright.dev').resource('releases').namespace(request.namespace).name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()
+    || object.spec.action == 'Run' && has(object.spec.procedure) && authorizer.group('gatewright.dev').resource('releases').subresource(object.spec.procedure).namespace(request.namespace).name(object.spec.release).check(object.spec.action.lowerAscii()).allowed())
   messageExpression: 'request.userInfo.username + '' may not '' + object.spec.action.lowerAscii() + '' release '' + object.spec.release
     + '': RBAC does not allow that verb on releases; an admin of the namespace binds gatewright-approver, gatewright-releaser,
     or a Role with it'''
@@ -255,7 +256,11 @@ variables:
     {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].job''), ''of'': dyn(item.job)})) + object.?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
     + ''].rollback.steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
-    item.?job.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].job''), ''of'': dyn(item.job)})]'
+    item.?job.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].job''), ''of'': dyn(item.job)})]
+    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?job.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name +
+    ''].undo['' + item.name + ''].job''), ''of'': dyn(item.job)}))'
 - name: workloadConfig
   expression: '[object.?spec.targets.orValue([]).filter(item, item.?workload.hasValue()).map(item, {''at'': dyn(''spec.targets[''
     + item.name + ''].workload''), ''of'': dyn(item.workload)})]'
@@ -263,7 +268,11 @@ variables:
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)}))'
+    + ''].rollback.steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].undo['' + item.name + ''].flags''), ''of'': dyn(item.flags)}))'
 - name: needs0
   expression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''Deployment'').map(one,
     [one.of.?name.orValue('''')].filter(name, type(name) == string && !(name in [''''])).map(name, ''patch,apps,deployments,''
@@ -1029,42 +1038,74 @@ variables:
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
     + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))'
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))'
 - name: unleashConfig
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
     + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))'
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))'
 - name: vercelFlags
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
     + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))'
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))'
 - name: githubAction
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].github''), ''of'': dyn(item.github)}))'
+    + ''].rollback.steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].undo['' + item.name + ''].github''), ''of'': dyn(item.github)}))'
 - name: redisAction
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)}))'
+    + ''].rollback.steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].undo['' + item.name + ''].redis''), ''of'': dyn(item.redis)}))'
 - name: sentryAction
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)}))'
+    + ''].rollback.steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
+    + ''].undo['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)}))'
 - name: supabaseAction
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
     + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))'
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))'
 - name: upstashAction
   expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) +
     object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))'
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))
+    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))'
 - name: pagerdutyNotice
   expression: '[object.?spec.notify.orValue([]).filter(item, item.?pagerduty.hasValue()).map(item, {''at'': dyn(''spec.notify[].pagerduty''),
     ''of'': dyn(item.pagerduty)})]'

@@ -61,11 +61,11 @@ class TextForm:
 
 
 TEXT_FORMS: Mapping[str, TextForm] = {
-    BOUNDED_DURATION_PATTERN: TextForm("a duration", "at most 90d; try 30s, 15m or 1h30m"),
+    BOUNDED_DURATION_PATTERN: TextForm("a duration", "at most 90d; try 15m or 1h30m"),
     TIMEOUT_PATTERN: TextForm("a time-out", "at most 60s; try 5s or 500ms"),
     INTERVAL_PATTERN: TextForm("an interval", "at least 1s; try 10s or 1m"),
     QUANTITY_PATTERN: TextForm("a quantity", "try 1%, 100ms, 2s or 80"),
-    NAME_PATTERN: TextForm("a name", "lower case letters, digits and -, as in bug-fixes"),
+    NAME_PATTERN: TextForm("a name", "lower case, digits and -; try bug-fixes"),
     OBJECT_NAME_PATTERN: TextForm("the name of an object", "lower case letters, digits, - and ."),
     KEY_PATTERN: TextForm("a key", "letters, digits and . _ -", judged_in_words=False),
     VERSION_PATTERN: TextForm("a version", "letters, digits and . _ + -, as in 2.4.0"),

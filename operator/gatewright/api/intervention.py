@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gatewright.api.base import Model, Name, ObjectName, Text
+from gatewright.api.base import LongText, Model, Name, ObjectName, Text
 from gatewright.api.rules import AtApply, AtMostOne, Excludes, OnlyWith, Rule
 from gatewright.api.status import Message, Short, Time
 
@@ -22,6 +22,7 @@ Action = Literal[
     "Abort",
     "Pause",
     "Resume",
+    "Run",
 ]
 """What a person may do; in lower case the RBAC verb on `releases` that it needs."""
 Result = Literal["Accepted", "Refused"]
@@ -34,6 +35,7 @@ OF_STEP = ("Approve", "Reject", "Confirm", "Skip")
 OF_GATE = ("Approve", "Reject")
 OF_FOLLOW_UP = ("Confirm", "Reject")
 OF_WAY_BACK = ("Rollback",)
+OF_PROCEDURE = ("Run", "Approve", "Reject", "Confirm", "Abort")
 OF_SPEC = OF_STAGE
 """What undoes or stops a run is never kept back because somebody has edited the Release."""
 
@@ -52,6 +54,23 @@ class InterventionSpec(Model):
         OnlyWith("toRun", "action", OF_WAY_BACK),
         OnlyWith("withDatabase", "action", OF_WAY_BACK),
         AtMostOne("to", "toRun"),
+        OnlyWith("procedure", "action", OF_PROCEDURE),
+        OnlyWith("undo", "action", ("Run",)),
+        OnlyWith("confirmed", "action", ("Run",)),
+        AtApply(
+            "self.action != 'Run' || has(self.procedure)",
+            "Run needs procedure: the name of one in spec.procedures of the Release",
+        ),
+        Excludes(
+            "procedure",
+            "stage",
+            "gate",
+            "run",
+            "followUp",
+            "specHash",
+            message="procedure names all that is meant; leave out stage, gate, run, followUp "
+            "and specHash",
+        ),
         # The core refuses a reason of blanks as well.
         AtApply(
             "!has(self.withDatabase) || has(self.reason)",
@@ -96,6 +115,13 @@ class InterventionSpec(Model):
     withDatabase: bool | None = None
     """With Rollback when no run is under way: also run the compensations of stages whose `reach` is
     Release. What was written since is lost, so a reason is needed."""
+    procedure: Name | None = None
+    """With Run: the procedure to run. With Approve, Reject, Confirm and Abort: the one under
+    way."""
+    undo: bool | None = None
+    """With Run: run what takes the procedure back."""
+    confirmed: LongText | None = None
+    """With Run: what the procedure asks to be repeated (`confirm`), word for word."""
     specHash: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", max_length=32)] | None = None
     """The spec that was looked at: `status.run.specHash`, with a Retry that of the spec as it is
     now; for another it does nothing."""

@@ -227,11 +227,38 @@ class Stage(Model):
     """What undoes this stage."""
 
 
+class Procedure(Model):
+    """What people may do at any time, with their identity and a record of it."""
+
+    name: Name
+    """Unique among procedures and stages."""
+    description: Text = ""
+    """What it is for, for whoever is on call."""
+    approval: Approval | None = None
+    """Who must approve before its first step."""
+    confirm: LongText | None = None
+    """What whoever runs it has to repeat, as `Everything since
+    $(steps.backup.outputs.createdAt) is lost.`"""
+    steps: Annotated[list[Step], Field(min_length=1, max_length=10)]
+    """In order; all kinds but deploy."""
+    undo: Annotated[list[Step], Field(max_length=10)] = []
+    """What takes it back, when a person asks for that."""
+
+
+class DatabaseRollback(Model):
+    """What has to be before the database goes back with what was promoted."""
+
+    approval: Approval | None = None
+    """Who must approve a Rollback `withDatabase`; nothing is returned before."""
+
+
 class ReleaseRollback(Model):
     """How a rollback is judged, and how far back one leads at rest."""
 
     keep: Annotated[int, Field(ge=0, le=10)] = 3
     """So many promoted versions can be undone when no run is under way, the latest first."""
+    database: DatabaseRollback = Field(default_factory=DatabaseRollback)
+    """When no run is under way: what has to be before the database goes back, too."""
     verify: Annotated[list[Check], Field(max_length=20)] = []
     """All must pass before RolledBack is said."""
     within: Duration = "10m"
@@ -373,6 +400,8 @@ class ReleaseSpec(Model):
     """In order."""
     rollback: ReleaseRollback = Field(default_factory=ReleaseRollback)
     """How a rollback is judged."""
+    procedures: Annotated[list[Procedure], Field(max_length=10)] = []
+    """What people may do at any time, one at a time."""
     followUps: Annotated[list[FollowUp], Field(max_length=20)] = []
     """What is left to do when a run has ended; it holds up nothing and rolls nothing back."""
     notify: Annotated[list[Notify], Field(max_length=10)] = []

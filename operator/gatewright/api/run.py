@@ -215,8 +215,9 @@ class Run(Model):
 
     id: int
     """Counts the runs of this Release."""
-    kind: Literal["Release", "Undo"] = "Release"
-    """Release: brings a version. Undo: returns what promoted runs have changed."""
+    kind: Literal["Release", "Undo", "Procedure"] = "Release"
+    """Release: brings a version. Undo: returns what promoted runs have changed. Procedure: never
+    stands here; a procedure is walked as a run of its own."""
     undoes: Annotated[list[int], Field(max_length=10)] = []
     """With kind Undo: numbers of the runs that it undoes, the latest first."""
     undoneSince: Time | None = None

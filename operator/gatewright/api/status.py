@@ -28,6 +28,9 @@ from gatewright.api.run import (
     Undo,
 )
 
+ProcedureState = Literal["Running", "Stopping", "Succeeded", "Failed", "Aborted"]
+OPEN_PROCEDURES: tuple[ProcedureState, ...] = ("Running", "Stopping")
+"""Under way: no other one begins."""
 FollowUpState = Literal["Pending", "Done", "Failed", "Overdue"]
 OPEN_FOLLOW_UPS: tuple[FollowUpState, ...] = ("Pending", "Overdue")
 """Not closed: a person may still answer."""
@@ -89,6 +92,43 @@ class Kept(Model):
     """What would be run beside that where the database is asked for."""
     backupAt: Time | None = None
     """When the oldest of what these go back to was made: what was written since would be lost."""
+
+
+class ProcedureStatus(Model):
+    """One time that a procedure was run: under way, or over."""
+
+    id: int
+    """Counts the procedures of this Release that were run."""
+    name: Short
+    """Name of the procedure."""
+    undo: bool = False
+    """It runs what takes the procedure back."""
+    state: ProcedureState
+    """How far it is."""
+    by: Short
+    """Who runs it."""
+    reason: Message | None = None
+    """Why, in the words of who runs it."""
+    intervention: Short
+    """Name of the Intervention that asked for it."""
+    startedAt: Time
+    """When it began."""
+    finishedAt: Time | None = None
+    """When it ended."""
+    failure: Message | None = None
+    """Why it has failed, or who has ended it."""
+    aborted: bool = False
+    """A person, or the end of the Release, has ended it."""
+    message: Message | None = None
+    """What came of it, or what it waits for."""
+    revision: Short | None = None
+    """ControllerRevision with what it pinned, while it is under way."""
+    steps: Annotated[list[StepStatus], Field(max_length=11)] = []
+    """Its steps, in order; the approval is the first."""
+    timers: Annotated[dict[str, Timer], Field(max_length=4)] = {}
+    """Its clocks, by what they are for."""
+    stopping: Annotated[list[JournalEntry], Field(max_length=11)] = []
+    """Jobs that may still run although it has failed: it ends when they have stopped."""
 
 
 class Past(Model):
@@ -280,6 +320,10 @@ class ReleaseStatus(Model):
     followUps: Annotated[list[FollowUpStatus], Field(max_length=20)] = []
     """What is left to do after earlier runs, the latest first; what is closed goes when the next
     run has ended."""
+    procedures: Annotated[list[ProcedureStatus], Field(max_length=10)] = []
+    """Procedures that were run, the latest first; at most that one is under way."""
+    procedureRuns: int = 0
+    """How many there have been."""
     interventions: Annotated[list[Answered], Field(max_length=20)] = []
     """The latest answered Interventions; each stays at least until its own status tells the
     same."""
@@ -305,6 +349,7 @@ def dump(status: ReleaseStatus) -> dict[str, Any]:
 
 __all__ = [
     "OPEN_FOLLOW_UPS",
+    "OPEN_PROCEDURES",
     "Answered",
     "Difference",
     "Downtime",
@@ -321,6 +366,8 @@ __all__ = [
     "Overtaking",
     "Past",
     "Phase",
+    "ProcedureState",
+    "ProcedureStatus",
     "Rejected",
     "ReleaseStatus",
     "Rollback",

@@ -10,6 +10,12 @@ action on `releases`, by the Release's name:
       resourceNames: [web]        # or none: every Release of the namespace
       verbs: [approve, confirm]
 
+A procedure may also be allowed by its own name, as if it were a subresource:
+
+    - apiGroups: [gatewright.dev]
+      resources: [releases/clear-cache]
+      verbs: [run]
+
 So the operator can believe what it reads.
 https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """
@@ -28,9 +34,14 @@ POLICY_NAME = "gatewright-interventions"
 VERBS = tuple(action.lower() for action in get_args(Action))
 """The RBAC verbs on `releases`: the actions in lower case."""
 
+_RELEASE = f"authorizer.group('{GROUP}').resource('releases')"
+_VERB_ALLOWED = (
+    ".namespace(request.namespace).name(object.spec.release)"
+    ".check(object.spec.action.lowerAscii()).allowed()"
+)
 _ALLOWED = (
-    f"authorizer.group('{GROUP}').resource('releases').namespace(request.namespace)"
-    ".name(object.spec.release).check(object.spec.action.lowerAscii()).allowed()"
+    f"{_RELEASE}{_VERB_ALLOWED} || object.spec.action == 'Run' && has(object.spec.procedure) && "
+    f"{_RELEASE}.subresource(object.spec.procedure){_VERB_ALLOWED}"
 )
 _IS_UPDATE = "request.operation != 'CREATE'"
 
@@ -79,7 +90,7 @@ _ROLES_REMEDY = (
 
 def _require_verb() -> dict[str, str]:
     return {
-        "expression": f"{_IS_UPDATE} || {_ALLOWED}",
+        "expression": f"{_IS_UPDATE} || ({_ALLOWED})",
         "messageExpression": "request.userInfo.username + ' may not ' + "
         "object.spec.action.lowerAscii() + ' release ' + object.spec.release + "
         f"': RBAC does not allow that verb on releases; {_ROLES_REMEDY}'",

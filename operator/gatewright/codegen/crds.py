@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,8 +48,8 @@ class Kind:
     status: type[BaseModel]
     variants: Mapping[str, Mapping[str, type[BaseModel]]]
     columns: tuple[Column, ...]
-    repeated: tuple[str, ...] = ()
-    """Places whose fields are described elsewhere."""
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """Places whose fields are described at another place, which comes second."""
     judged: tuple[str, ...] = ()
     """Fields that mean nothing beside some others. The API server does not fill them in: who gave
     one is refused, and who did not must not look as if they had."""
@@ -72,13 +72,33 @@ ACTIONS = _configs_of(registry.ACTIONS)
 NOTIFIERS = _configs_of(registry.NOTIFIERS)
 CONNECTIONS = _configs_of(registry.CONNECTIONS)
 
+REPEATED: Mapping[str, str] = {
+    **{f"spec.{place}": "spec.stages.gates" for place in CHECKS if place != "stages.gates"},
+    "spec.stages.gates.job": "spec.stages.steps.job",
+    "spec.stages.rollback.steps": "spec.stages.steps",
+    "spec.procedures.steps": "spec.stages.steps",
+    "spec.procedures.undo": "spec.stages.steps",
+    "status.run.preflight": "status.run.stages.gates",
+    "status.run.guards": "status.run.stages.gates",
+    "status.run.availability": "status.run.stages.gates",
+    "status.run.rollback.verify": "status.run.stages.gates",
+    "status.followUps.gate": "status.run.stages.gates",
+    "status.procedures.steps": "status.run.stages.steps",
+    "status.procedures.stopping": "status.run.journal",
+    "status.run.stopping": "status.run.journal",
+}
+"""`kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB. So
+what stands at several places is described at one."""
+
 RELEASE = Kind(
     name="Release",
-    repeated=("preflight", "guards", "rollback.verify", "stages.rollback.steps", "followUps"),
+    repeated=REPEATED,
     judged=(
         *_below_each(CHECKS, ("interval", "onNoData", "onError", "holdFor")),
         "stages.steps.timeout",
         "stages.rollback.steps.timeout",
+        "procedures.steps.timeout",
+        "procedures.undo.timeout",
         "notify.after",
         "targets.workload.drainTimeout",
     ),
@@ -98,6 +118,10 @@ RELEASE = Kind(
         "spec.stages[].steps[].flags": FLAGS,
         "spec.stages[].rollback.steps[]": ACTIONS,
         "spec.stages[].rollback.steps[].flags": FLAGS,
+        "spec.procedures[].steps[]": ACTIONS,
+        "spec.procedures[].steps[].flags": FLAGS,
+        "spec.procedures[].undo[]": ACTIONS,
+        "spec.procedures[].undo[].flags": FLAGS,
         "spec.notify[]": NOTIFIERS,
     },
     columns=(
@@ -210,8 +234,9 @@ def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
 def definition_of(kind: Kind) -> dict[str, Any]:
     """Return the CustomResourceDefinition of a kind."""
     spec, status = (schema.without_notes(part) for part in schemas_of(kind))
-    for place in kind.repeated:
-        _shorten_descriptions(_node_at(spec, place))
+    root: schema.Schema = {"properties": {"spec": spec, "status": status}}
+    for place, described in kind.repeated.items():
+        _describe_elsewhere(_node_at(root, place), _node_at(root, described), described)
     for place in kind.judged:
         _drop_default(spec, place)
 
@@ -262,18 +287,17 @@ def _drop_default(node: schema.Schema, place: str) -> None:
     del _node_at(node, owner)["properties"][name]["default"]
 
 
-def _shorten_descriptions(node: schema.Schema) -> None:
-    """Keep what a plain field is for, and leave out the words of providers.
+def _describe_elsewhere(node: schema.Schema, described: schema.Schema, place: str) -> None:
+    """Leave out the words of fields that have the same ones at another place, and name that."""
+    for name, value in node["properties"].items():
+        there = described["properties"].get(name)
+        own = value.get("description")
+        _drop_descriptions(value)
+        # Of a field that stands only here, or means something else here, nobody else tells.
+        if own is not None and (there is None or there.get("description") != own):
+            node["properties"][name] = {"description": own} | value
 
-    They are told where the same stands first.
-
-    `kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB.
-    """
-    for name, field in node["properties"].items():
-        is_plain = "description" in field and "properties" not in field
-        description = {"description": field["description"]} if is_plain else {}
-        _drop_descriptions(field)
-        node["properties"][name] = description | field
+    node["description"] = f"{node['description']} Fields: see {place}."
 
 
 def _drop_descriptions(value: Any) -> None:

@@ -26,11 +26,13 @@ CHECK_JOB = {"job": Job}
 CHECK_APPROVAL = {"approval": Approval}
 
 COMPENSATION_KINDS = tuple(sorted(name for name, kind in STEPS.items() if kind.compensates))
-_COMPENSATION_PLACE = "spec.stages[].rollback.steps[]"
+_COMPENSATION_PLACES = ("spec.stages[].rollback.steps[]", "spec.procedures[].undo[]")
+_PROCEDURE_PLACE = "spec.procedures[].steps[]"
 _SET_PLACES = (
     "spec.stages[].steps[].deploy.targets",
     "spec.stages[].steps[].requires",
-    _COMPENSATION_PLACE + ".requires",
+    *(f"{place}.requires" for place in _COMPENSATION_PLACES),
+    _PROCEDURE_PLACE + ".requires",
 )
 ROOT_RULES: Mapping[str, list[CelRule]] = {
     "Release": [
@@ -62,11 +64,15 @@ def model_rules(
 
 
 def meaningless_fields(path: str) -> set[str]:
-    """Return the fields that a model has, but not at this place: only jobs, flags and actions can
-    compensate."""
-    return (
-        {*STEP_KINDS, "proof"} - set(COMPENSATION_KINDS) if path == _COMPENSATION_PLACE else set()
-    )
+    """Return the fields that a model has, but not at this place.
+
+    Only jobs, flags and actions can compensate, and a procedure brings no version.
+    """
+    if path in _COMPENSATION_PLACES:
+        return {*STEP_KINDS, "proof"} - set(COMPENSATION_KINDS)
+    if path == _PROCEDURE_PLACE:
+        return {"deploy"}
+    return set()
 
 
 def is_set(path: str) -> bool:

@@ -21,6 +21,8 @@ REPEATED_PLACES = (
     "spec.rollback.verify[]",
     "spec.followUps[]",
     "spec.stages[].rollback.steps[]",
+    "spec.procedures[].steps[]",
+    "spec.procedures[].undo[]",
 )
 """Places of providers that are described, and judged in words, at another place: gates and steps of
 stages."""
@@ -46,8 +48,8 @@ def text_rule(pattern: str, path: str, expanded: bool) -> TextRule | None:
         return None
     if any(part in path for part in _TOO_DEEP):
         return None
-    # For each text of each provider, a rule has four times the bytes.
-    if expanded and path.startswith(REPEATED_PLACES):
+    # For each text of each provider and Job, a rule has four times the bytes.
+    if _is_deep_in_repeated(path):
         return TextRule(form, None)
 
     rule = {
@@ -55,6 +57,14 @@ def text_rule(pattern: str, path: str, expanded: bool) -> TextRule | None:
         "messageExpression": f"'\"'+self+'\" is not {form}'",
     }
     return TextRule(form, rule)
+
+
+def _is_deep_in_repeated(path: str) -> bool:
+    """Return whether a text belongs to what stands in a repeated place, not to the place itself."""
+    return any(
+        path.startswith(f"{place}.") and "." in path.removeprefix(f"{place}.")
+        for place in REPEATED_PLACES
+    )
 
 
 def or_reference(pattern: str) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +15,8 @@ import yaml
 
 from gatewright import __version__
 from gatewright.api.base import seconds
-from gatewright.api.intervention import OF_SPEC
-from gatewright.plugin import acts, explain, show, way_back
+from gatewright.api.intervention import OF_PROCEDURE, OF_SPEC
+from gatewright.plugin import acts, explain, procedures, show, way_back
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 from gatewright.plugin.follow import follow_release
 from gatewright.plugin.terminal import print_lines
@@ -36,6 +37,7 @@ ACTIONS = {
     "abort": "undo the run without judging its version",
     "pause": "stop the walk; guards keep watching",
     "resume": "let a walk go on that a person or a guard has stopped",
+    "run": "run a procedure of the Release, at any time",
 }
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "approve": ("stage", "step", "gate"), "reject": ("stage", "step", "gate", "follow-up"),
@@ -116,11 +118,18 @@ def _add_action(command: argparse.ArgumentParser, name: str) -> None:
         spec_hash=None,
         to=None,
         with_database=False,
+        procedure=None,
+        undo=False,
+        yes=False,
     )
 
     _add_subject(command, name)
     if name == "rollback":
         _add_way_back(command)
+    if name == "run":
+        _add_procedure(command)
+    if name.capitalize() in OF_PROCEDURE and name != "run":
+        command.add_argument("--procedure", help="the procedure under way that is meant")
     command.add_argument("--reason", default="", help="why, for those who read it later")
     _add_waiting(command)
     command.add_argument(
@@ -164,6 +173,15 @@ def _add_way_back(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="when no run is under way: also run the compensations of stages with reach: Release; "
         "what was written since is lost, so give a --reason",
+    )
+
+
+def _add_procedure(command: argparse.ArgumentParser) -> None:
+    """Add what is said of the procedure that is run."""
+    command.add_argument("procedure", help="name of the procedure")
+    command.add_argument("--undo", action="store_true", help="run what takes it back")
+    command.add_argument(
+        "--yes", action="store_true", help="say yes to what the procedure asks to be confirmed"
     )
 
 
@@ -302,8 +320,15 @@ def _run_action(options: argparse.Namespace) -> int:
         options.spec_hash,
         options.to,
         options.with_database,
+        options.procedure,
+        options.undo,
     )
     release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    if options.action == "Run" and not options.undo:
+        sentence = procedures.sentence_of(release, options.procedure)
+        if sentence is not None:
+            confirmed = procedures.ask_to_repeat(sentence, options.yes)
+            request = replace(request, confirmed=confirmed)
     query = "?dryRun=All" if options.dry_run else ""
     path = api_path("interventions", cluster.namespace) + query
     made = cluster.create(path, acts.build_intervention(cluster, request, release))
@@ -349,11 +374,21 @@ def _await_answer(
     if not options.wait or request.follow_up:  # the run of a follow-up is over
         return acts.DONE
 
-    run = acts.meant_run(request, release, answer)
-    code, ending = acts.wait_for_end(cluster, request, run, deadline)
+    if request.procedure:
+        asked_by = intervention if request.action == "Run" else _begun_by(release)
+        code, ending = procedures.wait_for_end(cluster, options.name, asked_by, deadline)
+    else:
+        run = acts.meant_run(request, release, answer)
+        code, ending = acts.wait_for_end(cluster, request, run, deadline)
     stream = sys.stdout if code == acts.DONE else sys.stderr
     print_lines([f"{subject} {show.clean_text(ending)}"], stream)
     return code
+
+
+def _begun_by(release: Mapping[str, Any]) -> str:
+    """Return the Intervention that has begun the procedure under way."""
+    rows = (release.get("status") or {}).get("procedures") or [{}]
+    return str(rows[0].get("intervention", ""))
 
 
 def _describe_answer(answer: Mapping[str, Any]) -> str:

@@ -41,6 +41,9 @@ class InterventionRequest:
     to: str | None = None
     """With Rollback at rest: a kept version, or the number of the run that promoted it."""
     with_database: bool = False
+    procedure: str | None = None
+    undo: bool = False
+    confirmed: str | None = None
 
 
 def build_intervention(
@@ -58,10 +61,10 @@ def build_intervention(
     number = wish.run or (
         _run_of_follow_up(release, wish.follow_up) if wish.follow_up else run.get("id")
     )
-    spec |= {"run": number} if number else {}
+    spec |= {"run": number} if number and not wish.procedure else {}
     spec |= {
         name: getattr(wish, name)
-        for name in ("stage", "step", "gate", "reason")
+        for name in ("stage", "step", "gate", "reason", "procedure", "undo", "confirmed")
         if getattr(wish, name)
     }
     spec |= {"followUp": wish.follow_up} if wish.follow_up else {}
@@ -98,6 +101,9 @@ def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str
     Who says no is heard in any case.
     """
     run = (release.get("status") or {}).get("run") or {}
+    # What a procedure does is pinned when it begins.
+    if wish.procedure:
+        return None
     if wish.action == "Retry":
         return spec_hash(release)
     if (
@@ -134,6 +140,8 @@ def asked_groups(release: Mapping[str, Any]) -> set[str]:
     approvals = [*(spec.get("preflight") or [])]
     for stage in spec.get("stages") or []:
         approvals += stage.get("steps") or []
+    for procedure in spec.get("procedures") or []:
+        approvals += [procedure, *(procedure.get("steps") or [])]
 
     groups: set[str] = set()
     for check_or_step in approvals:
@@ -145,7 +153,7 @@ def wait_for_answer(cluster: Cluster, name: str, deadline: float) -> dict[str, A
     """Return an Intervention's own status; None where nothing answered in time. Raises
     RequestFailed."""
     path = api_path("interventions", cluster.namespace, name)
-    for status in _poll_status(lambda: cluster.get(path), deadline):
+    for status in poll_status(lambda: cluster.get(path), deadline):
         if status.get("result"):
             return status
     return None
@@ -170,7 +178,7 @@ def wait_for_end(
     """Return the exit code, and the words, for the end of a run. Raises RequestFailed."""
     path = api_path("releases", cluster.namespace, wish.release)
 
-    for status in _poll_status(lambda: cluster.get(path), deadline):
+    for status in poll_status(lambda: cluster.get(path), deadline):
         run = status.get("run") or {}
         meant = _run_numbered(status, number)
         outcome = meant.get("outcome")
@@ -209,9 +217,7 @@ def exit_code_at_rest(release: Mapping[str, Any]) -> int | None:
     return DONE if conditions.get("Ready") == "True" else FAILED
 
 
-def _poll_status(
-    look: Callable[[], Mapping[str, Any]], deadline: float
-) -> Iterator[dict[str, Any]]:
+def poll_status(look: Callable[[], Mapping[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
     """Yield the status, looked at again and again until the deadline.
 
     A server that is away for a moment is asked again.

@@ -11,7 +11,7 @@ from typing import Any
 
 from gatewright.core.run import clocks
 from gatewright.core.text import masking
-from gatewright.plugin import way_back
+from gatewright.plugin import procedures, way_back
 from gatewright.plugin.show import (
     Object,
     clean_text,
@@ -42,6 +42,7 @@ def explain_lines(release: Object, now: datetime) -> list[str]:
         ("Rollback under way" if is_undoing else "Rollback", _rollback_lines(run)),
         ("A rollback would", _plan_lines(run)),
         ("The way back", way_back.kept_lines(release, now)),
+        ("Procedures", procedures.procedure_lines(release, now)),
         ("Journal", _journal_lines(run)),
         ("People", [f"  {clean_text(line)}" for line in run.get("people", ())]),
         ("Follow-ups", follow_up_lines(status, now)),

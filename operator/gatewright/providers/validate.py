@@ -26,6 +26,7 @@ from gatewright.api.release import (
     Step,
     Target,
 )
+from gatewright.core.spec import procedures
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.common import addresses
@@ -68,6 +69,8 @@ def spec_problems(spec: ReleaseSpec) -> Iterator[str]:
 
     for path, step, stage_name in places.iter_steps(spec):
         yield from _step_problems(path, step, {**names, "stage": stage_name}, spec)
+    for path, step, procedure in procedures.iter_steps(spec):
+        yield from _step_problems(path, step, {**names, "stage": procedure}, spec)
     yield from _unapproved_problems(spec)
 
     for index, entry in enumerate(spec.notify):
@@ -194,6 +197,12 @@ def _unapproved_problems(spec: ReleaseSpec) -> Iterator[str]:
         path = f"spec.stages[{number}]"
         yield from _unapproved_in(f"{path}.steps", stage.steps)
         yield from _unapproved_in(f"{path}.rollback.steps", stage.rollback.steps)
+
+    for number, procedure in enumerate(spec.procedures):
+        # Whoever approves has seen the procedure.
+        if procedure.approval is None:
+            yield from _unapproved_in(f"spec.procedures[{number}].steps", procedure.steps)
+            yield from _unapproved_in(f"spec.procedures[{number}].undo", procedure.undo)
 
 
 def _unapproved_in(path: str, steps: Sequence[Step]) -> Iterator[str]:

@@ -7,6 +7,7 @@ Connections to one address.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,8 +16,10 @@ from typing import Any
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run.operations import subjects_of
+from gatewright.core.run.procedures import procedure_under_way
 from gatewright.core.spec.expand import UnknownReference, expand_references, find_references
 from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.steps import changed_by
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
 from gatewright.runtime.connections import Connections
@@ -52,14 +55,34 @@ class Claims:
         system = partial(self._external_system, key) if self._connections is not None else None
         return targets_of(key[0], subjects, system)
 
+    def of_procedure(self, key: Key, body: PinnedSpec) -> frozenset[str]:
+        """Return what a procedure changes. Raises UnknownReference."""
+        stage = body.spec.stages[0]
+        changed = {subject for step in stage.steps for subject in changed_by(stage, step)}
+        subjects = {name: found for name, found in subjects_of(body).items() if name in changed}
+        system = partial(self._external_system, key) if self._connections is not None else None
+        return targets_of(key[0], {**subjects, **_action_subjects(body)}, system)
+
     def take(self, entry: TrackedRelease, view: View) -> None:
         """Let a run under way have its targets to itself; at rest a Release has none."""
+        self._take_procedure(entry, view)
         if view.run is None:
             had, entry.claim.targets = entry.claim.targets, frozenset()
             if had:
                 self.wake_blocked(entry.key)
         elif entry.body is not None and not entry.claim.targets:
             self.begin(entry, entry.body)
+            self.wake_blocked(entry.key)
+
+    def _take_procedure(self, entry: TrackedRelease, view: View) -> None:
+        """Let a procedure under way have what it changes to itself."""
+        row = procedure_under_way(view.status)
+        body = entry.kept.get(row.revision or "") if row is not None else None
+        had, entry.claim.procedure = entry.claim.procedure, frozenset()
+        if body is not None:
+            with contextlib.suppress(UnknownReference):
+                entry.claim.procedure = self.of_procedure(entry.key, body)
+        elif had:
             self.wake_blocked(entry.key)
 
     def begin(self, entry: TrackedRelease, body: PinnedSpec) -> None:
@@ -106,8 +129,27 @@ class Claims:
 
         holder = self._find_holder(entry, mine)
         entry.claim.blocked = holder or ""
+        # A run does not begin under a procedure that is at work on the same.
+        if holder is None and entry.claim.procedure & mine:
+            return f"{entry.key[1]} (by a procedure that is under way)"
 
         return holder
+
+    def rival_of_procedure(self, entry: TrackedRelease, body: PinnedSpec) -> str | None:
+        """Return whose run is at work on what a procedure changes; None where nobody's is.
+
+        As long as it is not known what a run has, it may have that.
+        """
+        try:
+            wanted = self.of_procedure(entry.key, body)
+        except UnknownReference:
+            return None
+
+        own = entry.claim.targets
+        if wanted and (own is None or own & wanted):
+            return "its own run"
+        holder = self._find_holder(entry, wanted) if wanted else None
+        return f"the run of release {holder}" if holder is not None else None
 
     def wake_blocked(self, key: Key) -> None:
         """Wake the first few Releases that this one has kept waiting.
@@ -124,9 +166,11 @@ class Claims:
     def _find_holder(self, entry: TrackedRelease, targets: frozenset[str]) -> str | None:
         for other in self._releases.of(entry.key[0]):
             # As long as nobody knows what a run has (after a restart), it may have any of them.
-            if other is not entry and (
-                other.claim.targets is None or other.claim.targets & targets
-            ):
+            if other is entry:
+                continue
+            if other.claim.targets is None or other.claim.targets & targets:
+                return other.key[1]
+            if other.claim.procedure & targets:
                 return other.key[1]
         return None
 

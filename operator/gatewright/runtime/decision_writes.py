@@ -78,6 +78,11 @@ class DecisionWriter:
         number = decision.status.run.id if decision.status.run is not None else 0
         await revisions.keep_revision(self._kube, view, revision, number)
 
+    async def keep_procedure(self, view: View, revision: Revision) -> None:
+        """Write what a procedure pins. It belongs to no run, and goes when the procedure has
+        ended."""
+        await revisions.keep_revision(self._kube, view, revision, 0)
+
     async def _keep_copy(self, copy: dict[str, Any]) -> None:
         try:
             await self._kube.create(api_path("v1", "secrets", copy["metadata"]["namespace"]), copy)
@@ -97,7 +102,8 @@ class DecisionWriter:
 
     async def remove_finalizer(self, entry: TrackedRelease) -> None:
         """Let go: first of the Jobs, whose results are all written, then of the Release."""
-        if entry.body is None or has_jobs(entry.body):
+        procedures = entry.persisted.get("procedures")
+        if entry.body is None or has_jobs(entry.body) or procedures:
             await jobs.release_jobs(self._kube, entry.view())
 
         rest = await foreign_finalizers(self._kube, entry)
@@ -119,7 +125,7 @@ class DecisionWriter:
         names += [(status.get("run") or {}).get("revision")]
         kept = status.get("kept", ())
         rows = (*status.get("followUps", ()), *status.get("history", ()), *kept)
-        names += [row.get("revision") for row in rows]
+        names += [row.get("revision") for row in (*rows, *status.get("procedures", ()))]
         # What was promoted can be undone for as long as all that it needs is there.
         names += [row["record"] for row in kept]
         names += [row["before"].get("snapshot") for row in kept]

@@ -1,4 +1,4 @@
-"""What follow-ups of earlier runs measure.
+"""What follow-ups of earlier runs measure, and what the procedure under way does.
 
 It stands in those runs' ControllerRevisions, and is read once a process.
 """
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gatewright.core.checks import followups
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
+from gatewright.core.run import procedures
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster import revisions
@@ -24,6 +25,7 @@ log = logging.getLogger("gatewright.followups")
 async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """Bring `entry.kept` up to what is still measured, and no more. Raises Retryable."""
     revisions_in_use = followups.revisions_in_use(view.status)
+    revisions_in_use |= procedures.revisions_in_use(view.status)
     for name in entry.kept.keys() - revisions_in_use:
         del entry.kept[name]
 
@@ -31,11 +33,11 @@ async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) 
         try:
             entry.kept[name] = await _read_body(cluster, entry, view, name)
         except Retryable as error:
-            # At rest a follow-up is all there is to do: the pass is tried again.
+            # At rest they are all there is to do: the pass is tried again.
             if view.run is None:
                 raise
             log.info(
-                "%s/%s: follow-ups wait, a run goes first: %s",
+                "%s/%s: follow-ups and procedures wait, a run goes first: %s",
                 *entry.key,
                 error,
                 extra=about(*entry.key),
@@ -55,7 +57,7 @@ async def _read_body(
         return unpin_spec(data["body"])
     except (Permanent, ValidationError, KeyError) as error:
         log.warning(
-            "%s/%s: what follow-ups measure cannot be told: %s",
+            "%s/%s: what follow-ups measure or a procedure does cannot be told: %s",
             *entry.key,
             error,
             extra=about(*entry.key),

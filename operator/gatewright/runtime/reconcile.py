@@ -131,6 +131,10 @@ class Reconciler:
             if view.spec is not None:
                 seen = replace(seen, no_room=self.runtime.run_memory.refusal(entry.key, view.spec))
 
+        if needs.procedure is not None:
+            rival = self.runtime.claims.rival_of_procedure(entry, needs.procedure)
+            seen = replace(seen, procedure_rival=rival)
+
         if needs.author:
             seen = replace(seen, doubt=await self.runtime.probe.releases(*entry.key))
 
@@ -162,6 +166,11 @@ class Reconciler:
         # It has to be there before a status names it.
         if decision.revision is not None:
             await self.writer.keep_revision(view, decision, decision.revision, copies)
+
+        procedure = decision.procedure_revision
+        if procedure is not None:
+            await self.writer.keep_procedure(view, procedure)
+            entry.kept[procedure.name] = unpin_spec(procedure.data["body"])
 
         changed = entry.take_decided(decision.status)
 

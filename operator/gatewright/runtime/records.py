@@ -19,6 +19,8 @@ class Claim:
 
     targets: frozenset[str] | None = frozenset()
     """Their API paths; None while they are not known (after a restart)."""
+    procedure: frozenset[str] = frozenset()
+    """What the procedure under way changes, in the same form."""
     blocked: str = ""
     """The Release that has one of its targets."""
 

@@ -16,6 +16,8 @@ from gatewright.core.model.pinned_spec import PinnedSpec
 
 ONCE = ("job", "approval")
 """Keys of checks that are not measured: they end once, by a Job or by people."""
+DATABASE_CHECK = "database"
+"""Name of the check that asks people before an Undo returns the database."""
 WATCHED_STAGE_STATES = ("Gating", "Baking")
 """States of a stage in which its gates are watched."""
 CheckT_co = TypeVar("CheckT_co", bound=Check, covariant=True)
@@ -57,6 +59,10 @@ def guard_set(body: PinnedSpec, run: Run) -> CheckSet[Guard]:
 def preflight_set(body: PinnedSpec, run: Run) -> CheckSet[Check]:
     """Return the checks before anything is touched."""
     checks = body.spec.preflight
+    if run.kind == "Undo":
+        approval = body.spec.rollback.database.approval
+        asked = approval.model_dump() if approval is not None else {}
+        checks = [Check.model_validate({"name": DATABASE_CHECK, "approval": asked})]
     if run.observe:  # nothing is acted on: a Job is an act, and nobody is asked
         checks = [check for check in checks if check.provider[0] not in ONCE]
     names = {check.name for check in checks}
@@ -77,7 +83,8 @@ def verification_set(body: PinnedSpec, run: Run) -> CheckSet[Check]:
 
 def active_checks(body: PinnedSpec, run: Run, stage: int | None) -> Iterator[CheckSet[Check]]:
     """Yield what is watched now. `stage`: index of the stage that the run is at."""
-    if run.phase in ("Preflight", "Progressing", "Paused", "Guarding"):
+    # What was promoted is not watched any more.
+    if run.phase in ("Preflight", "Progressing", "Paused", "Guarding") and run.kind != "Undo":
         yield guard_set(body, run)
     if run.phase == "Preflight":
         yield preflight_set(body, run)

@@ -34,7 +34,7 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
-from gatewright.core.run import clocks, rollback_repeat, undo
+from gatewright.core.run import clocks, procedures, rollback_repeat, undo
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
@@ -92,6 +92,9 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
             answered.run, message = followups.answer(ctx, act)
             answered.message = message[:1000]
             return situation
+        if act.procedure is not None:  # it goes on beside a run, or without one
+            answered.message = _act_on_procedure(ctx, act)[:1000]
+            return situation
         message = _act(ctx, act, situation)
     except Refused as refusal:
         answered.result, answered.message = "Refused", str(refusal)[:1000]
@@ -117,6 +120,14 @@ def _act(ctx: Context, act: Intervention, situation: Situation) -> str:
 
     record_overtaking(ctx, act)
     return message
+
+
+def _act_on_procedure(ctx: Context, act: Intervention) -> str:
+    """Begin a procedure, or do what people ask of the one under way. Raises Refused."""
+    _require_not_overtaken(ctx, act)
+    if act.action == "Run":
+        return procedures.start_procedure(ctx, act)
+    return procedures.answer(ctx, act)
 
 
 def record_overtaking(ctx: Context, act: Intervention) -> None:
@@ -152,7 +163,8 @@ def _go_on(
         _log_intervention(ctx, act, message)
         # The plan of an Undo is written as intents at once. What is repeated is begun by the next
         # pass, once its plan stands in the API server.
-        return "RollingBack" if ctx.status.runs > ctx.view.status.runs else None
+        begins = ctx.status.runs > ctx.view.status.runs
+        return ctx.run.phase if begins else None  # type: ignore[return-value]  # not Done
     if situation == "Adopted":
         return situation
 

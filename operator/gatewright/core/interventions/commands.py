@@ -191,6 +191,11 @@ def _roll_back_run(ctx: Context, act: Intervention) -> str:
             "a run is under way, and a Rollback undoes it as its stages say; another version is "
             "returned to, and the database alone, when no run is under way"
         )
+    if ctx.run.kind == "Undo" and ctx.run.phase == "Preflight":
+        raise Refused(
+            "the way back waits for an approval of the database; Abort it, and a Rollback without "
+            "the database begins at once"
+        )
     if ctx.run.phase == "Preflight":
         raise Refused("nothing was touched yet, so there is nothing to undo; Abort ends the run")
     _require_phase(ctx, act, "Progressing", "Paused", "Guarding")

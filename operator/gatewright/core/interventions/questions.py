@@ -11,6 +11,7 @@ from typing import Any
 
 from gatewright.api.release import Approval, StepKindName
 from gatewright.api.status import GateStatus, StepStatus
+from gatewright.core.checks.active import preflight_set
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
@@ -54,8 +55,10 @@ def describe_question(ctx: Context, question: Question) -> str:
     """Return what is asked of whom, and how it is answered."""
     edited = f", after an edit ({edits.summarize_edits(ctx.run.edits)})" if ctx.run.edits else ""
     name = question.line.name
+    # Of a procedure the run has one stage, which has its name.
+    of = f" --procedure {question.stage}" if ctx.run.kind == "Procedure" else ""
     if question.kind == "confirm":
-        command = f"kubectl release confirm {ctx.view.name}"
+        command = f"kubectl release confirm {ctx.view.name}{of}"
         instructions = question.config["instructions"]
         return f"step {name} waits for a person ({command}){edited}: {instructions}"
 
@@ -64,7 +67,7 @@ def describe_question(ctx: Context, question: Question) -> str:
         stage = f" of stage {question.stage}" if question.stage is not None else ""
         what = f"{what}{stage} is asked again and"
 
-    command = f"kubectl release approve {ctx.view.name}"
+    command = f"kubectl release approve {ctx.view.name}{of}"
     return f"{what} waits for a person: {_describe_approval(question)} ({command}){edited}"
 
 
@@ -101,9 +104,8 @@ def _questions_of_checks(ctx: Context) -> Iterator[Question]:
     if run.phase not in ("Preflight", "Progressing") or run.observe:
         return
 
-    checks = {check.name: check for check in ctx.body.spec.preflight}
-    for row in run.preflight:
-        kind, raw = checks[row.name].provider if row.name in checks else ("", None)
+    for check, row in preflight_set(ctx.body, run).pairs():
+        kind, raw = check.provider
         if kind == "approval" and row.state not in ("Passing", "Failed"):
             config = expand_references(raw, names_at(ctx.body, run, None))
             # The walk has begun: it was answered before, for another body.

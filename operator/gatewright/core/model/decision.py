@@ -48,6 +48,8 @@ class Decision:
     status: ReleaseStatus
     add_finalizer: bool = False
     revision: Revision | None = None
+    procedure_revision: Revision | None = None
+    """The same for a procedure that begins beside a run, or while there is none."""
     begins: bool = False
     """A run begins, or goes on that had ended: its targets are claimed."""
     taken_up: Revision | None = None

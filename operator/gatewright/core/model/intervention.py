@@ -34,6 +34,12 @@ class Intervention:
     """The same by the number of its run."""
     with_database: bool = False
     """Whether a Rollback at rest runs compensations."""
+    procedure: str | None = None
+    """The procedure to run, or the one under way."""
+    undo: bool = False
+    """Whether a Run takes the procedure back."""
+    confirmed: str | None = None
+    """What the procedure asks to be repeated."""
     groups: frozenset[str] = frozenset()
     reason: str = ""
     doubt: str = ""

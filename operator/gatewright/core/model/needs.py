@@ -10,6 +10,7 @@ from gatewright.api.release import Check
 from gatewright.core.checks.window import Rule
 from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation
+from gatewright.core.model.pinned_spec import PinnedSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Needs:
     """Whether a run may begin now, so that its Connections have to be found."""
     records: tuple[str, ...] = ()
     """ControllerRevisions of promoted runs that somebody asks to be undone."""
+    procedure: PinnedSpec | None = None
+    """What a procedure pins that somebody asks for: whether another run is at work on the same is
+    found out."""
     author: bool = False
     """Whether the spec may begin to count now.
 

@@ -72,6 +72,8 @@ class Observation:
     """The Connections that a run would use, as its ControllerRevision keeps them."""
     no_room: str = ""
     """Why the operator has no memory for another run of the namespace."""
+    procedure_rival: str | None = None
+    """Whose run or procedure has what the procedure that somebody asks for changes."""
     rival: str | None = None
     """Another Release whose run has one of our targets."""
     doubt: str = ""

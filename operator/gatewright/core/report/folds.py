@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatewright.api.status import GateStatus, ReleaseStatus, Run, StageStatus, Undo
+from gatewright.api.status import (
+    OPEN_PROCEDURES,
+    GateStatus,
+    ReleaseStatus,
+    Run,
+    StageStatus,
+    Undo,
+)
 from gatewright.core.spec import edits
 
 Fold = Callable[[ReleaseStatus], None]
@@ -82,6 +89,15 @@ def _fold_reports(notices: int, messages: int, reasons: int) -> Fold:
             rejected.reason = _cut_bytes(rejected.reason, reasons) or ""
 
     return fold
+
+
+def _fold_procedures(status: ReleaseStatus) -> None:
+    """Keep of procedures that are over who ran them, and what came of them."""
+    for row in status.procedures:
+        if row.state in OPEN_PROCEDURES:
+            continue
+        row.steps, row.failure = [], None
+        row.reason, row.message = _cut_bytes(row.reason, 80), _cut_bytes(row.message, 80)
 
 
 def _fold_reports_further(status: ReleaseStatus) -> None:
@@ -181,6 +197,7 @@ def _drop_gate_details(status: ReleaseStatus) -> None:
 
 FOLDS: tuple[Fold, ...] = (
     _fold_history(2, 200),
+    _fold_procedures,
     _fold_reports(120, 120, 200),
     _fold_finished_stages,
     _fold_undone_lines,

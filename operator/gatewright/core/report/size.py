@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sized
 from math import inf
 from typing import Any
 
-from gatewright.api.release import MOST_PARTS, ReleaseSpec, Stage
-from gatewright.api.status import ReleaseStatus, Run, dump
+from gatewright.api.release import MOST_PARTS, Procedure, ReleaseSpec, Stage
+from gatewright.api.status import ReleaseStatus, Run, StepStatus, dump
 from gatewright.core.report.folds import FOLDS, rows_of, undo_lines
 from gatewright.core.spec.expand import find_references
 from gatewright.core.steps import changed_by
@@ -195,7 +195,9 @@ def _row_bytes_of_spec(spec: ReleaseSpec) -> int:
         used += sum(300 + 3 * len(subject) for subject in _subjects_of(stage))
 
     # One stage is walked at a time.
-    return used + max((_row_bytes_while_walked(stage) for stage in spec.stages), default=0)
+    used += max((_row_bytes_while_walked(stage) for stage in spec.stages), default=0)
+    # And one procedure, beside it.
+    return used + max(map(_row_bytes_of_procedure, spec.procedures), default=0)
 
 
 def _row_bytes_of_stage(stage: Stage) -> int:
@@ -225,6 +227,12 @@ def _row_bytes_while_walked(stage: Stage) -> int:
     return used
 
 
+def _row_bytes_of_procedure(procedure: Procedure) -> int:
+    """Return the bytes that a procedure takes while it is under way, all messages apart."""
+    steps = max(procedure.steps, procedure.undo, key=len)
+    return 600 + sum(300 + 3 * len(procedure.name) + 3 * len(step.name) for step in steps)
+
+
 def _subjects_of(stage: Stage) -> set[str]:
     subjects: set[str] = set()
     for step in stage.steps:
@@ -239,6 +247,7 @@ def _upper_bound_chars(status: ReleaseStatus) -> int:
     """Return more characters than a status has, counted without writing it out."""
     rows = len(status.history) + len(status.notices)
     rows += len(status.interventions) + len(status.followUps)
+    rows += sum(1 + len(row.steps) + len(row.stopping) for row in status.procedures)
     if status.run is not None:
         rows += _count_rows(status.run)
 
@@ -265,6 +274,9 @@ def _texts_of(status: ReleaseStatus) -> Iterator[str]:
 
     yield from (condition.message for condition in status.conditions)
     yield from (row.message or "" for row in status.followUps)
+    for procedure in status.procedures:
+        yield from (procedure.message or "", procedure.reason or "", procedure.failure or "")
+        yield from _texts_of_steps(procedure.steps)
     yield from (rejected.reason for rejected in status.rejected)
     for past in status.history:
         yield from (past.reason or "", *past.people)
@@ -278,8 +290,12 @@ def _texts_of_run(run: Run) -> Iterator[str]:
 
     for stage in run.stages:
         yield stage.message or ""
-        for step in stage.steps:
-            yield from (step.message or "", *step.outputs.values())
+        yield from _texts_of_steps(stage.steps)
+
+
+def _texts_of_steps(steps: Iterable[StepStatus]) -> Iterator[str]:
+    for step in steps:
+        yield from (step.message or "", *step.outputs.values())
 
 
 def _measure_bytes(status: ReleaseStatus) -> int:

@@ -35,6 +35,8 @@ class Context:
     body_if_read: PinnedSpec | None
     requeue_times: list[datetime] = field(default_factory=list)
     """When it has to be looked at again, besides the clocks of the run."""
+    begun_procedure: PinnedSpec | None = None
+    """What the procedure pins that begins in this very pass."""
     derived_holdings: Sequence[Holding] | None = None
 
     @property

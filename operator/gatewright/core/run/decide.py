@@ -21,7 +21,7 @@ from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, rollback, start, verification
+from gatewright.core.run import clocks, phases, procedures, rollback, start, verification
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
 from gatewright.core.run.situations import Situation, classify_situation
@@ -45,13 +45,14 @@ def decide(view: View, seen: Observation) -> Decision:
 
     situation = _answer_and_act(ctx, situation)
     follow_up_due = followups.update_rows(ctx)
+    procedure_due = procedures.advance_procedure(ctx)
 
     # What nobody has seen yet is not summarized: the conditions stay as they were.
     looked = situation != "TargetsNotRead" or bool(seen.looking)
     if situation != "BodyNotLoaded" and looked:
         conditions.summarize(ctx, situation)
 
-    ctx.decision.requeue_at = _next_look(ctx, follow_up_due)
+    ctx.decision.requeue_at = _next_look(ctx, follow_up_due, procedure_due)
     # Last, since everything that was said has to fit.
     size.fit(ctx.status)
     return ctx.decision
@@ -160,9 +161,9 @@ def _next_clock(ctx: Context) -> datetime | None:
     return clocks.next_due(run, ctx.now)
 
 
-def _next_look(ctx: Context, follow_up_due: datetime | None) -> datetime | None:
+def _next_look(ctx: Context, *due: datetime | None) -> datetime | None:
     """Return when the Release has to be looked at again, though nothing has changed outside."""
     clock_due = _next_clock(ctx)
     notification_due = notifications.update_notifications(ctx)
-    times = [clock_due, follow_up_due, notification_due, *ctx.requeue_times]
+    times = [clock_due, notification_due, *due, *ctx.requeue_times]
     return min((time for time in times if time is not None), default=None)

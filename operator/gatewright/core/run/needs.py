@@ -22,7 +22,7 @@ from gatewright.core.model.observation import Observation
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
-from gatewright.core.run import clocks, resting
+from gatewright.core.run import clocks, procedures, resting
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
 from gatewright.core.run.holdings import find_holdings
 from gatewright.core.run.operations import (
@@ -66,11 +66,21 @@ def find_needs(
     `kept`: what follow-ups measure; `left`: what was promoted or left, where no run is under way.
     """
     needs = _needs_now(view, body, now, left)
+    procedure = procedures.wanted_body(view)
+    if procedure is not None:
+        needs = replace(needs, procedure=procedure, author=True)
     if not kept:
         return needs
 
     follow_ups = tuple(followups.measures(view.status, kept))
-    return replace(needs, measures=(*needs.measures, *follow_ups)) if follow_ups else needs
+    operations = tuple(procedures.operations_to_follow(view, kept))
+    if not follow_ups and not operations:
+        return needs
+    return replace(
+        needs,
+        measures=(*needs.measures, *follow_ups),
+        operations=(*needs.operations, *operations),
+    )
 
 
 def _needs_now(

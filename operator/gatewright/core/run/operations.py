@@ -35,7 +35,11 @@ def operation_key(view: View, run: Run, *parts: str | int) -> str:
     An Undo acts under the name of the latest run that it undoes: elsewhere what that has made is
     known by it, and goes back as in a rollback of that run itself.
     """
+    number: int | str
     number, began = run.id, run.startedAt
+    # Procedures are counted by themselves.
+    if run.kind == "Procedure":
+        number = f"p{run.id}"
     if run.kind == "Undo" and run.undoneSince is not None:
         number, began = run.undoes[0], run.undoneSince
         parts = (f"undo{run.id}", *parts)

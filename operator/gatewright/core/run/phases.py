@@ -6,7 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions import approvals
-from gatewright.core.run import clocks, states
+from gatewright.core.run import clocks, states, undo
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import are_guards_calm, is_suspended
@@ -21,6 +21,9 @@ from gatewright.core.run.superseding import end_if_outdated, is_next_version_wai
 
 def run_preflight(ctx: Context) -> None:
     """Pass all checks before anything is touched; until then nothing has to be undone."""
+    if ctx.run.kind == "Undo":
+        undo.await_approval(ctx)
+        return
     if end_if_outdated(ctx):
         return
 

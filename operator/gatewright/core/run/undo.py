@@ -22,17 +22,29 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.api.status import Kept, ReleaseStatus, Run, Served, StepStatus, Undo
+from gatewright.api.status import (
+    GateStatus,
+    Kept,
+    ReleaseStatus,
+    Run,
+    Served,
+    StepStatus,
+    Undo,
+)
+from gatewright.core.checks import judge
+from gatewright.core.checks.active import DATABASE_CHECK, preflight_set
 from gatewright.core.model.decision import Revision
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run import clocks
+from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.operations import compensation_of, done_by_body
 from gatewright.core.run.pinning import make_revision
 from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.run.rollback_plan import plan_rollback, with_captured
+from gatewright.core.run.run_end import finish_run
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.core.subject import traits_of
@@ -244,6 +256,8 @@ def start_undo(ctx: Context, act: Intervention) -> str:
         ctx.decision.taken_up = Revision(undone[0].revision, newest.pinned)
 
     _begin(ctx, act, undone, newest)
+    if ctx.run.phase == "Preflight":
+        return "the way back waits for an approval of the database; nothing is returned before"
     target = undone[-1].before.version or "what was there before"
     database = f", the database included ({_describe_loss(undone[0])})" if act.with_database else ""
     versions = ", ".join(kept.version for kept in undone)
@@ -271,7 +285,8 @@ def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Pro
             "undoes": [kept.run for kept in undone],
             "undoneSince": newest.run.startedAt,
             "database": act.with_database,
-            "phase": "Guarding",
+            "phase": "Preflight",
+            "preflight": [],
             "outcome": None,
             "revision": revision.name,
             "generation": ctx.view.generation,
@@ -281,13 +296,43 @@ def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Pro
         }
     )
     status.runs = number
-    # What is returned to is last good again; a failed Undo says by itself that nobody knows.
-    status.lastGood = undone[-1].before.model_copy()
-    status.kept = status.kept[len(undone) :]
     ctx.body_if_read = newest.body
-
     ctx.record_event("Started", f"{undone[0].version}: run {number} undoes it")
-    begin_rollback(ctx, "Person", f"Rollback by {act.attribution}")
+
+    reason = f"Rollback by {act.attribution}"
+    if act.with_database and newest.body.spec.rollback.database.approval is not None:
+        row = GateStatus(name=DATABASE_CHECK, state="Unknown", since=status.run.startedAt)
+        status.run.preflight, status.run.reason = [row], reason[:1000]
+        return
+    _return(ctx, reason)
+
+
+def await_approval(ctx: Context) -> None:
+    """Begin to return what was promoted once people have approved; end where they have said no."""
+    checks = preflight_set(ctx.body, ctx.run)
+    evaluate_checks(ctx, checks)
+    failed = checks.first_failed_once()
+    if failed is not None:
+        why = f"approval of the database: {failed.message}; nothing was touched"
+        finish_run(ctx, "Aborted", why)
+    elif judge.all_passing(checks.rows):
+        _return(ctx, ctx.run.reason or "Rollback")
+
+
+def _return(ctx: Context, reason: str) -> None:
+    """Return what was promoted; what it returns to is last good again.
+
+    A failed Undo says by itself that nobody knows.
+    """
+    status, run = ctx.status, ctx.run
+    undone = [kept for kept in status.kept if kept.run in run.undoes]
+    status.lastGood = undone[-1].before.model_copy()
+    status.kept = [kept for kept in status.kept if kept.run not in run.undoes]
+
+    run.reason = None
+    # What was promoted has been watched to its end.
+    run.phase = "Guarding"
+    begin_rollback(ctx, "Person", reason)
 
 
 def _read_promoted(ctx: Context, kept: Kept) -> _Promoted:

@@ -50,8 +50,9 @@ def unresolved_references(spec: ReleaseSpec, last_good: str | None) -> list[str]
 def named_outputs(spec: ReleaseSpec, stage: int, step: str) -> set[str]:
     """Return which outputs of a step something else in the spec names."""
     # Earlier stages cannot name it: `problems` refuses that.
-    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)["stages"][stage:]
-    matches = (OUTPUT_NAME.fullmatch(name) for _, name in find_references(raw))
+    raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    naming = [*raw["stages"][stage:], raw.get("procedures", [])]
+    matches = (OUTPUT_NAME.fullmatch(name) for _, name in find_references(naming))
     return {match[2] for match in matches if match and match[1] == step}
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from gatewright.api.release import Check, ReleaseSpec, Stage, Step
+from gatewright.api.release import Check, Procedure, ReleaseSpec, Stage, Step
 from gatewright.core.report import size
+from gatewright.core.spec import procedures
 from gatewright.core.spec.expand import (
     OUTPUT_NAME,
     cut_middle,
@@ -39,10 +40,14 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     yield from _duplicate_names("spec.guards", spec.guards)
     yield from _duplicate_names("spec.rollback.verify", spec.rollback.verify)
     yield from _duplicate_names("spec.stages", spec.stages)
+    yield from _duplicate_names("spec.procedures", spec.procedures)
     yield from _duplicate_names("spec.followUps", spec.followUps)
 
     for index, stage in enumerate(spec.stages):
         yield from _problems_of_stage(spec, index, stage)
+
+    for index, procedure in enumerate(spec.procedures):
+        yield from _problems_of_procedure(spec, index, procedure)
 
     yield from _unmet_requirements(spec)
     yield from _unknown_references(spec)
@@ -85,6 +90,32 @@ def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[
             )
 
 
+def _problems_of_procedure(spec: ReleaseSpec, index: int, procedure: Procedure) -> Iterator[str]:
+    path = f"spec.procedures[{index}]"
+    if any(stage.name == procedure.name for stage in spec.stages):
+        yield f'{path}.name: "{procedure.name}" is the name of a stage already; names are unique'
+    yield from _duplicate_names(f"{path}.steps", [*procedure.steps, *procedure.undo])
+    yield from _unmet_in_steps(f"{path}.steps", procedure.steps, set())
+    yield from _unmet_in_steps(f"{path}.undo", procedure.undo, set())
+
+    targets = [target.name for target in spec.targets]
+    for where, step in procedures.steps_with_paths(path, procedure):
+        if step.name == procedures.APPROVAL_STEP and procedure.approval is not None:
+            yield f'{where}.name: "{step.name}" is the step that asks for the approval'
+        if kind_of(step).deploys:
+            yield (
+                f"{where}: a procedure brings no version; change spec.version, or restart what "
+                "runs by a job"
+            )
+        elif ".undo[" in where and not kind_of(step).compensates:
+            able = ", ".join(name for name, kind in STEPS.items() if kind.compensates)
+            yield f"{where}: {step.kind} cannot undo; use {able} or a provider's action"
+        for name in kind_of(step).targets(step):
+            if name not in targets:
+                known = f"known: {list_names(targets)}"
+                yield f'{where}: target "{name}" is not in spec.targets ({known})'
+
+
 def _steps_with_paths(path: str, stage: Stage) -> Iterator[tuple[str, Step]]:
     for number, step in enumerate(stage.steps):
         yield f"{path}.steps[{number}]", step
@@ -121,6 +152,7 @@ def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
     steps: set[str] = set()
     raw = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     stages: list[dict[str, Any]] = raw.pop("stages")
+    of_procedures: list[dict[str, Any]] = raw.pop("procedures", [])
     # Values of variables are put in as they are written.
     raw.pop("vars", None)
     yield from _unknown_among(find_references(raw, "spec"), fixed, steps)
@@ -130,6 +162,11 @@ def _unknown_references(spec: ReleaseSpec) -> Iterator[str]:
         references = find_references(stage, f"spec.stages[{index}]")
         yield from _unknown_among(references, fixed | {"stage"}, steps | own)
         steps |= own
+
+    for index, procedure in enumerate(of_procedures):
+        own = {step["name"] for step in procedure["steps"]}
+        references = find_references(procedure, f"spec.procedures[{index}]")
+        yield from _unknown_among(references, fixed | {"stage"}, steps | own)
 
 
 def _unknown_among(
