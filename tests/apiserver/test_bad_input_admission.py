@@ -477,7 +477,7 @@ MISTAKES = (
         "a spelled duration",
         put("stages.0.bake", "15 minutes"),
         "spec.stages[0].bake",
-        '"15 minutes" is not a duration (at most 90d; try 30s, 15m or 1h30m)',
+        '"15 minutes" is not a duration (at most 90d; try 15m or 1h30m)',
     ),
     Bad(
         "a duration without a unit",
@@ -534,7 +534,7 @@ MISTAKES = (
         "a name with capitals",
         put("stages.0.name", "First Stage"),
         "spec.stages[0].name",
-        '"First Stage" is not a name (lower case letters, digits and -, as in bug-fixes)',
+        '"First Stage" is not a name (lower case, digits and -; try bug-fixes)',
     ),
     Bad(
         "a name that is too long",

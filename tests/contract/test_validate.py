@@ -155,8 +155,8 @@ CHECKS: list[tuple[dict[str, Any], list[str]]] = [
         {"prometheus": {"query": "up", "connection": "A B"}, "max": "1"},
         [
             (
-                f'{GATE}.prometheus.connection: "A B" is not a name (lower case letters, '
-                "digits and -, as in bug-fixes)"
+                f'{GATE}.prometheus.connection: "A B" is not a name (lower case, '
+                "digits and -; try bug-fixes)"
             )
         ],
     ),

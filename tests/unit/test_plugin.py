@@ -34,14 +34,12 @@ def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
     assert set(_PLACES.get(action, ())) == {
         field for field, actions in wanted if action.capitalize() in actions
     }
-    options = _make_parser().parse_args(
-        [action, "web", "-n", "shop", "--reason", "because", "--run", "3"]
-    )
-    assert (options.name, options.namespace, options.reason, options.run) == (
-        "web",
-        "shop",
-        "because",
-        3,
+    # What a procedure does belongs to no run.
+    of = ["clear-cache"] if action == "run" else ["--run", "3"]
+    options = _make_parser().parse_args([action, "web", *of, "-n", "shop", "--reason", "because"])
+    assert (options.name, options.namespace, options.reason) == ("web", "shop", "because")
+    assert (options.run, options.procedure) == (
+        (None, "clear-cache") if action == "run" else (3, None)
     )
 
 

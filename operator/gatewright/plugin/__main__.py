@@ -118,6 +118,7 @@ def _add_action(command: argparse.ArgumentParser, name: str) -> None:
         spec_hash=None,
         to=None,
         with_database=False,
+        run=None,
         procedure=None,
         undo=False,
         yes=False,
@@ -150,9 +151,10 @@ def _add_subject(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--group", action="append", default=[], help="a group of yours to show; may be repeated"
         )
-    command.add_argument(
-        "--run", type=int, help="the run that is meant (default: the one under way now)"
-    )
+    if name != "run":
+        command.add_argument(
+            "--run", type=int, help="the run that is meant (default: the one under way now)"
+        )
     if name.capitalize() in OF_SPEC:
         which = (
             "that you have looked at, as `explain` shows it (default: the one that is there now)"
