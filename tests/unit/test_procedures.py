@@ -347,3 +347,33 @@ def test_the_providers_of_procedures_are_judged_as_those_of_stages():
     assert any("somebody has to approve it" in line for line in spec_problems(bare))
     asked = ReleaseSpec.model_validate(spec(procedures=[ASKED | {"steps": steps}]))
     assert not any("somebody has to approve it" in line for line in spec_problems(asked))
+
+
+# --- who is told
+
+
+def told(*events: str) -> dict[str, Any]:
+    return {"notify": [{"events": list(events), "slack": {"channel": "#ops"}}]}
+
+
+def notices(world: World) -> list[str]:
+    return [notice.id for notice in world.status.notices]
+
+
+def test_its_start_its_question_and_its_end_are_told():
+    events = ("ProcedureStarted", "ProcedureEnded", "ProcedureFailed", "ApprovalNeeded")
+    world = at_rest(ASKED, **told(*events))
+    accepted(run(world, "restore"))
+    assert notices(world) == [
+        "1.ProcedureStarted.restore.1",
+        "1.ApprovalNeeded.restore.1.approval",
+    ]
+    assert "kubectl release approve web --procedure restore" in world.status.notices[1].text
+    accepted(world.act("Approve", procedure="restore", groups=frozenset({"on-call"})))
+    assert notices(world)[2:] == ["1.ProcedureEnded.restore.1"]
+
+    world.jobs["flush"] = Progress("Failed", "exit code 2")
+    accepted(run(world, "restore"))
+    accepted(world.act("Approve", procedure="restore", groups=frozenset({"on-call"})))
+    assert notices(world)[-1] == "1.ProcedureFailed.restore.2"
+    assert "exit code 2" in world.status.notices[-1].text

@@ -329,13 +329,16 @@ Event = Literal[
     "Restored",
     "FollowUpDue",
     "FollowUpFailed",
+    "ProcedureStarted",
+    "ProcedureEnded",
+    "ProcedureFailed",
 ]
 
 
 class Notify(Keyed):
     """Who is told what; exactly one provider key."""
 
-    events: Annotated[list[Event], Field(min_length=1, max_length=24)]
+    events: Annotated[list[Event], Field(min_length=1, max_length=30)]
     """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed;
     Promoted: the guards, too."""
     after: Duration = "5m"

@@ -24,6 +24,7 @@ from gatewright.core.checks import followups
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.observation import Delivery
 from gatewright.core.report.downtime import update_downtime
+from gatewright.core.report.procedure_events import find_procedure_events
 from gatewright.core.report.run_events import RunEvent, find_events
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
@@ -78,6 +79,9 @@ def update_notifications(ctx: Context) -> datetime | None:
             _add_notification(ctx, channels, event, status.run.id)
     for row in followups.newly_overdue_or_failed(ctx.view.status, status):
         _add_notification(ctx, channels, _event_of_follow_up(row), row.run)
+    number = status.run.id if status.run is not None else 0
+    for event in find_procedure_events(ctx.view.status, status):
+        _add_notification(ctx, channels, event, number)
     due = _track_downtime(ctx, channels)
 
     _drop_threads(status)

@@ -40,6 +40,9 @@ _SEVERITY_BY_EVENT: Mapping[str, Severity] = {
     "Restored": "info",
     "FollowUpDue": "warning",
     "FollowUpFailed": "warning",
+    "ProcedureStarted": "info",
+    "ProcedureEnded": "info",
+    "ProcedureFailed": "error",
 }
 _WORDS_BY_EVENT: Mapping[str, str] = {
     "Started": "has started",
@@ -65,6 +68,9 @@ _WORDS_BY_EVENT: Mapping[str, str] = {
     "Restored": "users are served again",
     "FollowUpDue": "a follow-up is overdue",
     "FollowUpFailed": "a follow-up has failed",
+    "ProcedureStarted": "a procedure has begun",
+    "ProcedureEnded": "a procedure is done",
+    "ProcedureFailed": "a procedure has failed",
 }
 _SIGN_BY_STATE: Mapping[str, str] = {
     "Passed": "✓",
