@@ -109,7 +109,7 @@ def played(ground: Ground, request: pytest.FixtureRequest) -> Iterator[dict[str,
     with contextlib.ExitStack() as stack:
         ana = Api(
             ground.background,
-            ground.cluster.kubeconfig_for(scenes.ANA, [scenes.MANAGERS]),
+            ground.cluster.kubeconfig_for(scenes.ANA, [scenes.MANAGERS, scenes.ON_CALL]),
             scenes.ANA,
         )
         stack.callback(ana.close)
@@ -263,6 +263,23 @@ def test_promoted(played: dict[str, Scene]) -> None:
     assert scene.secrets_told == []
 
 
+def test_slow_pages_the_cache_is_cleared_when_nothing_is_being_released(
+    played: dict[str, Scene],
+) -> None:
+    """P2: by prefix, and once somebody on call has approved."""
+    scene = played["promoted"]
+    scene.wait("Promoted", 3 * SECONDS)
+    redis = scene.foco.redis
+    redis.do("SET", "foco:cache:page", "wrong")
+    redis.do("SET", "foco:session:ana", "kept")
+    row = scene.run_procedure("clear-cache", [scenes.ON_CALL], SECONDS)
+    assert (row["state"], row["by"]) == ("Succeeded", "ana"), row
+    assert redis.do("EXISTS", "foco:cache:page") == 0
+    assert redis.do("EXISTS", "foco:session:ana") == 1
+    status = scene.place.status
+    assert status["live"]["version"] == NEW and status["runs"] == 1, "no run"
+
+
 def test_promoted_and_taken_back_when_nothing_is_being_released(played: dict[str, Scene]) -> None:
     """P0: production is down after a good release. The data stays, and no old key comes back."""
     scene = played["promoted"]
@@ -285,6 +302,26 @@ def test_promoted_and_taken_back_when_nothing_is_being_released(played: dict[str
     assert scene.foco.supabase.restores == []
     assert jobs == {word: scene.ran(word) for word in jobs}, "no stage and no compensation"
     assert scene.secrets_told == []
+
+
+def test_broken_data_the_database_is_restored_when_nothing_is_being_released(
+    played: dict[str, Scene],
+) -> None:
+    """P0: whoever runs it has read what will be lost, and a release manager has approved."""
+    scene = played["promoted"]
+    scene.wait("Promoted", 3 * SECONDS)
+    [backup] = scene.foco.backups.kept
+    steps = [step for stage in scene.ended["run"]["stages"] for step in stage["steps"]]
+    made = next(step["outputs"]["createdAt"] for step in steps if step["name"] == "backup")
+    row = scene.run_procedure(
+        "restore-database",
+        [scenes.MANAGERS],
+        SECONDS,
+        confirmed=f"Everything that was written since {made} is lost.",
+    )
+    assert row["state"] == "Succeeded", row
+    assert scene.place.runs("rollback")[-1].command[-1] == backup
+    assert scene.foco.database.ask(COLUMNS) == "id workspace title", "as before the migration"
 
 
 def test_stage_one_policies_are_lost(played: dict[str, Scene]) -> None:

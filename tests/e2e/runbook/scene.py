@@ -24,7 +24,7 @@ from tests.harness.api import Api, ApiError
 from tests.harness.lab import Late
 
 MADE = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
-ANA, MANAGERS = "ana", "release-managers"
+ANA, MANAGERS, ON_CALL = "ana", "release-managers", "on-call"
 STAGES = sample.release()["spec"]["stages"]
 SECRETS: Mapping[str, Mapping[str, str]] = {
     "vercel": {"token": "vercel", "bypass": "bypass"},
@@ -137,21 +137,52 @@ class Scene:
 
     def take_back(self, reason: str, seconds: float) -> Any:
         """Ask for the way back when no run is under way; the status at the end of that."""
-        spec = {"release": "foco", "action": "Rollback", "by": ANA, "reason": reason}
-        meta = {"name": f"take-back-{next(self._numbers)}"}
-        body = {
-            "apiVersion": "gatewright.dev/v1alpha1",
-            "kind": "Intervention",
-            "metadata": meta,
-            "spec": spec,
-        }
-        self.ana.create(MADE.format(self.place.name), body)
+        self._intervene("Rollback", {"reason": reason})
 
         def is_over(status: Any) -> bool:
             run = status["run"]
             return run.get("kind") == "Undo" and bool(run.get("outcome"))
 
         return self.place.until(is_over, seconds, "the end of the way back")
+
+    def run_procedure(self, name: str, groups: list[str], seconds: float, **more: Any) -> Any:
+        """Run a procedure and approve it, as ana; its row at the end."""
+        asked = {"procedure": name, "reason": "as the runbook says", **more}
+        self._intervene("Run", asked)
+        self._wait_for_procedure(
+            lambda row: "waits for a person" in row.get("message", ""), seconds, f"{name} to ask"
+        )
+        self._intervene("Approve", {"procedure": name, "groups": groups})
+        return self._wait_for_procedure(
+            lambda row: row.get("finishedAt"), seconds, f"the end of {name}"
+        )
+
+    def _wait_for_procedure(
+        self, condition: Callable[[Any], Any], seconds: float, what: str
+    ) -> Any:
+        def holds(status: Any) -> bool:
+            return bool(condition((status.get("procedures") or [{}])[0]))
+
+        return self.place.until(holds, seconds, what)["procedures"][0]
+
+    def _intervene(self, action: str, more: Mapping[str, Any]) -> None:
+        """Ask for something as ana, and see that it is accepted."""
+        meta = {"name": f"{action.lower()}-{next(self._numbers)}"}
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Intervention",
+            "metadata": meta,
+            "spec": {"release": "foco", "action": action, "by": ANA, **more},
+        }
+        path = MADE.format(self.place.name)
+        self.ana.create(path, body)
+        shared = self.place.ground
+        said = shared.wait(
+            lambda: shared.api.get(f"{path}/{meta['name']}").get("status"),
+            90,
+            f"an answer to {meta}",
+        )
+        assert said["result"] == "Accepted", said
 
     def stop(self) -> None:
         """End what is still under way."""
