@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import addresses, client
+from gatewright.providers.common.address_rules import ApiServerPlaces
 from gatewright.providers.common.addresses import (
-    ApiServerPlaces,
     check_host,
     check_url,
     resolve_host,

@@ -12,6 +12,7 @@ import pytest
 from gatewright.__main__ import main
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.providers.common import addresses
+from gatewright.providers.common.address_rules import ApiServerPlaces
 from gatewright.runtime.cluster import api_servers
 from gatewright.runtime.cluster.api_servers import DISCOVERY_PATH, ENDPOINT_SLICE_PATH, ApiServers
 
@@ -36,7 +37,7 @@ class Api:
 @pytest.fixture(autouse=True)
 def _open() -> Iterator[None]:
     yield
-    addresses.set_api_server(addresses.ApiServerPlaces())
+    addresses.set_api_server(ApiServerPlaces())
 
 
 def refused(*places: str) -> list[str]:

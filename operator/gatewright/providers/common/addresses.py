@@ -35,18 +35,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from yarl import URL
 
 from gatewright.ports import Permanent
+from gatewright.providers.common.address_rules import ApiServerPlaces
 from gatewright.providers.common.names import RESOLVER
 from gatewright.providers.common.networks import (
     NODE_PORTS,
     NOWHERE,
     REFUSED_NETWORKS,
-    WEB_PORTS,
     Address,
     AddressSetting,
     Network,
@@ -69,33 +68,6 @@ _SHAPE = re.compile(
 """All that a base URL may look like; what its parts mean, yarl says, which is also who makes up the
 requests."""
 _EXCEPT = "(the operator's setting --allow-address may except it)"
-
-
-@dataclass(frozen=True, slots=True)
-class ApiServerPlaces:
-    """Where the API server is, as far as that was found out."""
-
-    hosts: frozenset[str] = frozenset()
-    addresses: frozenset[Address] = frozenset()
-    ports: frozenset[int] = frozenset()
-    """Where it listens on its own addresses."""
-    node: frozenset[Address] = frozenset()
-    """Addresses of the node that the operator runs on."""
-
-    @classmethod
-    def of(
-        cls, places: Iterable[str], ports: Iterable[int] = (), node: Iterable[str] = ()
-    ) -> ApiServerPlaces:
-        """Return them from host names and addresses; anything else is left out."""
-        plain = [place.lower().rstrip(".") for place in places]
-        by_place = {place: literal_address(place) for place in plain}
-        names = frozenset(
-            place for place, address in by_place.items() if address is None and is_plain_name(place)
-        )
-        plain_addresses = frozenset(address for address in by_place.values() if address is not None)
-        own = frozenset(address for address in map(literal_address, node) if address is not None)
-
-        return cls(names, plain_addresses, frozenset(ports) - WEB_PORTS, own)
 
 
 _allowed, _refused, _server = AddressSetting(), AddressSetting(), ApiServerPlaces()

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.providers.common import addresses
+from gatewright.providers.common.address_rules import ApiServerPlaces
 from gatewright.providers.common.names import RESOLVER
 from gatewright.providers.common.networks import is_plain_name, literal_address
 from gatewright.runtime.cluster.kube import Kube
@@ -85,7 +86,7 @@ class ApiServers:
 
         places = [service_host(), host, *await _resolve_host(host), *self._endpoints]
         own = own_node_addresses()
-        addresses.set_api_server(addresses.ApiServerPlaces.of(places, self._ports, own))
+        addresses.set_api_server(ApiServerPlaces.of(places, self._ports, own))
 
         return wait
 
