@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gatewright.providers.common import context
+
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 LONG = (
@@ -37,6 +39,14 @@ def pytest_configure() -> None:
         os.environ["PATH"] = (
             f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         )
+
+
+@pytest.fixture(autouse=True)
+def provider_context() -> context.ProviderContext:
+    """What the providers share, made anew for each test: as in a process that has just begun."""
+    made = context.ProviderContext()
+    context.install(made)
+    return made
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

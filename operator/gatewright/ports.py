@@ -102,10 +102,6 @@ class Connector(Protocol):
         """Whether the system answers and the credentials work. Raises Retryable, Permanent."""
         ...
 
-    async def close(self) -> None:
-        """Close every client."""
-        ...
-
 
 class Gate(Protocol):
     """A kind of measurement."""

@@ -9,20 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatewright.providers.common import addresses, networks, rest
-from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.common import rest
+from gatewright.providers.common.address_rules import AddressRules
+from gatewright.providers.common.context import ProviderContext
 from tests.contract import vendors, world
 from tests.fakes.redis_server import RedisServer, redis_server
 
 
 @pytest.fixture(autouse=True)
-async def _open_and_close() -> AsyncIterator[None]:
-    before = addresses.allowed_places()
-    addresses.set_allowed(networks.AddressSetting.parse("127.0.0.1"))
+async def _open_and_close(provider_context: ProviderContext) -> AsyncIterator[None]:
+    provider_context.rules = AddressRules.of("127.0.0.1")
     yield
-    addresses.set_allowed(before)
-    for connector in CONNECTIONS.values():
-        await connector.close()
+    await provider_context.close()
     left = [task for task in asyncio.all_tasks() if _ours(task)]
     assert not left, f"closing leaves tasks behind: {left}"
 

@@ -6,7 +6,8 @@ import asyncio
 import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,15 +17,13 @@ from hypothesis import strategies as st
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import addresses, client
-from gatewright.providers.common.address_rules import ApiServerPlaces
+from gatewright.providers.common.address_rules import AddressRules, ApiServerPlaces
 from gatewright.providers.common.addresses import (
     check_host,
     check_url,
     resolve_host,
-    set_allowed,
-    set_api_server,
-    set_refused,
 )
+from gatewright.providers.common.context import current
 from gatewright.providers.common.networks import AddressSetting
 from gatewright.providers.redis import connection as redis
 from gatewright.runtime.settings import pod_addresses
@@ -191,12 +190,13 @@ SERVICE = ApiServerPlaces.of(["10.96.0.1"])
 
 
 @pytest.fixture(autouse=True)
-async def _closed(_open_and_close: None) -> AsyncIterator[None]:
-    set_api_server(SERVICE)
-    set_allowed(AddressSetting())
-    yield
-    set_refused(AddressSetting())
-    set_api_server(ApiServerPlaces())
+async def _closed(_open_and_close: None) -> None:
+    current().rules = AddressRules(api_server=SERVICE)
+
+
+def _settings(allow: str = "", refuse: str = "", server: ApiServerPlaces = SERVICE) -> None:
+    """Begin anew with these settings."""
+    current().rules = replace(AddressRules.of(allow, refuse), api_server=server)
 
 
 def _answering(monkeypatch: pytest.MonkeyPatch, *answers: Iterable[str]) -> list[str]:
@@ -208,7 +208,7 @@ def _answering(monkeypatch: pytest.MonkeyPatch, *answers: Iterable[str]) -> list
         asked.append(host)
         return list(rest.pop(0) if len(rest) > 1 else rest[0])
 
-    monkeypatch.setattr(addresses, "_look_up", lookup)
+    monkeypatch.setattr(current().resolver, "find", lookup)
     return asked
 
 
@@ -277,7 +277,7 @@ async def test_a_redis_is_asked_at_no_port_of_the_cluster(monkeypatch: pytest.Mo
 async def test_what_is_honest_on_a_node_is_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ingress, a NodePort, what listens in the network of the host; also on the operator's own
     node."""
-    set_api_server(ApiServerPlaces.of([], {443, 8443}, [NODE]))
+    _settings(server=ApiServerPlaces.of([], {443, 8443}, [NODE]))
     check_url(url)
     _answering(monkeypatch, [NODE])
     assert await resolve_host("node.shop.example", "shop", check_url(url).port) == [NODE]
@@ -286,7 +286,7 @@ async def test_what_is_honest_on_a_node_is_open(url: str, monkeypatch: pytest.Mo
 async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    set_api_server(ApiServerPlaces.of([], {443, 8443}, [NODE, "fd00::2", "nothing"]))
+    _settings(server=ApiServerPlaces.of([], {443, 8443}, [NODE, "fd00::2", "nothing"]))
     for host in (NODE, "[fd00::2]"):
         with pytest.raises(Permanent, match="own node, asked at port 8443 of the API server"):
             check_url(f"https://{host}:8443")
@@ -310,7 +310,7 @@ async def test_the_operators_own_node_is_refused_at_the_port_of_the_api_server(
 async def test_an_administrator_may_open_the_very_address(
     setting: str, open_for_shop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_allowed(AddressSetting.parse(setting))
+    _settings(setting)
     _answering(monkeypatch, [NODE])
     if open_for_shop:
         assert await resolve_host("node.shop.example", "shop", 6443) == [NODE]
@@ -380,7 +380,7 @@ async def test_an_address_is_judged_again_for_each_connection(
     monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
     with pytest.raises(Retryable, match="the connection was refused"):
         await client.ask(link, "GET", "/")
-    set_api_server(ApiServerPlaces.of(["10.1.2.3"]))
+    _settings(server=ApiServerPlaces.of(["10.1.2.3"]))
     with pytest.raises(Permanent, match=r"10\.1\.2\.3 is the API server"):
         await client.ask(link, "GET", "/")
 
@@ -405,10 +405,9 @@ async def test_an_address_is_judged_again_for_each_connection(
     ],
 )
 def test_exceptions(setting: str, host: str) -> None:
-    set_allowed(AddressSetting())
     with pytest.raises(Permanent):
         check_host(host)
-    set_allowed(AddressSetting.parse(setting))
+    _settings(setting)
     check_host(host)
 
 
@@ -431,14 +430,14 @@ def test_exceptions(setting: str, host: str) -> None:
     ],
 )
 def test_exceptions_go_no_further(setting: str, host: str) -> None:
-    set_allowed(AddressSetting.parse(setting))
+    _settings(setting)
     with pytest.raises(Permanent):
         check_host(host)
 
 
 async def test_an_excepted_name_may_stand_for_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
-    set_allowed(AddressSetting.parse("dev.example"))
+    _settings("dev.example")
     assert await resolve_host("dev.example", "shop") == ["127.0.0.1"]
     with pytest.raises(Permanent):
         await resolve_host("other.example", "shop")
@@ -448,7 +447,7 @@ async def test_an_excepted_network_opens_names_that_stand_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _answering(monkeypatch, ["127.0.0.1"])
-    set_allowed(AddressSetting.parse("127.0.0.0/8"))
+    _settings("127.0.0.0/8")
     assert await resolve_host("dev.example", "shop") == ["127.0.0.1"]
 
 
@@ -461,7 +460,7 @@ def test_settings_that_are_not_understood(setting: str) -> None:
 
 
 def test_nothing_is_excepted_by_default() -> None:
-    assert AddressSetting.parse("") == AddressSetting() == addresses.allowed_places()
+    assert AddressSetting.parse("") == AddressSetting() == AddressRules().allowed
 
 
 SETTINGS = [
@@ -507,8 +506,7 @@ async def test_settings_of_a_namespace_come_first_and_what_is_allowed_before_wha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _answering(monkeypatch, [found or "192.0.2.1"])
-    set_allowed(AddressSetting.parse(allowed))
-    set_refused(AddressSetting.parse(refused))
+    _settings(allowed, refused)
     for namespace, outcome in (("shop", shop), ("blog", blog)):
         if outcome is None:
             assert await resolve_host(host, namespace) == [found or str(ip_address(host))]
@@ -521,7 +519,7 @@ async def test_settings_of_a_namespace_come_first_and_what_is_allowed_before_wha
 
 
 async def test_the_client_asks_for_its_own_namespace(server: world.Server) -> None:
-    set_allowed(AddressSetting.parse("shop=127.0.0.1"))
+    _settings("shop=127.0.0.1")
     for namespace, good in (("shop", True), ("blog", False)):
         link = world.http_link(server.url("ok"), namespace=namespace)
         if good:
@@ -557,17 +555,17 @@ async def test_the_control_planes_own_addresses_are_refused(
 ) -> None:
     _answering(monkeypatch, ["10.9.8.7"])
     check_host(place)
-    set_api_server(
-        ApiServerPlaces.of(["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"])
-    )
+    places = ["10.9.8.7", "fd00::7", "api.cluster.example", "", "not a host"]
+    server = ApiServerPlaces.of(places)
+    _settings(server=server)
     with pytest.raises(Permanent, match="is the API server"):
         check_host(place)
     with pytest.raises(Permanent, match=r"any\.example \(10\.9\.8\.7\) is the API server"):
         await resolve_host("any.example", "shop")
-    set_allowed(AddressSetting.parse("10.0.0.0/8"))
+    _settings("10.0.0.0/8", server=server)
     with pytest.raises(Permanent, match="is the API server"):
         await resolve_host("any.example", "shop")
-    set_allowed(AddressSetting.parse("10.9.8.7"))
+    _settings("10.9.8.7", server=server)
     assert await resolve_host("any.example", "shop") == ["10.9.8.7"]
 
 
@@ -608,7 +606,7 @@ async def test_of_a_name_that_stands_for_thousands_a_few_are_judged(
     judged: list[str] = []
     really = addresses.check_address
     monkeypatch.setattr(
-        addresses, "_look_up", _of([f"192.0.2.{number % 250}" for number in range(6000)])
+        current().resolver, "find", _of([f"192.0.2.{number % 250}" for number in range(6000)])
     )
     monkeypatch.setattr(
         addresses, "check_address", lambda *given: judged.append(str(given[0])) or really(*given)
@@ -624,16 +622,9 @@ def _of(found: list[str]) -> Callable[[str, str], Awaitable[list[str]]]:
     return lookup
 
 
-@pytest.fixture
-def _in_a_pod(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def test_the_operators_own_pod_is_loopback_by_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWRIGHT_POD_ADDRESS", "10.9.8.7, fd00::7,")
-    addresses.set_own_pod(pod_addresses())
-    yield
-    addresses.set_own_pod(())
-
-
-@pytest.mark.usefixtures("_in_a_pod")
-def test_the_operators_own_pod_is_loopback_by_another_name() -> None:
+    current().rules = AddressRules.of(own_pod=pod_addresses())
     for url in ("http://10.9.8.7:8081", "http://[fd00::7]:8080/x", "http://[::ffff:10.9.8.7]"):
         with pytest.raises(Permanent, match="the operator itself"):
             addresses.check_url(url)

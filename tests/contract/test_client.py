@@ -20,8 +20,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gatewright.api.base import SecretKeyRef, SecretSource
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, client, meter, networks, permit, replies, tls
+from gatewright.providers.common import client, meter, permit, replies, tls
+from gatewright.providers.common.address_rules import AddressRules
 from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.common.context import current
 from gatewright.providers.common.secrets import hide_secrets, secret_value
 from gatewright.providers.registry import GATES
 from tests.cluster.certs import Authority
@@ -39,8 +41,8 @@ async def test_credentials_are_sent_and_trimmed(server: world.Server) -> None:
     assert headers["accept-encoding"] == "identity"
 
 
-async def test_an_ipv6_address_is_asked_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "_allowed", networks.AddressSetting.parse("::1"))
+async def test_an_ipv6_address_is_asked_as_any_other() -> None:
+    current().rules = AddressRules.of("::1")
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,7 +231,7 @@ async def test_a_body_where_there_may_be_none_is_no_answer(late: bool) -> None:
                 b"wrong" in (reply := await client.ask(link, "POST", "/", body={})).body[-5:]
                 and len(reply.body) > 5
             )
-        await client.aclose()
+        await current().close()
     assert opened == 2, "the connection that was out of order was used again"
 
 
@@ -250,7 +252,7 @@ async def test_what_nobody_asked_for_is_no_answer() -> None:
         for method in ("GET", "POST", "PUT"):
             assert (await client.ask(link, method, "/")).body == b"right"
             await asyncio.sleep(0.2)
-        await client.aclose()
+        await current().close()
 
 
 async def test_a_form_is_a_question_and_asked_again(server: world.Server) -> None:
@@ -392,7 +394,7 @@ async def test_a_certificate_is_for_the_name_and_not_for_the_address(
     async def lookup(host: str, namespace: str) -> list[str]:
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(addresses, "_look_up", lookup)
+    monkeypatch.setattr(current().resolver, "find", lookup)
     monkeypatch.setattr(tls, "client_context", lambda *protocols: trusted)
     with world.faulty(context) as serving:
         link = world.http_link(f"https://{host}:{serving.port}/ok", timeout=10.0)
@@ -447,7 +449,7 @@ async def test_cookies_are_not_kept(server: world.Server) -> None:
         link = world.http_link(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
         for _ in range(2):
             await client.ask(link, "GET", "/")
-        await client.aclose()
+        await current().close()
     assert len(seen) == 2 and b"ookie" not in seen[1]
 
 
@@ -469,7 +471,7 @@ async def test_latency_leaves_out_connecting() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gatewright.providers.common.addresses.resolve_host", _slow_lookup)
             answer = await gate.measure(gate.config(path="/", measure="Latency"), link)
-        await client.aclose()
+        await current().close()
     assert isinstance(answer.value, float) and 0.2 <= answer.value < 0.3
 
 

@@ -595,7 +595,7 @@ async def test_a_workflow_is_waited_for(row: tuple[str, str | None, str, bool]) 
         begun = await do(of(SMOKE, inputs={"name": "x"}), connection)
         assert begun.state == "Running"
         fake.runs[0] |= {"status": row[0], "conclusion": row[1]}
-        workflows._begun_runs.clear()  # another process goes on
+        workflows._begun_runs().clear()  # another process goes on
         found = await follow(SMOKE, connection)
     assert (found.state, found.stuck) == row[2:]
     assert found.outputs["run"] == begun.outputs["run"]

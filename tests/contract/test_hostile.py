@@ -87,7 +87,6 @@ def _as_the_vendors_describe_it() -> None:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statuspage, "REQUEST_SPACING_S", 0.0)
-    rest._closed_until.clear()
 
 
 @dataclass
@@ -290,7 +289,7 @@ async def _bounded(between: Between, ask: Awaitable[Any]) -> Any:
     except (Retryable, Permanent) as error:
         assert len(str(error)) <= LONGEST_MESSAGE, f"{len(str(error))}: {str(error)[:200]}"
         assert len(getattr(error, "handle", None) or "") <= LONGEST_HANDLE
-    rest._closed_until.clear()
+    rest._closed_until().clear()
     assert between.asked - before <= MOST_REQUESTS
     for path in between.paths[before:]:
         assert "/../" not in path and "canary=1" not in path, path

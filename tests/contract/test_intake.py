@@ -12,6 +12,7 @@ import pytest
 
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import client, meter, replies
+from gatewright.providers.common.context import current
 from gatewright.providers.redis import connection as redis
 from tests.contract import world
 from tests.contract.test_redis import link as redis_link
@@ -36,7 +37,7 @@ async def saying(say: Say) -> AsyncIterator[str]:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        await client.aclose()
+        await current().close()
 
 
 def piece(head: bytes, part: bytes = b"", most: int = 16 * MIB) -> Say:
@@ -105,7 +106,7 @@ async def test_what_is_within_measure_is_an_answer(answer: bytes, body: bytes) -
                     await client.ask(world.http_link(url, timeout=20.0), "GET", "/")
                 ).body == body
             assert received.size >= len(answer)
-            await client.aclose()
+            await current().close()
 
 
 async def test_what_came_before_the_time_was_over_is_counted() -> None:
@@ -185,5 +186,5 @@ async def test_answers_of_a_redis_are_counted(answer: bytes, least: int) -> None
         port = listening.sockets[0].getsockname()[1]
         with meter.count_received() as received, contextlib.suppress(Permanent):
             await redis.run_command(redis_link(f"redis://127.0.0.1:{port}", 20.0), "PING")
-        await redis.RedisConnection().close()
+        await current().close()
     assert received.size >= least

@@ -112,7 +112,6 @@ async def test_a_limit_is_kept(key: str) -> None:
 async def test_a_time_that_is_none_is_as_if_nothing_were_said(
     said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": said}))
     limits = rest.RateLimits(pause=30.0)
@@ -125,7 +124,6 @@ async def test_a_time_that_is_none_is_as_if_nothing_were_said(
 async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of_others() -> None:
     """A Connection whose Secret is rotated has another identity each time, and is never asked for
     by the old one."""
-    rest._closed_until.clear()
     link = cases.link("pagerduty", "http://127.0.0.1", 5.0)
     headers = CIMultiDictProxy(CIMultiDict({"Retry-After": "3000"}))
     reply = replies.Reply("http://127.0.0.1", 429, headers, "", b"", 0.0)
@@ -133,14 +131,13 @@ async def test_limits_that_are_remembered_are_few_and_nobody_drives_out_those_of
     rest._error_of_limit(other, reply, rest.RateLimits())
     for number in range(rest.MAX_LIMITS_REMEMBERED + 10):
         rest._error_of_limit(replace(link, identity=f"i{number}"), reply, rest.RateLimits())
-    assert len(rest._closed_until) == rest.MAX_LIMITS_REMEMBERED
+    assert len(rest._closed_until()) == rest.MAX_LIMITS_REMEMBERED
     assert (
-        "i0" not in rest._closed_until
-        and f"i{rest.MAX_LIMITS_REMEMBERED + 9}" in rest._closed_until
+        "i0" not in rest._closed_until()
+        and f"i{rest.MAX_LIMITS_REMEMBERED + 9}" in rest._closed_until()
     )
     with pytest.raises(Retryable):
         rest.require_open(other)
-    rest._closed_until.clear()
 
 
 def ways(connection: str) -> Iterator[Callable[[OpenConnection], Awaitable[Any]]]:

@@ -11,7 +11,8 @@ import pycares
 import pytest
 
 from gatewright.ports import Retryable
-from gatewright.providers.common import addresses, client, names
+from gatewright.providers.common import client, names
+from gatewright.providers.common.context import current
 from gatewright.providers.common.names import LOOKUPS_AT_ONCE, NameResolver
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -66,7 +67,7 @@ async def test_silent_names_of_one_namespace_hold_nobody_else(
 async def test_a_gate_of_another_tenant_does_not_notice(
     zone: Zone, asking: NameResolver, server: world.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "RESOLVER", asking)
+    current().resolver = asking
     slow = [
         asyncio.create_task(
             client.ask(world.http_link(f"http://silent{number}.test", 30.0, "a"), "GET", "/")
@@ -132,7 +133,7 @@ async def test_a_look_up_ends_and_makes_room(
 async def test_waiting_is_bounded_by_who_waits(
     zone: Zone, asking: NameResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "RESOLVER", asking)
+    current().resolver = asking
     with pytest.raises(Retryable, match=r"no answer within 0\.2s"):
         await client.ask(world.http_link("http://silent.test", 0.2), "GET", "/")
 

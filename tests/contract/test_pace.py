@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gatewright.ports import Retryable
 from gatewright.providers.common import client, pace
+from gatewright.providers.common.context import current
 from gatewright.providers.common.pace import BytePace
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
@@ -83,7 +84,7 @@ async def test_the_size_of_answers_is_what_requests_wait_for(
 ) -> None:
     """Whoever asks, and whether or not the answer is of use."""
     clock = Clock()
-    monkeypatch.setattr(pace, "PACE", paced(clock, 100_000.0, 0.0))
+    current().pace = paced(clock, 100_000.0, 0.0)
     asked: list[float] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -99,7 +100,7 @@ async def test_the_size_of_answers_is_what_requests_wait_for(
         for _ in range(3):
             await ask("loud")
         await ask("quiet")
-        await client.aclose()
+        await current().close()
     # heads are paid for as well
     assert asked == [pytest.approx(at, abs=0.1) for at in (100.0, 102.0, 104.0, 104.0)]
 
@@ -149,8 +150,8 @@ async def test_every_way_out_waits_until_it_is_paid_for(
     provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(pace, "PACE", paced(clock, 1000.0, 0))
-    pace.PACE.spend("", 5_000)
+    current().pace = paced(clock, 1000.0, 0)
+    current().pace.spend("", 5_000)
     nowhere = f"127.0.0.1:{free_port()}"
     link = (
         world.http_link(f"http://{nowhere}")

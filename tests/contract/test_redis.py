@@ -16,7 +16,8 @@ import pytest
 
 from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, tls
+from gatewright.providers.common import tls
+from gatewright.providers.common.context import current
 from gatewright.providers.redis import connection as redis
 from gatewright.providers.redis import flushing, gate
 from gatewright.providers.redis.gate import HitRatio, hit_ratio_of
@@ -140,7 +141,7 @@ async def test_a_name_is_judged_by_what_it_is_connected_to(
         asked.append(host)
         return ["127.0.0.1"] if len(asked) > 1 else ["169.254.169.254"]
 
-    monkeypatch.setattr(addresses, "_look_up", lookup)
+    monkeypatch.setattr(current().resolver, "find", lookup)
     url = cache.url().replace("127.0.0.1", "cache.example.com")
     with pytest.raises(Permanent, match="link-local"):
         await CONNECTIONS["redis"].check(link(url))
@@ -157,7 +158,7 @@ async def test_one_connection_is_kept_and_shared(cache: RedisServer) -> None:
     assert {kind for kind, _ in found} == {"Good"}
     after = int(fields_of(cache.do("INFO", "stats"))["total_connections_received"])
     assert after - before == 2, "one of ours, and one of the administrator's"
-    await CONNECTIONS["redis"].close()
+    await current().close()
     assert (await world.verdict("redis", {"memory": {}}, connection, NEVER))[0] == "Good"
 
 
@@ -503,7 +504,7 @@ def test_samples_are_few_however_often_is_asked() -> None:
     link, config = next(_links), HitRatio(over="1h")
     for at in range(3 * 3600):
         found = hit_ratio_of(sample(at // 3600 * 100 + at, at, 500 + at), config, link, 1e6 + at)
-    kept = gate._kept_samples.get((link.identity, "1h"))
+    kept = gate._kept_samples().get((link.identity, "1h"))
     assert kept is not None and len(kept) <= gate._MAX_SAMPLES + 3
     assert found.value == pytest.approx(0.507, abs=0.005)
     assert "in 36" in found.message

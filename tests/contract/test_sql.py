@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from gatewright.api.release import Proof
 from gatewright.core.checks.proof import find_missing_proof
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, networks
+from gatewright.providers.common.address_rules import AddressRules
+from gatewright.providers.common.context import current
 from gatewright.providers.postgres import catalogs
 from gatewright.providers.postgres import connection as postgres
 from gatewright.providers.registry import CONNECTIONS, GATES
@@ -309,7 +310,7 @@ async def test_a_question_costs_two_round_trips(database: world.Postgres) -> Non
             before = turns
             assert (await world.verdict("sql", question, link, {}))[0] == "Good"
             assert turns - before <= most
-        await CONNECTIONS["postgres"].close()
+        await current().close()
 
 
 async def test_nothing_of_a_session_outlives_its_question(database: world.Postgres) -> None:
@@ -347,7 +348,7 @@ async def test_connections_are_kept_and_few(database: world.Postgres) -> None:
             "select count(*) from pg_stat_activity where application_name = 'gatewright'"
         ).fetchone()
     assert count is not None and count[0] <= postgres.MAX_SESSIONS
-    await CONNECTIONS["postgres"].close()
+    await current().close()
     await asyncio.sleep(0.2)
     with database.admin() as admin:
         left = admin.execute(
@@ -464,7 +465,7 @@ async def test_what_is_no_database(answer: bytes | None) -> None:
                     timeout=0.5,
                 )
                 found.extend(await world.verdict("sql", {"query": "select 1"}, link, {"max": "1"}))
-                await CONNECTIONS["postgres"].close()
+                await current().close()
 
         task = group.create_task(ask())
         await asyncio.wait({task}, timeout=10)
@@ -515,7 +516,7 @@ async def test_a_server_that_stops_answering_does_not_hold_us(database: world.Po
         kind, message = await asyncio.wait_for(asked, 20)
         assert (kind, "no answer within 0.5s" in message) == ("Retryable", True), message
         goes_on.set()
-        await CONNECTIONS["postgres"].close()
+        await current().close()
 
 
 async def test_credential_check(database: world.Postgres) -> None:
@@ -537,13 +538,13 @@ async def test_the_address_is_checked_when_connecting(
         asked.append(host)
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(addresses, "_look_up", lookup)
+    monkeypatch.setattr(current().resolver, "find", lookup)
     url = database.url().replace("127.0.0.1", "db.example.com")
     assert (await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {}))[
         0
     ] == "Good"
-    await CONNECTIONS["postgres"].close()
-    addresses.set_allowed(networks.AddressSetting())
+    await current().close()
+    current().rules = AddressRules()
     kind, message = await world.verdict("sql", {"query": "select true"}, world.sql_link(url), {})
     assert (kind, "db.example.com (127.0.0.1) is loopback" in message) == ("Permanent", True), (
         message
@@ -571,8 +572,7 @@ def counted() -> Iterator[world.Postgres]:
 
 @pytest.fixture(autouse=True)
 def _no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test begins as a new process does, and does not have to wait between two looks."""
-    catalogs._looks.clear()
+    """No test has to wait between two looks."""
     monkeypatch.setattr(catalogs, "MIN_LOOK_AGE_S", 0.0)
 
 
@@ -882,8 +882,8 @@ def test_what_is_kept_of_looks_is_bounded_and_no_namespace_drives_out_another() 
     catalogs._previous_look(_linked("quiet", "quiet"), "1s", look)
     for number in range(50):
         catalogs._previous_look(_linked(str(number), "loud"), "1s", replace(look, at=float(number)))
-        assert catalogs._looks.used <= 10 * catalogs.MAX_STATEMENTS
-    assert ("49", "1s") in catalogs._looks and ("quiet", "1s") in catalogs._looks
+        assert catalogs._looks().used <= 10 * catalogs.MAX_STATEMENTS
+    assert ("49", "1s") in catalogs._looks() and ("quiet", "1s") in catalogs._looks()
 
 
 def _linked(identity: str, namespace: str) -> OpenConnection:

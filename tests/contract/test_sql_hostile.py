@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from gatewright.ports import OpenConnection
+from gatewright.providers.common.context import current
 from gatewright.providers.postgres import connection as postgres
-from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
 from tests.fakes.postgres_server import FLOODS, SCRIPT, hostile
 
@@ -71,7 +71,7 @@ async def test_a_flood_is_cut_off(part: str, flood: str) -> None:
         async with world.logs() as lines:
             with growth(8 * MIB):
                 kind, message = await world.verdict("sql", QUESTION, link(port), {"max": "1"})
-                await CONNECTIONS["postgres"].close()
+                await current().close()
     assert any(words in message for words in ENDINGS), f"{kind}: {message}"
     world.assert_silent(*lines)
 
@@ -83,7 +83,7 @@ async def test_a_flood_is_cut_off(part: str, flood: str) -> None:
 async def test_a_flood_in_place_of_tls_is_cut_off(flood: str, query: str) -> None:
     with hostile(flood, after=0, tls=True) as port, growth(8 * MIB):
         kind, message = await world.verdict("sql", QUESTION, link(port, query), {"max": "1"})
-        await CONNECTIONS["postgres"].close()
+        await current().close()
     assert any(words in message for words in ENDINGS), f"{kind}: {message}"
 
 
@@ -93,7 +93,7 @@ async def test_a_flood_while_nobody_asks_is_cut_off(flood: str) -> None:
         for _ in range(3):
             assert (await world.verdict("sql", QUESTION, link(port), {"max": "1"}))[0] == "Good"
             await asyncio.sleep(0.3)
-        await CONNECTIONS["postgres"].close()
+        await current().close()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_a_flood_while_nobody_asks_is_cut_off(flood: str) -> None:
 async def test_a_flood_in_place_of_catalogs_is_cut_off(question: dict[str, object]) -> None:
     with hostile("a row", PARTS["rows"]) as port, growth(8 * MIB):
         kind, message = await world.verdict("sql", question, link(port), {"max": "0"})
-        await CONNECTIONS["postgres"].close()
+        await current().close()
     # its column is a number and no JSON
     assert (kind, "of type int8" in message) == ("Permanent", True), message
 
@@ -118,7 +118,7 @@ async def test_sixteen_floods_at_once(flood: str) -> None:
                     for port in ports
                 )
             )
-            await CONNECTIONS["postgres"].close()
+            await current().close()
     assert all(any(words in message for words in ENDINGS) for _, message in found), found
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from gatewright.ports import OpenConnection
-from gatewright.providers.common import addresses, meter, tls
+from gatewright.providers.common import meter, tls
+from gatewright.providers.common.context import current
 from gatewright.providers.postgres import login as postgres_login
 from gatewright.providers.postgres import url as postgres_url
 from gatewright.providers.postgres.relay import Relay, RelayRoute
-from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.certs import Authority
 from tests.contract import world
 from tests.fakes.postgres_logins import Talk, password_of, scram, serve_one, server, wants
@@ -40,7 +40,7 @@ def link(
 async def ask(port: int, query: str = "?sslmode=disable", **options: str) -> tuple[str, str]:
     """What becomes of a question to it."""
     found = await world.verdict("sql", QUESTION, link(port, query, **options), {"max": "1"})  # type: ignore[arg-type]
-    await CONNECTIONS["postgres"].close()
+    await current().close()
     return found
 
 
@@ -107,7 +107,7 @@ async def test_a_key_is_derived_beside_the_loop_one_at_a_time_for_a_namespace(
                     for n in range(4)
                 )
             )
-        await CONNECTIONS["postgres"].close()
+        await current().close()
     assert {kind for kind, _ in found} == {"Permanent"}, found
     assert most == 1
     assert received.size >= 4 * 100_000 * postgres_login.BYTES_PER_ITERATION
@@ -309,7 +309,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lookup(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(addresses, "_look_up", lookup)
+    monkeypatch.setattr(current().resolver, "find", lookup)
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ async def secured(port: int, host: str, query: str) -> tuple[str, str]:
     url = f"postgresql://reader:{world.PASSWORD_QUOTED}@{host}:{port}/shop{query}"
     question = {"query": "select ssl from pg_stat_ssl where pid = pg_backend_pid()"}
     found = await world.verdict("sql", question, world.sql_link(url, timeout=5.0), {})
-    await CONNECTIONS["postgres"].close()
+    await current().close()
     return found
 
 
@@ -459,7 +459,7 @@ async def test_few_hosts_and_addresses_are_tried_one_after_the_other(
 
     monkeypatch.setattr(Relay, "lead_to", lead_to)
     monkeypatch.setattr(Relay, "close", close)
-    monkeypatch.setattr(addresses, "_look_up", many)
+    monkeypatch.setattr(current().resolver, "find", many)
     assert (await secured(1, "db.example.com", ""))[0] == "Retryable"
     assert (tried, most) == (postgres_url.MOST_PLACES, 1)
     kind, text = await secured(1, ",".join(f"db{number}.example.com" for number in range(9)), "")

@@ -4,7 +4,7 @@ believed too early."""
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,15 +36,6 @@ def project() -> Supabase:
 async def link(project: Supabase) -> AsyncIterator[OpenConnection]:
     async with serving(project.app()) as url:
         yield linked("supabase", {"url": url}, {"token": f"{world.TOKEN}\n"})
-
-
-@pytest.fixture(autouse=True)
-def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins as a new process does."""
-    actions._asked.clear()
-    rest._closed_until.clear()
-    yield
-    rest._closed_until.clear()
 
 
 async def asked(link: OpenConnection, question: dict[str, Any], **limits: str) -> tuple[str, str]:
@@ -369,7 +360,7 @@ async def test_faults(server: world.Server, name: str, expected: str, words: str
     )
     async with world.logs() as lines:
         for question, limits in QUESTIONS:
-            rest._closed_until.clear()
+            rest._closed_until().clear()
             kind, message = await asked(link, question, **limits)
             assert (kind, words in message) == (expected, True), f"{question}: {message}"
     world.assert_silent(*lines)
@@ -388,7 +379,7 @@ async def test_actions_of_a_faulty_vendor_never_succeed(
         {"restorePitr": {"to": "1"}},
     ):
         for act in ("perform", "follow"):
-            rest._closed_until.clear()
+            rest._closed_until().clear()
             try:
                 found = await stepped(act, link, raw)
             except (Retryable, Permanent) as error:
@@ -614,7 +605,7 @@ async def test_a_crash_at_any_time_restores_once(
     await stepped("perform", link, raw)
     for _ in range(seen):
         await stepped("follow", link, raw)
-    actions._asked.clear()
+    actions._asked().clear()
     if seen >= 3:  # what leads out of a restore is no proof of one; the start of the database is
         monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     states = await restored(link, raw, act="follow")
@@ -634,7 +625,7 @@ async def test_a_restore_that_ended_while_nobody_watched(
     ready(project)
     await stepped("perform", link, raw)
     project.left, project.status, project.started = [], "ACTIVE_HEALTHY", time.time() + 1
-    actions._asked.clear()
+    actions._asked().clear()
     assert (await stepped("follow", link, raw)).state == "Running"
     monkeypatch.setattr(actions, "RESTORE_START_TIMEOUT_S", -1.0)
     assert (await stepped("follow", link, raw)).state == "Succeeded"
@@ -693,7 +684,7 @@ async def test_a_request_that_is_refused(
     project.faults = {("POST", name): [refused] for name in ("undo", "restore-pitr")}
     with pytest.raises(outcome):
         await stepped("perform", link, raw)
-    rest._closed_until.clear()
+    rest._closed_until().clear()
     found = await stepped("follow", link, raw)
     assert found.state == ("Running" if status == 500 else "Absent")
     assert project.restores == []

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from gatewright.api.base import docstrings
 from gatewright.api.release import STEP_KINDS, ReleaseSpec
 from gatewright.providers import registry
-from gatewright.providers.common import addresses, networks
+from gatewright.providers.common.address_rules import AddressRules
+from gatewright.providers.common.context import current
 from gatewright.providers.units import unit_of
 from gatewright.providers.validate import connection_problems, explain_errors, spec_problems
 from tests.contract import cases, world
@@ -924,7 +925,7 @@ CONNECTIONS: list[tuple[dict[str, Any], list[str]]] = [
     "spec, sentences", CONNECTIONS, ids=[str(spec)[:60] for spec, _ in CONNECTIONS]
 )
 def test_connections(spec: dict[str, Any], sentences: list[str]) -> None:
-    addresses.set_allowed(networks.AddressSetting())
+    current().rules = AddressRules()
     found = connection_problems(spec)
     assert found == sentences
     world.assert_silent(*found)

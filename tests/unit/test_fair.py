@@ -111,38 +111,38 @@ KEPT: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any], Callable[[st
     ),
     "looks at pods": (
         lambda namespace, number: availability.record_complete(_workload(namespace, number)),
-        lambda: availability._looks,
+        lambda: availability._looks(),
         lambda namespace: f"{namespace}-0",
     ),
     "restores that were asked for": (
         lambda namespace, number: supabase_action._remember_request(
             _link(namespace, number), namespace, f"M{number}", "Asked"
         ),
-        lambda: supabase_action._asked,
+        lambda: supabase_action._asked(),
         lambda namespace: (namespace, "M0"),
     ),
     "workflows that were started": (
-        lambda namespace, number: github_workflows._begun_runs.put(
+        lambda namespace, number: github_workflows._begun_runs().put(
             namespace, (f"{namespace}-{number}", "1.build"), number
         ),
-        lambda: github_workflows._begun_runs,
+        lambda: github_workflows._begun_runs(),
         lambda namespace: (f"{namespace}-0", "1.build"),
     ),
     "samples of caches": (
         lambda namespace, number: redis_gate._samples_of(_link(namespace, number), "1m"),
-        lambda: redis_gate._kept_samples,
+        lambda: redis_gate._kept_samples(),
         lambda namespace: (f"{namespace}-0", "1m"),
     ),
     "limits that were met": (
         lambda namespace, number: rest._close_until(_link(namespace, number), 3000.0),
-        lambda: rest._closed_until,
+        lambda: rest._closed_until(),
         lambda namespace: f"{namespace}-0",
     ),
     "turns of Statuspage": (
-        lambda namespace, number: statuspage._next_turn.put(
+        lambda namespace, number: statuspage._next_turn().put(
             namespace, f"{namespace}-{number}", 1.0
         ),
-        lambda: statuspage._next_turn,
+        lambda: statuspage._next_turn(),
         lambda namespace: f"{namespace}-0",
     ),
 }

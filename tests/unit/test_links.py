@@ -15,7 +15,9 @@ import pytest
 from aiohttp import web
 
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, client, networks
+from gatewright.providers.common import client
+from gatewright.providers.common.address_rules import AddressRules
+from gatewright.providers.common.context import current
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.pins import Pin
@@ -95,8 +97,7 @@ def known(*items: Mapping[str, Any]) -> tuple[Connections, ApiServer]:
 @pytest.fixture
 async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The URL of a receiver that answers credential checks, and takes every key."""
-    before = addresses.allowed_places()
-    addresses.set_allowed(networks.AddressSetting.parse("127.0.0.1"))
+    current().rules = AddressRules.of("127.0.0.1")
 
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=405)
@@ -106,8 +107,7 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     async with serving(app) as url:
         monkeypatch.setitem(RECEIVER, "url", url)
         yield url
-    await client.aclose()
-    addresses.set_allowed(before)
+    await current().close()
 
 
 async def until(condition: Any) -> None:
@@ -753,15 +753,11 @@ async def test_a_link_knows_its_namespace_and_is_judged_by_the_rules_for_it(rece
     links, _ = known(connection("a"))
     link = await links.open("shop", "webhook", "a")
     assert link.namespace == "shop"
-    addresses.set_refused(networks.AddressSetting.parse("shop=127.0.0.0/8,blog=10.0.0.0/8"))
-    try:
-        addresses.set_allowed(networks.AddressSetting.parse("127.0.0.1"))
-        with pytest.raises(Permanent, match="is closed to Connections of namespace shop"):
-            await client.ask(link, "HEAD", "")
-        with pytest.raises(Permanent, match="--refuse-address shop=127"):
-            links.resolve("shop", "webhook", "a")
-    finally:
-        addresses.set_refused(networks.AddressSetting())
+    current().rules = AddressRules.of("127.0.0.1", refuse="shop=127.0.0.0/8,blog=10.0.0.0/8")
+    with pytest.raises(Permanent, match="is closed to Connections of namespace shop"):
+        await client.ask(link, "HEAD", "")
+    with pytest.raises(Permanent, match="--refuse-address shop=127"):
+        links.resolve("shop", "webhook", "a")
 
 
 async def test_a_connection_is_parsed_once_an_edition() -> None:

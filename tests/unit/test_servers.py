@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from gatewright.__main__ import main
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.providers.common import addresses
-from gatewright.providers.common.address_rules import ApiServerPlaces
+from gatewright.providers.common.context import current
 from gatewright.runtime.cluster import api_servers
 from gatewright.runtime.cluster.api_servers import DISCOVERY_PATH, ENDPOINT_SLICE_PATH, ApiServers
 
@@ -32,12 +31,6 @@ class Api:
         if isinstance(found, Exception):
             raise found
         return dict(found)
-
-
-@pytest.fixture(autouse=True)
-def _open() -> Iterator[None]:
-    yield
-    addresses.set_api_server(ApiServerPlaces())
 
 
 def refused(*places: str) -> list[str]:
@@ -61,14 +54,14 @@ ANSWERING = {
 
 async def test_all_endpoints_and_the_host_of_the_kubeconfig() -> None:
     api = Api(slices=SLICES)
-    assert await ApiServers(api).look() == api_servers.LOOKUP_INTERVAL_S  # type: ignore[arg-type]
+    assert await ApiServers(api, current()).look() == api_servers.LOOKUP_INTERVAL_S  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"]
     assert api.asked == [ENDPOINT_SLICE_PATH], "one read of one object"
 
 
 async def test_the_service_that_the_pod_was_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.4.4.4")
-    await ApiServers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
+    await ApiServers(Api(slices=SLICES), current()).look()  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2", "10.4.4.4"]
 
 
@@ -76,7 +69,7 @@ async def test_the_service_that_the_pod_was_told_of(monkeypatch: pytest.MonkeyPa
 async def test_what_may_not_be_read_is_said_once_and_the_rest_counts(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looking = ApiServers(Api(slices=error, discovery=ANSWERING))  # type: ignore[arg-type]
+    looking = ApiServers(Api(slices=error, discovery=ANSWERING), current())  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING, "gatewright.api_servers"):
         for _ in range(3):
             assert await looking.look() == api_servers.LOOKUP_INTERVAL_S
@@ -92,7 +85,7 @@ async def test_what_is_known_stays_known_while_nothing_can_be_read(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     api = Api(slices=SLICES)
-    looking = ApiServers(api)  # type: ignore[arg-type]
+    looking = ApiServers(api, current())  # type: ignore[arg-type]
     await looking.look()
     api.answers["slices"] = Retryable("GET ...: no answer")
     assert await looking.look() == api_servers.LOOKUP_RETRY_S
@@ -136,7 +129,7 @@ async def test_addresses_of_the_own_node_and_the_ports_of_the_api_server(
 
     slices = {**SLICES, "ports": [{"name": "https", "port": 8443}, {"port": None}]}
     for api in (Api(slices=slices), Api(slices=NotFound("404"), discovery=_answering_at(8443))):
-        await ApiServers(api).look()  # type: ignore[arg-type]
+        await ApiServers(api, current()).look()  # type: ignore[arg-type]
         assert at(8443, "10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1", "10.0.0.7") == [
             "10.5.5.5", "fd00::5", "10.244.0.1", "fd00::1",
         ]  # fmt: skip
@@ -150,7 +143,7 @@ async def test_where_routes_cannot_be_read_the_rest_counts(
     for name in ("ROUTE_TABLE", "ROUTE_TABLE6"):
         monkeypatch.setattr(api_servers, name, tmp_path / "missing")
     assert api_servers.own_node_addresses() == []
-    await ApiServers(Api(slices=SLICES)).look()  # type: ignore[arg-type]
+    await ApiServers(Api(slices=SLICES), current()).look()  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.1.1.1", "10.2.2.2", "fd00::2"] and at(10250, "10.0.0.7") == [
         "10.0.0.7"
     ]
@@ -168,7 +161,7 @@ def _answering_at(port: int) -> dict[str, Any]:
 async def test_a_host_that_is_none_is_left_out(host: str) -> None:
     api = Api(slices=SLICES)
     api.host = host
-    await ApiServers(api).look()  # type: ignore[arg-type]
+    await ApiServers(api, current()).look()  # type: ignore[arg-type]
     assert refused(*ALL) == ["10.2.2.2", "fd00::2"]
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gatewright.providers.common import addresses
-from gatewright.providers.common.networks import AddressSetting
-from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.common import context
+from gatewright.providers.common.address_rules import AddressRules
 from gatewright.runtime.cluster.api_servers import ApiServers
 from gatewright.runtime.cluster.hash_keys import HashKeyReader
 from gatewright.runtime.cluster.kube import Kube
@@ -46,6 +45,7 @@ class Operator:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.controller: Controller | None = None
+        self._providers: context.ProviderContext | None = None
         self._kube: Kube | None = None
         self._servers: ApiServers | None = None
         self._leader: Leader | None = None
@@ -56,12 +56,14 @@ class Operator:
 
     async def start(self) -> None:
         """Connect and begin to compete for the Lease; returns at once."""
-        addresses.set_allowed(AddressSetting.parse(self.settings.allow))
-        addresses.set_refused(AddressSetting.parse(self.settings.refuse))
-        addresses.set_own_pod(self.settings.pod_addresses)
+        rules = AddressRules.of(
+            self.settings.allow, self.settings.refuse, self.settings.pod_addresses
+        )
+        self._providers = context.ProviderContext(rules)
+        context.install(self._providers)
 
         self._kube = await Kube.connect()
-        self._servers = ApiServers(self._kube)
+        self._servers = ApiServers(self._kube, self._providers)
         self._leader = Leader(self._kube, self.settings.lease_namespace, self.settings.identity)
         self._kube.set_fence(self._leader.fence)
         self._kube.read_hash_key = HashKeyReader(self._kube, self.settings.lease_namespace).read
@@ -93,8 +95,8 @@ class Operator:
         if self._server is not None:
             await self._server.close()
 
-        for connector in CONNECTIONS.values():
-            await connector.close()
+        if self._providers is not None:
+            await self._providers.close()
 
         if self._servers is not None:
             await self._servers.close()

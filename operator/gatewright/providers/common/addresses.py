@@ -34,20 +34,18 @@ decides:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from yarl import URL
 
 from gatewright.ports import Permanent
-from gatewright.providers.common.address_rules import ApiServerPlaces
-from gatewright.providers.common.names import RESOLVER
+from gatewright.providers.common import context
 from gatewright.providers.common.networks import (
     NODE_PORTS,
     NOWHERE,
     REFUSED_NETWORKS,
     Address,
-    AddressSetting,
     Network,
     Places,
     address_forms,
@@ -68,42 +66,6 @@ _SHAPE = re.compile(
 """All that a base URL may look like; what its parts mean, yarl says, which is also who makes up the
 requests."""
 _EXCEPT = "(the operator's setting --allow-address may except it)"
-
-
-_allowed, _refused, _server = AddressSetting(), AddressSetting(), ApiServerPlaces()
-_own_pod: frozenset[Address] = frozenset()
-
-
-def set_allowed(listed: AddressSetting) -> None:
-    """Set the exceptions; the shell does so once, at start, from `--allow-address`."""
-    global _allowed
-    _allowed = listed
-
-
-def set_refused(listed: AddressSetting) -> None:
-    """Set what is refused besides; the shell does so once, at start, from `--refuse-address`."""
-    global _refused
-    _refused = listed
-
-
-def set_own_pod(places: Iterable[str]) -> None:
-    """Set the addresses of the operator's pod; the shell does so once, at start.
-
-    They are loopback by another name. Anything that is no address is left out.
-    """
-    global _own_pod
-    _own_pod = frozenset(place for place in map(literal_address, places) if place is not None)
-
-
-def set_api_server(server: ApiServerPlaces) -> None:
-    """Set where the API server is; the shell does so at start, and when that changes."""
-    global _server
-    _server = server
-
-
-def allowed_places() -> AddressSetting:
-    """Return the exceptions in force."""
-    return _allowed
 
 
 def check_url(written: str, namespace: str = "") -> URL:
@@ -167,7 +129,7 @@ def check_host(written: str, namespace: str = "", port: int | None = None) -> st
         return host
     if host == "localhost" or host.endswith(".localhost"):
         raise Permanent(_refusal_message(host, "loopback"))
-    if _API_SERVER.fullmatch(host) or host in _server.hosts:
+    if _API_SERVER.fullmatch(host) or host in context.current().rules.api_server.hosts:
         raise Permanent(_refusal_message(host, "the API server"))
 
     return host
@@ -207,26 +169,20 @@ async def resolve_host(host: str, namespace: str, port: int | None = None) -> li
         return [str(address)]
 
     # A name server may tell of thousands: what is not connected to need not be judged.
-    judged = (await _look_up(host, namespace))[:MAX_ADDRESSES]
+    judged = (await context.current().resolver.find(host, namespace))[:MAX_ADDRESSES]
     for each_address in judged:
         check_address(ip_address(each_address), host, namespace, port)
     return judged
 
 
-def close() -> None:
-    """End every look-up."""
-    RESOLVER.close()
-
-
-async def _look_up(host: str, namespace: str) -> list[str]:
-    return await RESOLVER.find(host, namespace)
-
-
 def _setting_scopes(namespace: str) -> Iterator[tuple[Places, Places, str]]:
     """Yield what the settings allow and refuse, for the namespace first."""
+    rules = context.current().rules
+    allowed, refused = rules.allowed, rules.refused
+
     if namespace:
-        yield _allowed.of.get(namespace, NOWHERE), _refused.of.get(namespace, NOWHERE), namespace
-    yield _allowed.everywhere, _refused.everywhere, ""
+        yield allowed.of.get(namespace, NOWHERE), refused.of.get(namespace, NOWHERE), namespace
+    yield allowed.everywhere, refused.everywhere, ""
 
 
 def _is_allowed(host: str, address: Address | None, namespace: str, shown: str = "") -> bool:
@@ -255,9 +211,12 @@ def _is_allowed(host: str, address: Address | None, namespace: str, shown: str =
 def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, Network]]:
     """Yield what an address is that nobody may reach, or who is asked there, and the network that
     is closed for it."""
-    if address in _server.addresses:
+    rules = context.current().rules
+    server = rules.api_server
+
+    if address in server.addresses:
         yield "the API server", ip_network(address)
-    if address in _own_pod:
+    if address in rules.own_pod:
         yield "the operator itself", ip_network(address)
 
     for reason, networks in REFUSED_NETWORKS.items():
@@ -269,7 +228,7 @@ def _closed_networks(address: Address, port: int | None) -> Iterator[tuple[str, 
     if port in NODE_PORTS:
         yield f"asked at port {port}, that of {NODE_PORTS[port]} on a node", ip_network(address)
 
-    if port in _server.ports and address in _server.node:
+    if port in server.ports and address in server.node:
         reason = f"the operator's own node, asked at port {port} of the API server"
         yield reason, ip_network(address)
 

@@ -26,7 +26,7 @@ from yarl import URL
 
 from gatewright.api.base import SecretSource
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, meter, pace, permit, transport
+from gatewright.providers.common import addresses, context, meter, permit, transport
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.intake import Intake
 from gatewright.providers.common.replies import Reply, target_of
@@ -84,7 +84,7 @@ async def ask(
     `enough`: seconds after which a body that does not end (a log that is followed) is taken as far
     as it has come.
     """
-    with await pace.PACE.admit(link.namespace) as account:
+    with await context.current().pace.admit(link.namespace) as account:
         permit.require_permit()
         count = meter.counter()
 
@@ -104,7 +104,9 @@ async def _ask(link: OpenConnection, wish: PendingRequest, charge: Callable[[int
         # that drips.
         async with (
             asyncio.timeout(link.timeout),
-            _client_pool.lend_client(link.identity, lambda: Client(link), link.namespace) as client,
+            _client_pool().lend_client(
+                link.identity, lambda: Client(link), link.namespace
+            ) as client,
         ):
             return await client.ask(wish, charge)
     except (Retryable, Permanent) as error:
@@ -114,12 +116,6 @@ async def _ask(link: OpenConnection, wish: PendingRequest, charge: Callable[[int
 
     # Raised out here, so that no traceback leads from it to an error that holds a request.
     raise hide_in_error(problem, link)
-
-
-async def aclose() -> None:
-    """Close every client."""
-    addresses.close()
-    await _client_pool.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +345,7 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0].partition("#")[0]
 
 
-_client_pool: ClientPool[Client] = ClientPool()
+_client_pool = context.ContextPart(ClientPool[Client], ClientPool.aclose)
 
 
 __all__ = [
@@ -357,6 +353,5 @@ __all__ = [
     "Client",
     "HttpAccessConfig",
     "Request",
-    "aclose",
     "ask",
 ]

@@ -43,6 +43,7 @@ from pydantic import AfterValidator, StringConstraints
 
 from gatewright.ports import Permanent
 from gatewright.providers.common.concurrency import NamespaceThreads
+from gatewright.providers.common.context import ContextPart
 
 MAX_VALUES = 20_000
 """Values that a path searches at most."""
@@ -61,7 +62,7 @@ _BY_LETTERS = (
     "compare texts by == or !=, and numbers alone by <, <=, > and >="
 )
 _BY_LENGTH = "asks how long a text is; let length() count the elements of a list or an object"
-_threads = NamespaceThreads("jsonpath", 4)
+_threads = ContextPart(lambda: NamespaceThreads("jsonpath", 4))
 
 
 class _ReadsText(Exception):
@@ -188,7 +189,7 @@ async def evaluate_path(path: str, size: int, read: Callable[[], Any], namespace
     """
     if size <= (INLINE_BODY_BYTES if compile_path(path).singular_query() else SMALL_BODY_BYTES):
         return find_values(path, read())
-    return await _threads.run(namespace, lambda: find_values(path, read()))
+    return await _threads().run(namespace, lambda: find_values(path, read()))
 
 
 def find_values(path: str, body: Any) -> list[Any]:

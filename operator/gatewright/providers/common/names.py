@@ -242,14 +242,10 @@ def _error_of_failure(host: str, words: str) -> Retryable:
     return Retryable(f"{host}: the name cannot be resolved ({words})")
 
 
-RESOLVER = NameResolver()
-
-
 __all__ = [
     "FAILURE_MAX_AGE_S",
     "LOOKUPS_AT_ONCE",
     "LOOKUP_TIMEOUT_S",
     "MAX_FAILURES_REMEMBERED",
-    "RESOLVER",
     "NameResolver",
 ]

@@ -103,6 +103,3 @@ class BytePace:
 
     def _spend(self, key: tuple[str, bool], size: int) -> None:
         self._debts.spend(key, self._clock(), size)
-
-
-PACE = BytePace()

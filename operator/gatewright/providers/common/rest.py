@@ -24,6 +24,7 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, replies
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_secrets
 
 MAX_WAIT_S = 3600.0
@@ -53,7 +54,7 @@ _VENDOR_HOSTS = (
     "api.openai.com",
 )
 """Hosts whose answers are the vendors' own, whoever has written the Connection."""
-_closed_until: FairMemory[str, float] = FairMemory(MAX_LIMITS_REMEMBERED)
+_closed_until = ContextPart(lambda: FairMemory[str, float](MAX_LIMITS_REMEMBERED))
 """When the limit of an identity is over."""
 
 
@@ -113,9 +114,9 @@ async def fetch(link: OpenConnection, path: str, **options: Any) -> Any:
 
 def require_open(link: OpenConnection) -> None:
     """Raise Retryable while a limit that this Connection has met is not over."""
-    left = (_closed_until.get(link.identity) or 0.0) - time.monotonic()
+    left = (_closed_until().get(link.identity) or 0.0) - time.monotonic()
     if left <= 0:
-        _closed_until.pop(link.identity)
+        _closed_until().pop(link.identity)
         return
     error = Retryable(f"{link.config.url}: its rate limit is met; asked again in {left:.0f}s")
     error.after = left
@@ -248,11 +249,11 @@ def _error_of_limit(link: OpenConnection, reply: replies.Reply, limits: RateLimi
 def _close_until(link: OpenConnection, after: float) -> None:
     now = time.monotonic()
     # Identities that nobody asks for any more: a Secret was rotated, a Connection is gone.
-    for identity in _closed_until.of(link.namespace):
-        until = _closed_until.get(identity)
+    for identity in _closed_until().of(link.namespace):
+        until = _closed_until().get(identity)
         if until is not None and until <= now:
-            _closed_until.pop(identity)
-    _closed_until.put(link.namespace, link.identity, now + after)
+            _closed_until().pop(identity)
+    _closed_until().put(link.namespace, link.identity, now + after)
 
 
 def _wait_seconds(reply: replies.Reply, limits: RateLimits) -> float:

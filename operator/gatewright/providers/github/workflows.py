@@ -22,6 +22,7 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.github.connection import (
     ListUnfinished,
@@ -48,7 +49,7 @@ _NEUTRAL_CONCLUSIONS = frozenset({"neutral", "skipped"})
 
 _MAX_RUNS_REMEMBERED = 256
 """Runs that are remembered; no namespace drives out those of another."""
-_begun_runs: FairMemory[tuple[str, str], int] = FairMemory(_MAX_RUNS_REMEMBERED)
+_begun_runs = ContextPart(lambda: FairMemory[tuple[str, str], int](_MAX_RUNS_REMEMBERED))
 """Runs that this process has started: the list of runs may lag behind, and what it does not show
 must not start twice."""
 
@@ -104,7 +105,7 @@ async def dispatch_workflow(
     if not isinstance(started, dict) or not isinstance(number, int):
         return Progress("Running", f"{config.file} is started")
 
-    _begun_runs.put(link.namespace, (link.identity, operation.id), number)
+    _begun_runs().put(link.namespace, (link.identity, operation.id), number)
     message = f"{config.file} runs: {_page_of_run(started, 'workflow_run_id')}"
     return Progress("Running", hide_secrets(message, link), {"run": str(number)})
 
@@ -138,7 +139,7 @@ async def _find_run(
 ) -> dict[str, Any] | None:
     """Return the run that carries the key of an operation: the one that was started first."""
     # The list of runs may lag behind what this process has started.
-    number = _begun_runs.get((link.identity, operation.id))
+    number = _begun_runs().get((link.identity, operation.id))
     if number is not None:
         return await fetch(link, repository_path(repository, "actions", "runs", str(number)))
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gatewright.api.base import seconds, show
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, OpenConnection
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.postgres import connection as postgres
 
 MAX_NAMES_IN_MESSAGE = 3
@@ -301,8 +302,8 @@ class _Look:
     """Calls and seconds by statement."""
 
 
-_looks: FairMemory[tuple[str, str], tuple[_Look | None, _Look]] = FairMemory(
-    _MAX_STATEMENTS_REMEMBERED
+_looks = ContextPart(
+    lambda: FairMemory[tuple[str, str], tuple[_Look | None, _Look]](_MAX_STATEMENTS_REMEMBERED)
 )
 """The last two looks of each question."""
 
@@ -337,12 +338,12 @@ async def measure_slow_queries(link: OpenConnection, over: str) -> Answer:
 def _previous_look(link: OpenConnection, over: str, look: _Look) -> _Look | None:
     """Return the look to compare with, if there is one; and this one is kept for the next."""
     key = link.identity, over
-    earlier, last = _looks.get(key) or (None, None)
+    earlier, last = _looks().get(key) or (None, None)
     # Too little time has gone by to tell: it is compared with the one before, and not kept.
     if last is not None and look.at - last.at < MIN_LOOK_AGE_S:
         return _recent(earlier, look)
 
-    _looks.put(link.namespace, key, (last, look), _look_size((last, look)))
+    _looks().put(link.namespace, key, (last, look), _look_size((last, look)))
     return _recent(last, look)
 
 

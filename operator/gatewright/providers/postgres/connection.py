@@ -24,6 +24,7 @@ from gatewright.api.connection import PostgresAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import meter
 from gatewright.providers.common.client_pool import ClientPool
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_in_error, secret_value
 from gatewright.providers.postgres import column_types, errors
 from gatewright.providers.postgres.errors import StatementFailed
@@ -88,14 +89,6 @@ class PostgresConnection:
     async def check(self, link: OpenConnection) -> None:
         """Log in and ask, as gates do."""
         await ask_rows(link, "select 1")
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await _database_pool.aclose()
-        for task in tuple(_late_tasks):
-            task.cancel()
-        if _late_tasks:
-            await asyncio.wait(tuple(_late_tasks), timeout=1.0)
 
 
 class Database:
@@ -215,7 +208,7 @@ async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
 
 async def _ask_database(link: OpenConnection, question: Question) -> list[Row]:
     deadline = asyncio.get_running_loop().time() + link.timeout
-    async with _database_pool.lend_client(
+    async with _database_pool().lend_client(
         link.identity, lambda: Database(link), link.namespace
     ) as database:
         return await database.ask(question, deadline)
@@ -260,15 +253,32 @@ async def _run_within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     finally:
         if not task.done():
             task.cancel()
-            _late_tasks.add(task)
-            task.add_done_callback(_forget_late)
+            _late_tasks().add(task)
 
 
-def _forget_late(task: asyncio.Task[Any]) -> None:
-    _late_tasks.discard(task)
-    if not task.cancelled():
-        task.exception()
+class _LateTasks:
+    """Tasks that were cancelled, and clean up."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task until it has ended."""
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    async def close(self) -> None:
+        """Cancel them once more, and wait for a moment."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=1.0)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
 
-_database_pool: ClientPool[Database] = ClientPool()
-_late_tasks: set[asyncio.Task[Any]] = set()
+_database_pool = ContextPart(ClientPool[Database], ClientPool.aclose)
+_late_tasks = ContextPart(_LateTasks, _LateTasks.close)

@@ -29,6 +29,7 @@ from scramp import ScramClient, ScramException
 from gatewright.ports import Permanent, Retryable
 from gatewright.providers.common import tls
 from gatewright.providers.common.concurrency import NamespaceThreads
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.postgres import errors
 from gatewright.providers.postgres.relay import Side
 
@@ -63,7 +64,7 @@ _IS_NOT_BOUND = (
     "the login cannot be bound to the certificate, which channel_binding=require asks for"
 )
 
-_threads = NamespaceThreads("scram", 1)
+_threads = ContextPart(lambda: NamespaceThreads("scram", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ class _LoginExchange:
             raise Permanent(f"{wants}, and at most {MOST_ITERATIONS:,} are made; {remedy}")
 
         self._login.charge(iterations * BYTES_PER_ITERATION)
-        final = await _threads.run(self._login.namespace, client.get_client_final)
+        final = await _threads().run(self._login.namespace, client.get_client_final)
         self._send_password(final.encode())
 
     def _send_password(self, body: bytes) -> None:

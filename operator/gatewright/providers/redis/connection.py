@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, meter, pace, permit
+from gatewright.providers.common import context, meter, permit
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.secrets import hide_in_error, secret_value
 from gatewright.providers.redis import resp
@@ -95,18 +95,13 @@ class RedisConnection:
         if await run_command(link, "PING") != b"PONG":
             raise Permanent("PING is not answered by PONG; this is not a Redis")
 
-    async def close(self) -> None:
-        """Close every connection."""
-        addresses.close()
-        await _server_pool.aclose()
-
 
 async def run_command(link: OpenConnection, *command: str | bytes) -> Any:
     """Send one command that may be sent twice. Text comes back as bytes.
 
     Raises Retryable, Permanent.
     """
-    with await pace.PACE.admit(link.namespace) as account:
+    with await context.current().pace.admit(link.namespace) as account:
         permit.require_permit()
         count = meter.counter()
 
@@ -124,7 +119,7 @@ async def _run(
     try:
         async with (
             asyncio.timeout(link.timeout),
-            _server_pool.lend_client(
+            _server_pool().lend_client(
                 link.identity, lambda: RedisServer(link), link.namespace
             ) as server,
         ):
@@ -294,4 +289,4 @@ def _info_fields(info: str) -> Iterator[tuple[str, str]]:
             yield name.strip(), value.strip()
 
 
-_server_pool: ClientPool[RedisServer] = ClientPool()
+_server_pool = context.ContextPart(ClientPool[RedisServer], ClientPool.aclose)

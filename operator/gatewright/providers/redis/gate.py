@@ -21,6 +21,7 @@ from gatewright.api.base import Duration, Model, Name, seconds
 from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.redis import connection as redis
 from gatewright.providers.units import Unit
@@ -201,12 +202,12 @@ def _count_in(info: Mapping[str, str], name: str) -> int | None:
 
 
 def _samples_of(link: OpenConnection, over: str) -> list[_Sample]:
-    samples = _kept_samples.get((link.identity, over))
+    samples = _kept_samples().get((link.identity, over))
     if samples is None:
         samples = []
-        _kept_samples.put(link.namespace, (link.identity, over), samples)
+        _kept_samples().put(link.namespace, (link.identity, over), samples)
     return samples
 
 
-_kept_samples: FairMemory[tuple[str, str], list[_Sample]] = FairMemory(_MAX_WINDOWS)
+_kept_samples = ContextPart(lambda: FairMemory[tuple[str, str], list[_Sample]](_MAX_WINDOWS))
 """Samples by Connection and window."""

@@ -18,6 +18,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(statuses=frozenset({420, 429}), pause=60.0)
@@ -27,7 +28,7 @@ MAX_TURN_WAIT_S = 10.0
 """Seconds: who would have to wait longer for a turn comes back later."""
 _MAX_TURNS_REMEMBERED = 1024
 """Identities whose turns are remembered; no namespace drives out those of another."""
-_next_turn: FairMemory[str, float] = FairMemory(_MAX_TURNS_REMEMBERED)
+_next_turn = ContextPart(lambda: FairMemory[str, float](_MAX_TURNS_REMEMBERED))
 """When the next request of an identity may be made."""
 
 
@@ -55,11 +56,6 @@ class StatuspageConnection(HttpConnector):
         if not isinstance(replies.json_of(reply), list):
             raise Permanent(f"{reply.where}: the answer is not Statuspage's")
 
-    async def close(self) -> None:
-        """Close every client."""
-        _next_turn.clear()
-        await super().close()
-
 
 async def call(link: OpenConnection, method: str, path: str, **options: Any) -> replies.Reply:
     """Make one request in its turn; options as those of `rest.call`.
@@ -73,12 +69,12 @@ async def call(link: OpenConnection, method: str, path: str, **options: Any) -> 
 async def _wait_for_turn(link: OpenConnection) -> None:
     rest.require_open(link)
     now = time.monotonic()
-    at = max(now, _next_turn.get(link.identity) or now)
+    at = max(now, _next_turn().get(link.identity) or now)
     # A long queue would keep a worker waiting that others need.
     if at - now > MAX_TURN_WAIT_S:
         error = Retryable(f"{link.config.url}: too many requests wait for their turn")
         error.after = at - now
         raise error
 
-    _next_turn.put(link.namespace, link.identity, at + REQUEST_SPACING_S)
+    _next_turn().put(link.namespace, link.identity, at + REQUEST_SPACING_S)
     await asyncio.sleep(at - now)

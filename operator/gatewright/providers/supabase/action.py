@@ -37,6 +37,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.supabase import connection as supabase
 from gatewright.providers.supabase.connection import ProjectRef
@@ -178,8 +179,10 @@ class _Mark:
 
 _MAX_RESTORES_REMEMBERED = 256
 """Restores that are remembered; no namespace drives out those of another."""
-_asked: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]] = FairMemory(
-    _MAX_RESTORES_REMEMBERED
+_asked = ContextPart(
+    lambda: FairMemory[tuple[str, str], Literal["Refused", "Asked", "Left"]](
+        _MAX_RESTORES_REMEMBERED
+    )
 )
 """What this process knows of the restores it has asked for, by project and mark; `Left`: the
 project has left its health since."""
@@ -233,7 +236,7 @@ async def _follow_restore(project: str, link: OpenConnection, operation: Operati
 async def _progress_of_restore(
     project: str, link: OpenConnection, mark: _Mark, status: str
 ) -> Progress:
-    request = _asked.get((project, mark.name))
+    request = _asked().get((project, mark.name))
     if request == "Refused":
         return Progress("Absent")
     if status in _LOST:
@@ -259,7 +262,7 @@ async def _progress_of_restore(
 def _remember_request(
     link: OpenConnection, project: str, name: str, state: Literal["Refused", "Asked", "Left"]
 ) -> None:
-    _asked.put(link.namespace, (project, name), state)
+    _asked().put(link.namespace, (project, name), state)
 
 
 async def _database_started_at(project: str, link: OpenConnection) -> float:

@@ -32,6 +32,7 @@ from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import rest
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel.connection import as_object
 from gatewright.providers.vercel.production import (
@@ -76,7 +77,7 @@ RESTORE_HINT = (
 _WHY = "no variable of production has changed since it was built"
 
 
-_turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+_turns = ContextPart(WeakValueDictionary[tuple[str, str], asyncio.Lock])
 
 
 @asynccontextmanager
@@ -85,7 +86,7 @@ async def take_turn(link: OpenConnection, project: str) -> AsyncIterator[None]:
 
     Whoever has the turn reads the project afresh, and acts on what it has read.
     """
-    lock = _turns.setdefault((link.identity, project), asyncio.Lock())
+    lock = _turns().setdefault((link.identity, project), asyncio.Lock())
     async with lock:
         yield
 

@@ -31,6 +31,7 @@ from typing import Any
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.workload import owned, pods, rollout
 from gatewright.providers.workload.pods import Pod
 from gatewright.providers.workload.template import CONTAINER_GROUPS
@@ -96,7 +97,7 @@ class _Look:
     at: float
 
 
-_looks: FairMemory[str, _Look] = FairMemory(_MAX_PODS_REMEMBERED)
+_looks = ContextPart(lambda: FairMemory[str, _Look](_MAX_PODS_REMEMBERED))
 """By UID."""
 
 
@@ -173,7 +174,7 @@ async def _look_at_pods(
     Raises Retryable, Permanent.
     """
     version = _version_of(workload)
-    remembered = _looks.get(str(workload["metadata"]["uid"]))
+    remembered = _looks().get(str(workload["metadata"]["uid"]))
     if remembered is not None and remembered.version == version:
         age = time.monotonic() - remembered.at
         is_fresh = age < (CLOSE_LOOK_INTERVAL_S if closely else LOOK_INTERVAL_S)
@@ -214,7 +215,7 @@ def _ready_span(current: Sequence[Pod]) -> tuple[datetime, datetime] | None:
 def _keep_look(workload: Mapping[str, Any], look: _Look) -> _Look:
     metadata = workload["metadata"]
     size = 1 + len(look.speaking)
-    _looks.put(str(metadata.get("namespace", "")), str(metadata["uid"]), look, size)
+    _looks().put(str(metadata.get("namespace", "")), str(metadata["uid"]), look, size)
     return look
 
 

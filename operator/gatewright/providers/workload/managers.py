@@ -14,6 +14,7 @@ from typing import Any
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
+from gatewright.providers.common.context import ContextPart
 from gatewright.providers.workload.rollout import title_of
 from gatewright.providers.workload.template import Difference
 
@@ -23,7 +24,7 @@ MAX_DIFFERENCES_IN_MESSAGE = 3
 """Differences that a message names; of more only the number."""
 _MAX_REMEMBERED = 512
 
-_known: FairMemory[tuple[Any, ...], str] = FairMemory(_MAX_REMEMBERED)
+_known = ContextPart(lambda: FairMemory[tuple[Any, ...], str](_MAX_REMEMBERED))
 """What was said of a state of an object; to lose it costs a request."""
 
 
@@ -74,7 +75,7 @@ async def explain_difference(
         len(differences),
         *differences[:MAX_DIFFERENCES_IN_MESSAGE],
     )
-    remembered = _known.get(key)
+    remembered = _known().get(key)
     if remembered is not None:
         return remembered
 
@@ -89,7 +90,7 @@ async def explain_difference(
     words = _describe_differences(fresh, differ(fresh), managed)
     # What was asked for is kept only for the state that it speaks of.
     if fresh["metadata"].get("resourceVersion") == metadata.get("resourceVersion"):
-        _known.put(str(metadata.get("namespace", "")), key, words)
+        _known().put(str(metadata.get("namespace", "")), key, words)
 
     return words
 

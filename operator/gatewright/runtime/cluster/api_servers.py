@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from gatewright.ports import NotFound, Permanent, Retryable
-from gatewright.providers.common import addresses
 from gatewright.providers.common.address_rules import ApiServerPlaces
-from gatewright.providers.common.names import RESOLVER
+from gatewright.providers.common.context import ProviderContext
 from gatewright.providers.common.networks import is_plain_name, literal_address
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.settings import node_addresses, service_host
@@ -43,8 +43,10 @@ log = logging.getLogger("gatewright.api_servers")
 class ApiServers:
     """What is known of the API server's places."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, providers: ProviderContext) -> None:
+        """`providers`: what is kept from there."""
         self._kube = kube
+        self._providers = providers
         self._endpoints: list[str] = []
         self._ports: set[int] = set()
         self._told = False
@@ -84,9 +86,9 @@ class ApiServers:
                 self._warn_unreadable(error)
             self._told = True
 
-        places = [service_host(), host, *await _resolve_host(host), *self._endpoints]
-        own = own_node_addresses()
-        addresses.set_api_server(ApiServerPlaces.of(places, self._ports, own))
+        places = [service_host(), host, *await self._resolve_host(host), *self._endpoints]
+        server = ApiServerPlaces.of(places, self._ports, own_node_addresses())
+        self._providers.rules = replace(self._providers.rules, api_server=server)
 
         return wait
 
@@ -103,6 +105,15 @@ class ApiServers:
         while True:
             await asyncio.sleep(wait)
             wait = await self.look()
+
+    async def _resolve_host(self, host: str) -> list[str]:
+        """Return what the host of the kubeconfig stands for, as far as that is known."""
+        if literal_address(host) is not None or not is_plain_name(host):
+            return []
+        try:
+            return await self._providers.resolver.find(host, "")
+        except Retryable:
+            return []
 
     async def _ask_discovery(self) -> tuple[list[str], set[int]]:
         """Return address and port of the API server that answers, by its own word."""
@@ -181,13 +192,3 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-async def _resolve_host(host: str) -> list[str]:
-    """Return what the host of the kubeconfig stands for, as far as that is known."""
-    if literal_address(host) is not None or not is_plain_name(host):
-        return []
-    try:
-        return await RESOLVER.find(host, "")
-    except Retryable:
-        return []

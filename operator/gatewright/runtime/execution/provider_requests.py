@@ -16,7 +16,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable
-from gatewright.providers.common import pace, permit
+from gatewright.providers.common import context, pace, permit
 from gatewright.providers.common.secrets import hide_in_error, hide_secrets, spare_words_of
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections
@@ -119,7 +119,7 @@ class ProviderRequests:
             with pace.returning(back):
                 # Not while the request counts as under way: what is not wanted any more is then
                 # not sent.
-                await pace.PACE.ready(view.namespace)
+                await context.current().pace.ready(view.namespace)
 
             try:
                 with (
