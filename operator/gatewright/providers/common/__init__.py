@@ -14,7 +14,7 @@ To understand a request, read in this order:
 What every request passes: `permit.py` (may this process act?), `pace.py` and `meter.py` (what did
 it cost?), `secrets.py` (values of Secrets, and keeping them hidden), `concurrency.py`.
 
-What providers inherit: `http_connector.py` (Connections over HTTP), `present_gate.py` (gates that
-tell of now only), `deeds.py` (actions), `flag_switches.py` (flags; `flag_changes.py` tells which a
-run has set). What checks share beside it: `queries.py`, `jsonpath.py`, `sqlstates.py`.
+What providers inherit: `present_gate.py` (gates that tell of now only), `deeds.py` (actions),
+`flag_switches.py` (flags; `flag_changes.py` tells which a run has set).
+What checks share beside it: `queries.py`, `jsonpath.py`, `sqlstates.py`.
 """

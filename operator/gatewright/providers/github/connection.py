@@ -18,7 +18,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(
     reset="x-ratelimit-reset", unit="epoch", remaining="x-ratelimit-remaining", pause=60.0
@@ -151,7 +150,7 @@ def repository_path(repository: str, *parts: str) -> str:
     return "/".join(["/repos", *map(rest.path_segment, (owner, name, *parts))])
 
 
-class GithubConnection(HttpConnector):
+class GithubConnection:
     """Answers what is left of the token's rate limit, which costs nothing."""
 
     config: ClassVar[type[BaseModel]] = GithubAccess

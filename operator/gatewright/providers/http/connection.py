@@ -9,10 +9,9 @@ from pydantic import BaseModel
 from gatewright.api.connection import HttpAccess
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import client
-from gatewright.providers.common.http_connector import HttpConnector
 
 
-class HttpConnection(HttpConnector):
+class HttpConnection:
     """Answers at its base URL; 401 and 403 mean that the credentials do not work, every other
     answer is one."""
 

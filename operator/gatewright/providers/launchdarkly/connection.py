@@ -17,7 +17,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import Conflict, NotFound, OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 _LIMITS = rest.RateLimits(reset="x-ratelimit-reset", unit="epoch-ms")
 _PATCH = {"Content-Type": "application/json; domain-model=launchdarkly.semanticpatch"}
@@ -38,7 +37,7 @@ class LaunchDarklyAccess(Model):
         return {"Authorization": value(self.token)}
 
 
-class LaunchDarklyConnection(HttpConnector):
+class LaunchDarklyConnection:
     """LaunchDarkly with a token that it accepts."""
 
     config: ClassVar[type[BaseModel]] = LaunchDarklyAccess

@@ -20,7 +20,6 @@ from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 _PROBE = "gatewright"
 """A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are
@@ -56,7 +55,7 @@ class Evaluation:
     reason: str
 
 
-class OfrepConnection(HttpConnector):
+class OfrepConnection:
     """A flag system that evaluates."""
 
     config: ClassVar[type[BaseModel]] = OfrepAccess

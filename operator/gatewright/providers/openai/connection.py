@@ -16,7 +16,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 _ACCEPTED_STATUSES = frozenset(range(400, 600))
 _PLACE_CODES = frozenset({"unsupported_country_region_territory", "ip_not_authorized"})
@@ -65,7 +64,7 @@ async def fetch_key_state(link: OpenConnection) -> KeyState:
     return KeyState("Valid", "the key is valid")
 
 
-class OpenAIConnection(HttpConnector):
+class OpenAIConnection:
     """OpenAI's API with a key that it accepts."""
 
     config: ClassVar[type[BaseModel]] = OpenAIAccess

@@ -11,7 +11,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import secret_value
 
 LIMITS = rest.RateLimits(pause=30.0)
@@ -32,7 +31,7 @@ class PagerdutyAccess(Model):
         return {}
 
 
-class PagerdutyConnection(HttpConnector):
+class PagerdutyConnection:
     """The routing key is one that PagerDuty takes."""
 
     config: ClassVar[type[BaseModel]] = PagerdutyAccess

@@ -19,7 +19,6 @@ from gatewright.api.connection import HttpAccess
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, replies
-from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
 _MAX_ERROR_LENGTH = 4096
@@ -85,7 +84,7 @@ async def run_query(link: OpenConnection, path: str, form: Mapping[str, str]) ->
     return _result_of(reply, answer)
 
 
-class PrometheusConnection(HttpConnector):
+class PrometheusConnection:
     """A Prometheus that evaluates `vector(1)`."""
 
     config: ClassVar[type[BaseModel]] = HttpAccess

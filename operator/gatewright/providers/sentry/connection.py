@@ -17,7 +17,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(reset="x-sentry-rate-limit-reset", unit="epoch", pause=30.0)
 _FORBIDDEN = set('\n\r\t/\\"*')
@@ -113,7 +112,7 @@ def require_object(reply: replies.Reply) -> dict[str, Any]:
     return answer
 
 
-class SentryConnection(HttpConnector):
+class SentryConnection:
     """Shows the organization, or, to a token that may do no more, its releases."""
 
     config: ClassVar[type[BaseModel]] = SentryAccess

@@ -21,7 +21,6 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import hide_secrets
 
 _RETRYABLE_ERRORS = frozenset(
@@ -55,7 +54,7 @@ class SlackAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
-class SlackConnection(HttpConnector):
+class SlackConnection:
     """The token is one that Slack knows."""
 
     config: ClassVar[type[BaseModel]] = SlackAccess

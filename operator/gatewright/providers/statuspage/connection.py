@@ -19,7 +19,6 @@ from gatewright.core.fair_memory import FairMemory
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
 from gatewright.providers.common.context import ContextPart
-from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(statuses=frozenset({420, 429}), pause=60.0)
 REQUEST_SPACING_S = 1.0
@@ -45,7 +44,7 @@ class StatuspageAccess(Model):
         return {"Authorization": f"OAuth {value(self.apiKey)}"}
 
 
-class StatuspageConnection(HttpConnector):
+class StatuspageConnection:
     """The API key is one that has pages."""
 
     config: ClassVar[type[BaseModel]] = StatuspageAccess

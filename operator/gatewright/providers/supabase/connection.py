@@ -19,7 +19,6 @@ from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest, sqlstates
-from gatewright.providers.common.http_connector import HttpConnector
 
 LIMITS = rest.RateLimits(reset="X-RateLimit-Reset", unit="left", pause=60.0)
 _STATE = re.compile(r"\bERROR:\s{1,9}([0-9A-Z]{5}):")
@@ -41,7 +40,7 @@ class SupabaseAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}", "Accept": "application/json"}
 
 
-class SupabaseConnection(HttpConnector):
+class SupabaseConnection:
     """Lists the projects that the token may see."""
 
     config: ClassVar[type[BaseModel]] = SupabaseAccess

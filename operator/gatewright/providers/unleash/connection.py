@@ -17,7 +17,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import NotFound, OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 
 class UnleashAccess(Model):
@@ -42,7 +41,7 @@ class FlagState:
     strategies: int
 
 
-class UnleashConnection(HttpConnector):
+class UnleashConnection:
     """An Unleash server that lists its projects."""
 
     config: ClassVar[type[BaseModel]] = UnleashAccess

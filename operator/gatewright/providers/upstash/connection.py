@@ -15,7 +15,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.redis import connection as redis
 
 
@@ -32,7 +31,7 @@ class UpstashAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
-class UpstashConnection(HttpConnector):
+class UpstashConnection:
     """An Upstash Redis that answers `PING`."""
 
     config: ClassVar[type[BaseModel]] = UpstashAccess

@@ -24,7 +24,6 @@ from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import replies, rest
-from gatewright.providers.common.http_connector import HttpConnector
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 Project = Annotated[
@@ -67,7 +66,7 @@ class VercelAccess(Model):
         return {"Authorization": f"Bearer {value(self.token)}"}
 
 
-class VercelConnection(HttpConnector):
+class VercelConnection:
     """The token is good, and sees the team."""
 
     config: ClassVar[type[BaseModel]] = VercelAccess

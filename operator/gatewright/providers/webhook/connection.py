@@ -13,7 +13,6 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import Header, HttpUrl
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import client, replies
-from gatewright.providers.common.http_connector import HttpConnector
 from gatewright.providers.common.secrets import secret_value
 
 KEY_PREFIX = "whsec_"
@@ -36,7 +35,7 @@ class WebhookAccess(Model):
         return {name: value(source) for name, source in self.headers.items()}
 
 
-class WebhookConnection(HttpConnector):
+class WebhookConnection:
     """Its keys can be used, and its URL answers; 401 and 403 mean that the headers do not open
     it."""
 
