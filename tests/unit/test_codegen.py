@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 import functools
 import json
 from collections.abc import Iterator
@@ -401,6 +403,30 @@ def test_generating_twice_gives_the_same() -> None:
 def test_every_generated_file_says_so() -> None:
     for path, text in generated().items():
         assert files.NOTICE in text.splitlines()[0], path
+
+
+def _changed_lines(before: str, after: str) -> list[str]:
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
+    return [line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---")]
+
+
+def test_a_change_of_one_field_changes_its_lines_alone() -> None:
+    """Who reads the diff of a CRD sees which field it is."""
+    before = crds.definition_of(crds.KINDS[0])
+    after = copy.deepcopy(before)
+    spec = after["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["version"]["maxLength"] = 77
+    changed = _changed_lines(files.to_schema_yaml(before), files.to_schema_yaml(after))
+    assert [line[:1] + line[1:].lstrip() for line in changed] == [
+        "-maxLength: 63",
+        "+maxLength: 77",
+    ]
+
+
+@pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
+def test_the_file_of_a_kind_says_what_the_kind_is(kind: crds.Kind) -> None:
+    document = crds.definition_of(kind)
+    assert yaml.safe_load(files.to_schema_yaml(document)) == document
 
 
 def test_check_tells_and_writes_nothing_and_write_repairs(

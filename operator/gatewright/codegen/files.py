@@ -49,25 +49,31 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-class _Compact(_Dumper):
-    """The same, with what is small on one line: schemas are deep, and half of such a file would be
-    indentation."""
+class _FieldDumper(_Dumper):
+    """The same with one field a line, so that a diff shows which one has changed.
+
+    What is short stays on the line of its name.
+    """
 
 
-def _is_small(value: Any) -> bool:
-    return len(json.dumps(value)) < 1500
+MAX_LINE_LENGTH = 100
+"""Characters of a mapping or a list, as JSON, that stands on one line."""
 
 
-_Compact.add_representer(
+def _is_short(value: Any) -> bool:
+    return len(json.dumps(value)) < MAX_LINE_LENGTH
+
+
+_FieldDumper.add_representer(
     dict,
     lambda self, value: self.represent_mapping(
-        "tag:yaml.org,2002:map", value, flow_style=_is_small(value)
+        "tag:yaml.org,2002:map", value, flow_style=_is_short(value)
     ),
 )
-_Compact.add_representer(
+_FieldDumper.add_representer(
     list,
     lambda self, value: self.represent_sequence(
-        "tag:yaml.org,2002:seq", value, flow_style=_is_small(value)
+        "tag:yaml.org,2002:seq", value, flow_style=_is_short(value)
     ),
 )
 
@@ -77,10 +83,10 @@ def to_yaml(document: dict[str, Any]) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
-def to_compact_yaml(document: dict[str, Any]) -> str:
-    """Return the same for documents that are as deep as long."""
+def to_schema_yaml(document: dict[str, Any]) -> str:
+    """Return a document whose schemas are as deep as long; a text is never broken."""
     return yaml.dump(
-        document, Dumper=_Compact, sort_keys=False, width=1_000_000, allow_unicode=True
+        document, Dumper=_FieldDumper, sort_keys=False, width=1_000_000, allow_unicode=True
     )
 
 
@@ -133,10 +139,10 @@ def _crd_files() -> Iterator[tuple[str, str]]:
         document = crds.definition_of(kind)
         name = f"{document['metadata']['name']}.yaml".partition(".")[0]
         file = f"gatewright.dev_{name}.yaml"
-        yield f"crds/{file}", f"# {NOTICE}\n{to_compact_yaml(document)}"
+        yield f"crds/{file}", f"# {NOTICE}\n{to_schema_yaml(document)}"
         # Removing the chart must not remove every Release of the cluster.
         document["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
-        yield f"{CHART_PATH}/files/crds/{file}", f"# {NOTICE}\n{to_compact_yaml(document)}"
+        yield f"{CHART_PATH}/files/crds/{file}", f"# {NOTICE}\n{to_schema_yaml(document)}"
 
 
 def _rbac_files() -> Iterator[tuple[str, str]]:
