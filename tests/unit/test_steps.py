@@ -393,3 +393,16 @@ def test_what_is_restored_stands_in_the_journal(kind: SubjectKind) -> None:
 def test_what_a_newer_operator_has_changed_is_not_passed_over() -> None:
     traits = traits_of("route/web")
     assert traits.restored and not traits.journaled
+
+
+@pytest.mark.parametrize("folder", ["core", "runtime"])
+def test_what_a_kind_of_subject_is_like_is_asked_of_the_table(folder: str) -> None:
+    """A test of how a subject begins is forgotten when a new kind comes."""
+    asked = re.compile(rf'(startswith|removeprefix)\(\(?f?"({"|".join(get_args(SubjectKind))})/')
+    root = Path(handlers.__file__).parents[2]
+    assert [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in sorted((root / folder).rglob("*.py"))
+        for line in path.read_text().splitlines()
+        if asked.search(line)
+    ] == [], "ask traits_of, or is_of_kind where that very kind is carried out"

@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never, get_args
 
 SubjectKind = Literal[
@@ -23,6 +23,19 @@ def kind_of_subject(subject: str) -> SubjectKind:
     raise ValueError(f"unknown kind of subject {subject!r} (known: {', '.join(_KINDS)})")
 
 
+def name_of_subject(subject: str) -> str:
+    """Return the name of a subject, without its kind."""
+    return subject.partition("/")[2]
+
+
+def is_of_kind(subject: str, kind: SubjectKind) -> bool:
+    """Return whether a subject is of a kind; one that nobody knows is of none.
+
+    For whoever carries out that very kind. What a run does with a subject, its traits tell.
+    """
+    return subject.partition("/")[0] == kind
+
+
 @dataclass(frozen=True, slots=True)
 class SubjectTraits:
     """What a run does with subjects of a kind. No answer has a default: each kind gives its own."""
@@ -38,18 +51,62 @@ class SubjectTraits:
     told_apart: bool
     """What a compensation has set in it since its restore can be told from what the restore has
     brought. Of flags elsewhere nobody can tell."""
+    versioned: bool
+    """It has a version, and is what a Release serves: adopted, promoted, and compared at rest."""
+    rolls_out: bool
+    """A change goes on after it was written, as pods start. So it takes its time, and a step that
+    has failed may have made it."""
+    captures_config: bool
+    """Configuration is captured with it, and returns before it."""
+    stopped: bool
+    """It may go on when its step was given up: a rollback stops it first."""
+    is_content: bool
+    """Its snapshot is content that others have written, and may be large."""
+    copied: bool
+    """Its snapshot names a copy, which is kept beside the run's record."""
 
 
-_STATE_IN_CLUSTER = SubjectTraits(
-    journaled=True, restored=True, changed_alone=True, told_apart=True
+_TARGET = SubjectTraits(
+    journaled=True,
+    restored=True,
+    changed_alone=True,
+    told_apart=True,
+    versioned=True,
+    rolls_out=True,
+    captures_config=True,
+    stopped=False,
+    is_content=False,
+    copied=False,
 )
-_CAPTURED_ONLY = SubjectTraits(journaled=True, restored=True, changed_alone=False, told_apart=False)
-_STATE_ELSEWHERE = SubjectTraits(
-    journaled=True, restored=True, changed_alone=True, told_apart=False
+_CONFIG = SubjectTraits(
+    journaled=True,
+    restored=True,
+    changed_alone=True,
+    told_apart=True,
+    versioned=False,
+    rolls_out=False,
+    captures_config=False,
+    stopped=False,
+    is_content=True,
+    copied=False,
 )
-_DEED = SubjectTraits(journaled=True, restored=False, changed_alone=False, told_apart=False)
-_QUESTION = SubjectTraits(journaled=False, restored=False, changed_alone=False, told_apart=False)
-_UNKNOWN = SubjectTraits(journaled=False, restored=True, changed_alone=False, told_apart=False)
+_CAPTURED_ONLY = replace(_CONFIG, changed_alone=False, told_apart=False, copied=True)
+_STATE_ELSEWHERE = replace(_CONFIG, told_apart=False, is_content=False)
+_DEED = SubjectTraits(
+    journaled=True,
+    restored=False,
+    changed_alone=False,
+    told_apart=False,
+    versioned=False,
+    rolls_out=False,
+    captures_config=False,
+    stopped=False,
+    is_content=False,
+    copied=False,
+)
+_JOB = replace(_DEED, stopped=True)
+_QUESTION = replace(_DEED, journaled=False)
+_UNKNOWN = replace(_QUESTION, restored=True)
 """Of what a newer operator has written into a status: its restore is planned, and says by its
 failure that nobody here knows how."""
 
@@ -66,13 +123,17 @@ def traits_of(subject: str) -> SubjectTraits:
 def _traits_of_kind(kind: SubjectKind) -> SubjectTraits:
     """Return the traits of a kind; mypy names the one that is forgotten."""
     match kind:
-        case "target" | "configmap":
-            return _STATE_IN_CLUSTER
+        case "target":
+            return _TARGET
+        case "configmap":
+            return _CONFIG
         case "secret":
             return _CAPTURED_ONLY
         case "flags":
             return _STATE_ELSEWHERE
-        case "job" | "action":
+        case "job":
+            return _JOB
+        case "action":
             return _DEED
         case "confirm" | "approval":
             return _QUESTION

@@ -23,8 +23,9 @@ from gatewright.core.steps import changed_by
 from gatewright.ports import Permanent
 from gatewright.providers.registry import ACTIONS
 from gatewright.runtime.connections import Connections
-from gatewright.runtime.execution.chosen import is_external, target_of
+from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.external_claims import SystemOf, claimed_lines
+from gatewright.runtime.execution.handlers import handler_of
 from gatewright.runtime.pins import Pins, no_pins
 from gatewright.runtime.tracked import Key, TrackedRelease, TrackedReleases
 
@@ -192,11 +193,8 @@ def targets_of(
         try:
             if is_external(subject, config):
                 claimed |= claimed_lines(subject, config, system)
-            elif subject.startswith("target/"):
-                target, checked = target_of(config)
-                claimed |= set(target.paths(namespace, checked))
             else:
-                claimed.add(subject)
+                claimed |= handler_of(subject).owned(namespace, subject, config)
         except Permanent:
             # What leads nowhere excludes nobody.
             continue

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
+from gatewright.core.subject import traits_of
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster.cached import CachedCluster, UncachedReader
 from gatewright.runtime.execution import handlers, jobs
@@ -41,9 +42,9 @@ class Followed(NamedTuple):
         return self.operation.kind == "restore"
 
     @property
-    def is_of_target(self) -> bool:
-        """Whether it works on a target."""
-        return self.operation.subject.startswith("target/")
+    def rolls_out(self) -> bool:
+        """Whether it goes on after it was written, as pods start."""
+        return traits_of(self.operation.subject).rolls_out
 
     @property
     def is_rolling_back(self) -> bool:
@@ -67,7 +68,7 @@ async def judge_vanished(cached: CachedCluster, followed: Followed, progress: Pr
 
     # `kubectl rollout undo` takes our mark away with our change: that is not to be done once more,
     # but to be said.
-    if followed.is_of_target:
+    if followed.rolls_out:
         holding = Holding(operation.subject, handlers.config_of(operation), (operation,))
         standing = await handlers.compare_holding(cached, view, holding, snapshot)
         if standing.difference:
@@ -84,7 +85,7 @@ async def diagnose(
     What waits for room, a pull or a node is said and waited for; only what cannot heal by itself
     fails before its time is over, and nothing on the way back.
     """
-    if progress.state == "Failed" and followed.is_of_target:
+    if progress.state == "Failed" and followed.rolls_out:
         return await _add_reason(cached, followed, known, progress)
     if progress.state != "Running":
         return progress
@@ -92,7 +93,7 @@ async def diagnose(
     now = time.monotonic()
 
     # It says itself what keeps it.
-    if progress.stuck and (progress.overwritten or not followed.is_of_target):
+    if progress.stuck and (progress.overwritten or not followed.rolls_out):
         return _judge_stuck(followed, known, progress, now)
 
     if now >= due_at(known):

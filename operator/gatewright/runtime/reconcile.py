@@ -19,12 +19,12 @@ from dataclasses import replace
 from typing import Any
 
 from gatewright.core.model.decision import Decision
-from gatewright.core.model.holding import Holding
 from gatewright.core.model.needs import Needs
 from gatewright.core.model.view import View
 from gatewright.core.run.decide import RECHECK_INTERVAL, decide
 from gatewright.core.run.needs import find_needs
 from gatewright.core.spec.pinned_spec import unpin_spec
+from gatewright.core.subject import is_of_kind
 from gatewright.ports import Retryable
 from gatewright.runtime import clock
 from gatewright.runtime.decision_writes import DecisionWriter
@@ -112,7 +112,7 @@ class Reconciler:
         passes = entry.passes
         rebuild = passes.resumed or view.run is None
         self.runtime.sampler.watch(entry.key, needs.measures, rebuild)
-        holds_config = any(_is_config(holding) for holding in needs.holdings)
+        holds_config = any(is_of_kind(holding.subject, "configmap") for holding in needs.holdings)
         self.runtime.configs.follow(entry.key, entry.key[0], holds_config)
         passes.resumed = passes.resumed and view.run is not None and entry.body is None
 
@@ -283,7 +283,3 @@ class Reconciler:
         if decision.status.state == "Waiting":
             yield RECHECK_INTERVAL.total_seconds()
             yield self.runtime.probe.again(entry.key[0], "releases")
-
-
-def _is_config(holding: Holding) -> bool:
-    return holding.subject.startswith("configmap/")

@@ -24,6 +24,7 @@ from gatewright.core.run.rest_checks import describe_differences
 from gatewright.core.run.stage_end import stops_of
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.steps.job import JOB_GRACE_S
+from gatewright.core.subject import name_of_subject
 
 GRAVITY = ("Expired", "Holding", "Breaching", "Unknown")
 """States of gates and guards that keep a stage from passing, the gravest first."""
@@ -180,7 +181,7 @@ def _summarize_standstill(ctx: Context, run: Run, place: str) -> Summary | None:
 
 def _summarize_stopping(ctx: Context, run: Run, place: str) -> Summary:
     """Say that a Job of a failed stage may still run."""
-    job = run.stopping[0].subject.partition("/")[2]
+    job = name_of_subject(run.stopping[0].subject)
     problem = _describe_stuck_stop(ctx)
 
     waiting = f"job {job} of a failed stage to stop; nothing else starts before{problem}"

@@ -22,6 +22,7 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.spec.expand import UnknownReference
+from gatewright.core.subject import traits_of
 
 LEFT_STAGE_STATES = ("Failed", "Skipped", "Passed")
 """States of a stage that the walk has left behind."""
@@ -107,7 +108,7 @@ def _collect_changes(view: View, body: PinnedSpec, run: Run) -> _Changes:
             changes.at_work.add(subject)
             continue
 
-        if step.state == "Succeeded" or subject.startswith("target/"):
+        if step.state == "Succeeded" or traits_of(subject).rolls_out:
             changes.operations.setdefault(subject, []).append(operation)
         if operation.kind != "apply":
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.status import JournalEntry, Run, StageStatus
+from gatewright.core.subject import traits_of
 
 
 def fold_journal(run: Run, stage: StageStatus) -> None:
@@ -13,7 +14,7 @@ def fold_journal(run: Run, stage: StageStatus) -> None:
     for entry in run.journal:
         if entry.stage != stage.name:
             continue
-        if entry.subject.startswith("job/"):
+        if traits_of(entry.subject).stopped:
             jobs.append(entry)
         else:
             changes[entry.subject] = entry

@@ -9,6 +9,7 @@ from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 from gatewright.core.run.operations import compensations_around, has_compensated
 from gatewright.core.run.undo_lines import limit_of_line
+from gatewright.core.subject import traits_of
 
 LAST_CHECK_S = 5.0
 """Seconds that a restore gets when it is looked at once more and nothing was compensated since."""
@@ -33,7 +34,8 @@ def recheck_late_restores(ctx: Context) -> bool:
             continue
 
         # Old pods may need the database that was restored since: then they get their whole time.
-        mended = line.subject.startswith("target/") and any(map(has_compensated, undo[place:]))
+        rolls_out = traits_of(line.subject).rolls_out
+        mended = rolls_out and any(map(has_compensated, undo[place:]))
         limit = limit_of_line(ctx, line) if mended else LAST_CHECK_S
         states.move(line, "Running")
         line.again = True

@@ -28,6 +28,7 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.holdings import find_holdings
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by, kind_of
+from gatewright.core.subject import name_of_subject
 
 DEFAULT_HOLD_S = 600.0
 """Seconds for which something may be other than the run wants where nothing is said."""
@@ -220,7 +221,7 @@ def _availability_rows(ctx: Context, before: Mapping[str, GateStatus]) -> list[G
         if holding.window is None:
             continue
 
-        name = holding.subject.partition("/")[2]
+        name = name_of_subject(holding.subject)
         row = before.get(name)
         standing = ctx.seen.standings.get(holding.subject)
         # While nobody can tell the row stays as it was.

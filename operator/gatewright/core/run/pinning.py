@@ -38,7 +38,7 @@ from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
-from gatewright.core.subject import traits_of
+from gatewright.core.subject import name_of_subject, traits_of
 
 INHERITED_MARK = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
@@ -95,9 +95,8 @@ def first_changes(body: PinnedSpec, stage: int, step: int, journal: set[str]) ->
         if subject in journal:
             continue
         first.append(subject)
-        kind, _, name = subject.partition("/")
-        if kind == "target":
-            first += captured_configs(body, name)
+        if traits_of(subject).captures_config:
+            first += captured_configs(body, name_of_subject(subject))
 
     return first
 
@@ -171,7 +170,7 @@ def baseline_version(seen: Observation) -> str:
     versions = {
         live_state.version
         for subject, live_state in seen.live_states.items()
-        if subject.startswith("target/") and live_state.version
+        if traits_of(subject).versioned and live_state.version
     }
     return versions.pop() if len(versions) == 1 else ""
 
@@ -278,7 +277,7 @@ def _targets_captured_otherwise(ctx: Context, body: PinnedSpec) -> list[str]:
     """Return changed targets with which an edited body captures other configuration."""
     return [
         name
-        for name in _changed_targets(ctx.run)
+        for name in _targets_with_config(ctx.run)
         if captured_configs(body, name).keys() != captured_configs(ctx.body, name).keys()
     ]
 
@@ -322,11 +321,12 @@ def steps_done_otherwise(
     return names
 
 
-def _changed_targets(run: Run) -> list[str]:
+def _targets_with_config(run: Run) -> list[str]:
+    """Return the names of what was changed and may have configuration captured with it."""
     return [
-        entry.subject.removeprefix("target/")
+        name_of_subject(entry.subject)
         for entry in run.journal
-        if entry.subject.startswith("target/")
+        if traits_of(entry.subject).captures_config
     ]
 
 
@@ -383,7 +383,7 @@ def _found_fields(snapshot: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_captured(body: PinnedSpec, subject: str) -> bool:
     """Return whether a subject is configuration that is captured with a target."""
-    if not subject.startswith(("configmap/", "secret/")):
+    if not traits_of(subject).is_content:
         return False
     config = subjects_of(body).get(subject) or {}
     return bool(config.get("captured"))

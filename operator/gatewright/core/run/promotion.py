@@ -11,6 +11,7 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.run_end import finish_run, set_live
 from gatewright.core.run.undo import RECORD_FIELD, keep_promoted, record_of_run
 from gatewright.core.spec.pinned_spec import has_subjects
+from gatewright.core.subject import traits_of
 
 IDLE_REMARK = "nobody ran it when it was promoted"
 
@@ -86,7 +87,7 @@ def promoted_subjects(ctx: Context) -> dict[str, Any]:
     """
     subjects = {}
     for holding in ctx.holdings():
-        if not holding.subject.startswith("target/"):
+        if not traits_of(holding.subject).versioned:
             continue
         changes = [
             {"kind": operation.kind, "config": operation.config} for operation in holding.operations

@@ -8,6 +8,7 @@ from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.model.view import View
 from gatewright.core.run.pinning import baseline_version
 from gatewright.core.spec.pinned_spec import has_subjects, unresolved_references
+from gatewright.core.subject import traits_of
 
 
 def is_retry_next(view: View) -> bool:
@@ -136,7 +137,7 @@ def is_adoptable(view: View, seen: Observation) -> bool:
     targets = [
         live_state
         for subject, live_state in seen.live_states.items()
-        if subject.startswith("target/")
+        if traits_of(subject).versioned
     ]
     if not targets or not all(target.matches for target in targets):
         return False

@@ -15,6 +15,7 @@ from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation
 from gatewright.core.run.operations import subjects_of
 from gatewright.core.spec.pinned_spec import unpin_spec
+from gatewright.core.subject import traits_of
 
 
 def left_subjects(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def left_subjects(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {**subject, "snapshot": snapshots.get(name)}
         for name, subject in subjects.items()
-        if name.startswith("target/") and snapshots.get(name)
+        if traits_of(name).versioned and snapshots.get(name)
     }
 
 

@@ -18,6 +18,7 @@ from gatewright.core.run.operations import (
 from gatewright.core.run.pinning import STAYED_MARK
 from gatewright.core.run.run_end import finish_run, set_live
 from gatewright.core.run.undo_lines import is_kept_back
+from gatewright.core.subject import traits_of
 
 VERIFICATION_SUBJECT = "rollback.verify"
 """What has not passed, as a thing that a failed rollback has left."""
@@ -75,7 +76,7 @@ def _set_live_restored(ctx: Context) -> None:
     snapshot = _left_revision(ctx)
 
     # The run has touched no target: what was live before it still is.
-    if not any(line.subject.startswith("target/") for line in run.rollback.undo):
+    if not any(traits_of(line.subject).versioned for line in run.rollback.undo):
         if ctx.status.live is not None and snapshot != run.revision:
             ctx.status.live.snapshot = snapshot
         return
@@ -104,7 +105,7 @@ def _left_revision(ctx: Context) -> str | None:
         return ctx.run.revision
 
     subjects = subjects_of(ctx.body)
-    targets = {name: config for name, config in subjects.items() if name.startswith("target/")}
+    targets = {name: config for name, config in subjects.items() if traits_of(name).versioned}
     data = {
         "subjects": {
             name: {"config": config, "changes": [], **compensated.get(name, {})}
@@ -145,7 +146,7 @@ def _compensated_targets(ctx: Context) -> dict[str, dict[str, Any]]:
             "since": [_operation_record(ctx, line, name) for line in since],
         }
         for name, (before, since) in lines.items()
-        if name.startswith("target/") and (before or since)
+        if traits_of(name).versioned and (before or since)
     }
 
 

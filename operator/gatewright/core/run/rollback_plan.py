@@ -18,7 +18,7 @@ from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
-from gatewright.core.subject import traits_of
+from gatewright.core.subject import name_of_subject, traits_of
 
 FINISHED_LINE_STATES = ("Succeeded", "Failed", "Skipped")
 """States that a line of a rollback does not leave by itself."""
@@ -85,7 +85,7 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
         running |= {step.key for step in stage.steps if step.state in ("Running", "Failed")}
 
     for entry in run.journal:
-        if not entry.subject.startswith("job/"):
+        if not traits_of(entry.subject).stopped:
             continue
         # No step tells whether the Job of a gate has ended.
         if entry.key in running or entry.step.startswith("gates/"):
@@ -103,9 +103,10 @@ def with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
 
     Configuration that is captured with a target comes before the target.
     """
-    kind, _, name = subject.partition("/")
+    if not traits_of(subject).captures_config:
+        return (subject,)
     # Pods read it as they start.
-    return (*captured_configs(body, name), subject) if kind == "target" else (subject,)
+    return (*captured_configs(body, name_of_subject(subject)), subject)
 
 
 def _plan_undo(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:

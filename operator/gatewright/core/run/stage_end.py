@@ -9,6 +9,7 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.driving import drive
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.subject import traits_of
 
 DECIDING_HOLD = "a person decides"
 """What a paused run holds on."""
@@ -112,7 +113,7 @@ def jobs_still_running(run: Run, stage: StageStatus) -> list[JournalEntry]:
         entry
         for entry in run.journal
         if entry.stage == stage.name
-        and entry.subject.startswith("job/")
+        and traits_of(entry.subject).stopped
         and entry.key not in over
         and entry.step not in judged
         and entry.subject not in stopping

@@ -47,7 +47,7 @@ from gatewright.core.run.rollback_plan import plan_rollback, with_captured
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import unpin_spec
-from gatewright.core.subject import traits_of
+from gatewright.core.subject import name_of_subject, traits_of
 
 RECORD_FIELD = "run"
 """Field of a promotion's ControllerRevision that says what the run did."""
@@ -107,7 +107,7 @@ def _describe_restores(lines: Iterable[Undo]) -> list[str]:
 
 
 def _describe_compensation(line: Undo) -> str:
-    name = line.subject.partition("/")[2]
+    name = name_of_subject(line.subject)
     missing = f" ({line.message})" if line.state == "Skipped" and line.message else ""
     return f"run {name} of {line.stage}{missing}"[:320]
 

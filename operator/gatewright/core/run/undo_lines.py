@@ -46,6 +46,7 @@ from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import produced_artifacts
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import kind_of
+from gatewright.core.subject import name_of_subject, traits_of
 
 STOPPED_ENDING = "; it was stopped"
 """How the message of a late line ends whose Job is being stopped."""
@@ -91,7 +92,7 @@ def give_keys(ctx: Context, undo: list[Undo]) -> None:
         if line.kind == "Stop" or not any(line is given for given in undo):
             continue
 
-        name = line.subject.partition("/")[2]
+        name = name_of_subject(line.subject)
         tries = _try_parts(ctx.run.rollback.attempt, line)
         line.key = operation_key(ctx.view, ctx.run, "rollback", line.stage, name, number, *tries)
 
@@ -223,9 +224,9 @@ def _restart_targets_with(ctx: Context, subject: str) -> None:
 
 def _restores_target_with(ctx: Context, line: Undo, subject: str) -> bool:
     """Return whether a line restores a target with which a subject is captured."""
-    if line.kind != "Restore" or not line.subject.startswith("target/"):
+    if line.kind != "Restore" or not traits_of(line.subject).captures_config:
         return False
-    return subject in captured_configs(ctx.body, line.subject.removeprefix("target/"))
+    return subject in captured_configs(ctx.body, name_of_subject(line.subject))
 
 
 def _fail_line(ctx: Context, line: Undo, message: str) -> None:

@@ -20,6 +20,7 @@ from gatewright.api import GROUP, RELEASE
 from gatewright.core.fingerprints import as_stored, content_fingerprint
 from gatewright.core.model.decision import Revision
 from gatewright.core.model.view import View
+from gatewright.core.subject import traits_of
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import Kube
@@ -130,7 +131,7 @@ def copies_in(data: Mapping[str, Any]) -> set[str]:
     return {
         snapshot["copy"]
         for subject, snapshot in snapshots.items()
-        if subject.startswith("secret/") and isinstance(snapshot, Mapping) and "copy" in snapshot
+        if traits_of(subject).copied and isinstance(snapshot, Mapping) and "copy" in snapshot
     }
 
 
@@ -268,6 +269,6 @@ def _in_kib(size: int) -> str:
 
 
 def _remedy_for(part: str) -> str:
-    if part.startswith("configmap/"):
+    if traits_of(part).is_content:
         return "split it, or leave it out of the target's config"
     return "make it smaller"

@@ -12,6 +12,7 @@ from gatewright.api import KEY
 from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
+from gatewright.core.subject import is_of_kind
 from gatewright.ports import Cluster, NotFound, Permanent, Retryable
 from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.contents import (
@@ -110,7 +111,7 @@ async def _describe_difference(
     A difference is said of a fresh answer alone: what is known of it may be a moment old.
     """
     subject = operations[-1].subject
-    if subject.startswith("configmap/"):
+    if is_of_kind(subject, "configmap"):
         content = fold_operations(operations, snapshot)
         if not content.differing_keys(content_of(now)):
             return ""
@@ -162,7 +163,7 @@ async def describe_left_alone(
 
 def is_left_alone(operation: Operation, record: Record, now: Mapping[str, Any]) -> bool:
     """Return whether a Secret was changed by somebody during the run: then it is left alone."""
-    if operation.kind != "restore" or not operation.subject.startswith("secret/"):
+    if operation.kind != "restore" or not is_of_kind(operation.subject, "secret"):
         return False
     if (operation.config or {}).get("restore") == "Always":
         return False

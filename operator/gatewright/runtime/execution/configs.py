@@ -22,6 +22,7 @@ from gatewright.api import KEY
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
+from gatewright.core.subject import is_of_kind
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.execution.config_standings import (
@@ -116,7 +117,7 @@ async def set_config(
     With a snapshot this is the run's first change of it: nothing but what the snapshot was taken of
     is changed. Raises SnapshotOutdated, Retryable, Permanent.
     """
-    if not operation.subject.startswith("configmap/"):
+    if not is_of_kind(operation.subject, "configmap"):
         raise Permanent(f"{operation.subject}: keys are set in ConfigMaps alone")
     return await _retry_conflicts(lambda: _set_once(cluster, namespace, operation, snapshot))
 
@@ -194,7 +195,7 @@ async def _content_to_restore(
     record: Record,
     now: Mapping[str, Any],
 ) -> WantedContent:
-    if operation.subject.startswith("configmap/"):
+    if is_of_kind(operation.subject, "configmap"):
         return fold_operations([operation], snapshot)
 
     # The copy is not asked for where nothing has to be taken from it.

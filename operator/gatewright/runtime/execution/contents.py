@@ -19,6 +19,7 @@ from typing import Any
 
 from gatewright.core.fingerprints import fingerprint
 from gatewright.core.model.operation import Operation
+from gatewright.core.subject import is_of_kind
 from gatewright.core.text.masking import MOST_TEXT_CHARS, join_lines, mask_secrets
 from gatewright.ports import Permanent
 from gatewright.providers.error_messages import quote_value
@@ -119,7 +120,7 @@ def is_whole(operation: Operation) -> bool:
 
     That of a captured ConfigMap or Secret it does.
     """
-    if operation.subject.startswith("secret/"):
+    if is_of_kind(operation.subject, "secret"):
         return True
     return bool((operation.config or {}).get("captured", True))
 

@@ -19,7 +19,7 @@ from gatewright.core.model.holding import Holding, Standing
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
-from gatewright.core.subject import kind_of_subject
+from gatewright.core.subject import is_of_kind, kind_of_subject
 from gatewright.ports import Cluster, Permanent, Trouble
 from gatewright.runtime.execution import config_standings, configs, job_state, job_stops, jobs
 from gatewright.runtime.execution.chosen import is_external, target_of
@@ -36,6 +36,13 @@ class Handler:
     def paths(self, namespace: str, subject: str, config: Any) -> set[str]:
         """Return the API paths whose changes tell how far an operation is. Raises Permanent."""
         return set()
+
+    def owned(self, namespace: str, subject: str, config: Any) -> set[str]:
+        """Return what a run owns, in its namespace, while it is under way. Raises Permanent.
+
+        It is the subject, unless two names may lead to one object.
+        """
+        return {subject}
 
     def held_paths(self, namespace: str, subject: str, config: Any) -> set[str]:
         """Return the API paths whose changes tell that what is held has changed. Raises
@@ -80,6 +87,9 @@ class _TargetHandler(Handler):
             return set()
         target, checked = target_of(config)
         return set(target.paths(namespace, checked))
+
+    def owned(self, namespace: str, subject: str, config: Any) -> set[str]:
+        return self.paths(namespace, subject, config)
 
     async def inspect(self, cluster: Cluster, view: View, subject: str, config: Any) -> Inspection:
         target, checked = target_of(config)
@@ -149,8 +159,15 @@ class _JobHandler(Handler):
 class _ConfigHandler(Handler):
     """A ConfigMap, or a Secret that is captured with a target; Secrets are not watched."""
 
+    def owned(self, namespace: str, subject: str, config: Any) -> set[str]:
+        """Return what a run owns, in its namespace, while it is under way. Raises Permanent.
+
+        It is the subject, unless two names may lead to one object.
+        """
+        return {subject}
+
     def held_paths(self, namespace: str, subject: str, config: Any) -> set[str]:
-        is_watched = kind_of_subject(subject) == "configmap"
+        is_watched = is_of_kind(subject, "configmap")
         return {config_standings.config_path(namespace, subject)} if is_watched else set()
 
     async def inspect(self, cluster: Cluster, view: View, subject: str, config: Any) -> Inspection:
@@ -227,7 +244,7 @@ def config_of(operation: Operation) -> Any:
     """Return the configuration that finds an operation's subject."""
     # What is set in a target stands beside what finds it; elsewhere `target` is any other field.
     is_set = operation.kind == "set"
-    if is_set and operation.subject.startswith("target/") and "target" in operation.config:
+    if is_set and is_of_kind(operation.subject, "target") and "target" in operation.config:
         return operation.config["target"]
     return operation.config
 

@@ -11,6 +11,7 @@ from gatewright.api.jobs import Job
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.view import View
 from gatewright.core.run.clocks import parse_time
+from gatewright.core.subject import name_of_subject
 from gatewright.runtime.cluster.children import is_ours
 from gatewright.runtime.cluster.paths import api_path
 
@@ -25,7 +26,7 @@ comes once in 30 s."""
 
 def job_path(namespace: str, subject: str) -> str:
     """Return the API path of the Job of a subject `job/NAME`."""
-    return api_path("batch/v1", "jobs", namespace, subject.partition("/")[2])
+    return api_path("batch/v1", "jobs", namespace, name_of_subject(subject))
 
 
 def explain_foreign_job(view: View, operation: Operation, job: Mapping[str, Any]) -> str:

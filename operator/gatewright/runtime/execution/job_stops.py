@@ -9,6 +9,7 @@ from typing import Any
 from gatewright.api import KEY, RESULT
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
+from gatewright.core.subject import name_of_subject
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.paths import api_path
@@ -52,7 +53,7 @@ async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progre
 
 async def _take_name(cluster: Cluster, view: View, operation: Operation) -> Progress:
     pod = {"restartPolicy": "Never", "containers": [{"name": "never-runs", "image": "none"}]}
-    name = operation.subject.partition("/")[2]
+    name = name_of_subject(operation.subject)
     spec = {"suspend": True, "template": {"spec": pod}}
     body = {
         "apiVersion": "batch/v1",
@@ -101,7 +102,7 @@ async def _follow_pods_gone(
     cluster: Cluster, view: View, operation: Operation, job: Mapping[str, Any] | None
 ) -> Progress:
     """Return whether no pod of an operation runs any more, whichever Job of its name made it."""
-    name = operation.subject.partition("/")[2]
+    name = name_of_subject(operation.subject)
 
     # The name is another's now, and so are most pods of that name.
     others = job is not None and not is_ours(view, job)

@@ -15,6 +15,7 @@ from gatewright.api import RELEASE, RESULT
 from gatewright.api.jobs import Job
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
+from gatewright.core.subject import name_of_subject
 from gatewright.ports import Cluster, Conflict, NotFound, Permanent, Retryable, Trouble
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.kube import Kube
@@ -47,7 +48,7 @@ async def create_job(cluster: Cluster, view: View, operation: Operation) -> Prog
     Raises Retryable, Permanent.
     """
     job: Job = operation.config
-    name = operation.subject.partition("/")[2]
+    name = name_of_subject(operation.subject)
     body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -148,7 +149,7 @@ async def judge_vanished(cluster: Cluster, view: View, operation: Operation) -> 
     try:
         job = await cluster.get(path)
     except NotFound:
-        name = operation.subject.partition("/")[2]
+        name = name_of_subject(operation.subject)
         return Progress("Failed", f"the Job {name} was deleted before its result was read")
 
     if is_ours(view, job) and RELEASE not in (job["metadata"].get("labels") or {}):

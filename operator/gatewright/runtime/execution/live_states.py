@@ -18,6 +18,7 @@ from gatewright.core.fingerprints import fingerprint
 from gatewright.core.model.needs import Needs
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.view import View
+from gatewright.core.subject import traits_of
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.cluster.wire import as_json
@@ -97,7 +98,7 @@ async def inspect_subjects(
             found.live_states[subject], copy = LiveState(None, problem=str(error)), None
         if copy is not None:
             found.copies.append(copy)
-        if not subject.startswith("target/"):
+        if traits_of(subject).is_content:
             kept += len(as_json(found.live_states[subject].snapshot))
     for glance in glances.values():
         glance.used = entry.turn

@@ -12,6 +12,7 @@ from typing import Any
 
 from gatewright.core.hash_key import HashKey
 from gatewright.core.model.view import View
+from gatewright.core.subject import is_of_kind
 from gatewright.ports import Cluster, NotFound, Permanent
 from gatewright.runtime.cluster.children import child_metadata, is_ours
 from gatewright.runtime.cluster.paths import api_path
@@ -124,7 +125,7 @@ class Record:
 
 async def record_of(cluster: Cluster, view: View, subject: str, snapshot: Snapshot) -> Record:
     """Return what a snapshot says of a content. Raises Retryable, Permanent."""
-    if subject.startswith("configmap/"):
+    if is_of_kind(subject, "configmap"):
         return configmap_record(snapshot)
 
     kept, found = snapshot["hash"], snapshot.get("found") or snapshot["hash"]
