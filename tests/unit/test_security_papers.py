@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gatewright.providers.common import rest
+
 ROOT = Path(__file__).resolve().parents[2]
 SECURITY = ROOT / "SECURITY.md"
 MODEL = (ROOT / "docs" / "security.md").read_text().partition("\n## Threat model\n")[2]
@@ -44,6 +46,21 @@ def test_the_threat_model_names_every_policy_and_only_modules_that_there_are() -
     there = [path.as_posix() for path in (ROOT / "operator" / "gatewright").rglob("*.py")]
     named = re.findall(r"`([a-z_/]+\.py)`", MODEL)
     assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
+
+
+def test_the_page_names_the_hosts_whose_sentences_are_repeated() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    sentence = re.search(r"Sentences are repeated from [^.]*?:((?:\s+`[a-z.]+`,?)+)\.", page)
+    assert sentence is not None
+    assert re.findall(r"`([a-z.]+)`", sentence[1]) == list(rest.VENDOR_HOSTS)
+
+
+def test_a_file_of_the_threat_model_has_the_rule_that_it_is_named_for() -> None:
+    """Tokens of ServiceAccounts are refused where the model says so."""
+    (row,) = [row for row in _rows(MODEL) if "tokens of ServiceAccounts" in row[3]]
+    (named,) = re.findall(r"are refused to everybody \(`([a-z_/]+\.py)`\)", row[3])
+    code = (ROOT / "operator" / "gatewright" / named).read_text()
+    assert "CLOSED_SECRET_TYPES = " in code
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """No character of it ends a segment of a path, or one of a list."""
 _MAX_ERROR_BYTES = 8192
 """Characters of an error that are looked at."""
-_VENDOR_HOSTS = (
+VENDOR_HOSTS = (
     "api.github.com",
     "ghe.com",
     "sentry.io",
@@ -171,7 +171,7 @@ def is_vendor_host(link: OpenConnection) -> bool:
     url = urlsplit(link.config.url)
     host = url.hostname or ""
     return url.scheme == "https" and any(
-        host == own or host.endswith(f".{own}") for own in _VENDOR_HOSTS
+        host == own or host.endswith(f".{own}") for own in VENDOR_HOSTS
     )
 
 
