@@ -18,9 +18,9 @@ from gatewright.api.release import Check
 from gatewright.core.model.needs import Measure
 from gatewright.core.run.check_operations import measure_at
 from gatewright.core.run.clocks import format_time
-from gatewright.ports import Answer, OpenConnection, Retryable
+from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import meter
-from gatewright.runtime import sampler
+from gatewright.runtime import asking, sampler
 from gatewright.runtime.budget import MeasurementBudget
 from gatewright.runtime.measurements import Key
 from gatewright.runtime.pins import NO_PINS, Pin, Pins
@@ -50,11 +50,16 @@ class Asked:
         """What its history tells: seconds ago, and the value then."""
         self.histories: list[float] = []
         """From when on its history was asked for, in seconds ago."""
+        self.forgetful: Exception | None = None
+        """What its history fails with."""
+        self.error: Exception | None = None
 
     async def measure(self, config: Config, link: OpenConnection) -> Answer:
         self.asked.append((link.name, config.query))
         meter.add_received(self.size)
         await asyncio.sleep(self.takes)
+        if self.error is not None:
+            raise self.error
         return Answer(self.value)
 
     async def history(
@@ -62,6 +67,8 @@ class Asked:
     ) -> list[Any]:
         now = time.time()
         self.histories.append(now - start)
+        if self.forgetful is not None:
+            raise self.forgetful
         return [(now - ago, Answer(value)) for ago, value in self.remembers]
 
 
@@ -243,6 +250,51 @@ async def test_a_breach_is_read_back_after_its_connection_could_not_be_opened(
     assert gate.histories == [pytest.approx(240.0, abs=5.0)]
     (found,) = room.sampler.verdicts(ONE).values()
     assert time.monotonic() - found.since == pytest.approx(240.0, abs=5.0)
+
+
+async def ask_now(gate: Asked, room: Room) -> None:
+    """Ask once more, without waiting for the interval."""
+    before = len(gate.asked)
+    (track,) = room.sampler._tracks[ONE].values()
+    room.sampler._ask_question(track, time.monotonic())
+    await room.until(lambda: len(gate.asked) > before and track.question.task is None)
+
+
+async def test_a_breach_is_read_back_after_the_past_could_not_be_told(
+    gate: Asked, room: Room
+) -> None:
+    """Also where the system has answered nothing for long: nothing of the row is lost by that."""
+    gate.value, gate.remembers = 5.0, [(ago, 5.0) for ago in (240.0, 180.0, 120.0, 60.0)]
+    gate.forgetful = gate.error = Retryable("503")
+    room.sampler.watch(ONE, [breaching(240.0)], rebuild=True)
+    await room.until(lambda: room.state(ONE) == "Holding")
+    for _ in range(asking.MAX_REBUILD_TRIES):
+        await ask_now(gate, room)
+    # Its line says Holding by then.
+    room.sampler.watch(ONE, [replace(breaching(240.0), breaching_since=None)])
+    gate.forgetful = gate.error = None
+    await ask_now(gate, room)
+    (found,) = room.sampler.verdicts(ONE).values()
+    assert found.state == "Breaching"
+    assert time.monotonic() - found.since == pytest.approx(240.0, abs=5.0)
+    await ask_now(gate, room)
+    assert len(gate.histories) == asking.MAX_REBUILD_TRIES + 2, "it was told once, and is enough"
+
+
+@pytest.mark.parametrize(
+    "error, most", [(Retryable("503"), asking.MAX_REBUILD_TRIES), (Permanent("400"), 1)]
+)
+async def test_who_tells_the_present_alone_is_not_asked_for_the_past_again_and_again(
+    gate: Asked, room: Room, error: Exception, most: int
+) -> None:
+    gate.value, gate.forgetful = 5.0, error
+    room.sampler.watch(ONE, [breaching(240.0)], rebuild=True)
+    await room.until(lambda: room.state(ONE) == "Breaching")
+    for _ in range(asking.MAX_REBUILD_TRIES + 2):
+        await ask_now(gate, room)
+    assert len(gate.histories) == most
+    (found,) = room.sampler.verdicts(ONE).values()
+    assert time.monotonic() - found.since < 60.0, "never too early"
 
 
 async def test_another_connection_begins_a_new_window(gate: Asked, room: Room) -> None:

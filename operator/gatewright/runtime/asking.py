@@ -20,6 +20,9 @@ from gatewright.runtime.telling.log_limits import about
 
 MEASURE_GRACE_S = 2.0
 """Seconds that a measurement may take beyond the time-out of its Connection."""
+MAX_REBUILD_TRIES = 3
+"""How often the past of a check is asked for where the present is told and the past is not: it is
+asked for first, and takes its time from the measurement."""
 
 log = logging.getLogger("gatewright.asking")
 
@@ -58,10 +61,13 @@ class Asker:
                 # Hidden here, for every provider, and before anything is cut.
                 answer = await question.gate.measure(config, link)
                 result = hide_in_answer(answer, link)
+            _count_rebuild_tries(waiting)
         except (Retryable, Permanent) as error:
             result = hide_in_error(error, link) if link is not None else error
         except TimeoutError:
             result = Retryable(f"no answer within {link.timeout if link else 0:g}s")
+            # It may be the past that took all of the time.
+            _count_rebuild_tries(waiting)
         except ValidationError as error:
             result = Permanent(f"its configuration is not valid: {error.errors()[0]['msg']}")
         except Exception as error:
@@ -78,11 +84,14 @@ class Asker:
 
 
 async def _rebuild_window(track: Track, gate: Gate, config: Any, link: OpenConnection) -> None:
-    """Read the row of breaches from the provider's own memory, after a restart."""
-    track.rebuild = False
+    """Read the row of breaches from the provider's own memory, after a restart.
+
+    The track stays marked until somebody has told.
+    """
     rule = track.measure.rule
     # Only a rule that asks how long something lasts needs what was before.
     if rule.lasting is None or track.measure.breaching_since is None:
+        track.rebuild = False
         return
 
     wall, mono = time.time(), time.monotonic()
@@ -90,10 +99,15 @@ async def _rebuild_window(track: Track, gate: Gate, config: Any, link: OpenConne
     start = max(since, wall - rule.lasting - rule.interval)
     try:
         history = await gate.history(config, link, start, wall, rule.interval)
-    except (Retryable, Permanent):
+    except Retryable:
+        # Nobody has told, and may when it is asked again.
+        return
+    except Permanent:
         # The row then begins anew: later, and never too early.
+        track.rebuild = False
         return
 
+    track.rebuild = False
     window = Window(opened=track.window.opened)
     for at, answer in history:
         sample = sample_from(track.measure.check, mono - (wall - at), answer)
@@ -101,6 +115,14 @@ async def _rebuild_window(track: Track, gate: Gate, config: Any, link: OpenConne
 
     if window.last is not None:
         track.window = _put_before(window, track.window, rule)
+
+
+def _count_rebuild_tries(waiting: list[Track]) -> None:
+    """Give up the past of checks that was asked for often enough: their rows begin anew."""
+    for track in waiting:
+        if track.rebuild:
+            track.rebuild_tries += 1
+            track.rebuild = track.rebuild_tries < MAX_REBUILD_TRIES
 
 
 def _put_before(past: Window, window: Window, rule: Rule) -> Window:

@@ -58,8 +58,11 @@ class Track:
     window: Window
     question: Question
     rebuild: bool
-    """The row of breaches has not been read back yet, since no Connection could be opened."""
+    """The row of breaches has not been read back yet, since no Connection could be opened, or since
+    nobody has told."""
     due: float
+    rebuild_tries: int = 0
+    """How often the present was told, and what was before was not."""
     stretch: float = 1.0
     """By what its interval has grown, since its namespace asks too much."""
     told: str = "Unknown"
