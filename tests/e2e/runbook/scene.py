@@ -137,7 +137,7 @@ class Scene:
 
     def take_back(self, reason: str, seconds: float) -> Any:
         """Ask for the way back when no run is under way; the status at the end of that."""
-        self._intervene("Rollback", {"reason": reason})
+        self._intervene("take-back", "Rollback", reason)
 
         def is_over(status: Any) -> bool:
             run = status["run"]
@@ -147,12 +147,12 @@ class Scene:
 
     def run_procedure(self, name: str, groups: list[str], seconds: float, **more: Any) -> Any:
         """Run a procedure and approve it, as ana; its row at the end."""
-        asked = {"procedure": name, "reason": "as the runbook says", **more}
-        self._intervene("Run", asked)
+        reason = "as the runbook says"
+        self._intervene(f"run-{name}", "Run", reason, procedure=name, **more)
         self._wait_for_procedure(
             lambda row: "waits for a person" in row.get("message", ""), seconds, f"{name} to ask"
         )
-        self._intervene("Approve", {"procedure": name, "groups": groups})
+        self._intervene(f"approve-{name}", "Approve", reason, procedure=name, groups=groups)
         return self._wait_for_procedure(
             lambda row: row.get("finishedAt"), seconds, f"the end of {name}"
         )
@@ -164,25 +164,6 @@ class Scene:
             return bool(condition((status.get("procedures") or [{}])[0]))
 
         return self.place.until(holds, seconds, what)["procedures"][0]
-
-    def _intervene(self, action: str, more: Mapping[str, Any]) -> None:
-        """Ask for something as ana, and see that it is accepted."""
-        meta = {"name": f"{action.lower()}-{next(self._numbers)}"}
-        body = {
-            "apiVersion": "gatewright.dev/v1alpha1",
-            "kind": "Intervention",
-            "metadata": meta,
-            "spec": {"release": "foco", "action": action, "by": ANA, **more},
-        }
-        path = MADE.format(self.place.name)
-        self.ana.create(path, body)
-        shared = self.place.ground
-        said = shared.wait(
-            lambda: shared.api.get(f"{path}/{meta['name']}").get("status"),
-            90,
-            f"an answer to {meta}",
-        )
-        assert said["result"] == "Accepted", said
 
     def stop(self) -> None:
         """End what is still under way."""
@@ -244,36 +225,29 @@ class Scene:
         action = "Approve" if kind == "approval" else "Confirm"
         if where.get("step", "") == self.rejects != "":
             action = "Reject"
-        spec: dict[str, Any] = {
-            "release": "foco",
-            "action": action,
-            "by": ANA,
-            "reason": "as the runbook says",
-            **where,
-        }
-        if kind == "approval":
-            spec["groups"] = [MANAGERS]
-        meta = {"name": f"{name}-{next(self._numbers)}"}
-        body = {
-            "apiVersion": "gatewright.dev/v1alpha1",
-            "kind": "Intervention",
-            "metadata": meta,
-            "spec": spec,
-        }
-        path = MADE.format(self.place.name)
+        groups = {"groups": [MANAGERS]} if kind == "approval" else {}
         try:
-            self.ana.create(path, body)
+            path = self._intervene(name, action, "as the runbook says", **where, **groups)
         except ApiError as error:
             if error.status == 403:  # the role binding is a moment old
                 return
             raise
         shared = self.place.ground
-        said = shared.wait(
-            lambda: shared.api.get(f"{path}/{meta['name']}").get("status"),
-            90,
-            f"an answer to {meta}",
-        )
+        said = shared.wait(lambda: shared.api.get(path).get("status"), 90, f"an answer to {path}")
         self.acted.append((name, said["result"]))
+
+    def _intervene(self, name: str, action: str, reason: str, **spec: Any) -> str:
+        """Let ana act; the path of what she has made."""
+        own = f"{name}-{next(self._numbers)}"
+        body = {
+            "apiVersion": "gatewright.dev/v1alpha1",
+            "kind": "Intervention",
+            "metadata": {"name": own},
+            "spec": {"release": "foco", "action": action, "by": ANA, "reason": reason, **spec},
+        }
+        made = MADE.format(self.place.name)
+        self.ana.create(made, body)
+        return f"{made}/{own}"
 
     def _rotate(self) -> None:
         self.foco.rotate(revoke=self.revokes)
