@@ -104,8 +104,7 @@ def _collection(item: dict[str, Any]) -> str:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_crd_is_small_enough_for_plain_kubectl_apply(path: Path) -> None:
     # kubectl apply keeps the whole object as JSON in an annotation, without spaces; annotations end
-    # at 256 KiB.
-    assert path.stat().st_size < 250 * 1024
+    # at 256 KiB. How the file is written does not count.
     assert len(json.dumps(yaml.safe_load(path.read_text()), separators=(",", ":"))) < 240 * 1024
 
 

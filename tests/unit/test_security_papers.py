@@ -63,8 +63,15 @@ def test_a_file_of_the_threat_model_has_the_rule_that_it_is_named_for() -> None:
     assert "CLOSED_SECRET_TYPES = " in code
 
 
+FOLDERS = ("charts", "crds", "manifests", "operator", "requirements", "tests")
+
+
 @pytest.mark.parametrize(
-    "page", ["SECURITY.md", "README.md", "docs/security.md", "docs/operations.md"]
+    "page",
+    [
+        *("SECURITY.md", "README.md", "docs/security.md", "docs/operations.md"),
+        *(f"{folder}/README.md" for folder in FOLDERS),
+    ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     path = ROOT / page
