@@ -61,8 +61,10 @@ async def judge_vanished(cached: CachedCluster, followed: Followed, progress: Pr
     """Return what has become of an operation that was seen to run, and has left no trace."""
     view, operation, snapshot = followed
 
+    # It carries a finalizer until its run has ended: somebody has taken that, or its label.
     if operation.kind == "job":
         return await jobs.judge_vanished(UncachedReader(cached), view, operation)
+    # What is not there does not run.
     if operation.kind == "stop":
         return Progress("Succeeded")
 

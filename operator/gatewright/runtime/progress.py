@@ -135,6 +135,7 @@ def _is_left_alone(known: OperationState, operation: Operation) -> bool:
         return True
 
     now = time.monotonic()
+    # Whoever refused is asked again with back-off.
     if known.refusals and now < known.retry_at:
         return True
 

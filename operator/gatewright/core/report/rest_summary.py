@@ -175,6 +175,7 @@ def _join_remarks(ctx: Context) -> str:
     live = ctx.status.live
     caveat = (live.caveat if live is not None else None) or ""
     remark = describe_idle(ctx)
+    # The record of the promotion says the same already.
     if remark in caveat:
         return caveat
     return f"{caveat}; {remark}" if caveat else remark

@@ -73,6 +73,7 @@ def _describe_edit(ctx: Context, run: Run) -> str:
 
 def _mark_queued(summary: Summary, version: str, supersede: str) -> None:
     """Say that what is live is not what is wanted: nothing may take it for ready."""
+    # It does not start after the run either, but by a Retry.
     if supersede == "Reject":
         summary.ready, summary.reason, summary.stalled = "False", "Ignored", True
         return
@@ -158,6 +159,7 @@ def _summarize_stages(ctx: Context, run: Run) -> Summary:
     stage = run.stages[index]
     if any(step.state == "Running" for step in stage.steps):
         return _summarize_step(ctx, run, index, place)
+    # The next step begins only when what it changes was looked at.
     if ctx.seen.looking:
         waiting = f"a look at {ctx.seen.looking}"
         message = f"{place} waits for {waiting}"
@@ -328,7 +330,7 @@ def _describe_undoing(run: Run) -> str:
     line = open_lines[0]
     problem = f": {line.message}" if line.message else ""
     if line.kind == "Stop":
-        return f"job {line.subject.partition('/')[2]} to stop{problem}"
+        return f"job {name_of_subject(line.subject)} to stop{problem}"
     return f"undoing {line.subject}{problem}"
 
 

@@ -156,6 +156,7 @@ PHASES: Mapping[str, Situation] = {
 def _next_clock(ctx: Context) -> datetime | None:
     """Return when the next clock of the run under way runs out."""
     run = ctx.status.run
+    # A run that has ended has no clock.
     if run is None or run.outcome is not None:
         return None
     return clocks.next_due(run, ctx.now)

@@ -104,12 +104,14 @@ def _collect_changes(view: View, body: PinnedSpec, run: Run) -> _Changes:
     changes = _Changes()
     for operation, step in changes_of(view, body, run):
         subject = operation.subject
+        # It is not yet what the step makes of it.
         if step.state == "Running":
             changes.at_work.add(subject)
             continue
 
         if step.state == "Succeeded" or traits_of(subject).rolls_out:
             changes.operations.setdefault(subject, []).append(operation)
+        # Only a deploy has to be seen to roll out.
         if operation.kind != "apply":
             continue
 
@@ -164,6 +166,7 @@ def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]
     names: set[str] = set()
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
     for stage, status in later:
+        # What was passed over deploys nothing any more.
         if status.state in LEFT_STAGE_STATES:
             continue
         for step in stage.steps:

@@ -64,6 +64,7 @@ def _person_waited_for(ctx: Context) -> str | None:
     again = next(approvals.awaited_answers(run, index), None)
     if again is not None:
         return f"{again[0]} {PERSON_HOLD_ENDING}"
+    # Past the last stage no step asks anybody.
     if index is None:
         return None
 

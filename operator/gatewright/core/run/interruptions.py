@@ -25,6 +25,7 @@ def handle_interruptions(ctx: Context) -> bool:
     changed, suspension and holds. People were answered before (`decide`).
     """
     run = ctx.run
+    # The finalizer keeps the object until what the run has changed is undone.
     if ctx.view.deleting:
         begin_rollback(ctx, "Aborted", "the Release was deleted", then="Aborted")
         return True
@@ -82,6 +83,7 @@ def _roll_back_if_unavailable(ctx: Context) -> bool:
         return False
 
     row, availability = failed
+    # Nothing is undone by that, so that what comes after it still counts.
     if availability.action != "Rollback":
         guards.notify_or_pause(ctx, row, availability.action)
         return False

@@ -89,6 +89,7 @@ def _needs_now(
     run = view.run
     if run is None:
         return _needs_at_rest(view, now, left)
+    # Without what it has pinned nothing can be said of a run.
     if body is None:
         return Needs(body=True)
 
@@ -112,6 +113,7 @@ def _holdings_to_compare(
     view: View, body: PinnedSpec, run: Run, closely: bool
 ) -> Iterator[Holding]:
     for holding in find_holdings(view, body, run):
+        # Nothing was done to it: there is nothing to compare it with.
         if not holding.operations:
             continue
         watched = holding.window is not None

@@ -72,6 +72,7 @@ def _newly_passed_over(ctx: Context) -> str | None:
 
     over = [_passed_over_flags(stage) for stage in run.stages]
     over_before = [_passed_over_flags(stage) for stage in before.stages]
+    # Nothing was passed over by this very pass.
     if over == over_before or not any(any(flags) for flags in over):
         return None
 
@@ -156,6 +157,7 @@ def _difference_row(ctx: Context, holding: Holding, row: Difference | None) -> D
         return row
 
     message = (holding.missing or standing.difference)[:1000]
+    # A row is there only while something is wrong.
     if not message:
         return None
     if row is None:
@@ -171,6 +173,7 @@ def _missing_subjects(ctx: Context) -> list[str]:
 
     There is no good state of it to keep.
     """
+    # Until then nothing is kept of it.
     if ctx.run.phase != "Guarding":
         return []
 
@@ -237,6 +240,7 @@ def _availability_row(
     ctx: Context, name: str, row: GateStatus | None, standing: Standing, window: float
 ) -> GateStatus | None:
     """Return the row of one target: in trouble since when, and whether that has lasted its time."""
+    # A row is there only while something is wrong.
     if standing.troubled_at is None:
         return None
 

@@ -24,6 +24,7 @@ def run_preflight(ctx: Context) -> None:
     if ctx.run.kind == "Undo":
         undo.await_approval(ctx)
         return
+    # It has ended: what follows would be said of a run that is over.
     if end_if_outdated(ctx):
         return
 
@@ -51,6 +52,7 @@ def run_stages(ctx: Context) -> None:
     while advance_stage(ctx):
         pass
 
+    # A stage has failed, or waits for something: only past the last one is the version live.
     if ctx.run.phase != "Progressing" or current_stage_index(ctx.run) is not None:
         return
     # An edit may have asked people anew, also about stages that are over.
@@ -88,8 +90,10 @@ def run_guarding(ctx: Context) -> None:
         promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
         return
 
+    # On silence nothing is promoted, and nothing is undone.
     if not clocks.expired(run, "guard", ctx.now) or not are_guards_calm(ctx):
         return
+    # It has changed nothing that could become last good.
     if run.observe:
         finish_run(ctx, "Observed", "all stages would have passed")
         return

@@ -109,6 +109,7 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
     run = ctx.run
     journal = {entry.subject for entry in run.journal}
     first = first_changes(ctx.body, stage, step, journal)
+    # An earlier step was the first to change it: what there was before that is recorded.
     if not first:
         return Recorded(done=True)
 
@@ -243,6 +244,7 @@ def _reason_to_ignore(ctx: Context, body: PinnedSpec, index: int) -> str:
     What the run has done already has to be what the body says, or nobody could undo it.
     """
     old, new = ctx.body.spec.stages[: index + 1], body.spec.stages[: index + 1]
+    # The journal and the compensations know them by these names.
     if [_stage_names(stage) for stage in old] != [_stage_names(stage) for stage in new]:
         return "its stages up to the failed one, or their steps, have other names"
 
@@ -251,6 +253,7 @@ def _reason_to_ignore(ctx: Context, body: PinnedSpec, index: int) -> str:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
 
     recaptured = _targets_captured_otherwise(ctx, body)
+    # Of what is captured anew there is no snapshot from before the first change.
     if recaptured:
         target = f"target {recaptured[0]}"
         return f"it captures other configuration with {target}, which this run has changed"

@@ -139,8 +139,10 @@ def is_adoptable(view: View, seen: Observation) -> bool:
         for subject, live_state in seen.live_states.items()
         if traits_of(subject).versioned
     ]
+    # Without a target there is nothing by which the version could be known.
     if not targets or not all(target.matches for target in targets):
         return False
+    # Nothing is taken over by itself that nobody has verified.
     if has_unverified(view.status) or view.spec is None:
         return False
 

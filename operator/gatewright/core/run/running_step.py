@@ -23,6 +23,7 @@ def advance_step(ctx: Context, index: int, number: int) -> bool:
     """Take a step one transition further; return whether anything changed."""
     stage = ctx.run.stages[index]
     step, spec = stage.steps[number], ctx.body.spec.stages[index].steps[number]
+    # A failed one is the current one only after a Retry.
     if step.state in ("Pending", "Failed"):
         return _begin_step(ctx, index, number)
     if step.skippedBy is not None:
@@ -30,6 +31,7 @@ def advance_step(ctx: Context, index: int, number: int) -> bool:
 
     late = clocks.expired(ctx.run, "step", ctx.now)
 
+    # A wait has nothing that could be driven.
     if kind_of(spec).ends_with_clock:
         return late and end_step(ctx, step, {})
 
@@ -49,6 +51,7 @@ def advance_step(ctx: Context, index: int, number: int) -> bool:
     if failed is not None:
         return fail_step(ctx, index, step, failed.message)
 
+    # Its Job may go on. What follows the failure stops it first.
     if late:
         limit = kind_of(spec).clock(spec) or 0
         return fail_step(ctx, index, step, f"not done in {limit:.0f}s: {driven.reason}")
@@ -105,6 +108,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
     states.move(step, "Running")
     operations = operations_of_step(ctx.view, ctx.body, run, index, number)
 
+    # It evaluates everything, and acts on nothing.
     if run.observe:
         states.move(step, "Skipped")
         subjects = ", ".join(operation.subject for operation in operations)

@@ -23,6 +23,7 @@ def advance_stage(ctx: Context) -> bool:
     """Take the current stage one transition further; False where something has to be waited for."""
     run = ctx.run
     index = current_stage_index(run)
+    # The transition before may have led elsewhere, by `onFailure`.
     if run.phase != "Progressing" or index is None:
         return False
     # A Job of a stage that was passed over may still be at work on the same thing.
@@ -40,6 +41,7 @@ def advance_stage(ctx: Context) -> bool:
         return _advance_gates(ctx, index, stage)
 
     number = unfinished_step_index(stage)
+    # Gates are asked when all steps have ended.
     if number is not None:
         return advance_step(ctx, index, number)
     # Its Job was stopped before: only now the stage ends.
@@ -80,6 +82,7 @@ def _begin_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
 def _advance_gates(ctx: Context, index: int, stage: StageStatus) -> bool:
     run, bake = ctx.run, seconds(ctx.body.spec.stages[index].bake)
     failed = judge.first_in_state(stage.gates, "Failed")
+    # Also while it bakes: gates are watched to the end of that.
     if failed is not None:
         return fail_stage(ctx, index, "Gate", f"gate {judge.describe(failed)}", failed.name)
 

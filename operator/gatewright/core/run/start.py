@@ -81,10 +81,12 @@ def _found_version(ctx: Context) -> str | None:
     # Its rollback failed: what was live before it is what this run returns to as well.
     if ctx.seen.inherited and last is not None:
         return last.found
+    # There is no version that it could differ from.
     if good is None:
         return None
 
     version, live = baseline_version(ctx.seen), ctx.status.live
+    # It is not what was promoted, whatever its images call it.
     if any(standing.difference for standing in ctx.seen.standings.values()):
         return version or "unknown"
     # A rollback had failed before: nobody has said since what is there.

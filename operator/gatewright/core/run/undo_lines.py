@@ -75,6 +75,7 @@ def repeat_compensations(ctx: Context, undo: list[Undo], before: bool) -> None:
     it was returned, and others may have taken away.
     """
     for line in undo:
+        # Only a restore takes along what a compensation has set.
         if line.kind != "Restore":
             continue
         earlier, since = compensations_around(ctx.body, ctx.run, line)

@@ -87,6 +87,7 @@ def _stop_verification_jobs(ctx: Context) -> None:
     assert ctx.run.rollback is not None
     for check, row in verification_set(ctx.body, ctx.run).pairs():
         job = operation_of_check(ctx.view, ctx.body, ctx.run, "verify", check)
+        # What has ended cannot be stopped, and what is measured or asked of people runs nowhere.
         if job is None or job.kind != "job" or row.state in ("Passing", "Failed"):
             continue
 
@@ -153,6 +154,7 @@ def _return_problem(ctx: Context) -> str | None:
         *(line.subject for line in restores_done(ctx.body, run)),
         *compensated_alone(ctx.body, run),
     ]
+    # What was seen before this phase was seen before it was returned.
     if subjects and (before is None or before.phase != "Verifying"):
         return None
 

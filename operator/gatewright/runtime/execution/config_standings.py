@@ -45,6 +45,7 @@ async def follow_config(
     """
     path = config_path(view.namespace, operation.subject)
     now = await read_or_none(cluster, path)
+    # A restore makes it again.
     if now is None and operation.kind == "restore":
         return Progress("Absent")
 
@@ -58,6 +59,7 @@ async def follow_config(
     record = (
         None if snapshot is None else await record_of(cluster, view, operation.subject, snapshot)
     )
+    # What somebody has rotated during the run must not come back.
     if record is not None and is_left_alone(operation, record, now):
         return progress_left_alone(operation, record)
 

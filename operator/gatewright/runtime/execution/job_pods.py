@@ -196,6 +196,7 @@ def describe_exit(pod: Pod) -> str:
     Empty where it does not say.
     """
     status, name = pod.get("status", {}), pod["metadata"]["name"]
+    # What befell the whole pod (an eviction) tells more than how a container ended.
     if status.get("reason"):
         message = f"pod {name}: {status['reason']}: {status.get('message', '')}"
         return message[:300].rstrip(": ")
@@ -233,6 +234,7 @@ def find_ending_trouble(all_pods: Sequence[Pod], now: datetime) -> Trouble | Non
     if len(left) > 1:
         words += f" and {len(left) - 1} more"
 
+    # Nobody has told it to end: it has all the time that it wants.
     if not meta.get("deletionTimestamp"):
         return Trouble(f"its {words} has not ended yet")
     if not late:
@@ -283,6 +285,7 @@ def _first_sidecar(there: Sequence[Pod]) -> str:
 def _explain_sidecar(pod: Pod) -> str:
     """Return that the main container has ended, and another one keeps the pod from ending."""
     first = main_container(pod)
+    # One that is started again keeps its pod by itself.
     if not first.ended or pod["spec"].get("restartPolicy") not in (None, "Never"):
         return ""
 

@@ -245,9 +245,11 @@ async def job_trouble(cluster: Cluster, view: View, operation: Operation) -> Tro
     except NotFound:
         return None
 
+    # Of another's Job nothing is said here: following it says that it is in the way.
     if explain_foreign_job(view, operation, job):
         return None
 
+    # What keeps it is then its pods that end, or its report.
     if is_over(job):
         progress = await follow_job(cluster, view, operation)
         return Trouble(progress.message, progress.hopeless) if progress.stuck else None
