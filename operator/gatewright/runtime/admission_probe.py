@@ -97,6 +97,7 @@ async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Tria
     ]
 
     missing = sorted({trial.policy for trial, failure in failed if failure is None})
+    # What is known to be missing is said before what cannot be found out.
     if missing:
         return (
             f"not in force in namespace {namespace}: admission policy {', '.join(missing)}; "
@@ -224,6 +225,7 @@ class AdmissionProbe:
         # No policy tells the operator from somebody who acts under its ServiceAccount.
         if self._own and namespace == self._own:
             return self._refuse_own(trials[0].plural)
+        # The administrator answers for the authors (`--trust-authors`).
         if self._trust:
             return ""
 

@@ -120,6 +120,7 @@ class Claims:
         """
         entry.claim.blocked = ""
 
+        # A run under way has its targets already, and an invalid spec starts none.
         if view.run is not None or view.spec is None or view.problems:
             return None
 
@@ -176,6 +177,7 @@ class Claims:
         return None
 
     def _external_system(self, key: Key, kind: str, name: str | None) -> str | None:
+        # Then lines are compared as they are written.
         if self._connections is None:
             return None
         return self._connections.system(key[0], kind, name, self._pins(key))

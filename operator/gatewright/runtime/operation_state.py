@@ -62,6 +62,7 @@ class OperationState:
 
     def add_refusal(self, progress: Progress) -> Progress:
         """Keep the reason of a refusal in the progress of what is about to be tried again."""
+        # It says something newer itself.
         if progress.state != "Absent" or not self.refusals or progress.message:
             return progress
         return replace(progress, message=self.progress.message)

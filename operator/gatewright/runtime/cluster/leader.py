@@ -75,6 +75,7 @@ class Leader:
             if seen is None or seen[0] != version:
                 seen = (version, time.monotonic())
 
+            # Two may find it free: the API server lets one of them write.
             if self._is_free(lease, seen[1]) and await self._write_lease(lease):
                 return
 

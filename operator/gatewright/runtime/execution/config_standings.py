@@ -64,6 +64,7 @@ async def follow_config(
         return progress_left_alone(operation, record)
 
     is_captured = record is not None and is_never_set(operation) and record.is_kept(now)
+    # A write that is not marked may be anybody's: ours may still arrive.
     if not has_key(now, operation) and not is_captured:
         return Progress("Absent")
 
@@ -167,6 +168,7 @@ def is_left_alone(operation: Operation, record: Record, now: Mapping[str, Any]) 
     """Return whether a Secret was changed by somebody during the run: then it is left alone."""
     if operation.kind != "restore" or not is_of_kind(operation.subject, "secret"):
         return False
+    # Its author wants the old value back, whoever has rotated it.
     if (operation.config or {}).get("restore") == "Always":
         return False
     return not (record.is_kept(now) or record.is_found(now))

@@ -202,6 +202,7 @@ class Externals:
             message = f"a fault of the operator ({type(error).__name__}); its log says more"
             final = False
 
+        # Asking again cannot help, and nothing was begun.
         if final:
             state.progress = Progress("Failed", message)
             return
@@ -316,6 +317,7 @@ class Externals:
 
         On the way back it is looked at again, for as long as its line has time.
         """
+        # On the way forward nothing is tried again by itself.
         if operation.kind != "restore":
             return Progress("Failed", str(error))
         state.refusals += 1

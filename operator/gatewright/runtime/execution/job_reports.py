@@ -65,6 +65,7 @@ async def progress_of_completed(
 
     message = f"{format_.title}: {_words_of(finding, quiet)}"
 
+    # The report decides, not the exit code.
     if not finding.good:
         return Progress("Failed", f"{message}; the exit code was 0")
 

@@ -34,6 +34,8 @@ async def stop_job(cluster: Cluster, view: View, operation: Operation) -> Progre
     path = job_path(view.namespace, operation.subject)
     try:
         job = await cluster.get(path)
+        # There is nothing to suspend: another's Job is not ours to stop, and one that has ended
+        # starts no pod.
         if not is_ours(view, job) or true_condition(job, "Complete", "Failed"):
             return await _follow_pods_gone(cluster, view, operation, job)
 
@@ -85,6 +87,7 @@ async def follow_stop(cluster: Cluster, view: View, operation: Operation) -> Pro
     ended = not is_ours(view, job) or true_condition(job, "Complete", "Failed") is not None
     if not ended and is_deleted(job):
         return _progress_of_deleted(job)
+    # It runs: nobody has stopped it yet, or somebody lets it go on.
     if not ended and not job["spec"].get("suspend") and not is_ending(job):
         return Progress("Absent")
 
@@ -128,6 +131,7 @@ def _progress_of_deleted(job: Mapping[str, Any]) -> Progress:
     We let it go; nobody can go on before others have done so too.
     """
     name, finalizers = job["metadata"]["name"], job["metadata"].get("finalizers") or []
+    # Our own finalizer keeps it: to begin the stop takes that away.
     if RESULT in finalizers:
         return Progress("Absent", f"job {name} is being deleted")
 
