@@ -194,6 +194,32 @@ def test_the_questions_leave_room_in_the_budget_for_the_rest(part: Any) -> None:
     assert 0 < len(asked) * CHECK <= 6_000_000
 
 
+def test_a_kind_with_a_right_of_its_own_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a step that shifts traffic has it: nobody has to lower how many targets there may be."""
+    route = AuthorPermission("patch", "gateway.networking.k8s.io", "httproutes", ("configMap",))
+    kind = STEPS["flags"]
+    monkeypatch.setattr(
+        type(kind), "permissions", (*kind.permissions, (kind.permissions[0][0], route))
+    )
+    assert any("httproutes" in item["expression"] for item in authors.policy_spec()["validations"])
+    test_the_questions_leave_room_in_the_budget_for_the_rest(authors)
+
+
+def test_what_there_are_few_of_stands_first_and_is_asked_for_by_name() -> None:
+    """Of a target either a Deployment or a StatefulSet is patched: nothing of them is left over."""
+    few = authors.few_rights()
+    assert [right.resource for right in few] == ["deployments", "statefulsets"]
+    named = [right for _, right in authors.author_rights() if right.fields]
+    assert named[: len(few)] == few
+    spec = authors.policy_spec()
+    (rest,) = [item for item in spec["validations"] if "authorizer" not in item["expression"]]
+    left = [item for item in spec["validations"] if "wanted10.exists" in item["expression"]]
+    for head in ("patch,,configmaps,", "patch,,secrets,", "impersonate,,serviceaccounts,"):
+        assert head in rest["expression"]
+        assert len([item for item in left if head in item["expression"]]) == 1
+    assert len(left) == 3 and "deployments" not in rest["expression"]
+
+
 @pytest.mark.parametrize("table", ["GATES", "EXTERNAL_TARGETS", "FLAGS", "ACTIONS", "NOTIFIERS"])
 def test_a_provider_that_cannot_name_its_connection_is_refused(
     table: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -58,11 +58,22 @@ class Question:
             )
             yield f"wanted{number + 1}", f"{wanted}.filter(line, !line.startsWith({asked}))"
 
-    def validations(self, rights: Iterable[AuthorPermission]) -> Iterator[dict[str, str]]:
-        """Yield each line by its name, then what is left of each kind of right without one."""
+    def validations(
+        self, rights: Iterable[AuthorPermission], few: Iterable[AuthorPermission] = ()
+    ) -> Iterator[dict[str, str]]:
+        """Yield each line by its name, then what is left of each kind of right without one.
+
+        `few`: rights that need fewer names than are asked for, and whose lines stand first. Nothing
+        is left of them, so that no question has to be kept for it.
+        """
         yield from (self._by_name(number) for number in range(self.named))
-        kinds = {line_head(right): right for right in rights}
-        yield from (self._left_over(right) for right in kinds.values())
+
+        few_rights = list(few)
+        left = {line_head(right): right for right in rights if right not in few_rights}
+        # Nothing is passed over unasked, whoever is mistaken about how few there are.
+        if few_rights:
+            yield self._refuse_other_lines(left)
+        yield from (self._left_over(right) for right in left.values())
 
     def _by_name(self, number: int) -> dict[str, str]:
         wanted, asked = f"variables.wanted{number}", f"variables.asked{number}"
@@ -102,6 +113,15 @@ class Question:
             paths,
             f"'{describe_right(right)} of any name'",
         )
+
+    def _refuse_other_lines(self, heads: Iterable[str]) -> dict[str, str]:
+        """Return a refusal of what is left and asked for by none of the questions that follow."""
+        known = " || ".join(f"line.startsWith('{head}')" for head in heads) or "false"
+        return {
+            "expression": f"variables.wanted{self.named}.all(line, {known})",
+            "message": f"{self.short}: it names more than can be asked for",
+            "reason": "Forbidden",
+        }
 
     def validation(
         self, unless: str, permitted: str, paths: str, what: str, remedy: str = ""

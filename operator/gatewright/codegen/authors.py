@@ -47,6 +47,8 @@ def author_rights() -> list[tuple[str, AuthorPermission]]:
         for target in registry.TARGETS.values()
         for right in target.author
     ]
+    few = few_rights()
+    targets.sort(key=lambda one: one[1] not in few)
     steps = [
         (model.__name__, right) for kind in STEPS.values() for model, right in kind.permissions
     ]
@@ -54,6 +56,22 @@ def author_rights() -> list[tuple[str, AuthorPermission]]:
     # Of flags there are fewer than of Jobs with a ServiceAccount of their own.
     named = [one for one in reversed(steps) if one[1].fields]
     return [*nameless, *targets, *named]
+
+
+def few_rights() -> list[AuthorPermission]:
+    """The rights of which a target needs one, by one name: there are as few names as targets."""
+    few: list[AuthorPermission] = []
+    for target in registry.TARGETS.values():
+        by_name = [right for right in target.author if _has_one_name(right)]
+        # Those of which each is for another kind of the same target exclude each other.
+        kinds = [right.only for right in by_name if right.only is not None]
+        exclusive = len(set(kinds)) == len(by_name) and len({field for field, _ in kinds}) == 1
+        few += by_name if exclusive else by_name[:1]
+    return few
+
+
+def _has_one_name(right: AuthorPermission) -> bool:
+    return len(right.fields) == 1 and "[]" not in right.fields[0]
 
 
 def require_own_models(nodes: Mapping[str, schema.Schema]) -> None:
@@ -82,7 +100,9 @@ def policy_spec() -> dict[str, Any]:
             for model, right in author_rights()
             if not right.fields
         ),
-        *_QUESTION.validations(right for _, right in author_rights() if right.fields),
+        *_QUESTION.validations(
+            (right for _, right in author_rights() if right.fields), few_rights()
+        ),
     )
     return admission.spec_policy(crds.RELEASE.plural, _policy_variables(), validations)
 
