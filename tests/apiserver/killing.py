@@ -94,6 +94,11 @@ class Result:
     writes: int
     where: str = ""
 
+    @property
+    def has_come(self) -> bool:
+        """Whether the write came that was to kill."""
+        return self.point is not None and self.writes >= self.point.number
+
     def __str__(self) -> str:
         return f"{self.point} {self.where}: {'; '.join(self.problems)}"
 
@@ -137,7 +142,8 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
             intervene(site, "Rollback", withDatabase=True, reason="data is broken")
         else:
             site.apply(scenario.spec(site.name))
-        killed = _restart_when_killed(lab, site, scenario)
+        number = point.number if isinstance(point, Point) else None
+        killed = _restart_when_killed(lab, site, scenario, number)
         if killed:
             lab.operator.reap()
             lab.operator.start(wait=False)
@@ -168,8 +174,11 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
     )
 
 
-def _restart_when_killed(lab: Lab, site: Site, scenario: Scenario) -> bool:
-    """Wait for the end or the kill, whichever comes first."""
+def _restart_when_killed(lab: Lab, site: Site, scenario: Scenario, number: int | None) -> bool:
+    """Wait for the end or the kill, whichever comes first.
+
+    `number`: of the write that kills.
+    """
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         if lab.proxy.killed.is_set():
@@ -177,8 +186,9 @@ def _restart_when_killed(lab: Lab, site: Site, scenario: Scenario) -> bool:
         meta = (site.release() or {}).get("metadata", {})
         over = site.run().get("outcome") and site.run()["id"] == scenario.run
         if over and not meta.get("finalizers"):
-            # The last write's `after` still has to come.
-            return lab.proxy.killed.wait(0.1)
+            # The last write's `after` still has to come, if that write has.
+            has_come = number is not None and lab.proxy.count >= number
+            return lab.proxy.killed.wait(10 if has_come else 0.1)
         lab.proxy.killed.wait(0.02)
     return False
 
@@ -282,9 +292,10 @@ def killed_at_every_write(lanes: list[Lab], scenario: Scenario, capsys: Any) -> 
     with capsys.disabled():
         print(f"\nkilled at every write, {scenario.name}: {summary}")
     assert not summary.bad(), "\n\n".join(str(one) for one in summary.bad())
-    killed = sum(one.killed for one in summary.results)
-    # Where two writes go side by side, a busy machine may have one of them fewer.
-    few = 2 if scenario.undo else 0
-    assert killed + few >= 0.9 * (len(summary.results) - LANES), (
-        "too many runs ended before their write came"
+    # A status that may wait (`Decision.deferrable`) is written by itself where what follows takes
+    # longer, as the first rollout of a laboratory does. So a run may have fewer writes than one
+    # without a fault, and ends before the last numbers come. What came has killed.
+    spared = [one for one in summary.results if one.point and not one.killed and one.has_come]
+    assert not spared, "\n".join(
+        f"{one.point}: its write came, and killed nobody" for one in spared
     )
