@@ -585,6 +585,53 @@ LARGEST: dict[str, dict[str, Any]] = {
 
 
 EVERY = [(*right[:3], "") for right in EVERYTHING]
+PADDED = "gatewright-releases-padded"
+IN_FORCE = "the padded policy is in force"
+
+
+@pytest.fixture
+def padded(people: People) -> Iterator[None]:
+    """Beside the policy another one, which asks as much as that one may."""
+    api, namespace = people.lab.api, people.namespace
+    spec = authors.policy_spec()
+    asked = [rule for rule in spec["validations"] if "authorizer" in rule["expression"]]
+    more = "authorizer.group('x').resource('y{}').namespace(request.namespace).check('get')"
+    spec["validations"] += [
+        {"expression": f"{more.format(number)}.allowed() || true"}
+        for number in range(authors.MAX_QUESTIONS - len(asked))
+    ]
+    mark = {"expression": "object.metadata.name != 'padded'", "message": IN_FORCE}
+    spec["validations"].insert(0, mark)
+    names = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding = {
+        "policyName": PADDED,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": names},
+    }
+    kinds = (("policies", "Policy", spec), ("policybindings", "PolicyBinding", binding))
+    for plural, kind, content in kinds:
+        body = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": f"ValidatingAdmission{kind}",
+            "metadata": {"name": PADDED},
+            "spec": content,
+        }
+        api.create(f"{ADMISSION}{plural}", body)
+    try:
+        yield
+    finally:
+        for plural, *_ in reversed(kinds):
+            api.delete(f"{ADMISSION}{plural}/{PADDED}")
+
+
+@pytest.mark.usefixtures("padded")
+@pytest.mark.parametrize("size", LARGEST)
+def test_as_many_questions_as_there_may_be_leave_room_for_the_variables(
+    people: People, size: str
+) -> None:
+    able = people.with_rights(*EVERY)
+    people.tells(able, release("padded"), IN_FORCE)
+    people.passes(able, LARGEST[size])
 
 
 @pytest.mark.parametrize("size", LARGEST)
