@@ -79,8 +79,10 @@ def _find_subjects(body: PinnedSpec) -> dict[str, Any]:
 
 def _config_of_earlier(operation: Operation) -> Any:
     """Return what finds the subject of a change that an earlier body has made."""
+    # Nothing captures it any more: only the keys that were set go back.
     if kind_of_subject(operation.subject) == "configmap":
         return {"captured": False}
+    # What is set in a target stands beside what finds it.
     if operation.kind == "set" and kind_of_subject(operation.subject) == "target":
         return operation.config["target"]
     return operation.config

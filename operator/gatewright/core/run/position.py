@@ -30,6 +30,7 @@ def next_step_index(run: Run) -> tuple[int, int] | None:
     index = current_stage_index(run) if run.phase == "Progressing" else None
     if index is None or run.stages[index].state not in ("Pending", "Running"):
         return None
+    # What people have answered belonged to another body.
     if approvals.must_wait(run, index):
         return None
 

@@ -367,6 +367,7 @@ def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
             raise Refused(f"run {older.run.id} cannot be undone: {error}") from None
 
         for entry in older.run.journal:
+            # What a Job or an action did is left to compensations.
             if not traits_of(entry.subject).restored:
                 continue
             # What was there before the oldest change is what is returned to.

@@ -63,6 +63,7 @@ def select_kept(
     """
     named = named_outputs(spec, stage, step.name) if published else set()
     kept = {name: published[name] for name in sorted(named & published.keys())}
+    # What the spec does not name is not to be shown (`logs: Never`).
     if step.job is not None and step.job.is_quiet:
         return kept
 

@@ -38,6 +38,7 @@ class SetFlags(StepKind):
         if flags.configMap:
             subject = expand_references(f"configmap/{flags.configMap}", names)
             return {subject: {"captured": False}}
+        # Targets are found by `spec.targets`.
         if flags.target:
             return {}
         config = expand_references(dict([flags.provider]), names)
