@@ -220,6 +220,112 @@ async def test_a_target_and_flags_go_back_side_by_side(
     assert len(stage.fake.deployments) == (4 if rotated else 3), "built once at most, for both"
 
 
+# Several runs that go back at once
+
+OLDER_SET, UNDO = "6.beta.flags.1-bbbbbb", "7.undo8.rollback.beta.flags.0-3f2a1c"
+OLDER_RUN = "6-bbbbbb"
+
+
+def flags_of(**values: str) -> Any:
+    return FLAGS["vercel"].config.model_validate({"project": "foco", "set": values})
+
+
+def set_by(key: str, **values: str) -> Operation:
+    config = {"vercel": {"project": "foco", "set": values}}
+    return Operation(key, "set", "flags/beta.flags", config)
+
+
+def returned(key: str, subject: str, *changes: Operation) -> Operation:
+    return Operation(key, "restore", subject, changes=changes, beside=(OLDER_RUN,))
+
+
+async def to_the_end(
+    stage: Stage, *work: tuple[Any, Any, Operation, Any], looks: int = 30
+) -> list[Progress]:
+    """Go on with operations side by side, each a provider, a configuration, and a snapshot."""
+
+    async def step(number: int, act: bool) -> Progress:
+        provider, config, operation, snapshot = work[number]
+        try:
+            go = provider.perform if act else provider.follow
+            found: Progress = await go(config, stage.link, operation, snapshot)
+            return found
+        except Retryable:
+            return Progress("Absent", "refused for a moment")
+
+    said = [await step(number, True) for number in range(len(work))]
+    for _ in range(looks):
+        for number, found in enumerate(said):
+            if found.state == "Running":
+                said[number] = await step(number, False)
+            if said[number].state == "Absent":
+                said[number] = await step(number, True)
+    return said
+
+
+async def test_flags_of_an_older_run_go_back_as_well(stage: Stage) -> None:
+    """Seen: a variable that only the older of two runs had made stayed as that had set it."""
+    older, newer = flags_of(**{CRICO: "true"}), flags_of(**{VOICE: "true"})
+    before = (await stage.flags.look(older, stage.link)).snapshot
+    sets = set_by(OLDER_SET, **{CRICO: "true"}), set_by(SET, **{VOICE: "true"})
+    await to_the_end(stage, (stage.flags, older, sets[0], before))
+    since = (await stage.flags.look(newer, stage.link)).snapshot
+    await to_the_end(stage, (stage.flags, newer, sets[1], since))
+
+    back = returned(UNDO, "flags/beta.flags", *sets)
+    merged = {**before, "flags": {**since["flags"], **before["flags"]}}
+    (said,) = await to_the_end(stage, (stage.flags, newer, back, merged))
+
+    assert said.state == "Succeeded", said
+    assert "rolled back to dpl_1 instantly" in said.message
+    assert stage.fake.variable(VOICE)["value"] == "false"
+    assert all(item["key"] != CRICO for item in stage.fake.env.values()), "it was not there before"
+    standing = await stage.flags.compare(newer, stage.link, [back], merged)
+    assert standing.difference == ""
+
+
+@pytest.mark.parametrize("first", ["flags", "target"])
+async def test_flags_of_an_older_run_and_the_target_of_a_newer_go_back_side_by_side(
+    stage: Stage, first: str
+) -> None:
+    """The target was deployed over flags of the older run, and returns without them."""
+    host, flags = EXTERNAL_TARGETS["vercel"], flags_of(**{VOICE: "true", CRICO: "true"})
+    site = host.config.model_validate(TARGET)
+    made = set_by(OLDER_SET, **{VOICE: "true", CRICO: "true"})
+    before = (await stage.flags.look(flags, stage.link)).snapshot
+    await to_the_end(stage, (stage.flags, flags, made, before))
+    production = (await host.look(site, stage.link)).snapshot
+    deployed = Operation("7.bugs.deploy.1-3f2a1c", "apply", "target/site")
+    await to_the_end(stage, (host, site, deployed, production))
+
+    work = [
+        (stage.flags, flags, returned(UNDO, "flags/beta.flags", made), before),
+        (host, site, returned("7.undo8.rollback.bugs.site.1-3f2a1c", "target/site"), production),
+    ]
+    said = await to_the_end(stage, *(work if first == "flags" else reversed(work)))
+
+    assert [item.state for item in said] == ["Succeeded", "Succeeded"], said
+    live = stage.fake.live
+    assert live is not None
+    assert (live.baked[VOICE], CRICO in live.baked) == ("false", False)
+    for provider, config, operation, snapshot in work:
+        standing = await provider.compare(config, stage.link, [operation], snapshot)
+        assert standing.difference == "", operation
+
+
+async def test_what_an_undo_has_set_is_not_withdrawn(stage: Stage) -> None:
+    """A compensation may set flags: what it builds belongs to the way back."""
+    snapshot = (await stage.look()).snapshot
+    await stage.walk("set", snapshot)
+    compensation = "7.undo8.rollback.beta.off.2.1-3f2a1c"
+    await stage.perform("set", None, compensation)
+    (built,) = stage.fake.made(compensation)
+    said = await stage.follow("restore", snapshot, UNDO)
+    assert said.state == "Absent"
+    await stage.perform("restore", snapshot, UNDO)
+    assert built.id in stage.fake.deployments and built.state != "CANCELED", built
+
+
 async def test_a_flag_that_was_set_back_does_not_count_in_a_later_run(stage: Stage) -> None:
     snapshot = (await stage.look()).snapshot
     await stage.walk("set", snapshot)

@@ -22,7 +22,6 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS
-from gatewright.providers.vercel.production import run_of
 from gatewright.providers.vercel.variable_marks import Mark, mark_of
 from tests.contract import world
 from tests.fakes import vercel
@@ -826,7 +825,7 @@ async def test_a_failed_redeployment_fails_the_way_back(stage: Stage) -> None:
 
 
 def test_marks() -> None:
-    mark = Mark("set", run_of(KEY), 1234.0)
+    mark = Mark("set", Operation(KEY, "apply", "target/site").run, 1234.0)
     text = mark.text("who may see the voice system")
     assert text == "who may see the voice system [gatewright set 7-3f2a1c was 1234]"
     assert mark_of({"comment": text}) == mark

@@ -242,6 +242,31 @@ def test_one_that_fails_says_so_and_is_repeated():
     assert world.status.live.version == "1.0" and world.status.unverified is None
 
 
+def flagged(*names: str) -> dict[str, Any]:
+    """A Release whose only stage sets these flags at a provider."""
+    flags = {"vercel": {"project": "shop", "set": dict.fromkeys(names, "on")}}
+    return spec(stages=[{"name": "beta", "steps": [{"name": "flags", "flags": flags}]}])
+
+
+def test_each_flag_goes_back_to_what_was_recorded_of_it_first():
+    """Runs may have set other flags in the same step, and elsewhere each has marked its own."""
+    world = promoted("2.0", world=World(spec=flagged("VOICE", "CRICO")))
+    promoted("3.0", world=world.ask(stages=flagged("VOICE", "BETA")["stages"]))
+    older, newer = (world.data[kept.revision]["snapshots"] for kept in reversed(world.status.kept))
+    production = {"production": {"deployment": "dpl_1"}}
+    older["flags/beta.flags"] = {"flags": {"VOICE": "off", "CRICO": None}, **production}
+    newer["flags/beta.flags"] = {"flags": {"VOICE": "on", "BETA": "off"}}
+
+    accepted(world.act("Rollback", to="1.0"))
+    recorded = world.data[world.status.run.revision]["snapshots"]["flags/beta.flags"]
+    assert recorded == {"flags": {"VOICE": "off", "CRICO": None, "BETA": "off"}, **production}
+
+    (restore,) = [done for done in world.performed if done.subject == "flags/beta.flags"]
+    first, second = (change.run for change in restore.changes)
+    assert first.startswith("1-") and second.startswith("2-")
+    assert (restore.run, restore.beside) == (second, (first,))
+
+
 def test_another_release_that_has_the_targets_is_named():
     world = promoted("2.0")
     world.rival = "other"

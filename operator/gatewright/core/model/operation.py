@@ -26,6 +26,10 @@ class Operation:
     """For `restore`: what the run did to the subject (`apply`, `set`), in order.
 
     Only that goes back."""
+    beside: tuple[str, ...] = ()
+    """For `restore`: the older runs that are undone together with this one (`run` of theirs).
+
+    What they have marked elsewhere goes back as well."""
     restart: bool = False
     """For `apply` and `restore`: what is deployed starts anew, even if it has not changed."""
 
@@ -33,6 +37,16 @@ class Operation:
     def id(self) -> str:
         """Kind, key and subject: unique within the Release."""
         return f"{self.kind}:{self.key}:{self.subject}"
+
+    @property
+    def run(self) -> str:
+        """The run that it belongs to, unlike any other run of any Release: `NUMBER-NONCE`."""
+        return f"{self.key.partition('.')[0]}-{self.key.rpartition('-')[2]}"
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """The runs that go back by it: its own, and those that are undone together with that."""
+        return frozenset((self.run, *self.beside))
 
 
 @dataclass(frozen=True, slots=True)

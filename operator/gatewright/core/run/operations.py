@@ -165,7 +165,11 @@ def restore_operation(
         *_compensated_before(view, body, run, subject),
     )
 
-    return Operation(own, "restore", subject, subjects_of(body).get(subject), since, changes)
+    config = subjects_of(body).get(subject)
+    restore = Operation(own, "restore", subject, config, since, changes)
+    # A run may have marked something else than what it returns here, as flags of its project.
+    runs = dict.fromkeys(operation.run for operation in body.earlier)
+    return replace(restore, beside=tuple(run for run in runs if run != restore.run))
 
 
 def _compensated_before(

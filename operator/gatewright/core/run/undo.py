@@ -373,7 +373,8 @@ def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
             # What was there before the oldest change is what is returned to.
             for subject in with_captured(older.body, entry.subject):
                 if subject in older.snapshots:
-                    snapshots[subject] = older.snapshots[subject]
+                    older_snapshot = older.snapshots[subject]
+                    snapshots[subject] = _oldest_record(older_snapshot, snapshots.get(subject))
             if entry.subject not in known:
                 known.add(entry.subject)
                 journal.append(entry)
@@ -381,3 +382,14 @@ def _take_together(view: View, promoted: Sequence[_Promoted]) -> _Promoted:
     body = replace(newest.body, earlier=tuple(earlier), memo={})
     run = newest.run.model_copy(update={"journal": [*journal, *newest.run.journal]})
     return _Promoted(body, run, snapshots, newest.pinned)
+
+
+def _oldest_record(older: Any, newer: Any) -> Any:
+    """Return what is returned to: the older snapshot; of a flag that only the newer one has, that.
+
+    Flags are recorded one by one, and each run may have set others.
+    """
+    flags = [snapshot.get("flags") for snapshot in (newer, older) if isinstance(snapshot, Mapping)]
+    if len(flags) < 2 or not all(isinstance(recorded, Mapping) for recorded in flags):
+        return older
+    return {**older, "flags": {**flags[0], **flags[1]}}

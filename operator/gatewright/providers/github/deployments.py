@@ -86,7 +86,7 @@ async def _make_record(
         "environment": config.environment,
         "auto_merge": False,
         "required_contexts": [],
-        "payload": {"gatewright": _run_mark(operation)},
+        "payload": {"gatewright": operation.run},
         "description": config.description,
     }
 
@@ -124,12 +124,11 @@ async def _find_record(
     repository: str, config: Deployment, link: OpenConnection, operation: Operation
 ) -> int | None:
     """Return the number of this run's record."""
-    run_mark = _run_mark(operation)
     query = {"environment": config.environment, "ref": config.ref}
     try:
         async for page in list_pages(link, repository_path(repository, "deployments"), query):
             for record in page:
-                if _payload_of(record).get("gatewright") == run_mark:
+                if _payload_of(record).get("gatewright") == operation.run:
                     return require_id(record, "deployments")
     except ListUnfinished:
         # Newest first: this run's is not among the last hundreds.
@@ -170,11 +169,3 @@ def _mark_of(operation: Operation) -> str:
     if len(key) <= _MAX_MARK_LENGTH:
         return key
     return f"{key[: _MAX_MARK_LENGTH - 11]}-{short_fingerprint(key)}"
-
-
-def _run_mark(operation: Operation) -> str:
-    """Return what all operations of a run have in common.
-
-    A key reads `RUN.STAGE.STEP.ATTEMPT-NONCE`.
-    """
-    return f"{operation.key.partition('.')[0]}-{operation.key.rpartition('-')[2]}"

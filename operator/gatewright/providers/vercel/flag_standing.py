@@ -7,7 +7,7 @@ somebody else alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gatewright.core.model.holding import Standing
@@ -19,7 +19,7 @@ from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel import production
 from gatewright.providers.vercel.connection import as_object
 from gatewright.providers.vercel.flag_variables import own_mark, show_value, variables_by_key
-from gatewright.providers.vercel.production import FLAGS, KEY, RUN, run_of
+from gatewright.providers.vercel.production import FLAGS, KEY, RUN
 
 
 async def compare_flags(
@@ -38,9 +38,7 @@ async def compare_flags(
     deployment = await vercel.fetch_deployment(link, live) if live else None
 
     differences = [
-        await _describe_difference(
-            link, project["id"], key, value, present.get(key), run_of(last.key)
-        )
+        await _describe_difference(link, project["id"], key, value, present.get(key), last.runs)
         for key, value in sorted(values.items())
     ]
 
@@ -72,15 +70,15 @@ async def _describe_difference(
     key: str,
     value: str | None,
     variable: Mapping[str, Any] | None,
-    run: str,
+    runs: Collection[str],
 ) -> str:
     """Return what a variable is instead of what it is to be, and who has made it so.
 
     Empty where it is that.
     """
-    # One that was not there and is not this run's has been made by somebody else: let it be.
+    # One that was not there and is not of these runs has been made by somebody else: let it be.
     if value is None:
-        return f"{key} is still there" if own_mark(variable, run) is not None else ""
+        return f"{key} is still there" if own_mark(variable, runs) is not None else ""
     if variable is None:
         return f"{key} is gone instead of {show_value(key, value)}"
 
@@ -149,7 +147,7 @@ def _explain_still_built_in(
     flags: set[str],
 ) -> str:
     """Say that production was built with the flags that were set back; empty where it was not."""
-    meta, run = as_object(deployment.get("meta")), run_of(operations[-1].key)
+    meta, run = as_object(deployment.get("meta")), operations[-1].run
     keys = {operation.key for operation in operations if operation.kind == "set"}
     built_on_way_back = meta.get(RUN) == run and bool(flags_built_in(meta) & flags)
     if meta.get(KEY) not in keys and not built_on_way_back:

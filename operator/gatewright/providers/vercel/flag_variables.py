@@ -7,7 +7,7 @@ back. A value that may be a secret is recorded nowhere and never shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from gatewright.core.text.masking import keep_beginning
@@ -27,10 +27,10 @@ def variables_by_key(own: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {str(variable.get("key")): variable for variable in own if not variable.get("system")}
 
 
-def own_mark(variable: Mapping[str, Any] | None, run: str) -> Mark | None:
-    """Return the mark of a variable that this run has set, and not set back."""
+def own_mark(variable: Mapping[str, Any] | None, runs: Collection[str]) -> Mark | None:
+    """Return the mark of a variable that one of these runs has set, and not set back."""
     mark = mark_of(variable) if variable is not None else None
-    return mark if mark is not None and (mark.kind, mark.run) == ("set", run) else None
+    return mark if mark is not None and mark.kind == "set" and mark.run in runs else None
 
 
 async def record_flag(
@@ -77,7 +77,7 @@ async def write_variables(
             continue
 
         # Where an earlier try has set it, only its mark tells since when it had its value before.
-        earlier = own_mark(variable, run)
+        earlier = own_mark(variable, (run,))
         since = earlier.was if earlier else value_since(variable)
         await _change_variable(link, project_id, variable, value, Mark("set", run, since))
 
@@ -123,13 +123,12 @@ def _variable_path(project_id: str, variable: Mapping[str, Any]) -> str:
 async def restore_variable(
     link: OpenConnection,
     project_id: str,
-    server_time: float,
-    run: str,
     key: str,
     variable: Mapping[str, Any] | None,
     recorded: Any,
+    mark: Mark,
 ) -> None:
-    """Set one variable back to what was recorded of it; None: it was not there.
+    """Set one variable back to what was recorded of it, and mark it; None: it was not there.
 
     Raises Retryable, Permanent.
     """
@@ -137,10 +136,6 @@ async def restore_variable(
         path = _variable_path(project_id, as_object(variable))
         await vercel.call(link, "DELETE", path, accepted=frozenset({404}), bucket="env")
         return
-
-    is_ours = variable is not None and own_mark(variable, run) is not None
-    set_at = vercel.updated_at(variable) if variable is not None and is_ours else 0.0
-    mark = Mark("restored", run, recorded["since"], server_time, set_at)
 
     if variable is None:
         await _create_variable(link, project_id, key, recorded["value"], mark.text(""))

@@ -11,7 +11,7 @@ what was there before. What was set is marked in the variable's comment
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
@@ -36,9 +36,9 @@ from gatewright.providers.vercel.flag_variables import (
     variables_by_key,
     write_variables,
 )
-from gatewright.providers.vercel.production import BASE, KEY, RUN, SOURCE, VERSION, run_of
+from gatewright.providers.vercel.production import BASE, KEY, RUN, SOURCE, VERSION
 from gatewright.providers.vercel.smoke import Smoke
-from gatewright.providers.vercel.variable_marks import value_since
+from gatewright.providers.vercel.variable_marks import Mark, value_since
 
 
 class VercelFlags(Model):
@@ -161,7 +161,7 @@ async def _build_with_flags(
     if base is None:
         raise Permanent(_explain_no_production(config))
 
-    await write_variables(link, project["id"], config.set, run_of(operation.key))
+    await write_variables(link, project["id"], config.set, operation.run)
 
     git = production.git_of(base)
     source: dict[str, Any] = {"gitSource": git} if git else {"deploymentId": base["id"]}
@@ -181,19 +181,20 @@ async def _restore_flags(
     act: bool,
 ) -> Progress:
     recorded, missing = _recorded_flags(config, operation, snapshot)
-    run = run_of(operation.key)
+    record = as_object(as_object(snapshot)["production"])
     async with restoring.take_turn(link, config.project):
         project = await vercel.fetch_project(link, config.project)
         variables = await vercel.fetch_variables(link, project["id"])
         present = variables_by_key(variables.own)
-        unrestored = list(_flags_to_restore(recorded, present, run))
+        unrestored = list(_flags_to_restore(recorded, present, operation.runs))
         if unrestored and not act:
             return Progress("Absent")
 
         for key, variable, value in unrestored:
-            await restore_variable(link, project["id"], variables.now, run, key, variable, value)
-
-        record = as_object(snapshot)["production"]
+            since = 0.0 if value is None else value["since"]
+            begun = _set_since(variable, operation, float(record["createdAt"]))
+            mark = Mark("restored", operation.run, since, variables.now, begun)
+            await restore_variable(link, project["id"], key, variable, value, mark)
 
         async def enough(current: Mapping[str, Any]) -> str:
             return await _explain_without_flags(
@@ -221,17 +222,30 @@ def _recorded_flags(
 
 
 def _flags_to_restore(
-    flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], run: str
+    flags: Mapping[str, Any], present: Mapping[str, dict[str, Any]], runs: Collection[str]
 ) -> Iterator[tuple[str, dict[str, Any] | None, Any]]:
-    """Yield flags that are not as they were recorded, and those that still bear this run's mark."""
+    """Yield flags that are not as they were recorded, and those that still bear a mark of
+    these runs."""
     for key, recorded in flags.items():
         variable = present.get(key)
-        ours = own_mark(variable, run) is not None
+        ours = own_mark(variable, runs) is not None
         if recorded is None:
             if ours:
                 yield key, variable, None
         elif variable is None or ours or is_other_value(variable, recorded["value"]):
             yield key, variable, recorded
+
+
+def _set_since(variable: Mapping[str, Any] | None, restore: Operation, built: float) -> float:
+    """Return since when a variable has what is taken back; 0 where none of the runs has set it.
+
+    `built`: when the deployment that is returned to was made.
+    """
+    if variable is None or own_mark(variable, restore.runs) is None:
+        return 0.0
+    # An older run may have set it, too: its mark is overwritten, and whatever was built after what
+    # is returned to may have that.
+    return built + 1 if restore.beside else vercel.updated_at(variable)
 
 
 async def _explain_without_flags(
@@ -260,7 +274,7 @@ async def _explain_without_flags(
     if deployment is None or meta.get(KEY) == operation.key:
         return ""
 
-    is_of_run = meta.get(RUN) == run_of(operation.key)
+    is_of_run = meta.get(RUN) == operation.run
     was_built_back = is_of_run and SOURCE in meta and not flags_built_in(meta) & flags
     first_with_flags = await _first_built_at(link, project, operation.changes)
     if not was_built_back and vercel.created_at(deployment) >= first_with_flags:

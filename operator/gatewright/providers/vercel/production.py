@@ -46,11 +46,6 @@ _REPOSITORY_FIELDS: Mapping[str, tuple[str, ...]] = {
 """What names a repository, by the kind of Git source; of any other kind nothing is known here."""
 
 
-def run_of(key: str) -> str:
-    """Return the run that an operation belongs to, unlike any other run of any Release."""
-    return f"{key.partition('.')[0]}-{key.rpartition('-')[2]}"
-
-
 async def list_made_by(
     link: OpenConnection, project: Mapping[str, Any], **meta: str
 ) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ nothing is moved again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -46,7 +47,6 @@ from gatewright.providers.vercel.production import (
     moving_to,
     production_id,
     request_to,
-    run_of,
 )
 from gatewright.providers.vercel.rollout import (
     BUILDING_STATES,
@@ -74,6 +74,7 @@ RESTORE_HINT = (
     "its source is built again with the current variables"
 )
 """What is said of it before anything has happened."""
+_UNDO = re.compile(r"undo\d+")
 _WHY = "no variable of production has changed since it was built"
 
 
@@ -107,7 +108,7 @@ async def restore_production(
 
     Raises Retryable, Permanent.
     """
-    unpromoted = await _list_unpromoted(link, project, run_of(operation.key))
+    unpromoted = await _list_unpromoted(link, project, operation.runs)
     if unpromoted and not act:
         return Progress("Absent")
 
@@ -128,11 +129,15 @@ async def restore_production(
 
 
 async def _list_unpromoted(
-    link: OpenConnection, project: Mapping[str, Any], run: str
+    link: OpenConnection, project: Mapping[str, Any], runs: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Return deployments that this run made on its way forward, and that never were production."""
+    """Return what these runs deployed on their way forward, and never was production."""
+    made: list[dict[str, Any]] = []
+    for run in sorted(runs):
+        made += await list_made_by(link, project, **{RUN: run})
+
     unpromoted: list[dict[str, Any]] = []
-    for listed in await list_made_by(link, project, **{RUN: run}):
+    for listed in made:
         if _is_of_way_back(listed) or listed.get("readySubstate") == "PROMOTED":
             continue
         if listed["id"] in (production_id(project), moving_to(project)):
@@ -159,10 +164,13 @@ def _can_be_promoted(deployment: Mapping[str, Any]) -> bool:
 def _is_of_rollback(key: str) -> bool:
     """Return whether an operation is part of a rollback.
 
-    Its key reads `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE` then.
+    Its key reads `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE` then, and `RUN.undoN.rollback...` where
+    the run was promoted before.
     """
-    parts = key.split(".")
-    return len(parts) > 4 and parts[1] == "rollback"
+    _, *parts = key.split(".")
+    if parts and _UNDO.fullmatch(parts[0]):
+        parts = parts[1:]
+    return len(parts) > 3 and parts[0] == "rollback"
 
 
 async def _withdraw_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
@@ -191,9 +199,9 @@ async def _follow_restore(
     smoke: Smoke | None,
     act: bool,
 ) -> Progress:
-    recorded, run = str(snapshot["deployment"]), run_of(operation.key)
+    recorded, runs = str(snapshot["deployment"]), operation.runs
     variables = await vercel.fetch_variables(link, project["id"])
-    if await _is_untouched(link, project, variables, snapshot, run):
+    if await _is_untouched(link, project, variables, snapshot, runs):
         message = f"production is {recorded}, as recorded"
         if _is_described_by(project, operation):
             message = f"{_say_rolled_back(recorded)}{_explain_unassigned(project)}"
@@ -201,7 +209,7 @@ async def _follow_restore(
 
     deployment = await vercel.fetch_deployment(link, recorded)
     is_gone = deployment is None or deployment.get("readyState") in FAILED_STATES
-    changes = compare_variables(link, variables, snapshot, float(snapshot["createdAt"]), run)
+    changes = compare_variables(link, variables, snapshot, float(snapshot["createdAt"]), runs)
     reason = changes.reason or (f"{recorded} is gone" if is_gone else "")
     if not reason:
         return await _restore_instantly(link, project, recorded, operation, act)
@@ -220,7 +228,7 @@ async def _is_untouched(
     project: Mapping[str, Any],
     variables: vercel.Variables,
     snapshot: Mapping[str, Any],
-    run: str,
+    runs: Collection[str],
 ) -> bool:
     """Return whether production is what was recorded, and stays that, with the same variables."""
     recorded = str(snapshot["deployment"])
@@ -232,7 +240,7 @@ async def _is_untouched(
     # What had changed before the snapshot was taken was so when production was good.
     changed_at = [foreign.to_number(at) or 0.0 for _, _, at in snapshot.get("env") or []]
     since = max([float(snapshot["createdAt"]), *changed_at])
-    return not compare_variables(link, variables, snapshot, since, run).reason
+    return not compare_variables(link, variables, snapshot, since, runs).reason
 
 
 async def _is_rolling_away(link: OpenConnection, project: Mapping[str, Any], recorded: str) -> bool:

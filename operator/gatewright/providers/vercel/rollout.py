@@ -36,7 +36,6 @@ from gatewright.providers.vercel.production import (
     moving_to,
     production_id,
     request_to,
-    run_of,
 )
 from gatewright.providers.vercel.smoke import Smoke, run_smoke
 
@@ -61,7 +60,7 @@ async def create_deployment(
         "target": "production",
         "meta": {
             KEY: operation.key,
-            RUN: run_of(operation.key),
+            RUN: operation.run,
             **{name: value for name, value in meta.items() if value},
         },
         "autoAssignCustomDomains": False,

@@ -14,7 +14,7 @@ are compared by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,6 @@ from gatewright.providers.vercel.production import (
     list_made_by,
     moving_to,
     production_id,
-    run_of,
 )
 from gatewright.providers.vercel.rollout import fetch_rolling_release
 
@@ -82,7 +81,7 @@ async def compare_production(
         link, deployment, wanted, last, snapshot
     )
     if is_wanted:
-        leaving = await explain_leaving(link, project, run_of(last.key))
+        leaving = await explain_leaving(link, project, last.runs)
         return Standing(leaving, version=version)
 
     description = describe_deployment(link, deployment)
@@ -91,8 +90,10 @@ async def compare_production(
     return Standing(f"{difference}: {makers}", version=version)
 
 
-async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run: str) -> str:
-    """Return where production is on its way to, other than by this run; empty where it stays.
+async def explain_leaving(
+    link: OpenConnection, project: Mapping[str, Any], runs: Collection[str]
+) -> str:
+    """Return where production is on its way to, other than by these runs; empty where it stays.
 
     Raises Retryable, Permanent.
     """
@@ -109,7 +110,7 @@ async def explain_leaving(link: OpenConnection, project: Mapping[str, Any], run:
 
     deployment = await vercel.fetch_deployment(link, str(to)) or {"id": to}
     # What the run itself brings about is no difference.
-    if _is_of(deployment, run):
+    if _is_of(deployment, runs):
         return ""
 
     difference = movement.format(describe_deployment(link, deployment))
@@ -131,7 +132,7 @@ async def _wanted_production(
         raise Permanent(f"there is no snapshot of {last.subject}: it had no production deployment")
 
     recorded = str(snapshot["deployment"])
-    rebuilt = await list_made_by(link, project, **{SOURCE: recorded, RUN: run_of(last.key)})
+    rebuilt = await list_made_by(link, project, **{SOURCE: recorded, RUN: last.run})
     by_id = {deployment["id"]: deployment for deployment in rebuilt}
 
     # What was built again but never promoted has not come to pass: the recorded one is wanted.
@@ -176,8 +177,8 @@ async def _is_made_of(
 
     Raises Retryable, Permanent.
     """
-    run = run_of(operation.key)
-    origins = await _list_made_from(link, deployment, run, BASE, SOURCE)
+    runs = operation.runs
+    origins = await _list_made_from(link, deployment, runs, BASE, SOURCE)
     if origins & wanted.deployments.keys():
         return True
     if operation.kind != "restore" or snapshot is None:
@@ -186,7 +187,7 @@ async def _is_made_of(
     # The recorded deployment may itself be one that this run has made, to have flags.
     recorded = str(snapshot["deployment"])
     recorded_deployment = await vercel.fetch_deployment(link, recorded)
-    same = {recorded} | await _list_made_from(link, recorded_deployment, run, BASE)
+    same = {recorded} | await _list_made_from(link, recorded_deployment, runs, BASE)
     if as_object(deployment.get("meta")).get(SOURCE):
         return bool(origins & same)
 
@@ -194,14 +195,17 @@ async def _is_made_of(
 
 
 async def _list_made_from(
-    link: OpenConnection, deployment: Mapping[str, Any] | None, run: str, *ways: str
+    link: OpenConnection,
+    deployment: Mapping[str, Any] | None,
+    runs: Collection[str],
+    *ways: str,
 ) -> set[str]:
-    """Return the deployments out of which this run has made one, step by step.
+    """Return the deployments out of which these runs have made one, step by step.
 
     Raises Retryable, Permanent.
     """
     reached: set[str] = set()
-    while deployment is not None and _is_of(deployment, run) and len(reached) < _MAX_STEPS:
+    while deployment is not None and _is_of(deployment, runs) and len(reached) < _MAX_STEPS:
         meta = as_object(deployment.get("meta"))
         before = next((str(meta[way]) for way in ways if meta.get(way)), None)
         # Whoever may write `meta` could make a circle of it.
@@ -213,5 +217,5 @@ async def _list_made_from(
     return reached
 
 
-def _is_of(deployment: Mapping[str, Any], run: str) -> bool:
-    return as_object(deployment.get("meta")).get(RUN) == run and not is_copy(deployment)
+def _is_of(deployment: Mapping[str, Any], runs: Collection[str]) -> bool:
+    return as_object(deployment.get("meta")).get(RUN) in runs and not is_copy(deployment)

@@ -7,7 +7,7 @@ recorded deployment has it as it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +78,9 @@ class VariableChanges:
     reason: str
     """Why the recorded deployment cannot simply come back; empty where nothing counts."""
     pending: tuple[str, ...]
-    """Flags that this run has set since, and not set back yet."""
+    """Flags that the runs have set since, and not set back yet."""
     had: tuple[str, ...]
-    """Flags that this run had set before, and not set back yet: what is brought back has them."""
+    """Flags that the runs had set before, and not set back yet: what is brought back has them."""
     newest: float
     """The last change that counts, in Vercel's milliseconds."""
 
@@ -90,9 +90,9 @@ def compare_variables(
     variables: vercel.Variables,
     snapshot: Mapping[str, Any],
     since: float,
-    run: str,
+    runs: Collection[str],
 ) -> VariableChanges:
-    """Compare the variables with what was recorded."""
+    """Compare the variables with what was recorded; what `runs` have set counts apart."""
     changed: list[str] = []
     pending: list[str] = []
     had: list[str] = []
@@ -100,7 +100,7 @@ def compare_variables(
     built = float(snapshot["createdAt"])
     for variable in (*variables.own, *variables.shared):
         key, at, mark = str(variable.get("key")), value_since(variable, built), mark_of(variable)
-        is_set_by_run = mark is not None and (mark.kind, mark.run) == ("set", run)
+        is_set_by_run = mark is not None and mark.kind == "set" and mark.run in runs
         if is_set_by_run and at > built:
             pending.append(key)
         elif is_set_by_run:
