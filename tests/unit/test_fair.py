@@ -245,6 +245,24 @@ async def test_events_of_a_namespace_do_not_wait_behind_those_of_another() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("message", "note"),
+    [
+        ("é" * 512, "é" * 512),
+        ("é" * 513, "é" * 510 + "…"),
+        ("x" + "é" * 600, "x" + "é" * 510 + "…"),
+        ("🚀" * 300, "🚀" * 255 + "…"),
+        ("x" * 1025, "x" * 1021 + "…"),
+        ("x" * 1000 + "\ud800", "x" * 1000 + "\ud800"),
+    ],
+)
+async def test_a_note_has_no_more_bytes_than_the_api_server_takes(message: str, note: str) -> None:
+    """Seen: a note of 1,000 characters of another script was refused, and nobody was told."""
+    sent = await _delivered(lambda box: box.put(_view("shop"), KubernetesEvent("Held", message)))
+    assert sent == [("shop", note)]
+    assert len(note.encode(errors="surrogatepass")) <= 1024
+
+
 async def test_a_namespace_that_tells_too_much_loses_its_own_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

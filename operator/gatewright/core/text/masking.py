@@ -34,6 +34,8 @@ LOG_END_MARK = "its log ends: "
 """Goes before the end of a log in a message."""
 LINE_BREAK_MARK = " / "
 """Stands for a line break."""
+_ELLIPSIS = "…"
+"""Stands for what was cut off."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*+[A-Za-z]")
 _CUT_WORDS = 3
 """Words at the cut end of a text that are left out: a part of a secret, and what would have told
@@ -86,12 +88,20 @@ def take_end(text: str, cut: bool = False) -> str:
 
 def keep_beginning(text: str, longest: int) -> str:
     """Return the beginning of a text that is too long, which nobody has to mask any more."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}{_ELLIPSIS}"
+
+
+def keep_bytes(text: str, most: int) -> str:
+    """Return the beginning of a text that has more bytes of UTF-8; no character is cut in two."""
+    encoded = text.encode(errors="surrogatepass")
+    if len(encoded) <= most:
+        return text
+    return f"{encoded[: most - len(_ELLIPSIS.encode())].decode(errors='ignore')}{_ELLIPSIS}"
 
 
 def keep_end(text: str) -> str:
     """Return the end of a text that is too long, which nobody has to mask any more."""
-    return text if len(text) <= MOST_LOG_CHARS else f"…{text[-MOST_LOG_CHARS:]}"
+    return text if len(text) <= MOST_LOG_CHARS else f"{_ELLIPSIS}{text[-MOST_LOG_CHARS:]}"
 
 
 __all__ = [
@@ -102,6 +112,7 @@ __all__ = [
     "is_like_key",
     "join_lines",
     "keep_beginning",
+    "keep_bytes",
     "keep_end",
     "mask_beginning",
     "mask_credentials",

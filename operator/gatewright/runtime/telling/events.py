@@ -18,6 +18,7 @@ from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.decision import KubernetesEvent
 from gatewright.core.model.view import View
 from gatewright.core.run.clocks import format_time
+from gatewright.core.text.masking import keep_bytes
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.paths import api_path
@@ -29,6 +30,9 @@ MAX_QUEUED_EVENTS = 10_000
 
 AT_ONCE = 2
 """Events of one namespace that are sent at a time: fewer than there are senders."""
+
+MOST_NOTE_BYTES = 1024
+"""Bytes of a note: the API server refuses an Event with more, and counts no characters."""
 
 log = logging.getLogger("gatewright.events")
 
@@ -66,7 +70,7 @@ class EventSender:
             "reportingInstance": self._instance[:128],
             "action": event.reason,
             "reason": event.reason,
-            "note": event.message,
+            "note": keep_bytes(event.message, MOST_NOTE_BYTES),
             "type": "Warning" if event.warning else "Normal",
             "regarding": {
                 "apiVersion": API_VERSION,
