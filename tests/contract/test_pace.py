@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from aiohttp import web
 
@@ -12,6 +14,7 @@ from gatewright.providers.common.pace import BytePace
 from gatewright.providers.registry import CONNECTIONS
 from tests.cluster.processes import free_port
 from tests.contract import world
+from tests.fakes.postgres_server import hostile
 from tests.fakes.serving import linked, serving
 
 MIB = 1024 * 1024
@@ -103,6 +106,25 @@ async def test_the_size_of_answers_is_what_requests_wait_for(
         await current().close()
     # heads are paid for as well
     assert asked == [pytest.approx(at, abs=0.1) for at in (100.0, 102.0, 104.0, 104.0)]
+
+
+async def test_what_a_postgresql_sends_is_waited_for_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pace, "PACE", paced(clock, 65_536.0, 0.0))
+    with hostile("a row", after=3) as port:
+        link = world.sql_link(f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop")
+        ended: list[float] = []
+        for namespace in ("loud", "loud", "loud", "quiet"):
+            asking = replace(link, identity=namespace, namespace=namespace)
+            found = await world.verdict("sql", {"query": "select 1"}, asking, {"max": "1"})
+            assert "was cut off" in found[1]
+            ended.append(clock.now)
+        await CONNECTIONS["postgres"].close()
+    # 64 KiB at least came in each time, and a second pays for them
+    assert ended[0] == 100.0 and ended[1] >= 101.0 and ended[2] >= ended[1] + 1.0
+    assert ended[3] == ended[2], "nobody else waits"
 
 
 async def test_of_many_that_have_waited_one_goes_at_a_time() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.connection import PostgresAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import meter
+from gatewright.providers.common import meter, pace
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_in_error, secret_value
@@ -103,17 +103,22 @@ class Database:
         self._idle: list[Session] = []
         self._closed = False
 
-    async def ask(self, question: Question, deadline: float) -> list[Row]:
+    async def ask(
+        self, question: Question, deadline: float, charge: Callable[[int], None]
+    ) -> list[Row]:
         """Ask one question in a transaction of its own.
 
-        `deadline`: a time of the loop's clock.
+        `deadline`: a time of the loop's clock. `charge`: counts what comes in.
         """
         async with self._slots:
             while self._idle:
-                rows = await self._ask_session(self._idle.pop(), question, deadline, is_kept=True)
+                kept = self._idle.pop()
+                rows = await self._ask_session(kept, question, deadline, charge, is_kept=True)
                 if rows is not None:
                     return rows
-            rows = await self._ask_session(await self._connect_first(), question, deadline)
+
+            session = await self._connect_first(charge)
+            rows = await self._ask_session(session, question, deadline, charge)
             assert rows is not None
             return rows
 
@@ -124,7 +129,12 @@ class Database:
             await self._idle.pop().aclose()
 
     async def _ask_session(
-        self, session: Session, question: Question, deadline: float, is_kept: bool = False
+        self,
+        session: Session,
+        question: Question,
+        deadline: float,
+        charge: Callable[[int], None],
+        is_kept: bool = False,
     ) -> list[Row] | None:
         """Return the rows; None where a connection broke that was kept, which says nothing about
         the database now."""
@@ -145,7 +155,7 @@ class Database:
         except (StatementFailed, psycopg.Error) as error:
             problem = _error_of_cut(session.relay) or _error_of_statement(error, question.statement)
         finally:
-            meter.add_received(session.relay.received - before)
+            charge(session.relay.received - before)
             if reusable:
                 self._idle.append(session)
             else:
@@ -153,7 +163,7 @@ class Database:
 
         raise problem
 
-    async def _connect_first(self) -> Session:
+    async def _connect_first(self, charge: Callable[[int], None]) -> Session:
         """Return the first address that lets the role in. Raises Retryable, Permanent."""
         places = await places_of(self._settings, self._namespace)
         # One silent address of several must not use up the time of the others.
@@ -162,7 +172,7 @@ class Database:
 
         for place in places:
             try:
-                return await self._connect_to(place, share)
+                return await self._connect_to(place, share, charge)
             except (Retryable, Permanent) as error:
                 # Of several addresses, the one that will never do has the most to say.
                 if not isinstance(problem, Permanent):
@@ -171,7 +181,9 @@ class Database:
         assert problem is not None
         raise problem
 
-    async def _connect_to(self, place: Place, timeout: float) -> Session:
+    async def _connect_to(
+        self, place: Place, timeout: float, charge: Callable[[int], None]
+    ) -> Session:
         relay = Relay(LOGIN_BYTES)
         login = login_of(self._settings, self._namespace, relay)
         ready = False
@@ -186,7 +198,7 @@ class Database:
         except (StatementFailed, psycopg.Error) as error:
             problem = _error_of_cut(relay) or relay.problem or _error_of_connecting(error, relay)
         finally:
-            meter.add_received(relay.received + relay.charged)
+            charge(relay.received + relay.charged)
             relay.close()
             if not ready:
                 relay.abort()
@@ -195,9 +207,23 @@ class Database:
 
 
 async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
+    """Return the rows, once what came in for the namespace before is paid for."""
+    with await pace.PACE.admit(link.namespace) as account:
+        count = meter.counter()
+
+        def charge(size: int) -> None:
+            count(size)
+            account.spend(size)
+
+        return await _ask_charged(link, question, charge)
+
+
+async def _ask_charged(
+    link: OpenConnection, question: Question, charge: Callable[[int], None]
+) -> list[Row]:
     problem: Retryable | Permanent
     try:
-        return await _run_within(link.timeout, _ask_database(link, question))
+        return await _run_within(link.timeout, _ask_database(link, question, charge))
     except (Retryable, Permanent) as error:
         problem = error
     except TimeoutError:
@@ -206,12 +232,14 @@ async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
     raise hide_in_error(problem, link)
 
 
-async def _ask_database(link: OpenConnection, question: Question) -> list[Row]:
+async def _ask_database(
+    link: OpenConnection, question: Question, charge: Callable[[int], None]
+) -> list[Row]:
     deadline = asyncio.get_running_loop().time() + link.timeout
     async with _database_pool().lend_client(
         link.identity, lambda: Database(link), link.namespace
     ) as database:
-        return await database.ask(question, deadline)
+        return await database.ask(question, deadline, charge)
 
 
 def _error_of_cut(relay: Relay) -> Permanent | None:
