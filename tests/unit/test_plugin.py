@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from gatewright.api.intervention import OF_FOLLOW_UP, OF_GATE, OF_SPEC, OF_STAGE, OF_STEP
+from gatewright.api.intervention import (
+    OF_FOLLOW_UP,
+    OF_GATE,
+    OF_SPEC,
+    OF_STAGE,
+    OF_STEP,
+    Action,
+)
 from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
 from gatewright.core.model.pinned_spec import hash_spec
@@ -153,6 +160,56 @@ def test_how_waiting_for_the_end_of_a_run_ends(
     wish: Any, statuses: list[Any], number: int, code: int
 ):
     assert acts.wait_for_end(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
+
+
+PASSED = "all stages would have passed"
+FAILING = "would roll back: gate errors"
+ENDS: tuple[tuple[str, str], ...] = (
+    ("Promoted", ""),
+    ("Superseded", ""),
+    ("Aborted", ""),
+    ("RolledBack", ""),
+    ("RollbackFailed", ""),
+    ("Observed", PASSED),
+    ("Observed", FAILING),
+)
+FORWARD = (("Promoted", ""), ("Observed", PASSED))
+UNDONE = (("Observed", PASSED), ("Observed", FAILING))
+WANTED_ENDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "Approve": FORWARD,
+    "Confirm": FORWARD,
+    "Retry": FORWARD,
+    "Skip": FORWARD,
+    "Promote": FORWARD,
+    "Pause": FORWARD,
+    "Resume": FORWARD,
+    "Reject": (("RolledBack", ""), ("Aborted", ""), ("Promoted", ""), *UNDONE),
+    "Rollback": (("RolledBack", ""), *UNDONE),
+    "Abort": (("Aborted", ""), *UNDONE),
+}
+
+
+@pytest.mark.parametrize("action", get_args(Action))
+@pytest.mark.parametrize(("outcome", "reason"), ENDS)
+def test_each_action_wants_its_own_end_of_the_run(action: str, outcome: str, reason: str):
+    """A Reject that was heard ended with 1, and so did whatever was asked of a run that only
+    observes."""
+    request = acts.InterventionRequest("web", action)
+    status = {"run": {"id": 2, "outcome": outcome, "reason": reason or "why"}}
+    code, words = acts.wait_for_end(Fake(status), request, 2, 30.0)  # type: ignore[arg-type]
+    assert code == (0 if (outcome, reason) in WANTED_ENDS[action] else 1)
+    assert words.startswith(f"{outcome}: ")
+
+
+def test_after_which_acts_there_is_a_run_to_wait_for():
+    """Seen: `confirm --wait` after a failed rollback ended with 1, although it was accepted."""
+    under_way, failed = {"status": {"run": run(2)}}, {"status": {"run": run(2, "RollbackFailed")}}
+    for action in get_args(Action):
+        request = acts.InterventionRequest("web", action)
+        assert acts.leaves_a_run(request, under_way)
+        assert acts.leaves_a_run(request, failed) == (action != "Confirm")
+    done = acts.InterventionRequest("web", "Confirm", follow_up="log")
+    assert not acts.leaves_a_run(done, under_way)
 
 
 def test_a_release_that_is_gone_is_not_waited_for():

@@ -373,7 +373,7 @@ def _await_answer(
     print_lines([line], sys.stdout if is_accepted else sys.stderr)
     if not is_accepted:
         return acts.FAILED
-    if not options.wait or request.follow_up:  # the run of a follow-up is over
+    if not options.wait or not acts.leaves_a_run(request, release):
         return acts.DONE
 
     if request.procedure:

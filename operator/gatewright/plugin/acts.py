@@ -14,11 +14,18 @@ from gatewright.api.intervention import OF_SPEC
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import OPEN_FOLLOW_UPS
 from gatewright.core.model.pinned_spec import hash_spec
+from gatewright.core.run.run_end import ALL_WELL
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 
 DONE, FAILED, LATE = 0, 1, 3
-GOOD_OUTCOMES = {"Rollback": ("RolledBack",), "Abort": ("Aborted",)}
-"""How a run may end after which action; all others want it Promoted."""
+GOOD_OUTCOMES: Mapping[str, tuple[str, ...]] = {
+    # A run that only observes has nothing to undo.
+    "Rollback": ("RolledBack", "Observed"),
+    "Abort": ("Aborted", "Observed"),
+    # Somebody has said no: whatever `onFailure` makes of that is what was asked for.
+    "Reject": ("RolledBack", "Aborted", "Promoted", "Observed"),
+}
+"""How a run may end after which action; all others want it Promoted, or that it would have been."""
 POLL_DELAYS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 
@@ -159,6 +166,17 @@ def wait_for_answer(cluster: Cluster, name: str, deadline: float) -> dict[str, A
     return None
 
 
+def leaves_a_run(wish: InterventionRequest, release: Mapping[str, Any]) -> bool:
+    """Return whether a run goes on after a wish came true, whose end can be waited for.
+
+    A follow-up is of a run that is over. So is a Confirm when no run is under way: it says of what
+    a failed rollback has left that it is good.
+    """
+    run = (release.get("status") or {}).get("run") or {}
+    is_of_what_was_left = wish.action == "Confirm" and bool(run.get("outcome"))
+    return not (wish.follow_up or is_of_what_was_left)
+
+
 def meant_run(
     wish: InterventionRequest, release: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> int:
@@ -186,11 +204,18 @@ def wait_for_end(
             outcome = "Promoted"  # it was live already, and was taken over without a run
 
         if outcome is not None:
-            is_good = outcome in GOOD_OUTCOMES.get(wish.action, ("Promoted",))
             reason = meant.get("reason") or status.get("message", "")
+            is_good = _is_good_end(wish.action, outcome, reason)
             return DONE if is_good else FAILED, f"{outcome}: {reason}"
 
     return LATE, f"run {number} is not over yet"
+
+
+def _is_good_end(action: str, outcome: str, reason: str) -> bool:
+    """Return whether a run ended as somebody asked for by an action."""
+    if action in GOOD_OUTCOMES:
+        return outcome in GOOD_OUTCOMES[action]
+    return outcome == "Promoted" or (outcome == "Observed" and reason == ALL_WELL)
 
 
 def _run_numbered(status: Mapping[str, Any], number: int) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from gatewright.core.run.holds import are_guards_calm, is_suspended
 from gatewright.core.run.interruptions import handle_interruptions
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
-from gatewright.core.run.run_end import finish_run
+from gatewright.core.run.run_end import ALL_WELL, finish_run
 from gatewright.core.run.stage_end import settle_stopping
 from gatewright.core.run.stages import advance_stage
 from gatewright.core.run.superseding import end_if_outdated, is_next_version_waiting
@@ -95,7 +95,7 @@ def run_guarding(ctx: Context) -> None:
         return
     # It has changed nothing that could become last good.
     if run.observe:
-        finish_run(ctx, "Observed", "all stages would have passed")
+        finish_run(ctx, "Observed", ALL_WELL)
         return
 
     promote_run(ctx)

@@ -7,6 +7,8 @@ from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 
 MOST_PAST_RUNS = 10
+ALL_WELL = "all stages would have passed"
+"""Why a run that only observes has ended, where nothing failed."""
 
 
 def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
