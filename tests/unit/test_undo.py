@@ -118,7 +118,29 @@ def test_each_kept_version_can_be_returned_to(
     assert world.status.run.undoes == undone and world.status.run.outcome == "RolledBack"
     assert world.live == world.status.live.version == world.status.lastGood.version == version
     assert world.done() == ["restore target/web"], "once, and to nothing between"
-    assert [item.version for item in world.status.rejected] == ["4.0"]
+    # None of them starts again by itself, and each says why.
+    rejected = world.status.rejected
+    assert [item.version for item in rejected] == [f"{number + 1}.0" for number in undone]
+    assert {item.reason for item in rejected} == {"Rollback by ana"}
+
+
+def test_an_undone_version_that_is_returned_to_under_its_name_is_not_rejected():
+    world = promoted("2.0", "3.0", "2.0", "4.0", rollback={"keep": 5})
+    accepted(world.act("Rollback", to="2.0"))
+    world.later(10)
+    assert world.status.run.undoes == [4] and world.live == "2.0"
+    accepted(world.act("Rollback", to_run=1))
+    world.later(10)
+    assert world.status.run.undoes == [3, 2] and world.live == "2.0"
+    assert [item.version for item in world.status.rejected] == ["2.0", "3.0", "4.0"]
+
+    world = promoted("2.0", "3.0", "2.0", "4.0", rollback={"keep": 5})
+    accepted(world.act("Rollback", to_run=1))
+    world.later(10)
+    assert world.status.run.undoes == [4, 3, 2] and world.live == "2.0"
+    assert [item.version for item in world.status.rejected] == ["4.0", "3.0"]
+    world.ask("2.0").settle()
+    assert world.status.state == "Promoted", "it is what was asked for"
 
 
 def test_one_can_go_further_back_later():

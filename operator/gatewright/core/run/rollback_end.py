@@ -43,7 +43,7 @@ def finish_rollback(ctx: Context) -> None:
         ctx.status.unverified.generation = ctx.view.generation
         set_live(ctx, None)
 
-    _reject_version(ctx)
+    reject_version(ctx, ctx.run.version)
     finish_run(ctx, run.rollback.then, run.rollback.reason)
 
 
@@ -162,7 +162,7 @@ def fail_rollback(ctx: Context, reason: str) -> None:
     assert run.rollback is not None
 
     set_live(ctx, None)
-    _reject_version(ctx)
+    reject_version(ctx, ctx.run.version)
     set_unverified(ctx, reason)
     cause = f"rolling back because of {run.rollback.reason}"
     finish_run(ctx, "RollbackFailed", f"{reason} ({cause})")
@@ -225,20 +225,20 @@ def _run_prefix(run: Run) -> str:
     return f"run {run.id}: "
 
 
-def _reject_version(ctx: Context) -> None:
-    """Let the version not start again by itself."""
-    run = ctx.run
-    assert run.rollback is not None
+def reject_version(ctx: Context, version: str) -> None:
+    """Let a version not start again by itself, for the reason that is rolled back for."""
+    rollback = ctx.run.rollback
+    assert rollback is not None
 
     # Nothing was wrong with the version: somebody wanted another one, or none.
-    if run.rollback.cause in ("Superseded", "Aborted"):
+    if rollback.cause in ("Superseded", "Aborted"):
         return
 
     rejected = Rejected(
-        version=run.version,
-        reason=run.rollback.reason,
-        gate=run.rollback.gate,
+        version=version,
+        reason=rollback.reason,
+        gate=rollback.gate,
         at=clocks.format_time(ctx.now),
     )
-    others = [other for other in ctx.status.rejected if other.version != run.version]
+    others = [other for other in ctx.status.rejected if other.version != version]
     ctx.status.rejected = [rejected, *others][:MOST_REJECTED]

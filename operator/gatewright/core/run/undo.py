@@ -43,6 +43,7 @@ from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.operations import compensation_of, done_by_body
 from gatewright.core.run.pinning import make_revision
 from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.rollback_end import reject_version
 from gatewright.core.run.rollback_plan import plan_rollback, with_captured
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.spec.expand import UnknownReference
@@ -333,6 +334,19 @@ def _return(ctx: Context, reason: str) -> None:
     # What was promoted has been watched to its end.
     run.phase = "Guarding"
     begin_rollback(ctx, "Person", reason)
+    _reject_older(ctx, undone)
+
+
+def _reject_older(ctx: Context, undone: Sequence[Kept]) -> None:
+    """Let no version that is undone with the latest one start again by itself.
+
+    The latest is rejected at the end, as after any rollback.
+    """
+    # What is returned to may be called as one of them, and is what is wanted then.
+    returned_to = undone[-1].before.version
+    for kept in reversed(undone[1:]):
+        if kept.version not in (undone[0].version, returned_to):
+            reject_version(ctx, kept.version)
 
 
 def _read_promoted(ctx: Context, kept: Kept) -> _Promoted:
