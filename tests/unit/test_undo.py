@@ -237,6 +237,66 @@ def test_it_works_in_any_state(how: str):
     assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
 
 
+def conditions(world: World) -> dict[str, tuple[str, str]]:
+    return {item.type: (item.status, item.reason) for item in world.status.conditions}
+
+
+def test_a_broken_spec_does_not_hide_a_good_way_back():
+    """Seen: the state was Invalid, as if nothing had been done."""
+    world = promoted("2.0")
+    world.unreadable = True
+    world.generation += 1
+    accepted(world.act("Rollback", reason="P0"))
+    world.later(20)
+    assert world.status.state == "RolledBack"
+    expected = "serving 1.0; 2.0 rejected by Rollback by ana: P0; spec: cannot be read"
+    assert world.status.message == expected
+    assert conditions(world) == {
+        "Ready": ("False", "InvalidSpec"),
+        "Stalled": ("True", "InvalidSpec"),
+        "Succeeded": ("False", "RolledBack"),
+        "RolledBack": ("True", "RolledBack"),
+    }
+    assert world.status.waitingFor.message == "a corrected spec"
+
+
+def test_a_broken_spec_does_not_hide_a_way_back_that_has_failed():
+    world = promoted("2.0", rollback={"verify": [{"name": "up", "job": {"image": "check:1"}}]})
+    world.jobs["up"] = Progress("Failed", "exit code 1")
+    world.unreadable = True
+    world.generation += 1
+    accepted(world.act("Rollback"))
+    world.later(20)
+    assert world.status.state == "RollbackFailed"
+    assert world.status.message.startswith("rollback of 2.0 failed: verification failed: up")
+    assert world.status.message.endswith("; spec: cannot be read")
+    assert "and a corrected spec" in world.status.waitingFor.message
+    assert "starts" not in world.status.waitingFor.message, "nothing can be started"
+
+
+def test_another_version_that_was_rejected_does_not_hide_a_good_way_back():
+    """Seen: the state was Rejected, of a version that nobody had asked to be undone."""
+    world = promoted("2.0")
+    world.gates["errors"] = "Failed"
+    world.ask("3.0").settle().later(60)
+    accepted(world.act("Rollback"))
+    world.later(10)
+    assert world.status.state == "RolledBack" and conditions(world)["RolledBack"][0] == "True"
+    parts = world.status.message.split("; ")
+    assert parts[:2] == ["serving 1.0", "2.0 rejected by Rollback by ana"]
+    assert parts[2] == "3.0 rejected by stage deploy: gate errors: 5% > 1%"
+
+
+def test_a_version_that_was_rejected_before_another_was_promoted_is_still_rejected():
+    world = World(spec=spec())
+    world.gates["errors"] = "Failed"
+    world.settle().later(60)
+    world.gates.clear()
+    promoted("3.0", world=world)
+    world.ask("2.0").settle()
+    assert world.status.state == "Rejected" and "RolledBack" not in conditions(world)
+
+
 def test_after_a_version_that_was_rolled_back_the_one_before_is_undone():
     world = promoted("2.0")
     world.gates["errors"] = "Failed"

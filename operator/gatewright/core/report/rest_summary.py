@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gatewright.api.status import Run
 from gatewright.core.report.summary import (
@@ -28,7 +29,7 @@ def summarize_rest(ctx: Context, situation: Situation) -> Summary:
     if situation == "Invalid" or (situation != "Deleting" and is_unreadable):
         return _summarize_invalid(ctx)
     if status.unverified is not None and (situation == "Unverified" or ctx.view.run is not None):
-        return _summarize_unverified(ctx)
+        return _summarize_unverified(ctx, startable=version)
 
     if situation in SITUATION_SUMMARIES:
         return SITUATION_SUMMARIES[situation](ctx, version)
@@ -56,8 +57,24 @@ def _summarize_invalid(ctx: Context) -> Summary:
     at_least = "" if all(problems) else "at least "
     more = f" (and {at_least}{len(problems) - 1} more)" if len(problems) > 1 else ""
 
-    message, waiting = f"{problems[0]}{more}", "a corrected spec"
-    return Summary("Invalid", "False", "InvalidSpec", message, waiting, stalled=True)
+    return _summarize_refused_spec(ctx, f"{problems[0]}{more}", "a corrected spec")
+
+
+def _summarize_refused_spec(ctx: Context, problem: str, waiting: str) -> Summary:
+    """Say why a spec cannot run, after what the last rollback has left, where there was one.
+
+    A broken spec hides neither that a rollback was good nor that one has failed.
+    """
+    if ctx.status.unverified is not None:
+        failed = _summarize_unverified(ctx, startable="")
+        message = f"{failed.message}; {problem}"
+        return replace(failed, message=message, waiting=f"{failed.waiting}; and {waiting}")
+
+    state, run = "Invalid", ctx.status.run
+    if run is not None and run.outcome == "RolledBack":
+        state = "RolledBack"
+        problem = f"{_describe_live(ctx, run)}; {_describe_rejected(ctx, run.version)}{problem}"
+    return Summary(state, "False", "InvalidSpec", problem, waiting, stalled=True)
 
 
 def _summarize_unobserved(ctx: Context, version: str) -> Summary:
@@ -88,7 +105,7 @@ def _summarize_unresolved(ctx: Context, version: str) -> Summary:
     names = unresolved_names(ctx.view, ctx.seen)
     message = f"{version} cannot start: {first_and_count(names)}"
     waiting = "a spec without it, or a first promoted version"
-    return Summary("Invalid", "False", "InvalidSpec", message, waiting, stalled=True)
+    return _summarize_refused_spec(ctx, message, waiting)
 
 
 def _summarize_settling(ctx: Context, version: str) -> Summary:
@@ -181,11 +198,13 @@ def _join_remarks(ctx: Context) -> str:
     return f"{caveat}; {remark}" if caveat else remark
 
 
-def _summarize_unverified(ctx: Context) -> Summary:
-    """Say that a rollback failed, what was started on it since, and what a person can do."""
+def _summarize_unverified(ctx: Context, startable: str) -> Summary:
+    """Say that a rollback failed, what was started on it since, and what a person can do.
+
+    `startable`: the version that a Retry would start; empty where the spec is broken.
+    """
     unverified, run, name = ctx.status.unverified, ctx.status.run, ctx.view.name
     assert unverified is not None
-    version = _wanted_version(ctx)
 
     message = f"rollback of {unverified.version} failed: {unverified.reason}; "
     message += "what is served is not verified"
@@ -195,8 +214,8 @@ def _summarize_unverified(ctx: Context) -> Summary:
         message += f"; {run.version} was started on it and {_describe_outcome(run)}"
         if unverified.subjects:
             message += f", which has not made good: {first_and_count(unverified.subjects)}"
-    if version not in tried:
-        message += f"; {version} is not started on it"
+    if startable and startable not in tried:
+        message += f"; {startable} is not started on it"
 
     confirm = f"kubectl release confirm {name} says that what is served is good"
     if ctx.seen.lost:
@@ -205,7 +224,9 @@ def _summarize_unverified(ctx: Context) -> Summary:
         waiting = f"a person to bring back by hand what was there before; then {confirm}"
     else:
         again = _describe_repeating(name, run, unverified.run)
-        waiting = f"a person: {again}{confirm}; kubectl release retry {name} starts {version}"
+        waiting = f"a person: {again}{confirm}"
+        if startable:
+            waiting += f"; kubectl release retry {name} starts {startable}"
     return Summary("RollbackFailed", "False", "RollbackFailed", message, waiting, stalled=True)
 
 
@@ -230,13 +251,38 @@ def _summarize_ended(ctx: Context, run: Run | None, version: str) -> Summary:
         if summary is not None:
             return summary
 
-    for rejected in ctx.status.rejected:
-        if rejected.version == version:
-            # Another version may have run since this one was rejected.
-            ending = "RolledBack" if is_latest else "Rejected"
-            message = f"{_describe_live(ctx, run)}; {version} rejected by {rejected.reason}"
-            return Summary(ending, "False", ending, message, NEXT_START, stalled=True)
+    if any(rejected.version == version for rejected in ctx.status.rejected):
+        return _summarize_rejected(ctx, run, version)
     return Summary("Pending", "Unknown", "Pending", f"{version} is about to start", working=True)
+
+
+def _summarize_rejected(ctx: Context, run: Run | None, version: str) -> Summary:
+    """Say what is served instead of a version that does not start by itself."""
+    # Another version may have run since this one was rejected: how that ended comes first.
+    was_rolled_back = run is not None and run.outcome == "RolledBack"
+    is_latest = run is not None and run.version == version
+    ending = "RolledBack" if is_latest or was_rolled_back else "Rejected"
+
+    versions = [run.version, version] if run is not None and was_rolled_back else [version]
+    rejected = _describe_rejected(ctx, *versions).removesuffix("; ")
+    message = f"{_describe_live(ctx, run)}; {rejected}"
+    return Summary(ending, "False", ending, message, NEXT_START, stalled=True)
+
+
+def _describe_rejected(ctx: Context, *versions: str) -> str:
+    """Return why versions do not start by themselves, each ended by a semicolon.
+
+    Those that were rejected for the same reason are named together.
+    """
+    reasons = {rejected.version: rejected.reason for rejected in ctx.status.rejected}
+    by_reason: dict[str, list[str]] = {}
+    for version in dict.fromkeys(versions):
+        if version in reasons:
+            by_reason.setdefault(reasons[version], []).append(version)
+
+    return "".join(
+        f"{', '.join(names)} rejected by {reason}; " for reason, names in by_reason.items()
+    )
 
 
 def _summarize_outcome(ctx: Context, run: Run) -> Summary | None:
