@@ -403,7 +403,10 @@ def _oldest_record(older: Any, newer: Any) -> Any:
 
     Flags are recorded one by one, and each run may have set others.
     """
-    flags = [snapshot.get("flags") for snapshot in (newer, older) if isinstance(snapshot, Mapping)]
-    if len(flags) < 2 or not all(isinstance(recorded, Mapping) for recorded in flags):
+    if not isinstance(older, Mapping) or not isinstance(newer, Mapping):
         return older
-    return {**older, "flags": {**flags[0], **flags[1]}}
+
+    first, last = older.get("flags"), newer.get("flags")
+    if not isinstance(first, Mapping) or not isinstance(last, Mapping):
+        return older
+    return {**older, "flags": {**last, **first}}
