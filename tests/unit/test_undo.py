@@ -314,7 +314,7 @@ def test_one_that_fails_says_so_and_is_repeated():
     accepted(world.act("Rollback"))
     world.later(10)
     assert world.status.run.outcome == "RollbackFailed"
-    assert world.status.unverified.run == 2 and world.status.live is None
+    assert world.status.unverified.run == 2 and world.status.live.version == "1.0"
     assert "repeats that first" in refused(world.act("Rollback", to="1.0"))
 
     world.jobs.clear()
@@ -347,6 +347,83 @@ def test_each_flag_goes_back_to_what_was_recorded_of_it_first():
     first, second = (change.run for change in restore.changes)
     assert first.startswith("1-") and second.startswith("2-")
     assert (restore.run, restore.beside) == (second, (first,))
+
+
+def ended(world: World, outcome: str) -> None:
+    """Let hours pass until the run has ended so."""
+    for _ in range(8):
+        if world.status.run.outcome is None:
+            world.jump(600)
+    assert world.status.run.outcome == outcome, world.status.message
+
+
+def failed_way_back(**seen: Any) -> World:
+    """A way back whose verification fails, with this as the world is then."""
+    world = promoted("2.0", rollback={"verify": [{"name": "up", "job": {"image": "check:1"}}]})
+    world.slow.add("up")
+    accepted(world.act("Rollback"))
+    world.later(5)
+    assert world.status.run.phase == "Verifying"
+    for name, value in seen.items():
+        setattr(world, name, value)
+    world.slow.clear()
+    world.jobs["up"] = Progress("Failed", "exit code 1")
+    world.later(5)
+    assert world.status.run.outcome == "RollbackFailed"
+    return world
+
+
+def test_after_a_failed_way_back_what_was_last_seen_is_said():
+    world = failed_way_back()
+    live, caveat = world.status.live, "not verified: web was last seen as 1.0"
+    assert (live.version, live.caveat, live.snapshot) == ("1.0", caveat, None)
+    assert f"; what is served is {caveat}" in world.status.message
+
+
+def test_what_was_last_seen_is_no_guess():
+    world = failed_way_back(unknown="nobody answers")
+    assert world.status.live is None
+    unknown = "what is served is not verified, and not known: nobody has seen its targets"
+    assert unknown in world.status.message
+
+
+def test_what_was_last_seen_is_never_taken_for_what_was_promoted():
+    world = failed_way_back()
+    world.ask("1.0").settle()
+    assert world.status.run.id == 3 and world.status.state == "Baking", "it walks its stages"
+
+    world = failed_way_back()
+    accepted(world.act("Confirm"))
+    assert world.status.live.caveat == "not verified: ana says that it is good"
+    world.ask("1.0").settle()
+    assert world.status.run.id == 3 and world.status.state == "Baking"
+    world.later(60)
+    assert world.status.state == "Promoted" and world.status.live.caveat is None
+
+
+def test_what_was_live_before_a_run_that_touched_no_target_is_said():
+    raw = spec()
+    raw["stages"][0]["rollback"]["reach"] = "Release"
+    world = World(spec=raw, jobs={"migrate": Progress("Failed", "exit code 1")})
+    world.jobs["restore"] = Progress("Failed", "no space")
+    world.settle().later(5)
+    assert world.status.run.outcome == "RollbackFailed"
+    live, caveat = world.status.live, "not verified: 1.0 was live before, and no target was touched"
+    assert (live.version, live.caveat) == ("1.0", caveat)
+    assert f"what is served is {caveat}" in world.status.message
+
+
+def test_what_was_returned_before_something_else_failed_was_seen():
+    world = promoted("2.0", world=World(spec=with_database()))
+    world.jobs["restore"] = Progress("Failed", "no space")
+    accepted(world.act("Rollback", with_database=True, reason="broken"))
+    world.later(10)
+    assert world.status.run.outcome == "RollbackFailed"
+    assert world.status.live.version == "1.0"
+    world.refused["target/web"] = "403 policy"
+    accepted(world.act("Rollback"))
+    ended(world, "RollbackFailed")
+    assert world.status.live is None
 
 
 def test_another_release_that_has_the_targets_is_named():

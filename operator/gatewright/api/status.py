@@ -303,7 +303,8 @@ class ReleaseStatus(Model):
     message: Message | None = None
     """Where the Release stands, in one sentence."""
     live: Served | None = None
-    """What is served now; absent where that is not known."""
+    """What is served now; after a failed rollback what was last seen, with a caveat. Absent where
+    nobody has seen it."""
     lastGood: Served | None = None
     """What a rollback returns to."""
     kept: Annotated[list[Kept], Field(max_length=10)] = []

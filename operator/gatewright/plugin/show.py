@@ -11,6 +11,7 @@ from typing import Any
 
 from gatewright.api.status import OPEN_FOLLOW_UPS
 from gatewright.core.run import clocks
+from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
 
 Object = Mapping[str, Any]
 MAX_CELL_LENGTH = 80
@@ -192,7 +193,10 @@ def headline_lines(release: Object, now: datetime) -> list[str]:
 def _describe_live(live: Object, now: datetime) -> str:
     if not live.get("version"):
         return ""
-    return f"{live['version']} (for {time_since(live.get('since'), now) or '?'})"
+    span = time_since(live.get("since"), now) or "?"
+    if str(live.get("caveat") or "").startswith(UNVERIFIED_CAVEAT):
+        return f"{live['version']} (last seen {span} ago, not verified)"
+    return f"{live['version']} (for {span})"
 
 
 def _describe_run(run: Object, now: datetime) -> str:

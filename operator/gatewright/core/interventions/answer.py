@@ -36,6 +36,7 @@ from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.run import clocks, procedures, rollback_repeat, undo
 from gatewright.core.run.context import Context, Refused
+from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
 
@@ -341,6 +342,9 @@ def _confirm_served(ctx: Context, act: Intervention) -> str:
         raise Refused("no run is under way, so there is nothing to confirm")
 
     ctx.status.unverified = None
+    if ctx.status.live is not None:
+        said = f"{UNVERIFIED_CAVEAT}{act.by} says that it is good"
+        ctx.status.live = ctx.status.live.model_copy(update={"caveat": said})
     claim = f"what is served is good, although run {unverified.run} was not undone"
     ctx.record_event("Verified", f"{act.by} says that {claim}", warning=False)
     return f"what run {unverified.run} has left is said to be good; the next version may start"

@@ -14,6 +14,7 @@ from gatewright.core.report.summary import (
 )
 from gatewright.core.run.context import Context
 from gatewright.core.run.rest_checks import describe_differences, is_edited, unresolved_names
+from gatewright.core.run.run_end import known_live
 from gatewright.core.run.situations import Situation
 
 NEXT_START = "a Retry or a new version"
@@ -189,7 +190,7 @@ def _summarize_unknown(version: str, unknown: str) -> Summary:
 
 def _join_remarks(ctx: Context) -> str:
     """Return the caveat that was kept, and what is to be remarked now unless it says so already."""
-    live = ctx.status.live
+    live = known_live(ctx.status)
     caveat = (live.caveat if live is not None else None) or ""
     remark = describe_idle(ctx)
     # The record of the promotion says the same already.
@@ -207,7 +208,7 @@ def _summarize_unverified(ctx: Context, startable: str) -> Summary:
     assert unverified is not None
 
     message = f"rollback of {unverified.version} failed: {unverified.reason}; "
-    message += "what is served is not verified"
+    message += f"what is served is {_describe_seen(ctx)}"
     tried = [unverified.version]
     if run is not None and run.id != unverified.run and run.outcome is not None:
         tried.append(run.version)
@@ -228,6 +229,14 @@ def _summarize_unverified(ctx: Context, startable: str) -> Summary:
         if startable:
             waiting += f"; kubectl release retry {name} starts {startable}"
     return Summary("RollbackFailed", "False", "RollbackFailed", message, waiting, stalled=True)
+
+
+def _describe_seen(ctx: Context) -> str:
+    """Return what was last seen of what a failed rollback has left, or why LIVE is empty."""
+    live = ctx.status.live
+    if live is not None and known_live(ctx.status) is None:
+        return live.caveat or ""
+    return "not verified, and not known: nobody has seen its targets at the end"
 
 
 def _describe_outcome(run: Run) -> str:
@@ -314,7 +323,7 @@ def _describe_live(ctx: Context, run: Run | None) -> str:
     if changed:
         return f"serving something else than was left: {changed}"
 
-    live = ctx.status.live
+    live = known_live(ctx.status)
     if live is None or not live.version:
         return "serving what was there before"
 

@@ -33,6 +33,7 @@ from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
 from gatewright.core.run.operations import done_by_body, operations_of_step, subjects_of
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
+from gatewright.core.run.run_end import known_live
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
@@ -186,7 +187,7 @@ def set_baseline(ctx: Context) -> None:
         return
 
     # After a failed rollback nobody knew what was live.
-    if ctx.status.live is None and ctx.status.unverified is None:
+    if known_live(ctx.status) is None and ctx.status.unverified is None:
         ctx.status.live = Served(version=version, since=now, caveat=_baseline_caveat(ctx, version))
 
 

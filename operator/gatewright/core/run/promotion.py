@@ -8,7 +8,7 @@ from gatewright.api.status import Run, Served
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
-from gatewright.core.run.run_end import finish_run, set_live
+from gatewright.core.run.run_end import finish_run, known_live, set_live
 from gatewright.core.run.undo import RECORD_FIELD, keep_promoted, record_of_run
 from gatewright.core.spec.pinned_spec import has_subjects
 from gatewright.core.subject import traits_of
@@ -21,7 +21,7 @@ def set_live_when_observed(ctx: Context) -> None:
 
     Something may have been different when all stages were done.
     """
-    run, live = ctx.run, ctx.status.live
+    run, live = ctx.run, known_live(ctx.status)
     if run.observe or not observed.all_as_wanted(ctx):
         return
     if live is None or live.version != run.version:
@@ -63,7 +63,7 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
 
     # Whether anybody runs it is looked at as long as it is live: only the record of the promotion
     # keeps that.
-    since = (ctx.status.live or Served()).since
+    since = (known_live(ctx.status) or Served()).since
     live_caveat = caveat[:1000] or None
     ctx.status.live = ctx.status.lastGood.model_copy(update={"since": since, "caveat": live_caveat})
     ctx.status.unverified = None

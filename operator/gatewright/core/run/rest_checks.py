@@ -7,6 +7,7 @@ from gatewright.core.model.observation import Observation
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.model.view import View
 from gatewright.core.run.pinning import baseline_version
+from gatewright.core.run.run_end import known_live
 from gatewright.core.spec.pinned_spec import has_subjects, unresolved_references
 from gatewright.core.subject import traits_of
 
@@ -25,7 +26,7 @@ def is_promoted_live(view: View) -> bool:
     if _is_rejected(view):
         return False
 
-    live, good = view.status.live, view.status.lastGood
+    live, good = known_live(view.status), view.status.lastGood
     if live is None or good is None:
         return False
     return _wanted_version(view) == live.version == good.version

@@ -9,6 +9,7 @@ from gatewright.api.status import Rejected, Run, Served, Undo, Unverified
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import MOST_REJECTED, Context
+from gatewright.core.run.last_seen import last_seen
 from gatewright.core.run.operations import (
     compensated_alone,
     compensations_around,
@@ -16,7 +17,7 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.run.pinning import STAYED_MARK
-from gatewright.core.run.run_end import finish_run, set_live
+from gatewright.core.run.run_end import finish_run, known_live, set_live
 from gatewright.core.run.undo_lines import is_kept_back
 from gatewright.core.subject import traits_of
 
@@ -41,7 +42,7 @@ def finish_rollback(ctx: Context) -> None:
     # An earlier run has left what this one does not know: nothing starts on it.
     if ctx.status.unverified is not None:
         ctx.status.unverified.generation = ctx.view.generation
-        set_live(ctx, None)
+        set_live(ctx, last_seen(ctx))
 
     reject_version(ctx, ctx.run.version)
     finish_run(ctx, run.rollback.then, run.rollback.reason)
@@ -77,8 +78,9 @@ def _set_live_restored(ctx: Context) -> None:
 
     # The run has touched no target: what was live before it still is.
     if not any(traits_of(line.subject).versioned for line in run.rollback.undo):
-        if ctx.status.live is not None and snapshot != run.revision:
-            ctx.status.live.snapshot = snapshot
+        live = known_live(ctx.status)
+        if live is not None and snapshot != run.revision:
+            live.snapshot = snapshot
         return
 
     good_version = good.version if good is not None else ""
@@ -157,11 +159,11 @@ def _operation_record(ctx: Context, line: Undo, subject: str) -> dict[str, Any]:
 
 
 def fail_rollback(ctx: Context, reason: str) -> None:
-    """End a rollback that has failed: nobody knows what is served."""
+    """End a rollback that has failed: nobody vouches for what is served."""
     run = ctx.run
     assert run.rollback is not None
 
-    set_live(ctx, None)
+    set_live(ctx, last_seen(ctx))
     reject_version(ctx, ctx.run.version)
     set_unverified(ctx, reason)
     cause = f"rolling back because of {run.rollback.reason}"

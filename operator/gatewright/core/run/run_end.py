@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from gatewright.api.status import Outcome, Past, Run, Served
+from gatewright.api.status import Outcome, Past, ReleaseStatus, Run, Served
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context
 
 MOST_PAST_RUNS = 10
 ALL_WELL = "all stages would have passed"
 """Why a run that only observes has ended, where nothing failed."""
+
+
+UNVERIFIED_CAVEAT = "not verified: "
+"""How the caveat begins of what was only seen: nobody vouches for it."""
 
 
 def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
@@ -50,6 +54,15 @@ def _past_of(run: Run, outcome: Outcome) -> Past:
         revision=run.revision,
         people=run.people,
     )
+
+
+def known_live(status: ReleaseStatus) -> Served | None:
+    """Return what is live; None where nobody knows, and where it was only seen after a rollback
+    that has failed."""
+    live = status.live
+    if live is None or (live.caveat or "").startswith(UNVERIFIED_CAVEAT):
+        return None
+    return live
 
 
 def set_live(ctx: Context, served: Served | None) -> None:

@@ -11,6 +11,7 @@ from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
 from gatewright.core.run.pinning import baseline_version, fresh_stages, revision_of, set_baseline
 from gatewright.core.run.rollback_plan import describe_plan
+from gatewright.core.run.run_end import known_live
 from gatewright.core.spec.pinned_spec import pin_spec
 
 
@@ -39,7 +40,7 @@ def start_run(ctx: Context) -> None:
 
 def _name_first_snapshot(status: ReleaseStatus, revision: str) -> None:
     """Let the run's own snapshot stand for what was there before the first run."""
-    for served in (status.lastGood, status.live):
+    for served in (status.lastGood, known_live(status)):
         if served is None or served.snapshot is not None:
             continue
         if served.version == (status.lastGood or served).version:
@@ -85,7 +86,7 @@ def _found_version(ctx: Context) -> str | None:
     if good is None:
         return None
 
-    version, live = baseline_version(ctx.seen), ctx.status.live
+    version, live = baseline_version(ctx.seen), known_live(ctx.status)
     # It is not what was promoted, whatever its images call it.
     if any(standing.difference for standing in ctx.seen.standings.values()):
         return version or "unknown"
