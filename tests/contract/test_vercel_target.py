@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.run.clocks import format_time
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import EXTERNAL_TARGETS
 from gatewright.providers.vercel.variable_marks import Mark, mark_of
@@ -819,6 +821,55 @@ async def test_a_failed_redeployment_fails_the_way_back(stage: Stage) -> None:
     stage.fake.phases = ["ERROR"]
     said = await stage.walk("restore", snapshot)
     assert (said[-1].state, "is ERROR" in said[-1].message) == (FAILED, True), said
+
+
+def _later(fake: vercel.Vercel) -> str:
+    """A while after what was made so far, as Operations have it."""
+    return format_time(datetime.fromtimestamp(fake.now() / 1000 + 10, UTC))
+
+
+@pytest.mark.parametrize("why", ["not moved", "moved away"])
+async def test_a_repeated_restore_builds_again_what_did_not_become_production(
+    stage: Stage, why: str
+) -> None:
+    """Seen: what had become of the first build was said of the second try, which tried nothing."""
+    snapshot = (await stage.look()).snapshot
+    await stage.walk()
+    stage.fake.set("OPENAI_API_KEY", "sk-5eCr3t-new", "sensitive", age=0)
+    if why == "not moved":
+        stage.fake.jobs = ["pending", "failed"]
+    said = await stage.walk("restore", snapshot)
+    first = stage.fake.made(BACK)[0].id
+    if why == "not moved":
+        assert f"the domains could not be moved to {first}" in said[-1].message
+    else:
+        stage.fake._serve(stage.fake.deployments["dpl_2"])
+        stage.fake.project["lastAliasRequest"] = None
+        assert (await stage.follow("restore", snapshot)).stuck
+
+    key = f"{BACK.rpartition('-')[0]}.2-3f2a1c"
+    stage.fake.jobs = ["pending", "succeeded"]
+    again = Operation(key, "restore", "target/site", since=_later(stage.fake))
+    found = await stage.host.perform(stage.config, stage.link, again, snapshot)
+    for _ in range(20):
+        if found.state == "Running":
+            found = await stage.host.follow(stage.config, stage.link, again, snapshot)
+        if found.state == "Absent":
+            found = await stage.host.perform(stage.config, stage.link, again, snapshot)
+    assert found.state == DONE, found
+    (second,) = stage.fake.made(key)
+    assert stage.fake.live is second
+
+
+async def test_a_repeated_restore_takes_what_is_production_already(stage: Stage) -> None:
+    snapshot = (await stage.look()).snapshot
+    await stage.walk()
+    stage.fake.set("OPENAI_API_KEY", "sk-5eCr3t-new", "sensitive", age=0)
+    await stage.walk("restore", snapshot)
+    key = f"{BACK.rpartition('-')[0]}.2-3f2a1c"
+    again = Operation(key, "restore", "target/site", since=_later(stage.fake))
+    found = await stage.host.perform(stage.config, stage.link, again, snapshot)
+    assert found.state == DONE and stage.fake.made(key) == []
 
 
 # --- marks of flags

@@ -20,6 +20,7 @@ from tests.unit.sim import START, World, spec
 EVERYTHING = list(Event.__args__)
 SLACK = {"slack": {"channel": "#deployments"}}
 WEBHOOK = {"webhook": {}}
+VERIFY = [{"name": "up", "job": {"image": "check:1"}}]
 HEALTH = [{"name": "health", "http": {"path": "/health"}}]
 
 
@@ -417,3 +418,25 @@ def test_long_texts_are_cut():
         len(messages.message_of(world.view(), notice, world.now).text) == messages.MAX_TEXT_LENGTH
     )
     assert all(len(line) <= messages.MAX_LINE_LENGTH for line in world.messages()[0].lines)
+
+
+def test_what_a_repeated_rollback_has_met_is_told_anew():
+    """Seen: it had the same id as what the first had met, and was taken for told already."""
+    world = told("RollbackFailed", "Verifying", rollback={"verify": VERIFY})
+    world.jobs["up"] = Progress("Failed", "exit code 1")
+    world.gates["errors"] = "Failed"
+    world.settle().later(20)
+    assert world.status.run.outcome == "RollbackFailed"
+    first = {notice.id: notice.text for notice in world.status.notices}
+
+    world.jobs["up"] = Progress("Failed", "exit code 7")
+    world.act("Rollback")
+    world.later(20)
+    assert world.status.run.outcome == "RollbackFailed"
+    second = {notice.id: notice.text for notice in world.status.notices} | {}
+    new = {name: text for name, text in second.items() if name not in first}
+    assert sorted(name.split(".")[1] for name in new) == ["RollbackFailed", "Verifying"]
+    (text,) = [text for name, text in new.items() if "RollbackFailed" in name]
+    assert "exit code 7" in text
+    keys = [message.key for message in world.messages()]
+    assert len(set(keys)) == len(keys) == 4

@@ -357,6 +357,22 @@ def ended(world: World, outcome: str) -> None:
     assert world.status.run.outcome == outcome, world.status.message
 
 
+def test_a_repeat_says_what_it_has_met_itself():
+    world = failed_way_back()
+    world.jobs["up"] = Progress("Failed", "exit code 7")
+    world.refused["target/web"] = "403 policy"
+    world.live = "hotfix"
+    accepted(world.act("Rollback"))
+    ended(world, "RollbackFailed")
+    told = (world.status.run.reason, world.status.unverified.reason, world.status.message)
+    assert all("403 policy" in words and "exit code" not in words for words in told), told
+    world.refused.clear()
+    accepted(world.act("Rollback"))
+    world.later(10)
+    told = (world.status.run.reason, world.status.unverified.reason, world.status.message)
+    assert all("exit code 7" in words and "403" not in words for words in told), told
+
+
 def failed_way_back(**seen: Any) -> World:
     """A way back whose verification fails, with this as the world is then."""
     world = promoted("2.0", rollback={"verify": [{"name": "up", "job": {"image": "check:1"}}]})

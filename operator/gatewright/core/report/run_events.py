@@ -48,7 +48,7 @@ def find_events(ctx: Context, run: Run) -> Iterator[RunEvent]:
 
     has_ended = run.outcome is not None and (old is None or old.outcome is None)
     if has_ended:
-        yield RunEvent(run.outcome or "", run.reason or "")
+        yield RunEvent(run.outcome or "", run.reason or "", _repetition(run))
 
 
 def _events_of_stages(run: Run, old: Run | None) -> Iterator[RunEvent]:
@@ -101,7 +101,17 @@ def _events_of_rollback(run: Run, old: Run | None) -> Iterator[RunEvent]:
         yield RunEvent("RollingBack", run.rollback.reason)
     was_verifying = old is not None and old.phase == "Verifying"
     if run.phase == "Verifying" and run.rollback.verify and not was_verifying:
-        yield RunEvent("Verifying", "everything is undone; it is being verified")
+        text = "everything is undone; it is being verified"
+        yield RunEvent("Verifying", text, _repetition(run))
+
+
+def _repetition(run: Run) -> str:
+    """Return what tells an event of a repeated rollback from that of the first; empty for that.
+
+    Who was told of the one is told of the other as well.
+    """
+    attempt = run.rollback.attempt if run.rollback is not None else 1
+    return str(attempt) if attempt > 1 else ""
 
 
 def _events_of_hindrances(ctx: Context, run: Run) -> Iterator[RunEvent]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from gatewright.core.model.operation import Operation
+from gatewright.core.run import clocks
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.common import rest
@@ -35,6 +37,8 @@ _AUTHOR_FIELDS = (
     "gitCommitAuthorName",
 )
 """Where the `meta` of a deployment names the author of its commit."""
+_CLOCK_SKEW_MS = 5_000.0
+"""Milliseconds by which Vercel's clock may be behind ours."""
 _SAME_MOMENT_MS = 60_000.0
 """Milliseconds between a request to roll back and what is told of it."""
 _REPOSITORY_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -185,6 +189,13 @@ def git_of(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
     if not sha or not repository:
         return None
     return {"type": git["type"], "ref": git.get("ref") or sha, "sha": sha, **repository}
+
+
+def began_at(operation: Operation) -> float:
+    """Return when an operation began, in Vercel's milliseconds; 0 where that is not known."""
+    if operation.since is None:
+        return 0.0
+    return clocks.parse_time(operation.since).timestamp() * 1000 - _CLOCK_SKEW_MS
 
 
 def request_to(project: Mapping[str, Any], identity: str) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from gatewright.providers.vercel.production import (
     RUN,
     SOURCE,
     VERSION,
+    began_at,
     find_deployment,
     list_made_by,
     moving_to,
@@ -279,6 +280,11 @@ async def _progress_of_rollback(
     could_be_ours = (
         last.get("type") == "promote" or not description or _is_described_by(project, operation)
     )
+    # What a failed rollback has asked for says nothing of the one that repeats it.
+    is_old = (foreign.to_number(last.get("requestedAt")) or 0.0) < began_at(operation)
+    has_failed = last.get("jobStatus") in ("failed", "skipped")
+    if is_old and has_failed:
+        return Progress("Absent")
     if last and could_be_ours and last.get("jobStatus") not in ("succeeded", None):
         progress = await progress_of_aliasing(link, project, recorded)
         if progress is not None:
@@ -355,7 +361,7 @@ async def _rebuild_production(
 
     deployment = await find_deployment(link, project, **{KEY: operation.key})
     if deployment is None:
-        deployment = await _find_same_build(link, project, recorded, changes)
+        deployment = await _find_same_build(link, project, operation, recorded, changes)
     if deployment is not None:
         progress = await advance_deployment(link, project, deployment, smoke, plainly=True)
         message = f"{explanation}: {progress.message}"
@@ -392,12 +398,21 @@ async def _build_recorded(
 
 
 async def _find_same_build(
-    link: OpenConnection, project: Mapping[str, Any], recorded: str, changes: VariableChanges
+    link: OpenConnection,
+    project: Mapping[str, Any],
+    operation: Operation,
+    recorded: str,
+    changes: VariableChanges,
 ) -> dict[str, Any] | None:
     """Return a deployment that another operation made for the same end, with today's variables."""
     deployment = await find_deployment(link, project, **{SOURCE: recorded})
     if deployment is None or deployment.get("readyState") in FAILED_STATES:
         return None
     if vercel.created_at(deployment) < changes.newest:
+        return None
+
+    # What became of the build of an earlier try says nothing of this one, unless it is production.
+    is_earlier = vercel.created_at(deployment) < began_at(operation)
+    if is_earlier and deployment["id"] not in (production_id(project), moving_to(project)):
         return None
     return deployment
