@@ -237,6 +237,60 @@ def test_it_works_in_any_state(how: str):
     assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
 
 
+def overdue(world: World) -> list[str]:
+    return [note.message for note in world.notes if note.reason == "RollbackOverdue"]
+
+
+def test_the_budgets_of_a_way_back_page():
+    raw = with_database()
+    raw["stages"][0]["rollback"]["within"] = "5m"
+    raw["stages"][2]["rollback"] = {"within": "2m"}
+    raw["rollback"] = {"within": "8m"}
+    raw["notify"] = [{"events": ["RollbackOverdue"], "pagerduty": {"severity": "critical"}}]
+    world = promoted("2.0", world=World(spec=raw))
+    world.slow |= {"web", "restore"}
+    accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    world.jump(119)
+    assert overdue(world) == []
+    world.jump(2)
+    assert overdue(world) == ["2.0: undoing stage deploy exceeds its budget"]
+
+    world.slow.remove("web")
+    world.jump(1)
+    world.jump(298)
+    assert len(overdue(world)) == 1, "the database has its own time, from its first line on"
+    world.jump(2)
+    assert overdue(world)[1] == "2.0: undoing stage db exceeds its budget"
+    world.jump(60)
+    assert overdue(world)[2:] == ["2.0: the rollback exceeds its budget"]
+    assert len(world.status.notices) == 3, "each of them pages"
+
+    world.slow.clear()
+    world.later(2)
+    assert world.status.run.outcome == "RolledBack" and len(overdue(world)) == 3
+
+
+def test_the_budgets_of_a_way_back_that_is_repeated_page_as_well():
+    raw = with_database()
+    raw["stages"][0]["rollback"]["steps"].append({"name": "check", "job": {"image": "pg:1"}})
+    raw["stages"][0]["rollback"]["within"] = "20s"
+    raw["rollback"] = {"within": "40s"}
+    world = promoted("2.0", world=World(spec=raw))
+    world.jobs["check"] = Progress("Failed", "exit code 1")
+    accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+    world.later(5)
+    assert world.status.run.outcome == "RollbackFailed" and overdue(world) == []
+
+    world.slow.add("2")  # the second try of the same Job
+    world.jobs.clear()
+    accepted(world.act("Rollback"))
+    world.later(50)
+    assert overdue(world) == [
+        "2.0: undoing stage db exceeds its budget",
+        "2.0: the rollback exceeds its budget",
+    ]
+
+
 def conditions(world: World) -> dict[str, tuple[str, str]]:
     return {item.type: (item.status, item.reason) for item in world.status.conditions}
 

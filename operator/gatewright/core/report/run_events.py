@@ -117,7 +117,9 @@ def _repetition(run: Run) -> str:
 def _events_of_hindrances(ctx: Context, run: Run) -> Iterator[RunEvent]:
     for event in ctx.decision.events:
         if event.reason == "RollbackOverdue":
-            yield RunEvent(event.reason, event.message)
+            # A run has several budgets, and each of them pages.
+            about = short_fingerprint([event.message, _repetition(run)])[:6]
+            yield RunEvent(event.reason, event.message, about)
         if event.reason == "RollbackHindered":
             yield RunEvent(event.reason, event.message, short_fingerprint(event.message)[:6])
         if event.reason in _HINDRANCES:

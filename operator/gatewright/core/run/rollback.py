@@ -29,7 +29,11 @@ from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
 from gatewright.core.run.late_restores import recheck_late_restores
-from gatewright.core.run.rollback_budgets import report_exceeded_budgets, stage_budgets
+from gatewright.core.run.rollback_budgets import (
+    report_exceeded_budgets,
+    restart_budgets,
+    stage_budgets,
+)
 from gatewright.core.run.rollback_end import fail_rollback
 from gatewright.core.run.rollback_plan import FINISHED_LINE_STATES, are_finished, plan_rollback
 from gatewright.core.run.rollback_repeat import stop_unended_jobs
@@ -119,6 +123,7 @@ def roll_back(ctx: Context) -> None:
     stop_unended_jobs(ctx)
     if rollback.setAgain:
         rollback.setAgain = False
+        restart_budgets(ctx)
         repeat_compensations(ctx, rollback.undo, before=True)
 
     # On the way back from rest nothing has waited for it.

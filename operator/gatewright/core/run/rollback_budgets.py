@@ -6,7 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.api.status import Run, Undo
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
-from gatewright.core.run.rollback_plan import are_finished
+from gatewright.core.run.rollback_plan import FINISHED_LINE_STATES, are_finished
 
 STAGE_BUDGET_PREFIX = "within/"
 """How the names of the clocks begin that are budgets of single stages."""
@@ -15,11 +15,29 @@ STAGE_BUDGET_PREFIX = "within/"
 def start_budget(ctx: Context, line: Undo) -> None:
     """Start the budget of a stage's rollback with its first line."""
     assert ctx.run.rollback is not None
-    if any(other.startedAt for other in ctx.run.rollback.undo if other.stage == line.stage):
-        return
+    if not any(other.startedAt for other in ctx.run.rollback.undo if other.stage == line.stage):
+        _start_budget_of_stage(ctx, line.stage)
 
+
+def restart_budgets(ctx: Context) -> None:
+    """Start the budgets of a rollback that is repeated.
+
+    Those are of the whole, and of stages of which something was undone before; those of all others
+    begin with their first line.
+    """
+    assert ctx.run.rollback is not None
+    clocks.start(ctx.run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
+
+    undo = ctx.run.rollback.undo
+    begun = {line.stage for line in undo if line.startedAt}
+    unfinished = {line.stage for line in undo if line.state not in FINISHED_LINE_STATES}
+    for stage in sorted(begun & unfinished):
+        _start_budget_of_stage(ctx, stage)
+
+
+def _start_budget_of_stage(ctx: Context, name: str) -> None:
     for stage in ctx.body.spec.stages:
-        if stage.name == line.stage and stage.rollback.within:
+        if stage.name == name and stage.rollback.within:
             budget = seconds(stage.rollback.within)
             clocks.start(ctx.run, f"{STAGE_BUDGET_PREFIX}{stage.name}", budget, ctx.now)
 
