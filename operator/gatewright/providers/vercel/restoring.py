@@ -10,8 +10,7 @@ because a deployment keeps the variables it was built with: an instant rollback 
 keys back. Flags that this run has set, or that were set back to what they were, do not count: the
 recorded deployment has them as they were.
 
-First what this run has built and not promoted is withdrawn: a promotion of it that is still on its
-way, from an operator that was paused or replaced, must not go through after the rollback.
+First what this run has built and not promoted is withdrawn (`withdrawing`).
 
 A target and flags of one project go back side by side, and each by what it recorded. So restores
 take turns (`take_turn`): what one of them has read of production still holds when it acts. And what
@@ -22,7 +21,6 @@ nothing is moved again.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -31,7 +29,7 @@ from weakref import WeakValueDictionary
 
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
-from gatewright.ports import OpenConnection, Permanent, Retryable
+from gatewright.ports import OpenConnection, Retryable
 from gatewright.providers.common import rest
 from gatewright.providers.common.context import ContextPart
 from gatewright.providers.vercel import connection as vercel
@@ -39,18 +37,15 @@ from gatewright.providers.vercel.connection import as_object
 from gatewright.providers.vercel.production import (
     FLAGS,
     KEY,
-    RUN,
     SOURCE,
     VERSION,
     began_at,
     find_deployment,
-    list_made_by,
     moving_to,
     production_id,
     request_to,
 )
 from gatewright.providers.vercel.rollout import (
-    BUILDING_STATES,
     FAILED_STATES,
     advance_deployment,
     create_deployment,
@@ -66,6 +61,7 @@ from gatewright.providers.vercel.variable_marks import (
     compare_variables,
     list_names,
 )
+from gatewright.providers.vercel.withdrawing import list_unpromoted, withdraw_deployment
 
 _MAX_DESCRIPTION_LENGTH = 250
 _RETRY_S = 2.0
@@ -75,7 +71,6 @@ RESTORE_HINT = (
     "its source is built again with the current variables"
 )
 """What is said of it before anything has happened."""
-_UNDO = re.compile(r"undo\d+")
 _WHY = "no variable of production has changed since it was built"
 
 
@@ -109,11 +104,11 @@ async def restore_production(
 
     Raises Retryable, Permanent.
     """
-    unpromoted = await _list_unpromoted(link, project, operation.runs)
+    unpromoted = await list_unpromoted(link, project, operation.runs)
     if unpromoted and not act:
         return Progress("Absent")
 
-    problems = [await _withdraw_deployment(link, deployment) for deployment in unpromoted]
+    problems = [await withdraw_deployment(link, deployment) for deployment in unpromoted]
     # What was promoted before that is seen now.
     if unpromoted:
         project = await vercel.fetch_project(link, project["id"])
@@ -127,69 +122,6 @@ async def restore_production(
     # People read which way is taken, and what it leaves behind.
     message = "; ".join(part for part in (progress.message, *problems) if part)
     return replace(progress, message=message, notable=True)
-
-
-async def _list_unpromoted(
-    link: OpenConnection, project: Mapping[str, Any], runs: Collection[str]
-) -> list[dict[str, Any]]:
-    """Return what these runs deployed on their way forward, and never was production."""
-    made: list[dict[str, Any]] = []
-    for run in sorted(runs):
-        made += await list_made_by(link, project, **{RUN: run})
-
-    unpromoted: list[dict[str, Any]] = []
-    for listed in made:
-        if _is_of_way_back(listed) or listed.get("readySubstate") == "PROMOTED":
-            continue
-        if listed["id"] in (production_id(project), moving_to(project)):
-            continue
-
-        deployment = as_object(await vercel.fetch_deployment(link, listed["id"]))
-        if _can_be_promoted(deployment):
-            unpromoted.append(deployment)
-
-    return unpromoted
-
-
-def _is_of_way_back(deployment: Mapping[str, Any]) -> bool:
-    meta = as_object(deployment.get("meta"))
-    return SOURCE in meta or _is_of_rollback(str(meta.get(KEY)))
-
-
-def _can_be_promoted(deployment: Mapping[str, Any]) -> bool:
-    state = deployment.get("readyState")
-    is_staged = state == "READY" and deployment.get("readySubstate") == "STAGED"
-    return state in BUILDING_STATES or is_staged
-
-
-def _is_of_rollback(key: str) -> bool:
-    """Return whether an operation is part of a rollback.
-
-    Its key reads `RUN.rollback.STAGE.SUBJECT.NUMBER-NONCE` then, and `RUN.undoN.rollback...` where
-    the run was promoted before.
-    """
-    _, *parts = key.split(".")
-    if parts and _UNDO.fullmatch(parts[0]):
-        parts = parts[1:]
-    return len(parts) > 3 and parts[0] == "rollback"
-
-
-async def _withdraw_deployment(link: OpenConnection, deployment: Mapping[str, Any]) -> str:
-    """Cancel a build, or delete what was built and never promoted; return why that could not be.
-
-    Raises Retryable.
-    """
-    identity = rest.path_segment(deployment["id"])
-    method, path = "DELETE", f"/v13/deployments/{identity}"
-    if deployment.get("readyState") in BUILDING_STATES:
-        method, path = "PATCH", f"/v12/deployments/{identity}/cancel"
-
-    try:
-        await vercel.call(link, method, path, accepted=frozenset({404}), bucket="aliases")
-    except Permanent as error:
-        # A rollback must go on; that it has left something behind is told.
-        return f"{deployment['id']} could not be withdrawn: {error}"
-    return ""
 
 
 async def _follow_restore(
