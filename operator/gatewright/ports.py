@@ -339,7 +339,7 @@ class Message:
     event: str
     """What happened: Started, StagePassed, StageFailed, ApprovalNeeded, RollingBack, RolledBack,
     RollbackFailed, Completed ..."""
-    severity: Literal["info", "warning", "error", "critical"]
+    severity: Literal["critical", "error", "warning", "info"]
     title: str
     """One line: release, version, state."""
     text: str

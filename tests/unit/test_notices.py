@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from gatewright.api.release import Event
 from gatewright.api.status import dump
 from gatewright.core.model.needs import Needs
@@ -218,6 +220,52 @@ def test_a_guard_that_only_notifies_does_so():
     world.gates["connections"] = "Failed"
     world.later(3)
     assert world.events() == ["GuardFailed"] and "connections" in world.messages()[0].text
+
+
+@pytest.mark.parametrize("severity", ["critical", "error", "warning", "info"])
+def test_a_guard_is_told_as_gravely_as_it_says(severity: str):
+    world = told("GuardFailed", guards=[_guard("p95", action="Notify", severity=severity)])
+    world.settle().gates["p95"] = "Failed"
+    world.later(3)
+    (message,) = world.messages()
+    assert message.severity == severity and "p95" in message.text
+
+
+def test_a_guard_is_an_error_where_it_says_nothing():
+    world = told("GuardFailed", guards=[_guard("p95", action="Notify")]).settle()
+    world.gates["p95"] = "Failed"
+    world.later(3)
+    assert [message.severity for message in world.messages()] == ["error"]
+
+
+def test_a_guard_that_undoes_the_run_is_told_beside_the_rollback():
+    guard = _guard("uptime", severity="critical")
+    world = told("GuardFailed", "RollingBack", guards=[guard]).settle()
+    world.gates["uptime"] = "Failed"
+    world.later(1)
+    assert [(message.event, message.severity) for message in world.messages()] == [
+        ("GuardFailed", "critical"),
+        ("RollingBack", "critical"),
+    ]
+
+
+def test_a_warning_that_undoes_the_run_is_an_error_by_then():
+    world = told("RollingBack", guards=[_guard("rate", severity="warning")]).settle()
+    world.gates["rate"] = "Failed"
+    world.later(1)
+    assert [message.severity for message in world.messages()] == ["error"]
+
+
+def test_a_silent_guard_is_as_grave_as_it_says():
+    guards = [_guard("uptime", severity="critical", onHoldExpired="Pause")]
+    world = told("Hindered", guards=guards).settle()
+    world.gates["uptime"] = "Silent"
+    world.later(1)
+    assert [message.severity for message in world.messages()] == ["critical"]
+
+
+def _guard(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "prometheus": {"query": name}, "max": "1%", **more}
 
 
 def test_observing_tells_only_how_it_ended():

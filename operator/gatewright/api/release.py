@@ -72,11 +72,18 @@ class Check(Keyed):
     for a guard Pause during the stages, and Notify while Guarding."""
 
 
+Severity = Literal["critical", "error", "warning", "info"]
+"""How grave a fault is, in the words of those who page people; the gravest first."""
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+
 class Guard(Check):
     """A check that is watched from the first change until `guardFor` after completion."""
 
     action: Literal["Rollback", "Notify"] = "Rollback"
     """What a failed guard does: undo the whole release, or only say so."""
+    severity: Severity = "error"
+    """How grave its fault is for whoever is told."""
 
 
 class DeployStep(Model):

@@ -251,6 +251,8 @@ class Notification(Model):
     """Why."""
     to: Annotated[list[Short], Field(max_length=10)]
     """Who has not been told yet: the provider, and a hash of its configuration."""
+    severity: Short | None = None
+    """How grave the guard says it is, where one is what it tells of."""
 
     @property
     def run(self) -> int:

@@ -49,7 +49,7 @@ def update_guards(ctx: Context) -> None:
             continue
         if row.state == "Failed" and guard.action == "Notify" and _has_just_failed(ctx, row):
             message = f"guard {judge.describe(row)} (action: Notify)"
-            ctx.record_event("GuardFailed", message, warning=True)
+            ctx.record_event("GuardFailed", message, warning=True, guard=row.name)
         if row.state == "Expired" and not row.acknowledged:
             notify_or_pause(ctx, row, _action_on_silence(ctx, guard))
 
@@ -115,18 +115,20 @@ def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
     """Let a person decide about a silent guard, or only tell people; either once."""
     run = ctx.run
     name = f"guard {judge.describe(row)}"
+    # The built-in guard of a target is called as the target is.
+    guard = row.name if any(row is other for other in run.guards) else ""
 
     if action == "Pause" and run.paused is None and run.phase in ("Progressing", "Guarding"):
         run.paused = name[:1000]
         row.acknowledged = True  # once it was resumed it is not paused again for the same
         message = f"{run.version}: {name}; a person decides"
-        ctx.record_event("PausedByGuard", message, warning=True)
+        ctx.record_event("PausedByGuard", message, warning=True, guard=guard)
         ctx.write_now()
     elif action == "Notify":
         row.acknowledged = True
         consequence = "nothing is promoted and nothing undone until there is an answer"
         message = f"{run.version}: {name}; {consequence}"
-        ctx.record_event("GuardSilent", message, warning=True)
+        ctx.record_event("GuardSilent", message, warning=True, guard=guard)
         ctx.write_now()
 
 

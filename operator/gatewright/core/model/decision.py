@@ -36,6 +36,8 @@ class KubernetesEvent:
     reason: str
     message: str
     warning: bool = False
+    guard: str = ""
+    """The guard that it tells of."""
 
 
 @dataclass(slots=True)

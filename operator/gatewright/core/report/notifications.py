@@ -160,7 +160,11 @@ def _add_notification(
         return
 
     now = clocks.format_time(ctx.now)
-    status.notices.append(Notification(id=notice_id, at=now, text=event.text[:500], to=to))
+    status.notices.append(
+        Notification(
+            id=notice_id, at=now, text=event.text[:500], to=to, severity=event.severity
+        )
+    )
     if len(status.notices) > MOST_NOTIFICATIONS:
         _drop_quietest(ctx)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gatewright.api.status import ReleaseStatus, Run, StageStatus
+from gatewright.api.release import Severity
+from gatewright.api.status import GateStatus, ReleaseStatus, Run, StageStatus
+from gatewright.core.checks import judge
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.interventions import approvals
 from gatewright.core.run.context import Context
@@ -27,6 +29,8 @@ class RunEvent:
     name: str
     text: str = ""
     about: str = ""
+    severity: Severity | None = None
+    """How grave the guard says it is, where one is what it tells of."""
 
 
 def find_events(ctx: Context, run: Run) -> Iterator[RunEvent]:
@@ -42,8 +46,8 @@ def find_events(ctx: Context, run: Run) -> Iterator[RunEvent]:
         yield from _events_of_question(ctx, before if old is not None else None)
         if _has_completed(run) and not (old is not None and _has_completed(old)):
             yield RunEvent("Completed", f"serving {run.version}")
-        yield from _events_of_guards(ctx, run)
-        yield from _events_of_rollback(run, old)
+        yield from _events_of_guards(ctx, run, old)
+        yield from _events_of_rollback(ctx, run, old)
         yield from _events_of_hindrances(ctx, run)
 
     has_ended = run.outcome is not None and (old is None or old.outcome is None)
@@ -86,19 +90,40 @@ def _has_completed(run: Run) -> bool:
     return run.phase == "Guarding" or run.outcome == "Promoted"
 
 
-def _events_of_guards(ctx: Context, run: Run) -> Iterator[RunEvent]:
-    for event in ctx.decision.events:
-        if event.reason == "GuardFailed":
-            about = short_fingerprint([event.message, run.startedAt])
-            yield RunEvent("GuardFailed", event.message, about)
+def _events_of_guards(ctx: Context, run: Run, old: Run | None) -> Iterator[RunEvent]:
+    """Yield which guards have failed; one that does not count yet has not."""
+    failed_before = {row.name for row in old.guards if _has_failed(row)} if old is not None else {}
+    for row in run.guards:
+        if not _has_failed(row) or row.name in failed_before:
+            continue
+        about = f"{row.name}.{short_fingerprint([row.since, run.startedAt])[:6]}"
+        text = f"guard {judge.describe(row)}"
+        yield RunEvent("GuardFailed", text, about, _severity_of(ctx, row.name))
 
 
-def _events_of_rollback(run: Run, old: Run | None) -> Iterator[RunEvent]:
-    if run.rollback is None:
+def _has_failed(row: GateStatus) -> bool:
+    return row.state == "Failed" and not row.early
+
+
+def _severity_of(ctx: Context, guard: str) -> Severity | None:
+    """Return how grave a guard says its fault is; None where there is no such guard."""
+    body = ctx.body_if_read
+    guards = body.spec.guards if body is not None else []
+    return next((one.severity for one in guards if one.name == guard), None)
+
+
+def _events_of_rollback(ctx: Context, run: Run, old: Run | None) -> Iterator[RunEvent]:
+    rollback = run.rollback
+    if rollback is None:
         return
 
     if old is None or old.rollback is None:
-        yield RunEvent("RollingBack", run.rollback.reason)
+        # It is as grave as an error by itself.
+        by_guard = rollback.gate if rollback.cause == "Guard" else None
+        is_critical = by_guard is not None and _severity_of(ctx, by_guard) == "critical"
+        yield RunEvent(
+            "RollingBack", rollback.reason, severity="critical" if is_critical else None
+        )
     was_verifying = old is not None and old.phase == "Verifying"
     if run.phase == "Verifying" and run.rollback.verify and not was_verifying:
         text = "everything is undone; it is being verified"
@@ -124,7 +149,7 @@ def _events_of_hindrances(ctx: Context, run: Run) -> Iterator[RunEvent]:
             yield RunEvent(event.reason, event.message, short_fingerprint(event.message)[:6])
         if event.reason in _HINDRANCES:
             about = short_fingerprint([event.message, run.startedAt])[:6]
-            yield RunEvent("Hindered", event.message, about)
+            yield RunEvent("Hindered", event.message, about, _severity_of(ctx, event.guard))
 
 
 # --- questions

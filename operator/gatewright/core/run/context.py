@@ -57,9 +57,11 @@ class Context:
         assert self.body_if_read is not None
         return self.body_if_read
 
-    def record_event(self, reason: str, message: str, warning: bool = False) -> None:
-        """Record an Event for this transition."""
-        self.decision.events.append(KubernetesEvent(reason, message[:1000], warning))
+    def record_event(
+        self, reason: str, message: str, warning: bool = False, guard: str = ""
+    ) -> None:
+        """Record an Event for this transition; `guard`: the one that it tells of."""
+        self.decision.events.append(KubernetesEvent(reason, message[:1000], warning, guard))
 
     def write_now(self) -> None:
         """Let the write of this pass not wait."""

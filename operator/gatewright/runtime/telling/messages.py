@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
+from gatewright.api.release import SEVERITIES, Severity
 from gatewright.api.status import GateStatus, Notification, ReleaseStatus, Run, StageStatus
 from gatewright.core.model.view import View
 from gatewright.core.report.notifications import ENDINGS
 from gatewright.core.run import clocks
 from gatewright.ports import Message
 
-Severity = Literal["info", "warning", "error", "critical"]
 _SEVERITY_BY_EVENT: Mapping[str, Severity] = {
     "Started": "info",
     "StageStarted": "info",
@@ -103,7 +103,7 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
         key=f"{view.uid}/{notice.id}",
         thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
         event=notice.event,
-        severity=_SEVERITY_BY_EVENT[notice.event] if known else "warning",
+        severity=_severity_of(notice),
         title=f"{view.name} {version_of(view, notice)} {words}"[:200],
         text=_text_of(status, run, notice),
         lines=lines,
@@ -113,6 +113,14 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
         at=notice.at,
         again=again,
     )
+
+
+def _severity_of(notice: Notification) -> Severity:
+    """Return how grave it is: as the guard says, else by the event."""
+    for severity in SEVERITIES:
+        if notice.severity == severity:
+            return severity
+    return _SEVERITY_BY_EVENT.get(notice.event, "warning")
 
 
 def version_of(view: View, notice: Notification) -> str:
