@@ -80,8 +80,8 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 class Guard(Check):
     """A check that is watched from the first change until `guardFor` after completion."""
 
-    action: Literal["Rollback", "Notify"] = "Rollback"
-    """What a failed guard does: undo the whole release, or only say so."""
+    action: Literal["Rollback", "Pause", "Notify"] = "Rollback"
+    """What a failed guard does: undo the whole release, let a person decide, or only say so."""
     severity: Severity = "error"
     """How grave its fault is for whoever is told."""
 

@@ -65,7 +65,7 @@ class GateStatus(Model):
     window: int = 0
     """How often its samples were begun anew."""
     acknowledged: bool = False
-    """A person has let the run go on although it is silent."""
+    """A person has let the run go on although it is silent, or fails."""
 
 
 class Difference(Model):

@@ -3,7 +3,9 @@
 before the first change   measured and said, so that whoever approves knows; nothing follows
 breaching by then         `early`: it counts from the first completed deploy on, with a new row
                           of samples; a hotfix is rolled out because something breaches
-silent for too long       `onHoldExpired`: Fail undoes the run; Pause lets a person decide;
+failed                    `action`: `run.interruptions` has one function for each that does more
+                          than to say so
+silent for too long       `onHoldExpired`: Fail is a failure; Pause lets a person decide;
                           Notify says so, and the clocks stand until there is an answer
 """
 
@@ -47,22 +49,35 @@ def update_guards(ctx: Context) -> None:
         # It was bad before the run changed anything: nothing follows from it yet.
         if row.early:
             continue
-        if row.state == "Failed" and guard.action == "Notify" and _has_just_failed(ctx, row):
-            message = f"guard {judge.describe(row)} (action: Notify)"
+        acts = guard.action == "Rollback"
+        if row.state == "Failed" and not acts and _has_just_failed(ctx, row):
+            message = f"guard {judge.describe(row)} (action: {guard.action})"
             ctx.record_event("GuardFailed", message, warning=True, guard=row.name)
         if row.state == "Expired" and not row.acknowledged:
             notify_or_pause(ctx, row, _action_on_silence(ctx, guard))
 
 
-def failed_guard(ctx: Context) -> GateStatus | None:
-    """Return the first guard that undoes the run.
+def failed_guard(ctx: Context, action: str) -> GateStatus | None:
+    """Return the first guard with this action that has failed, and that nobody has let pass.
 
     By a breach, or by its silence where that is to count as a failure.
     """
     for guard, row in guard_set(ctx.body, ctx.run).pairs():
-        if row.state == "Failed" and guard.action == "Rollback" and not row.early:
+        is_let_pass = action == "Pause" and row.acknowledged
+        counts = not row.early and not is_let_pass
+        if row.state == "Failed" and guard.action == action and counts:
             return row
     return None
+
+
+def describe_waived(ctx: Context) -> str:
+    """Return which guards fail although a person has let the run go on; empty for none."""
+    rows = [
+        row
+        for guard, row in guard_set(ctx.body, ctx.run).pairs()
+        if row.state == "Failed" and is_waived(ctx, guard, row)
+    ]
+    return "; ".join(f"guard {judge.describe(row)} (a person has let it pass)" for row in rows)
 
 
 def expired_guard(ctx: Context) -> GateStatus | None:
@@ -71,33 +86,32 @@ def expired_guard(ctx: Context) -> GateStatus | None:
     Nothing follows from that by itself.
     """
     for guard, row in guard_set(ctx.body, ctx.run).pairs():
-        if row.state == "Expired" and guard.action == "Rollback":
+        if row.state == "Expired" and guard.action != "Notify":
             return row
     return None
 
 
 def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
-    """Return whether a person has resumed the run although this guard is silent.
+    """Return whether a person has resumed the run although this guard is silent, or has failed.
 
     It keeps nothing from going on until it answers.
     """
-    return (
-        row.state == "Expired"
-        and row.acknowledged
-        and ctx.run.paused is None
-        and _action_on_silence(ctx, guard) == "Pause"
-    )
+    if not row.acknowledged or ctx.run.paused is not None:
+        return False
+    if row.state == "Failed":
+        return guard.action == "Pause"
+    return row.state == "Expired" and _action_on_silence(ctx, guard) == "Pause"
 
 
 def counting_rows(ctx: Context) -> list[GateStatus]:
-    """Return the lines of guards that would undo the run, and count by now.
+    """Return the lines of guards that would do more than say so, and count by now.
 
     One that breached before the run changed anything counts later, one that is waived not at all.
     """
     return [
         row
         for guard, row in guard_set(ctx.body, ctx.run).pairs()
-        if guard.action == "Rollback" and not row.early and not is_waived(ctx, guard, row)
+        if guard.action != "Notify" and not row.early and not is_waived(ctx, guard, row)
     ]
 
 
@@ -107,12 +121,13 @@ def rearm_guards(ctx: Context) -> None:
     What counts from now on is what a guard does while it watches.
     """
     for guard, row in guard_set(ctx.body, ctx.run).pairs():
-        if row.acknowledged and _action_on_silence(ctx, guard) == "Notify":
+        is_silent = row.state != "Failed"
+        if row.acknowledged and is_silent and _action_on_silence(ctx, guard) == "Notify":
             row.acknowledged = False
 
 
 def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
-    """Let a person decide about a silent guard, or only tell people; either once."""
+    """Let a person decide about a guard that is silent or has failed, or only tell; either once."""
     run = ctx.run
     name = f"guard {judge.describe(row)}"
     # The built-in guard of a target is called as the target is.

@@ -76,11 +76,13 @@ def update_status(
             fill_details(check, status, verdict)
         return False
 
+    was_silent = status.state in ("Holding", "Expired")
     status.state = state
     status.since = format_time(now)
     # Only an answer ends what a person has let pass; a restart, which begins with no answer, does
-    # not.
-    status.acknowledged = status.acknowledged and state not in ("Passing", "Breaching")
+    # not. Who let a silence pass has not let pass a breach.
+    is_answer = state in ("Passing", "Breaching") or (state == "Failed" and was_silent)
+    status.acknowledged = status.acknowledged and not is_answer
     fill_details(check, status, verdict)
     return True
 

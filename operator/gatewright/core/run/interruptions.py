@@ -5,7 +5,9 @@ People come before all of it: `decide` answers them before it acts.
 
 from __future__ import annotations
 
-from gatewright.api.status import Difference
+from collections.abc import Callable, Mapping
+
+from gatewright.api.status import Difference, GateStatus
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import active_checks
 from gatewright.core.run import clocks, observed
@@ -13,7 +15,7 @@ from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
 from gatewright.core.run.position import current_stage_index
-from gatewright.core.run.rollback import begin_rollback
+from gatewright.core.run.rollback import begin_rollback, finish_observed
 from gatewright.core.run.stage_end import fail_current
 from gatewright.core.run.superseding import ignore_other_version, roll_back_if_replaced
 
@@ -40,7 +42,7 @@ def handle_interruptions(ctx: Context) -> bool:
     # An observed run has changed nothing that others could change.
     if not run.observe:
         observed.update_rows(ctx)
-    if _roll_back_on_failure(ctx):
+    if _act_on_guards(ctx) or _roll_back_on_failure(ctx):
         return True
 
     ignore_other_version(ctx)
@@ -54,16 +56,48 @@ def handle_interruptions(ctx: Context) -> bool:
     return run.holdReason == SUSPENDED_HOLD
 
 
+def _act_on_guards(ctx: Context) -> bool:
+    """Do what the guards say that have failed, the gravest first; return whether the run turned."""
+    for action, act in GUARD_ACTIONS.items():
+        failed = guards.failed_guard(ctx, action)
+        if failed is None:
+            continue
+        # Nobody decides about a run that changes nothing, and nothing of it is undone.
+        if ctx.run.observe:
+            finish_observed(ctx, f"{_WOULD[action]}: guard {judge.describe(failed)}")
+            return True
+        if act(ctx, failed):
+            return True
+    return False
+
+
+def _roll_back_run(ctx: Context, failed: GateStatus) -> bool:
+    begin_rollback(ctx, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
+    return True
+
+
+def _pause_run(ctx: Context, failed: GateStatus) -> bool:
+    """Let a person decide; the walk stands still by the hold that follows."""
+    guards.notify_or_pause(ctx, failed, "Pause")
+    return False
+
+
+GUARD_ACTIONS: Mapping[str, Callable[[Context, GateStatus], bool]] = {
+    "Rollback": _roll_back_run,
+    "Pause": _pause_run,
+}
+"""What failed guards do that do more than say so, the gravest first.
+
+Each returns whether the run has turned, so that nothing else is decided about its way forward."""
+_WOULD: Mapping[str, str] = {"Rollback": "would roll back", "Pause": "would pause"}
+"""What is said of them where the run only observes."""
+
+
 def _roll_back_on_failure(ctx: Context) -> bool:
-    """Roll back where a guard has failed, a built-in one included; return whether one has.
+    """Roll back where the built-in guard of a target has failed; return whether one has.
 
     Once all stages have passed, what others have changed for too long does the same.
     """
-    failed = guards.failed_guard(ctx)
-    if failed is not None:
-        begin_rollback(ctx, "Guard", f"guard {judge.describe(failed)}", gate=failed.name)
-        return True
-
     if _roll_back_if_unavailable(ctx):
         return True
 

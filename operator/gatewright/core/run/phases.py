@@ -98,7 +98,7 @@ def run_guarding(ctx: Context) -> None:
         finish_run(ctx, "Observed", ALL_WELL)
         return
 
-    promote_run(ctx)
+    promote_run(ctx, guards.describe_waived(ctx))
 
 
 def _begin_guarding(ctx: Context) -> None:

@@ -59,7 +59,7 @@ def begin_rollback(
     """Turn around: the whole release is undone, the stage under way included."""
     run = ctx.run
     if run.observe:
-        _finish_observed(ctx, reason)
+        finish_observed(ctx, f"would roll back: {reason}")
         return
 
     # What this very pass would have started has not been started.
@@ -88,11 +88,11 @@ def begin_rollback(
     ctx.write_now()
 
 
-def _finish_observed(ctx: Context, reason: str) -> None:
+def finish_observed(ctx: Context, consequence: str) -> None:
     """End a run that only observes: it has changed nothing, so that nothing is undone."""
     if ctx.run.phase == "Progressing":
         states.move(ctx.run, "Guarding")
-    finish_run(ctx, "Observed", f"would roll back: {reason}")
+    finish_run(ctx, "Observed", consequence)
 
 
 def _leave_way_forward(ctx: Context, reason: str) -> None:
