@@ -385,11 +385,12 @@ class World:
         if operation.kind == "apply":
             self.live = operation.config["workload"]["images"]["app"].rpartition(":")[2]
         if operation.kind == "restore" and operation.subject == "target/web":
-            self.live = self._returned()
+            self.live = self._returned(operation)
 
-    def _returned(self) -> str:
+    def _returned(self, operation: Operation) -> str:
         assert self.status.run is not None
-        return str(self.data[self.status.run.revision]["snapshots"]["target/web"]["of"])
+        snapshots = self.data[self.status.run.revision]["snapshots"]
+        return str(snapshots[operation.snapshot_name]["of"])
 
     def _progress(self, operation: Operation) -> Progress:
         if operation.id in self.turned_down and operation.subject in self.refused:
@@ -410,7 +411,7 @@ class World:
         if (
             operation.kind == "restore"
             and operation.subject == "target/web"
-            and self.live != self._returned()
+            and self.live != self._returned(operation)
         ):
             # What others have overwritten, when it is time to restore it once more.
             return Progress("Absent", f"Deployment web runs {self.live}")

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.api.release import ReleaseSpec
+from gatewright.api.release import Event, ReleaseSpec
+from gatewright.core.model.operation import Progress
 from tests.unit.sim import World, spec
 
 
@@ -107,6 +108,214 @@ def test_a_guard_that_breached_before_the_first_change_stops_nobody():
     assert world.status.run.paused is None and world.status.run.guards[0].early
 
 
-@pytest.mark.parametrize("action", ["Rollback", "Pause", "Notify"])
+# --- RollbackStage
+
+
+def staged(**changes: Any) -> dict[str, Any]:
+    """Three stages: a deploy, flags on top of it, and one that comes after."""
+    flags = {"name": "flags", "flags": {"configMap": "flags", "set": {"beta": "on"}}}
+    raw = spec(guards=[guard(action="RollbackStage")], guardFor="1h")
+    raw["stages"] = [
+        {"name": "deploy", "steps": [{"name": "deploy", "deploy": {"targets": ["web"]}}]},
+        {
+            "name": "beta",
+            "steps": [{"name": "prepare", "job": {"image": "tools"}}, flags],
+            "gates": [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}],
+            "bake": "10s",
+            "rollback": {"steps": [{"name": "tidy", "job": {"image": "tools"}}]},
+        },
+        {"name": "last", "steps": [{"name": "docs", "job": {"image": "tools"}}]},
+    ]
+    return raw | changes
+
+
+def states(world: World) -> dict[str, str]:
+    return {stage.name: stage.state for stage in world.status.run.stages}
+
+
+def baking(**changes: Any) -> World:
+    world = World(spec=staged(**changes)).settle()
+    assert states(world)["beta"] == "Baking"
+    world.performed.clear()
+    return world
+
+
+def test_the_stage_under_way_is_undone_alone_and_the_run_goes_on():
+    world = baking()
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    run = world.status.run
+    assert states(world) == {"deploy": "Passed", "beta": "RolledBack", "last": "Passed"}
+    assert world.done() == ["restore configmap/flags", "job job/tidy", "job job/docs"]
+    assert world.live == "2.0" and run.phase == "Guarding" and run.rollback is None
+    assert world.status.state == "Guarding" and "without stage beta" in world.status.message
+
+    world.later(3600)
+    assert run.id == world.status.run.id and world.status.run.outcome == "Promoted"
+    past = world.status.history[0]
+    assert past.rolledBack == ["beta"] and "undone alone: beta" in (past.reason or "")
+    assert "without stage beta" in (world.status.lastGood.caveat or "")
+    assert world.status.rejected == [] and world.live == "2.0"
+
+
+def test_while_guarding_the_last_stage_is_undone_and_guarding_begins_anew():
+    world = World(spec=staged()).settle().later(15)
+    assert world.status.run.phase == "Guarding"
+    due = world.status.run.timers["guard"].due
+    world.later(600)
+    world.performed.clear()
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    assert states(world) == {"deploy": "Passed", "beta": "Passed", "last": "RolledBack"}
+    assert world.status.run.phase == "Guarding" and world.status.run.timers["guard"].due > due
+
+
+def test_the_intents_stand_before_the_first_effect():
+    world = baking()
+    writes = world.writes
+    world.gates["rate#0"] = "Failed"
+    world.tick()
+    assert world.writes == writes + 1 and world.status.run.phase == "RollingBack"
+    first, last = world.status.run.rollback.undo
+    assert first.state == "Running" and first.key.startswith("1.rollback-stage.beta.flags.0-")
+    assert last.state == "Pending" and last.subject == "step/tidy"
+    assert world.done() == ["restore configmap/flags"] and world.finalized
+
+
+def test_a_guard_that_undoes_the_run_does_so_also_while_a_stage_is_undone():
+    guards = [guard(action="RollbackStage"), guard("health")]
+    world = baking(guards=guards)
+    world.slow = {"tidy"}
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    assert world.status.run.stage_undone == "beta"
+    world.gates["health"] = "Failed"
+    world.later(2)
+    assert world.status.run.is_returning and world.status.run.outcome is None
+    world.slow = set()
+    world.later(5)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.done("job") == ["job job/tidy"], "a compensation that has begun runs once"
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome"), [("Rollback", "RolledBack"), ("Abort", "Aborted")]
+)
+def test_a_person_may_undo_the_run_while_a_stage_is_undone(action: str, outcome: str):
+    world = baking()
+    world.slow = {"tidy"}
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    answer = world.act(action)
+    assert answer is not None and answer.result == "Accepted", answer
+    world.slow = set()
+    world.later(5)
+    assert world.status.run.outcome == outcome and world.live == "1.0"
+    assert world.done("job") == ["job job/tidy"]
+
+
+def test_a_stage_that_cannot_be_undone_alone_takes_the_run_with_it():
+    world = baking()
+    world.jobs["tidy"] = Progress("Failed", "exit code 1")
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    run = world.status.run
+    assert run.outcome == "RollbackFailed" and world.live == "1.0"
+    assert "could not be undone alone: step/tidy: exit code 1" in run.rollback.reason
+    keys = [item.key for item in world.performed if item.kind == "job"]
+    assert len({*keys}) == 2, "it is tried once more, under another key"
+
+
+def test_a_stage_that_alone_brings_the_version_takes_the_run_with_it():
+    world = World(spec=spec(guards=[guard(action="RollbackStage")], guardFor="1h")).settle()
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    run = world.status.run
+    assert run.outcome == "RolledBack" and world.live == "1.0"
+    assert "stage deploy alone brings target web to the version" in run.rollback.reason
+
+
+def test_what_an_earlier_stage_has_deployed_stays():
+    """Each stage ships a build of its own: the last one alone goes back, to the one before it."""
+    raw = staged()
+    early = {"name": "deploy", "deploy": {"targets": ["web"], "version": "2.0-early"}}
+    raw["stages"][0]["steps"] = [early]
+    raw["stages"][1]["steps"] = [{"name": "deploy", "deploy": {"targets": ["web"]}}]
+    world = World(spec=raw).settle()
+    assert world.live == "2.0"
+    world.performed.clear()
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    assert world.live == "2.0-early" and states(world)["beta"] == "RolledBack"
+    world.later(3600)
+    assert world.status.run.outcome == "Promoted" and world.live == "2.0-early"
+
+    world.act("Rollback")
+    world.later(5)
+    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+
+
+def test_a_run_that_is_undone_later_leaves_alone_what_was_undone():
+    world = baking(guards=[guard(action="RollbackStage"), guard("health")])
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    assert states(world)["beta"] == "RolledBack"
+    world.performed.clear()
+    world.gates["health"] = "Failed"
+    world.later(5)
+    assert world.status.run.outcome == "RolledBack"
+    assert world.done() == ["restore target/web"]
+
+
+def test_where_it_was_not_that_stage_a_person_decides():
+    world = World(spec=staged(stages=staged()["stages"][:2])).settle()
+    world.gates["rate"] = "Failed"
+    world.later(60)
+    run = world.status.run
+    assert states(world) == {"deploy": "Passed", "beta": "RolledBack"}
+    assert run.outcome is None and run.paused == "guard rate: 5% > 1%" and run.rollback is None
+    world.act("Resume")
+    world.later(3700)
+    assert world.status.run.outcome == "Promoted"
+
+
+def test_a_job_of_the_stage_is_stopped_first():
+    world = World(spec=staged())
+    world.slow = {"prepare"}
+    world.settle().gates["rate#0"] = "Failed"
+    world.performed.clear()
+    world.later(5)
+    assert world.done()[:2] == ["stop job/prepare", "job job/tidy"]
+    assert states(world)["beta"] == "RolledBack"
+
+
+def test_a_run_that_was_undone_in_part_can_be_undone_at_rest():
+    world = baking()
+    world.gates["rate#0"] = "Failed"
+    world.later(3700)
+    assert world.status.run.outcome == "Promoted"
+    world.performed.clear()
+    world.act("Rollback")
+    world.later(5)
+    assert world.done() == ["restore target/web"] and world.live == "1.0"
+
+
+def test_what_is_told_of_a_stage_that_is_undone():
+    notify = [{"events": list(Event.__args__), "slack": {"channel": "#x"}}]
+    world = baking(notify=notify)
+    world.status.notices.clear()
+    world.gates["rate#0"] = "Failed"
+    world.later(5)
+    assert [notice.event for notice in world.status.notices] == [
+        "StageFailed",
+        "GuardFailed",
+        "StageRolledBack",
+        "StageStarted",
+        "StagePassed",
+        "Completed",
+    ]
+
+
+@pytest.mark.parametrize("action", ["Rollback", "RollbackStage", "Pause", "Notify"])
 def test_each_action_is_known(action: str):
     assert ReleaseSpec.model_validate(spec(guards=[guard(action=action)]))

@@ -80,8 +80,9 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 class Guard(Check):
     """A check that is watched from the first change until `guardFor` after completion."""
 
-    action: Literal["Rollback", "Pause", "Notify"] = "Rollback"
-    """What a failed guard does: undo the whole release, let a person decide, or only say so."""
+    action: Literal["Rollback", "RollbackStage", "Pause", "Notify"] = "Rollback"
+    """What a failed guard does: undo the whole release; undo the stage under way alone, or the last
+    one while Guarding; let a person decide; or only say so."""
     severity: Severity = "error"
     """How grave its fault is for whoever is told."""
 
@@ -325,6 +326,7 @@ Event = Literal[
     "Verifying",
     "RollbackOverdue",
     "RollbackHindered",
+    "StageRolledBack",
     "RolledBack",
     "RollbackFailed",
     "Completed",

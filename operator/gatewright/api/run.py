@@ -196,6 +196,8 @@ class Rollback(Model):
     """What decided, in words."""
     gate: Short | None = None
     """The gate or guard that decided."""
+    stage: Short | None = None
+    """The one stage that is undone; the run goes on without it."""
     startedAt: Time
     """When the rollback began."""
     then: Outcome = "RolledBack"
@@ -288,3 +290,13 @@ class Run(Model):
     """What edits that a Retry has taken up have changed: `step migrate of stage db changed`."""
     people: Annotated[list[Message], Field(max_length=20)] = []
     """What people did in it, in order: `Skip by ana: known noise (stage beta is skipped)`."""
+
+    @property
+    def stage_undone(self) -> str | None:
+        """The one stage that is being undone while the run itself goes on."""
+        return self.rollback.stage if self.rollback is not None else None
+
+    @property
+    def is_returning(self) -> bool:
+        """Whether the whole run is undone."""
+        return self.rollback is not None and self.rollback.stage is None

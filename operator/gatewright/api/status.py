@@ -152,6 +152,8 @@ class Past(Model):
     """Why it ended so."""
     passedOver: Annotated[list[Short], Field(max_length=20)] = []
     """Stages that failed and were passed, by `onFailure: Continue`."""
+    rolledBack: Annotated[list[Short], Field(max_length=20)] = []
+    """Stages that were undone alone, by a guard's `action: RollbackStage`."""
     revision: Short | None = None
     """ControllerRevision with what it pinned, for as long as that is kept."""
     people: Annotated[list[Message], Field(max_length=20)] = []

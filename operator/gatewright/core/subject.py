@@ -111,6 +111,22 @@ _UNKNOWN = replace(_QUESTION, restored=True)
 failure that nobody here knows how."""
 
 
+_STAGE_SEPARATOR = ":"
+
+
+def stage_snapshot(stage: str, subject: str) -> str:
+    """Return the name of the snapshot of a subject from before a stage has changed it.
+
+    It is kept beside that from before the run, where an earlier stage has changed the subject.
+    """
+    return f"{stage}{_STAGE_SEPARATOR}{subject}"
+
+
+def is_stage_snapshot(name: str) -> bool:
+    """Return whether that is the name of one."""
+    return _STAGE_SEPARATOR in name
+
+
 def traits_of(subject: str) -> SubjectTraits:
     """Return what a run does with a subject; also with one of a kind that nobody knows."""
     try:

@@ -117,8 +117,11 @@ def pins_for(pins: Pins, measure: Measure) -> Pins:
 
 
 def connection_identity(pinned: Pins, name: str | None) -> Any:
-    """Return the Connection of a question: the object that was pinned, else how it is written."""
-    return next(iter(pinned.values())) if pinned else name
+    """Return the Connection of a question: the object that was pinned, else how it is written.
+
+    On the way back it is the same one.
+    """
+    return next(((pin.name, pin.uid) for pin in pinned.values()), name)
 
 
 def connection_name(measure: Measure) -> str | None:

@@ -114,7 +114,7 @@ async def _refresh_progress(
 
     snapshot: Any = None
     if operation.kind == "restore":
-        snapshot = (await snapshots_of(cluster, entry, view)).get(operation.subject)
+        snapshot = (await snapshots_of(cluster, entry, view)).get(operation.snapshot_name)
     followed = Followed(view, operation, snapshot)
 
     progress = await _follow(cached, followed, known)

@@ -60,7 +60,7 @@ def snapshot_of(
     """Return how the state of a subject from before the first change is read, when it is needed."""
 
     async def read() -> Any:
-        return (await snapshots_of(cluster, entry, view)).get(operation.subject)
+        return (await snapshots_of(cluster, entry, view)).get(operation.snapshot_name)
 
     return read
 

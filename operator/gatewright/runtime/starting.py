@@ -71,7 +71,7 @@ async def _perform_operations(
     return await asyncio.gather(
         *(
             handlers.perform_operation(
-                runtime.cached, view, operation, snapshots.get(operation.subject)
+                runtime.cached, view, operation, snapshots.get(operation.snapshot_name)
             )
             for operation in operations
         ),

@@ -220,7 +220,8 @@ class Wild(World):
                 if live
                 else ""
             )
-            taken = self.data[name or ""]["snapshots"].get(operation.subject) or {"of": "old"}
+            taken = self.data[name or ""]["snapshots"].get(operation.snapshot_name)
+            taken = taken or {"of": "old"}
             return str(taken["of"])
         if operation.kind == "apply":
             return str(operation.config["workload"]["images"]["app"].rpartition(":")[2])

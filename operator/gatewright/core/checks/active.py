@@ -83,8 +83,10 @@ def verification_set(body: PinnedSpec, run: Run) -> CheckSet[Check]:
 
 def active_checks(body: PinnedSpec, run: Run, stage: int | None) -> Iterator[CheckSet[Check]]:
     """Yield what is watched now. `stage`: index of the stage that the run is at."""
-    # What was promoted is not watched any more.
-    if run.phase in ("Preflight", "Progressing", "Paused", "Guarding") and run.kind != "Undo":
+    # Where one stage is undone the run itself goes on; what was promoted is not watched any more.
+    goes_on = run.phase in ("Preflight", "Progressing", "Paused", "Guarding")
+    goes_on = goes_on or (run.phase == "RollingBack" and run.stage_undone is not None)
+    if goes_on and run.kind != "Undo":
         yield guard_set(body, run)
     if run.phase == "Preflight":
         yield preflight_set(body, run)

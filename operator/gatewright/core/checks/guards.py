@@ -20,6 +20,10 @@ from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 
 BREACH_STATES = ("Breaching", "Failed")
+PERSON_DECIDES = ("Pause", "RollbackStage")
+"""Actions after which a person may let the run go on although the guard fails.
+
+RollbackStage is one where the stage is undone, and the guard fails all the same."""
 
 
 def preview_guards(ctx: Context) -> None:
@@ -63,7 +67,7 @@ def failed_guard(ctx: Context, action: str) -> GateStatus | None:
     By a breach, or by its silence where that is to count as a failure.
     """
     for guard, row in guard_set(ctx.body, ctx.run).pairs():
-        is_let_pass = action == "Pause" and row.acknowledged
+        is_let_pass = action in PERSON_DECIDES and row.acknowledged
         counts = not row.early and not is_let_pass
         if row.state == "Failed" and guard.action == action and counts:
             return row
@@ -99,7 +103,7 @@ def is_waived(ctx: Context, guard: Guard, row: GateStatus) -> bool:
     if not row.acknowledged or ctx.run.paused is not None:
         return False
     if row.state == "Failed":
-        return guard.action == "Pause"
+        return guard.action in PERSON_DECIDES
     return row.state == "Expired" and _action_on_silence(ctx, guard) == "Pause"
 
 
@@ -170,8 +174,16 @@ def arm_early_guards(ctx: Context) -> None:
     ctx.run.deployed = True
     for row in ctx.run.guards:
         if row.early:
-            row.early, row.state, row.message = False, "Unknown", None
-            row.since = clocks.format_time(ctx.now)
-            row.window += 1
+            row.early = False
+            rearm_guard(ctx, row.name)
 
     ctx.write_now()
+
+
+def rearm_guard(ctx: Context, name: str) -> None:
+    """Let a guard begin anew, with a new row of samples."""
+    for row in ctx.run.guards:
+        if row.name == name:
+            row.state, row.message, row.acknowledged = "Unknown", None, False
+            row.since = clocks.format_time(ctx.now)
+            row.window += 1

@@ -17,7 +17,8 @@ and that RBAC allows it, admission has proved; one that it has not proved is Ref
                                       aborted once more
   Skip      Progressing, Paused       past the step or stage under way, or the failed one
   Promote   bake, Guarding            ends the time of watching early, if everything passes
-  Rollback  Progressing ... Guarding  undoes the run; the version is rejected
+  Rollback  Progressing ... Guarding  undoes the run; the version is rejected; also while one stage
+                                      is undone alone, and so does Abort
             RollbackFailed            repeats what was not undone
   Abort     Preflight ... Guarding    undoes the run without judging the version
   Pause     Preflight ... Guarding    stops the walk, as `spec.suspend` does

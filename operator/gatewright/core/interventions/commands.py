@@ -198,14 +198,17 @@ def _roll_back_run(ctx: Context, act: Intervention) -> str:
         )
     if ctx.run.phase == "Preflight":
         raise Refused("nothing was touched yet, so there is nothing to undo; Abort ends the run")
-    _require_phase(ctx, act, "Progressing", "Paused", "Guarding")
+    if ctx.run.stage_undone is None:
+        _require_phase(ctx, act, "Progressing", "Paused", "Guarding")
 
     begin_rollback(ctx, "Person", f"Rollback by {act.attribution}")
     return f"{ctx.run.version} is rolled back"
 
 
 def _abort_run(ctx: Context, act: Intervention) -> str:
-    run = _require_phase(ctx, act, "Preflight", "Progressing", "Paused", "Guarding")
+    run = ctx.run
+    if run.stage_undone is None:
+        _require_phase(ctx, act, "Preflight", "Progressing", "Paused", "Guarding")
     reason = f"aborted by {act.attribution}"
     # Nothing was touched, so there is nothing to undo.
     if run.phase == "Preflight":

@@ -32,6 +32,13 @@ class Operation:
     What they have marked elsewhere goes back as well."""
     restart: bool = False
     """For `apply` and `restore`: what is deployed starts anew, even if it has not changed."""
+    snapshot: str = ""
+    """For `restore`: under which name its snapshot is kept; empty: that of the subject."""
+
+    @property
+    def snapshot_name(self) -> str:
+        """Name of the snapshot that a `restore` returns to."""
+        return self.snapshot or self.subject
 
     @property
     def id(self) -> str:

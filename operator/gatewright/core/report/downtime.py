@@ -74,16 +74,16 @@ def _watched_checks(ctx: Context, run: Run) -> Iterator[tuple[Check, GateStatus]
     """Yield the checks that are watched in this phase, with their rows."""
     spec, before = ctx.body.spec, ctx.view.status.run
     # In the pass in which a run turns around, what made it turn has just been measured.
-    has_just_turned = run.rollback is not None and (before is None or before.rollback is None)
+    has_just_turned = run.is_returning and (before is None or not before.is_returning)
 
-    if run.rollback is None or has_just_turned:
+    if not run.is_returning or has_just_turned:
         yield from zip(spec.guards, run.guards, strict=False)
         for stage, status in zip(spec.stages, run.stages, strict=False):
             is_failure = has_just_turned and status.state == "Failed"
             if status.state in ("Gating", "Baking") or is_failure:
                 yield from zip(stage.gates, status.gates, strict=False)
 
-    if run.rollback is not None and run.phase != "RollingBack":
+    if run.is_returning and run.rollback is not None and run.phase != "RollingBack":
         yield from zip(spec.rollback.verify, run.rollback.verify, strict=False)
 
 

@@ -14,6 +14,7 @@ from gatewright.core.report.summary import Summary, describe_idle, first_target_
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import is_suspended
+from gatewright.core.run.stage_rollback import describe_undone
 
 GRAVITY = ("Expired", "Holding", "Breaching")
 """States of guards that people should know of, the gravest first."""
@@ -43,7 +44,7 @@ def summarize_guarding(ctx: Context, run: Run) -> Summary:
         message = f"{run.version} is only observed"
         return Summary("Guarding", "Unknown", "Guarding", message, waiting, working=True)
 
-    remark = describe_idle(ctx)
+    remark = "; ".join(filter(None, (describe_idle(ctx), describe_undone(run))))
     idle = f" ({remark})" if remark else ""
     message = f"serving {run.version}{idle}; guards watch{until}"
     return Summary("Guarding", "True", "Guarding", message, waiting)

@@ -64,10 +64,13 @@ def _events_of_stages(run: Run, old: Run | None) -> Iterator[RunEvent]:
         # A Retry may have pinned an edit with more stages.
         old_stage = old_stages[index] if index < len(old_stages) else None
         place = f"stage {index + 1}/{len(run.stages)} {stage.name}"
-        yield from _events_of_stage(stage, old_stage, place)
+        yield from _events_of_stage(stage, old_stage, place, is_alone=run.rollback is None)
 
 
-def _events_of_stage(stage: StageStatus, old: StageStatus | None, place: str) -> Iterator[RunEvent]:
+def _events_of_stage(
+    stage: StageStatus, old: StageStatus | None, place: str, is_alone: bool
+) -> Iterator[RunEvent]:
+    """`is_alone`: one that is undone is undone without its run."""
     old_state = old.state if old is not None else "Pending"
     is_repeated = old is not None and stage.attempt > old.attempt
     about = f"{stage.name}.{stage.attempt}"
@@ -80,6 +83,8 @@ def _events_of_stage(stage: StageStatus, old: StageStatus | None, place: str) ->
         yield RunEvent("StagePassed", f"{place} passed", about)
     if stage.state == "Failed" and (old_state != "Failed" or is_repeated):
         yield RunEvent("StageFailed", f"{place}: {stage.message or 'failed'}", about)
+    if stage.state == "RolledBack" and old_state != "RolledBack" and is_alone:
+        yield RunEvent("StageRolledBack", f"{place}: {stage.message}", about)
 
 
 def _is_overdue(stage: StageStatus) -> bool:
@@ -117,7 +122,11 @@ def _events_of_rollback(ctx: Context, run: Run, old: Run | None) -> Iterator[Run
     if rollback is None:
         return
 
-    if old is None or old.rollback is None:
+    # That a stage was undone alone is told when it is.
+    if not run.is_returning:
+        return
+
+    if old is None or not old.is_returning:
         # It is as grave as an error by itself.
         by_guard = rollback.gate if rollback.cause == "Guard" else None
         is_critical = by_guard is not None and _severity_of(ctx, by_guard) == "critical"

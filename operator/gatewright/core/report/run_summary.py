@@ -301,6 +301,10 @@ def _summarize_rollback(ctx: Context, run: Run) -> Summary:
     is_verifying = run.phase == "Verifying"
 
     waiting = _describe_verification(ctx, run) if is_verifying else _describe_undoing(run)
+    if run.stage_undone is not None:
+        message = f"{run.version}: stage {run.stage_undone} is undone alone: {run.rollback.reason}"
+        return Summary("RollingBack", "Unknown", "RollingBack", message, waiting, working=True)
+
     message = f"rolling back {run.version}: {run.rollback.reason}"
     return Summary("RollingBack", "False", "RollingBack", message, waiting, working=True)
 

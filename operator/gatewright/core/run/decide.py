@@ -21,7 +21,7 @@ from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, procedures, rollback, start, verification
+from gatewright.core.run import clocks, phases, procedures, start, verification
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
 from gatewright.core.run.situations import Situation, classify_situation
@@ -120,7 +120,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Progressing": phases.run_stages,
     "Paused": phases.stay_paused,
     "Guarding": phases.run_guarding,
-    "RollingBack": rollback.roll_back,
+    "RollingBack": phases.go_back,
     "Verifying": verification.verify_rollback,
     "Deleting": _remove_finalizer,
     "Invalid": _remove_finalizer,

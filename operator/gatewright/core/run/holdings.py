@@ -166,8 +166,8 @@ def _targets_still_to_deploy(body: PinnedSpec, run: Run, index: int) -> set[str]
     names: set[str] = set()
     later = zip(body.spec.stages[index + 1 :], run.stages[index + 1 :], strict=True)
     for stage, status in later:
-        # What was passed over deploys nothing any more.
-        if status.state in LEFT_STAGE_STATES:
+        # What was passed over or undone deploys nothing any more.
+        if status.state in (*LEFT_STAGE_STATES, "RolledBack"):
             continue
         for step in stage.steps:
             if step.deploy:

@@ -17,6 +17,7 @@ from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback, finish_observed
 from gatewright.core.run.stage_end import fail_current
+from gatewright.core.run.stage_rollback import begin_stage_rollback
 from gatewright.core.run.superseding import ignore_other_version, roll_back_if_replaced
 
 
@@ -56,6 +57,22 @@ def handle_interruptions(ctx: Context) -> bool:
     return run.holdReason == SUSPENDED_HOLD
 
 
+def handle_interruptions_of_stage_rollback(ctx: Context) -> bool:
+    """Let what undoes the whole run end the rollback of one stage; return whether it did."""
+    if ctx.view.deleting:
+        begin_rollback(ctx, "Aborted", "the Release was deleted", then="Aborted")
+        return True
+    if roll_back_if_replaced(ctx):
+        return True
+
+    for checks in active_checks(ctx.body, ctx.run, None):
+        evaluate_checks(ctx, checks)
+    guards.update_guards(ctx)
+
+    failed = guards.failed_guard(ctx, "Rollback")
+    return failed is not None and _roll_back_run(ctx, failed)
+
+
 def _act_on_guards(ctx: Context) -> bool:
     """Do what the guards say that have failed, the gravest first; return whether the run turned."""
     for action, act in GUARD_ACTIONS.items():
@@ -84,12 +101,18 @@ def _pause_run(ctx: Context, failed: GateStatus) -> bool:
 
 GUARD_ACTIONS: Mapping[str, Callable[[Context, GateStatus], bool]] = {
     "Rollback": _roll_back_run,
+    "RollbackStage": begin_stage_rollback,
     "Pause": _pause_run,
 }
 """What failed guards do that do more than say so, the gravest first.
 
-Each returns whether the run has turned, so that nothing else is decided about its way forward."""
-_WOULD: Mapping[str, str] = {"Rollback": "would roll back", "Pause": "would pause"}
+Each returns whether the run has turned, so that nothing else is decided about its way forward. A
+guard that runs a procedure goes here."""
+_WOULD: Mapping[str, str] = {
+    "Rollback": "would roll back",
+    "RollbackStage": "would undo the stage under way",
+    "Pause": "would pause",
+}
 """What is said of them where the run only observes."""
 
 

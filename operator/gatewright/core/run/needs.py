@@ -31,7 +31,7 @@ from gatewright.core.run.operations import (
     stops_of_step,
     subjects_of,
 )
-from gatewright.core.run.pinning import first_changes
+from gatewright.core.run.pinning import first_changes, first_changes_of_stage
 from gatewright.core.run.position import current_stage_index, next_step_index
 from gatewright.core.run.rest_checks import is_retry_next
 from gatewright.core.run.situations import classify_situation
@@ -161,6 +161,7 @@ def _live_states_to_read(
         return {}
 
     first = first_changes(body, *next_step, {entry.subject for entry in run.journal})
+    first += first_changes_of_stage(body, run, *next_step)
     subjects = subjects_of(body) if first else {}
     return {subject: subjects[subject] for subject in first if subject in subjects}
 

@@ -1,8 +1,8 @@
 """Which operations a point of a run stands for: the same run always yields the same keys.
 
 The key of a step reads `RUN.STAGE.STEP.ATTEMPT-NONCE`, that of a line of the rollback
-`RUN.rollback.STAGE.NAME.NUMBER[.ATTEMPT][.restart][.againN]-NONCE` (`undo_lines.give_keys`); a Stop
-keeps the key of the Job that it stops. The nonce is a hash of the Release's UID and the start
+`RUN.rollback.STAGE.NAME.NUMBER[.ATTEMPT][.restart][.againN]-NONCE` (`undo_lines.give_keys`), with
+`rollback-stage` where one stage is undone alone; a Stop keeps the key of the Job that it stops. The nonce is a hash of the Release's UID and the start
 of the run, so that a child of a deleted Release of the same name, or of a run whose status was
 wiped, is never taken for ours.
 """
@@ -23,7 +23,7 @@ from gatewright.core.spec.expand import expand_references
 from gatewright.core.spec.pinned_spec import names_at
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import StepPoint, changed_by, kind_of
-from gatewright.core.subject import kind_of_subject, traits_of
+from gatewright.core.subject import kind_of_subject, stage_snapshot, traits_of
 
 RESTORE_LIMIT_S = 600.0
 """Seconds within which a ConfigMap or Secret that was captured with a target must have returned."""
@@ -159,17 +159,32 @@ def restore_operation(
 
     Raises UnknownReference.
     """
-    done = (operation for operation, _ in changes_of(view, body, run))
+    stage = run.stage_undone
+    done = (operation for operation, _ in changes_of(view, body, run, stage))
+    earlier = (one for one in body.earlier if stage in (None, _stage_of_key(one.key)))
     changes = (
-        *(operation for operation in (*body.earlier, *done) if operation.subject == subject),
+        *(operation for operation in (*earlier, *done) if operation.subject == subject),
         *_compensated_before(view, body, run, subject),
     )
 
+    # What an earlier stage has made of it stays.
+    shared = stage is not None and is_shared(run, stage, subject)
+    snapshot = stage_snapshot(stage, subject) if stage is not None and shared else ""
     config = subjects_of(body).get(subject)
-    restore = Operation(own, "restore", subject, config, since, changes)
+    restore = Operation(own, "restore", subject, config, since, changes, snapshot=snapshot)
     # A run may have marked something else than what it returns here, as flags of its project.
     runs = dict.fromkeys(operation.run for operation in body.earlier)
     return replace(restore, beside=tuple(run for run in runs if run != restore.run))
+
+
+def is_shared(run: Run, stage: str, subject: str) -> bool:
+    """Return whether another stage of the run has changed what a stage changes."""
+    return any(entry.subject == subject and entry.stage != stage for entry in run.journal)
+
+
+def _stage_of_key(key: str) -> str:
+    """Return the stage of the step that has a key."""
+    return key.split(".")[1] if "." in key else ""
 
 
 def _compensated_before(
@@ -188,12 +203,17 @@ def _undo_lines(run: Run) -> list[Undo]:
     return run.rollback.undo if run.rollback is not None else []
 
 
-def changes_of(view: View, body: PinnedSpec, run: Run) -> Iterator[tuple[Operation, StepStatus]]:
+def changes_of(
+    view: View, body: PinnedSpec, run: Run, only: str | None = None
+) -> Iterator[tuple[Operation, StepStatus]]:
     """Yield each change of something that has a state, of each step that was started, in order.
 
-    Raises UnknownReference.
+    A stage that was undone alone has changed nothing. `only`: those of one stage. Raises
+    UnknownReference.
     """
     for index, stage in enumerate(run.stages):
+        if stage.state == "RolledBack" or only not in (None, stage.name):
+            continue
         spec_stage = body.spec.stages[index]
         for number, step in enumerate(stage.steps):
             if step.attempt == 0 or not changed_by(spec_stage, spec_stage.steps[number]):

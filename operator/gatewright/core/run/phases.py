@@ -1,4 +1,5 @@
-"""The way forward: preflight, stages, guarding, promotion. The way back is in `rollback`."""
+"""The way forward: preflight, stages, guarding, promotion. The way back is in `rollback`, that of a
+single stage in `stage_rollback`."""
 
 from __future__ import annotations
 
@@ -10,11 +11,16 @@ from gatewright.core.run import clocks, states, undo
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import are_guards_calm, is_suspended
-from gatewright.core.run.interruptions import handle_interruptions
+from gatewright.core.run.interruptions import (
+    handle_interruptions,
+    handle_interruptions_of_stage_rollback,
+)
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.promotion import promote_run, set_live_when_observed
+from gatewright.core.run.rollback import roll_back
 from gatewright.core.run.run_end import ALL_WELL, finish_run
 from gatewright.core.run.stage_end import settle_stopping
+from gatewright.core.run.stage_rollback import advance_stage_rollback, describe_undone
 from gatewright.core.run.stages import advance_stage
 from gatewright.core.run.superseding import end_if_outdated, is_next_version_waiting
 
@@ -87,7 +93,8 @@ def run_guarding(ctx: Context) -> None:
     # is said for ever.
     silent = guards.expired_guard(ctx)
     if silent is not None and is_next_version_waiting(ctx) and not run.observe:
-        promote_run(ctx, f"not watched to its end: guard {judge.describe(silent)}")
+        unwatched = f"not watched to its end: guard {judge.describe(silent)}"
+        promote_run(ctx, "; ".join(filter(None, (describe_undone(run), unwatched))))
         return
 
     # On silence nothing is promoted, and nothing is undone.
@@ -98,7 +105,19 @@ def run_guarding(ctx: Context) -> None:
         finish_run(ctx, "Observed", ALL_WELL)
         return
 
-    promote_run(ctx, guards.describe_waived(ctx))
+    caveats = (describe_undone(run), guards.describe_waived(ctx))
+    promote_run(ctx, "; ".join(filter(None, caveats)))
+
+
+def go_back(ctx: Context) -> None:
+    """Undo the run, or the one stage without which it goes on."""
+    is_of_stage = not ctx.run.is_returning
+    if is_of_stage and not handle_interruptions_of_stage_rollback(ctx):
+        advance_stage_rollback(ctx)
+
+    # The whole run may have turned around in the meantime.
+    if ctx.run.is_returning:
+        roll_back(ctx)
 
 
 def _begin_guarding(ctx: Context) -> None:

@@ -39,7 +39,7 @@ from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
-from gatewright.core.subject import name_of_subject, traits_of
+from gatewright.core.subject import is_stage_snapshot, name_of_subject, stage_snapshot, traits_of
 
 INHERITED_MARK = "inherited"
 """Mark of a snapshot from before an earlier run, whose rollback failed: it is not taken anew."""
@@ -77,7 +77,7 @@ def revision_of(ctx: Context, body: PinnedSpec, number: int) -> Revision:
     inherited = {
         subject: {**snapshot, INHERITED_MARK: True}
         for subject, snapshot in (ctx.seen.inherited or {}).items()
-        if snapshot
+        if snapshot and not is_stage_snapshot(subject)
     }
     snapshots = {
         subject: _take_snapshot(ctx.seen, body, subject, live_state, subject in ctx.seen.stayed)
@@ -102,6 +102,27 @@ def first_changes(body: PinnedSpec, stage: int, step: int, journal: set[str]) ->
     return first
 
 
+def first_changes_of_stage(body: PinnedSpec, run: Run, stage: int, step: int) -> list[str]:
+    """Return what a step is the first of its stage to change, and another stage has changed before.
+
+    So that the stage can be undone alone; nothing where no guard asks for that.
+    """
+    if not may_undo_stages(body):
+        return []
+
+    name = run.stages[stage].name
+    own = {entry.subject for entry in run.journal if entry.stage == name}
+    others = {entry.subject for entry in run.journal if entry.stage != name}
+    spec_stage = body.spec.stages[stage]
+    changed = changed_by(spec_stage, spec_stage.steps[step])
+    return [subject for subject in changed if subject in others and subject not in own]
+
+
+def may_undo_stages(body: PinnedSpec) -> bool:
+    """Return whether a guard may ask for a stage to be undone alone."""
+    return any(guard.action == "RollbackStage" for guard in body.spec.guards)
+
+
 def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
     """Take the snapshots of what a step is about to change for the first time.
 
@@ -110,22 +131,25 @@ def record_snapshots(ctx: Context, stage: int, step: int) -> Recorded:
     run = ctx.run
     journal = {entry.subject for entry in run.journal}
     first = first_changes(ctx.body, stage, step, journal)
+    again = first_changes_of_stage(ctx.body, run, stage, step)
     # An earlier step was the first to change it: what there was before that is recorded.
-    if not first:
+    if not first and not again:
         return Recorded(done=True)
 
     # They are looked at before the next decision.
-    if any(subject not in ctx.seen.live_states for subject in first):
+    if any(subject not in ctx.seen.live_states for subject in (*first, *again)):
         return Recorded(done=False)
 
     # Nothing is changed that could not be returned.
-    live_states = {subject: ctx.seen.live_states[subject] for subject in first}
+    live_states = {subject: ctx.seen.live_states[subject] for subject in (*first, *again)}
     for subject, live_state in live_states.items():
         if live_state.problem:
             return Recorded(done=False, problem=f"{subject}: {live_state.problem}")
 
     recorded = dict(ctx.snapshots())
-    fresh = _fresh_snapshots(ctx, recorded, live_states)
+    fresh = _fresh_snapshots(ctx, recorded, {one: live_states[one] for one in first})
+    name = run.stages[stage].name
+    fresh |= {stage_snapshot(name, subject): live_states[subject].snapshot for subject in again}
     if any(
         fingerprint(recorded.get(subject)) != fingerprint(snapshot)
         for subject, snapshot in fresh.items()
@@ -252,6 +276,12 @@ def _reason_to_ignore(ctx: Context, body: PinnedSpec, index: int) -> str:
     lost = lost_subjects(ctx, body)
     if lost:
         return f"it does not know {', '.join(lost)} any more, which this run has changed"
+
+    if may_undo_stages(body) and not may_undo_stages(ctx.body) and ctx.run.journal:
+        return (
+            "it adds action: RollbackStage, and what each stage found was not recorded from the "
+            "beginning"
+        )
 
     recaptured = _targets_captured_otherwise(ctx, body)
     # Of what is captured anew there is no snapshot from before the first change.

@@ -8,6 +8,7 @@ from gatewright.api.status import Run, Served
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
+from gatewright.core.run.rollback_plan import stages_undone
 from gatewright.core.run.run_end import finish_run, known_live, set_live
 from gatewright.core.run.undo import RECORD_FIELD, keep_promoted, record_of_run
 from gatewright.core.spec.pinned_spec import has_subjects
@@ -99,14 +100,15 @@ def promoted_subjects(ctx: Context) -> dict[str, Any]:
 def _describe_stages(run: Run) -> str:
     skipped = [stage.name for stage in run.stages if stage.state == "Skipped"]
     failed = [stage.name for stage in run.stages if stage.state == "Failed"]
+    undone = stages_undone(run)
     steps: list[str] = []
     for stage in run.stages:
         if stage.state == "Passed":
             names = [step.name for step in stage.steps if step.state == "Skipped"]
             steps += [f"{name} of {stage.name}" for name in names]
 
-    passed = len(run.stages) - len(skipped) - len(failed)
-    if not skipped and not failed and not steps:
+    passed = len(run.stages) - len(skipped) - len(failed) - len(undone)
+    if not skipped and not failed and not steps and not undone:
         return f"all {passed} stages passed"
 
     parts = [f"{passed} of {len(run.stages)} stages passed"]
@@ -114,6 +116,8 @@ def _describe_stages(run: Run) -> str:
         parts.append(f"failed and passed over: {', '.join(failed)}")
     if skipped:
         parts.append(f"skipped: {', '.join(skipped)}")
+    if undone:
+        parts.append(f"undone alone: {', '.join(undone)}")
     if steps:
         parts.append(f"skipped steps: {', '.join(steps)}")
     return "; ".join(parts)

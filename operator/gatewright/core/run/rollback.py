@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.api.status import Outcome, Rollback, Undo
+from gatewright.api.status import Outcome, Rollback, Run, Undo
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
@@ -64,13 +64,12 @@ def begin_rollback(
 
     # What this very pass would have started has not been started.
     ctx.decision.operations.clear()
-    _leave_way_forward(ctx, reason)
+    leave_way_forward(ctx, reason)
 
     failures = {stage.name for stage in run.stages if stage.state == "Failed"}
-    if failed:
-        failures.add(failed)
+    failures |= {name for name in (failed, run.stage_undone) if name is not None}
 
-    undo = plan_rollback(ctx.body, run, failures)
+    undo, fresh = _take_over(run, plan_rollback(ctx.body, run, failures))
     run.rollback = Rollback(
         cause=cause,
         reason=reason[:1000],
@@ -80,12 +79,42 @@ def begin_rollback(
         undo=undo,
         verify=fresh_statuses(ctx.body.spec.rollback.verify),
     )
-    give_keys(ctx, undo)
+    give_keys(ctx, fresh)
     clocks.start(run, "rollback", seconds(ctx.body.spec.rollback.within), ctx.now)
 
     ctx.decision.rolls_back = True
     ctx.record_event("RollingBack", f"{run.version}: {reason}", warning=True)
     ctx.write_now()
+
+
+def _take_over(run: Run, planned: list[Undo]) -> tuple[list[Undo], list[Undo]]:
+    """Return the plan, and of it what gets keys, where a stage was being undone alone.
+
+    What compensations of that have done, or are at, is not done twice: they stand first, because
+    they have begun before the rest.
+    """
+    begun = {
+        (line.stage, line.subject): line
+        for line in (run.rollback.undo if run.rollback is not None else ())
+        if line.kind == "Compensate" and line.state in ("Running", "Succeeded", "Failed")
+    }
+    taken, rest, unended = [], [], []
+    for line in planned:
+        old = begun.get((line.stage, line.subject)) if line.kind == "Compensate" else None
+        if old is None:
+            rest.append(line)
+        elif old.state != "Failed":
+            taken.append(old)
+        elif old.unended:
+            # What may still be going on is stopped first, by the key that it was started with.
+            line.key, line.unended = old.key, True
+            unended.append(line)
+            rest.append(line)
+        else:
+            rest.append(line)
+
+    fresh = [line for line in rest if not any(line is other for other in unended)]
+    return [*taken, *rest], fresh
 
 
 def finish_observed(ctx: Context, consequence: str) -> None:
@@ -95,7 +124,7 @@ def finish_observed(ctx: Context, consequence: str) -> None:
     finish_run(ctx, "Observed", consequence)
 
 
-def _leave_way_forward(ctx: Context, reason: str) -> None:
+def leave_way_forward(ctx: Context, reason: str) -> None:
     """Fail the stage under way, and forget what only concerns the way forward."""
     run = ctx.run
     for stage in run.stages:
@@ -104,7 +133,9 @@ def _leave_way_forward(ctx: Context, reason: str) -> None:
             stage.finishedAt, stage.message = clocks.format_time(ctx.now), reason[:1000]
             break
 
-    states.move(run, "RollingBack")
+    # A stage may have been on its way back alone.
+    if run.phase != "RollingBack":
+        states.move(run, "RollingBack")
     run.timers.clear()
     run.holdReason = None
     run.paused = None
@@ -130,12 +161,22 @@ def roll_back(ctx: Context) -> None:
     if not ctx.view.finalized and not ctx.view.deleting:
         ctx.decision.add_finalizer_beside = True
 
-    _advance_lines(ctx, rollback.undo)
-    report_exceeded_budgets(ctx)
+    if are_lines_done(ctx):
+        _begin_verification(ctx)
 
-    if not are_finished(rollback.undo) or recheck_late_restores(ctx):
-        return
-    _begin_verification(ctx)
+
+def are_lines_done(ctx: Context) -> bool:
+    """Take the lines further; return whether all of them have ended, well or not."""
+    assert ctx.run.rollback is not None
+    _advance_lines(ctx, ctx.run.rollback.undo)
+    report_exceeded_budgets(ctx)
+    return are_finished(ctx.run.rollback.undo) and not recheck_late_restores(ctx)
+
+
+def describe_broken(undo: list[Undo]) -> str:
+    """Return which lines have not undone what they stand for; empty where all have."""
+    broken = [line for line in undo if line.state == "Failed" or is_kept_back(line)]
+    return "; ".join(f"{line.subject}: {line.message}" for line in broken)
 
 
 def _advance_lines(ctx: Context, undo: list[Undo]) -> None:
@@ -177,9 +218,9 @@ def _begin_verification(ctx: Context) -> None:
     assert run.rollback is not None
 
     # There is nothing to verify where not everything was undone.
-    broken = [line for line in run.rollback.undo if line.state == "Failed" or is_kept_back(line)]
+    broken = describe_broken(run.rollback.undo)
     if broken:
-        fail_rollback(ctx, "; ".join(f"{line.subject}: {line.message}" for line in broken))
+        fail_rollback(ctx, broken)
         return
 
     states.move(run, "Verifying")

@@ -38,6 +38,27 @@ def plan_rollback(body: PinnedSpec, run: Run, failed: Container[str]) -> list[Un
     return [line for line in undo if run.database or line.kind != "Compensate"]
 
 
+def plan_stage_rollback(body: PinnedSpec, run: Run, name: str) -> list[Undo]:
+    """Return what undoes one stage alone; what other stages have made stays."""
+    stage = next(stage for stage in body.spec.stages if stage.name == name)
+    row = next(row for row in run.stages if row.name == name)
+    entries = [entry for entry in run.journal if entry.stage == name]
+
+    own = {entry.subject for entry in entries}
+    others = {entry.subject for entry in run.journal if entry.stage != name}
+    # What other stages have made stays, and with a target the configuration captured with it.
+    left = others - own
+    for subject in others & own:
+        left |= {*with_captured(body, subject)} - own
+
+    stops = [line for line in _plan_stops(run) if line.stage == name]
+    restores = [*_plan_restores(body, entries, left)]
+    # What a person has skipped is that person's to compensate.
+    skipped = row.state == "Skipped"
+    compensations = [] if skipped else _plan_compensations(stage, produced_artifacts(body, run))
+    return [*stops, *restores, *compensations]
+
+
 def describe_plan(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
     """Return what a rollback out of the last stage would do, in words.
 
@@ -81,11 +102,12 @@ def restore_hints(plan: Iterable[str]) -> dict[str, str]:
 def _plan_stops(run: Run) -> Iterator[Undo]:
     """Yield what stops the Jobs that may still be running, of steps and of gates."""
     running: set[str | None] = set()
+    undone = stages_undone(run)
     for stage in run.stages:
         running |= {step.key for step in stage.steps if step.state in ("Running", "Failed")}
 
     for entry in run.journal:
-        if not traits_of(entry.subject).stopped:
+        if not traits_of(entry.subject).stopped or entry.stage in undone:
             continue
         # No step tells whether the Job of a gate has ended.
         if entry.key in running or entry.step.startswith("gates/"):
@@ -96,6 +118,11 @@ def _plan_stops(run: Run) -> Iterator[Undo]:
                 state="Pending",
                 key=entry.key,
             )
+
+
+def stages_undone(run: Run) -> list[str]:
+    """Return the stages of a run that were undone alone: nothing of them is left."""
+    return [row.name for row in run.stages if row.state == "RolledBack"]
 
 
 def with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
@@ -112,9 +139,11 @@ def with_captured(body: PinnedSpec, subject: str) -> tuple[str, ...]:
 def _plan_undo(body: PinnedSpec, run: Run, failed: Container[str]) -> Iterator[Undo]:
     """Yield restores and compensations, the last stage first."""
     restored: set[str] = set()
-    produced = produced_artifacts(body, run)
+    produced, undone = produced_artifacts(body, run), stages_undone(run)
 
     for stage in reversed(body.spec.stages):
+        if stage.name in undone:
+            continue
         entries = [entry for entry in run.journal if entry.stage == stage.name]
         yield from _plan_restores(body, entries, restored)
 

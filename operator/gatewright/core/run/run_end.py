@@ -41,6 +41,7 @@ def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
 def _past_of(run: Run, outcome: Outcome) -> Past:
     """Return what the history keeps of a run."""
     failed = [stage.name for stage in run.stages if stage.state == "Failed"]
+    undone = [stage.name for stage in run.stages if stage.state == "RolledBack"]
     return Past(
         id=run.id,
         version=run.version,
@@ -51,6 +52,7 @@ def _past_of(run: Run, outcome: Outcome) -> Past:
         finishedAt=run.finishedAt,
         reason=run.reason,
         passedOver=failed if outcome == "Promoted" else [],
+        rolledBack=undone if outcome == "Promoted" else [],
         revision=run.revision,
         people=run.people,
     )

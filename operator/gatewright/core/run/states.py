@@ -29,9 +29,13 @@
 
 Verifying leads back to RollingBack once, where others have overwritten what was returned.
 
+A guard with `action: RollbackStage` leads to RollingBack, too (`core.run.stage_rollback`). When the
+one stage is undone the run goes on without it, in Progressing. A guard that fails meanwhile, a
+Rollback or an Abort turns the whole run around, which stays in RollingBack.
+
 A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a
-failed rollback has not undone. A rollback is never itself rolled back, and nothing leads from it to
-Promoted. A run that cannot be decided upon at all ends as RollbackFailed when somebody aborts it:
+failed rollback has not undone. A rollback is never itself rolled back, and nothing leads from that
+of a whole run to Promoted. A run that cannot be decided upon at all ends as RollbackFailed when somebody aborts it:
 nobody knows what it has left behind. A run that only observes ends as Observed, out of any phase of
 the way forward but Paused.
 
@@ -52,7 +56,7 @@ PHASES: Mapping[str, frozenset[str]] = {
     "Progressing": frozenset({"Paused", "Guarding", "RollingBack", "Done"}),
     "Paused": frozenset({"Progressing", "RollingBack", "Done"}),
     "Guarding": frozenset({"RollingBack", "Done"}),
-    "RollingBack": frozenset({"Verifying", "Done"}),
+    "RollingBack": frozenset({"Progressing", "Verifying", "Done"}),
     "Verifying": frozenset({"RollingBack", "Done"}),
     "Done": frozenset({"RollingBack"}),
 }

@@ -89,13 +89,15 @@ def repeat_compensations(ctx: Context, undo: list[Undo], before: bool) -> None:
 def give_keys(ctx: Context, undo: list[Undo]) -> None:
     """Give lines the keys that their next try will carry; a Job is stopped by the key it has."""
     assert ctx.run.rollback is not None
+    # A stage that is undone alone may yet be undone with its run, and to another snapshot.
+    part = "rollback" if ctx.run.stage_undone is None else "rollback-stage"
     for number, line in enumerate(ctx.run.rollback.undo):
         if line.kind == "Stop" or not any(line is given for given in undo):
             continue
 
         name = name_of_subject(line.subject)
         tries = _try_parts(ctx.run.rollback.attempt, line)
-        line.key = operation_key(ctx.view, ctx.run, "rollback", line.stage, name, number, *tries)
+        line.key = operation_key(ctx.view, ctx.run, part, line.stage, name, number, *tries)
 
 
 def _try_parts(attempt: int, line: Undo) -> list[str | int]:

@@ -22,7 +22,7 @@ def fail_unresolved(ctx: Context, error: UnknownReference) -> None:
         finish_run(ctx, "Aborted", f"{error}; nothing was touched; correct the spec")
     elif run.phase == "Progressing" and index is not None and run.stages[index].state != "Pending":
         stage_end.fail_stage(ctx, index, "Step", str(error))
-    elif run.phase in ("RollingBack", "Verifying"):
+    elif run.phase in ("RollingBack", "Verifying") and run.is_returning:
         rollback_end.fail_rollback(ctx, str(error))
     else:
         # No stage is under way that could fail: the whole run turns around.

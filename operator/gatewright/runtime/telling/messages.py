@@ -29,6 +29,7 @@ _SEVERITY_BY_EVENT: Mapping[str, Severity] = {
     "RollbackOverdue": "critical",
     "RollbackHindered": "critical",
     "Hindered": "warning",
+    "StageRolledBack": "warning",
     "RolledBack": "warning",
     "RollbackFailed": "critical",
     "Completed": "info",
@@ -57,6 +58,7 @@ _WORDS_BY_EVENT: Mapping[str, str] = {
     "RollbackOverdue": "the rollback takes too long",
     "RollbackHindered": "the rollback does not get on",
     "Hindered": "something is not as the run wants it",
+    "StageRolledBack": "goes on without a stage",
     "RolledBack": "is rolled back",
     "RollbackFailed": "the rollback has FAILED",
     "Completed": "is live",
@@ -93,7 +95,7 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
     run = status.run if status.run is not None and status.run.id == notice.run else None
     known = notice.event in _WORDS_BY_EVENT
     words = _WORDS_BY_EVENT[notice.event] if known else notice.event
-    is_under_way = run is not None and run.outcome is None
+    is_returning = run is not None and run.outcome is None and run.is_returning
 
     lines: tuple[str, ...] = ()
     if run is not None:
@@ -109,7 +111,7 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
         lines=lines,
         over=notice.event in ENDINGS,
         downtime=_downtime_seconds(status, notice, now),
-        returning=_RETURNING.get(run.phase, "") if run is not None and is_under_way else "",
+        returning=_RETURNING.get(run.phase, "") if run is not None and is_returning else "",
         at=notice.at,
         again=again,
     )
