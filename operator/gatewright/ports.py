@@ -352,6 +352,8 @@ class Message:
     """Seconds for which a guard or gate on health has been failing; 0 while users are served."""
     returning: Literal["", "RollingBack", "Verifying"] = ""
     """How far a rollback of the run is by now."""
+    check: str = ""
+    """The check that it is about, where it is about one."""
     at: str = ""
     """When it happened, RFC 3339."""
     again: bool = False

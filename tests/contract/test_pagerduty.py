@@ -80,6 +80,45 @@ async def test_a_good_end_resolves_what_the_run_has_opened() -> None:
     assert len(there.changes) == 1
 
 
+async def test_each_check_has_a_page_of_its_own_and_its_recovery_resolves_that_alone() -> None:
+    there = service()
+    async with serving(there.app()) as url:
+        connection, handle = link(url), None
+        for check in ("uptime", "p95"):
+            failed = message("GuardFailed", "critical", check=check)
+            handle = await told("pagerduty", {}, connection, failed, handle)
+        silent = message("Hindered", "critical", check="p95")
+        handle = await told("pagerduty", {}, connection, silent, handle)
+        assert handle == "check/uptime,check/p95"
+        assert there.open() == [f"{THREAD}/check/uptime", f"{THREAD}/check/p95"]
+
+        good = message("GuardRecovered", check="uptime")
+        handle = await told("pagerduty", {}, connection, good, handle)
+        assert handle == "check/p95" and there.open() == [f"{THREAD}/check/p95"]
+        ended = message("Promoted", over=True)
+        assert await told("pagerduty", {}, connection, ended, handle) is None
+    assert there.open() == [] and len(there.alerts) == 2
+
+
+async def test_a_recovery_resolves_its_page_although_the_handle_was_lost() -> None:
+    there = service()
+    async with serving(there.app()) as url:
+        connection = link(url)
+        await told("pagerduty", {}, connection, message("GuardFailed", "error", check="uptime"))
+        good = message("GuardRecovered", check="uptime")
+        assert await told("pagerduty", {}, connection, good, None) is None
+    assert there.open() == []
+
+
+async def test_the_severity_of_a_guard_is_handed_on_as_it_is_written() -> None:
+    there = service()
+    async with serving(there.app()) as url:
+        for severity in ("critical", "error", "warning"):
+            failed = message("GuardFailed", severity, check=severity)
+            await told("pagerduty", {}, link(url), failed)
+    assert [alert["severity"] for alert in there.alerts] == ["critical", "error", "warning"]
+
+
 async def test_an_end_that_nothing_led_to_is_an_alert_of_its_own() -> None:
     there = service()
     async with serving(there.app()) as url:

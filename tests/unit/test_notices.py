@@ -264,6 +264,71 @@ def test_a_silent_guard_is_as_grave_as_it_says():
     assert [message.severity for message in world.messages()] == ["critical"]
 
 
+def test_a_guard_that_is_good_again_is_told_to_whoever_heard_of_its_fault():
+    world = told("GuardFailed", guards=[_guard("p95", action="Notify")], guardFor="1h").settle()
+    for _ in range(2):
+        world.gates["p95"] = "Failed"
+        world.later(2)
+        world.gates["p95"] = "Breaching"
+        world.later(2)
+        world.gates["p95"] = "Passing"
+        world.later(2)
+    assert world.events() == ["GuardFailed", "GuardRecovered"] * 2
+    recovered = world.messages()[1]
+    assert (recovered.severity, recovered.check) == ("info", "p95")
+    assert len({notice.id for notice in world.status.notices}) == 4
+
+
+def test_a_guard_that_answers_again_after_a_silence_is_told():
+    guards = [_guard("p95", action="Notify")]
+    world = told("Hindered", "GuardRecovered", guards=guards, guardFor="1h").settle()
+    world.gates["p95"] = "Silent"
+    world.later(2)
+    world.gates["p95"] = "Passing"
+    world.later(2)
+    assert world.events() == ["Hindered", "GuardRecovered"]
+    assert {message.check for message in world.messages()} == {"p95"}
+
+
+def test_who_asks_for_a_severity_is_told_of_nothing_else():
+    guards = [
+        _guard("uptime", action="Notify", severity="critical"),
+        _guard("p95", action="Notify", severity="warning"),
+    ]
+    notify = [{"events": EVERYTHING, "severities": ["critical"], **SLACK}]
+    world = Told(spec=spec(guards=guards, notify=notify, guardFor="1h")).settle()
+    world.gates |= {"uptime": "Failed", "p95": "Failed"}
+    world.later(2)
+    world.gates |= {"uptime": "Passing", "p95": "Passing"}
+    world.later(2)
+    assert [(message.event, message.check) for message in world.messages()] == [
+        ("GuardFailed", "uptime"),
+        ("GuardRecovered", "uptime"),
+    ]
+
+
+def test_who_asks_for_a_check_is_told_of_nothing_else():
+    guards = [_guard("uptime"), _guard("p95", action="Notify")]
+    notify = [{"events": EVERYTHING, "checks": ["uptime"], **SLACK}]
+    world = Told(spec=spec(guards=guards, notify=notify)).settle()
+    world.gates |= {"p95": "Failed"}
+    world.later(2)
+    world.gates |= {"uptime": "Failed"}
+    world.later(2)
+    assert world.events() == ["GuardFailed", "RollingBack", "RolledBack"]
+
+
+def test_what_is_chosen_by_severity_and_check_keeps_no_end_from_being_told():
+    guards = [_guard("p95", action="Notify", severity="critical")]
+    notify = [{"events": ["GuardFailed"], "severities": ["critical"], **SLACK}]
+    world = Told(spec=spec(guards=guards, notify=notify)).settle()
+    world.gates["p95"] = "Failed"
+    world.later(2)
+    assert world.deliver(handle="C1/1") == ["GuardFailed"]
+    world.later(15)
+    assert world.events() == ["Promoted"]
+
+
 def _guard(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "prometheus": {"query": name}, "max": "1%", **more}
 

@@ -321,6 +321,7 @@ Event = Literal[
     "StageOverdue",
     "ApprovalNeeded",
     "GuardFailed",
+    "GuardRecovered",
     "Hindered",
     "RollingBack",
     "Verifying",
@@ -347,9 +348,13 @@ Event = Literal[
 class Notify(Keyed):
     """Who is told what; exactly one provider key."""
 
-    events: Annotated[list[Event], Field(min_length=1, max_length=30)]
+    events: Annotated[list[Event], Field(min_length=1, max_length=32)]
     """What is told. ApprovalNeeded: a person is waited for. Completed: the last stage passed;
-    Promoted: the guards, too."""
+    Promoted: the guards, too. GuardRecovered comes with GuardFailed."""
+    severities: Annotated[list[Severity], Field(max_length=4)] = []
+    """Tell only what is as grave as one of these; empty: all."""
+    checks: Annotated[list[Name], Field(max_length=20)] = []
+    """Tell only what is about one of these guards and gates; empty: all."""
     after: Duration = "5m"
     """How long users must have been without service before Downtime is told."""
     health: Annotated[list[Name], Field(max_length=20)] = []

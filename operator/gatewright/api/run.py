@@ -66,6 +66,8 @@ class GateStatus(Model):
     """How often its samples were begun anew."""
     acknowledged: bool = False
     """A person has let the run go on although it is silent, or fails."""
+    faultSince: Time | None = None
+    """Since when people know of a guard that it fails or is silent; it has not passed since."""
 
 
 class Difference(Model):

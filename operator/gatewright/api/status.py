@@ -255,6 +255,8 @@ class Notification(Model):
     """Who has not been told yet: the provider, and a hash of its configuration."""
     severity: Short | None = None
     """How grave the guard says it is, where one is what it tells of."""
+    check: Short | None = None
+    """The check that it tells of."""
 
     @property
     def run(self) -> int:
@@ -275,7 +277,7 @@ class Thread(Model):
     """Number of the run."""
     to: Short
     """Who was told: the provider, and a hash of its configuration."""
-    handle: Short
+    handle: Message
     """What the provider knows it by."""
 
 

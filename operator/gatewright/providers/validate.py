@@ -161,11 +161,12 @@ def _notify_problems(path: str, entry: Notify, spec: ReleaseSpec) -> Iterator[st
     for stage in spec.stages:
         check_names.update(check.name for check in stage.gates)
 
-    for index, name in enumerate(entry.health):
-        if name not in check_names:
-            hint = suggest_name(name, check_names)
-            fault = f"{quote_value(name)} is no guard, gate or verification{hint}"
-            yield f"{path}.health[{index}]: {fault}"
+    for field, names in (("health", entry.health), ("checks", entry.checks)):
+        for index, name in enumerate(names):
+            if name not in check_names:
+                hint = suggest_name(name, check_names)
+                fault = f"{quote_value(name)} is no guard, gate or verification{hint}"
+                yield f"{path}.{field}[{index}]: {fault}"
 
 
 def _provider_problems(

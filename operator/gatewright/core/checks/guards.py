@@ -53,12 +53,24 @@ def update_guards(ctx: Context) -> None:
         # It was bad before the run changed anything: nothing follows from it yet.
         if row.early:
             continue
+        note_fault(ctx, row)
         acts = guard.action == "Rollback"
         if row.state == "Failed" and not acts and _has_just_failed(ctx, row):
             message = f"guard {judge.describe(row)} (action: {guard.action})"
             ctx.record_event("GuardFailed", message, warning=True, guard=row.name)
         if row.state == "Expired" and not row.acknowledged:
             notify_or_pause(ctx, row, _action_on_silence(ctx, guard))
+
+
+def note_fault(ctx: Context, row: GateStatus) -> None:
+    """Note since when people know that a guard fails; say that it is good again when it passes."""
+    if row.state == "Failed" and row.faultSince is None:
+        row.faultSince = clocks.format_time(ctx.now)
+    if row.state == "Passing" and row.faultSince is not None:
+        since = row.faultSince
+        row.faultSince = None
+        message = f"guard {row.name} is good again; people know of its fault since {since[:19]}Z"
+        ctx.record_event("GuardRecovered", message, guard=row.name)
 
 
 def failed_guard(ctx: Context, action: str) -> GateStatus | None:
@@ -140,11 +152,13 @@ def notify_or_pause(ctx: Context, row: GateStatus, action: str) -> None:
     if action == "Pause" and run.paused is None and run.phase in ("Progressing", "Guarding"):
         run.paused = name[:1000]
         row.acknowledged = True  # once it was resumed it is not paused again for the same
+        row.faultSince = row.faultSince or clocks.format_time(ctx.now)
         message = f"{run.version}: {name}; a person decides"
         ctx.record_event("PausedByGuard", message, warning=True, guard=guard)
         ctx.write_now()
     elif action == "Notify":
         row.acknowledged = True
+        row.faultSince = row.faultSince or clocks.format_time(ctx.now)
         consequence = "nothing is promoted and nothing undone until there is an answer"
         message = f"{run.version}: {name}; {consequence}"
         ctx.record_event("GuardSilent", message, warning=True, guard=guard)

@@ -26,6 +26,7 @@ from gatewright.core.model.observation import Delivery
 from gatewright.core.report.downtime import update_downtime
 from gatewright.core.report.procedure_events import find_procedure_events
 from gatewright.core.report.run_events import RunEvent, find_events
+from gatewright.core.report.severities import severity_of
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
 
@@ -39,8 +40,18 @@ LOUD_EVENTS = (
     *ENDINGS,
 )
 """Events that stay when there are more notices than a status should hold."""
+MAX_HANDLE_CHARS = 1024
+"""Characters of what a system knows a message by."""
 MOST_NOTIFICATIONS = 60
 MOST_THREADS = 20
+
+_IMPLYING_EVENTS: Mapping[str, str] = {
+    # What is refused may yet fail.
+    "RollbackHindered": "RollbackFailed",
+    # What was opened for a fault is closed with it.
+    "GuardRecovered": "GuardFailed",
+}
+"""Whoever asks for one event is told of another as well; docs/notifications.md promises it."""
 
 _Channels = Mapping[str, list[Notify]]
 """Who is told something, with the entries of `notify` that name them."""
@@ -125,7 +136,7 @@ def _record_delivery(ctx: Context, notice: Notification, channel: str, delivery:
         thread for thread in ctx.status.threads if (thread.run, thread.to) != (notice.run, channel)
     ]
     if delivery.handle:
-        threads.append(Thread(run=notice.run, to=channel, handle=delivery.handle[:320]))
+        threads.append(Thread(run=notice.run, to=channel, handle=delivery.handle[:MAX_HANDLE_CHARS]))
     ctx.status.threads = threads[-MOST_THREADS:]
 
 
@@ -162,7 +173,12 @@ def _add_notification(
     now = clocks.format_time(ctx.now)
     status.notices.append(
         Notification(
-            id=notice_id, at=now, text=event.text[:500], to=to, severity=event.severity
+            id=notice_id,
+            at=now,
+            text=event.text[:500],
+            to=to,
+            severity=event.severity if event.name != "GuardRecovered" else None,
+            check=event.check or None,
         )
     )
     if len(status.notices) > MOST_NOTIFICATIONS:
@@ -170,16 +186,24 @@ def _add_notification(
 
 
 def _channels_asking_for(channels: _Channels, event: RunEvent) -> list[str]:
-    names = {event.name}
-    if event.name == "RollbackHindered":
-        # docs/notifications.md promises it: what is refused may yet fail.
-        names.add("RollbackFailed")
-
     return [
         channel
         for channel, entries in channels.items()
-        if any(not names.isdisjoint(entry.events) for entry in entries)
+        if any(_asks_for(entry, event) for entry in entries)
     ]
+
+
+def _asks_for(entry: Notify, event: RunEvent) -> bool:
+    """Return whether an entry asks for an event, by its name, its severity and its check."""
+    names = (event.name, _IMPLYING_EVENTS.get(event.name))
+    if not any(name in entry.events for name in names):
+        return False
+    if entry.severities and severity_of(event.name, event.severity) not in entry.severities:
+        return False
+    # Which checks tell of a downtime says `health`.
+    if event.name == "Downtime":
+        return True
+    return not entry.checks or event.check in entry.checks
 
 
 def _channels_told_of(status: ReleaseStatus, run: int) -> set[str]:
@@ -209,7 +233,7 @@ def _track_downtime(ctx: Context, channels: _Channels) -> datetime | None:
     """Tell when users have not been served for too long, and when they are served again."""
     asking: dict[str, list[Notify]] = {}
     for channel, entries in channels.items():
-        downtime_entries = [entry for entry in entries if "Downtime" in entry.events]
+        downtime_entries = [entry for entry in entries if _asks_for(entry, RunEvent("Downtime"))]
         if downtime_entries:
             asking[channel] = downtime_entries
 

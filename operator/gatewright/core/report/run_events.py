@@ -31,6 +31,8 @@ class RunEvent:
     about: str = ""
     severity: Severity | None = None
     """How grave the guard says it is, where one is what it tells of."""
+    check: str = ""
+    """The check that it is about."""
 
 
 def find_events(ctx: Context, run: Run) -> Iterator[RunEvent]:
@@ -52,7 +54,8 @@ def find_events(ctx: Context, run: Run) -> Iterator[RunEvent]:
 
     has_ended = run.outcome is not None and (old is None or old.outcome is None)
     if has_ended:
-        yield RunEvent(run.outcome or "", run.reason or "", _repetition(run))
+        check = (run.rollback.gate or "") if run.rollback is not None else ""
+        yield RunEvent(run.outcome or "", run.reason or "", _repetition(run), check=check)
 
 
 def _events_of_stages(run: Run, old: Run | None) -> Iterator[RunEvent]:
@@ -96,14 +99,25 @@ def _has_completed(run: Run) -> bool:
 
 
 def _events_of_guards(ctx: Context, run: Run, old: Run | None) -> Iterator[RunEvent]:
-    """Yield which guards have failed; one that does not count yet has not."""
-    failed_before = {row.name for row in old.guards if _has_failed(row)} if old is not None else {}
+    """Yield which guards have failed, and which are good again."""
+    old_rows = {row.name: row for row in old.guards} if old is not None else {}
     for row in run.guards:
-        if not _has_failed(row) or row.name in failed_before:
-            continue
-        about = f"{row.name}.{short_fingerprint([row.since, run.startedAt])[:6]}"
-        text = f"guard {judge.describe(row)}"
-        yield RunEvent("GuardFailed", text, about, _severity_of(ctx, row.name))
+        yield from events_of_guard(row, old_rows.get(row.name), _severity_of(ctx, row.name))
+
+
+def events_of_guard(
+    row: GateStatus, old: GateStatus | None, severity: Severity | None
+) -> Iterator[RunEvent]:
+    """Yield that a guard has failed, or is good again; one that does not count yet has not."""
+    text = f"guard {judge.describe(row)}"
+    if _has_failed(row) and not (old is not None and _has_failed(old)):
+        about = f"{row.name}.{short_fingerprint(row.since)[:6]}"
+        yield RunEvent("GuardFailed", text, about, severity, row.name)
+
+    fault = old.faultSince if old is not None else None
+    if fault is not None and row.faultSince is None:
+        about = f"{row.name}.{short_fingerprint(fault)[:6]}"
+        yield RunEvent("GuardRecovered", text, about, severity, row.name)
 
 
 def _has_failed(row: GateStatus) -> bool:
@@ -130,13 +144,12 @@ def _events_of_rollback(ctx: Context, run: Run, old: Run | None) -> Iterator[Run
         # It is as grave as an error by itself.
         by_guard = rollback.gate if rollback.cause == "Guard" else None
         is_critical = by_guard is not None and _severity_of(ctx, by_guard) == "critical"
-        yield RunEvent(
-            "RollingBack", rollback.reason, severity="critical" if is_critical else None
-        )
+        severity: Severity | None = "critical" if is_critical else None
+        yield RunEvent("RollingBack", rollback.reason, "", severity, rollback.gate or "")
     was_verifying = old is not None and old.phase == "Verifying"
-    if run.phase == "Verifying" and run.rollback.verify and not was_verifying:
+    if run.phase == "Verifying" and rollback.verify and not was_verifying:
         text = "everything is undone; it is being verified"
-        yield RunEvent("Verifying", text, _repetition(run))
+        yield RunEvent("Verifying", text, _repetition(run), check=rollback.gate or "")
 
 
 def _repetition(run: Run) -> str:
@@ -149,16 +162,19 @@ def _repetition(run: Run) -> str:
 
 
 def _events_of_hindrances(ctx: Context, run: Run) -> Iterator[RunEvent]:
+    cause = (run.rollback.gate or "") if run.rollback is not None else ""
     for event in ctx.decision.events:
         if event.reason == "RollbackOverdue":
             # A run has several budgets, and each of them pages.
             about = short_fingerprint([event.message, _repetition(run)])[:6]
-            yield RunEvent(event.reason, event.message, about)
+            yield RunEvent(event.reason, event.message, about, check=cause)
         if event.reason == "RollbackHindered":
-            yield RunEvent(event.reason, event.message, short_fingerprint(event.message)[:6])
+            about = short_fingerprint(event.message)[:6]
+            yield RunEvent(event.reason, event.message, about, check=cause)
         if event.reason in _HINDRANCES:
             about = short_fingerprint([event.message, run.startedAt])[:6]
-            yield RunEvent("Hindered", event.message, about, _severity_of(ctx, event.guard))
+            severity = _severity_of(ctx, event.guard)
+            yield RunEvent("Hindered", event.message, about, severity, event.guard)
 
 
 # --- questions

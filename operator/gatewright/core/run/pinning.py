@@ -327,7 +327,10 @@ def _pin_edited(ctx: Context, body: PinnedSpec, index: int) -> None:
     run.specHash = hash_spec(spec)
 
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
+    known = {row.name: row.faultSince for row in run.guards}
     run.guards = fresh_statuses(spec.guards)
+    for row in run.guards:
+        row.faultSince = known.get(row.name)
     run.plan = describe_plan(body, restore_hints(run.plan))
     run.edits = merge_edits(run.edits, describe_edits(before.spec, spec))
 

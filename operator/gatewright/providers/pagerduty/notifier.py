@@ -1,11 +1,13 @@
 """PagerDuty: alerts for what somebody must look at, change events for the rest.
 
-    warning, error, critical    an alert, by a dedup_key that is the same for every repetition
+    warning, error, critical    an alert, by a dedup_key that is the same for every repetition; each
+                                check that is told of has one of its own
+    the check is good again     its alert is resolved
     the run has ended well      every alert of the run is resolved
     info                        a change event, shown beside the service's incidents; nobody is
                                 paged
 
-The handle is the list of this run's events with an open alert. A rollback that failed stays open:
+The handle is the list of this run's open alerts: events, and checks as `check/NAME`. A rollback that failed stays open:
 somebody must look.
 """
 
@@ -44,6 +46,8 @@ class PagerdutyNotifier:
     ) -> str | None:
         """Trigger, resolve, or tell of a change. Raises Retryable, Permanent."""
         opened = [name for name in (handle or "").split(",") if name]
+        if message.event == "GuardRecovered":
+            return await _resolve_check(link, message, opened)
         if _is_good_end(message):
             return await _resolve_alerts(link, message, opened, config.severity)
 
@@ -53,7 +57,27 @@ class PagerdutyNotifier:
             return handle
 
         await _trigger_alert(link, message, config.severity or message.severity)
-        return ",".join(dict.fromkeys([*opened, message.event]))
+        return ",".join(dict.fromkeys([*opened, _alert_name(message)]))
+
+
+_EVENTS_OF_CHECKS = ("GuardFailed", "GuardRecovered", "Hindered")
+"""Events of a check whose fault has an alert of its own."""
+
+
+def _alert_name(message: Message) -> str:
+    """Return what tells the alert of a message from others of the run."""
+    if message.check and message.event in _EVENTS_OF_CHECKS:
+        return f"check/{message.check}"
+    return message.event
+
+
+async def _resolve_check(link: OpenConnection, message: Message, opened: list[str]) -> str | None:
+    """Resolve the alert of a check, whether or not the handle tells of it; return what is left."""
+    name = _alert_name(message)
+    event = {"event_action": "resolve", "dedup_key": dedup_key(message, name)}
+    await enqueue_event(link, "/v2/enqueue", event)
+    await _send_change(link, message)
+    return ",".join(other for other in opened if other != name) or None
 
 
 def _is_good_end(message: Message) -> bool:
@@ -79,7 +103,7 @@ async def _resolve_alerts(
     left = [name for name in opened if name not in closing]
     if not closing and message.severity != "info":
         await _trigger_alert(link, message, severity or message.severity)
-        left.append(message.event)
+        left.append(_alert_name(message))
     else:
         await _send_change(link, message)
 
@@ -101,7 +125,7 @@ async def _trigger_alert(link: OpenConnection, message: Message, severity: str) 
 
     event = {
         "event_action": "trigger",
-        "dedup_key": dedup_key(message, message.event),
+        "dedup_key": dedup_key(message, _alert_name(message)),
         "client": "Gatewright",
         "payload": payload,
     }
@@ -119,9 +143,12 @@ async def _send_change(link: OpenConnection, message: Message) -> None:
     await enqueue_event(link, "/v2/change/enqueue", {"payload": payload})
 
 
-def dedup_key(message: Message, event: str) -> str:
-    """Return the key of an alert: one for each event of a run, however often it is told."""
-    return f"release/{message.thread}/{event}"[-MAX_KEY_LENGTH:]
+def dedup_key(message: Message, alert: str) -> str:
+    """Return the key of an alert, the same however often it is told.
+
+    There is one for each check of a run, and one for each other event.
+    """
+    return f"release/{message.thread}/{alert}"[-MAX_KEY_LENGTH:]
 
 
 def _summary_of(message: Message) -> str:
@@ -134,6 +161,7 @@ def _summary_of(message: Message) -> str:
 def _details_of(message: Message) -> dict[str, Any]:
     return {
         "event": message.event,
+        **({"check": message.check} if message.check else {}),
         "key": message.key,
         "why": message.text,
         "stages": list(message.lines),

@@ -62,6 +62,7 @@ def payload_of(message: Message) -> Mapping[str, Any]:
         "release": {"namespace": namespace, "name": name, "uid": uid},
         "run": int(run),
         "event": message.event,
+        **({"check": message.check} if message.check else {}),
         "severity": message.severity,
         "title": message.title,
         "text": message.text,

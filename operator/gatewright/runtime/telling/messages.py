@@ -9,42 +9,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
-from gatewright.api.release import SEVERITIES, Severity
 from gatewright.api.status import GateStatus, Notification, ReleaseStatus, Run, StageStatus
 from gatewright.core.model.view import View
 from gatewright.core.report.notifications import ENDINGS
+from gatewright.core.report.severities import severity_of
 from gatewright.core.run import clocks
 from gatewright.ports import Message
 
-_SEVERITY_BY_EVENT: Mapping[str, Severity] = {
-    "Started": "info",
-    "StageStarted": "info",
-    "StagePassed": "info",
-    "StageFailed": "error",
-    "StageOverdue": "warning",
-    "ApprovalNeeded": "warning",
-    "GuardFailed": "warning",
-    "RollingBack": "error",
-    "Verifying": "info",
-    "RollbackOverdue": "critical",
-    "RollbackHindered": "critical",
-    "Hindered": "warning",
-    "StageRolledBack": "warning",
-    "RolledBack": "warning",
-    "RollbackFailed": "critical",
-    "Completed": "info",
-    "Promoted": "info",
-    "Superseded": "info",
-    "Aborted": "warning",
-    "Observed": "info",
-    "Downtime": "critical",
-    "Restored": "info",
-    "FollowUpDue": "warning",
-    "FollowUpFailed": "warning",
-    "ProcedureStarted": "info",
-    "ProcedureEnded": "info",
-    "ProcedureFailed": "error",
-}
 _WORDS_BY_EVENT: Mapping[str, str] = {
     "Started": "has started",
     "StageStarted": "a stage has started",
@@ -53,6 +24,7 @@ _WORDS_BY_EVENT: Mapping[str, str] = {
     "StageOverdue": "a stage is overdue",
     "ApprovalNeeded": "waits for a person",
     "GuardFailed": "a guard has failed",
+    "GuardRecovered": "a guard is good again",
     "RollingBack": "is being rolled back",
     "Verifying": "is undone",
     "RollbackOverdue": "the rollback takes too long",
@@ -105,24 +77,17 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
         key=f"{view.uid}/{notice.id}",
         thread=f"{view.namespace}/{view.name}/{view.uid}/{notice.run}",
         event=notice.event,
-        severity=_severity_of(notice),
+        severity=severity_of(notice.event, notice.severity),
         title=f"{view.name} {version_of(view, notice)} {words}"[:200],
         text=_text_of(status, run, notice),
         lines=lines,
         over=notice.event in ENDINGS,
         downtime=_downtime_seconds(status, notice, now),
         returning=_RETURNING.get(run.phase, "") if run is not None and is_returning else "",
+        check=notice.check or "",
         at=notice.at,
         again=again,
     )
-
-
-def _severity_of(notice: Notification) -> Severity:
-    """Return how grave it is: as the guard says, else by the event."""
-    for severity in SEVERITIES:
-        if notice.severity == severity:
-            return severity
-    return _SEVERITY_BY_EVENT.get(notice.event, "warning")
 
 
 def version_of(view: View, notice: Notification) -> str:

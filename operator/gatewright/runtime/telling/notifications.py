@@ -31,7 +31,7 @@ from gatewright.api.release import Notify
 from gatewright.api.status import Notification
 from gatewright.core.model.observation import Delivery
 from gatewright.core.model.view import View
-from gatewright.core.report.notifications import channels_of
+from gatewright.core.report.notifications import MAX_HANDLE_CHARS, channels_of
 from gatewright.core.run import clocks
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common.secrets import spare_words_of
@@ -57,8 +57,6 @@ RETRY_DELAYS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
 """Seconds between tries; the last one repeats."""
 SENDS_AT_ONCE = 16
 """Messages of one namespace at a time."""
-MAX_HANDLE_LENGTH = 320
-"""Characters of what a system knows a message by: as many as a status has room for."""
 SEND_GRACE_S = 20.0
 """Seconds that a message may take beyond its Connection's time-out: it may need several
 requests."""
@@ -289,7 +287,7 @@ class Notifications:
         lane.tries += 1
         queued.message = replace(queued.message, again=True)
 
-        if error.handle is not None and len(error.handle) <= MAX_HANDLE_LENGTH:
+        if error.handle is not None and len(error.handle) <= MAX_HANDLE_CHARS:
             lane.remember(queued.run, error.handle)
 
         log.info(
@@ -344,9 +342,9 @@ def _require_storable(handle: str | None) -> str | None:
 
     Half of it would name something else.
     """
-    if handle is not None and len(handle) > MAX_HANDLE_LENGTH:
+    if handle is not None and len(handle) > MAX_HANDLE_CHARS:
         raise Permanent(
             f"it was told, and names that by {len(handle)} characters, at most "
-            f"{MAX_HANDLE_LENGTH} are kept"
+            f"{MAX_HANDLE_CHARS} are kept"
         )
     return handle
