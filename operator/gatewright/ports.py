@@ -354,6 +354,8 @@ class Message:
     """How far a rollback of the run is by now."""
     check: str = ""
     """The check that it is about, where it is about one."""
+    failing: tuple[str, ...] = ()
+    """Checks that go on failing although the run is over."""
     at: str = ""
     """When it happened, RFC 3339."""
     again: bool = False

@@ -51,7 +51,14 @@ EXAMPLES: Mapping[str, Example] = {
         {}, {"configMap": ("settings",), "secret": ("keys",), "restore": ("Always",)}
     ),
     "Check": Example({"name": "calm"}),
-    "Guard": Example({"name": "calm"}),
+    "Guard": Example(
+        {"name": "calm"},
+        {
+            "action": ("Rollback", "RollbackStage", "Pause", "Notify"),
+            "atRest": (True, False),
+            "rollbackFor": ("1h",),
+        },
+    ),
     "FollowUp": Example(
         {"name": "calm", "within": "1h"}, {"confirm": ({"instructions": "Look."},)}
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
-from gatewright.core.checks import followups
+from gatewright.core.checks import at_rest, followups
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model.decision import Decision, KubernetesEvent
 from gatewright.core.model.holding import Holding, Standing
@@ -272,8 +272,12 @@ class World:
         return wanted
 
     def pinned(self) -> dict[str, PinnedSpec | None]:
-        """What follow-ups of earlier runs and the procedure under way need."""
-        names = followups.revisions_in_use(self.status) | procedures.revisions_in_use(self.status)
+        """What follow-ups of earlier runs, guards at rest and the procedure under way need."""
+        names = {
+            *followups.revisions_in_use(self.status),
+            *at_rest.revisions_in_use(self.status),
+            *procedures.revisions_in_use(self.status),
+        }
         return {name: self.revisions.get(name) for name in names}
 
     def wants(self, view: View) -> Needs:
@@ -317,6 +321,7 @@ class World:
                 *procedures.revisions_in_use(status),
             }
             needed |= {past.revision for past in status.history if past.revision}
+            needed |= {row.revision for row in (*status.atRest, *status.kept)}
             self.revisions = {name: body for name, body in self.revisions.items() if name in needed}
         for operation in decision.operations:
             self._perform(operation)

@@ -136,6 +136,44 @@ class IsNot(Condition):
         return Is(self.field, self.value).cel_not(place, this)
 
 
+@dataclass(frozen=True, slots=True)
+class IsTrue(Condition):
+    """A switch that always has a value, written or by default, is on."""
+
+    field: str
+
+    def holds(self, model: BaseModel) -> bool:
+        """Return whether it is on."""
+        return bool(getattr(model, self.field))
+
+    def cel(self, place: Place, this: str = "self") -> str:
+        """Return the same as CEL."""
+        return f"{this}.{self.field}"
+
+    def cel_not(self, place: Place, this: str = "self") -> str:
+        """Return its opposite as CEL."""
+        return f"!{this}.{self.field}"
+
+
+@dataclass(frozen=True, slots=True)
+class IsFalse(Condition):
+    """A switch that always has a value, written or by default, is off."""
+
+    field: str
+
+    def holds(self, model: BaseModel) -> bool:
+        """Return whether it is off."""
+        return not getattr(model, self.field)
+
+    def cel(self, place: Place, this: str = "self") -> str:
+        """Return the same as CEL."""
+        return IsTrue(self.field).cel_not(place, this)
+
+    def cel_not(self, place: Place, this: str = "self") -> str:
+        """Return its opposite as CEL."""
+        return IsTrue(self.field).cel(place, this)
+
+
 def is_given(model: BaseModel, field: str) -> bool:
     """Return whether a field has a value."""
     value = getattr(model, field)

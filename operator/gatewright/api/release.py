@@ -19,9 +19,17 @@ from gatewright.api.base import (
     Text,
     Version,
 )
-from gatewright.api.conditions import Written
+from gatewright.api.conditions import Is, IsFalse, IsTrue, Missing, Written
 from gatewright.api.jobs import Job
-from gatewright.api.rules import AnyOf, AtApply, Excludes, OneProvider, Rule, Together
+from gatewright.api.rules import (
+    AnyOf,
+    AtApply,
+    Excludes,
+    NotTogether,
+    OneProvider,
+    Rule,
+    Together,
+)
 
 VarName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=40)]
 
@@ -80,11 +88,46 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 class Guard(Check):
     """A check that is watched from the first change until `guardFor` after completion."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        NotTogether(
+            IsTrue("atRest"),
+            Is("action", "Rollback"),
+            Missing("rollbackFor"),
+            message="at rest a Rollback is for a time after promotion: give rollbackFor, or "
+            "action: Notify",
+        ),
+        NotTogether(
+            IsTrue("atRest"),
+            Is("action", "Pause"),
+            message="at rest there is no run to pause; give action: Notify, or leave out atRest",
+        ),
+        NotTogether(
+            IsTrue("atRest"),
+            Is("action", "RollbackStage"),
+            message="at rest no stage is under way; give action: Notify, or leave out atRest",
+        ),
+        NotTogether(
+            IsFalse("atRest"),
+            "rollbackFor",
+            message="rollbackFor is for a guard that is watched at rest; add atRest: true",
+        ),
+        NotTogether(
+            Is("action", "Notify"),
+            "rollbackFor",
+            message="rollbackFor is for action: Rollback; leave it out",
+        ),
+    )
+
     action: Literal["Rollback", "RollbackStage", "Pause", "Notify"] = "Rollback"
     """What a failed guard does: undo the whole release; undo the stage under way alone, or the last
     one while Guarding; let a person decide; or only say so."""
     severity: Severity = "error"
     """How grave its fault is for whoever is told."""
+    atRest: bool = False
+    """Watched also when no run is under way, from the promotion on."""
+    rollbackFor: Duration | None = None
+    """How long after the promotion a failure at rest undoes it, with `action: Rollback`; after that
+    it is only told."""
 
 
 class DeployStep(Model):

@@ -169,6 +169,22 @@ class Excludes(Rule):
         return f"{self.what.cel_not(place)} || !{in_brackets(_cel_any(self.fields, place))}"
 
 
+class NotTogether(Rule):
+    """Of these things at least one is not so."""
+
+    def __init__(self, *things: str | Condition, message: str) -> None:
+        self.things = [_condition(thing) for thing in things]
+        self.message = message
+
+    def holds(self, model: BaseModel) -> bool:
+        """Return whether a model keeps it."""
+        return not all(thing.holds(model) for thing in self.things)
+
+    def cel(self, place: Place) -> str:
+        """Return the same as CEL."""
+        return " || ".join(in_brackets(thing.cel_not(place)) for thing in self.things)
+
+
 class Together(Rule):
     """A field is given exactly where one of some others is."""
 

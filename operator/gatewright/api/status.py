@@ -71,6 +71,19 @@ class Rejected(Model):
     """When."""
 
 
+class RestingGuard(GateStatus):
+    """A guard that is watched while no run is under way."""
+
+    run: int
+    """Number of the promoted run that it is of."""
+    revision: Short
+    """ControllerRevision that says what is measured."""
+    severity: Short
+    """How grave its fault is."""
+    rollbackUntil: Time | None = None
+    """Until when its failure undoes the promotion; absent where it is only told."""
+
+
 class Kept(Model):
     """A promoted run that a Rollback at rest can undo."""
 
@@ -92,6 +105,8 @@ class Kept(Model):
     """What would be run beside that where the database is asked for."""
     backupAt: Time | None = None
     """When the oldest of what these go back to was made: what was written since would be lost."""
+    atRest: Annotated[list[Short], Field(max_length=20)] = []
+    """Guards that are watched at rest once what came after it is undone: `SEVERITY NAME`."""
 
 
 class ProcedureStatus(Model):
@@ -337,6 +352,8 @@ class ReleaseStatus(Model):
     overtaking: Overtaking | None = None
     """The last Rollback or Abort that was done: what was asked before it, and was not answered
     by then, is refused."""
+    atRest: Annotated[list[RestingGuard], Field(max_length=20)] = []
+    """Guards that go on being watched when no run is under way."""
     rejected: Annotated[list[Rejected], Field(max_length=10)] = []
     """Versions that were rolled back, the latest first."""
     history: Annotated[list[Past], Field(max_length=10)] = []
@@ -377,6 +394,7 @@ __all__ = [
     "ProcedureStatus",
     "Rejected",
     "ReleaseStatus",
+    "RestingGuard",
     "Rollback",
     "Run",
     "Served",

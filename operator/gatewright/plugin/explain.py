@@ -36,6 +36,7 @@ def explain_lines(release: Object, now: datetime) -> list[str]:
         ("Not verified", _unverified_lines(status, now)),
         ("Changed by others", _difference_lines(run, now)),
         ("Gates and guards", _gate_lines(run, now)),
+        ("Guards at rest", _resting_lines(status, now)),
         ("Steps", _step_lines(run, now)),
         ("Ends of logs", _log_lines(run)),
         ("Clocks", _clock_lines(run, now)),
@@ -108,6 +109,24 @@ def _gate_lines(run: Object, now: datetime) -> list[str]:
         for where, gate in _all_gates(run)
     ]
     head = ("WHERE", "NAME", "STATE", "VALUE", "LIMIT", "MARGIN", "SINCE", "MESSAGE")
+    return _indented_table(head, rows)
+
+
+def _resting_lines(status: Object, now: datetime) -> list[str]:
+    rows = [
+        [
+            row["name"],
+            row["state"],
+            row.get("severity"),
+            row.get("value"),
+            row.get("limit"),
+            time_since(row.get("since"), now),
+            row.get("rollbackUntil"),
+            _without_log(row),
+        ]
+        for row in status.get("atRest", ())
+    ]
+    head = ("NAME", "STATE", "SEVERITY", "VALUE", "LIMIT", "SINCE", "UNDOES UNTIL", "MESSAGE")
     return _indented_table(head, rows)
 
 

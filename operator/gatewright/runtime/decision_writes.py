@@ -125,7 +125,8 @@ class DecisionWriter:
         names += [(status.get("run") or {}).get("revision")]
         kept = status.get("kept", ())
         rows = (*status.get("followUps", ()), *status.get("history", ()), *kept)
-        names += [row.get("revision") for row in (*rows, *status.get("procedures", ()))]
+        rows += (*status.get("atRest", ()), *status.get("procedures", ()))
+        names += [row.get("revision") for row in rows]
         # What was promoted can be undone for as long as all that it needs is there.
         names += [row["record"] for row in kept]
         names += [row["before"].get("snapshot") for row in kept]

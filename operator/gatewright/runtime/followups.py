@@ -1,4 +1,4 @@
-"""What follow-ups of earlier runs measure, and what the procedure under way does.
+"""What follow-ups of earlier runs, guards at rest and the procedure under way have pinned.
 
 It stands in those runs' ControllerRevisions, and is read once a process.
 """
@@ -9,7 +9,7 @@ import logging
 
 from pydantic import ValidationError
 
-from gatewright.core.checks import followups
+from gatewright.core.checks import at_rest, followups
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run import procedures
@@ -24,8 +24,11 @@ log = logging.getLogger("gatewright.followups")
 
 async def recall_followups(cluster: Cluster, entry: TrackedRelease, view: View) -> None:
     """Bring `entry.kept` up to what is still measured, and no more. Raises Retryable."""
-    revisions_in_use = followups.revisions_in_use(view.status)
-    revisions_in_use |= procedures.revisions_in_use(view.status)
+    revisions_in_use = {
+        *followups.revisions_in_use(view.status),
+        *at_rest.revisions_in_use(view.status),
+        *procedures.revisions_in_use(view.status),
+    }
     for name in entry.kept.keys() - revisions_in_use:
         del entry.kept[name]
 
@@ -54,7 +57,7 @@ async def _read_body(
 
     try:
         data = await revisions.read_revision(cluster, view, name)
-        return unpin_spec(data["body"])
+        return _keep_checks(unpin_spec(data["body"]))
     except (Permanent, ValidationError, KeyError) as error:
         log.warning(
             "%s/%s: what follow-ups measure or a procedure does cannot be told: %s",
@@ -63,3 +66,9 @@ async def _read_body(
             extra=about(*entry.key),
         )
         return None
+
+
+def _keep_checks(body: PinnedSpec) -> PinnedSpec:
+    """Return of a body what is measured when its run is over: it may be kept for weeks."""
+    nothing = {"targets": [], "preflight": [], "stages": [], "notify": []}
+    return PinnedSpec(body.spec.model_copy(update=nothing), body.names)

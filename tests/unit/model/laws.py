@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from gatewright.api.status import ReleaseStatus, Run
 from gatewright.core.model.operation import Operation
-from tests.unit.model.world import FORWARD, Change, Seen, Wild, part, stage_of
+from tests.unit.model.world import FORWARD, Change, Seen, Wild, is_way_back, part, stage_of
 from tests.unit.test_kstatus import EXPECTED, kstatus
 
 MOST = 100 * 1024
@@ -75,7 +75,7 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
     run = _ended_now(world, seen)
     if run is None or run.outcome != "Promoted":
         return
-    last = {change.subject: change.wanted for change in world.changes if change.run == run.id}
+    last = {change.subject: change.wanted for change in _changes_kept(world, run.id)}
     for subject, wanted in last.items():
         assert subject not in world.dark or not subject.startswith("target/"), (
             f"{subject} was not looked at"
@@ -87,13 +87,18 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
     body = seen.observation.body
     assert body is not None
     deploys = [
-        step.deploy for stage in body.spec.stages for step in stage.steps if step.deploy is not None
+        step.deploy
+        for stage in body.spec.stages
+        for step in stage.steps
+        if step.deploy is not None and (run.id, stage.name) not in world.undone
     ]
     for name in {name for deploy in deploys for name in deploy.targets}:
         found = world.value(f"target/{name}")
         assert found == run.version, f"target/{name} has {found}, and {run.version} is promoted"
     for stage in run.stages:
-        assert stage.state in ("Passed", "Failed", "Skipped"), (
+        undone = (run.id, stage.name) in world.undone
+        assert undone == (stage.state == "RolledBack"), f"stage {stage.name} is {stage.state}"
+        assert undone or stage.state in ("Passed", "Failed", "Skipped"), (
             f"promoted with stage {stage.name} {stage.state}"
         )
         if stage.state == "Failed":
@@ -189,7 +194,7 @@ def compensates_in_order(world: Wild, seen: Seen) -> None:
     beside it."""
     run = world.status.run
     for operation in seen.decision.operations:
-        if operation.kind in ("stop", "restore") or part(operation) != "rollback":
+        if operation.kind in ("stop", "restore") or not is_way_back(operation):
             continue
         assert run is not None and run.rollback is not None
         lines = run.rollback.undo
@@ -201,7 +206,7 @@ def compensates_in_order(world: Wild, seen: Seen) -> None:
             assert not line.unended, f"{operation.id} starts while {line.subject} may be going on"
     # What is true, whatever the lines say.
     for operation in world.begun(seen):
-        if operation.kind == "job" and part(operation) == "rollback":
+        if operation.kind == "job" and is_way_back(operation):
             assert run is not None
             beside = [other for other in _running(world, run) if other.id != operation.id]
             assert not beside, f"{operation.id} starts while {[item.id for item in beside]} run"
@@ -238,7 +243,7 @@ def acts_only_where_it_may(world: Wild, seen: Seen) -> None:
     forward = [
         item
         for item in seen.decision.operations
-        if item.kind in FORWARD and part(item) not in ("rollback", "verify")
+        if item.kind in FORWARD and part(item) != "verify" and not is_way_back(item)
     ]
     if not forward:
         return
@@ -292,7 +297,7 @@ def returns_what_it_changed(world: Wild, seen: Seen) -> None:
         # The database stays, unless a person has asked for it as well.
         if run.kind == "Undo":
             due = run.database and wanted_stage.rollback.reach == "Release"
-        if stage.startedAt is None or not due:
+        if stage.startedAt is None or not due or (run.id, stage.name) in world.undone:
             continue
         for step in wanted_stage.rollback.steps:
             assert f"{stage.name}/step/{step.name}" in good, (
@@ -312,6 +317,36 @@ def notes_verifications(world: Wild, seen: Seen) -> None:
     if run is not None and run.rollback is not None:
         if any(item.kind == "job" and part(item) == "verify" for item in seen.decision.operations):
             world.verified_after.add(run.id)
+
+
+def undoes_one_stage_alone(world: Wild, seen: Seen) -> None:
+    """A stage that is undone alone leaves what earlier stages have made; its compensations have
+    run, and none of its Jobs goes on."""
+    run, before = world.status.run, seen.view.run
+    if run is None or before is None or before.id != run.id:
+        return
+    for stage, was in zip(run.stages, before.stages, strict=False):
+        if run.is_returning or stage.state != "RolledBack" or was.state == "RolledBack":
+            continue
+        world.undone.add((run.id, stage.name))
+        assert run.outcome is None and before.stage_undone == stage.name
+        assert before.rollback is not None
+        for line in before.rollback.undo:
+            assert line.state != "Failed", f"{line.subject} was not undone"
+        beside = [one.id for one in _running(world, run) if stage_of(one) == stage.name]
+        assert not beside, f"{beside} go on"
+
+    for restored in world.stage_restores:
+        own = [
+            change
+            for change in world.changes
+            if (change.run, change.stage, change.subject)
+            == (restored.run, restored.stage, restored.subject)
+        ]
+        assert own and restored.wanted == own[0].before, (
+            f"{restored.subject} goes back to {restored.wanted}, not to what {restored.stage} found"
+        )
+    world.stage_restores.clear()
 
 
 def forgets_no_failed_rollback(world: Wild, seen: Seen) -> None:
@@ -367,7 +402,7 @@ def ready_is_what_is_live(world: Wild, seen: Seen) -> None:
         elif subject.startswith("target/"):
             assert not standing.difference and not standing.unknown, f"Ready, but {standing}"
     if run is not None and run.version == spec.version and run.outcome in (None, "Promoted"):
-        last = {change.subject: change.wanted for change in world.changes if change.run == run.id}
+        last = {change.subject: change.wanted for change in _changes_kept(world, run.id)}
         for subject, wanted in last.items():
             assert not subject.startswith("target/") or world.value(subject) == wanted, (
                 f"Ready, but {subject} has no {wanted}"
@@ -480,6 +515,7 @@ def records_history(world: Wild, seen: Seen) -> None:
 
 
 LAWS: tuple[Law, ...] = (
+    undoes_one_stage_alone,
     notes_answers,
     runs_only_what_was_approved,
     passes_over_no_failure,
@@ -535,10 +571,17 @@ def _ended_now(world: Wild, seen: Seen) -> Run | None:
 def _last_changes(world: Wild, run: int) -> Iterator[Change]:
     """What a run has changed, but for what its own compensations have set since."""
     compensated = {
-        item.subject for item in world.performed if item.kind == "set" and part(item) == "rollback"
+        item.subject for item in world.performed if item.kind == "set" and is_way_back(item)
     }
-    last = {change.subject: change for change in world.changes if change.run == run}
+    last = {change.subject: change for change in _changes_kept(world, run)}
     return (change for subject, change in last.items() if subject not in compensated)
+
+
+def _changes_kept(world: Wild, run: int) -> Iterator[Change]:
+    """What a run has changed, but for its stages that were undone alone."""
+    for change in world.changes:
+        if change.run == run and (run, change.stage) not in world.undone:
+            yield change
 
 
 def _conditions(world: Wild) -> dict[str, str]:

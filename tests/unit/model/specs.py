@@ -136,7 +136,9 @@ def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
         for number in range(draw(st.sampled_from([0, 0, 1, 1, 2])))
     ]
     for guard in found:
-        guard["action"] = draw(st.sampled_from(["Rollback", "Rollback", "Notify"]))
+        guard["action"] = draw(
+            st.sampled_from(["Rollback", "Rollback", "RollbackStage", "Pause", "Notify"])
+        )
     return found
 
 

@@ -52,6 +52,7 @@ class Change:
     subject: str
     wanted: str
     before: str
+    stage: str = ""
 
 
 @dataclass(slots=True)
@@ -90,6 +91,10 @@ class Wild(World):
     overwritten: dict[str, datetime] = field(default_factory=dict)
     """When what others have overwritten is restored once more, by operation."""
     changes: list[Change] = field(default_factory=list)
+    stage_restores: list[Change] = field(default_factory=list)
+    """What was returned to what an earlier stage had left."""
+    undone: set[tuple[int, str]] = field(default_factory=set)
+    """Stages that were undone alone, by run."""
     done_ids: set[str] = field(default_factory=set)
     invalid: bool = False
     passes: int = 0
@@ -241,7 +246,7 @@ class Wild(World):
             return self.over[operation.id]
         fate = self.fate(operation)
         if operation.id in self.turned_down and fate == "Refused":
-            returning = part(operation) == "rollback"
+            returning = is_way_back(operation)
             return Progress("Refused" if returning else "Failed", f"quota exceeded; {LONG}")
         if operation.id not in self.done_ids:
             return Progress("Absent")
@@ -261,7 +266,7 @@ class Wild(World):
         if is_job and operation.subject not in self.jobs_running:
             return Progress("Failed", "it was stopped")
         if fate == "Hopeless":
-            if part(operation) == "rollback":
+            if is_way_back(operation):
                 return Progress("Running", "ImagePullBackOff", stuck=True, hopeless=True)
             return Progress("Failed", "ImagePullBackOff")
         if fate in ("Running", "Stuck"):
@@ -371,8 +376,13 @@ class Wild(World):
         before, wanted = self.value(operation.subject), self.result_of(operation)
         run = self.status.run
         assert run is not None
-        if operation.kind != "restore" and part(operation) != "rollback":
-            self.changes.append(Change(run.id, operation.subject, wanted, before))
+        if operation.kind != "restore" and not is_way_back(operation):
+            stage = stage_of(operation)
+            self.changes.append(Change(run.id, operation.subject, wanted, before, stage))
+        if operation.snapshot:
+            self.stage_restores.append(
+                Change(run.id, operation.subject, wanted, before, stage_of(operation))
+            )
         if before != GONE or not operation.subject.startswith("target/"):
             self.things[operation.subject] = wanted
 
@@ -455,6 +465,11 @@ def part(operation: Operation) -> str:
     """What an operation is for: `step`, `stages` (a gate), `preflight`, `verify`, or `rollback`."""
     parts = _parts(operation)
     return parts[1] if len(parts) > 4 else "step"
+
+
+def is_way_back(operation: Operation) -> bool:
+    """Whether an operation undoes a run, or a stage of it."""
+    return part(operation) in ("rollback", "rollback-stage")
 
 
 def stage_of(operation: Operation) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 
 from gatewright.api.base import Condition
 from gatewright.api.status import ReleaseStatus, Run, WaitingFor
-from gatewright.core.checks import followups
+from gatewright.core.checks import at_rest, followups
 from gatewright.core.report.rest_summary import summarize_rest
 from gatewright.core.report.run_summary import summarize_run
 from gatewright.core.report.summary import Summary, to_seconds
@@ -86,6 +86,7 @@ def _find_summary(ctx: Context, situation: Situation) -> Summary:
 
     summary = summarize_rest(ctx, situation)
     if run is not None:
+        summary.message += at_rest.describe_faults(ctx.status)
         summary.message += followups.describe_unmet(ctx.status)
     return summary
 

@@ -24,12 +24,13 @@ FOLDED_STAGE_STATES = ("Passed", "Skipped", "RolledBack")
 
 
 def rows_of(status: ReleaseStatus) -> list[GateStatus]:
-    """Return every row of the run that a check has."""
+    """Return every row that a check has, of the run and at rest."""
     run = status.run
     if run is None:
         return []
 
-    rows = [*run.preflight, *run.guards, *run.availability]
+    rows: list[GateStatus] = [*status.atRest]
+    rows += [*run.preflight, *run.guards, *run.availability]
     if run.rollback is not None:
         rows += run.rollback.verify
     for stage in run.stages:

@@ -25,7 +25,7 @@ from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.observation import Delivery
 from gatewright.core.report.downtime import update_downtime
 from gatewright.core.report.procedure_events import find_procedure_events
-from gatewright.core.report.run_events import RunEvent, find_events
+from gatewright.core.report.run_events import RunEvent, find_events, find_events_at_rest
 from gatewright.core.report.severities import severity_of
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context
@@ -88,6 +88,8 @@ def update_notifications(ctx: Context) -> datetime | None:
     if status.run is not None:
         for event in find_events(ctx, status.run):
             _add_notification(ctx, channels, event, status.run.id)
+    for run, event in find_events_at_rest(ctx):
+        _add_notification(ctx, channels, event, run)
     for row in followups.newly_overdue_or_failed(ctx.view.status, status):
         _add_notification(ctx, channels, _event_of_follow_up(row), row.run)
     number = status.run.id if status.run is not None else 0
@@ -136,17 +138,20 @@ def _record_delivery(ctx: Context, notice: Notification, channel: str, delivery:
         thread for thread in ctx.status.threads if (thread.run, thread.to) != (notice.run, channel)
     ]
     if delivery.handle:
-        threads.append(Thread(run=notice.run, to=channel, handle=delivery.handle[:MAX_HANDLE_CHARS]))
+        threads.append(
+            Thread(run=notice.run, to=channel, handle=delivery.handle[:MAX_HANDLE_CHARS])
+        )
     ctx.status.threads = threads[-MOST_THREADS:]
 
 
 def _drop_threads(status: ReleaseStatus) -> None:
-    """Keep a thread while its run goes on, is still told of, or has left a downtime."""
+    """Keep a thread while its run goes on, is still told of, or has left a downtime or a fault."""
     runs = {notice.run for notice in status.notices}
     if status.run is not None and status.run.outcome is None:
         runs.add(status.run.id)
     if status.downtime is not None:
         runs.add(status.downtime.run)
+    runs.update(row.run for row in status.atRest if row.faultSince is not None)
 
     status.threads = [thread for thread in status.threads if thread.run in runs]
 

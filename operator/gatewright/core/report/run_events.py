@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gatewright.api.release import Severity
-from gatewright.api.status import GateStatus, ReleaseStatus, Run, StageStatus
-from gatewright.core.checks import judge
+from gatewright.api.release import SEVERITIES, Severity
+from gatewright.api.status import GateStatus, ReleaseStatus, RestingGuard, Run, StageStatus
+from gatewright.core.checks import at_rest, judge
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.interventions import approvals
 from gatewright.core.run.context import Context
@@ -18,7 +18,7 @@ from gatewright.core.run.position import current_stage_index
 
 _ASKING_STATES = ("WaitingForPerson", "Paused")
 _BEGUN_STATES = ("Running", "Gating", "Baking", "Passed", "Failed")
-_HINDRANCES = ("Different", "Unavailable", "GuardSilent", "PausedByGuard")
+_HINDRANCES = ("Different", "Unavailable", "GuardSilent", "PausedByGuard", "RollbackRefused")
 """Reasons of Kubernetes Events that tell why a run does not go on."""
 
 
@@ -102,15 +102,45 @@ def _events_of_guards(ctx: Context, run: Run, old: Run | None) -> Iterator[RunEv
     """Yield which guards have failed, and which are good again."""
     old_rows = {row.name: row for row in old.guards} if old is not None else {}
     for row in run.guards:
-        yield from events_of_guard(row, old_rows.get(row.name), _severity_of(ctx, row.name))
+        yield from _events_of_guard(row, old_rows.get(row.name), _severity_of(ctx, row.name))
 
 
-def events_of_guard(
+def find_events_at_rest(ctx: Context) -> Iterator[tuple[int, RunEvent]]:
+    """Yield what happened to guards at rest, each with the number of the run that they are of."""
+    old_rows = {(row.run, row.name): row for row in ctx.view.status.atRest}
+    rows = {(row.run, row.name): row for row in ctx.status.atRest}
+    for place, row in rows.items():
+        for event in _events_of_guard(row, old_rows.get(place), _known_severity(row)):
+            yield row.run, event
+        yield from ((row.run, event) for event in _silences_at_rest(ctx, row))
+
+    for place, old in old_rows.items():
+        # What it watched is not served any more; what was opened for it is closed.
+        if place not in rows and old.faultSince is not None:
+            about = f"{old.name}.{short_fingerprint(old.faultSince)[:6]}"
+            text = f"guard {old.name}: what it has watched is not served any more"
+            event = RunEvent("GuardRecovered", text, about, _known_severity(old), old.name)
+            yield old.run, event
+
+
+def _silences_at_rest(ctx: Context, row: RestingGuard) -> Iterator[RunEvent]:
+    for event in ctx.decision.events:
+        is_own = event.guard == f"{at_rest.EVENT_PREFIX}{row.name}"
+        if is_own and event.reason in _HINDRANCES:
+            about = short_fingerprint([event.message, row.since])[:6]
+            yield RunEvent("Hindered", event.message, about, _known_severity(row), row.name)
+
+
+def _known_severity(row: RestingGuard) -> Severity | None:
+    return next((one for one in SEVERITIES if one == row.severity), None)
+
+
+def _events_of_guard(
     row: GateStatus, old: GateStatus | None, severity: Severity | None
 ) -> Iterator[RunEvent]:
     """Yield that a guard has failed, or is good again; one that does not count yet has not."""
     text = f"guard {judge.describe(row)}"
-    if _has_failed(row) and not (old is not None and _has_failed(old)):
+    if _has_failed(row) and _is_new_fault(old):
         about = f"{row.name}.{short_fingerprint(row.since)[:6]}"
         yield RunEvent("GuardFailed", text, about, severity, row.name)
 
@@ -118,6 +148,16 @@ def events_of_guard(
     if fault is not None and row.faultSince is None:
         about = f"{row.name}.{short_fingerprint(fault)[:6]}"
         yield RunEvent("GuardRecovered", text, about, severity, row.name)
+
+
+def _is_new_fault(old: GateStatus | None) -> bool:
+    """Return whether people do not know of a failure yet; of a silence they may.
+
+    One that has not passed since is the same fault, also after a restart or a promotion.
+    """
+    if old is None or old.faultSince is None:
+        return old is None or not _has_failed(old)
+    return old.state in ("Holding", "Expired")
 
 
 def _has_failed(row: GateStatus) -> bool:
@@ -171,7 +211,7 @@ def _events_of_hindrances(ctx: Context, run: Run) -> Iterator[RunEvent]:
         if event.reason == "RollbackHindered":
             about = short_fingerprint(event.message)[:6]
             yield RunEvent(event.reason, event.message, about, check=cause)
-        if event.reason in _HINDRANCES:
+        if event.reason in _HINDRANCES and not event.guard.startswith(at_rest.EVENT_PREFIX):
             about = short_fingerprint([event.message, run.startedAt])[:6]
             severity = _severity_of(ctx, event.guard)
             yield RunEvent("Hindered", event.message, about, severity, event.guard)

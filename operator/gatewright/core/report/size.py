@@ -189,6 +189,7 @@ def _row_bytes_of_spec(spec: ReleaseSpec) -> int:
     """Return the bytes that the rows of a run take at most, all messages apart."""
     checks = (*spec.preflight, *spec.guards, *spec.rollback.verify)
     used = sum(40 + len(check.name) for check in checks)
+    used += sum(320 + len(guard.name) for guard in spec.guards if guard.atRest)
 
     for stage in spec.stages:
         used += _row_bytes_of_stage(stage)
@@ -246,7 +247,7 @@ def _subjects_of(stage: Stage) -> set[str]:
 def _upper_bound_chars(status: ReleaseStatus) -> int:
     """Return more characters than a status has, counted without writing it out."""
     rows = len(status.history) + len(status.notices)
-    rows += len(status.interventions) + len(status.followUps)
+    rows += len(status.interventions) + len(status.followUps) + len(status.atRest)
     rows += sum(1 + len(row.steps) + len(row.stopping) for row in status.procedures)
     if status.run is not None:
         rows += _count_rows(status.run)
@@ -273,7 +274,7 @@ def _texts_of(status: ReleaseStatus) -> Iterator[str]:
         yield from (line.message or "", *line.outputs.values())
 
     yield from (condition.message for condition in status.conditions)
-    yield from (row.message or "" for row in status.followUps)
+    yield from (row.message or "" for row in (*status.followUps, *status.atRest))
     for procedure in status.procedures:
         yield from (procedure.message or "", procedure.reason or "", procedure.failure or "")
         yield from _texts_of_steps(procedure.steps)

@@ -35,6 +35,7 @@ def adopt_version(ctx: Context) -> None:
     ctx.status.lastGood = served
     # What runs did before was changed by others since: nobody could tell the one from the other.
     ctx.status.kept = []
+    ctx.status.atRest = []
     ctx.status.rejected = [other for other in ctx.status.rejected if other.version != spec.version]
     set_live(ctx, served)
 

@@ -15,19 +15,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from gatewright.api.status import ReleaseStatus
-from gatewright.core.checks import followups
+from gatewright.core.checks import at_rest, followups
 from gatewright.core.interventions import answer
 from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, procedures, start, verification
+from gatewright.core.run import clocks, phases, procedures, start, undo, verification
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
 from gatewright.core.run.situations import Situation, classify_situation
 from gatewright.core.run.unresolved import fail_unresolved
 from gatewright.core.spec.expand import UnknownReference
 
+UNREAD_SITUATIONS: tuple[Situation, ...] = ("BodyNotLoaded", "TargetsNotRead", "Unobserved")
+"""Nobody can tell yet what would be acted on."""
 RECHECK_INTERVAL = timedelta(seconds=30)
 
 
@@ -43,6 +45,7 @@ def decide(view: View, seen: Observation) -> Decision:
         clocks.shift(ctx.run, timedelta(seconds=seen.unwatched))
         ctx.write_now()
 
+    at_rest.update_rows(ctx)
     situation = _answer_and_act(ctx, situation)
     follow_up_due = followups.update_rows(ctx)
     procedure_due = procedures.advance_procedure(ctx)
@@ -62,6 +65,9 @@ def _answer_and_act(ctx: Context, situation: Situation) -> Situation:
     """Answer whoever has asked for something, then act; return the situation that is summarized."""
     try:
         to_act = answer.answer_next(ctx, situation)
+        # A person goes first, and may have begun just that.
+        if situation not in UNREAD_SITUATIONS and undo.roll_back_by_guard(ctx):
+            to_act = _phase_under_way(ctx)
         if to_act is not None:
             _settle(ctx, to_act)
         elif situation == "ReadyToStart" and ctx.status.runs == ctx.view.status.runs:

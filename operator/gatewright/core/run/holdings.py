@@ -21,6 +21,7 @@ from gatewright.core.run.operations import (
     sets_of,
     subjects_of,
 )
+from gatewright.core.run.rollback_plan import stages_undone
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.subject import traits_of
 
@@ -143,7 +144,8 @@ def _deploys_passed_over(body: PinnedSpec, run: Run) -> Iterator[_PassedOver]:
 
     What is promoted has to be what runs, also where nobody has deployed it.
     """
-    done = {entry.subject for entry in run.journal}
+    undone = stages_undone(run)
+    done = {entry.subject for entry in run.journal if entry.stage not in undone}
     for index, stage in enumerate(run.stages):
         if stage.state not in LEFT_STAGE_STATES:
             continue

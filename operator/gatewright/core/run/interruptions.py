@@ -15,7 +15,7 @@ from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
 from gatewright.core.run.position import current_stage_index
-from gatewright.core.run.rollback import begin_rollback, finish_observed
+from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.run.stage_end import fail_current
 from gatewright.core.run.stage_rollback import begin_stage_rollback
 from gatewright.core.run.superseding import ignore_other_version, roll_back_if_replaced
@@ -77,13 +77,7 @@ def _act_on_guards(ctx: Context) -> bool:
     """Do what the guards say that have failed, the gravest first; return whether the run turned."""
     for action, act in GUARD_ACTIONS.items():
         failed = guards.failed_guard(ctx, action)
-        if failed is None:
-            continue
-        # Nobody decides about a run that changes nothing, and nothing of it is undone.
-        if ctx.run.observe:
-            finish_observed(ctx, f"{_WOULD[action]}: guard {judge.describe(failed)}")
-            return True
-        if act(ctx, failed):
+        if failed is not None and act(ctx, failed):
             return True
     return False
 
@@ -108,12 +102,6 @@ GUARD_ACTIONS: Mapping[str, Callable[[Context, GateStatus], bool]] = {
 
 Each returns whether the run has turned, so that nothing else is decided about its way forward. A
 guard that runs a procedure goes here."""
-_WOULD: Mapping[str, str] = {
-    "Rollback": "would roll back",
-    "RollbackStage": "would undo the stage under way",
-    "Pause": "would pause",
-}
-"""What is said of them where the run only observes."""
 
 
 def _roll_back_on_failure(ctx: Context) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from gatewright.api.release import Check
 from gatewright.api.status import Run
-from gatewright.core.checks import followups
+from gatewright.core.checks import at_rest, followups
 from gatewright.core.checks.active import CheckSet, active_checks
 from gatewright.core.model.holding import Holding
 from gatewright.core.model.needs import Measure, Needs
@@ -63,7 +63,8 @@ def find_needs(
 ) -> Needs:
     """Return subjects to look at, operations to follow, checks to measure, holdings to compare.
 
-    `kept`: what follow-ups measure; `left`: what was promoted or left, where no run is under way.
+    `kept`: what follow-ups and guards at rest measure; `left`: what was promoted or left, where no
+    run is under way.
     """
     needs = _needs_now(view, body, now, left)
     procedure = procedures.wanted_body(view)
@@ -72,13 +73,13 @@ def find_needs(
     if not kept:
         return needs
 
-    follow_ups = tuple(followups.measures(view.status, kept))
+    later = (*followups.measures(view.status, kept), *at_rest.measures(view.status, kept))
     operations = tuple(procedures.operations_to_follow(view, kept))
-    if not follow_ups and not operations:
+    if not later and not operations:
         return needs
     return replace(
         needs,
-        measures=(*needs.measures, *follow_ups),
+        measures=(*needs.measures, *later),
         operations=(*needs.operations, *operations),
     )
 

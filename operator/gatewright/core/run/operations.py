@@ -2,9 +2,9 @@
 
 The key of a step reads `RUN.STAGE.STEP.ATTEMPT-NONCE`, that of a line of the rollback
 `RUN.rollback.STAGE.NAME.NUMBER[.ATTEMPT][.restart][.againN]-NONCE` (`undo_lines.give_keys`), with
-`rollback-stage` where one stage is undone alone; a Stop keeps the key of the Job that it stops. The nonce is a hash of the Release's UID and the start
-of the run, so that a child of a deleted Release of the same name, or of a run whose status was
-wiped, is never taken for ours.
+`rollback-stage` where one stage is undone alone; a Stop keeps the key of the Job that it stops. The
+nonce is a hash of the Release's UID and the start of the run, so that a child of a deleted Release
+of the same name, or of a run whose status was wiped, is never taken for ours.
 """
 
 from __future__ import annotations

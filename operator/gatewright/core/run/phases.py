@@ -4,7 +4,7 @@ single stage in `stage_rollback`."""
 from __future__ import annotations
 
 from gatewright.api.base import seconds
-from gatewright.core.checks import guards, judge
+from gatewright.core.checks import at_rest, guards, judge
 from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions import approvals
 from gatewright.core.run import clocks, states, undo
@@ -47,6 +47,9 @@ def run_preflight(ctx: Context) -> None:
 
     ready = judge.all_passing(checks.rows) and guards.have_guards_answered(ctx)
     if ready and not is_suspended(ctx):
+        # From now on the run's own guards watch.
+        if not ctx.run.observe:
+            at_rest.stand_by(ctx)
         states.move(ctx.run, "Progressing")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewright.api.status import Run, Served
+from gatewright.core.checks import at_rest
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
@@ -68,6 +69,7 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
     live_caveat = caveat[:1000] or None
     ctx.status.live = ctx.status.lastGood.model_copy(update={"since": since, "caveat": live_caveat})
     ctx.status.unverified = None
+    at_rest.begin_promoted(ctx)
     ctx.status.rejected = [other for other in ctx.status.rejected if other.version != run.version]
     finish_run(ctx, "Promoted", "; ".join(filter(None, [_describe_stages(run), caveats])))
 

@@ -59,7 +59,7 @@ def begin_rollback(
     """Turn around: the whole release is undone, the stage under way included."""
     run = ctx.run
     if run.observe:
-        finish_observed(ctx, f"would roll back: {reason}")
+        _finish_observed(ctx, reason)
         return
 
     # What this very pass would have started has not been started.
@@ -117,11 +117,11 @@ def _take_over(run: Run, planned: list[Undo]) -> tuple[list[Undo], list[Undo]]:
     return [*taken, *rest], fresh
 
 
-def finish_observed(ctx: Context, consequence: str) -> None:
+def _finish_observed(ctx: Context, reason: str) -> None:
     """End a run that only observes: it has changed nothing, so that nothing is undone."""
     if ctx.run.phase == "Progressing":
         states.move(ctx.run, "Guarding")
-    finish_run(ctx, "Observed", consequence)
+    finish_run(ctx, "Observed", f"would roll back: {reason}")
 
 
 def leave_way_forward(ctx: Context, reason: str) -> None:

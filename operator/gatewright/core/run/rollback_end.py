@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gatewright.api.status import Rejected, Run, Served, Undo, Unverified
+from gatewright.core.checks import at_rest
 from gatewright.core.model.decision import Revision
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import MOST_REJECTED, Context
@@ -43,6 +44,10 @@ def finish_rollback(ctx: Context) -> None:
     if ctx.status.unverified is not None:
         ctx.status.unverified.generation = ctx.view.generation
         set_live(ctx, last_seen(ctx))
+
+    # What was promoted is served no more; the version before it is.
+    if run.kind == "Undo":
+        at_rest.begin_kept(ctx, next(iter(ctx.status.kept), None))
 
     reject_version(ctx, ctx.run.version)
     finish_run(ctx, run.rollback.then, run.rollback.reason)

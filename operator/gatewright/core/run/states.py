@@ -35,9 +35,9 @@ Rollback or an Abort turns the whole run around, which stays in RollingBack.
 
 A run that has an outcome is in phase Done. One thing leads out of it: a person repeats what a
 failed rollback has not undone. A rollback is never itself rolled back, and nothing leads from that
-of a whole run to Promoted. A run that cannot be decided upon at all ends as RollbackFailed when somebody aborts it:
-nobody knows what it has left behind. A run that only observes ends as Observed, out of any phase of
-the way forward but Paused.
+of a whole run to Promoted. A run that cannot be decided upon at all ends as RollbackFailed when
+somebody aborts it: nobody knows what it has left behind. A run that only observes ends as Observed,
+out of any phase of the way forward but Paused.
 
 What people do (`core.interventions`) moves along the same lines: Retry and Skip lead out of Paused,
 Promote ends a bake or the guarding early, Rollback and Abort turn around, Pause and Resume change

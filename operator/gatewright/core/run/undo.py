@@ -9,6 +9,7 @@ of them did to it goes back with it.
     promotion           `keep_promoted`     a line in `status.kept`, `spec.rollback.keep` of them
     Rollback at rest    `choose_undone`     which of them lie between now and what is asked for
                         `start_undo`        one write: the run, its plan as intents
+    a guard at rest     `roll_back_by_guard`    the same for the latest of them, by itself
     the next pass                           restores, side by side
 
 The database stays as it is: compensations run only where a person has asked for them.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -31,7 +32,7 @@ from gatewright.api.status import (
     StepStatus,
     Undo,
 )
-from gatewright.core.checks import judge
+from gatewright.core.checks import at_rest, judge
 from gatewright.core.checks.active import DATABASE_CHECK, preflight_set
 from gatewright.core.model.decision import Revision
 from gatewright.core.model.intervention import Intervention
@@ -97,6 +98,7 @@ def keep_promoted(ctx: Context, before: Served | None, record: str) -> None:
         record=record,
         plan=_describe_restores(lines),
         compensations=[_describe_compensation(line) for line in compensations][:MOST_COMPENSATIONS],
+        atRest=at_rest.names_to_keep(ctx),
         backupAt=_oldest_backup(ctx.body, run, compensations),
     )
     ctx.status.kept = [kept, *ctx.status.kept][:most]
@@ -204,6 +206,10 @@ def describe_kept(kept: Iterable[Kept]) -> str:
 
 def records_needed(view: View) -> tuple[str, ...]:
     """Return the ControllerRevisions that have to be read before the way back can begin."""
+    if at_rest.guard_to_roll_back(view, view.status.atRest) is not None:
+        latest = view.status.kept[0]
+        return (latest.record, latest.revision)
+
     act = view.next_intervention
     if view.run is not None or act is None or act.action != "Rollback":
         return ()
@@ -232,6 +238,17 @@ class _Promoted:
     """Content of the ControllerRevision that it has pinned."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """Why promoted runs are undone: a person has asked for it, or a guard at rest has failed."""
+
+    kind: Literal["Person", "Guard"]
+    reason: str
+    guard: str | None = None
+    database: bool = False
+    """Whether compensations run: only a person asks for that."""
+
+
 def start_undo(ctx: Context, act: Intervention) -> str:
     """Begin to undo promoted runs; return what is done. Raises Refused."""
     if ctx.view.deleting:
@@ -256,7 +273,8 @@ def start_undo(ctx: Context, act: Intervention) -> str:
     else:
         ctx.decision.taken_up = Revision(undone[0].revision, newest.pinned)
 
-    _begin(ctx, act, undone, newest)
+    reason = f"Rollback by {act.attribution}"
+    _begin(ctx, undone, newest, _Cause("Person", reason, database=act.with_database))
     if ctx.run.phase == "Preflight":
         return "the way back waits for an approval of the database; nothing is returned before"
     target = undone[-1].before.version or "what was there before"
@@ -266,6 +284,34 @@ def start_undo(ctx: Context, act: Intervention) -> str:
     return f"{versions} {verb} undone{database}; {target} is returned to"
 
 
+def roll_back_by_guard(ctx: Context) -> bool:
+    """Undo the latest promotion where a guard at rest has failed in its time.
+
+    Return whether it is: the record of what it did is read before that is decided.
+    """
+    row = at_rest.guard_to_roll_back(ctx.view, ctx.status.atRest)
+    if row is None or ctx.status.runs != ctx.view.status.runs:
+        return False
+
+    latest = ctx.status.kept[0]
+    if any(name not in ctx.seen.records for name in (latest.record, latest.revision)):
+        return True
+
+    try:
+        promoted = _read_promoted(ctx, latest)
+    except Refused as refusal:
+        # Once: nobody can read it the next time either.
+        row.rollbackUntil = None
+        message = f"guard {judge.describe(row)}; nothing is undone: {refusal}"
+        guard = f"{at_rest.EVENT_PREFIX}{row.name}"
+        ctx.record_event("RollbackRefused", message, warning=True, guard=guard)
+        return False
+
+    ctx.decision.taken_up = Revision(latest.revision, promoted.pinned)
+    _begin(ctx, [latest], promoted, _Cause("Guard", f"guard {judge.describe(row)}", row.name))
+    return True
+
+
 def _describe_loss(kept: Kept) -> str:
     steps = "; ".join(kept.compensations) or "nothing is run for it"
     if kept.backupAt is None:
@@ -273,7 +319,7 @@ def _describe_loss(kept: Kept) -> str:
     return f"{steps}; what was written since {kept.backupAt} is lost"
 
 
-def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Promoted) -> None:
+def _begin(ctx: Context, undone: Sequence[Kept], newest: _Promoted, cause: _Cause) -> None:
     status, number = ctx.status, ctx.status.runs + 1
     revision = ctx.decision.run_revision
     assert revision is not None
@@ -285,7 +331,7 @@ def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Pro
             "kind": "Undo",
             "undoes": [kept.run for kept in undone],
             "undoneSince": newest.run.startedAt,
-            "database": act.with_database,
+            "database": cause.database,
             "phase": "Preflight",
             "preflight": [],
             "outcome": None,
@@ -300,12 +346,11 @@ def _begin(ctx: Context, act: Intervention, undone: Sequence[Kept], newest: _Pro
     ctx.body_if_read = newest.body
     ctx.record_event("Started", f"{undone[0].version}: run {number} undoes it")
 
-    reason = f"Rollback by {act.attribution}"
-    if act.with_database and newest.body.spec.rollback.database.approval is not None:
+    if cause.database and newest.body.spec.rollback.database.approval is not None:
         row = GateStatus(name=DATABASE_CHECK, state="Unknown", since=status.run.startedAt)
-        status.run.preflight, status.run.reason = [row], reason[:1000]
+        status.run.preflight, status.run.reason = [row], cause.reason[:1000]
         return
-    _return(ctx, reason)
+    _return(ctx, cause)
 
 
 def await_approval(ctx: Context) -> None:
@@ -317,10 +362,11 @@ def await_approval(ctx: Context) -> None:
         why = f"approval of the database: {failed.message}; nothing was touched"
         finish_run(ctx, "Aborted", why)
     elif judge.all_passing(checks.rows):
-        _return(ctx, ctx.run.reason or "Rollback")
+        # Only a person asks for the database.
+        _return(ctx, _Cause("Person", ctx.run.reason or "Rollback", database=True))
 
 
-def _return(ctx: Context, reason: str) -> None:
+def _return(ctx: Context, cause: _Cause) -> None:
     """Return what was promoted; what it returns to is last good again.
 
     A failed Undo says by itself that nobody knows.
@@ -333,7 +379,8 @@ def _return(ctx: Context, reason: str) -> None:
     run.reason = None
     # What was promoted has been watched to its end.
     run.phase = "Guarding"
-    begin_rollback(ctx, "Person", reason)
+    at_rest.stand_by(ctx)
+    begin_rollback(ctx, cause.kind, cause.reason, gate=cause.guard)
     _reject_older(ctx, undone)
 
 

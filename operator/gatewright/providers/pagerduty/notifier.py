@@ -7,8 +7,8 @@
     info                        a change event, shown beside the service's incidents; nobody is
                                 paged
 
-The handle is the list of this run's open alerts: events, and checks as `check/NAME`. A rollback that failed stays open:
-somebody must look.
+The handle is the list of this run's open alerts: events, and checks as `check/NAME`. A rollback
+that failed stays open: somebody must look.
 """
 
 from __future__ import annotations
@@ -95,7 +95,12 @@ async def _resolve_alerts(
 
     Where nothing was open, the message is an event like others.
     """
-    closing = [name for name in opened if (name == "Downtime") == (message.event == "Restored")]
+    failing = [f"check/{name}" for name in message.failing]
+    closing = [
+        name
+        for name in opened
+        if (name == "Downtime") == (message.event == "Restored") and name not in failing
+    ]
     for name in closing:
         event = {"event_action": "resolve", "dedup_key": dedup_key(message, name)}
         await enqueue_event(link, "/v2/enqueue", event)

@@ -85,9 +85,15 @@ def message_of(view: View, notice: Notification, now: datetime, again: bool = Fa
         downtime=_downtime_seconds(status, notice, now),
         returning=_RETURNING.get(run.phase, "") if run is not None and is_returning else "",
         check=notice.check or "",
+        failing=_failing_at_rest(status, notice.run),
         at=notice.at,
         again=again,
     )
+
+
+def _failing_at_rest(status: ReleaseStatus, run: int) -> tuple[str, ...]:
+    """Return the guards of a run that go on failing now that it is over."""
+    return tuple(row.name for row in status.atRest if row.run == run and row.faultSince is not None)
 
 
 def version_of(view: View, notice: Notification) -> str:
