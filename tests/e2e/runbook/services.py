@@ -54,7 +54,7 @@ class Site:
             },
             "rateLimit": {"requestsPerMinute": 100, "loginsPer15Minutes": 5},
             "workspaces": {"crossings": 0},
-            "features": {"betaUses": 12},
+            "features": {"betaUses": 12, "betaErrorRatio": 0.0},
         }
     )
 

@@ -274,7 +274,8 @@ def _texts_of(status: ReleaseStatus) -> Iterator[str]:
         yield from (line.message or "", *line.outputs.values())
 
     yield from (condition.message for condition in status.conditions)
-    yield from (row.message or "" for row in (*status.followUps, *status.atRest))
+    yield from (row.message or "" for row in status.followUps)
+    yield from (row.message or "" for row in status.atRest)
     for procedure in status.procedures:
         yield from (procedure.message or "", procedure.reason or "", procedure.failure or "")
         yield from _texts_of_steps(procedure.steps)
