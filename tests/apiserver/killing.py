@@ -53,6 +53,15 @@ class Scenario:
         site.configmap("web-flags", {"VOICE": "off", "KEPT": "yes"})
         site.lab.standin.number(scenarios.query("errors", site.name), 0.001)
         site.lab.standin.number(scenarios.query("broken", site.name), 0.2)
+        follow_beta(site)
+
+
+def follow_beta(site: Site) -> None:
+    """Let the beta fail for as long as its flag is on."""
+    site.lab.standin.follow(
+        scenarios.query("beta", site.name),
+        lambda: 0.2 if site.data("web-flags").get("VOICE") == "on" else 0.001,
+    )
 
 
 SUCCESS = Scenario("success", scenarios.crash_success, "Promoted", {"migrate": 1})
@@ -69,6 +78,7 @@ UNDO = Scenario(
     {"backup": 1, "migrate": 1, "restore": 1, "smoke": 1},
     undo=True,
 )
+STAGE = Scenario("stage", scenarios.crash_stage, "Promoted", {"announce": 1, "tidy": 1, "smoke": 1})
 PATIENT = Scenario(
     "patient", lambda namespace: scenarios.simple(namespace, bake="2s"), "Promoted", {}
 )

@@ -52,10 +52,10 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "Check": Example({"name": "calm"}),
     "Guard": Example(
-        {"name": "calm"},
+        {"name": "calm", "action": "Notify", "atRest": True},
         {
-            "action": ("Rollback", "RollbackStage", "Pause", "Notify"),
-            "atRest": (True, False),
+            "action": ("Rollback", "RollbackStage", "Pause"),
+            "atRest": (False,),
             "rollbackFor": ("1h",),
         },
     ),

@@ -220,3 +220,28 @@ def crash_rollback(namespace: str) -> dict[str, Any]:
             "within": "60s",
         },
     }
+
+
+def crash_stage(namespace: str) -> dict[str, Any]:
+    """The beta fails for as long as its flag is on: its stage is undone alone, back to the build of
+    the stage before it, and the release goes on to its end."""
+    errors = query("errors", namespace)
+    flags = {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "on"}}}
+    beta = gate("beta", query("beta", namespace), failureThreshold=2, action="RollbackStage")
+    return {
+        "version": "2.0.0",
+        "targets": [TARGET],
+        "guards": [gate("guard", errors, "5%"), beta],
+        "guardFor": "100ms",
+        "stages": [
+            {"name": "base", "steps": [deploy(version="$(version)-rc1")]},
+            {
+                "name": "beta",
+                "steps": [job("announce"), deploy(version="$(version)-rc2"), flags],
+                "gates": [gate("errors", errors)],
+                "bake": "10m",
+                "rollback": {"steps": [job("tidy")]},
+            },
+            {"name": "final", "steps": [deploy(), job("smoke")]},
+        ],
+    }

@@ -43,6 +43,8 @@ class Script:
     """Sent as it is, instead of a well-formed answer."""
     delay: float = 0.0
     hang: bool = False
+    read: Callable[[], float] | None = None
+    """What tells the value at each question."""
     count: int = 0
 
 
@@ -83,6 +85,10 @@ class StandIn:
 
     def number(self, query: str, value: float, delay: float = 0.0) -> None:
         self._scripts[query] = Script("Number", value, delay=delay)
+
+    def follow(self, query: str, read: Callable[[], float]) -> None:
+        """Answer with what is read at each question, as a metric of something that changes."""
+        self._scripts[query] = Script("Number", read=read)
 
     def nan(self, query: str) -> None:
         self._scripts[query] = Script("NaN")
@@ -151,6 +157,8 @@ class StandIn:
             await asyncio.sleep(script.delay)
         if request.path.endswith("_range"):
             return web.json_response({"status": "success", "data": self._remembered(query, fields)})
+        if script.read is not None:
+            script.value = await asyncio.to_thread(script.read)
         response = _response(script)
         await response.prepare(request)
         await response.write_eof()

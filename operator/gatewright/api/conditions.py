@@ -138,7 +138,7 @@ class IsNot(Condition):
 
 @dataclass(frozen=True, slots=True)
 class IsTrue(Condition):
-    """A switch that always has a value, written or by default, is on."""
+    """A switch that is off where nothing is said is on."""
 
     field: str
 
@@ -148,16 +148,16 @@ class IsTrue(Condition):
 
     def cel(self, place: Place, this: str = "self") -> str:
         """Return the same as CEL."""
-        return f"{this}.{self.field}"
+        return f"has({this}.{self.field}) && {this}.{self.field}"
 
     def cel_not(self, place: Place, this: str = "self") -> str:
         """Return its opposite as CEL."""
-        return f"!{this}.{self.field}"
+        return f"!has({this}.{self.field}) || !{this}.{self.field}"
 
 
 @dataclass(frozen=True, slots=True)
 class IsFalse(Condition):
-    """A switch that always has a value, written or by default, is off."""
+    """A switch that is off where nothing is said is off."""
 
     field: str
 

@@ -6,6 +6,7 @@ It stands in those runs' ControllerRevisions, and is read once a process.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -70,5 +71,5 @@ async def _read_body(
 
 def _keep_checks(body: PinnedSpec) -> PinnedSpec:
     """Return of a body what is measured when its run is over: it may be kept for weeks."""
-    nothing = {"targets": [], "preflight": [], "stages": [], "notify": []}
+    nothing: dict[str, list[Any]] = {"targets": [], "preflight": [], "stages": [], "notify": []}
     return PinnedSpec(body.spec.model_copy(update=nothing), body.names)
