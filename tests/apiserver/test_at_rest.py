@@ -82,6 +82,7 @@ def test_a_failure_is_told_and_so_is_its_end(site: Site) -> None:
 def test_after_a_restart_it_is_watched_again(site: Site) -> None:
     promoted(site, uptime(site))
     site.lab.operator.kill()
+    site.lab.operator.reap()
     site.lab.operator.start()
     site.until(passes, 20)
     site.lab.standin.number(query("uptime", site.name), 0.5)

@@ -474,11 +474,32 @@ def _no_unasked_retry(case: _Case) -> Iterator[str]:
 
 
 def _turned(moments: Sequence[Moment]) -> Moment | None:
-    """Where the rollback intent was written."""
-    return next(
-        (moment for moment in moments if moment.run.get("rollback") or moment.run["phase"] in BACK),
-        None,
-    )
+    """Where the intent to undo the whole run was written."""
+    for moment in moments:
+        is_back = moment.run.get("rollback") or moment.run["phase"] in BACK
+        if is_back and _stage_undone(moment.run) is None:
+            return moment
+    return None
+
+
+def _stage_undone(run: Mapping[str, Any]) -> str | None:
+    """The one stage that is undone while the run itself goes on."""
+    stage = (run.get("rollback") or {}).get("stage")
+    return str(stage) if stage else None
+
+
+def _nothing_beside_a_stage(case: _Case) -> Iterator[str]:
+    """While one stage is undone nothing goes forward."""
+    for (release, number), moments in case.runs.items():
+        for old, new in pairwise(moments):
+            stage = _stage_undone(old.run)
+            for effect in case.of_run(release, number) if stage is not None else ():
+                during = effect.changed and effect.key and old.rv < effect.rv < new.rv
+                if during and forward(effect.key or "") and not _bars(case, effect):
+                    yield (
+                        f"{release} run {number} went forward while stage {stage} was undone "
+                        f"(rv {old.rv}): {effect.write}"
+                    )
 
 
 def _no_way_forward(case: _Case) -> Iterator[str]:
@@ -576,9 +597,12 @@ def _advancing(case: _Case) -> Iterator[str]:
     for (release, number), moments in case.runs.items():
         where = f"{release} run {number}"
         for old, new in pairwise(moments):
-            if PHASES[new.run["phase"]] < PHASES[old.run["phase"]] and not _undone_again(
-                old.run, new.run
-            ):
+            goes_on = _stage_undone(old.run) is not None and new.run["phase"] in (
+                "Progressing",
+                "Guarding",
+            )
+            is_earlier = PHASES[new.run["phase"]] < PHASES[old.run["phase"]]
+            if is_earlier and not goes_on and not _undone_again(old.run, new.run):
                 yield (
                     f"{where} went from {old.run['phase']} back to {new.run['phase']} (rv {new.rv})"
                 )
@@ -590,7 +614,8 @@ def _advancing(case: _Case) -> Iterator[str]:
             for before, after in zip(
                 old.run.get("stages", ()), new.run.get("stages", ()), strict=False
             ):
-                yield from _stage_advanced(where, before, after, new)
+                is_alone = _stage_undone(old.run) == after["name"]
+                yield from _stage_advanced(where, before, after, new, is_alone)
     for release, versions in case.evidence.releases.items():
         numbers = [moment["id"] for moment in _runs(versions)]
         if numbers != sorted(numbers):
@@ -602,7 +627,7 @@ def _runs(versions: Sequence[Version]) -> Iterator[Mapping[str, Any]]:
 
 
 def _stage_advanced(
-    where: str, old: Mapping[str, Any], new: Mapping[str, Any], moment: Moment
+    where: str, old: Mapping[str, Any], new: Mapping[str, Any], moment: Moment, is_alone: bool
 ) -> Iterator[str]:
     was, now = old["state"], new["state"]
     again = new.get("attempt", 1) > old.get("attempt", 1)
@@ -610,7 +635,7 @@ def _stage_advanced(
     skipped = new.get("skippedBy") or any(step.get("skippedBy") for step in new.get("steps", ()))
     fine = (
         was == now
-        or (now == "RolledBack" and moment.run.get("rollback"))
+        or (now == "RolledBack" and (is_alone or moment.run.get("rollback")))
         or (was in STAGES and now in STAGES and STAGES[now] > STAGES[was])
         or (was in STAGES and was != "Passed" and now in ("Failed", "Skipped"))
         or (was == "Failed" and again and now in (*STAGES, "Skipped"))
@@ -995,6 +1020,7 @@ CHECKS: tuple[tuple[str, Callable[[_Case], bool], Callable[[_Case], Iterator[str
     ("I1", _with_writes, _intent_first),
     ("I1", _always, _no_unasked_retry),
     ("I2", _always, _no_way_forward),
+    ("I2", _always, _nothing_beside_a_stage),
     ("I2", lambda case: _with_writes(case) and bool(case.evidence.objects), _returned),
     ("I3", _always, _advancing),
     ("I3", _always, _in_order),
