@@ -112,6 +112,7 @@ def test_nothing_begins_without_the_policies_and_all_of_it_with_them(bare: Site)
         for name in (
             "gatewright-releases",
             "gatewright-uses",
+            "gatewright-requesters",
             "gatewright-status",
             "gatewright-jobs",
         )
@@ -138,8 +139,9 @@ def test_a_namespace_is_tried_once(guarded: Site) -> None:
     guarded.ended("Promoted")
     first = tried(guarded)
     assert first == [
-        "create connections", "create jobs", "create releases", "create releases",
-        "patch connections", "patch releases", "patch releases", "patch releases/status",
+        "create connections", "create jobs",
+        "create releases", "create releases", "create releases", "patch connections",
+        "patch releases", "patch releases", "patch releases", "patch releases/status",
     ]  # fmt: skip
     guarded.change({"version": "3.0.0"})
     guarded.ended("Promoted", run=2)

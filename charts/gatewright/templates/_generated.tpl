@@ -1521,6 +1521,39 @@ validations:
   message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
   reason: Forbidden
 {{- end }}
+{{- define "gatewright-requesters.policy" -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - releases
+    scope: Namespaced
+matchConditions:
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+variables:
+- name: named
+  expression: object.spec.?requestedBy.orValue('')
+- name: kept
+  expression: request.operation == 'UPDATE' && object.spec.?version == oldObject.spec.?version && object.spec.?requestedBy
+    == oldObject.spec.?requestedBy && object.spec.?vars == oldObject.spec.?vars && object.spec.?mode == oldObject.spec.?mode
+    && object.spec.?targets == oldObject.spec.?targets && object.spec.?preflight == oldObject.spec.?preflight && object.spec.?guards
+    == oldObject.spec.?guards && object.spec.?guardFor == oldObject.spec.?guardFor && object.spec.?stages == oldObject.spec.?stages
+    && object.spec.?rollback == oldObject.spec.?rollback && object.spec.?followUps == oldObject.spec.?followUps
+validations:
+- expression: variables.named == '' || variables.named == request.userInfo.username || variables.kept
+  messageExpression: '''spec.requestedBy: "'' + variables.named + ''" is not who asks ("'' + request.userInfo.username + ''");
+    nobody acts under another name: set it to your own user name (kubectl auth whoami), or leave it out'''
+  message: spec.requestedBy is not who asks; nobody acts under another name
+  reason: Forbidden
+{{- end }}
 {{- define "gatewright-status.policy" -}}
 failurePolicy: Fail
 matchConstraints:

@@ -41,6 +41,11 @@ class Approval(Model):
     """Groups whose members may approve; empty: whoever RBAC lets approve."""
     count: Annotated[int, Field(ge=1, le=10)] = 1
     """How many different people must approve."""
+    expires: Duration | None = None
+    """How long an approval counts; it is asked again when by then the run has not left preflight,
+    or the next step of the stage has not begun."""
+    notBy: Literal["Requester"] | None = None
+    """Requester: whoever `spec.requestedBy` names may not approve."""
 
 
 class Confirm(Model):
@@ -435,6 +440,9 @@ class ReleaseSpec(Model):
 
     version: Version
     """The version that should be live. Changing it starts a run."""
+    requestedBy: Annotated[str, Field(min_length=1, max_length=320)] | None = None
+    """Who asks for this version: the author's own user name, which admission compares; for
+    approvals with `notBy`."""
     vars: Annotated[dict[VarName, Text], Field(max_length=64)] = {}
     """Values usable as `$(vars.NAME)`."""
     suspend: bool = False

@@ -59,11 +59,13 @@ class GateStatus(Model):
     """The answer in words."""
     approvedBy: Annotated[list[Short], Field(max_length=10)] = []
     """Who has approved so far."""
+    approvedAt: Annotated[list[Time], Field(max_length=10)] = []
+    """When each of them did."""
     early: bool = False
     """A guard that breached before the first change: it counts from the first completed deploy
     on."""
     window: int = 0
-    """How often its samples were begun anew."""
+    """How often its samples were begun anew, or an approval has expired."""
     acknowledged: bool = False
     """A person has let the run go on although it is silent, or fails."""
     faultSince: Time | None = None
@@ -104,6 +106,8 @@ class StepStatus(Model):
     """What it published, for `$(steps.NAME.outputs.KEY)`."""
     approvedBy: Annotated[list[Short], Field(max_length=10)] = []
     """Who has approved so far."""
+    approvedAt: Annotated[list[Time], Field(max_length=10)] = []
+    """When each of them did."""
     skippedBy: Short | None = None
     """Who skips it; until it is Skipped, what it had started is being stopped."""
 
@@ -290,6 +294,10 @@ class Run(Model):
     """What was live before the first change, where that was not the last good version."""
     edits: Annotated[list[Short], Field(max_length=20)] = []
     """What edits that a Retry has taken up have changed: `step migrate of stage db changed`."""
+    changedSince: Short | None = None
+    """The version that was promoted before, which `changes` compares with."""
+    changes: Annotated[list[Short], Field(max_length=20)] = []
+    """What the spec has changed since that version, by name, for those who approve."""
     people: Annotated[list[Message], Field(max_length=20)] = []
     """What people did in it, in order: `Skip by ana: known noise (stage beta is skipped)`."""
 

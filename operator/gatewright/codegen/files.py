@@ -18,6 +18,7 @@ from gatewright.codegen import (
     openers,
     rbac,
     reference,
+    requesters,
     statuses,
     uses,
 )
@@ -36,6 +37,7 @@ POLICIES = (
     (authors, "releases-"),
     (openers, "connections-"),
     (uses, "uses-"),
+    (requesters, "requesters-"),
     (statuses, "status-"),
     (job_owners, "jobs-"),
 )

@@ -5,6 +5,7 @@
     gatewright-releases       a Job under the reserved                a run begins, an edit counts
                               ServiceAccount                          by a Retry
     gatewright-uses           a check through the reserved Connection the same
+    gatewright-requesters     a version that nobody has asked for     the same
     gatewright-status         a status of a generation below zero     the same
     gatewright-jobs           a Job with an empty key                 the same
     gatewright-connections    a Connection with the reserved Secret   its Secrets are read
@@ -100,6 +101,14 @@ USES_TRIAL = _spec_trial(
     _release_with({"http": {"connection": RESERVED_NAME, "path": "/"}}),
 )
 
+REQUESTERS_TRIAL = _spec_trial(
+    "gatewright-requesters",
+    "releases",
+    "Release",
+    IMPERSONATION_REFUSAL,
+    {**_release_with({"approval": {}}), "requestedBy": NOBODY_USER},
+)
+
 STATUS_TRIAL = Trial(
     "gatewright-status",
     "releases",
@@ -142,6 +151,6 @@ CONNECTIONS_TRIAL = _spec_trial(
     },
 )
 
-RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, STATUS_TRIAL, JOBS_TRIAL)
+RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, REQUESTERS_TRIAL, STATUS_TRIAL, JOBS_TRIAL)
 
 ALL_TRIALS = (INTERVENTION_TRIAL, *RELEASE_TRIALS, CONNECTIONS_TRIAL)

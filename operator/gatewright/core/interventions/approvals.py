@@ -110,19 +110,19 @@ def ask_again(ctx: Context, before: PinnedSpec, index: int) -> None:
             if number == index and (kind_of(old).answered_by or kind_of(new).answered_by):
                 states.move(step, "Pending")
             elif number < index and new.approval is not None:
-                _reopen_step(ctx, step)
+                reopen_step(ctx, step)
 
 
 def _reopen_check(ctx: Context, check: Check) -> GateStatus:
     return GateStatus(name=check.name, state="Unknown", since=clocks.format_time(ctx.now))
 
 
-def _reopen_step(ctx: Context, step: StepStatus) -> None:
+def reopen_step(ctx: Context, step: StepStatus) -> None:
     """Open only the question again: the stage stays over."""
     states.move(step, "Pending")
     states.move(step, "Running")
     step.startedAt, step.finishedAt = clocks.format_time(ctx.now), None
-    step.message, step.skippedBy, step.approvedBy = None, None, []
+    step.message, step.skippedBy, step.approvedBy, step.approvedAt = None, None, [], []
 
 
 def _is_approval(check: Check) -> bool:

@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 
 from gatewright.api.status import Run, StageStatus
 from gatewright.core.checks import judge
-from gatewright.core.interventions.questions import describe_place, require_member
+from gatewright.core.interventions.questions import (
+    describe_place,
+    require_member,
+    require_other_than_requester,
+)
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context, Refused
@@ -141,7 +145,9 @@ def _require_may_skip(ctx: Context, act: Intervention, index: int, number: int |
             continue
 
         groups = expand_references(list(step.approval.groups), names)
-        require_member(act, groups, f"a Skip of approval {step.name}, as the approval itself,")
+        skip = f"a Skip of approval {step.name}, as the approval itself,"
+        require_member(act, groups, skip)
+        require_other_than_requester(ctx, act, step.approval, skip)
 
 
 def _leave_pause(ctx: Context) -> None:

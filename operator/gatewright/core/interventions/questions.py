@@ -11,7 +11,10 @@ from typing import Any
 
 from gatewright.api.release import Approval, StepKindName
 from gatewright.api.status import GateStatus, StepStatus
+from gatewright.core.checks import judge
 from gatewright.core.checks.active import preflight_set
+from gatewright.core.interventions.expiry import drop_expired
+from gatewright.core.interventions.stakes import describe_stakes
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
@@ -51,6 +54,29 @@ def open_questions(ctx: Context) -> list[Question]:
     return [*_questions_of_checks(ctx), *_questions_of_steps(ctx)]
 
 
+def first_unmet_check(ctx: Context) -> GateStatus | None:
+    """Return a preflight check that does not pass yet and is no approval.
+
+    People are asked last: nobody decides about what may yet end by itself.
+    """
+    for check, row in preflight_set(ctx.body, ctx.run).pairs():
+        if check.provider[0] != "approval" and row.state != "Passing":
+            return row
+    return None
+
+
+def unasked_approvals(ctx: Context) -> list[str]:
+    """Return the approvals of preflight that nobody is asked for yet, as other checks come
+    first."""
+    if ctx.run.phase != "Preflight" or first_unmet_check(ctx) is None:
+        return []
+    return [
+        row.name
+        for check, row in preflight_set(ctx.body, ctx.run).pairs()
+        if check.provider[0] == "approval" and row.state not in ("Passing", "Failed")
+    ]
+
+
 def describe_question(ctx: Context, question: Question) -> str:
     """Return what is asked of whom, and how it is answered."""
     edited = f", after an edit ({edits.summarize_edits(ctx.run.edits)})" if ctx.run.edits else ""
@@ -68,13 +94,25 @@ def describe_question(ctx: Context, question: Question) -> str:
         what = f"{what}{stage} is asked again and"
 
     command = f"kubectl release approve {ctx.view.name}{of}"
-    return f"{what} waits for a person: {_describe_approval(question)} ({command}){edited}"
+    asked = f"{what} waits for a person: {_describe_approval(ctx, question)} ({command}){edited}"
+    # Of a check that has been approved before, and is asked again.
+    if isinstance(question.line, GateStatus) and question.line.window and question.line.message:
+        asked = f"{asked}; {question.line.message}"
+    # Nothing returns what a procedure has done, and an Undo is the way back itself.
+    if ctx.run.kind != "Release":
+        return asked
+    stage = question.index if question.stage is not None else None
+    return f"{asked}; {describe_stakes(ctx.body, ctx.run, stage)}"
 
 
-def _describe_approval(question: Question) -> str:
+def _describe_approval(ctx: Context, question: Question) -> str:
     """Return who has to approve, and where several have to, how many have."""
     approval, approvers = Approval.model_validate(question.config), question.line.approvedBy
     who = f" by {' or '.join(approval.groups)}" if approval.groups else ""
+    if approval.notBy is not None:
+        who += f" (not by {ctx.body.spec.requestedBy}, who has asked for it)"
+    if approval.expires is not None:
+        who += f", good for {approval.expires}"
     if approval.count == 1:
         return f"approval{who}"
 
@@ -102,6 +140,8 @@ def _questions_of_checks(ctx: Context) -> Iterator[Question]:
     run = ctx.run
     # Nobody is asked by a run that changes nothing.
     if run.phase not in ("Preflight", "Progressing") or run.observe:
+        return
+    if run.phase == "Preflight" and first_unmet_check(ctx) is not None:
         return
 
     for check, row in preflight_set(ctx.body, run).pairs():
@@ -133,6 +173,14 @@ def _questions_of_steps(ctx: Context) -> Iterator[Question]:
 def _find_question(ctx: Context, act: Intervention, kinds: tuple[str, ...]) -> Question:
     """Return the one question that an Intervention answers. Raises Refused."""
     questions = open_questions(ctx)
+    unasked = unasked_approvals(ctx)
+    if not questions and unasked:
+        unmet = first_unmet_check(ctx)
+        why = judge.describe(unmet) if unmet is not None else ""
+        raise Refused(
+            f"preflight {', '.join(unasked)} is asked when all other checks pass, and one does "
+            f"not ({why}); answer when it is asked"
+        )
     if not questions:
         raise Refused(f"nothing waits for a person: {describe_place(ctx)}")
 
@@ -174,15 +222,34 @@ def require_member(act: Intervention, groups: Sequence[str], what: str) -> None:
         raise Refused(f"{asked}; spec.groups shows {shown}")
 
 
+def require_other_than_requester(
+    ctx: Context, act: Intervention, approval: Approval, what: str
+) -> None:
+    """Require that whoever acts has not asked for the version, where `notBy` says so.
+
+    Raises Refused.
+    """
+    requester = ctx.body.spec.requestedBy
+    # Where nobody knows who has asked, it may be anybody.
+    if approval.notBy is not None and requester in (None, act.by):
+        raise Refused(
+            f"{act.by} has asked for {ctx.run.version} (spec.requestedBy), and {what} asks for "
+            "somebody else (notBy: Requester)"
+        )
+
+
 def _add_approval(ctx: Context, act: Intervention) -> str:
     question = _find_question(ctx, act, ("approval",))
     approval, line = Approval.model_validate(question.config), question.line
     require_member(act, approval.groups, str(question))
+    require_other_than_requester(ctx, act, approval, str(question))
+    drop_expired(ctx, line, approval)
     if act.by in line.approvedBy:
         needed = f"{approval.count} different people are needed"
         raise Refused(f"{act.by} has approved {question} already; {needed}")
 
     line.approvedBy = [*line.approvedBy, act.by]
+    line.approvedAt = [*line.approvedAt, clocks.format_time(ctx.now)]
     who = f"approved by {', '.join(line.approvedBy)}"
     if len(line.approvedBy) < approval.count:
         line.message = f"{len(line.approvedBy)} of {approval.count}: {who}"[:1000]
@@ -215,7 +282,8 @@ def _reject_question(ctx: Context, act: Intervention) -> str:
 
     # The question stays open for a Retry; what it would have let go on has failed.
     if question.again:
-        question.line.message, question.line.approvedBy = message[:1000], []
+        question.line.message = message[:1000]
+        question.line.approvedBy, question.line.approvedAt = [], []
         fail_current(ctx, "Step", f"{question}: {message}")
     elif isinstance(question.line, StepStatus):
         fail_step(ctx, question.index, question.line, message)

@@ -173,6 +173,7 @@ def _fold_plan(status: ReleaseStatus) -> None:
         status.run.plan = status.run.plan[:20]
         status.run.people = status.run.people[-5:]
         status.run.edits = edits.merge_edits(status.run.edits, (), most=6)
+        status.run.changes = edits.merge_edits(status.run.changes, (), most=6)
 
 
 def _drop_limits(status: ReleaseStatus) -> None:
@@ -193,7 +194,7 @@ def _drop_gate_details(status: ReleaseStatus) -> None:
             row.value = row.limit = row.margin = row.message = None
     for row in rows_of(status):
         if row.state == "Passing":
-            row.approvedBy = row.approvedBy[:3]
+            row.approvedBy, row.approvedAt = row.approvedBy[:3], row.approvedAt[:3]
 
 
 FOLDS: tuple[Fold, ...] = (

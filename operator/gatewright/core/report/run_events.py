@@ -238,7 +238,9 @@ def _open_question(status: ReleaseStatus) -> str | None:
         return None
 
     if run.phase == "Preflight":
-        return f"preflight.{_first_not_passing(run)}"
+        row = next((row for row in run.preflight if row.state != "Passing"), None)
+        # One that has expired is asked again.
+        return f"preflight.{_name_of_question(row)}" if row is not None else "preflight."
 
     index = current_stage_index(run)
     awaited = next(approvals.awaited_answers(run, index), None)
@@ -256,8 +258,5 @@ def _open_question(status: ReleaseStatus) -> str | None:
     return f"{stage.name}.{stage.attempt}"
 
 
-def _first_not_passing(run: Run) -> str:
-    for row in run.preflight:
-        if row.state != "Passing":
-            return row.name
-    return ""
+def _name_of_question(row: GateStatus) -> str:
+    return f"{row.name}.{row.window}" if row.window else row.name

@@ -89,8 +89,7 @@ def _mark_queued(summary: Summary, version: str, supersede: str) -> None:
 
 def _summarize_preflight(ctx: Context, run: Run) -> Summary:
     open_questions = questions.open_questions(ctx)
-    asked = [question.line.name for question in open_questions]
-    check = _first_not_passing(run.preflight, asked)
+    check = questions.first_unmet_check(ctx)
     untouched = f"nothing was touched{_describe_early_breaches(run)}"
 
     # A person is asked only about what nothing else holds up.
@@ -106,16 +105,11 @@ def _summarize_preflight(ctx: Context, run: Run) -> Summary:
     return Summary("Preflight", "Unknown", "Preflight", message, waiting, working=True)
 
 
-def _first_not_passing(checks: list[GateStatus], asked: list[str]) -> GateStatus | None:
-    for check in checks:
-        if check.state != "Passing" and check.name not in asked:
-            return check
-    return None
-
-
 def _describe_preflight_wait(ctx: Context, run: Run, check: GateStatus | None) -> str:
     if check is not None:
-        return f"preflight {judge.describe(check)}"
+        unasked = questions.unasked_approvals(ctx)
+        then = f"; then {', '.join(unasked)} is asked of a person" if unasked else ""
+        return f"preflight {judge.describe(check)}{then}"
     if is_suspended(ctx):
         why, then = commands.describe_standstill(ctx)
         return f"{why} before the first stage; waits for {then}"
@@ -311,7 +305,7 @@ def _summarize_rollback(ctx: Context, run: Run) -> Summary:
 
 def _describe_verification(ctx: Context, run: Run) -> str:
     assert run.rollback is not None
-    check = _first_not_passing(run.rollback.verify, [])
+    check = next((row for row in run.rollback.verify if row.state != "Passing"), None)
     troubles = [standing.trouble for standing in ctx.seen.standings.values() if standing.trouble]
     changed = describe_differences(ctx.seen)
 

@@ -36,6 +36,7 @@ from gatewright.core.run.position import current_stage_index, next_step_index
 from gatewright.core.run.rest_checks import is_retry_next
 from gatewright.core.run.situations import classify_situation
 from gatewright.core.run.stage_end import stops_of
+from gatewright.core.run.start import record_of_last
 from gatewright.core.run.undo import records_needed
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
@@ -124,7 +125,7 @@ def _holdings_to_compare(
 def _needs_at_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:
     needs = _needs_of_rest(view, now, left)
     records = records_needed(view)
-    return replace(needs, records=records) if records else needs
+    return replace(needs, records=(*needs.records, *records)) if records else needs
 
 
 def _needs_of_rest(view: View, now: datetime, left: Mapping[str, Any] | None) -> Needs:
@@ -140,7 +141,11 @@ def _needs_of_rest(view: View, now: datetime, left: Mapping[str, Any] | None) ->
     last_good = view.status.lastGood.version if view.status.lastGood else None
     body = pin_spec(view.spec, view.status.runs + 1, last_good or "unknown")
     return Needs(
-        live_states=subjects_of(body), holdings=holdings, connections=begins, author=begins
+        live_states=subjects_of(body),
+        holdings=holdings,
+        connections=begins,
+        author=begins,
+        records=record_of_last(view),
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from gatewright.api.base import seconds
 from gatewright.core.checks import at_rest, guards, judge
 from gatewright.core.checks.active import preflight_set
-from gatewright.core.interventions import approvals
+from gatewright.core.interventions import approvals, expiry
 from gatewright.core.run import clocks, states, undo
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
@@ -37,6 +37,7 @@ def run_preflight(ctx: Context) -> None:
     guards.preview_guards(ctx)
     checks = preflight_set(ctx.body, ctx.run)
     evaluate_checks(ctx, checks)
+    expiry.expire_in_preflight(ctx)
 
     # What is measured may still become good; what ends once has ended.
     failed = checks.first_failed_once()

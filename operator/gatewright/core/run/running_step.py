@@ -104,7 +104,7 @@ def _begin_step(ctx: Context, index: int, number: int) -> bool:
     step.attempt += 1
     step.key = step_key(ctx.view, run, index, number, step.attempt)
     step.startedAt = clocks.format_time(ctx.now)
-    step.message, step.skippedBy, step.approvedBy = None, None, []
+    step.message, step.skippedBy, step.approvedBy, step.approvedAt = None, None, [], []
     states.move(step, "Running")
     operations = operations_of_step(ctx.view, ctx.body, run, index, number)
 

@@ -6,7 +6,7 @@ from gatewright.api.base import seconds
 from gatewright.api.status import GateStatus, StageStatus
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import gate_set
-from gatewright.core.interventions import approvals
+from gatewright.core.interventions import approvals, expiry
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.check_operations import measure_of_check, operation_of_check
@@ -29,6 +29,7 @@ def advance_stage(ctx: Context) -> bool:
     # A Job of a stage that was passed over may still be at work on the same thing.
     if settle_stopping(ctx):
         return False
+    expiry.expire_in_stages(ctx, index)
     # What people have answered belonged to another body.
     if approvals.must_wait(run, index):
         return False

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus, Run
 from gatewright.core.model.decision import Revision
 from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
+from gatewright.core.model.view import View
 from gatewright.core.run import clocks
 from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
 from gatewright.core.run.pinning import baseline_version, fresh_stages, revision_of, set_baseline
 from gatewright.core.run.rollback_plan import describe_plan
 from gatewright.core.run.run_end import known_live
-from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.spec.edits import describe_edits, merge_edits
+from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
+
+ALWAYS_CHANGED = ("version changed", "requestedBy changed")
+"""What a new version changes in any case."""
 
 
 def start_run(ctx: Context) -> None:
@@ -49,6 +59,7 @@ def _name_first_snapshot(status: ReleaseStatus, revision: str) -> None:
 
 def _new_run(ctx: Context, spec: ReleaseSpec, body: PinnedSpec, revision: Revision) -> Run:
     status = ctx.status
+    since, changes = _changes_since_last(ctx, spec)
     hints = {
         subject: live_state.restore_hint
         for subject, live_state in ctx.seen.live_states.items()
@@ -70,7 +81,41 @@ def _new_run(ctx: Context, spec: ReleaseSpec, body: PinnedSpec, revision: Revisi
         stages=fresh_stages(body),
         plan=describe_plan(body, hints),
         found=_found_version(ctx),
+        changedSince=since,
+        changes=changes,
     )
+
+
+def record_of_last(view: View) -> tuple[str, ...]:
+    """Return the ControllerRevision that tells what a run has changed since the last promotion.
+
+    None where nobody is asked to approve it.
+    """
+    if view.spec is None or not _asks_for_approval(view.spec):
+        return ()
+    return tuple(kept.revision for kept in view.status.kept[:1])
+
+
+def _asks_for_approval(spec: ReleaseSpec) -> bool:
+    steps = itertools.chain.from_iterable(stage.steps for stage in spec.stages)
+    in_preflight = any("approval" in (check.model_extra or {}) for check in spec.preflight)
+    return in_preflight or any(step.approval is not None for step in steps)
+
+
+def _changes_since_last(ctx: Context, spec: ReleaseSpec) -> tuple[str | None, list[str]]:
+    """Return what the spec has changed, and since which version; None where that is not known."""
+    for kept in ctx.status.kept[:1]:
+        record = ctx.seen.records.get(kept.revision)
+        if not isinstance(record, Mapping):
+            continue
+        try:
+            before = unpin_spec(record["body"]).spec
+        except (ValidationError, KeyError, TypeError):
+            continue
+        edits = [line for line in describe_edits(before, spec) if line not in ALWAYS_CHANGED]
+        return kept.version, merge_edits([], edits)
+
+    return None, []
 
 
 def _found_version(ctx: Context) -> str | None:

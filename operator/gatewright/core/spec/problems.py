@@ -53,6 +53,7 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     yield from _unknown_references(spec)
     yield from _misplaced_checks(spec)
     yield from _misplaced_proofs(spec)
+    yield from _unknown_requesters(spec)
     yield from _early_references(spec)
     yield from _duplicate_workloads(spec)
     yield from filter(None, [size.find_problem(spec)])
@@ -238,6 +239,26 @@ def _misplaced_proofs(spec: ReleaseSpec) -> Iterator[str]:
                     f"{where}.proof: {step.kind} publishes nothing that could be proved; "
                     "only a job does"
                 )
+
+
+def _unknown_requesters(spec: ReleaseSpec) -> Iterator[str]:
+    """Yield approvals that keep out who asks for the version, where nobody knows who that is."""
+    if spec.requestedBy is not None:
+        return
+
+    approvals: list[tuple[str, Any]] = []
+    for index, check in enumerate(spec.preflight):
+        approvals.append((f"spec.preflight[{index}]", (check.model_extra or {}).get("approval")))
+    for index, stage in enumerate(spec.stages):
+        for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
+            approvals.append((where, step.approval and step.approval.model_dump()))
+
+    for where, approval in approvals:
+        if isinstance(approval, dict) and approval.get("notBy") is not None:
+            yield (
+                f"{where}.approval.notBy: nobody knows who asks for the version; set "
+                "spec.requestedBy to your own user name (kubectl auth whoami), or leave notBy out"
+            )
 
 
 def _misplaced_checks(spec: ReleaseSpec) -> Iterator[str]:
