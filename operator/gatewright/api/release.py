@@ -410,6 +410,18 @@ class Notify(Keyed):
     those of latency."""
 
 
+class Window(Model):
+    """Hours in which a run may start, again and again."""
+
+    rrule: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """When it opens: a rule of RFC 5545 with FREQ=DAILY, WEEKLY, MONTHLY or YEARLY, and BYDAY,
+    BYMONTHDAY, BYMONTH, BYHOUR, BYMINUTE, BYSETPOS, as `FREQ=WEEKLY;BYDAY=MO,TU;BYHOUR=9`."""
+    timeZone: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    """Whose local time that is, as `America/Mexico_City`."""
+    duration: Duration
+    """How long it is open; at most 7d."""
+
+
 MOST_PARTS = 500
 """Steps, gates and compensations of all stages together."""
 
@@ -456,6 +468,9 @@ class ReleaseSpec(Model):
     """When a version that every target already has becomes last good without a run. First: only
     while the Release has no history. Always: whenever it is so. Never: every version walks its
     stages."""
+    windows: Annotated[list[Window], Field(max_length=10)] = []
+    """When a run may start; empty: at any time. A run under way goes on, and a rollback waits for
+    no window."""
     targets: Annotated[list[Target], Field(max_length=10)] = []
     """What "the deployment" is; every target is in the last-good snapshot."""
     preflight: Annotated[list[Check], Field(max_length=20)] = []

@@ -35,7 +35,7 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
-from gatewright.core.run import clocks, procedures, rollback_repeat, undo
+from gatewright.core.run import clocks, closures, procedures, rollback_repeat, undo
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
 from gatewright.core.run.situations import Situation
@@ -294,6 +294,8 @@ def _retry_version(ctx: Context, situation: Situation) -> str:
 
     if situation == "Unadmitted":
         raise Refused(f"{version} cannot start: {ctx.seen.doubt}")
+    if situation in closures.CLOSED:
+        raise Refused(f"{version} cannot start now: it waits for {closures.describe(ctx, situation)}")
     if situation == "Blocked":
         owner = f"release {ctx.seen.rival} has one of its targets"
         raise Refused(f"{owner}; try again when that run has ended")

@@ -10,7 +10,7 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.core.fingerprints import fingerprint
 from gatewright.core.model.operation import Operation
 
-UNPINNED_FIELDS = ("notify", "suspend", "supersede", "adopt", "procedures")
+UNPINNED_FIELDS = ("notify", "suspend", "supersede", "adopt", "windows", "procedures")
 """Fields of the spec that count at once, also within a run: they are no part of what it pins."""
 
 

@@ -12,6 +12,7 @@ from gatewright.core.report.summary import (
     first_and_count,
     first_target_problem,
 )
+from gatewright.core.run import closures
 from gatewright.core.run.context import Context
 from gatewright.core.run.rest_checks import describe_differences, is_edited, unresolved_names
 from gatewright.core.run.run_end import known_live
@@ -143,6 +144,12 @@ def _summarize_suspended(ctx: Context, version: str) -> Summary:
         paused=True,
         working=True,
     )
+
+
+def _summarize_outside_window(ctx: Context, version: str) -> Summary:
+    message = f"{version} is not started: no window is open (spec.windows)"
+    waiting = closures.describe_opening(ctx)
+    return Summary("OutsideWindow", "Unknown", "OutsideWindow", message, waiting, working=True)
 
 
 def _summarize_unadmitted(ctx: Context, version: str) -> Summary:
@@ -343,6 +350,7 @@ SITUATION_SUMMARIES: Mapping[Situation, Callable[[Context, str], Summary]] = {
     "Settling": _summarize_settling,
     "TargetMissing": _summarize_missing_target,
     "Suspended": _summarize_suspended,
+    "OutsideWindow": _summarize_outside_window,
     "Unadmitted": _summarize_unadmitted,
     "Blocked": _summarize_blocked,
     "NoRoom": _summarize_no_room,

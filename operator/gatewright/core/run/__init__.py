@@ -3,6 +3,7 @@
 `decide` is the way in; `context` is what every function here is given. What happens, in order:
 
     situations, rest_checks            what a Release is in, and how that is told apart at rest
+    closures                           what keeps a run from starting, and until when
     adoption                           what is live already is taken over, without a run
     start, pinning                     what a run keeps as it begins
     phases, interruptions              preflight, stages, guarding; what ends or stops them

@@ -21,7 +21,7 @@ from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, notifications, size
-from gatewright.core.run import clocks, phases, procedures, start, undo, verification
+from gatewright.core.run import clocks, closures, phases, procedures, start, undo, verification
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
 from gatewright.core.run.situations import Situation, classify_situation
@@ -118,6 +118,12 @@ def _remove_finalizer(ctx: Context) -> None:
     ctx.decision.remove_finalizer = ctx.view.finalized
 
 
+def _await_start(ctx: Context) -> None:
+    """Look again when a run may start; until then nothing is asked and nothing is read."""
+    _remove_finalizer(ctx)
+    closures.request_look(ctx)
+
+
 ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "BodyNotLoaded": _do_nothing,
     "TargetsNotRead": _do_nothing,
@@ -141,6 +147,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Settling": _remove_finalizer,
     "Adopted": adopt_version,
     "Suspended": _remove_finalizer,
+    "OutsideWindow": _await_start,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,
     "NoRoom": _remove_finalizer,

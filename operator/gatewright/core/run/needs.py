@@ -45,6 +45,7 @@ BEGINNING_SITUATIONS = (
     "Settling",
     "Adopted",
     "Suspended",
+    "OutsideWindow",
     "Blocked",
     "NoRoom",
     "Unresolved",
