@@ -20,6 +20,7 @@ local health = {
   PolicyNotInForce = "Progressing",
   WaitingForPerson = "Suspended",
   Suspended = "Suspended",
+  Frozen = "Suspended",
   OutsideWindow = "Suspended",
   Paused = "Suspended",
   Observed = "Suspended",

@@ -203,6 +203,11 @@ EXAMPLES: Mapping[str, Example] = {
         {"url": "http://flags"}, {"bearerToken": (SECRET,), "apiKey": (SECRET,)}
     ),
     "VercelAccess": Example({"token": SECRET}, {"teamId": ("team_1",), "slug": ("acme",)}),
+    "FreezeSpec": Example({"reason": "audit", "until": "2026-01-07T08:00:00Z"}),
+    "LabelRequirement": Example(
+        {"key": "team"},
+        {"operator": ("In", "NotIn", "Exists", "DoesNotExist"), "values": ([], ["web"])},
+    ),
     "InterventionSpec": Example(
         {"release": "shop", "by": "ana"},
         {

@@ -13,6 +13,7 @@ from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.checks import at_rest, followups
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model.decision import Decision, KubernetesEvent
+from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.holding import Holding, Standing
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.needs import Measure, Needs
@@ -142,6 +143,9 @@ class World:
     told: bool = True
     """Whether answers reach their Interventions at once."""
     people: int = 0
+    freezes: tuple[Freeze, ...] = ()
+    """Freezes of the namespace."""
+    labels: dict[str, str] = field(default_factory=dict)
     looking: str | None = None
     """What is looked at and not seen yet, in words, or empty while that is no news; None where
     everything is seen."""
@@ -172,6 +176,7 @@ class World:
             self.deleting,
             self.finalized,
             tuple(self.open_interventions),
+            self.labels,
         )
 
     def observe(self, wants: Needs) -> Observation:
@@ -198,6 +203,7 @@ class World:
             {measure.path: self._verdict(measure) for measure in wants.measures},
             {holding.subject: self._standing(holding) for holding in wants.holdings},
             rival=self.rival,
+            freezes=self.freezes,
             no_room=self.no_room,
             unwatched=self.unwatched,
             kept=self.pinned(),

@@ -28,6 +28,10 @@
 - apiGroups: ["gatewright.dev"]
   resources: [connections]
   verbs: [list, watch]
+# know when no run may start
+- apiGroups: ["gatewright.dev"]
+  resources: [freezes]
+  verbs: [list, watch]
 # try by a dry run whether a policy refuses the change that it must
 - apiGroups: ["gatewright.dev"]
   resources: [connections]
@@ -140,9 +144,9 @@ rbac.authorization.k8s.io/aggregate-to-edit: "true"
 rbac.authorization.k8s.io/aggregate-to-admin: "true"
 {{- end }}
 {{- define "gatewright.viewRules" -}}
-# see Releases, Connections and who did what
+# see Releases, Connections, Freezes and who did what
 - apiGroups: ["gatewright.dev"]
-  resources: [releases, connections, interventions]
+  resources: [releases, connections, interventions, freezes]
   verbs: [get, list, watch]
 {{- end }}
 {{- define "gatewright.editLabels" -}}
@@ -181,6 +185,10 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
 - apiGroups: ["gatewright.dev"]
   resources: [releases]
   verbs: [approve, reject, confirm, retry, skip, promote, rollback, abort, pause, resume, run]
+# say that no run starts, and when again
+- apiGroups: ["gatewright.dev"]
+  resources: [freezes]
+  verbs: [get, list, watch, create, update, patch, delete, deletecollection]
 {{- end }}
 {{- define "gatewright.approverRules" -}}
 # see what waits
@@ -1534,24 +1542,28 @@ matchConstraints:
     - UPDATE
     resources:
     - releases
+    - freezes
     scope: Namespaced
 matchConditions:
 - name: spec-changed
   expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
 variables:
+- name: field
+  expression: 'request.resource.resource == ''freezes'' ? ''by'' : ''requestedBy'''
 - name: named
-  expression: object.spec.?requestedBy.orValue('')
+  expression: 'request.resource.resource == ''freezes'' ? dyn(object).spec.?by.orValue('''') : dyn(object).spec.?requestedBy.orValue('''')'
 - name: kept
-  expression: request.operation == 'UPDATE' && object.spec.?version == oldObject.spec.?version && object.spec.?requestedBy
-    == oldObject.spec.?requestedBy && object.spec.?vars == oldObject.spec.?vars && object.spec.?mode == oldObject.spec.?mode
-    && object.spec.?targets == oldObject.spec.?targets && object.spec.?preflight == oldObject.spec.?preflight && object.spec.?guards
-    == oldObject.spec.?guards && object.spec.?guardFor == oldObject.spec.?guardFor && object.spec.?stages == oldObject.spec.?stages
-    && object.spec.?rollback == oldObject.spec.?rollback && object.spec.?followUps == oldObject.spec.?followUps
+  expression: '!(request.resource.resource == ''freezes'') && request.operation == ''UPDATE'' && dyn(object).spec.?version
+    == dyn(oldObject).spec.?version && dyn(object).spec.?requestedBy == dyn(oldObject).spec.?requestedBy && dyn(object).spec.?vars
+    == dyn(oldObject).spec.?vars && dyn(object).spec.?mode == dyn(oldObject).spec.?mode && dyn(object).spec.?targets == dyn(oldObject).spec.?targets
+    && dyn(object).spec.?preflight == dyn(oldObject).spec.?preflight && dyn(object).spec.?guards == dyn(oldObject).spec.?guards
+    && dyn(object).spec.?guardFor == dyn(oldObject).spec.?guardFor && dyn(object).spec.?stages == dyn(oldObject).spec.?stages
+    && dyn(object).spec.?rollback == dyn(oldObject).spec.?rollback && dyn(object).spec.?followUps == dyn(oldObject).spec.?followUps'
 validations:
 - expression: variables.named == '' || variables.named == request.userInfo.username || variables.kept
-  messageExpression: '''spec.requestedBy: "'' + variables.named + ''" is not who asks ("'' + request.userInfo.username + ''");
-    nobody acts under another name: set it to your own user name (kubectl auth whoami), or leave it out'''
-  message: spec.requestedBy is not who asks; nobody acts under another name
+  messageExpression: '''spec.'' + variables.field + '': "'' + variables.named + ''" is not who asks ("'' + request.userInfo.username
+    + ''"); nobody acts under another name: set it to your own user name (kubectl auth whoami), or leave it out'''
+  message: the name in it is not who asks; nobody acts under another name
   reason: Forbidden
 {{- end }}
 {{- define "gatewright-status.policy" -}}

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gatewright.api import GROUP, VERSION
 from gatewright.api.connection import ConnectionSpec, ConnectionStatus
+from gatewright.api.freeze import FreezeSpec
 from gatewright.api.intervention import InterventionSpec, InterventionStatus
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
@@ -45,7 +46,8 @@ class Kind:
     short: str
     description: str
     spec: type[BaseModel]
-    status: type[BaseModel]
+    status: type[BaseModel] | None
+    """None where the operator has nothing to say of it."""
     variants: Mapping[str, Mapping[str, type[BaseModel]]]
     columns: tuple[Column, ...]
     repeated: Mapping[str, str] = field(default_factory=dict)
@@ -220,21 +222,40 @@ INTERVENTION = Kind(
     ),
 )
 
-KINDS = (RELEASE, CONNECTION, INTERVENTION)
+FREEZE = Kind(
+    name="Freeze",
+    plural="freezes",
+    short="frz",
+    description=(
+        "While one is in force no run of its Releases starts; a run under way goes on, and a "
+        "rollback waits for nothing."
+    ),
+    spec=FreezeSpec,
+    status=None,
+    variants={},
+    columns=(
+        Column("Until", ".spec.until", description="When it ends."),
+        Column("By", ".spec.by", description="Who freezes."),
+        Column("Reason", ".spec.reason", description="Why."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+    ),
+)
+
+KINDS = (RELEASE, CONNECTION, INTERVENTION, FREEZE)
 
 
-def schemas_of(kind: Kind) -> tuple[schema.Schema, schema.Schema]:
-    """Return spec and status, with the notes that the reference reads."""
-    return (
-        schema.structural_schema(kind.spec, "spec", kind.variants),
-        schema.structural_schema(kind.status, "status", {}),
-    )
+def schemas_of(kind: Kind) -> tuple[schema.Schema, ...]:
+    """Return spec and status, if there is one, with the notes that the reference reads."""
+    spec = schema.structural_schema(kind.spec, "spec", kind.variants)
+    if kind.status is None:
+        return (spec,)
+    return spec, schema.structural_schema(kind.status, "status", {})
 
 
 def definition_of(kind: Kind) -> dict[str, Any]:
     """Return the CustomResourceDefinition of a kind."""
-    spec, status = (schema.without_notes(part) for part in schemas_of(kind))
-    root: schema.Schema = {"properties": {"spec": spec, "status": status}}
+    spec, *status = (schema.without_notes(part) for part in schemas_of(kind))
+    root: schema.Schema = {"properties": {"spec": spec, **dict(zip(["status"], status))}}
     for place, described in kind.repeated.items():
         _describe_elsewhere(_node_at(root, place), _node_at(root, described), described)
     for place in kind.judged:
@@ -260,7 +281,7 @@ def definition_of(kind: Kind) -> dict[str, Any]:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {} for _ in status},
                     "additionalPrinterColumns": [
                         column.printer_column() for column in kind.columns
                     ],
@@ -308,7 +329,9 @@ def _drop_descriptions(value: Any) -> None:
             _drop_descriptions(inner)
 
 
-def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> schema.Schema:
+def _root_schema(
+    kind: Kind, spec: schema.Schema, status: Sequence[schema.Schema]
+) -> schema.Schema:
     root: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
     if rules.ROOT_RULES[kind.name]:
         root["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])
@@ -318,6 +341,7 @@ def _root_schema(kind: Kind, spec: schema.Schema, status: schema.Schema) -> sche
         "kind": {"description": f"{kind.name}.", "type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
-        "status": status,
     }
+    for part in status:
+        root["properties"]["status"] = part
     return root

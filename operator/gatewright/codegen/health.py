@@ -41,6 +41,7 @@ RELEASE_HEALTH: Mapping[str, str] = {
     # a person decides
     "WaitingForPerson": "Suspended",
     "Suspended": "Suspended",
+    "Frozen": "Suspended",
     "OutsideWindow": "Suspended",
     "Paused": "Suspended",
     "Observed": "Suspended",

@@ -56,13 +56,13 @@ EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     """Yield name, labels and rules of the roles that are added to view, edit and admin."""
     kinds = ("releases", "connections")
-    seen = (*kinds, "interventions")
+    seen = (*kinds, "interventions", "freezes")
     aggregate = f"{API_GROUP}/aggregate-to-"
     view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield (
         f"{ROLE_NAME}-view",
         view,
-        [Access(GROUP, seen, VIEWER_VERBS, "see Releases, Connections and who did what")],
+        [Access(GROUP, seen, VIEWER_VERBS, "see Releases, Connections, Freezes and who did what")],
     )
     edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield (
@@ -92,10 +92,18 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     """
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
     see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
+    freeze = Access(
+        GROUP, ("freezes",), (*VIEWER_VERBS, *EDITOR_VERBS), "say that no run starts, and when again"
+    )
     yield (
         RELEASER_ROLE,
         {},
-        [see, make, Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run")],
+        [
+            see,
+            make,
+            Access(GROUP, ("releases",), admission.VERBS, "decide everything about a run"),
+            freeze,
+        ],
     )
     answers = tuple(verb for verb in admission.VERBS if verb in ("approve", "reject", "confirm"))
 

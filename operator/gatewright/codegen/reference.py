@@ -43,7 +43,7 @@ class AmbiguousModel(ValueError):
 
 def kind_page(kind: crds.Kind) -> str:
     """Return the reference of a kind, as Markdown."""
-    spec, status = crds.schemas_of(kind)
+    parts = zip(("spec", "status"), crds.schemas_of(kind), strict=False)
     names = f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced"
     columns = _as_code(column.name.upper() for column in kind.columns if not column.wide)
     wide_columns = _as_code(column.name.upper() for column in kind.columns if column.wide)
@@ -54,11 +54,11 @@ def kind_page(kind: crds.Kind) -> str:
         "",
         f"{names}; short name `{kind.short}`, category `gatewright`.",
         "",
-        f"`kubectl get` shows {columns}; `-o wide` adds {wide_columns}.",
+        f"`kubectl get` shows {columns}{f'; `-o wide` adds {wide_columns}' if wide_columns else ''}.",
         "",
     ]
 
-    for section in _sections_of([("spec", spec), ("status", status)]):
+    for section in _sections_of([*parts]):
         lines += _section_lines(section)
     return "\n".join(lines).rstrip() + "\n"
 

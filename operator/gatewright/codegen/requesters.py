@@ -1,5 +1,5 @@
-"""Who asks for a version says so under their own name: the ValidatingAdmissionPolicy on
-`spec.requestedBy` of a Release.
+"""Who asks for a version, or freezes, says so under their own name: the ValidatingAdmissionPolicy on
+`spec.requestedBy` of a Release and `spec.by` of a Freeze.
 
 An approval with `notBy: Requester` keeps out whoever stands there. So a name gets there only by the
 request of its owner, and whoever changes what a run would do asks for that: while a name stands
@@ -17,21 +17,28 @@ from gatewright.core.model.pinned_spec import UNPINNED_FIELDS
 from gatewright.runtime.admission_trials import IMPERSONATION_REFUSAL
 
 POLICY_NAME = "gatewright-requesters"
-_FIELD = "object.spec.?requestedBy"
+_IS_FREEZE = f"request.resource.resource == '{crds.FREEZE.plural}'"
+_SPEC, _OLD_SPEC = "dyn(object).spec", "dyn(oldObject).spec"
 
 
 def policy_spec() -> dict[str, Any]:
     """Return the ValidatingAdmissionPolicy's spec."""
-    variables = [("named", f"{_FIELD}.orValue('')"), ("kept", _cel_keeps_what_is_asked())]
-    return admission.spec_policy(crds.RELEASE.plural, variables, [_require_own_name()])
+    variables = [
+        ("field", f"{_IS_FREEZE} ? 'by' : 'requestedBy'"),
+        (
+            "named",
+            f"{_IS_FREEZE} ? {_SPEC}.?by.orValue('') : {_SPEC}.?requestedBy.orValue('')",
+        ),
+        ("kept", _cel_keeps_what_is_asked()),
+    ]
+    policy = admission.spec_policy(crds.RELEASE.plural, variables, [_require_own_name()])
+    return policy | admission.match_writes(crds.RELEASE.plural, crds.FREEZE.plural)
 
 
 def _cel_keeps_what_is_asked() -> str:
     """Return CEL: whether an update changes nothing that a run would pin, the name included."""
-    same = " && ".join(
-        f"object.spec.?{field} == oldObject.spec.?{field}" for field in _pinned_fields()
-    )
-    return f"request.operation == 'UPDATE' && {same}"
+    same = " && ".join(f"{_SPEC}.?{field} == {_OLD_SPEC}.?{field}" for field in _pinned_fields())
+    return f"!({_IS_FREEZE}) && request.operation == 'UPDATE' && {same}"
 
 
 def _pinned_fields() -> list[str]:
@@ -45,10 +52,10 @@ def _require_own_name() -> dict[str, str]:
             "variables.kept"
         ),
         "messageExpression": (
-            "'spec.requestedBy: \"' + variables.named + '\" is not who asks (\"' + "
+            "'spec.' + variables.field + ': \"' + variables.named + '\" is not who asks (\"' + "
             f"request.userInfo.username + '\"); {IMPERSONATION_REFUSAL}: set it to your own user "
             "name (kubectl auth whoami), or leave it out'"
         ),
-        "message": f"spec.requestedBy is not who asks; {IMPERSONATION_REFUSAL}",
+        "message": f"the name in it is not who asks; {IMPERSONATION_REFUSAL}",
         "reason": "Forbidden",
     }

@@ -46,6 +46,7 @@ ROOT_RULES: Mapping[str, list[CelRule]] = {
     ],
     "Connection": [],
     "Intervention": [],
+    "Freeze": [],
 }
 
 

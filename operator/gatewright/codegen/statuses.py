@@ -35,7 +35,7 @@ def policy_spec() -> dict[str, Any]:
     allowed = f"dyn(object).?status.?observedGeneration.orValue(0) >= 0 && {may_operate()}"
 
     return {
-        **admission.match_writes(*(f"{kind.plural}/status" for kind in crds.KINDS)),
+        **admission.match_writes(*(f"{kind.plural}/status" for kind in crds.KINDS if kind.status)),
         "validations": [
             {
                 "expression": allowed,

@@ -1,10 +1,11 @@
-"""What the watches tell of what people write: Releases, Connections and Interventions."""
+"""What the watches tell of what people write: Releases, Connections, Interventions, Freezes."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+from gatewright.core.run.closures import CLOSED
 from gatewright.runtime import costs
 from gatewright.runtime.runtime import Runtime
 from gatewright.runtime.tracking import Tracking
@@ -46,6 +47,17 @@ class Intake:
             if entry.working.get("state") == "Waiting":
                 runtime.queue.add(entry.key)
 
+    def freeze_event(self, kind: str | None, body: dict[str, Any]) -> None:
+        """Take in a watch event of a Freeze; what waits for its end may start."""
+        if self._runtime.freezes.event(kind, body) and self._tracking.acting:
+            self.wake_closed(body["metadata"]["namespace"])
+
+    def wake_closed(self, namespace: str) -> None:
+        """Have the Releases looked at that could start, and may not yet."""
+        for entry in self._runtime.releases.of(namespace):
+            if entry.working.get("state") in CLOSED:
+                self._runtime.queue.add(entry.key)
+
     def intervention_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """Take in a watch event of an Intervention: somebody asks something, or was answered."""
         key = self._runtime.interventions.event(kind, body)
@@ -55,6 +67,8 @@ class Intake:
     def _take_in(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
         if "/connections/" in api_path:
             self.connection_event(kind, body)
+        elif "/freezes/" in api_path:
+            self.freeze_event(kind, body)
         elif "/interventions/" in api_path:
             self.intervention_event(kind, body)
         else:

@@ -68,6 +68,7 @@ async def observe(
         inherited=inherited,
         lost=lost,
         kept=entry.kept,
+        freezes=runtime.freezes.of(view.namespace) if view.run is None else (),
         records=await read_records(kube, view, needs.records),
     )
 

@@ -202,4 +202,5 @@ def view_of(
         problems=problems,
         deleting="deletionTimestamp" in meta,
         finalized=FINALIZER in meta.get("finalizers", []),
+        labels=meta.get("labels", {}),
     )

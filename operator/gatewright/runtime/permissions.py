@@ -26,6 +26,7 @@ RELEASE_ACCESS: tuple[Access, ...] = (
     ),
     Access(GROUP, ("interventions/status",), ("patch",), "say what came of it"),
     Access(GROUP, ("connections",), ("list", "watch"), "know the systems that Releases ask"),
+    Access(GROUP, ("freezes",), ("list", "watch"), "know when no run may start"),
     Access(
         GROUP,
         ("connections",),

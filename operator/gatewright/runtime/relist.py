@@ -43,6 +43,7 @@ class Relist:
         """
         self._runtime.releases.clear()
         await self._list_connections()
+        await self._list_freezes()
         await self._list_interventions()
         await self._list_releases(first=True)
 
@@ -59,7 +60,10 @@ class Relist:
         while True:
             await asyncio.sleep(RELIST_INTERVAL_S)
             self._runtime.reading.forget_full(time.monotonic())
-            await self._compare_safely(connections=self._runtime.connections.left_out)
+            await self._compare_safely(
+                connections=self._runtime.connections.left_out,
+                freezes=self._runtime.freezes.left_out,
+            )
 
     def on_watch_gap(self, part: str) -> None:
         """List anew after a gap in a watch of what people write.
@@ -68,7 +72,9 @@ class Relist:
         """
         if self._tracking.acting:
             self._runtime.background.begin(
-                self._compare_safely(gap=True, connections=part == "/connections/")
+                self._compare_safely(
+                    gap=True, connections=part == "/connections/", freezes=part == "/freezes/"
+                )
             )
 
     async def _list_releases(self, first: bool = False, gap: bool = False) -> None:
@@ -142,6 +148,19 @@ class Relist:
 
         self._runtime.connections.forget_vanished(listed)
 
+    async def _list_freezes(self) -> None:
+        """Take in all Freezes: one that was not told of yet would keep nothing from starting."""
+        listed: set[Key] = set()
+
+        for namespace in self._namespaces:
+            collection = api_path(API_VERSION, "freezes", namespace)
+            async for item in self._runtime.kube.each(collection):
+                listed.add((item["metadata"]["namespace"], item["metadata"]["name"]))
+                self._intake.freeze_event(None, item)
+
+        for namespace in self._runtime.freezes.forget_vanished(listed):
+            self._intake.wake_closed(namespace)
+
     async def _list_interventions(self) -> None:
         try:
             await self._runtime.interventions.relist(self._namespaces, first=True)
@@ -152,10 +171,14 @@ class Relist:
             metrics.pass_errors.inc()
             log.exception("not all Interventions were taken in")
 
-    async def _compare_safely(self, gap: bool = False, connections: bool = False) -> None:
+    async def _compare_safely(
+        self, gap: bool = False, connections: bool = False, freezes: bool = False
+    ) -> None:
         try:
             if connections:
                 await self._list_connections()
+            if freezes:
+                await self._list_freezes()
             await self.compare(gap)
             for key in await self._runtime.interventions.relist(self._namespaces):
                 self._tracking.wake(key)

@@ -18,6 +18,7 @@ from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
 from gatewright.runtime.followed_objects import FollowedObjects
+from gatewright.runtime.freezes import Freezes
 from gatewright.runtime.interventions import Interventions
 from gatewright.runtime.pinned import pins_of
 from gatewright.runtime.pins import Pins
@@ -51,6 +52,7 @@ class Runtime:
     configs: ConfigWatches
     probe: AdmissionProbe
     connections: Connections
+    freezes: Freezes
     externals: Externals
     sampler: Sampler
     claims: Claims
@@ -108,6 +110,7 @@ def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
         configs=ConfigWatches(kube, objects.event, objects.on_watch_gap),
         probe=probe,
         connections=connections,
+        freezes=Freezes(),
         externals=Externals(connections, leader.fence, queue.add, pins, settings.fastest),
         sampler=Sampler(connections, queue.add, pins, settings.fastest, settings.rate),
         claims=Claims(releases, queue.add, connections, pins),

@@ -183,4 +183,5 @@ def _is_news(entry: TrackedRelease, body: dict[str, Any]) -> bool:
 def _foreign_part(obj: dict[str, Any]) -> tuple[Any, ...]:
     """Return what others may change about a Release."""
     meta = obj["metadata"]
-    return meta.get("generation"), meta.get("deletionTimestamp"), meta.get("finalizers")
+    names = ("generation", "deletionTimestamp", "finalizers", "labels")
+    return tuple(meta.get(name) for name in names)

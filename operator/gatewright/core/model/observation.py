@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from gatewright.core.checks.window import Verdict
+from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.holding import Standing
 from gatewright.core.model.operation import Progress
 from gatewright.core.model.pinned_spec import PinnedSpec
@@ -74,6 +75,8 @@ class Observation:
     """Why the operator has no memory for another run of the namespace."""
     procedure_rival: str | None = None
     """Whose run or procedure has what the procedure that somebody asks for changes."""
+    freezes: Sequence[Freeze] = ()
+    """At rest: the Freezes of the namespace."""
     rival: str | None = None
     """Another Release whose run has one of our targets."""
     doubt: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ class View:
     """Interventions whose own status does not tell an answer yet, the oldest first.
 
     Of very many, the oldest that overtake and the oldest of the others."""
+    labels: Mapping[str, str] | None = field(default_factory=dict)
+    """None where there are more than are kept, so that nobody knows which."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from this very view, and is asked for more than once in a pass."""
 

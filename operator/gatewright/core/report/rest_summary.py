@@ -146,6 +146,12 @@ def _summarize_suspended(ctx: Context, version: str) -> Summary:
     )
 
 
+def _summarize_frozen(ctx: Context, version: str) -> Summary:
+    message = f"{version} is not started: {closures.describe_freeze(ctx)}"
+    waiting = f"the end of {closures.describe_freeze(ctx)}"
+    return Summary("Frozen", "Unknown", "Frozen", message, waiting, working=True)
+
+
 def _summarize_outside_window(ctx: Context, version: str) -> Summary:
     message = f"{version} is not started: no window is open (spec.windows)"
     waiting = closures.describe_opening(ctx)
@@ -350,6 +356,7 @@ SITUATION_SUMMARIES: Mapping[Situation, Callable[[Context, str], Summary]] = {
     "Settling": _summarize_settling,
     "TargetMissing": _summarize_missing_target,
     "Suspended": _summarize_suspended,
+    "Frozen": _summarize_frozen,
     "OutsideWindow": _summarize_outside_window,
     "Unadmitted": _summarize_unadmitted,
     "Blocked": _summarize_blocked,

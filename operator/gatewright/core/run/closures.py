@@ -1,20 +1,28 @@
-"""What keeps a run from starting although everything else is ready: no window is open.
+"""What keeps a run from starting although everything else is ready: a Freeze, or no open window.
 
 Only a start is kept: a run that is under way goes on, and the way back is always open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from gatewright.api.release import Window
+from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.run.context import Context
-from gatewright.core.spec import windows
+from gatewright.core.spec import selectors, windows
 
-CLOSED = ("OutsideWindow",)
+CLOSED = ("Frozen", "OutsideWindow")
 """Situations in which a run could start, and may not yet."""
+MOST_REASON_CHARS = 300
+
+
+def is_frozen(view: View, seen: Observation) -> bool:
+    """Return whether a Freeze that means the Release is in force."""
+    return bool(_freezes_in_force(view, seen))
 
 
 def is_outside_windows(view: View, seen: Observation) -> bool:
@@ -24,9 +32,30 @@ def is_outside_windows(view: View, seen: Observation) -> bool:
 
 def request_look(ctx: Context) -> None:
     """Have the Release looked at when a run may start."""
+    freezes = _freezes_in_force(ctx.view, ctx.seen)
+    ends = [freeze.until for freeze in freezes if freeze.until is not None]
     opening = _next_opening(ctx)
-    if opening is not None:
+    # A Freeze that nobody can read ends by an edit, of which the watch tells.
+    ctx.requeue_times += ends
+    if opening is not None and not freezes:
         ctx.requeue_times.append(opening[0])
+
+
+def describe(ctx: Context, situation: str) -> str:
+    """Return what a start waits for in one of these situations."""
+    if situation == "Frozen":
+        return f"the end of {describe_freeze(ctx)}"
+    return describe_opening(ctx)
+
+
+def describe_freeze(ctx: Context) -> str:
+    """Return which Freeze is in force, who froze, until when and why: the one that ends last."""
+    freezes = _freezes_in_force(ctx.view, ctx.seen)
+    freeze = max(freezes, key=_end_of)
+    until = f"until {freeze.until:%Y-%m-%dT%H:%M:%SZ}" if freeze.until else "until somebody mends it"
+    by = f" by {freeze.by}" if freeze.by else ""
+    more = f" (and {len(freezes) - 1} more)" if len(freezes) > 1 else ""
+    return f"Freeze {freeze.name}{by}, {until}: {_one_line(freeze.reason)}{more}"
 
 
 def describe_opening(ctx: Context) -> str:
@@ -37,9 +66,30 @@ def describe_opening(ctx: Context) -> str:
     return f"the next window to open at {windows.describe_opening(*opening)}"
 
 
-def describe(ctx: Context, situation: str) -> str:
-    """Return what a start waits for in one of these situations."""
-    return describe_opening(ctx)
+def _freezes_in_force(view: View, seen: Observation) -> list[Freeze]:
+    return [
+        freeze
+        for freeze in seen.freezes
+        if (freeze.until is None or freeze.until > seen.now)
+        and view.name not in freeze.exceptions
+        and _is_meant(freeze, view.labels)
+    ]
+
+
+def _is_meant(freeze: Freeze, labels: Mapping[str, str] | None) -> bool:
+    """Return whether a Freeze means a Release; where nobody knows its labels, it may."""
+    if selectors.is_empty(freeze.selector) or labels is None:
+        return True
+    return selectors.selects(freeze.selector, labels)
+
+
+def _end_of(freeze: Freeze) -> float:
+    return freeze.until.timestamp() if freeze.until is not None else float("inf")
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:MOST_REASON_CHARS]
 
 
 def _next_opening(ctx: Context) -> tuple[datetime, Window] | None:

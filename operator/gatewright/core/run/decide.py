@@ -147,6 +147,7 @@ ACTIONS: Mapping[Situation, Callable[[Context], None]] = {
     "Settling": _remove_finalizer,
     "Adopted": adopt_version,
     "Suspended": _remove_finalizer,
+    "Frozen": _await_start,
     "OutsideWindow": _await_start,
     "Unadmitted": _remove_finalizer,
     "Blocked": _remove_finalizer,

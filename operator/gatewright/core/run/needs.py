@@ -45,6 +45,7 @@ BEGINNING_SITUATIONS = (
     "Settling",
     "Adopted",
     "Suspended",
+    "Frozen",
     "OutsideWindow",
     "Blocked",
     "NoRoom",

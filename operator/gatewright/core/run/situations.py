@@ -7,7 +7,7 @@ from typing import Literal
 
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
-from gatewright.core.run.closures import is_outside_windows
+from gatewright.core.run.closures import is_frozen, is_outside_windows
 from gatewright.core.run.rest_checks import (
     has_drifted,
     has_ended,
@@ -45,6 +45,7 @@ Situation = Literal[
     "Settling",
     "Adopted",
     "Suspended",
+    "Frozen",
     "OutsideWindow",
     "Unadmitted",
     "Blocked",
@@ -86,6 +87,7 @@ AT_REST: tuple[tuple[_Check, Situation], ...] = (
     # To take over changes nothing: neither `suspend` nor the run of another Release keeps it.
     (is_adoptable, "Adopted"),
     (lambda view, seen: view.spec is not None and view.spec.suspend, "Suspended"),
+    (is_frozen, "Frozen"),
     (is_outside_windows, "OutsideWindow"),
     (lambda view, seen: bool(seen.doubt), "Unadmitted"),
     (lambda view, seen: seen.rival is not None, "Blocked"),

@@ -176,6 +176,8 @@ def _metadata(text: bytes, at: int) -> tuple[dict[str, Any], int]:
                 break
             if name == "finalizers":
                 members[name] = _finalizers(text[at - 1 : closes.start() + 1])
+            if name == "labels":
+                members[name] = _labels(text[at - 1 : closes.start() + 1])
             at = closes.start() + 1
 
         if text[at : at + 1] == b"}":
@@ -200,6 +202,11 @@ def _finalizers(text: bytes) -> list[str]:
     first = [name[1].decode() for name in islice(_TEXT.finditer(text), MAX_FINALIZERS + 1)]
     has_ours = FINALIZER not in first and f'"{FINALIZER}"'.encode() in text
     return [*first, FINALIZER] if has_ours else first
+
+
+def _labels(text: bytes) -> dict[str, str] | None:
+    """Return them, or None where there may be more than anybody keeps."""
+    return orjson.loads(text) if len(text) <= 2 * _MOST_TEXT else None
 
 
 def _status(text: bytes, at: int, end: int) -> tuple[dict[str, Any] | None, int]:
