@@ -211,7 +211,7 @@ EXAMPLES: Mapping[str, Example] = {
     "InterventionSpec": Example(
         {"release": "shop", "by": "ana"},
         {
-            "action": ("Approve", "Confirm", "Retry", "Pause", "Reject", "Rollback"),
+            "action": ("Approve", "Confirm", "Retry", "Pause", "Reject", "Rollback", "Hotfix"),
             "stage": ("ship",),
             "step": ("go",),
             "gate": ("calm",),

@@ -33,7 +33,8 @@ def test_no_run_starts_before_its_end_and_one_does_then() -> None:
     world = World(freezes=(freeze(by="ana"),)).settle()
     assert world.status.state == "Frozen" and world.status.runs == 0
     assert waits(world) == (
-        "the end of Freeze audit by ana, until 2026-01-01T12:00:00Z: the auditors are here"
+        "the end of Freeze audit by ana, until 2026-01-01T12:00:00Z: the auditors are here; "
+        "or a hotfix (kubectl release hotfix web --reason WHY)"
     )
     conditions = {one.type: one for one in world.status.conditions}
     assert conditions["Ready"].status == "Unknown" and "Reconciling" in conditions
@@ -98,6 +99,80 @@ def test_of_several_the_one_that_ends_last_is_named_and_the_first_end_is_looked_
 def test_one_that_cannot_be_read_is_in_force_until_it_is_mended() -> None:
     world = World(freezes=(freeze(until=None),)).settle()
     assert "until somebody mends it" in waits(world) and world.tick().requeue_at is None
+
+
+# --- a hotfix
+
+
+def test_a_hotfix_starts_in_spite_of_all_and_says_so() -> None:
+    never = {"rrule": "FREQ=YEARLY;BYMONTH=6;BYMONTHDAY=1", "timeZone": "UTC", "duration": "1h"}
+    world = World(spec=spec(windows=[never]), freezes=(freeze(),)).settle()
+    said = world.act("Hotfix", reason="nobody can log in")
+    assert said is not None and said.result == "Accepted"
+    assert said.message == (
+        "2.0 starts again, as run 1, in spite of Freeze audit, until 2026-01-01T12:00:00Z: "
+        "the auditors are here and spec.windows, none of which is open"
+    )
+    run = world.later(12).status.run
+    assert run is not None and run.outcome == "Promoted"
+    assert run.people[0].startswith("Hotfix by ana: nobody can log in (2.0 starts again")
+    assert [note.reason for note in world.notes].count("Hotfix") == 1
+
+
+@pytest.mark.parametrize("reason", ["", "  \n "])
+def test_a_hotfix_without_a_reason_is_refused(reason: str) -> None:
+    world = World(freezes=(freeze(),)).settle()
+    said = world.act("Hotfix", reason=reason)
+    assert said is not None and said.result == "Refused" and "say why (reason)" in said.message
+    assert world.later(5).status.state == "Frozen" and world.status.runs == 0
+
+
+def test_a_hotfix_of_nobody_starts_nothing() -> None:
+    world = World(freezes=(freeze(),)).settle()
+    said = world.act("Hotfix", reason="P0", doubt="anybody may have made this")
+    assert said is not None and said.result == "Refused"
+    assert world.later(5).status.state == "Frozen" and world.status.runs == 0
+
+
+def test_a_hotfix_starts_a_rejected_version_again_as_a_retry_does() -> None:
+    world = World().settle()
+    world.gates["errors"] = "Failed"
+    world.later(1)
+    world.gates.clear()
+    world.freezes = (freeze(),)
+    assert world.act("Hotfix", reason="P0").result == "Accepted"  # type: ignore[union-attr]
+    assert world.later(12).status.run.outcome == "Promoted"  # type: ignore[union-attr]
+
+
+def test_a_hotfix_passes_by_nothing_else() -> None:
+    for change, words in (
+        ({"rival": "other"}, "has one of its targets"),
+        ({"doubt": "not in force"}, "not in force"),
+        ({"missing": "there is no Deployment web"}, "there is no Deployment web"),
+    ):
+        world = World(freezes=(freeze(),), **change).settle()  # type: ignore[arg-type]
+        said = world.act("Hotfix", reason="P0")
+        assert said is not None and said.result == "Refused" and words in said.message
+        assert world.status.runs == 0
+
+
+def test_a_hotfix_that_was_refused_is_not_kept_for_later() -> None:
+    world = World(freezes=(freeze(),), rival="other").settle()
+    world.act("Hotfix", reason="P0")
+    world.rival = None
+    assert world.later(5).status.runs == 0 and world.status.state == "Frozen"
+
+
+def test_a_run_under_way_needs_no_hotfix() -> None:
+    world = World().settle()
+    said = world.act("Hotfix", reason="P0")
+    assert said is not None and "a Hotfix starts a run, and one is under way" in said.message
+
+
+def test_what_is_live_needs_no_hotfix() -> None:
+    world = World().settle().later(12)
+    said = world.act("Hotfix", reason="P0")
+    assert said is not None and "there is nothing to repeat" in said.message
 
 
 # --- which Releases it means

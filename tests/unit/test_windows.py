@@ -54,7 +54,8 @@ def test_outside_it_waits_until_the_next_opening_and_is_woken_then() -> None:
     world = world_at(friday).settle()
     assert world.status.waitingFor is not None
     assert world.status.waitingFor.message == (
-        "the next window to open at 2026-01-12T15:00:00Z (Mon 09:00 America/Mexico_City)"
+        "the next window to open at 2026-01-12T15:00:00Z (Mon 09:00 America/Mexico_City); "
+        "or a hotfix (kubectl release hotfix web --reason WHY)"
     )
     conditions = {one.type: one for one in world.status.conditions}
     assert conditions["Ready"].status == "Unknown" and "Reconciling" in conditions

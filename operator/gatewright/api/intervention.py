@@ -23,6 +23,7 @@ Action = Literal[
     "Pause",
     "Resume",
     "Run",
+    "Hotfix",
 ]
 """What a person may do; in lower case the RBAC verb on `releases` that it needs."""
 Result = Literal["Accepted", "Refused"]
@@ -36,7 +37,9 @@ OF_GATE = ("Approve", "Reject")
 OF_FOLLOW_UP = ("Confirm", "Reject")
 OF_WAY_BACK = ("Rollback",)
 OF_PROCEDURE = ("Run", "Approve", "Reject", "Confirm", "Abort")
-OF_SPEC = OF_STAGE
+OF_START = ("Retry", "Hotfix")
+"""What starts a run when none is under way."""
+OF_SPEC = (*OF_STAGE, "Hotfix")
 """What undoes or stops a run is never kept back because somebody has edited the Release."""
 
 
@@ -75,6 +78,11 @@ class InterventionSpec(Model):
         AtApply(
             "!has(self.withDatabase) || has(self.reason)",
             "with the database goes what was written since; give the reason",
+        ),
+        # The core refuses a reason of blanks as well.
+        AtApply(
+            "self.action != 'Hotfix' || has(self.reason)",
+            "a Hotfix passes windows and Freezes by; give the reason",
         ),
         Excludes(
             "followUp",
@@ -123,8 +131,8 @@ class InterventionSpec(Model):
     confirmed: LongText | None = None
     """With Run: what the procedure asks to be repeated (`confirm`), word for word."""
     specHash: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", max_length=32)] | None = None
-    """The spec that was looked at: `status.run.specHash`, with a Retry that of the spec as it is
-    now; for another it does nothing."""
+    """The spec that was looked at: `status.run.specHash`, with a Retry or Hotfix that of the spec
+    as it is now; for another it does nothing."""
     reason: Text = ""
     """Why, in words for those who read it later."""
 

@@ -38,6 +38,7 @@ ACTIONS = {
     "pause": "stop the walk; guards keep watching",
     "resume": "let a walk go on that a person or a guard has stopped",
     "run": "run a procedure of the Release, at any time",
+    "hotfix": "start the version in spite of windows and Freezes; needs a --reason",
 }
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "approve": ("stage", "step", "gate"), "reject": ("stage", "step", "gate", "follow-up"),

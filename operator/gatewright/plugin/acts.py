@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gatewright.api import API_VERSION, RELEASE
-from gatewright.api.intervention import OF_SPEC
+from gatewright.api.intervention import OF_SPEC, OF_START
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import OPEN_FOLLOW_UPS
 from gatewright.core.model.pinned_spec import hash_spec
@@ -111,7 +111,7 @@ def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str
     # What a procedure does is pinned when it begins.
     if wish.procedure:
         return None
-    if wish.action == "Retry":
+    if wish.action in OF_START:
         return spec_hash(release)
     if (
         wish.action in OF_SPEC
@@ -185,7 +185,7 @@ def meant_run(
     is_over = bool((status.get("run") or {}).get("outcome"))
     # Where a Retry starts a version again, or a Rollback undoes one, it is the next one.
     starts_again = is_over and (
-        wish.action == "Retry" or (wish.action == "Rollback" and not status.get("unverified"))
+        wish.action in OF_START or (wish.action == "Rollback" and not status.get("unverified"))
     )
     return int(status.get("runs", 0)) + 1 if starts_again else int(answer.get("run") or 0)
 

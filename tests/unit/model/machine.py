@@ -47,6 +47,7 @@ ACTIONS = (
     "Abort",
     "Pause",
     "Resume",
+    "Hotfix",
 )
 USUAL = (
     *ACTIONS,

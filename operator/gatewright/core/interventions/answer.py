@@ -23,6 +23,8 @@ and that RBAC allows it, admission has proved; one that it has not proved is Ref
   Abort     Preflight ... Guarding    undoes the run without judging the version
   Pause     Preflight ... Guarding    stops the walk, as `spec.suspend` does
   Resume    paused                    lets it go on
+  Hotfix    at rest                   starts the version, whatever Freezes and windows say; for the
+                                      rest as a Retry
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from gatewright.api.intervention import OF_START
 from gatewright.api.status import Answered, Overtaking
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
@@ -59,6 +62,8 @@ REFUSALS_AT_REST = {
     "Suspended": "it is suspended; set spec.suspend to false first",
 }
 """Why a Retry can start nothing."""
+AT_REST = (*OF_START, "Confirm")
+"""Actions that may be about a spec when no run is under way."""
 LOGGED_REASONS: Mapping[str, str] = {
     "Approve": "Approved",
     "Confirm": "Confirmed",
@@ -66,6 +71,7 @@ LOGGED_REASONS: Mapping[str, str] = {
     "Promote": "PromotedEarly",
     "Pause": "PausedByPerson",
     "Resume": "Resumed",
+    "Hotfix": "Hotfix",
 }
 """Reasons of the Events on actions; what the others do has an Event already."""
 ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
@@ -170,7 +176,7 @@ def _go_on(
     if situation == "Adopted":
         return situation
 
-    if situation == "ReadyToStart" and act.action == "Retry":
+    if situation == "ReadyToStart" and act.action in OF_START:
         start_run(ctx)
     answered.specHash = ctx.run.specHash
     _log_intervention(ctx, act, message)
@@ -248,11 +254,11 @@ def _require_seen_spec(ctx: Context, act: Intervention) -> None:
 
     That is what the run has pinned, or what a Retry takes up.
     """
-    if act.spec_hash is None or (ctx.view.run is None and act.action not in ("Retry", "Confirm")):
+    if act.spec_hash is None or (ctx.view.run is None and act.action not in AT_REST):
         return
 
     run, spec = ctx.status.run, ctx.view.spec
-    if act.action == "Retry":
+    if act.action in OF_START:
         subject = "its spec"
         spec_hash = hash_spec(spec) if spec is not None else None
     elif run is not None:
@@ -275,8 +281,10 @@ def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
         return _go_back(ctx, act)
     if act.action == "Confirm":
         return _confirm_served(ctx, act)
-    if act.action != "Retry":
+    if act.action not in OF_START:
         raise Refused(f"no run is under way, so there is nothing to {act.action.lower()}")
+    if act.action == "Hotfix" and not act.reason.strip():
+        raise Refused("a Hotfix passes windows and Freezes by; say why (reason)")
     if act.stage is not None:
         raise Refused(
             "no run is under way, so there is no stage to repeat; "
@@ -288,14 +296,17 @@ def _act_at_rest(ctx: Context, act: Intervention, situation: Situation) -> str:
 def _retry_version(ctx: Context, situation: Situation) -> str:
     version = ctx.view.spec.version if ctx.view.spec is not None else ""
     if situation == "ReadyToStart":
-        return f"{version} starts again, as run {ctx.status.runs + 1}"
+        passed = closures.describe_passed(ctx)
+        in_spite = f", in spite of {passed}" if passed else ""
+        return f"{version} starts again, as run {ctx.status.runs + 1}{in_spite}"
     if situation == "Adopted":
         return f"{version} is live on every target already; it is taken over as it is"
 
     if situation == "Unadmitted":
         raise Refused(f"{version} cannot start: {ctx.seen.doubt}")
     if situation in closures.CLOSED:
-        raise Refused(f"{version} cannot start now: it waits for {closures.describe(ctx, situation)}")
+        closed = closures.describe(ctx, situation)
+        raise Refused(f"{version} cannot start now: it waits for {closed}")
     if situation == "Blocked":
         owner = f"release {ctx.seen.rival} has one of its targets"
         raise Refused(f"{owner}; try again when that run has ended")

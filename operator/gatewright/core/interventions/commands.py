@@ -243,6 +243,13 @@ def _resume_run(ctx: Context, act: Intervention) -> str:
     return f"run {run.id} goes on" + ("; but spec.suspend is true" if is_suspended(ctx) else "")
 
 
+def _refuse_hotfix(ctx: Context, act: Intervention) -> str:
+    raise Refused(
+        "a Hotfix starts a run, and one is under way, which no window and no Freeze holds up: "
+        f"{describe_place(ctx)}"
+    )
+
+
 ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
     "Retry": _retry_stage,
     "Skip": _skip_step_or_stage,
@@ -251,4 +258,5 @@ ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
     "Abort": _abort_run,
     "Pause": _pause_run,
     "Resume": _resume_run,
+    "Hotfix": _refuse_hotfix,
 }

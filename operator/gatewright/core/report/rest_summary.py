@@ -148,13 +148,13 @@ def _summarize_suspended(ctx: Context, version: str) -> Summary:
 
 def _summarize_frozen(ctx: Context, version: str) -> Summary:
     message = f"{version} is not started: {closures.describe_freeze(ctx)}"
-    waiting = f"the end of {closures.describe_freeze(ctx)}"
+    waiting = f"the end of {closures.describe_freeze(ctx)}; {closures.describe_hotfix(ctx)}"
     return Summary("Frozen", "Unknown", "Frozen", message, waiting, working=True)
 
 
 def _summarize_outside_window(ctx: Context, version: str) -> Summary:
     message = f"{version} is not started: no window is open (spec.windows)"
-    waiting = closures.describe_opening(ctx)
+    waiting = f"{closures.describe_opening(ctx)}; {closures.describe_hotfix(ctx)}"
     return Summary("OutsideWindow", "Unknown", "OutsideWindow", message, waiting, working=True)
 
 

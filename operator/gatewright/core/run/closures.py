@@ -1,6 +1,7 @@
 """What keeps a run from starting although everything else is ready: a Freeze, or no open window.
 
-Only a start is kept: a run that is under way goes on, and the way back is always open.
+Only a start is kept: a run that is under way goes on, and the way back is always open. A person
+starts one all the same by a Hotfix.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.run.context import Context
+from gatewright.core.run.rest_checks import is_hotfix_next
 from gatewright.core.spec import selectors, windows
 
 CLOSED = ("Frozen", "OutsideWindow")
@@ -22,12 +24,12 @@ MOST_REASON_CHARS = 300
 
 def is_frozen(view: View, seen: Observation) -> bool:
     """Return whether a Freeze that means the Release is in force."""
-    return bool(_freezes_in_force(view, seen))
+    return not is_hotfix_next(view) and bool(_freezes_in_force(view, seen))
 
 
 def is_outside_windows(view: View, seen: Observation) -> bool:
     """Return whether the Release has windows, and none of them is open."""
-    return view.spec is not None and not windows.is_open(view.spec.windows, seen.now)
+    return not is_hotfix_next(view) and not _is_window_open(view, seen)
 
 
 def request_look(ctx: Context) -> None:
@@ -48,6 +50,21 @@ def describe(ctx: Context, situation: str) -> str:
     return describe_opening(ctx)
 
 
+def describe_hotfix(ctx: Context) -> str:
+    """Return how a person starts the run all the same."""
+    return f"or a hotfix (kubectl release hotfix {ctx.view.name} --reason WHY)"
+
+
+def describe_passed(ctx: Context) -> str:
+    """Return what a run that starts now passes by, for a Hotfix; empty where nothing is closed."""
+    passed = []
+    if _freezes_in_force(ctx.view, ctx.seen):
+        passed.append(describe_freeze(ctx))
+    if not _is_window_open(ctx.view, ctx.seen):
+        passed.append("spec.windows, none of which is open")
+    return " and ".join(passed)
+
+
 def describe_freeze(ctx: Context) -> str:
     """Return which Freeze is in force, who froze, until when and why: the one that ends last."""
     freezes = _freezes_in_force(ctx.view, ctx.seen)
@@ -64,6 +81,10 @@ def describe_opening(ctx: Context) -> str:
     if opening is None:
         return "a window to open, and none does within five years; edit spec.windows"
     return f"the next window to open at {windows.describe_opening(*opening)}"
+
+
+def _is_window_open(view: View, seen: Observation) -> bool:
+    return view.spec is None or windows.is_open(view.spec.windows, seen.now)
 
 
 def _freezes_in_force(view: View, seen: Observation) -> list[Freeze]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gatewright.api.intervention import OF_START
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.pinned_spec import hash_spec
@@ -13,11 +14,19 @@ from gatewright.core.subject import traits_of
 
 
 def is_retry_next(view: View) -> bool:
-    """Return whether a Retry is the next Intervention."""
+    """Return whether a Retry, or a Hotfix, is the next Intervention."""
     intervention, last = view.next_intervention, view.status.run
-    if intervention is None or intervention.action != "Retry":
+    if intervention is None or intervention.action not in OF_START:
         return False
     return intervention.run in (None, last.id if last is not None else None)
+
+
+def is_hotfix_next(view: View) -> bool:
+    """Return whether a Hotfix that says why is the next Intervention."""
+    intervention = view.next_intervention
+    if intervention is None or intervention.action != "Hotfix":
+        return False
+    return is_retry_next(view) and bool(intervention.reason.strip())
 
 
 def is_promoted_live(view: View) -> bool:
