@@ -203,10 +203,9 @@ EXAMPLES: Mapping[str, Example] = {
         {"url": "http://flags"}, {"bearerToken": (SECRET,), "apiKey": (SECRET,)}
     ),
     "VercelAccess": Example({"token": SECRET}, {"teamId": ("team_1",), "slug": ("acme",)}),
-    "FreezeSpec": Example({"reason": "audit", "until": "2026-01-07T08:00:00Z"}),
     "LabelRequirement": Example(
-        {"key": "team"},
-        {"operator": ("In", "NotIn", "Exists", "DoesNotExist"), "values": ([], ["web"])},
+        {"key": "team", "operator": "Exists"},
+        {"operator": ("In", "NotIn", "DoesNotExist"), "values": ([], ["web"])},
     ),
     "InterventionSpec": Example(
         {"release": "shop", "by": "ana"},
@@ -295,6 +294,8 @@ def least(node: schema.Schema, name: str = "") -> Any:
             return {field: least(fields[field], field) for field in node.get("required", ())}
         case "array":
             return [least(node["items"])] if node.get("minItems") else []
+        case "string" if node.get("format") == "date-time":
+            return "2026-01-07T08:00:00Z"
         case "string":
             return "http://flags" if name == "url" else "abc"
         case "boolean":

@@ -142,6 +142,7 @@ def _keys_of_samples() -> set[tuple[str, str]]:
             spec = item["spec"]
             if item["kind"] == "Connection":
                 found |= {("connection", key) for key in spec}
+            if item["kind"] != "Release":
                 continue
             found |= {("target", key) for target in spec.get("targets", []) for key in target}
             found |= {("gate", key) for check in _checks(spec) for key in check}

@@ -281,7 +281,7 @@ def definition_of(kind: Kind) -> dict[str, Any]:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {} for _ in status},
+                    "subresources": {"status": {}} if status else {},
                     "additionalPrinterColumns": [
                         column.printer_column() for column in kind.columns
                     ],
@@ -329,9 +329,7 @@ def _drop_descriptions(value: Any) -> None:
             _drop_descriptions(inner)
 
 
-def _root_schema(
-    kind: Kind, spec: schema.Schema, status: Sequence[schema.Schema]
-) -> schema.Schema:
+def _root_schema(kind: Kind, spec: schema.Schema, status: Sequence[schema.Schema]) -> schema.Schema:
     root: schema.Schema = {"description": kind.description, "type": "object", "required": ["spec"]}
     if rules.ROOT_RULES[kind.name]:
         root["x-kubernetes-validations"] = list(rules.ROOT_RULES[kind.name])

@@ -93,7 +93,10 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
     see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
     freeze = Access(
-        GROUP, ("freezes",), (*VIEWER_VERBS, *EDITOR_VERBS), "say that no run starts, and when again"
+        GROUP,
+        ("freezes",),
+        (*VIEWER_VERBS, *EDITOR_VERBS),
+        "say that no run starts, and when again",
     )
     yield (
         RELEASER_ROLE,

@@ -47,6 +47,7 @@ def kind_page(kind: crds.Kind) -> str:
     names = f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind.name}`, namespaced"
     columns = _as_code(column.name.upper() for column in kind.columns if not column.wide)
     wide_columns = _as_code(column.name.upper() for column in kind.columns if column.wide)
+    wide = f"; `-o wide` adds {wide_columns}" if wide_columns else ""
     lines = [
         f"# {kind.name}",
         "",
@@ -54,7 +55,7 @@ def kind_page(kind: crds.Kind) -> str:
         "",
         f"{names}; short name `{kind.short}`, category `gatewright`.",
         "",
-        f"`kubectl get` shows {columns}{f'; `-o wide` adds {wide_columns}' if wide_columns else ''}.",
+        f"`kubectl get` shows {columns}{wide}.",
         "",
     ]
 

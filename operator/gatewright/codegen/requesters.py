@@ -1,5 +1,6 @@
-"""Who asks for a version, or freezes, says so under their own name: the ValidatingAdmissionPolicy on
-`spec.requestedBy` of a Release and `spec.by` of a Freeze.
+"""Who asks for a version, or freezes, says so under their own name: the policy on them.
+
+It judges `spec.requestedBy` of a Release and `spec.by` of a Freeze.
 
 An approval with `notBy: Requester` keeps out whoever stands there. So a name gets there only by the
 request of its owner, and whoever changes what a run would do asks for that: while a name stands

@@ -94,9 +94,7 @@ def _is_next_step_pending(stage: StageStatus, place: int) -> bool:
     return stage.state == "Running" and any(step.state == "Pending" for step in following)
 
 
-def _ends_of(
-    line: StepStatus | GateStatus, lifetime: timedelta
-) -> Iterator[tuple[str, datetime]]:
+def _ends_of(line: StepStatus | GateStatus, lifetime: timedelta) -> Iterator[tuple[str, datetime]]:
     """Yield who has approved, and until when that counts."""
     for by, at in zip(line.approvedBy, line.approvedAt, strict=False):
         yield by, clocks.parse_time(at) + lifetime

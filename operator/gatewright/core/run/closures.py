@@ -69,7 +69,9 @@ def describe_freeze(ctx: Context) -> str:
     """Return which Freeze is in force, who froze, until when and why: the one that ends last."""
     freezes = _freezes_in_force(ctx.view, ctx.seen)
     freeze = max(freezes, key=_end_of)
-    until = f"until {freeze.until:%Y-%m-%dT%H:%M:%SZ}" if freeze.until else "until somebody mends it"
+    until = "until somebody mends it"
+    if freeze.until is not None:
+        until = f"until {freeze.until:%Y-%m-%dT%H:%M:%SZ}"
     by = f" by {freeze.by}" if freeze.by else ""
     more = f" (and {len(freezes) - 1} more)" if len(freezes) > 1 else ""
     return f"Freeze {freeze.name}{by}, {until}: {_one_line(freeze.reason)}{more}"

@@ -129,7 +129,7 @@ def parse_rule(text: str) -> Recurrence:
     frequency = parts.get("FREQ", "")
     if frequency not in FREQUENCIES:
         raise BadRule(
-            f'FREQ={frequency or "nothing"}: a window opens on days; FREQ is one of '
+            f"FREQ={frequency or 'nothing'}: a window opens on days; FREQ is one of "
             f"{', '.join(FREQUENCIES)}, and BYHOUR and BYMINUTE say when"
         )
 
