@@ -43,6 +43,9 @@ EXAMPLES: Mapping[str, Example] = {
         {"version": "1.0", "stages": [{"name": "ship", "steps": [{"name": "w", "wait": "1s"}]}]}
     ),
     "Target": Example({"name": "web"}),
+    "When": Example(
+        {}, {"var": ("db",), "equals": ("", "a"), "notEquals": ("b",), "changed": ([], ["db/**"])}
+    ),
     "Smoke": Example({"path": "/"}, {"jsonPath": ("$.a",), "equals": ("ok", "")}),
     "WorkloadConfig": Example(
         {"name": "web"}, {"images": ({}, {"app": "web:1"}), "env": ({}, {"app": {"A": "b"}})}

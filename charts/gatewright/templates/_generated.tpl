@@ -1555,10 +1555,11 @@ variables:
 - name: kept
   expression: '!(request.resource.resource == ''freezes'') && request.operation == ''UPDATE'' && dyn(object).spec.?version
     == dyn(oldObject).spec.?version && dyn(object).spec.?requestedBy == dyn(oldObject).spec.?requestedBy && dyn(object).spec.?vars
-    == dyn(oldObject).spec.?vars && dyn(object).spec.?mode == dyn(oldObject).spec.?mode && dyn(object).spec.?targets == dyn(oldObject).spec.?targets
-    && dyn(object).spec.?preflight == dyn(oldObject).spec.?preflight && dyn(object).spec.?guards == dyn(oldObject).spec.?guards
-    && dyn(object).spec.?guardFor == dyn(oldObject).spec.?guardFor && dyn(object).spec.?stages == dyn(oldObject).spec.?stages
-    && dyn(object).spec.?rollback == dyn(oldObject).spec.?rollback && dyn(object).spec.?followUps == dyn(oldObject).spec.?followUps'
+    == dyn(oldObject).spec.?vars && dyn(object).spec.?changedPaths == dyn(oldObject).spec.?changedPaths && dyn(object).spec.?mode
+    == dyn(oldObject).spec.?mode && dyn(object).spec.?targets == dyn(oldObject).spec.?targets && dyn(object).spec.?preflight
+    == dyn(oldObject).spec.?preflight && dyn(object).spec.?guards == dyn(oldObject).spec.?guards && dyn(object).spec.?guardFor
+    == dyn(oldObject).spec.?guardFor && dyn(object).spec.?stages == dyn(oldObject).spec.?stages && dyn(object).spec.?rollback
+    == dyn(oldObject).spec.?rollback && dyn(object).spec.?followUps == dyn(oldObject).spec.?followUps'
 validations:
 - expression: variables.named == '' || variables.named == request.userInfo.username || variables.kept
   messageExpression: '''spec.'' + variables.field + '': "'' + variables.named + ''" is not who asks ("'' + request.userInfo.username

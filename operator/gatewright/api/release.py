@@ -24,6 +24,7 @@ from gatewright.api.jobs import Job
 from gatewright.api.rules import (
     AnyOf,
     AtApply,
+    ExactlyOne,
     Excludes,
     NotTogether,
     OneProvider,
@@ -257,6 +258,32 @@ class StageRollback(Model):
     """Compensations, in order; jobs and flags."""
 
 
+class When(Model):
+    """What has to be so that a stage has anything to do."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        ExactlyOne("equals", "notEquals", "changed"),
+        Together(
+            "var",
+            "equals",
+            "notEquals",
+            message="var goes with equals or notEquals, and they need it",
+        ),
+    )
+
+    var: VarName | None = None
+    """A variable of `spec.vars`."""
+    equals: Text | None = None
+    """The value that it must have."""
+    notEquals: Text | None = None
+    """The value that it must not have."""
+    changed: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=200)]], Field(max_length=16)
+    ] = []
+    """Paths of which one must have changed, as `spec.changedPaths` says; with one `**` for any
+    folders and one `*` in each part. Where that is not given the stage runs."""
+
+
 class Stage(Model):
     """Steps in order, then gates, then the bake."""
 
@@ -266,6 +293,8 @@ class Stage(Model):
 
     name: Name
     """Unique within the Release."""
+    when: When | None = None
+    """The stage is skipped, and the reason said, where this is not so."""
     risk: Literal["Low", "Medium", "High"] = "Medium"
     """Shown wherever people decide."""
     expectedDuration: Duration | None = None
@@ -457,6 +486,15 @@ class ReleaseSpec(Model):
     approvals with `notBy`."""
     vars: Annotated[dict[VarName, Text], Field(max_length=64)] = {}
     """Values usable as `$(vars.NAME)`."""
+    changedPaths: (
+        Annotated[
+            list[Annotated[str, StringConstraints(min_length=1, max_length=300)]],
+            Field(max_length=1000),
+        ]
+        | None
+    ) = None
+    """What CI says has changed since the last version, as paths of the repository; for `when` of
+    stages. Left out: nobody knows. Empty: nothing has."""
     suspend: bool = False
     """Pauses the walk; guards keep watching."""
     supersede: Literal["Queue", "Replace", "Reject"] = "Queue"

@@ -126,7 +126,10 @@ class StageStatus(Model):
     finishedAt: Time | None = None
     """When the stage passed or failed."""
     message: Message | None = None
-    """Why it failed, who skipped it, or that it is overdue."""
+    """Why it failed, who skipped it, that it is overdue, or why it runs although nobody knows
+    whether it has to."""
+    unmet: Message | None = None
+    """Why its `when` was not met, so that it was skipped."""
     skippedBy: Short | None = None
     """Who skips it; until it is Skipped, what it had started is being stopped."""
     steps: Annotated[list[StepStatus], Field(max_length=20)] = []

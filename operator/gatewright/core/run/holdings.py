@@ -147,7 +147,8 @@ def _deploys_passed_over(body: PinnedSpec, run: Run) -> Iterator[_PassedOver]:
     undone = stages_undone(run)
     done = {entry.subject for entry in run.journal if entry.stage not in undone}
     for index, stage in enumerate(run.stages):
-        if stage.state not in LEFT_STAGE_STATES:
+        # One that had nothing to do was to change nothing.
+        if stage.state not in LEFT_STAGE_STATES or stage.unmet is not None:
             continue
 
         coming = _targets_still_to_deploy(body, run, index)

@@ -16,6 +16,7 @@ from gatewright.api.release import Stage
 from gatewright.api.status import JournalEntry, Run, Undo
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import produced_artifacts
+from gatewright.core.spec.stage_conditions import is_unmet
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
 from gatewright.core.subject import name_of_subject, traits_of
@@ -66,6 +67,9 @@ def describe_plan(body: PinnedSpec, how: Mapping[str, str]) -> list[str]:
     """
     lines: list[str] = []
     for stage in reversed(body.spec.stages):
+        if is_unmet(body.spec, stage, {**body.names, "stage": stage.name}):
+            continue
+
         for step in reversed(stage.steps):
             restores = _describe_restores(body, changed_by(stage, step), how)
             lines += [line for line in restores if line not in lines]

@@ -1,4 +1,4 @@
-"""Skip: past a step or a whole stage, whatever it says."""
+"""Skip: past a step or a whole stage, whatever it says, or because it has nothing to do."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def skip_stage(ctx: Context, index: int, by: str, message: str) -> None:
         return
 
     finish_skipped_stage(ctx, stage)
+
+
+def pass_stage_by(ctx: Context, stage: StageStatus, reason: str) -> None:
+    """Skip a stage that has not begun, because its `when` is not met.
+
+    It does nothing, so that nothing of it is undone.
+    """
+    stage.unmet = reason[:1000]
+    stage.message = f"skipped: {reason}"[:1000]
+    for step in stage.steps:
+        states.move(step, "Skipped")
+    states.move(stage, "Skipped")
+    stage.finishedAt = clocks.format_time(ctx.now)
 
 
 def skip_current(ctx: Context, index: int, number: int, by: str, message: str) -> None:

@@ -15,8 +15,10 @@ from gatewright.core.run.holds import are_guards_calm
 from gatewright.core.run.journal import fold_journal
 from gatewright.core.run.position import current_stage_index, unfinished_step_index
 from gatewright.core.run.running_step import advance_step
-from gatewright.core.run.skipping import finish_skipped_stage
+from gatewright.core.run.skipping import finish_skipped_stage, pass_stage_by
 from gatewright.core.run.stage_end import fail_stage, settle_stopping
+from gatewright.core.spec import stage_conditions
+from gatewright.core.spec.pinned_spec import names_at
 
 
 def advance_stage(ctx: Context) -> bool:
@@ -35,6 +37,8 @@ def advance_stage(ctx: Context) -> bool:
         return False
 
     stage = run.stages[index]
+    if stage.state == "Pending" and _pass_by_if_unmet(ctx, index, stage):
+        return True
     if stage.state == "Pending":
         _begin_stage(ctx, index, stage)
         return True
@@ -50,6 +54,27 @@ def advance_stage(ctx: Context) -> bool:
         return finish_skipped_stage(ctx, stage)
 
     return _begin_gates(ctx, index, stage)
+
+
+def _pass_by_if_unmet(ctx: Context, index: int, stage: StageStatus) -> bool:
+    """Skip a stage whose `when` is not met; return whether it was. Raises UnknownReference."""
+    when = ctx.body.spec.stages[index].when
+    if when is None:
+        return False
+
+    names = names_at(ctx.body, ctx.run, index)
+    judged = stage_conditions.judge_condition(ctx.body.spec, when, names)
+    place = f"stage {index + 1}/{len(ctx.run.stages)} {stage.name}"
+    # What is not known skips nothing: it is said why the stage runs.
+    if judged.state == "Unknown":
+        stage.message = f"it runs, as {judged.reason}"[:1000]
+        ctx.record_event("StageConditionUnknown", f"{place} runs, as {judged.reason}", warning=True)
+    if judged.state != "Unmet":
+        return False
+
+    pass_stage_by(ctx, stage, judged.reason)
+    ctx.record_event("StageSkipped", f"{ctx.run.version}: {place} is skipped: {judged.reason}")
+    return True
 
 
 def _begin_stage(ctx: Context, index: int, stage: StageStatus) -> None:

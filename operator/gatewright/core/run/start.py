@@ -21,7 +21,7 @@ from gatewright.core.run.run_end import known_live
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
 
-ALWAYS_CHANGED = ("version changed", "requestedBy changed")
+ALWAYS_CHANGED = ("version changed", "requestedBy changed", "changedPaths changed")
 """What a new version changes in any case."""
 
 

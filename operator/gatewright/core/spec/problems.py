@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from gatewright.api.release import Check, Procedure, ReleaseSpec, Stage, Step
 from gatewright.core.report import size
-from gatewright.core.spec import procedures, windows
+from gatewright.core.spec import procedures, stage_conditions, windows
 from gatewright.core.spec.expand import (
     OUTPUT_NAME,
     cut_middle,
@@ -55,6 +55,7 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     yield from _misplaced_proofs(spec)
     yield from _unknown_requesters(spec)
     yield from windows.find_problems(spec)
+    yield from stage_conditions.find_problems(spec)
     yield from _early_references(spec)
     yield from _duplicate_workloads(spec)
     yield from filter(None, [size.find_problem(spec)])
