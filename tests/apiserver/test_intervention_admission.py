@@ -141,7 +141,9 @@ _numbers = itertools.count(1)
 
 def act(by: str, action: str, release: str = "web", **more: Any) -> dict[str, Any]:
     name = f"{release}-{action.lower()}-{next(_numbers)}"
-    spec = {"release": release, "action": action, "by": by, **more}
+    # A Hotfix says why.
+    reason = {"reason": "P0"} if action == "Hotfix" else {}
+    spec = {"release": release, "action": action, "by": by, **reason, **more}
     return {
         "apiVersion": "gatewright.dev/v1alpha1",
         "kind": "Intervention",

@@ -216,7 +216,7 @@ def test_what_a_crd_cannot_express_is_refused(model: type[BaseModel], message: s
 
 
 def _everything(kind: crds.Kind) -> Iterator[tuple[str, schema.Schema]]:
-    for root, part in zip(("spec", "status"), crds.schemas_of(kind), strict=True):
+    for root, part in zip(("spec", "status"), crds.schemas_of(kind), strict=False):
         yield from schema.walk_schema(part, root)
 
 

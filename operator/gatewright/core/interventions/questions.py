@@ -98,11 +98,16 @@ def describe_question(ctx: Context, question: Question) -> str:
     # Of a check that has been approved before, and is asked again.
     if isinstance(question.line, GateStatus) and question.line.window and question.line.message:
         asked = f"{asked}; {question.line.message}"
+    return asked
+
+
+def describe_stakes_of(ctx: Context, question: Question) -> str:
+    """Return what whoever approves should know, to be added to a question; empty for others."""
     # Nothing returns what a procedure has done, and an Undo is the way back itself.
-    if ctx.run.kind != "Release":
-        return asked
-    stage = question.index if question.stage is not None else None
-    return f"{asked}; {describe_stakes(ctx.body, ctx.run, stage)}"
+    if question.kind != "approval" or ctx.run.kind != "Release":
+        return ""
+    index = question.index if question.stage is not None else None
+    return f"; {describe_stakes(ctx.body, ctx.run, index)}"
 
 
 def _describe_approval(ctx: Context, question: Question) -> str:

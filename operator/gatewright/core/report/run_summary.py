@@ -95,7 +95,8 @@ def _summarize_preflight(ctx: Context, run: Run) -> Summary:
     # A person is asked only about what nothing else holds up.
     if check is None and open_questions:
         question = questions.describe_question(ctx, open_questions[0])
-        message, waiting = f"{run.version}: {question}", f"{question}; {untouched}"
+        stakes = questions.describe_stakes_of(ctx, open_questions[0])
+        message, waiting = f"{run.version}: {question}", f"{question}; {untouched}{stakes}"
         return Summary(
             "WaitingForPerson", "Unknown", "WaitingForPerson", message, waiting, working=True
         )
@@ -229,8 +230,9 @@ def _describe_step_deadline(ctx: Context, run: Run, stage_index: int, number: in
 def _summarize_question(
     ctx: Context, place: str, open_questions: list[questions.Question]
 ) -> Summary:
-    waiting = questions.describe_question(ctx, open_questions[0])
-    message = f"{place}, {waiting}"
+    question = questions.describe_question(ctx, open_questions[0])
+    message = f"{place}, {question}"
+    waiting = f"{question}{questions.describe_stakes_of(ctx, open_questions[0])}"
     return Summary(
         "WaitingForPerson", "Unknown", "WaitingForPerson", message, waiting, working=True
     )
