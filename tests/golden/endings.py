@@ -17,8 +17,9 @@ import yaml
 
 from gatewright.api import API_VERSION
 from gatewright.api.status import dump
+from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.operation import Progress
-from tests.unit.sim import World, spec
+from tests.unit.sim import START, World, spec
 
 FOLDER = Path(__file__).parent / "release"
 _GUARD = {"name": "health", "http": {"path": "/health"}, "failureThreshold": 3}
@@ -65,6 +66,24 @@ def suspended() -> World:
 
 def not_started() -> World:
     return World(spec=spec(suspend=True)).settle()
+
+
+def frozen() -> World:
+    """Somebody on call has said that no run starts."""
+    freeze = Freeze("quarter-end", "the books are being closed", START + timedelta(days=2), "ana")
+    return World(freezes=(freeze,)).settle()
+
+
+def outside_window() -> World:
+    window = {"rrule": "FREQ=WEEKLY;BYDAY=MO;BYHOUR=9", "timeZone": "America/Mexico_City"}
+    return World(spec=spec(windows=[window | {"duration": "8h"}])).settle()
+
+
+def nothing_to_do() -> World:
+    """A stage was skipped, since what it is about has not changed."""
+    changed = spec(changedPaths=["web/index.html"])
+    changed["stages"][0]["when"] = {"changed": ["db/**"]}
+    return World(spec=changed).settle().later(12)
 
 
 def blocked() -> World:
@@ -240,6 +259,9 @@ ENDINGS: dict[str, Callable[[], World]] = {
         skipped,
         suspended,
         not_started,
+        frozen,
+        outside_window,
+        nothing_to_do,
         blocked,
         no_room,
         target_missing,

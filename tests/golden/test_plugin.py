@@ -24,6 +24,8 @@ NAMES = (
     "rollback_failed",
     "promoted",
     "not_started",
+    "frozen",
+    "nothing_to_do",
     "followed_up",
 )
 

@@ -80,6 +80,8 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(
         ("observed", 1),
         ("target_missing", None),
         ("not_started", None),
+        ("frozen", None),
+        ("outside_window", None),
         ("progressing", None),
         ("guarding", None),
         ("paused", None),

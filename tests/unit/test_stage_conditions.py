@@ -113,6 +113,39 @@ def test_what_a_skipped_stage_would_have_made_is_missed_loudly() -> None:
     assert "requires backup, which no earlier step" in (run.stages[1].message or "")
 
 
+# --- an edit
+
+
+def failed_after_a_skip(**changes: Any) -> World:
+    """A person decides about the second stage; the first has had nothing to do."""
+    world = conditional({"changed": ["db/**"]}, changedPaths=["web/a"], **changes)
+    world.spec["stages"][0]["steps"].insert(0, {"name": "go", "approval": {}})
+    world.spec["stages"][1]["onFailure"] = "Pause"
+    world.gates["errors"] = "Failed"
+    world.settle().later(1)
+    world.gates.clear()
+    assert world.status.state == "Paused"
+    return world
+
+
+def test_an_edit_asks_nothing_of_a_stage_that_has_had_nothing_to_do() -> None:
+    world = failed_after_a_skip()
+    world.ask(vars={"a": "b"}).settle()
+    said = world.act("Retry")
+    assert said is not None and "its edit counts now" in said.message
+    assert world.later(12).status.run.outcome == "Promoted"  # type: ignore[union-attr]
+
+
+def test_an_edit_by_which_a_skipped_stage_would_have_run_does_not_count() -> None:
+    world = failed_after_a_skip()
+    world.ask(changedPaths=["db/a"]).settle()
+    said = world.act("Retry")
+    words = "stage migrate was skipped, and by the edit it would have had something to do"
+    assert said is not None and words in said.message
+    assert world.later(12).status.run.outcome == "Promoted"  # type: ignore[union-attr]
+    assert world.done("job") == []
+
+
 # --- patterns
 
 

@@ -55,6 +55,8 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
 
     assert spec is not None
     assert not seen.view.problems and not spec.suspend and seen.observation.rival is None
+    frozen = [one for one in seen.observation.freezes if one.until is None or one.until > world.now]
+    assert not frozen or _is_hotfix(seen), "a run starts while a Freeze is in force"
     assert not seen.observation.unconnected
     rejected = after.run.version in [item.version for item in before.rejected]
     assert seen.person or not rejected, f"{after.run.version} is rejected and starts"
@@ -68,6 +70,11 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
         and before.run.outcome == "Aborted"
     )
     assert seen.person or not same, "an aborted version starts by itself"
+
+
+def _is_hotfix(seen: Seen) -> bool:
+    act = seen.view.next_intervention
+    return act is not None and act.action == "Hotfix" and bool(act.reason.strip())
 
 
 def promotes_what_runs(world: Wild, seen: Seen) -> None:
@@ -87,11 +94,14 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
             )
     body = seen.observation.body
     assert body is not None
+    stages = zip(run.stages, body.spec.stages, strict=True)
     deploys = [
         step.deploy
-        for stage in body.spec.stages
+        for row, stage in stages
         for step in stage.steps
-        if step.deploy is not None and (run.id, stage.name) not in world.undone
+        if step.deploy is not None
+        and row.unmet is None
+        and (run.id, stage.name) not in world.undone
     ]
     for name in {name for deploy in deploys for name in deploy.targets}:
         found = world.value(f"target/{name}")
@@ -105,7 +115,7 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
         if stage.state == "Failed":
             assert stage.name in world.passed_over, f"promoted over the failed stage {stage.name}"
         if stage.state == "Skipped":
-            assert stage.skippedBy, f"nobody has skipped {stage.name}"
+            assert stage.skippedBy or stage.unmet, f"nobody has skipped {stage.name}"
     assert not _running(world, run), f"promoted while {[*_running(world, run)]} run"
 
 
@@ -150,6 +160,8 @@ def _answered(world: Wild, run: Run) -> set[tuple[str | None, str]]:
     for stage, wanted in zip(
         run.stages, body.spec.stages if body is not None else (), strict=False
     ):
+        if stage.unmet is not None:
+            continue
         for step, asked in zip(stage.steps, wanted.steps, strict=False):
             if asked.kind == "approval" and step.state in ("Succeeded", "Skipped"):
                 found.add((stage.name, step.name))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from gatewright.api.status import OPEN_FOLLOW_UPS, Run
+from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.needs import Needs
 from gatewright.core.run.position import current_stage_index
 from tests.unit.model import laws, specs
@@ -142,6 +143,12 @@ class Walk(RuleBasedStateMachine):
     @rule(there=st.sampled_from([True, True, False]))
     def api_server(self, there: bool) -> None:
         self.world.blind = not there
+        self._go()
+
+    @rule(hours=st.sampled_from([None, None, 1, 24]))
+    def somebody_freezes(self, hours: int | None) -> None:
+        until = self.world.now + timedelta(hours=hours or 0)
+        self.world.freezes = (Freeze("audit", "audit", until),) if hours else ()
         self._go()
 
     @rule(looking=st.sampled_from([None, None, "", "target/web: no answer within 10s"]))

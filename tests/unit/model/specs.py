@@ -115,6 +115,8 @@ def _stage(draw: st.DrawFn, name: str) -> dict[str, Any]:
         stage["rollback"]["within"] = "5m"
     if draw(_once):
         stage["expectedDuration"] = "1m"
+    if draw(_once):
+        stage["when"] = {"changed": ["db/**"]}
     return stage
 
 
@@ -147,7 +149,8 @@ def _preflight(draw: st.DrawFn) -> list[dict[str, Any]]:
     found = [
         draw(_check(CHECKS[number])) for number in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1])))
     ]
-    return found + ([{"name": "go", "approval": {"count": 1}}] if draw(_once) else [])
+    approval = {"count": 1} | ({"expires": "1m"} if draw(_once) else {})
+    return found + ([{"name": "go", "approval": approval}] if draw(_once) else [])
 
 
 @st.composite
@@ -188,6 +191,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         "adopt": draw(st.sampled_from(["First", "First", "Always", "Never"])),
         "mode": draw(st.sampled_from(["Enforce"] * 11 + ["Observe"])),
     }
+    changed = draw(st.sampled_from([None, None, ["db/a.sql"], ["web/a.html"]]))
+    found |= {"changedPaths": changed} if changed is not None else {}
     if draw(_once):
         found["followUps"] = draw(follow_ups)
     if draw(_once):

@@ -70,8 +70,8 @@ def altered_approval(run: Run, before: PinnedSpec, after: PinnedSpec, index: int
 
     for number, stage in enumerate(run.stages[: index + 1]):
         for place, step in enumerate(stage.steps):
-            # Nobody has been asked for it yet.
-            if step.attempt == 0 and step.state == "Pending":
+            # Nobody has been asked for it yet, or ever will be.
+            if (step.attempt == 0 and step.state == "Pending") or stage.unmet is not None:
                 continue
             if _is_step_altered(run, before, after, number, place):
                 return f"approval {step.name} of stage {stage.name}"
@@ -102,6 +102,9 @@ def ask_again(ctx: Context, before: PinnedSpec, index: int) -> None:
     ]
 
     for number, stage in enumerate(run.stages[: index + 1]):
+        # Of a stage that had nothing to do nobody has been asked anything.
+        if stage.unmet is not None:
+            continue
         for place, step in enumerate(stage.steps):
             if step.state not in ANSWERED_STATES:
                 continue

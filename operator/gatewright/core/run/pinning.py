@@ -37,6 +37,7 @@ from gatewright.core.run.run_end import known_live
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
+from gatewright.core.spec.stage_conditions import is_unmet
 from gatewright.core.spec.targets import captured_configs
 from gatewright.core.steps import changed_by
 from gatewright.core.subject import is_stage_snapshot, name_of_subject, stage_snapshot, traits_of
@@ -302,8 +303,23 @@ def _reason_to_ignore(ctx: Context, body: PinnedSpec, index: int) -> str:
         if steps:
             step = f"step {steps[0]} of stage {stage}"
             return f"it changes what {step} has set already, and that stage is over"
+    beginning = _stage_with_something_to_do(ctx, body, index)
+    if beginning:
+        return f"stage {beginning} was skipped, and by the edit it would have had something to do"
     if approval:
         return f"it changes {approval}, which people have been asked for already"
+    return ""
+
+
+def _stage_with_something_to_do(ctx: Context, body: PinnedSpec, index: int) -> str:
+    """Return a stage that was skipped by its `when`, and by an edited body would not have been.
+
+    What comes after it may rely on what it would have done.
+    """
+    for row, stage in zip(ctx.run.stages[:index], body.spec.stages, strict=False):
+        names = {**body.names, "stage": stage.name}
+        if row.unmet is not None and not is_unmet(body.spec, stage, names):
+            return row.name
     return ""
 
 
