@@ -247,6 +247,8 @@ def through_one(sample: dict[str, Any], model: str, name: str) -> dict[str, Any]
     """A sample all of whose systems are behind the Connection `db`, but for one of this model."""
     body = copy.deepcopy(sample)
     body["metadata"] = {"name": "shop"}
+    # Whoever applies it is somebody else.
+    body["spec"].pop("requestedBy", None)
     for path in PLACES:
         for node in standing(body, path):
             node["connection"] = "db"

@@ -12,6 +12,7 @@ from gatewright.core.model.freeze import Freeze
 from gatewright.core.spec.selectors import selects
 from gatewright.runtime import clock
 from gatewright.runtime.freezes import MAX_PER_NAMESPACE, Freezes
+from gatewright.runtime.tracked import MAX_LABELS, TrackedRelease
 from tests.unit.sim import START, World, spec
 
 NOON = START + timedelta(hours=12)
@@ -289,3 +290,15 @@ def test_those_whose_time_is_over_make_room() -> None:
 def test_its_end_is_a_point_in_time(until: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         FreezeSpec(reason="audit", until=until)
+
+
+def test_few_labels_of_a_release_are_kept_and_of_many_none_is_believed() -> None:
+    def labelled(labels: dict[str, str] | None) -> TrackedRelease:
+        meta = {"namespace": "shop", "name": "web", "uid": "u", "resourceVersion": "1"}
+        return TrackedRelease.of({"metadata": meta | {"labels": labels}, "spec": spec()})
+
+    assert labelled({"team": "web"}).view().labels == {"team": "web"}
+    assert labelled({f"l{number}": "x" for number in range(MAX_LABELS + 1)}).view().labels is None
+    assert labelled({f"{number}" * 300: "x" for number in range(9)}).view().labels is None
+    # Of a very large object they are not read.
+    assert labelled(None).view().labels is None

@@ -39,6 +39,7 @@ KEPT = (
     "deletionTimestamp",
     "finalizers",
     "generation",
+    "labels",
     "name",
     "namespace",
     "resourceVersion",

@@ -450,6 +450,7 @@ class Wild(World):
 
     def make_benign(self, answered: bool = True) -> None:
         """Everything goes well from now on."""
+        self.freezes = ()
         self.gates, self.fates, self.troubles, self.dark = {}, {}, {}, set()
         self.mood = "Succeeded"
         self.looking = None
