@@ -1,13 +1,15 @@
 """What is wrong with what users wrote, in sentences that name the path and say what would be right.
 
-Two sources: pydantic's errors, turned into sentences by `explain`, and the keys of providers, which
-only the registry knows (`problems`, `connection_problems`). `$(NAME)` may stand in any text of a
+Three sources: pydantic's errors, turned into sentences by `explain`, the keys of providers, which
+only the registry knows (`spec_problems`, `connection_problems`), and what the core finds
+(`core.spec.problems`). `check_spec` asks all of them. `$(NAME)` may stand in any text of a
 provider's configuration: what the spec itself knows (the version, `vars`) is put in before the
 configuration is checked; text that holds what only a run knows is not judged before the run.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +28,9 @@ from gatewright.api.release import (
     Step,
     Target,
 )
+from gatewright.core.report import size
 from gatewright.core.spec import procedures
+from gatewright.core.spec.problems import find_problems
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
 from gatewright.providers.common import addresses
@@ -40,7 +44,13 @@ from gatewright.providers.error_messages import (
 )
 from gatewright.providers.units import LIMIT_MESSAGE, explain_misfit, unit_of
 
-__all__ = ["connection_problems", "explain_errors", "iter_explained", "spec_problems"]
+__all__ = [
+    "check_spec",
+    "connection_problems",
+    "explain_errors",
+    "iter_explained",
+    "spec_problems",
+]
 
 _CORE_CHECKS: Mapping[str, type[BaseModel]] = {"job": Job, "approval": Approval}
 """Checks that are not measured: core handles them itself."""
@@ -58,6 +68,22 @@ _MEASURING_FIELDS = (
 """Fields of a check that say how it is measured."""
 _SHORT_JOB_FIELDS = ("command", "args", "env", "envFrom", "serviceAccountName", "resources")
 """Fields of a Job that belong to its short form."""
+
+
+def check_spec(raw: Any) -> tuple[ReleaseSpec | None, Iterator[str]]:
+    """Return a spec, and everything that is wrong with it, one after the other.
+
+    None where its fields' own shapes are wrong already.
+    """
+    try:
+        spec = ReleaseSpec.model_validate(raw)
+    except ValidationError as error:
+        return None, iter_explained(error, "spec")
+
+    problem = size.find_expansion_problem(spec)
+    if problem is not None:
+        return spec, iter([problem])
+    return spec, itertools.chain(spec_problems(spec), find_problems(spec))
 
 
 def spec_problems(spec: ReleaseSpec) -> Iterator[str]:

@@ -15,7 +15,6 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model.view import View
 from gatewright.core.report import size
-from gatewright.core.spec import problems
 from gatewright.core.spec.expand import cut_middle
 from gatewright.providers import validate
 from gatewright.runtime.cluster import wire
@@ -125,17 +124,8 @@ def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
 
 def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     """Return a spec and everything that is wrong with it."""
-    try:
-        spec = ReleaseSpec.model_validate(raw)
-    except ValidationError as error:
-        return None, _first_problems(validate.iter_explained(error, "spec"))
-
-    problem = size.find_expansion_problem(spec)
-    if problem is not None:
-        return spec, (problem,)
-
-    others = itertools.chain(validate.spec_problems(spec), problems.find_problems(spec))
-    return spec, _first_problems(others)
+    spec, found = validate.check_spec(raw)
+    return spec, _first_problems(found)
 
 
 def _first_problems(problems: Iterable[str]) -> tuple[str, ...]:
