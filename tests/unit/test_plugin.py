@@ -20,8 +20,10 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.codegen import admission
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.plugin import acts, explain, show
-from gatewright.plugin.__main__ import _PLACES, ACTIONS, _make_parser, main
-from gatewright.plugin.cluster import RequestFailed
+from gatewright.plugin.__main__ import main, make_parser
+from gatewright.plugin.commands import ACTIONS
+from gatewright.plugin.commands.act import PLACES
+from gatewright.plugin.failures import RequestFailed
 from tests.golden import endings
 from tests.unit.sim import spec
 
@@ -38,15 +40,17 @@ def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
         ("gate", OF_GATE),
         ("follow-up", OF_FOLLOW_UP),
     }
-    assert set(_PLACES.get(action, ())) == {
+    assert set(PLACES.get(action, ())) == {
         field for field, actions in wanted if action.capitalize() in actions
     }
-    # What a procedure does belongs to no run.
-    of = ["clear-cache"] if action == "run" else ["--run", "3"]
-    options = _make_parser().parse_args([action, "web", *of, "-n", "shop", "--reason", "because"])
-    assert (options.name, options.namespace, options.reason) == ("web", "shop", "because")
-    assert (options.run, options.procedure) == (
-        (None, "clear-cache") if action == "run" else (3, None)
+    options = make_parser().parse_args(
+        [action, "web", "-n", "shop", "--reason", "because", "--run", "3"]
+    )
+    assert (options.name, options.namespace, options.reason, options.run) == (
+        "web",
+        "shop",
+        "because",
+        3,
     )
 
 
@@ -318,10 +322,10 @@ def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
 def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str):
     arguments = [action, "web", "--spec-hash", "a" * 32]
     if action.capitalize() in OF_SPEC:
-        assert _make_parser().parse_args(arguments).spec_hash == "a" * 32
+        assert make_parser().parse_args(arguments).spec_hash == "a" * 32
     else:
         with pytest.raises(SystemExit):
-            _make_parser().parse_args(arguments)
+            make_parser().parse_args(arguments)
 
 
 def test_what_an_edit_has_changed_is_shown():
@@ -373,14 +377,6 @@ def test_a_terminal_is_not_given_what_it_would_obey():
         assert not any(ord(char) < 32 for line in lines for char in line)
 
 
-def test_a_long_sentence_is_cut_unless_there_is_room():
-    release = endings.kept("paused")
-    release["status"]["waitingFor"]["message"] = "x" * 500
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert "x" * 81 not in show.release_table([release], now)[1]
-    assert "x" * 500 in show.release_table([release], now, wide=True)[1]
-
-
 def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     release = endings.kept("followed_up")
     rows = release["status"]["followUps"]
@@ -397,7 +393,7 @@ def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
         "run": 3,
         "followUp": "feedback",
     }
-    options = _make_parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
+    options = make_parser().parse_args(["confirm", "web", "--follow-up", "feedback"])
     assert options.follow_up == "feedback"
 
 

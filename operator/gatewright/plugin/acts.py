@@ -7,25 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from gatewright.api import API_VERSION, RELEASE
-from gatewright.api.intervention import OF_SPEC, OF_START
-from gatewright.api.release import ReleaseSpec
-from gatewright.api.status import OPEN_FOLLOW_UPS
-from gatewright.core.model.pinned_spec import hash_spec
-from gatewright.core.run.run_end import ALL_WELL
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
+from gatewright.plugin.exit_codes import DONE, FAILED, LATE
+from gatewright.plugin.show import OPEN_FOLLOW_UPS
 
-DONE, FAILED, LATE = 0, 1, 3
-GOOD_OUTCOMES: Mapping[str, tuple[str, ...]] = {
-    # A run that only observes has nothing to undo.
-    "Rollback": ("RolledBack", "Observed"),
-    "Abort": ("Aborted", "Observed"),
-    # Somebody has said no: whatever `onFailure` makes of that is what was asked for.
-    "Reject": ("RolledBack", "Aborted", "Promoted", "Observed"),
-}
-"""How a run may end after which action; all others want it Promoted, or that it would have been."""
+OF_SPEC = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote")
+"""As in `api.intervention`, whose models take time to import; a test compares them."""
+GOOD_OUTCOMES = {"Rollback": ("RolledBack",), "Abort": ("Aborted",)}
+"""How a run may end after which action; all others want it Promoted."""
 POLL_DELAYS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 
@@ -125,6 +115,11 @@ def seen_spec_hash(wish: InterventionRequest, release: Mapping[str, Any]) -> str
 
 def spec_hash(release: Mapping[str, Any]) -> str | None:
     """Return the hash of the spec as it is now; None where this plugin cannot read it."""
+    from pydantic import ValidationError
+
+    from gatewright.api.release import ReleaseSpec
+    from gatewright.core.model.pinned_spec import hash_spec
+
     try:
         return hash_spec(ReleaseSpec.model_validate(release.get("spec")))
     except ValidationError:

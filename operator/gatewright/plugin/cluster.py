@@ -4,42 +4,38 @@ exception with its words."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
-from kubernetes import client as kubernetes_client
-from kubernetes import config as kubernetes_config
 
 from gatewright import __version__
 from gatewright.api import API_VERSION
+from gatewright.plugin.failures import RequestFailed
+from gatewright.plugin.kubeconfig import ApiAccess, KubeconfigError, read_access
 
 REQUEST_TIMEOUT_S = 30.0
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+"""What the API server is asked for where people read a list: its own columns."""
 _REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
-
-
-class RequestFailed(Exception):
-    """A request that was refused, or got no answer; the message is for people."""
-
-    def __init__(self, message: str, code: int = 0) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Cluster:
     """One API server, as one user."""
 
     def __init__(
-        self, configuration: Any, namespace: str, impersonated: Sequence[tuple[str, str]] = ()
+        self,
+        access: ApiAccess,
+        pool: Any,
+        namespace: str = "",
+        impersonated: Sequence[tuple[str, str]] = (),
+        patience_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        self._api = kubernetes_client.ApiClient(configuration)
-        self._pool = self._api.rest_client.pool_manager
-        self._base = configuration.host.rstrip("/")
-        self._impersonated = list(impersonated)
-        self.namespace = namespace
+        self._access, self._pool, self._patience_s = access, pool, patience_s
+        self._impersonated = list(impersonated or access.impersonated)
+        self.namespace = namespace or access.namespace
 
     @classmethod
     def connect(
@@ -49,30 +45,26 @@ class Cluster:
         namespace: str | None = None,
         user: str | None = None,
         groups: Sequence[str] = (),
+        patience_s: float = REQUEST_TIMEOUT_S,
     ) -> Cluster:
-        """Connect as kubectl does. Raises RequestFailed.
-
-        By --kubeconfig, KUBECONFIG or ~/.kube/config; else by the pod's ServiceAccount.
-        """
-        configuration = kubernetes_client.Configuration()
+        """Connect as kubectl does. Raises RequestFailed."""
         try:
-            kubernetes_config.load_kube_config(
-                kubeconfig, context, configuration, persist_config=False
-            )
-            own_namespace = _namespace_of(kubeconfig, context)
-        except (kubernetes_config.ConfigException, OSError) as error:
-            if kubeconfig or context or not _OWN_NAMESPACE.exists():
-                raise RequestFailed(f"cannot load the kubeconfig: {error}") from None
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
-            own_namespace = _OWN_NAMESPACE.read_text().strip()
+            access = read_access(kubeconfig, context)
+            pool = None if access.fetched else _pool_of(access)
+        except (KubeconfigError, OSError, ValueError) as error:
+            raise RequestFailed(f"cannot load the kubeconfig: {error}") from None
+        if access.fetched:
+            from gatewright.plugin.fetched_access import open_fetched
+
+            access, pool = open_fetched(access, kubeconfig, context)
 
         headers = [("Impersonate-User", user)] if user else []
         headers += [("Impersonate-Group", group) for group in groups]
-        return cls(configuration, namespace or own_namespace, headers)
+        return cls(access, pool, namespace or "", headers, patience_s)
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, accept: str = "application/json") -> dict[str, Any]:
         """Raises RequestFailed."""
-        return self._request_object("GET", path)
+        return self._request_object("GET", path, accept=accept)
 
     def create(self, path: str, body: Any) -> dict[str, Any]:
         """Raises RequestFailed."""
@@ -90,7 +82,7 @@ class Cluster:
             **query,
         }
         response = self._send_request(
-            "GET", f"{path}?{urlencode(asked)}", None, seconds + REQUEST_TIMEOUT_S, stream=True
+            "GET", f"{path}?{urlencode(asked)}", None, seconds + self._patience_s, stream=True
         )
         rest = b""
 
@@ -111,33 +103,29 @@ class Cluster:
         user = review["status"]["userInfo"]
         return user["username"], list(user.get("groups", ()))
 
-    def _request_object(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        response = self._send_request(method, path, body, REQUEST_TIMEOUT_S)
+    def _request_object(
+        self, method: str, path: str, body: Any = None, accept: str = "application/json"
+    ) -> dict[str, Any]:
+        response = self._send_request(method, path, body, self._patience_s, accept=accept)
         answer: dict[str, Any] = json.loads(response.data)
         return answer
 
     def _send_request(
-        self, method: str, path: str, body: Any, seconds: float, stream: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        seconds: float,
+        stream: bool = False,
+        accept: str = "application/json",
     ) -> Any:
-        auth: dict[str, str] = {}
-        self._api.update_params_for_auth(auth, [], ["BearerToken"], path, method, body)
-        headers = urllib3.HTTPHeaderDict(
-            auth | {"Accept": "application/json", "Content-Type": "application/json"}
-        )
-        headers["User-Agent"] = f"kubectl-release/{__version__}"
-
-        for name, value in self._impersonated:
-            headers.add(name, value)
-
-        data = None if body is None else json.dumps(body)
-        timeout = urllib3.Timeout(connect=REQUEST_TIMEOUT_S, read=seconds)
         try:
             response = self._pool.request(
                 method,
-                self._base + path,
-                body=data,
-                headers=headers,
-                timeout=timeout,
+                self._access.server + path,
+                body=None if body is None else json.dumps(body),
+                headers=self._headers(accept),
+                timeout=urllib3.Timeout(connect=self._patience_s, read=seconds),
                 retries=False,
                 preload_content=not stream,
             )
@@ -149,6 +137,77 @@ class Cluster:
 
         return response
 
+    def _headers(self, accept: str) -> Any:
+        headers = urllib3.HTTPHeaderDict(
+            {
+                "Accept": accept,
+                "Content-Type": "application/json",
+                "User-Agent": f"kubectl-release/{__version__}",
+            }
+        )
+        try:
+            authorization = self._access.authorization()
+        except KubeconfigError as error:
+            raise RequestFailed(f"cannot load the kubeconfig: {error}") from None
+
+        if authorization:
+            headers["Authorization"] = authorization
+        for name, value in self._impersonated:
+            headers.add(name, value)
+        return headers
+
+
+def _pool_of(access: ApiAccess) -> Any:
+    """Return the connections to one API server. Raises OSError, ValueError."""
+    settings: dict[str, Any] = {}
+    if access.server.startswith("https:"):
+        settings["ssl_context"] = _tls_of(access)
+        if access.server_name:
+            settings |= {"server_hostname": access.server_name}
+        if not access.verified:
+            settings |= {"assert_hostname": False}
+
+    proxy = access.proxy or _proxy_of_environment(access.server)
+    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+        raise ValueError(f"the proxy {urlsplit(proxy).scheme}:// is none of http and https")
+    if proxy:
+        return urllib3.ProxyManager(proxy, **settings)
+    return urllib3.PoolManager(**settings)
+
+
+def _tls_of(access: ApiAccess) -> Any:
+    import ssl
+
+    ca = access.ca.decode() if access.ca else None
+    context = ssl.create_default_context(cadata=ca)
+    if not access.verified:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if access.client_certificate:
+        _load_client(context, access.client_certificate, access.client_key or b"")
+    return context
+
+
+def _load_client(context: Any, certificate: bytes, key: bytes) -> None:
+    """Put in a client certificate; OpenSSL reads it from a file only, which then goes."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as both:  # nobody else may read it
+        both.write(certificate + b"\n" + key)
+        both.flush()
+        context.load_cert_chain(both.name)
+
+
+def _proxy_of_environment(server: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY and its like name, unless NO_PROXY leaves this host out."""
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    parts = urlsplit(server)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies_environment().get(parts.scheme)
+
 
 def _error_of_refusal(status: int, data: bytes) -> RequestFailed:
     try:
@@ -158,14 +217,7 @@ def _error_of_refusal(status: int, data: bytes) -> RequestFailed:
     return RequestFailed(f"Error from server ({_REASONS.get(status, status)}): {message}", status)
 
 
-def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
-    contexts, active = kubernetes_config.list_kube_config_contexts(kubeconfig)
-    chosen = active
-    for candidate in contexts:
-        if candidate["name"] == context:
-            chosen = candidate
-            break
-    return str(((chosen or {}).get("context") or {}).get("namespace") or "default")
+__all__ = ["TABLE", "Cluster", "RequestFailed", "api_path"]
 
 
 def api_path(plural: str, namespace: str = "", name: str = "") -> str:

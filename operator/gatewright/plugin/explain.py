@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from gatewright.core.run import clocks
+from gatewright.api import GROUP
 from gatewright.core.text import masking
 from gatewright.plugin import procedures, way_back
 from gatewright.plugin.show import (
@@ -17,6 +17,7 @@ from gatewright.plugin.show import (
     clean_text,
     follow_up_lines,
     headline_lines,
+    parse_time,
     table_lines,
     time_since,
     time_span,
@@ -24,6 +25,10 @@ from gatewright.plugin.show import (
     titled_lines,
     waiting_lines,
 )
+
+RUNBOOK_ANNOTATION = f"{GROUP}/runbook-url"
+"""Annotation on a Release: where its runbook says what to do. `$(state)` and `$(check)` in it stand
+for the state and for the check that is not good, so that it can lead to the very line."""
 
 
 def explain_lines(release: Object, now: datetime) -> list[str]:
@@ -51,10 +56,35 @@ def explain_lines(release: Object, now: datetime) -> list[str]:
         ("Earlier runs", _history_lines(status, now)),
     )
 
-    lines = headline_lines(release, now) + waiting_lines(status, now)
+    lines = headline_lines(release, now) + _runbook_lines(release) + waiting_lines(status, now)
     for title, part in parts:
         lines += titled_lines(title, part)
     return lines
+
+
+def _runbook_lines(release: Object) -> list[str]:
+    """Return where people have written down what to do: for this state, and for this check."""
+    annotations = release["metadata"].get("annotations") or {}
+    link = clean_text(annotations.get(RUNBOOK_ANNOTATION, "")).strip()
+    if not link:
+        return []
+
+    status = release.get("status") or {}
+    link = link.replace("$(state)", str(status.get("state") or ""))
+    link = link.replace("$(check)", _troubled_check(status.get("run") or {}))
+    return [f"{'Runbook:':<12}{link}"]
+
+
+def _troubled_check(run: Object) -> str:
+    """Return the name of the check that has decided, or the first one that is not good."""
+    decided = (run.get("rollback") or {}).get("gate")
+    if decided:
+        return str(decided)
+    for state in ("Failed", "Expired", "Breaching", "Holding"):
+        for _, gate in _all_gates(run):
+            if gate["state"] == state:
+                return str(gate["name"])
+    return ""
 
 
 def _indented_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -187,7 +217,7 @@ def _clock_lines(run: Object, now: datetime) -> list[str]:
     lines = []
     for name, timer in sorted(run.get("timers", {}).items()):
         if timer.get("due"):
-            left_s = (clocks.parse_time(timer["due"]) - now).total_seconds()
+            left_s = (parse_time(timer["due"]) - now).total_seconds()
             lines.append(f"  {name}: runs out in {time_span(left_s)}")
         else:
             lines.append(f"  {name}: stands still, {time_span(timer.get('remaining', 0))} left")

@@ -10,6 +10,7 @@ from typing import Any
 
 from gatewright.plugin import acts, show
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
+from gatewright.plugin.exit_codes import DONE, FAILED, LATE
 from gatewright.plugin.terminal import print_lines
 
 LONGEST_WATCH_S = 240.0
@@ -36,7 +37,7 @@ def follow_release(cluster: Cluster, namespace: str, options: argparse.Namespace
 
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            return acts.LATE if options.wait else acts.DONE
+            return LATE if options.wait else DONE
 
         code = _watch_until_settled(
             cluster,
@@ -75,7 +76,7 @@ def _watch_until_settled(
         if event["type"] == "DELETED":
             print_lines([f"{show.clean_text(event['object']['metadata']['name'])}   deleted"])
             if query:
-                return acts.FAILED if wait else acts.DONE
+                return FAILED if wait else DONE
         elif event["type"] in ("ADDED", "MODIFIED"):
             code = _print_change(event["object"], printed, wait)
             if code is not None:

@@ -9,20 +9,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gatewright.api.status import OPEN_FOLLOW_UPS
-from gatewright.core.run import clocks
-from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
-
 Object = Mapping[str, Any]
 MAX_CELL_LENGTH = 80
 """Characters of a sentence in a table that is not wide."""
-RELEASE_COLUMNS = ("NAME", "VERSION", "LIVE", "LAST-GOOD", "STAGE", "STATE", "WAITING-FOR", "AGE")
+OPEN_FOLLOW_UPS = ("Pending", "Overdue")
+"""As in `api.status`, whose models take time to import; a test compares them."""
 
 NOT_SEEN = (
     "no operator has looked at it; if that lasts, see whether one runs and serves this namespace "
     "(--namespace, chart: watchNamespaces)"
 )
 """The state of a Release whose status is empty."""
+
+
+def object_name(release: Object) -> str:
+    """Return how kubectl names it with `-o name`."""
+    return f"release.gatewright.dev/{release['metadata']['name']}"
+
+
+def parse_time(stamp: str) -> datetime:
+    """Return the time that a status has."""
+    return datetime.fromisoformat(stamp)
 
 
 def clean_text(text: Any) -> str:
@@ -46,7 +53,7 @@ def table_lines(head: Sequence[str], rows: Iterable[Sequence[Any]], indent: str 
 
 def time_since(stamp: str | None, now: datetime) -> str:
     """Return how long ago, in at most two units: `3m2s`, `2h5m`, `4d1h`."""
-    return time_span((now - clocks.parse_time(stamp)).total_seconds()) if stamp else ""
+    return time_span((now - parse_time(stamp)).total_seconds()) if stamp else ""
 
 
 def time_span(seconds: float) -> str:
@@ -57,46 +64,6 @@ def time_span(seconds: float) -> str:
         number, left = divmod(left, size)
         parts += [f"{number}{unit}"] if number else []
     return "".join(parts[:2]) or "0s"
-
-
-def release_table(
-    releases: Iterable[Object], now: datetime, wide: bool = False, namespaces: bool = False
-) -> list[str]:
-    """Return one line a Release, as `kubectl get releases` has them."""
-    head = [*RELEASE_COLUMNS]
-    if namespaces:
-        head.insert(0, "NAMESPACE")
-    if wide:
-        head += ["STARTED", "DURATION", "MESSAGE"]
-
-    rows = (_release_row(release, now, wide, namespaces) for release in releases)
-    return table_lines(head, rows)
-
-
-def _release_row(release: Object, now: datetime, wide: bool, namespaces: bool) -> list[Any]:
-    meta, status = release["metadata"], release.get("status") or {}
-    waiting = (status.get("waitingFor") or {}).get("message", "")
-    row = [
-        meta["name"],
-        (release.get("spec") or {}).get("version"),
-        (status.get("live") or {}).get("version"),
-        (status.get("lastGood") or {}).get("version"),
-        status.get("stage"),
-        status.get("state"),
-        _shorten_text(waiting, wide),
-        time_since(meta.get("creationTimestamp"), now),
-    ]
-
-    if namespaces:
-        row.insert(0, meta["namespace"])
-    if wide:
-        run = status.get("run") or {}
-        row += [time_since(run.get("startedAt"), now), run.get("duration"), status.get("message")]
-    return row
-
-
-def _shorten_text(text: str, wide: bool) -> str:
-    return text if wide or len(text) <= MAX_CELL_LENGTH else f"{text[: MAX_CELL_LENGTH - 1]}…"
 
 
 def release_line(release: Object) -> str:
@@ -166,8 +133,8 @@ def time_taken(row: Object, now: datetime) -> str:
     """Return how long a stage or step took, or has been going on."""
     if not row.get("startedAt"):
         return ""
-    end = clocks.parse_time(row["finishedAt"]) if row.get("finishedAt") else now
-    return time_span((end - clocks.parse_time(row["startedAt"])).total_seconds())
+    end = parse_time(row["finishedAt"]) if row.get("finishedAt") else now
+    return time_span((end - parse_time(row["startedAt"])).total_seconds())
 
 
 def headline_lines(release: Object, now: datetime) -> list[str]:
@@ -241,7 +208,7 @@ def _follow_up_row(follow_up: Object, now: datetime) -> list[Any]:
 def _describe_due(follow_up: Object, now: datetime) -> str:
     if follow_up["state"] not in OPEN_FOLLOW_UPS:
         return ""
-    left_s = (clocks.parse_time(follow_up["dueAt"]) - now).total_seconds()
+    left_s = (parse_time(follow_up["dueAt"]) - now).total_seconds()
     return f"in {time_span(left_s)}" if left_s > 0 else f"{time_span(-left_s)} ago"
 
 

@@ -6,14 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
-from gatewright.api.status import ReleaseStatus
-from gatewright.core.model.intervention import Intervention
-from gatewright.core.run.context import Refused
-from gatewright.core.run.undo import choose_undone, require_repeatable
 from gatewright.plugin.acts import InterventionRequest, destination
-from gatewright.plugin.cluster import RequestFailed
+from gatewright.plugin.failures import RequestFailed
 from gatewright.plugin.show import Object, clean_text, time_since
 
 
@@ -61,6 +55,13 @@ def _count_undone(status: Object, request: InterventionRequest) -> int:
 
     0 where a failed rollback is repeated. Raises RequestFailed.
     """
+    from pydantic import ValidationError
+
+    from gatewright.api.status import ReleaseStatus
+    from gatewright.core.model.intervention import Intervention
+    from gatewright.core.run.context import Refused
+    from gatewright.core.run.undo import choose_undone, require_repeatable
+
     where = destination(request, status)
     asked = Intervention(
         "",
