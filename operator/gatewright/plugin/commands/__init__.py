@@ -56,6 +56,8 @@ ACTIONS: Mapping[str, str] = {
 _SEEN = (
     Command("status", "status", "where Releases stand, or one of them with its stages"),
     Command("explain", "explain", "why a Release is where it is, and what would happen next"),
+    Command("history", "history", "the latest runs of a Release: how they ended, why, who acted"),
+    Command("connections", "connections", "whether the Connections are ready"),
 )
 
 COMMANDS: Mapping[str, Command] = {
