@@ -58,6 +58,7 @@ _SEEN = (
     Command("explain", "explain", "why a Release is where it is, and what would happen next"),
     Command("history", "history", "the latest runs of a Release: how they ended, why, who acted"),
     Command("connections", "connections", "whether the Connections are ready"),
+    Command("lint", "lint", "what is wrong with files, without a cluster"),
 )
 
 COMMANDS: Mapping[str, Command] = {
