@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gatewright.plugin import explain, show
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.plugin import checklist, explain, history, plan, show
+from gatewright.plugin.specs import pin_next, read_spec
 from tests.golden import endings
 from tests.golden.test_endings import UPDATE
 
@@ -30,18 +33,29 @@ NAMES = (
 )
 
 
+def pinned(release: dict[str, Any]) -> PinnedSpec:
+    return pin_next(read_spec(release), release["status"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_people_read_is_what_the_golden_file_says(name: str) -> None:
     release = endings.kept(name)
     text = "\n".join(
         [
-            *show.release_table([release], NOW, wide=True),
-            "",
             "--- status",
             *show.status_lines(release, NOW),
             "",
             "--- explain",
             *explain.explain_lines(release, NOW),
+            "",
+            "--- history",
+            *history.history_lines(release, NOW),
+            "",
+            "--- checklist",
+            *checklist.checklist_lines(release),
+            "",
+            "--- plan",
+            *plan.plan_lines(plan.make_plan(release, pinned(release))),
             "",
         ]
     )
@@ -68,3 +82,16 @@ def test_every_state_can_be_shown(name: str) -> None:
         assert release["status"]["state"] in text
         assert "None" not in text
         assert not [line for line in lines if line != line.rstrip()]
+
+
+@pytest.mark.parametrize("name", endings.ENDINGS)
+def test_every_state_has_a_history_a_checklist_and_a_plan(name: str) -> None:
+    release = endings.kept(name)
+    lines = [
+        *history.history_lines(release, NOW, is_wide=True),
+        *checklist.checklist_lines(release),
+    ]
+    if name != "invalid_spec":
+        lines += plan.plan_lines(plan.make_plan(release, pinned(release)))
+    assert "None" not in "\n".join(lines)
+    assert not [line for line in lines if line != line.rstrip()]

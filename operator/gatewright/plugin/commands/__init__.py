@@ -57,6 +57,8 @@ _SEEN = (
     Command("status", "status", "where Releases stand, or one of them with its stages"),
     Command("explain", "explain", "why a Release is where it is, and what would happen next"),
     Command("history", "history", "the latest runs of a Release: how they ended, why, who acted"),
+    Command("plan", "plan", "what a run would do; nothing is touched"),
+    Command("checklist", "checklist", "the runbook as a list to be ticked off, with its marks"),
     Command("connections", "connections", "whether the Connections are ready"),
     Command("lint", "lint", "what is wrong with files, without a cluster"),
 )

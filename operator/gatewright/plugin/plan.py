@@ -1,0 +1,254 @@
+"""What a run of a spec would do, as the operator itself would judge and compute it.
+
+Pure: nothing is asked and nothing is touched. `make_plan` answers programs, `plan_lines` people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from gatewright.api.base import seconds
+from gatewright.api.release import ReleaseSpec
+from gatewright.core.model.pinned_spec import PinnedSpec
+from gatewright.core.run.rollback_plan import describe_plan, restore_hints
+from gatewright.core.spec.pinned_spec import unresolved_references
+from gatewright.plugin.show import Object, clean_text, table_lines, time_span, titled_lines
+from gatewright.plugin.wording import cut, describe_check, describe_step, resolve_known
+
+Plan = dict[str, Any]
+_LONGEST_WIDE = 1024
+
+
+def make_plan(
+    release: Object, body: PinnedSpec, changes: Object | None = None, is_wide: bool = False
+) -> Plan:
+    """Return the plan of the next run. `changes`: what the spec is compared with, and how it
+    differs."""
+    status = release.get("status") or {}
+    meta = release.get("metadata") or {}
+    spec = resolved_spec(body)
+    hints = restore_hints((status.get("run") or {}).get("plan") or ())
+    longest = _LONGEST_WIDE if is_wide else 0
+
+    return {
+        "release": meta.get("name", ""),
+        **({"namespace": meta["namespace"]} if meta.get("namespace") else {}),
+        "version": body.spec.version,
+        "run": int(body.names["run"]),
+        "lastGood": body.names.get("lastGood.version"),
+        "notes": [*_notes(body.spec, release, body.names.get("lastGood.version"))],
+        "changes": changes,
+        "preflight": _checks(spec.get("preflight"), _last_verdicts(release, body.spec), longest),
+        "stages": [_stage(stage, longest) for stage in spec["stages"]],
+        "guards": _checks(spec.get("guards"), {}, longest),
+        "guardFor": body.spec.guardFor,
+        "people": [*_people(spec)],
+        "waiting": _waiting(body.spec),
+        "rollback": describe_plan(body, hints),
+        "followUps": [
+            {"within": row["within"], **_check(row, {}, longest)}
+            for row in spec.get("followUps") or ()
+        ],
+    }
+
+
+def resolved_spec(body: PinnedSpec) -> dict[str, Any]:
+    """Return the spec as a run would read it, with its defaults; what only the run will know stays
+    as it is."""
+    written = body.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return resolve_known(written, body.names)
+
+
+def _notes(spec: ReleaseSpec, release: Object, last_good: str | None) -> Iterator[str]:
+    """Yield what stands between now and the run."""
+    status = release.get("status") or {}
+    run, state = status.get("run") or {}, status.get("state")
+    rejected = {row["version"]: row["reason"] for row in status.get("rejected") or ()}
+    name = (release.get("metadata") or {}).get("name", "")
+
+    if run and not run.get("outcome") and run.get("version") == spec.version:
+        yield f"run {run['id']} brings {spec.version} already: `explain` shows where it stands"
+    elif run and not run.get("outcome"):
+        how = {
+            "Queue": "the next one waits for its end",
+            "Replace": "a new version undoes it first",
+            "Reject": "a new version is not started meanwhile",
+        }
+        yield f"run {run['id']} of {run['version']} is under way: {how[spec.supersede]}"
+    if spec.version in rejected:
+        retry = f"it starts again by `kubectl release retry {name}`"
+        yield f"{spec.version} is rejected ({rejected[spec.version]}): {retry}"
+    if run.get("outcome") == "Promoted" and run.get("version") == spec.version == last_good:
+        yield f"{spec.version} is live already: `kubectl release retry {name}` walks it again"
+    if spec.suspend:
+        yield "the Release is suspended: it starts when spec.suspend is false"
+    if spec.mode == "Observe":
+        yield "mode Observe: everything is evaluated, nothing is done"
+    if status.get("unverified"):
+        yield "a rollback has failed, and what is served is not verified: see `explain`"
+    if state == "Waiting":
+        yield str(status.get("message"))
+    yield from unresolved_references(spec, last_good)
+
+
+def _last_verdicts(release: Object, spec: ReleaseSpec) -> Mapping[str, Object]:
+    """Return what preflight checks of that name said when they were last looked at."""
+    run = (release.get("status") or {}).get("run") or {}
+    if not run or run.get("kind") == "Undo":
+        return {}
+    return {row["name"]: {**row, "of": run["version"]} for row in run.get("preflight") or ()}
+
+
+def _checks(
+    checks: Sequence[Object] | None, verdicts: Mapping[str, Object], longest: int
+) -> list[dict[str, Any]]:
+    return [_check(check, verdicts.get(check["name"], {}), longest) for check in checks or ()]
+
+
+def _check(check: Object, verdict: Object, longest: int) -> dict[str, Any]:
+    words = describe_check(check, longest) if longest else describe_check(check)
+    row = {"name": check["name"], "asks": words}
+    if check.get("action"):
+        row["action"] = check["action"]
+    if verdict:
+        row["last"] = {
+            key: verdict[key]
+            for key in ("of", "state", "value", "since", "message")
+            if key in verdict
+        }
+    return row
+
+
+def _stage(stage: Object, longest: int) -> dict[str, Any]:
+    steps = [
+        {
+            "name": step["name"],
+            "does": describe_step(step, longest) if longest else describe_step(step),
+        }
+        for step in stage.get("steps") or ()
+    ]
+    row = {
+        "name": stage["name"],
+        "risk": stage["risk"],
+        "expectedDuration": stage.get("expectedDuration"),
+        "steps": steps,
+        "gates": _checks(stage.get("gates"), {}, longest),
+        "bake": stage["bake"],
+        "onFailure": stage["onFailure"],
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _people(spec: Object) -> Iterator[str]:
+    """Yield where somebody has to act, in order."""
+    for check in spec.get("preflight") or ():
+        if "approval" in check:
+            yield f"preflight {check['name']}: {describe_check(check)}"
+    for stage in spec["stages"]:
+        for step in stage.get("steps") or ():
+            if "approval" in step or "confirm" in step:
+                yield f"{stage['name']}/{step['name']}: {describe_step(step)}"
+
+
+def _waiting(spec: ReleaseSpec) -> dict[str, str]:
+    """Return for how long a run stands still at least, whatever its steps take."""
+    bakes = sum(seconds(stage.bake) for stage in spec.stages)
+    waits = sum(
+        seconds(step.wait) for stage in spec.stages for step in stage.steps if step.wait is not None
+    )
+    guarding = seconds(spec.guardFor)
+    parts = {"bake": bakes, "wait": waits, "guards": guarding, "atLeast": bakes + waits + guarding}
+    return {name: time_span(value) for name, value in parts.items()}
+
+
+# --- for people
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return the plan as people read it."""
+    parts = (
+        ("Before it starts", [f"  {cut(note, _LONGEST_WIDE)}" for note in plan["notes"]]),
+        (_title_of_changes(plan["changes"]), _change_lines(plan["changes"])),
+        ("Preflight", _preflight_lines(plan["preflight"])),
+        ("Stages", [*_stages_lines(plan["stages"])]),
+        ("Guards", _check_lines(plan["guards"])),
+        ("People", [f"  {line}" for line in plan["people"]]),
+        ("Waiting", [_waiting_line(plan["waiting"])]),
+        ("A rollback out of the last stage would", _rollback_lines(plan["rollback"])),
+        ("Follow-ups", _follow_up_lines(plan["followUps"])),
+    )
+    place = f"{plan['namespace']}/" if plan.get("namespace") else ""
+    good = f"last good: {plan['lastGood']}" if plan["lastGood"] else "no version was promoted yet"
+    lines = [f"{place}{plan['release']} {plan['version']}, as run {plan['run']}; {good}"]
+    for title, part in parts:
+        lines += titled_lines(title, part)
+    return lines
+
+
+def _title_of_changes(changes: Object | None) -> str:
+    return f"Changed since {changes['since']}" if changes and changes.get("since") else "Changes"
+
+
+def _change_lines(changes: Object | None) -> list[str]:
+    if changes is None:
+        return []
+    if changes.get("unknown"):
+        return [f"  not known: {clean_text(changes['unknown'])}"]
+    return [f"  {clean_text(edit)}" for edit in changes["edits"]] or ["  nothing but the version"]
+
+
+def _preflight_lines(checks: Sequence[Object]) -> list[str]:
+    if not checks:
+        return ["  none"]
+    rows = []
+    for check in checks:
+        last = check.get("last") or {}
+        seen = f"{last['state']} for {last['of']}" if last else "not looked at yet"
+        rows.append([check["name"], check["asks"], seen, cut(last.get("message") or "")])
+    return table_lines(("NAME", "ASKS", "LAST", "MESSAGE"), rows, "  ")
+
+
+def _stages_lines(stages: Sequence[Object]) -> Iterator[str]:
+    for number, stage in enumerate(stages, 1):
+        expected = stage.get("expectedDuration")
+        facts = [f"risk {stage['risk']}"]
+        facts += [f"expected {expected}"] if expected else []
+        facts.append(f"on failure: {stage['onFailure']}")
+        yield f"  {number}. {stage['name']} ({', '.join(facts)})"
+
+        rows: list[tuple[str, str, str]] = [
+            ("step", step["name"], step["does"]) for step in stage["steps"]
+        ]
+        rows += [("gate", gate["name"], gate["asks"]) for gate in stage["gates"]]
+        if stage["bake"] != "0s":
+            rows.append(("bake", stage["bake"], "with all gates good"))
+        yield from _unheaded(rows, "     ")
+
+
+def _check_lines(checks: Sequence[Object]) -> list[str]:
+    rows = [(check["name"], check["asks"], check.get("action", "")) for check in checks]
+    return _unheaded(rows, "  ")
+
+
+def _follow_up_lines(follow_ups: Sequence[Object]) -> list[str]:
+    rows = [(row["name"], f"within {row['within']}", row["asks"]) for row in follow_ups]
+    return _unheaded(rows, "  ")
+
+
+def _unheaded(rows: Sequence[Sequence[str]], indent: str) -> list[str]:
+    """Return rows in columns, without a head."""
+    return table_lines([""] * len(rows[0]), rows, indent)[1:] if rows else []
+
+
+def _waiting_line(waiting: Object) -> str:
+    parts: Iterable[tuple[str, str]] = (
+        ("bake", waiting["bake"]), ("wait steps", waiting["wait"]), ("guards", waiting["guards"])
+    )  # fmt: skip
+    named = ", ".join(f"{name} {span}" for name, span in parts if span != "0s")
+    total = f"  at least {waiting['atLeast']}" if named else "  none"
+    return f"{total} ({named}), and what steps and people take" if named else total
+
+
+def _rollback_lines(lines: Sequence[str]) -> list[str]:
+    return [f"  {clean_text(line)}" for line in lines] or ["  return nothing: nothing is changed"]
