@@ -61,6 +61,7 @@ _SEEN = (
     Command("checklist", "checklist", "the runbook as a list to be ticked off, with its marks"),
     Command("connections", "connections", "whether the Connections are ready"),
     Command("lint", "lint", "what is wrong with files, without a cluster"),
+    Command("completion", "completion", "let a shell complete commands and names of Releases"),
 )
 
 COMMANDS: Mapping[str, Command] = {
