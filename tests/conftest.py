@@ -20,6 +20,7 @@ LONG = (
     "test_disturbed_api.py",
     "test_interventions.py",
     "test_plugin_verbs.py",
+    "test_plugin_table.py",
     "test_whole.py",
     "test_trouble.py",
     "test_replicas.py",

@@ -283,3 +283,26 @@ def test_kubectl_finds_it_as_its_plugin(desk: Desk, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "State:      Promoted" in done.stdout
+
+
+def test_kubectl_completes_names_of_releases_through_it(desk: Desk, tmp_path: Path) -> None:
+    desk.site.apply(simple(desk.site.name, "1.0.0"))
+    script = tmp_path / "kubectl_complete-release"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gatewright.plugin.completing "$@"\n')
+    plugin = tmp_path / "kubectl-release"
+    plugin.write_text("#!/bin/sh\n")
+    for program in (script, plugin):
+        program.chmod(0o755)
+    _, environment = desk.command("ana")
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    kubectl = str(assets.ensure(["kubectl"])["kubectl"])
+
+    def completed(*words: str) -> list[str]:
+        done = subprocess.run(
+            [kubectl, "__complete", "release", *words],
+            env=environment, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
+        )  # fmt: skip
+        return [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+    assert completed("appr") == ["approve", ":4"]
+    assert completed("approve", "-n", desk.site.name, "s") == ["shop", ":4"]

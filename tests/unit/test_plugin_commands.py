@@ -194,6 +194,14 @@ def test_what_is_seen_has_every_form(name: str, output: str) -> None:
     assert make_parser(name).parse_args([name, "web", "-o", output]).output == output
 
 
+@pytest.mark.parametrize("arguments", [["checklist"], ["plan"], ["status", "--wait"]])
+def test_what_makes_no_sense_together_is_wrong_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "name" in capsys.readouterr().err
+
+
 # --- status
 
 
@@ -465,8 +473,6 @@ def test_a_checklist_is_printed_from_a_file(
     assert parts == ["PRE-DEPLOYMENT", "DEPLOYMENT", "POST-DEPLOYMENT"]
     assert "[ ] Stage 2: deploy" in lines
     assert not [line for line in lines[2:] if "[x]" in line or "[!]" in line]
-    assert main(["checklist"]) == 1
-    assert "name a Release, or a file by -f" in capsys.readouterr().err
 
 
 def test_a_broken_file_is_not_a_checklist(

@@ -1,4 +1,4 @@
-"""The one exception of the plugin."""
+"""What commands raise where they cannot do what was typed."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ class RequestFailed(Exception):
         super().__init__(message)
         self.code = code
         """The HTTP status; 0 where no API server has answered."""
+
+
+class WrongUsage(RequestFailed):
+    """What was typed makes no sense together; nobody was asked anything."""

@@ -6,7 +6,7 @@ import argparse
 
 from gatewright.plugin import checklist
 from gatewright.plugin.exit_codes import DONE
-from gatewright.plugin.failures import RequestFailed
+from gatewright.plugin.failures import WrongUsage
 from gatewright.plugin.options import add_connection, connect_cluster
 from gatewright.plugin.terminal import print_lines
 
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         cluster = connect_cluster(options)
         release = cluster.get(api_path("releases", cluster.namespace, options.name))
     else:
-        raise RequestFailed("name a Release, or a file by -f")
+        raise WrongUsage("name a Release, or a file by -f")
 
     print_lines(checklist.checklist_lines(release))
     return DONE

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from gatewright.plugin.exit_codes import DONE, FAILED
-from gatewright.plugin.failures import RequestFailed
+from gatewright.plugin.failures import RequestFailed, WrongUsage
 from gatewright.plugin.options import add_connection, add_output, connect_cluster
 from gatewright.plugin.output import print_answer, yaml_text
 from gatewright.plugin.show import clean_text, object_name
@@ -68,7 +68,7 @@ def _release_of(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
 
         return read_release(options.filename), None
     if not options.name:
-        raise RequestFailed("name a Release, or a file by -f")
+        raise WrongUsage("name a Release, or a file by -f")
 
     from gatewright.plugin.cluster import api_path
 

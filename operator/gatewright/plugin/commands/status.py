@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from gatewright.plugin import show
 from gatewright.plugin.cluster import TABLE, Cluster, api_path
 from gatewright.plugin.exit_codes import DONE
-from gatewright.plugin.failures import RequestFailed
+from gatewright.plugin.failures import WrongUsage
 from gatewright.plugin.options import add_connection, add_output, connect_cluster, parse_duration
 from gatewright.plugin.output import print_answer, server_table_lines
 from gatewright.plugin.terminal import print_lines
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show them, or follow them. Raises RequestFailed."""
     if options.wait and not options.name:
-        raise RequestFailed("--wait needs the name of a Release")
+        raise WrongUsage("--wait needs the name of a Release")
     cluster = connect_cluster(options)
     namespace = "" if options.all_namespaces else cluster.namespace
 
