@@ -11,15 +11,17 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import pytest
 import yaml
 
 from gatewright.api import intervention, status
+from gatewright.api.release import STEP_KINDS
+from gatewright.codegen import crds
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import pin_spec
-from gatewright.plugin import acts, checklist, explain, plan, show, terminal
+from gatewright.plugin import acts, checklist, explain, lint, plan, show, terminal, wording
 from gatewright.plugin.__main__ import exit_code_text, main, make_parser
 from gatewright.plugin.commands import COMMANDS
 from gatewright.plugin.completing import complete
@@ -461,6 +463,10 @@ def test_an_alias_of_itself_ends(tmp_path: Path) -> None:
     assert main(["lint", "-f", written(tmp_path, GOOD.replace("'2.0'", "&a [*a]", 1))]) == 1
 
 
+def test_every_kind_is_judged() -> None:
+    assert set(lint._SPEC_PROBLEMS) == {kind.name for kind in crds.KINDS}
+
+
 # --- checklist
 
 
@@ -484,9 +490,13 @@ def test_a_broken_file_is_not_a_checklist(
     assert main(["plan", "-f", broken]) == 1
 
 
-def test_every_state_has_a_mark() -> None:
-    from typing import get_args
+def test_every_step_kind_has_words() -> None:
+    assert {*wording._STEPS, "confirm"} == set(STEP_KINDS)
+    sentry = {"name": "mark", "sentry": {"release": {}}, "proof": {"size": "1"}}
+    assert wording.describe_step(sentry) == "sentry: release"
 
+
+def test_every_state_has_a_mark() -> None:
     states: set[str] = set()
     for alias in (status.GateState, status.StepState, status.StageState, status.FollowUpState):
         states.update(get_args(alias))
