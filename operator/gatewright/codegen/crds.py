@@ -255,7 +255,8 @@ def schemas_of(kind: Kind) -> tuple[schema.Schema, ...]:
 def definition_of(kind: Kind) -> dict[str, Any]:
     """Return the CustomResourceDefinition of a kind."""
     spec, *status = (schema.without_notes(part) for part in schemas_of(kind))
-    root: schema.Schema = {"properties": {"spec": spec, **dict(zip(["status"], status))}}
+    parts = {"spec": spec} | ({"status": status[0]} if status else {})
+    root: schema.Schema = {"properties": parts}
     for place, described in kind.repeated.items():
         _describe_elsewhere(_node_at(root, place), _node_at(root, described), described)
     for place in kind.judged:

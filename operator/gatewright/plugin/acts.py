@@ -12,10 +12,22 @@ from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
 from gatewright.plugin.exit_codes import DONE, FAILED, LATE
 from gatewright.plugin.show import OPEN_FOLLOW_UPS
 
-OF_SPEC = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote")
+OF_SPEC = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote", "Hotfix")
 """As in `api.intervention`, whose models take time to import; a test compares them."""
-GOOD_OUTCOMES = {"Rollback": ("RolledBack",), "Abort": ("Aborted",)}
-"""How a run may end after which action; all others want it Promoted."""
+OF_START = ("Retry", "Hotfix")
+"""Likewise."""
+OF_PROCEDURE = ("Run", "Approve", "Reject", "Confirm", "Abort")
+"""Likewise."""
+ALL_WELL = "all stages would have passed"
+"""Likewise, as in `core.run.run_end`."""
+GOOD_OUTCOMES: Mapping[str, tuple[str, ...]] = {
+    # A run that only observes has nothing to undo.
+    "Rollback": ("RolledBack", "Observed"),
+    "Abort": ("Aborted", "Observed"),
+    # Somebody has said no: whatever `onFailure` makes of that is what was asked for.
+    "Reject": ("RolledBack", "Aborted", "Promoted", "Observed"),
+}
+"""How a run may end after which action; all others want it Promoted, or that it would have been."""
 POLL_DELAYS_S = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 

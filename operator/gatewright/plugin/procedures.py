@@ -15,15 +15,19 @@ from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.procedures import find_procedure, sentence_to_repeat
 from gatewright.plugin import acts
 from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
+from gatewright.plugin.exit_codes import DONE, FAILED, LATE
 from gatewright.plugin.show import Object, clean_text, time_since
 from gatewright.plugin.terminal import print_lines
 
 
-def sentence_of(release: Object, name: str) -> str | None:
+def sentence_of(release: Object, request: acts.InterventionRequest) -> str | None:
     """Return what whoever runs a procedure has to repeat; None for nothing.
 
     Raises RequestFailed where nobody can tell.
     """
+    if request.undo:
+        return None
+    name = request.procedure or ""
     try:
         spec = ReleaseSpec.model_validate(release.get("spec"))
         status = ReleaseStatus.model_validate(release.get("status") or {})
@@ -66,9 +70,15 @@ def wait_for_end(
         row = _row_of(status, intervention)
         if row is not None and row["state"] not in OPEN_PROCEDURES:
             message = f": {row['message']}" if row.get("message") else ""
-            code = acts.DONE if row["state"] == "Succeeded" else acts.FAILED
+            code = DONE if row["state"] == "Succeeded" else FAILED
             return code, f"procedure {row['name']} {row['state']}{message}"
-    return acts.LATE, "the procedure is not over yet"
+    return LATE, "the procedure is not over yet"
+
+
+def begun_by(release: Object) -> str:
+    """Return the Intervention that has begun the procedure under way."""
+    rows = (release.get("status") or {}).get("procedures") or [{}]
+    return str(rows[0].get("intervention", ""))
 
 
 def _row_of(status: Mapping[str, Any], intervention: str) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ Object = Mapping[str, Any]
 MAX_CELL_LENGTH = 80
 """Characters of a sentence in a table that is not wide."""
 OPEN_FOLLOW_UPS = ("Pending", "Overdue")
+UNVERIFIED_CAVEAT = "not verified: "
 """As in `api.status`, whose models take time to import; a test compares them."""
 
 NOT_SEEN = (

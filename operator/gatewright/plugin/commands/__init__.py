@@ -50,6 +50,8 @@ ACTIONS: Mapping[str, str] = {
     "abort": "undo the run without judging its version",
     "pause": "stop the walk; guards keep watching",
     "resume": "let a walk go on that a person or a guard has stopped",
+    "run": "run a procedure of the Release, at any time",
+    "hotfix": "start the version in spite of windows and Freezes; needs a --reason",
 }
 """What makes an Intervention, by its RBAC verb."""
 

@@ -1,4 +1,4 @@
-"""`approve` to `resume`: each makes an Intervention, and waits for what comes of it."""
+"""`approve` to `hotfix`: each makes an Intervention, and waits for what comes of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,11 +43,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         spec_hash=None,
         to=None,
         with_database=False,
+        run=None,
+        procedure=None,
+        undo=False,
+        yes=False,
     )
 
     _add_subject(parser, verb)
     if verb == "rollback":
         _add_way_back(parser)
+    if verb == "run":
+        _add_procedure(parser)
+    elif verb.capitalize() in acts.OF_PROCEDURE:
+        parser.add_argument("--procedure", help="the procedure under way that is meant")
     parser.add_argument("--reason", default="", help="why, for those who read it later")
     _add_waiting(parser)
     parser.add_argument(
@@ -68,9 +77,10 @@ def _add_subject(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument(
             "--group", action="append", default=[], help="a group of yours to show; may be repeated"
         )
-    parser.add_argument(
-        "--run", type=int, help="the run that is meant (default: the one under way now)"
-    )
+    if verb != "run":
+        parser.add_argument(
+            "--run", type=int, help="the run that is meant (default: the one under way now)"
+        )
     if verb.capitalize() in acts.OF_SPEC:
         which = (
             "that you have looked at, as `explain` shows it (default: the one that is there now)"
@@ -91,6 +101,15 @@ def _add_way_back(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="when no run is under way: also run the compensations of stages with reach: Release; "
         "what was written since is lost, so give a --reason",
+    )
+
+
+def _add_procedure(parser: argparse.ArgumentParser) -> None:
+    """Add what is said of the procedure that is run."""
+    parser.add_argument("procedure", help="name of the procedure")
+    parser.add_argument("--undo", action="store_true", help="run what takes it back")
+    parser.add_argument(
+        "--yes", action="store_true", help="say yes to what the procedure asks to be confirmed"
     )
 
 
@@ -123,8 +142,12 @@ def run(options: argparse.Namespace) -> int:
         options.spec_hash,
         options.to,
         options.with_database,
+        options.procedure,
+        options.undo,
     )
     release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    if options.action == "Run":
+        request = _with_confirmation(request, release, options.yes)
     query = "?dryRun=All" if options.dry_run else ""
     path = api_path("interventions", cluster.namespace) + query
     made = cluster.create(path, acts.build_intervention(cluster, request, release))
@@ -135,6 +158,18 @@ def run(options: argparse.Namespace) -> int:
         print_lines([f"intervention.gatewright.dev/{made['metadata']['name']} created"])
         return DONE
     return _await_answer(cluster, options, request, release, made["metadata"]["name"])
+
+
+def _with_confirmation(
+    request: acts.InterventionRequest, release: Mapping[str, Any], yes: bool
+) -> acts.InterventionRequest:
+    """Return the request with what its procedure asks to be confirmed. Raises RequestFailed."""
+    from gatewright.plugin import procedures
+
+    sentence = procedures.sentence_of(release, request)
+    if sentence is None:
+        return request
+    return replace(request, confirmed=procedures.ask_to_repeat(sentence, yes))
 
 
 def _show_dry_run(
@@ -176,11 +211,17 @@ def _await_answer(
     print_lines([line], sys.stdout if is_accepted else sys.stderr)
     if not is_accepted:
         return FAILED
-    if not options.wait or request.follow_up:  # the run of a follow-up is over
+    if not options.wait or not acts.leaves_a_run(request, release):
         return DONE
 
-    number = acts.meant_run(request, release, answer)
-    code, ending = acts.wait_for_end(cluster, request, number, deadline)
+    if request.procedure:
+        from gatewright.plugin import procedures
+
+        asked_by = intervention if request.action == "Run" else procedures.begun_by(release)
+        code, ending = procedures.wait_for_end(cluster, options.name, asked_by, deadline)
+    else:
+        number = acts.meant_run(request, release, answer)
+        code, ending = acts.wait_for_end(cluster, request, number, deadline)
     stream = sys.stdout if code == DONE else sys.stderr
     print_lines([f"{subject} {show.clean_text(ending)}"], stream)
     return code

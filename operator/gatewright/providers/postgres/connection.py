@@ -22,9 +22,8 @@ from pydantic import BaseModel, ValidationError
 
 from gatewright.api.connection import PostgresAccess
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import meter, pace
+from gatewright.providers.common import context, meter
 from gatewright.providers.common.client_pool import ClientPool
-from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_in_error, secret_value
 from gatewright.providers.postgres import column_types, errors
 from gatewright.providers.postgres.errors import StatementFailed
@@ -208,7 +207,7 @@ class Database:
 
 async def _ask_in_time(link: OpenConnection, question: Question) -> list[Row]:
     """Return the rows, once what came in for the namespace before is paid for."""
-    with await pace.PACE.admit(link.namespace) as account:
+    with await context.current().pace.admit(link.namespace) as account:
         count = meter.counter()
 
         def charge(size: int) -> None:
@@ -308,5 +307,5 @@ class _LateTasks:
             task.exception()
 
 
-_database_pool = ContextPart(ClientPool[Database], ClientPool.aclose)
-_late_tasks = ContextPart(_LateTasks, _LateTasks.close)
+_database_pool = context.ContextPart(ClientPool[Database], ClientPool.aclose)
+_late_tasks = context.ContextPart(_LateTasks, _LateTasks.close)
