@@ -25,7 +25,7 @@ def conditions(world: World) -> dict[str, str]:
     return {item.type: item.status for item in world.status.conditions}
 
 
-def test_stages_run_in_order_and_the_version_becomes_last_good():
+def test_stages_run_in_order_and_the_version_becomes_last_good() -> None:
     world = promoted()
     assert world.done() == ["job job/backup", "job job/migrate", "apply target/web"]
     assert world.status.lastGood.version == "2.0" and world.status.live.version == "2.0"
@@ -34,13 +34,13 @@ def test_stages_run_in_order_and_the_version_becomes_last_good():
     assert [past.outcome for past in world.status.history] == ["Promoted"]
 
 
-def test_what_was_live_before_the_first_run_is_the_first_last_good():
+def test_what_was_live_before_the_first_run_is_the_first_last_good() -> None:
     world = World().settle()
     assert world.status.lastGood.version == "1.0" and world.status.live.version == "1.0"
     assert world.finalized
 
 
-def test_the_bake_lasts_as_long_as_it_says():
+def test_the_bake_lasts_as_long_as_it_says() -> None:
     world = World().settle()
     assert world.status.state == "Baking"
     world.later(9)
@@ -48,14 +48,14 @@ def test_the_bake_lasts_as_long_as_it_says():
     assert world.later(2).status.state == "Promoted"
 
 
-def test_nothing_changes_while_nothing_happens():
+def test_nothing_changes_while_nothing_happens() -> None:
     world = World(slow={"web"}).settle()
     before = dump(world.status)
     world.later(20)
     assert dump(world.status) == before
 
 
-def test_a_failed_gate_brings_the_targets_back_and_rejects_the_version():
+def test_a_failed_gate_brings_the_targets_back_and_rejects_the_version() -> None:
     world = World().settle()
     world.gates["errors"] = "Failed"
     world.later(1)
@@ -74,7 +74,7 @@ def test_a_failed_gate_brings_the_targets_back_and_rejects_the_version():
     assert not world.finalized
 
 
-def test_a_passed_stage_is_not_compensated_unless_it_reaches_the_release():
+def test_a_passed_stage_is_not_compensated_unless_it_reaches_the_release() -> None:
     world = World().settle()
     world.gates["errors"] = "Failed"
     world.later(1)
@@ -87,7 +87,7 @@ def test_a_passed_stage_is_not_compensated_unless_it_reaches_the_release():
     assert world.done()[-2:] == ["restore target/web", "job job/restore"]
 
 
-def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup():
+def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup() -> None:
     world = World(jobs={"migrate": Progress("Failed", "constraint violated")}).settle()
     assert outcome(world) == "RolledBack"
     assert world.done() == [
@@ -100,7 +100,9 @@ def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup():
     assert "constraint violated" in world.status.message
 
 
-def test_of_a_job_that_is_not_to_be_repeated_only_the_outputs_that_something_names_are_kept():
+def test_of_a_job_that_is_not_to_be_repeated_only_the_outputs_that_something_names_are_kept() -> (
+    None
+):
     for logs, more in (("OnFailure", {"note": "said"}), ("Never", {})):
         quiet = spec()
         quiet["stages"][0]["steps"][0]["job"]["logs"] = logs
@@ -115,12 +117,12 @@ def test_of_a_job_that_is_not_to_be_repeated_only_the_outputs_that_something_nam
         assert ('"id":"backup-1"' in text, '"note":"said"' in text) == (True, bool(more)), text
 
 
-def test_nothing_is_restored_from_a_backup_that_was_not_made():
+def test_nothing_is_restored_from_a_backup_that_was_not_made() -> None:
     world = World(jobs={"backup": Progress("Failed", "disk full")}).settle()
     assert outcome(world) == "RolledBack" and world.done("job") == ["job job/backup"]
 
 
-def test_a_job_that_still_runs_is_stopped_before_its_stage_is_compensated():
+def test_a_job_that_still_runs_is_stopped_before_its_stage_is_compensated() -> None:
     guarded = spec(guards=[{"name": "health", "prometheus": {"query": "h"}, "max": "1"}])
     world = World(spec=guarded, slow={"migrate"}).settle()
     world.gates["health"] = "Failed"
@@ -128,7 +130,7 @@ def test_a_job_that_still_runs_is_stopped_before_its_stage_is_compensated():
     assert [item.partition(" ")[0] for item in world.done()] == ["job", "job", "stop", "job"]
 
 
-def test_an_output_that_was_never_published_fails_its_line_and_nothing_hangs():
+def test_an_output_that_was_never_published_fails_its_line_and_nothing_hangs() -> None:
     careless = spec()
     careless["stages"][0]["rollback"]["steps"][0] |= {
         "job": {"image": "tools", "args": ["$(steps.migrate.outputs.id)"]}
@@ -140,7 +142,7 @@ def test_an_output_that_was_never_published_fails_its_line_and_nothing_hangs():
     )
 
 
-def test_a_gate_that_needs_an_output_that_was_never_published_fails_its_stage():
+def test_a_gate_that_needs_an_output_that_was_never_published_fails_its_stage() -> None:
     careless = spec()
     careless["stages"][1]["gates"][0]["prometheus"] = {"query": "$(steps.deploy.outputs.url)"}
     world = World(spec=careless).settle()
@@ -150,7 +152,7 @@ def test_a_gate_that_needs_an_output_that_was_never_published_fails_its_stage():
     )
 
 
-def test_a_failed_undo_ends_rollback_failed_but_the_others_are_undone():
+def test_a_failed_undo_ends_rollback_failed_but_the_others_are_undone() -> None:
     wide = spec()
     wide["stages"][0]["rollback"]["reach"] = "Release"
     world = World(spec=wide, jobs={"restore": Progress("Failed", "no space")}).settle()
@@ -162,7 +164,7 @@ def test_a_failed_undo_ends_rollback_failed_but_the_others_are_undone():
     assert conditions(world)["Stalled"] == "True" and conditions(world)["RolledBack"] == "False"
 
 
-def test_after_a_failed_rollback_matching_targets_are_not_adopted():
+def test_after_a_failed_rollback_matching_targets_are_not_adopted() -> None:
     wide = spec()
     wide["stages"][0]["rollback"]["reach"] = "Release"
     world = World(spec=wide, jobs={"restore": Progress("Failed", "no space")}).settle()
@@ -173,7 +175,7 @@ def test_after_a_failed_rollback_matching_targets_are_not_adopted():
     assert world.status.run.version == "1.0" and world.status.state == "Baking"
 
 
-def test_rollback_waits_for_its_verification_and_fails_without_it():
+def test_rollback_waits_for_its_verification_and_fails_without_it() -> None:
     checked = spec(
         rollback={
             "verify": [{"name": "health", "prometheus": {"query": "h"}, "max": "1"}],
@@ -189,12 +191,12 @@ def test_rollback_waits_for_its_verification_and_fails_without_it():
 
 
 @pytest.mark.parametrize("state", ["Holding", "Breaching", "Unknown"])
-def test_nothing_is_promoted_while_a_gate_does_not_pass(state: str):
+def test_nothing_is_promoted_while_a_gate_does_not_pass(state: str) -> None:
     world = World(gates={"errors": state}).settle().later(60)
     assert outcome(world) is None and world.status.run.stages[1].state == "Gating"
 
 
-def test_the_bake_clock_stands_still_on_hold():
+def test_the_bake_clock_stands_still_on_hold() -> None:
     world = World().settle().later(5)
     world.gates["errors"] = "Holding"
     world.later(30)
@@ -205,7 +207,7 @@ def test_the_bake_clock_stands_still_on_hold():
     assert world.later(4).status.state == "Promoted"
 
 
-def test_clocks_are_set_forward_by_the_time_nobody_watched():
+def test_clocks_are_set_forward_by_the_time_nobody_watched() -> None:
     world = World().settle().later(5)
     world.now += __import__("datetime").timedelta(seconds=100)
     world.unwatched = 100.0
@@ -214,7 +216,7 @@ def test_clocks_are_set_forward_by_the_time_nobody_watched():
     assert world.later(6).status.state == "Promoted"
 
 
-def test_a_guard_breach_after_the_last_stage_still_rolls_everything_back():
+def test_a_guard_breach_after_the_last_stage_still_rolls_everything_back() -> None:
     guarded = spec(
         guards=[{"name": "health", "prometheus": {"query": "h"}, "max": "1"}], guardFor="60s"
     )
@@ -227,7 +229,7 @@ def test_a_guard_breach_after_the_last_stage_still_rolls_everything_back():
     assert world.status.lastGood.version == "1.0"
 
 
-def test_a_guard_with_notify_only_says_so():
+def test_a_guard_with_notify_only_says_so() -> None:
     guard = {"name": "connections", "prometheus": {"query": "h"}, "max": "1", "action": "Notify"}
     world = World(spec=spec(guards=[guard])).settle()
     world.gates["connections"] = "Failed"
@@ -236,7 +238,7 @@ def test_a_guard_with_notify_only_says_so():
     assert [note.reason for note in world.notes].count("GuardFailed") == 1
 
 
-def test_a_rejected_version_stays_rejected_until_retry_or_another_version():
+def test_a_rejected_version_stays_rejected_until_retry_or_another_version() -> None:
     world = World().settle()
     world.gates["errors"] = "Failed"
     world.later(1)
@@ -252,7 +254,7 @@ def test_a_rejected_version_stays_rejected_until_retry_or_another_version():
     assert world.status.runs == 2
 
 
-def test_the_old_version_after_a_rollback_is_live_without_a_run():
+def test_the_old_version_after_a_rollback_is_live_without_a_run() -> None:
     world = promoted()
     world.ask("3.0").settle()
     world.gates["errors"] = "Failed"
@@ -263,7 +265,7 @@ def test_the_old_version_after_a_rollback_is_live_without_a_run():
     assert world.status.state == "Promoted" and world.status.runs == runs
 
 
-def test_a_version_that_every_target_has_is_adopted():
+def test_a_version_that_every_target_has_is_adopted() -> None:
     world = World(live="2.0").settle()
     assert world.status.state == "Promoted" and world.status.run is None and world.performed == []
     assert world.status.lastGood.version == "2.0"
@@ -278,7 +280,7 @@ def paused() -> World:
     return world
 
 
-def test_a_paused_stage_goes_on_at_the_failed_step_after_retry():
+def test_a_paused_stage_goes_on_at_the_failed_step_after_retry() -> None:
     world = paused()
     world.later(5)
     world.jobs.clear()
@@ -289,7 +291,7 @@ def test_a_paused_stage_goes_on_at_the_failed_step_after_retry():
     assert len({item.key for item in world.performed}) == 4
 
 
-def test_an_edit_counts_from_a_retry_on():
+def test_an_edit_counts_from_a_retry_on() -> None:
     world = paused()
     edited = world.spec["stages"]
     edited[0]["steps"][1]["job"]["image"] = "tools:fixed"
@@ -300,7 +302,7 @@ def test_an_edit_counts_from_a_retry_on():
     assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
 
 
-def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry():
+def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry() -> None:
     world = paused()
     edited = world.spec["stages"]
     edited[0]["name"] = "renamed"
@@ -313,14 +315,14 @@ def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry():
     ]
 
 
-def test_continue_goes_on_past_a_failed_stage():
+def test_continue_goes_on_past_a_failed_stage() -> None:
     lax = spec()
     lax["stages"][0]["onFailure"] = "Continue"
     world = World(spec=lax, jobs={"migrate": Progress("Failed", "lock timeout")}).settle().later(12)
     assert outcome(world) == "Promoted" and world.status.run.stages[0].state == "Failed"
 
 
-def test_suspension_stops_the_walk_and_its_clocks_but_not_the_guards():
+def test_suspension_stops_the_walk_and_its_clocks_but_not_the_guards() -> None:
     guarded = spec(guards=[{"name": "health", "prometheus": {"query": "h"}, "max": "1"}])
     world = World(spec=guarded).settle().later(5)
     world.ask(suspend=True).later(60)
@@ -330,7 +332,7 @@ def test_suspension_stops_the_walk_and_its_clocks_but_not_the_guards():
     assert outcome(world) == "RolledBack"
 
 
-def test_a_suspended_release_does_not_start():
+def test_a_suspended_release_does_not_start() -> None:
     world = World(spec=spec(suspend=True)).settle().later(5)
     assert world.performed == [] and world.status.state == "Suspended"
     assert world.ask(suspend=False).settle().later(12).status.state == "Promoted"
@@ -344,7 +346,7 @@ def test_a_suspended_release_does_not_start():
         ("Reject", ["Promoted"]),
     ],
 )
-def test_a_new_version_during_a_run(policy: str, expected: list[str]):
+def test_a_new_version_during_a_run(policy: str, expected: list[str]) -> None:
     world = World(spec=spec(supersede=policy)).settle()
     world.ask("3.0").settle()
     if policy == "Reject":
@@ -359,7 +361,7 @@ def test_a_new_version_during_a_run(policy: str, expected: list[str]):
     ] == expected or policy == "Reject"
 
 
-def test_deletion_undoes_what_ran_and_then_lets_go():
+def test_deletion_undoes_what_ran_and_then_lets_go() -> None:
     world = World().settle()
     world.deleting = True
     world.settle()
@@ -367,7 +369,7 @@ def test_deletion_undoes_what_ran_and_then_lets_go():
     assert world.status.rejected == []
 
 
-def test_preflight_touches_nothing_until_all_checks_pass():
+def test_preflight_touches_nothing_until_all_checks_pass() -> None:
     careful = spec(preflight=[{"name": "p0", "prometheus": {"query": "p0"}, "max": "0"}])
     world = World(spec=careful, gates={"p0": "Failed"}).settle().later(30)
     assert world.performed == [] and world.status.state == "Preflight"
@@ -376,21 +378,21 @@ def test_preflight_touches_nothing_until_all_checks_pass():
     assert world.later(12).status.state == "Promoted"
 
 
-def test_an_edit_during_preflight_counts_at_once():
+def test_an_edit_during_preflight_counts_at_once() -> None:
     careful = spec(preflight=[{"name": "p0", "prometheus": {"query": "p0"}, "max": "0"}])
     world = World(spec=careful, gates={"p0": "Failed"}).settle()
     world.ask(preflight=[]).settle()
     assert world.status.runs == 2 and world.status.state == "Baking"
 
 
-def test_an_edit_during_the_run_counts_from_the_next_run():
+def test_an_edit_during_the_run_counts_from_the_next_run() -> None:
     world = World().settle()
     world.ask(stages=[{"name": "other", "steps": [{"name": "nap", "wait": "1s"}]}]).later(12)
     assert outcome(world) == "Promoted" and world.status.run.stages[1].name == "deploy"
     assert world.status.runs == 1
 
 
-def test_people_are_waited_for_without_a_clock():
+def test_people_are_waited_for_without_a_clock() -> None:
     manual = spec()
     manual["stages"][1]["steps"].insert(
         0, {"name": "rotate", "confirm": {"instructions": "Rotate the key"}}
@@ -405,7 +407,7 @@ def test_people_are_waited_for_without_a_clock():
     assert not [note for note in world.notes if note.reason == "Overdue"]
 
 
-def test_overdue_is_said_once_and_fails_nothing():
+def test_overdue_is_said_once_and_fails_nothing() -> None:
     slow = spec()
     slow["stages"][1]["expectedDuration"] = "5s"
     world = World(spec=slow, slow={"web"}).settle().later(30)
@@ -413,7 +415,7 @@ def test_overdue_is_said_once_and_fails_nothing():
     assert outcome(world) is None
 
 
-def test_a_step_that_does_not_end_fails_at_its_timeout():
+def test_a_step_that_does_not_end_fails_at_its_timeout() -> None:
     short = spec()
     short["stages"][1]["steps"][0]["deploy"]["timeout"] = "20s"
     world = World(spec=short, slow={"web"}).settle()
@@ -425,7 +427,7 @@ def test_a_step_that_does_not_end_fails_at_its_timeout():
     )
 
 
-def test_observe_acts_on_nothing():
+def test_observe_acts_on_nothing() -> None:
     world = World(spec=spec(mode="Observe")).settle().later(15)
     assert (
         world.performed == []
@@ -436,7 +438,7 @@ def test_observe_acts_on_nothing():
     assert world.ask(mode="Enforce").settle().later(12).status.state == "Promoted"
 
 
-def test_observe_says_what_it_would_have_rolled_back():
+def test_observe_says_what_it_would_have_rolled_back() -> None:
     world = World(spec=spec(mode="Observe")).settle()
     world.gates["errors"] = "Failed"
     world.later(1)
@@ -447,14 +449,14 @@ def test_observe_says_what_it_would_have_rolled_back():
     )
 
 
-def test_a_release_waits_for_another_that_has_its_target():
+def test_a_release_waits_for_another_that_has_its_target() -> None:
     world = World(rival="other").settle()
     assert world.status.state == "Waiting" and "other" in world.status.waitingFor.message
     world.rival = None
     assert world.settle().later(12).status.state == "Promoted"
 
 
-def test_a_release_waits_for_memory_of_the_operator():
+def test_a_release_waits_for_memory_of_the_operator() -> None:
     world = World(no_room="the runs of namespace shop hold 9 KiB of specs").settle()
     assert world.status.state == "Waiting" and "hold 9 KiB of specs" in world.status.message
     assert world.status.run is None and not world.finalized and world.performed == []
@@ -462,13 +464,13 @@ def test_a_release_waits_for_memory_of_the_operator():
     assert world.settle().later(12).status.state == "Promoted"
 
 
-def test_a_missing_target_keeps_the_run_from_starting():
+def test_a_missing_target_keeps_the_run_from_starting() -> None:
     world = World(missing="there is no Deployment web").settle()
     assert world.performed == [] and "there is no Deployment web" in world.status.message
     assert world.status.run is None and not world.finalized
 
 
-def test_reconciling_and_stalled_never_stand_together():
+def test_reconciling_and_stalled_never_stand_together() -> None:
     world = World()
     for _ in range(40):
         world.tick()
@@ -477,13 +479,13 @@ def test_reconciling_and_stalled_never_stand_together():
         world.later(1)
 
 
-def test_forbidden_transitions_raise():
+def test_forbidden_transitions_raise() -> None:
     world = promoted()
     with pytest.raises(states.Forbidden):
         states.move(world.status.run, "Progressing")
 
 
-def test_the_plan_stands_before_the_first_change():
+def test_the_plan_stands_before_the_first_change() -> None:
     world = World()
     world.tick()
     assert world.status.run.plan == [
@@ -492,7 +494,7 @@ def test_the_plan_stands_before_the_first_change():
     ]
 
 
-def test_the_status_of_a_large_release_stays_under_100_kib():
+def test_the_status_of_a_large_release_stays_under_100_kib() -> None:
     import json
 
     gates = [
@@ -505,7 +507,7 @@ def test_the_status_of_a_large_release_stays_under_100_kib():
     assert len(json.dumps(dump(world.status), separators=(",", ":"))) < 100 * 1024
 
 
-def test_flags_return_to_what_they_were_although_the_release_has_no_target():
+def test_flags_return_to_what_they_were_although_the_release_has_no_target() -> None:
     steps = [{"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "true"}}}]
     gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}]
     world = World(

@@ -81,7 +81,7 @@ def reasons(world: World) -> list[str]:
 # --- when they begin
 
 
-def test_they_stand_in_the_write_that_ends_the_run():
+def test_they_stand_in_the_write_that_ends_the_run() -> None:
     world = World(spec=spec(followUps=[LOG])).settle()
     while world.status.run.outcome is None:
         world.now += timedelta(seconds=1)
@@ -124,13 +124,13 @@ def aborted(when: str) -> World:
         (lambda: World(spec=spec(followUps=ALL, mode="Observe")).settle().later(12), set()),
     ],
 )
-def test_each_end_has_its_own(world: Any, wanted: set[str]):
+def test_each_end_has_its_own(world: Any, wanted: set[str]) -> None:
     found = world()
     assert found.status.run.outcome is not None
     assert {item.name for item in found.status.followUps} == wanted
 
 
-def test_a_release_that_is_deleted_leaves_nothing_to_do():
+def test_a_release_that_is_deleted_leaves_nothing_to_do() -> None:
     world = World(spec=spec(followUps=ALL)).settle()
     world.deleting = True
     world.settle()
@@ -141,12 +141,12 @@ def test_a_release_that_is_deleted_leaves_nothing_to_do():
     )
 
 
-def test_a_release_without_them_has_not_a_byte_of_it():
+def test_a_release_without_them_has_not_a_byte_of_it() -> None:
     world = World().settle().later(12)
     assert "followUps" not in dump(world.status)
 
 
-def test_they_hold_no_finalizer_and_nothing_is_written_until_one_is_due():
+def test_they_hold_no_finalizer_and_nothing_is_written_until_one_is_due() -> None:
     world = promoted(LOG, RATE)
     assert not world.finalized
     before, writes = dump(world.status), world.writes
@@ -159,7 +159,7 @@ def test_they_hold_no_finalizer_and_nothing_is_written_until_one_is_due():
 # --- what people confirm
 
 
-def test_a_person_confirms_and_it_is_done():
+def test_a_person_confirms_and_it_is_done() -> None:
     world = promoted(LOG)
     said = world.act("Confirm", follow_up="deployment-log", run=1, reason="in the wiki")
     assert said.result == "Accepted" and said.run == 1
@@ -172,7 +172,7 @@ def test_a_person_confirms_and_it_is_done():
     assert after(world, days=2).status.notices == [] and reasons(world) == ["FollowUpDone"]
 
 
-def test_due_without_being_done_is_told_once_and_ready_is_untouched():
+def test_due_without_being_done_is_told_once_and_ready_is_untouched() -> None:
     world = promoted(LOG)
     ready = world.status.conditions[0]
     after(world, hours=1)
@@ -190,14 +190,14 @@ def test_due_without_being_done_is_told_once_and_ready_is_untouched():
     assert len(told(world)) == 1 and reasons(world) == ["FollowUpDue"]
 
 
-def test_what_is_overdue_can_still_be_done_and_is_not_mentioned_any_more():
+def test_what_is_overdue_can_still_be_done_and_is_not_mentioned_any_more() -> None:
     world = after(promoted(LOG), hours=2)
     world.act("Confirm", follow_up="deployment-log", by="ben")
     assert states(world) == {"1/deployment-log": "Done"} and world.status.message == "serving 2.0"
     assert len(told(world)) == 1
 
 
-def test_a_reject_fails_it_for_good_and_people_are_told():
+def test_a_reject_fails_it_for_good_and_people_are_told() -> None:
     world = promoted(LOG)
     world.act("Reject", follow_up="deployment-log", reason="nobody may write there")
     assert row(world, "deployment-log").state == "Failed" and told(world) == [
@@ -228,7 +228,7 @@ def test_a_reject_fails_it_for_good_and_people_are_told():
         ),
     ],
 )
-def test_what_cannot_be_confirmed_is_refused_in_words(wish: dict[str, Any], words: str):
+def test_what_cannot_be_confirmed_is_refused_in_words(wish: dict[str, Any], words: str) -> None:
     world = promoted(LOG, RATE)
     before = states(world)
     said = world.act("Confirm", **wish)
@@ -238,7 +238,7 @@ def test_what_cannot_be_confirmed_is_refused_in_words(wish: dict[str, Any], word
 # --- what is measured
 
 
-def test_what_passes_when_its_time_is_over_is_done():
+def test_what_passes_when_its_time_is_over_is_done() -> None:
     world = after(promoted(RATE), hours=23)
     assert states(world) == {"1/error-rate-24h": "Pending"}
     after(world, hours=1)
@@ -252,7 +252,7 @@ def test_what_passes_when_its_time_is_over_is_done():
     assert told(world) == [] and reasons(world) == ["FollowUpDone"]
 
 
-def test_what_fails_has_failed_at_once_and_is_told():
+def test_what_fails_has_failed_at_once_and_is_told() -> None:
     world = promoted(RATE)
     world.gates["error-rate-24h"] = "Failed"
     after(world, hours=1)
@@ -265,7 +265,7 @@ def test_what_fails_has_failed_at_once_and_is_told():
 
 
 @pytest.mark.parametrize("state", ["Holding", "Breaching"])
-def test_what_does_not_pass_when_its_time_is_over_is_overdue(state: str):
+def test_what_does_not_pass_when_its_time_is_over_is_overdue(state: str) -> None:
     world = promoted(RATE)
     world.gates["error-rate-24h"] = state
     after(world, hours=1)
@@ -293,7 +293,7 @@ def silent(world: World) -> Silent:
     return Silent(**{name: getattr(world, name) for name in World.__dataclass_fields__})
 
 
-def test_without_an_answer_nothing_is_done_and_nothing_is_overdue_before_there_is_one():
+def test_without_an_answer_nothing_is_done_and_nothing_is_overdue_before_there_is_one() -> None:
     world = silent(promoted(RATE))
     after(world, hours=25)
     assert states(world) == {"1/error-rate-24h": "Pending"}
@@ -302,7 +302,7 @@ def test_without_an_answer_nothing_is_done_and_nothing_is_overdue_before_there_i
     assert states(world.settle()) == {"1/error-rate-24h": "Done"}
 
 
-def test_a_restart_forgets_no_breach():
+def test_a_restart_forgets_no_breach() -> None:
     world = promoted({**RATE, "for": "30m"})
     world.gates["error-rate-24h"] = "Breaching"
     after(world, hours=1)
@@ -318,7 +318,7 @@ def test_a_restart_forgets_no_breach():
     )
 
 
-def test_what_cannot_be_told_any_more_is_overdue_never_done():
+def test_what_cannot_be_told_any_more_is_overdue_never_done() -> None:
     world = promoted(RATE)
     world.revisions.clear()
     after(world, hours=23)
@@ -335,7 +335,7 @@ def asked(world: World) -> dict[str, Any]:
     return {measure.path: measure.config for measure in world.wants(world.view()).measures}
 
 
-def test_edits_do_not_change_what_was_pinned():
+def test_edits_do_not_change_what_was_pinned() -> None:
     world = promoted(RATE)
     world.ask(
         followUps=[{**RATE, "prometheus": {"query": "something else"}, "max": "90%"}]
@@ -345,7 +345,7 @@ def test_edits_do_not_change_what_was_pinned():
     assert states(after(world, hours=24)) == {"1/error-rate-24h": "Done"}
 
 
-def test_the_next_run_goes_its_way_and_what_is_open_stays():
+def test_the_next_run_goes_its_way_and_what_is_open_stays() -> None:
     world = promoted(LOG, RATE)
     world.ask("3.0", followUps=[LOG]).settle()
     assert world.status.run.id == 2 and world.status.run.outcome is None
@@ -365,7 +365,7 @@ def test_the_next_run_goes_its_way_and_what_is_open_stays():
     )
 
 
-def test_the_latest_that_is_open_is_meant():
+def test_the_latest_that_is_open_is_meant() -> None:
     world = promoted(LOG)
     world.ask("3.0").settle().later(12)
     assert states(world) == {"2/deployment-log": "Pending", "1/deployment-log": "Pending"}
@@ -373,7 +373,7 @@ def test_the_latest_that_is_open_is_meant():
     assert world.act("Confirm", follow_up="deployment-log").run == 1
 
 
-def test_the_list_is_bounded_and_says_what_it_drops():
+def test_the_list_is_bounded_and_says_what_it_drops() -> None:
     many = [{**LOG, "name": f"task-{n}"} for n in range(MOST_FOLLOW_UPS)]
     world = promoted(*many[:5])
     world.ask("3.0", followUps=many).settle().later(12)
@@ -384,7 +384,7 @@ def test_the_list_is_bounded_and_says_what_it_drops():
     assert "follow-up task-4 of run 1" in note.message and note.warning
 
 
-def test_a_large_release_with_all_of_them_stays_under_100_kib():
+def test_a_large_release_with_all_of_them_stays_under_100_kib() -> None:
     gates = [
         {"name": f"gate-{n}", "prometheus": {"query": "q" * 200}, "max": "1%"} for n in range(20)
     ]
@@ -446,7 +446,9 @@ def test_a_large_release_with_all_of_them_stays_under_100_kib():
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, Any]], wanted: str):
+def test_a_mistake_is_told_with_its_path_and_its_remedy(
+    items: list[dict[str, Any]], wanted: str
+) -> None:
     parsed = ReleaseSpec.model_validate(spec(followUps=items))
     found = [*validate.spec_problems(parsed), *problems.find_problems(parsed)]
     assert len(found) == 1 and wanted in found[0], found
@@ -460,7 +462,7 @@ def test_a_mistake_is_told_with_its_path_and_its_remedy(items: list[dict[str, An
         ({**LOG, "when": "Never"}, "spec.followUps[0].when: "),
     ],
 )
-def test_a_mistake_of_shape_is_told_likewise(item: dict[str, Any], wanted: str):
+def test_a_mistake_of_shape_is_told_likewise(item: dict[str, Any], wanted: str) -> None:
     from gatewright.runtime.parse import spec_of
 
     parsed, found = spec_of(spec(followUps=[item]))

@@ -84,7 +84,7 @@ def step(world: World, name: str) -> Any:
 # Confirm, Approve, Reject
 
 
-def test_a_manual_step_is_done_when_somebody_confirms_it():
+def test_a_manual_step_is_done_when_somebody_confirms_it() -> None:
     world = manual()
     assert world.status.state == "WaitingForPerson"
     assert "kubectl release confirm web" in world.status.waitingFor.message
@@ -98,7 +98,7 @@ def test_a_manual_step_is_done_when_somebody_confirms_it():
     assert [note.reason for note in world.notes].count("Confirmed") == 1
 
 
-def test_clocks_stand_still_while_a_person_is_waited_for():
+def test_clocks_stand_still_while_a_person_is_waited_for() -> None:
     slow = spec()
     slow["stages"][0]["expectedDuration"] = "30s"
     world = World(spec=slow)
@@ -109,7 +109,7 @@ def test_clocks_stand_still_while_a_person_is_waited_for():
     assert not [note for note in world.notes if note.reason == "Overdue"]
 
 
-def test_a_rejected_step_fails_its_stage():
+def test_a_rejected_step_fails_its_stage() -> None:
     world = manual()
     accepted(world.act("Reject", reason="the vault is down"))
     assert outcome(world) == "RolledBack"
@@ -117,7 +117,7 @@ def test_a_rejected_step_fails_its_stage():
     assert "Reject by ana" in world.status.run.people[0]
 
 
-def test_an_approval_counts_different_people():
+def test_an_approval_counts_different_people() -> None:
     world = asking({"name": "go", "approval": {"count": 2}})
     assert "1 of 2: approved by ana" in accepted(world.act("Approve"))
     assert (
@@ -132,7 +132,7 @@ def test_an_approval_counts_different_people():
     )
 
 
-def test_an_approval_asks_for_groups_that_admission_has_proved():
+def test_an_approval_asks_for_groups_that_admission_has_proved() -> None:
     world = preflight({"groups": ["release-managers", "owners"]})
     assert "release-managers or owners" in refused(world, world.act("Approve"))
     assert "shows dev" in refused(world, world.act("Approve", groups=frozenset({"dev"})))
@@ -142,7 +142,7 @@ def test_an_approval_asks_for_groups_that_admission_has_proved():
     assert world.status.run.preflight[0].message == "approved by ana"
 
 
-def test_nothing_is_touched_before_everybody_has_approved():
+def test_nothing_is_touched_before_everybody_has_approved() -> None:
     world = preflight({}, {})
     assert (
         "could mean" in refused(world, world.act("Approve"))
@@ -155,7 +155,7 @@ def test_nothing_is_touched_before_everybody_has_approved():
     assert world.status.run.phase == "Progressing"
 
 
-def test_a_rejected_preflight_ends_the_run_and_touches_nothing():
+def test_a_rejected_preflight_ends_the_run_and_touches_nothing() -> None:
     world = preflight({})
     accepted(world.act("Reject", reason="not tonight"))
     assert outcome(world) == "Aborted" and world.done("job") == []
@@ -164,7 +164,7 @@ def test_a_rejected_preflight_ends_the_run_and_touches_nothing():
     assert world.status.rejected == []
 
 
-def test_a_check_that_still_measures_goes_first():
+def test_a_check_that_still_measures_goes_first() -> None:
     check = {"name": "calm", "prometheus": {"query": "errors"}, "max": "1%"}
     go = {"name": "go", "approval": {}}
     world = World(spec=spec(preflight=[go, check]), gates={"calm": "Breaching"}).settle()
@@ -204,7 +204,7 @@ def test_a_check_that_still_measures_goes_first():
 )
 def test_what_cannot_be_done_at_a_manual_step_is_refused(
     action: Any, more: dict[str, Any], says: str
-):
+) -> None:
     world = manual()
     before = dump(world.status)["run"]
     assert says in refused(world, world.act(action, **more))
@@ -217,7 +217,7 @@ def test_what_cannot_be_done_at_a_manual_step_is_refused(
 # Retry
 
 
-def test_a_paused_stage_is_repeated():
+def test_a_paused_stage_is_repeated() -> None:
     world = paused()
     world.jobs.clear()
     assert "attempt 2" in accepted(world.act("Retry"))
@@ -225,7 +225,7 @@ def test_a_paused_stage_is_repeated():
     assert outcome(world.later(12)) == "Promoted"
 
 
-def test_an_edit_counts_from_a_retry_on():
+def test_an_edit_counts_from_a_retry_on() -> None:
     world = paused()
     edited = world.spec["stages"]
     edited[0]["steps"][1]["job"]["image"] = "tools:fixed"
@@ -235,7 +235,7 @@ def test_an_edit_counts_from_a_retry_on():
     assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
 
 
-def test_a_rejected_version_starts_again():
+def test_a_rejected_version_starts_again() -> None:
     world = rolled_back()
     assert "as run 2" in accepted(world.act("Retry", run=1, reason="the outage is over"))
     assert (
@@ -257,7 +257,7 @@ def test_a_rejected_version_starts_again():
 )
 def test_a_version_that_cannot_start_now_does_not_start_later_either(
     change: dict[str, Any], says: str
-):
+) -> None:
     world = rolled_back()
     for name, value in change.items():
         setattr(world, name, value)
@@ -268,20 +268,20 @@ def test_a_version_that_cannot_start_now_does_not_start_later_either(
     assert world.status.run.id == 1 and world.status.state == "RolledBack"
 
 
-def test_a_suspended_release_does_not_start_by_a_retry():
+def test_a_suspended_release_does_not_start_by_a_retry() -> None:
     world = rolled_back().ask(suspend=True).settle()
     assert "suspend" in refused(world, world.act("Retry"))
     world.ask(suspend=False).later(5)
     assert world.status.run.id == 1
 
 
-def test_a_version_that_is_live_is_not_repeated():
+def test_a_version_that_is_live_is_not_repeated() -> None:
     world = World().settle().later(12)
     assert "nothing to repeat" in refused(world, world.act("Retry"))
     assert "meant for run 3" in refused(world, world.act("Retry", run=3))
 
 
-def test_a_retry_of_what_is_live_already_takes_it_over():
+def test_a_retry_of_what_is_live_already_takes_it_over() -> None:
     world = rolled_back().ask(adopt="Always")
     world.live = "2.0"
     assert "taken over" in accepted(world.act("Retry"))
@@ -302,7 +302,7 @@ def test_at_rest_there_is_nothing_to_act_on(action: Any):
 # Skip
 
 
-def test_a_failed_stage_is_skipped():
+def test_a_failed_stage_is_skipped() -> None:
     world = paused()
     accepted(world.act("Skip", by="ben", reason="known noise"))
     first = world.status.run.stages[0]
@@ -312,14 +312,16 @@ def test_a_failed_stage_is_skipped():
     assert "Skip by ben" in world.status.history[0].people[0]
 
 
-def test_the_job_of_a_skipped_step_is_stopped_before_the_walk_goes_on():
+def test_the_job_of_a_skipped_step_is_stopped_before_the_walk_goes_on() -> None:
     world = World(slow={"migrate"}).settle()
     accepted(world.act("Skip"))
     assert world.done()[-2:] == ["stop job/migrate", "apply target/web"]
     assert step(world, "migrate").state == "Skipped" and step(world, "migrate").skippedBy == "ana"
 
 
-def test_a_job_that_does_not_stop_keeps_the_walk_where_it_is(monkeypatch: pytest.MonkeyPatch):
+def test_a_job_that_does_not_stop_keeps_the_walk_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World(slow={"migrate"}).settle()
     honest = World._progress
     monkeypatch.setattr(
@@ -336,7 +338,7 @@ def test_a_job_that_does_not_stop_keeps_the_walk_where_it_is(monkeypatch: pytest
     assert "not stopped" in world.status.run.rollback.reason
 
 
-def test_a_failed_step_alone_is_skipped_and_its_stage_goes_on():
+def test_a_failed_step_alone_is_skipped_and_its_stage_goes_on() -> None:
     found = spec()
     found["stages"][0]["onFailure"] = "Pause"
     found["stages"][0]["steps"].append({"name": "verify", "job": {"image": "tools"}})
@@ -346,7 +348,7 @@ def test_a_failed_step_alone_is_skipped_and_its_stage_goes_on():
     assert world.status.run.stages[0].state == "Passed"
 
 
-def test_a_whole_stage_is_skipped_with_the_step_that_runs():
+def test_a_whole_stage_is_skipped_with_the_step_that_runs() -> None:
     world = World(slow={"backup"}).settle()
     accepted(world.act("Skip", stage="migrate"))
     assert world.status.run.stages[0].state == "Skipped"
@@ -354,13 +356,13 @@ def test_a_whole_stage_is_skipped_with_the_step_that_runs():
     assert step(world, "migrate").state == "Skipped"
 
 
-def test_what_a_skipped_step_did_not_produce_is_missed():
+def test_what_a_skipped_step_did_not_produce_is_missed() -> None:
     world = World(slow={"backup"}).settle()
     accepted(world.act("Skip", step="backup"))
     assert outcome(world) == "RolledBack" and "requires backup" in world.status.rejected[0].reason
 
 
-def test_a_gate_that_holds_is_skipped_with_its_stage():
+def test_a_gate_that_holds_is_skipped_with_its_stage() -> None:
     world = World().settle()
     world.gates["errors"] = "Holding"
     world.later(3)
@@ -369,7 +371,7 @@ def test_a_gate_that_holds_is_skipped_with_its_stage():
     assert world.status.run.stages[1].gates[0].state == "Holding", "what was seen stays as it was"
 
 
-def test_a_skipped_stage_is_undone_all_the_same():
+def test_a_skipped_stage_is_undone_all_the_same() -> None:
     world = World(spec=spec(guards=[GUARD], guardFor="1h")).settle()
     accepted(world.act("Skip"))
     world.gates["health"] = "Failed"
@@ -377,7 +379,7 @@ def test_a_skipped_stage_is_undone_all_the_same():
     assert outcome(world) == "RolledBack" and world.live == "1.0"
 
 
-def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on():
+def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on() -> None:
     found = spec()
     flush = {"name": "flush", "redis": {"flush": {"prefix": "tasks:"}}, "timeout": "60s"}
     first = [{"name": "go", "approval": {}}, flush]
@@ -396,7 +398,7 @@ def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on():
     assert outcome(world) == "Promoted"
 
 
-def test_a_reason_is_one_line_and_writes_none_in_anothers_name():
+def test_a_reason_is_one_line_and_writes_none_in_anothers_name() -> None:
     world = manual()
     accepted(world.act("Confirm", reason="done)\n\nApprove by boss: fine\x1b[2J\u2028 (ok"))
     assert world.status.run.people == [
@@ -408,7 +410,7 @@ def test_a_reason_is_one_line_and_writes_none_in_anothers_name():
     assert "\n" not in step(world, "keys").message
 
 
-def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
+def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing() -> None:
     world = manual()
     assert (
         refused(world, world.act("Confirm", doubt="the policy is not in force"))
@@ -422,7 +424,7 @@ def test_an_act_that_nobody_has_proved_is_refused_and_does_nothing():
 
 
 @pytest.mark.parametrize("more", [{}, {"step": "go"}, {"stage": "deploy"}])
-def test_who_skips_an_approval_is_one_of_those_who_are_asked(more: dict[str, str]):
+def test_who_skips_an_approval_is_one_of_those_who_are_asked(more: dict[str, str]) -> None:
     careful = spec()
     careful["stages"][1]["steps"].insert(
         0, {"name": "go", "approval": {"groups": ["owners"], "count": 2}}
@@ -435,7 +437,7 @@ def test_who_skips_an_approval_is_one_of_those_who_are_asked(more: dict[str, str
     accepted(world.act("Skip", groups=frozenset({"owners"}), **more))
 
 
-def test_a_manual_step_is_skipped():
+def test_a_manual_step_is_skipped() -> None:
     world = manual()
     accepted(world.act("Skip", step="keys"))
     assert step(world, "keys").state == "Skipped" and world.status.run.stages[0].state == "Passed"
@@ -445,14 +447,14 @@ def test_a_manual_step_is_skipped():
 # Promote, Rollback, Abort, Pause, Resume
 
 
-def test_a_bake_ends_early():
+def test_a_bake_ends_early() -> None:
     world = World().settle()
     assert world.status.state == "Baking"
     accepted(world.act("Promote", stage="deploy"))
     assert outcome(world) == "Promoted"
 
 
-def test_guards_end_early():
+def test_guards_end_early() -> None:
     world = guarding()
     assert world.status.state == "Guarding"
     assert "no stage is under way" in refused(world, world.act("Promote", stage="deploy"))
@@ -461,7 +463,7 @@ def test_guards_end_early():
 
 
 @pytest.mark.parametrize("state", ["Breaching", "Holding"])
-def test_what_does_not_pass_is_not_promoted(state: str):
+def test_what_does_not_pass_is_not_promoted(state: str) -> None:
     world = World().settle()
     world.gates["errors"] = state
     world.settle()
@@ -473,7 +475,7 @@ def test_what_does_not_pass_is_not_promoted(state: str):
     assert outcome(world) is None
 
 
-def test_a_breach_that_is_seen_in_the_same_moment_wins():
+def test_a_breach_that_is_seen_in_the_same_moment_wins() -> None:
     world = World().settle()
     world.gates["errors"] = "Failed"
     world.act("Promote")
@@ -483,7 +485,7 @@ def test_a_breach_that_is_seen_in_the_same_moment_wins():
 @pytest.mark.parametrize(
     "make", [lambda: World().settle(), paused, guarding, lambda: World(slow={"backup"}).settle()]
 )
-def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Any):
+def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Any) -> None:
     world = make()
     accepted(world.act("Rollback", reason="customers complain"))
     assert outcome(world) == "RolledBack" and world.live == "1.0"
@@ -495,7 +497,7 @@ def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Any):
 
 
 @pytest.mark.parametrize("make", [lambda: World().settle(), paused, guarding])
-def test_an_abort_undoes_the_run_and_judges_nothing(make: Any):
+def test_an_abort_undoes_the_run_and_judges_nothing(make: Any) -> None:
     world = make()
     accepted(world.act("Abort"))
     assert outcome(world) == "Aborted" and world.live == "1.0" and world.status.rejected == []
@@ -505,7 +507,7 @@ def test_an_abort_undoes_the_run_and_judges_nothing(make: Any):
     assert world.status.run.id == 2
 
 
-def test_an_abort_before_anything_was_touched_only_ends_the_run():
+def test_an_abort_before_anything_was_touched_only_ends_the_run() -> None:
     world = preflight({})
     assert "nothing to undo" in refused(world, world.act("Rollback"))
     accepted(world.act("Abort"))
@@ -514,14 +516,14 @@ def test_an_abort_before_anything_was_touched_only_ends_the_run():
 
 
 @pytest.mark.parametrize("action", [action for action in get_args(Action) if action != "Resume"])
-def test_a_rollback_under_way_answers_to_nobody(action: Any):
+def test_a_rollback_under_way_answers_to_nobody(action: Any) -> None:
     world = World(slow={"restore"}, jobs={"migrate": Progress("Failed", "no")}).settle()
     assert world.status.run.phase == "RollingBack"
     refused(world, world.act(action))
     assert world.status.run.phase == "RollingBack"
 
 
-def test_pause_and_resume():
+def test_pause_and_resume() -> None:
     world = World().settle()
     accepted(world.act("Pause", reason="lunch"))
     assert world.status.state == "Suspended" and "paused by ana: lunch" in world.status.message
@@ -539,7 +541,7 @@ def test_pause_and_resume():
     assert outcome(world.later(3)) == "Promoted"
 
 
-def test_guards_watch_a_paused_run():
+def test_guards_watch_a_paused_run() -> None:
     world = World(spec=spec(guards=[GUARD])).settle()
     accepted(world.act("Pause"))
     world.gates["health"] = "Failed"
@@ -547,7 +549,7 @@ def test_guards_watch_a_paused_run():
     assert outcome(world) == "RolledBack"
 
 
-def test_a_pause_in_preflight_and_while_guarding():
+def test_a_pause_in_preflight_and_while_guarding() -> None:
     check = {"name": "calm", "prometheus": {"query": "errors"}, "max": "1%"}
     world = World(spec=spec(preflight=[check]), gates={"calm": "Breaching"}).settle()
     accepted(world.act("Pause"))
@@ -565,7 +567,7 @@ def test_a_pause_in_preflight_and_while_guarding():
     assert outcome(world) is None
 
 
-def test_a_paused_stage_is_not_repeated_while_the_run_is_paused_too():
+def test_a_paused_stage_is_not_repeated_while_the_run_is_paused_too() -> None:
     world = paused()
     accepted(world.act("Pause"))
     assert "let it go on first" in refused(world, world.act("Retry"))
@@ -574,7 +576,7 @@ def test_a_paused_stage_is_not_repeated_while_the_run_is_paused_too():
     accepted(world.act("Retry"))
 
 
-def test_resume_says_that_the_spec_stops_the_walk():
+def test_resume_says_that_the_spec_stops_the_walk() -> None:
     world = World(spec=spec()).settle().ask(suspend=True).settle()
     assert "set it to false" in refused(world, world.act("Resume"))
     accepted(world.act("Pause"))
@@ -586,7 +588,7 @@ def test_resume_says_that_the_spec_stops_the_walk():
 # Once, in order, through crashes
 
 
-def test_acts_are_answered_in_order_and_one_at_a_time():
+def test_acts_are_answered_in_order_and_one_at_a_time() -> None:
     world = manual()
     world.open_interventions = []
     world.told = False
@@ -607,7 +609,7 @@ def _act(uid: str, action: Any, **more: Any) -> Any:
     return Intervention(uid, uid, action, more.pop("by", "ana"), made=made, **more)
 
 
-def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice():
+def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice() -> None:
     world = asking({"name": "go", "approval": {"count": 3}})
     world.told = False
     world.act("Approve")
@@ -619,7 +621,7 @@ def test_an_act_whose_answer_was_not_told_yet_does_not_act_twice():
     assert step(world, "go").approvedBy == ["ana", "ben"] and len(world.status.interventions) == 2
 
 
-def test_a_decision_whose_write_was_lost_is_made_again():
+def test_a_decision_whose_write_was_lost_is_made_again() -> None:
     world = paused()
     world.jobs.clear()
     world.open_interventions.append(_act("u1", "Retry"))
@@ -633,7 +635,7 @@ def test_a_decision_whose_write_was_lost_is_made_again():
     assert world.settle().status.run.stages[0].attempt == 2
 
 
-def test_the_line_stays_until_the_intervention_tells_the_same():
+def test_the_line_stays_until_the_intervention_tells_the_same() -> None:
     world = World().settle()
     world.told = False
     for number in range(MOST_UNREPORTED_ANSWERS + 5):
@@ -650,7 +652,7 @@ def test_the_line_stays_until_the_intervention_tells_the_same():
     ReleaseStatus.model_validate(dump(world.status))
 
 
-def test_an_abort_overtakes_all_that_wait_and_they_are_refused():
+def test_an_abort_overtakes_all_that_wait_and_they_are_refused() -> None:
     """Seen on a cluster: 4,000 Interventions kept an Abort of the same Release waiting."""
     world = paused()
     for number in range(1, 31):
@@ -669,7 +671,7 @@ def test_an_abort_overtakes_all_that_wait_and_they_are_refused():
     assert (overtaking.name, overtaking.action) == ("u31", "Abort")
 
 
-def test_a_rollback_goes_on_while_thousands_are_refused():
+def test_a_rollback_goes_on_while_thousands_are_refused() -> None:
     """Seen on a cluster: a compensation began only when 1,900 Interventions had been answered."""
     raw = spec()
     raw["stages"][-1]["rollback"] = {"steps": [{"name": "undo", "job": {"image": "pg:1"}}]}
@@ -684,7 +686,7 @@ def test_a_rollback_goes_on_while_thousands_are_refused():
     assert world.done("restore") and "job job/undo" in world.done()
 
 
-def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen():
+def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen() -> None:
     world = paused()
     accepted(world.act("Abort", made=("2026-11-01T00:00:31Z", 500)))
     for made in ("2026-11-01T00:00:30Z", 900), ("2026-11-01T00:00:31Z", 499):
@@ -694,7 +696,7 @@ def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen():
     assert world.status.run.id == 2
 
 
-def test_what_was_asked_of_a_run_is_not_kept_for_the_next():
+def test_what_was_asked_of_a_run_is_not_kept_for_the_next() -> None:
     """Seen on a cluster: a Retry that was asked while an Abort was under way started the version
     again, because 300 other Interventions were answered first."""
     world = World().settle().later(5)
@@ -710,13 +712,13 @@ def test_what_was_asked_of_a_run_is_not_kept_for_the_next():
     accepted(world.act("Abort", made=(asked_at, 11)))
 
 
-def test_an_abort_that_is_refused_has_overtaken_nobody():
+def test_an_abort_that_is_refused_has_overtaken_nobody() -> None:
     world = rolled_back()
     refused(world, world.act("Abort", made=("2026-11-01T00:00:31Z", 500)))
     assert world.status.overtaking is None
 
 
-def test_an_abort_does_not_wait_until_others_can_be_told():
+def test_an_abort_does_not_wait_until_others_can_be_told() -> None:
     world = paused()
     world.told = False
     for number in range(1, MOST_UNREPORTED_ANSWERS + 5):
@@ -730,7 +732,7 @@ def test_an_abort_does_not_wait_until_others_can_be_told():
     assert len(answered) == len(set(answered)) == MOST_UNREPORTED_ANSWERS + 1
 
 
-def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_answered():
+def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_answered() -> None:
     found = spec()
     found["stages"][0]["steps"].append({"name": "keys", "confirm": {"instructions": "Rotate."}})
     found["stages"][0]["steps"].append(
@@ -742,21 +744,21 @@ def test_an_impossible_reference_after_an_act_fails_the_stage_and_the_act_is_ans
     assert outcome(world) == "RolledBack"
 
 
-def test_nothing_is_decided_about_people_before_the_run_is_read():
+def test_nothing_is_decided_about_people_before_the_run_is_read() -> None:
     world = manual()
     world.open_interventions.append(_act("u1", "Confirm"))
     world.body = None
     assert world.tick().status.interventions == []
 
 
-def test_in_observe_mode_nobody_is_asked_and_a_rollback_only_ends_the_run():
+def test_in_observe_mode_nobody_is_asked_and_a_rollback_only_ends_the_run() -> None:
     world = World(spec=spec(mode="Observe")).settle()
     assert "nothing waits" in refused(world, world.act("Approve"))
     accepted(world.act("Rollback"))
     assert outcome(world) == "Observed" and world.done() == []
 
 
-def test_every_action_has_its_answer():
+def test_every_action_has_its_answer() -> None:
     assert set(answer.ACTIONS) == set(get_args(Action))
 
 
@@ -775,6 +777,6 @@ def test_every_action_has_its_answer():
         ({"action": "Abort", "force": True}, "force"),
     ],
 )
-def test_what_an_intervention_cannot_say(fields: dict[str, Any], says: str):
+def test_what_an_intervention_cannot_say(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         InterventionSpec.model_validate({"release": "web", "by": "ana"} | fields)

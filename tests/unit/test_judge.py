@@ -37,11 +37,11 @@ def check(**fields: str) -> Check:
 )
 def test_an_answer_is_compared_with_the_limits(
     limits: dict[str, str], value: float | bool | None, kind: str
-):
+) -> None:
     assert sample_of(check(**limits), 1.0, value).kind == kind
 
 
-def test_a_hold_follows_what_holds_it_and_keeps_since_when():
+def test_a_hold_follows_what_holds_it_and_keeps_since_when() -> None:
     row, at = GateStatus(name="x", state="Unknown"), START
     silent, refused = (
         Verdict("Holding", 0.0, sample_of(check(), 1.0, None), "NoData"),
@@ -56,7 +56,7 @@ def test_a_hold_follows_what_holds_it_and_keeps_since_when():
     assert (row.message, row.since) == ("no answer (403 Forbidden); fails after 10m", since)
 
 
-def test_a_breach_keeps_its_first_words():
+def test_a_breach_keeps_its_first_words() -> None:
     row = GateStatus(name="x", state="Unknown")
     limited = check(max="1%")
     for value in (0.02, 0.03):
@@ -66,7 +66,7 @@ def test_a_breach_keeps_its_first_words():
     assert row.message == "2% > 1%"
 
 
-def test_a_breach_stands_until_there_is_an_answer():
+def test_a_breach_stands_until_there_is_an_answer() -> None:
     limited, at = check(max="1%"), START + timedelta(minutes=1)
     row = GateStatus(name="x", state="Breaching", since="2026-01-01T00:00:00Z", message="2% > 1%")
     before = row.model_copy()
@@ -77,7 +77,7 @@ def test_a_breach_stands_until_there_is_an_answer():
 
 
 @pytest.mark.parametrize("state", ["Passing", "Holding", "Expired", "Failed"])
-def test_nothing_else_stands_without_an_answer(state: GateState):
+def test_nothing_else_stands_without_an_answer(state: GateState) -> None:
     row = GateStatus(name="x", state=state)
     assert update_status(check(max="1%"), row, Verdict("Unknown", 0.0), START)
     assert row.state == "Unknown"

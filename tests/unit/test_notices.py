@@ -64,7 +64,7 @@ def told(*events: str, to: dict[str, Any] = SLACK, **changes: Any) -> Told:
     return Told(spec=spec(notify=[{"events": list(events) or EVERYTHING, **to}], **changes))
 
 
-def test_a_run_that_passes_tells_each_transition_once_in_order():
+def test_a_run_that_passes_tells_each_transition_once_in_order() -> None:
     world = told().settle().later(12)
     assert world.events() == [
         "Started",
@@ -80,24 +80,24 @@ def test_a_run_that_passes_tells_each_transition_once_in_order():
     assert len(world.events()) == 7
 
 
-def test_only_what_is_asked_for_is_told():
+def test_only_what_is_asked_for_is_told() -> None:
     world = told("Started", "Promoted").settle().later(12)
     assert world.events() == ["Started", "Promoted"]
 
 
-def test_a_release_without_notify_has_not_a_byte_of_it():
+def test_a_release_without_notify_has_not_a_byte_of_it() -> None:
     world = World().settle().later(12)
     assert not dump(world.status).keys() & {"notices", "threads", "downtime"}
 
 
-def test_a_notice_stands_in_the_write_of_its_transition():
+def test_a_notice_stands_in_the_write_of_its_transition() -> None:
     world = told("Started")
     for _ in range(20):
         world.tick()
         assert (world.status.run is None) == (not world.status.notices)
 
 
-def test_what_was_delivered_leaves_the_status_and_what_was_opened_stays():
+def test_what_was_delivered_leaves_the_status_and_what_was_opened_stays() -> None:
     world = told("Started", "StagePassed").settle()
     assert world.deliver(handle="C1/17.5")[:1] == ["Started"]
     assert world.pending() == [] and [(item.run, item.handle) for item in world.status.threads] == [
@@ -108,7 +108,7 @@ def test_what_was_delivered_leaves_the_status_and_what_was_opened_stays():
     assert dump(world.status) == before
 
 
-def test_whoever_was_told_of_a_run_is_told_of_its_end():
+def test_whoever_was_told_of_a_run_is_told_of_its_end() -> None:
     world = told("Started").settle()
     world.deliver(handle="C1/17.5")
     world.later(12)
@@ -117,19 +117,19 @@ def test_whoever_was_told_of_a_run_is_told_of_its_end():
     assert world.status.threads == []
 
 
-def test_an_end_closes_also_what_is_still_on_its_way():
+def test_an_end_closes_also_what_is_still_on_its_way() -> None:
     world = told("Started").settle().later(12)
     assert world.events() == ["Started", "Promoted"]
 
 
-def test_who_keeps_nothing_open_is_not_told_of_an_end_unasked():
+def test_who_keeps_nothing_open_is_not_told_of_an_end_unasked() -> None:
     world = told("Started", to=WEBHOOK).settle()
     world.deliver(handle=None)
     world.later(12)
     assert world.events() == []
 
 
-def test_a_rollback_tells_why():
+def test_a_rollback_tells_why() -> None:
     world = told().settle()
     world.deliver()
     world.gates["errors"] = "Failed"
@@ -141,7 +141,7 @@ def test_a_rollback_tells_why():
     assert any("✗ 2 deploy" in line for line in back.lines)
 
 
-def test_a_rollback_that_is_undone_and_not_verified_yet_says_so_once():
+def test_a_rollback_that_is_undone_and_not_verified_yet_says_so_once() -> None:
     world = told(rollback={"within": "1h", "verify": HEALTH}).settle()
     world.deliver()
     world.gates |= {"errors": "Failed", "health": "Holding"}
@@ -154,7 +154,7 @@ def test_a_rollback_that_is_undone_and_not_verified_yet_says_so_once():
     assert world.messages()[-1].returning == ""
 
 
-def test_a_rollback_that_fails_is_critical():
+def test_a_rollback_that_fails_is_critical() -> None:
     world = told("RollbackFailed").settle()
     world.gates["errors"] = "Failed"
     world.jobs["web"] = Progress("Failed", "no such image")
@@ -167,7 +167,7 @@ def test_a_rollback_that_fails_is_critical():
     )
 
 
-def test_a_person_is_asked_once_for_each_question():
+def test_a_person_is_asked_once_for_each_question() -> None:
     stages = spec()["stages"]
     stages[0]["steps"].insert(0, {"name": "keys", "confirm": {"instructions": "Rotate the keys."}})
     world = told("ApprovalNeeded", stages=stages).settle().later(30)
@@ -175,7 +175,7 @@ def test_a_person_is_asked_once_for_each_question():
     assert "Rotate the keys." in world.messages()[0].text
 
 
-def test_a_paused_stage_asks_for_a_person():
+def test_a_paused_stage_asks_for_a_person() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = told("ApprovalNeeded", "StageFailed", stages=stages).settle()
@@ -184,13 +184,13 @@ def test_a_paused_stage_asks_for_a_person():
     assert world.events() == ["StageFailed", "ApprovalNeeded"]
 
 
-def test_an_approval_before_the_first_stage_is_asked_for():
+def test_an_approval_before_the_first_stage_is_asked_for() -> None:
     checks = [{"name": "go", "approval": {}}]
     world = told("ApprovalNeeded", preflight=checks).settle().later(5)
     assert [notice.id for notice in world.status.notices] == ["1.ApprovalNeeded.preflight.go"]
 
 
-def test_a_retried_stage_tells_again_under_another_name():
+def test_a_retried_stage_tells_again_under_another_name() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = told("StageFailed", "StageStarted", stages=stages).settle()
@@ -206,7 +206,7 @@ def test_a_retried_stage_tells_again_under_another_name():
     ]
 
 
-def test_an_overdue_stage_is_told_once():
+def test_an_overdue_stage_is_told_once() -> None:
     stages = spec()["stages"]
     stages[1]["expectedDuration"] = "2s"
     world = told("StageOverdue", stages=stages)
@@ -215,7 +215,7 @@ def test_an_overdue_stage_is_told_once():
     assert world.events() == ["StageOverdue"]
 
 
-def test_a_guard_that_only_notifies_does_so():
+def test_a_guard_that_only_notifies_does_so() -> None:
     guards = [{"name": "connections", "sql": {"query": "select 1"}, "max": "1", "action": "Notify"}]
     world = told("GuardFailed", guards=guards).settle()
     world.gates["connections"] = "Failed"
@@ -339,14 +339,14 @@ def test_observing_tells_only_how_it_ended():
     assert world.events() == ["Observed"]
 
 
-def test_a_notice_nobody_wants_any_more_is_dropped():
+def test_a_notice_nobody_wants_any_more_is_dropped() -> None:
     world = told("Started").settle()
     world.ask(notify=[])
     world.settle()
     assert world.pending() == []
 
 
-def test_an_edit_of_notify_counts_at_once_and_starts_nothing():
+def test_an_edit_of_notify_counts_at_once_and_starts_nothing() -> None:
     world = told("Started", preflight=[{"name": "go", "approval": {}}]).settle()
     world.ask(notify=[{"events": ["Started", "Aborted"], "webhook": {}}])
     world.settle()
@@ -358,13 +358,13 @@ def test_an_edit_of_notify_counts_at_once_and_starts_nothing():
     assert world.events("webhook") == ["Aborted"]
 
 
-def test_entries_of_one_channel_are_one():
+def test_entries_of_one_channel_are_one() -> None:
     both = [{"events": ["Started"], **SLACK}, {"events": ["Promoted", "Started"], **SLACK}]
     world = Told(spec=spec(notify=both)).settle().later(12)
     assert world.events() == ["Started", "Promoted"]
 
 
-def test_what_cannot_be_delivered_is_said_in_an_event():
+def test_what_cannot_be_delivered_is_said_in_an_event() -> None:
     world = told("Started").settle()
     world.deliver(failed="Slack refuses chat.postMessage: channel_not_found")
     assert [note.reason for note in world.notes].count("NotificationFailed") == 1
@@ -375,7 +375,7 @@ def test_what_cannot_be_delivered_is_said_in_an_event():
     assert world.pending() == []
 
 
-def test_notices_that_nobody_takes_do_not_fill_the_status():
+def test_notices_that_nobody_takes_do_not_fill_the_status() -> None:
     stages = [{"name": f"s{n}", "steps": [{"name": "w", "wait": "1s"}]} for n in range(20)]
     world = told(stages=stages)
     for version in range(4):
@@ -386,7 +386,7 @@ def test_notices_that_nobody_takes_do_not_fill_the_status():
     assert world.events().count("Promoted") == 4, "endings stay"
 
 
-def test_the_same_decision_made_again_has_the_same_keys():
+def test_the_same_decision_made_again_has_the_same_keys() -> None:
     """A write that was lost leads to the same transition, and to notices that a receiver knows
     again."""
     world = told().settle()
@@ -413,7 +413,9 @@ def down(after: str = "5m", **changes: Any) -> Told:
     return world.settle()
 
 
-def test_users_are_told_when_they_have_not_been_served_for_too_long_and_when_they_are_again():
+def test_users_are_told_when_they_have_not_been_served_for_too_long_and_when_they_are_again() -> (
+    None
+):
     world = down(after="20s")
     world.slow = {"web"}
     world.gates["health"] = "Failed"
@@ -433,7 +435,7 @@ def test_users_are_told_when_they_have_not_been_served_for_too_long_and_when_the
     assert sorted(world.events()) == ["Restored", "RolledBack"]
 
 
-def test_a_short_downtime_is_nobodys_business():
+def test_a_short_downtime_is_nobodys_business() -> None:
     world = down()
     world.gates["health"] = "Failed"
     world.later(3)
@@ -444,7 +446,7 @@ def test_a_short_downtime_is_nobodys_business():
     assert world.events() == [] and world.status.downtime is None
 
 
-def test_no_answer_is_no_downtime_and_no_end_of_one():
+def test_no_answer_is_no_downtime_and_no_end_of_one() -> None:
     world = down(after="5s")
     world.gates["health"] = "Holding"
     world.later(30)
@@ -457,7 +459,7 @@ def test_no_answer_is_no_downtime_and_no_end_of_one():
     assert world.status.downtime is not None
 
 
-def test_a_downtime_outlives_a_rollback_that_failed_and_ends_with_the_next_version():
+def test_a_downtime_outlives_a_rollback_that_failed_and_ends_with_the_next_version() -> None:
     world = down(after="5s")
     world.gates["health"] = "Failed"
     world.jobs["web"] = Progress("Failed", "no such image")
@@ -474,7 +476,7 @@ def test_a_downtime_outlives_a_rollback_that_failed_and_ends_with_the_next_versi
     assert restored.run == 1, "told in the thread of the run that was told of the downtime"
 
 
-def test_only_checks_of_health_are_downtime():
+def test_only_checks_of_health_are_downtime() -> None:
     gates = [{"name": "p95", "http": {"path": "/", "measure": "Latency"}, "max": "1s"}]
     world = Told(
         spec=spec(notify=[{"events": ["Downtime"], "after": "1s", **SLACK}], guards=gates)
@@ -489,7 +491,7 @@ def test_only_checks_of_health_are_downtime():
     assert world.events() == ["Downtime"]
 
 
-def test_who_does_not_ask_for_downtime_has_none_in_the_status():
+def test_who_does_not_ask_for_downtime_has_none_in_the_status() -> None:
     world = Told(spec=spec(notify=[{"events": ["Started"], **SLACK}], guards=HEALTH)).settle()
     world.gates["health"] = "Breaching"
     world.later(5)
@@ -499,7 +501,7 @@ def test_who_does_not_ask_for_downtime_has_none_in_the_status():
 # --- words
 
 
-def test_a_message_says_what_why_and_what_is_waited_for():
+def test_a_message_says_what_why_and_what_is_waited_for() -> None:
     world = told("StageStarted").settle()
     message = world.messages()[-1]
     assert message.title == "web 2.0 a stage has started"
@@ -515,14 +517,14 @@ def test_every_event_has_its_words():
     assert messages._WORDS_BY_EVENT.keys() == SEVERITY_BY_EVENT.keys() == set(EVERYTHING)
 
 
-def test_a_message_of_an_earlier_run_knows_its_version_and_not_another_runs_stages():
+def test_a_message_of_an_earlier_run_knows_its_version_and_not_another_runs_stages() -> None:
     world = told("Started").settle().later(12)
     world.ask("3.0").settle()
     first = world.messages()[0]
     assert first.title == "web 2.0 has started" and first.lines == ()
 
 
-def test_long_texts_are_cut():
+def test_long_texts_are_cut() -> None:
     world = told("StageFailed").settle()
     notice = world.status.notices[0] if world.status.notices else None
     world.gates["errors"] = "Failed"

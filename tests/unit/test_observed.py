@@ -35,7 +35,7 @@ def reason(world: World, kind: str = "Ready") -> str:
     return next((item.reason for item in world.status.conditions if item.type == kind), "")
 
 
-def test_what_others_put_back_in_the_bake_is_said_and_never_promoted():
+def test_what_others_put_back_in_the_bake_is_said_and_never_promoted() -> None:
     world = baking()
     world.live = "1.0"
     world.later(30)
@@ -54,7 +54,7 @@ def test_what_others_put_back_in_the_bake_is_said_and_never_promoted():
     assert "2.0" in [item.version for item in world.status.rejected]
 
 
-def test_what_is_put_right_again_goes_on_where_it_stood():
+def test_what_is_put_right_again_goes_on_where_it_stood() -> None:
     world = baking()
     world.later(4)
     world.live = "1.0"
@@ -66,7 +66,7 @@ def test_what_is_put_right_again_goes_on_where_it_stood():
     assert world.status.run.outcome == "Promoted" and "Drifted" not in conditions(world)
 
 
-def test_a_difference_while_guarding_undoes_the_release_after_its_time():
+def test_a_difference_while_guarding_undoes_the_release_after_its_time() -> None:
     guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
     world = World(spec=spec(guards=[guard], guardFor="1h")).settle().later(12)
     assert world.status.state == "Guarding" and conditions(world)["Ready"] == "True"
@@ -77,7 +77,7 @@ def test_a_difference_while_guarding_undoes_the_release_after_its_time():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_hold_for_of_a_target_says_how_long_a_difference_may_last():
+def test_hold_for_of_a_target_says_how_long_a_difference_may_last() -> None:
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
     world = baking(targets=[{"name": "web", "workload": target, "holdFor": "20s"}])
     world.live = "1.0"
@@ -88,7 +88,7 @@ def test_hold_for_of_a_target_says_how_long_a_difference_may_last():
 
 
 @pytest.mark.parametrize("failure", ["Pause", "Continue"])
-def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: str):
+def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: str) -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = failure
     world = baking(stages=stages)
@@ -121,7 +121,7 @@ class Pinned(World):
         )
 
 
-def test_what_is_last_good_is_not_called_by_its_image():
+def test_what_is_last_good_is_not_called_by_its_image() -> None:
     world = Pinned(spec=spec("x", adopt="Always"), live="x").settle()
     assert world.status.live.version == "x" and world.status.runs == 0
     world.ask("y")
@@ -133,7 +133,7 @@ def test_what_is_last_good_is_not_called_by_its_image():
 
 
 @pytest.mark.parametrize("still", ["Pause", "suspend"])
-def test_what_is_live_is_told_also_while_the_run_stands_still(still: str):
+def test_what_is_live_is_told_also_while_the_run_stands_still(still: str) -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Continue"
     world = baking(stages=stages, guardFor="1h")
@@ -148,7 +148,7 @@ def test_what_is_live_is_told_also_while_the_run_stands_still(still: str):
     )
 
 
-def test_nothing_new_begins_on_top_of_what_others_have_changed():
+def test_nothing_new_begins_on_top_of_what_others_have_changed() -> None:
     stages = spec()["stages"]
     stages.append({"name": "after", "steps": [{"name": "announce", "job": {"image": "tools"}}]})
     stages[1]["steps"].append({"name": "nap", "wait": "5s"})
@@ -158,7 +158,7 @@ def test_nothing_new_begins_on_top_of_what_others_have_changed():
     assert "job job/announce" not in world.done() and world.status.state == "Holding"
 
 
-def test_what_nobody_can_look_at_is_not_promoted_and_not_undone():
+def test_what_nobody_can_look_at_is_not_promoted_and_not_undone() -> None:
     world = baking()
     world.unknown = "Vercel does not answer"
     world.jump(3000)
@@ -168,7 +168,7 @@ def test_what_nobody_can_look_at_is_not_promoted_and_not_undone():
     assert world.status.run.outcome == "Promoted"
 
 
-def test_a_rollback_that_others_undo_is_not_called_done():
+def test_a_rollback_that_others_undo_is_not_called_done() -> None:
     world = baking(
         rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]}
     )
@@ -188,7 +188,7 @@ def test_a_rollback_that_others_undo_is_not_called_done():
     assert world.status.run.outcome == "RollbackFailed" and world.status.unverified.version == "2.0"
 
 
-def test_at_rest_a_change_is_drifted_and_its_end_is_said():
+def test_at_rest_a_change_is_drifted_and_its_end_is_said() -> None:
     world = promoted()
     world.live = "1.0"
     world.settle()
@@ -205,7 +205,7 @@ def test_at_rest_a_change_is_drifted_and_its_end_is_said():
     assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
 
 
-def test_a_retry_at_rest_brings_back_what_was_promoted():
+def test_a_retry_at_rest_brings_back_what_was_promoted() -> None:
     world = promoted()
     assert "nothing to repeat" in world.act("Retry").message
     world.live = "1.0"
@@ -217,7 +217,7 @@ def test_a_retry_at_rest_brings_back_what_was_promoted():
     )
 
 
-def test_what_was_found_is_what_is_restored_and_said():
+def test_what_was_found_is_what_is_restored_and_said() -> None:
     world = promoted()
     world.live = "hotfix"
     world.settle()
@@ -242,7 +242,7 @@ def test_what_was_found_is_what_is_restored_and_said():
     assert world.status.live.version == "2.0" == world.live and conditions(world)["Ready"] == "True"
 
 
-def test_normally_is_said_only_where_a_verification_has_passed():
+def test_normally_is_said_only_where_a_verification_has_passed() -> None:
     for verify, words in (
         ([], "serving 1.0;"),
         ([{"name": "ok", "prometheus": {"query": "x"}, "min": "1"}], "1.0 normally"),
@@ -253,7 +253,7 @@ def test_normally_is_said_only_where_a_verification_has_passed():
         assert words in world.status.message
 
 
-def test_pods_that_crash_all_through_the_bake_fail_the_built_in_guard():
+def test_pods_that_crash_all_through_the_bake_fail_the_built_in_guard() -> None:
     world = baking()
     world.trouble = "container app restarted 3 times: exit code 1"
     world.later(61)
@@ -265,7 +265,7 @@ def test_pods_that_crash_all_through_the_bake_fail_the_built_in_guard():
     )
 
 
-def test_one_crash_keeps_the_bake_for_its_window_and_no_longer():
+def test_one_crash_keeps_the_bake_for_its_window_and_no_longer() -> None:
     world = baking()
     world.trouble = "container app restarted once"
     world.later(2)
@@ -278,7 +278,7 @@ def test_one_crash_keeps_the_bake_for_its_window_and_no_longer():
 
 
 @pytest.mark.parametrize("action", ["Notify", "Pause"])
-def test_what_the_built_in_guard_does_is_said_on_the_target(action: str):
+def test_what_the_built_in_guard_does_is_said_on_the_target(action: str) -> None:
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
     world = baking(
         targets=[
@@ -297,7 +297,7 @@ def test_what_the_built_in_guard_does_is_said_on_the_target(action: str):
     assert world.status.run.outcome == "Promoted"
 
 
-def test_a_snapshot_is_what_was_there_right_before_the_first_change():
+def test_a_snapshot_is_what_was_there_right_before_the_first_change() -> None:
     gate = {"name": "go", "approval": {}}
     world = World(spec=spec(preflight=[gate])).settle()
     world.jump(3600)
@@ -310,7 +310,7 @@ def test_a_snapshot_is_what_was_there_right_before_the_first_change():
 
 
 @pytest.mark.parametrize("adopt", ["First", "Always", "Never"])
-def test_who_adopts_what_is_live_already(adopt: str):
+def test_who_adopts_what_is_live_already(adopt: str) -> None:
     world = World(spec=spec(adopt=adopt), live="2.0").settle()
     assert (world.status.runs == 0) == (adopt != "Never")
     world = promoted(adopt=adopt)
@@ -321,7 +321,7 @@ def test_who_adopts_what_is_live_already(adopt: str):
     )
 
 
-def test_an_adopted_version_is_watched_at_rest_too():
+def test_an_adopted_version_is_watched_at_rest_too() -> None:
     world = World(live="2.0").settle()
     assert world.status.runs == 0 and conditions(world)["Ready"] == "True"
     world.live = "1.0"
@@ -329,7 +329,7 @@ def test_an_adopted_version_is_watched_at_rest_too():
     assert reason(world) == "Drifted"
 
 
-def test_a_step_is_not_failed_by_its_time_when_it_has_just_succeeded():
+def test_a_step_is_not_failed_by_its_time_when_it_has_just_succeeded() -> None:
     world = World(slow={"migrate"}).settle()
     world.now += timedelta(seconds=5000)
     world.slow.clear()
@@ -337,7 +337,7 @@ def test_a_step_is_not_failed_by_its_time_when_it_has_just_succeeded():
     assert world.status.run.outcome == "Promoted"
 
 
-def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named():
+def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named() -> None:
     world = World(
         jobs={"backup": Progress("Succeeded", unread="the pod of job backup is gone")}
     ).settle()
@@ -348,7 +348,7 @@ def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named():
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(skip: bool):
+def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(skip: bool) -> None:
     stages = spec()["stages"]
     stages[1] |= {"onFailure": "Pause" if skip else "Continue", "gates": [], "bake": "0s"}
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
@@ -368,7 +368,7 @@ def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(
     assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
 
 
-def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted():
+def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted() -> None:
     stages = spec()["stages"]
     stages[1] |= {"onFailure": "Continue", "gates": [], "bake": "0s"}
     world = World(
@@ -383,7 +383,7 @@ def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted():
     ]
 
 
-def test_what_does_not_run_yet_is_not_taken_over():
+def test_what_does_not_run_yet_is_not_taken_over() -> None:
     world = World(live="2.0", unready="Deployment web is paused (kubectl rollout resume)")
     world.later(60)
     assert world.status.lastGood is None and "is paused" in world.status.waitingFor.message
@@ -392,7 +392,7 @@ def test_what_does_not_run_yet_is_not_taken_over():
     assert world.status.lastGood.version == "2.0" and world.status.runs == 0
 
 
-def test_guard_for_counts_without_guards_too():
+def test_guard_for_counts_without_guards_too() -> None:
     world = World(spec=spec(guardFor="1m")).settle().later(12)
     assert world.status.run.phase == "Guarding"
     world.trouble = "none of 1 replicas is available"
@@ -402,7 +402,7 @@ def test_guard_for_counts_without_guards_too():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback():
+def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback() -> None:
     world = promoted()
     world.remark = "nobody runs it: Deployment web wants no pods"
     world.settle()
@@ -415,7 +415,7 @@ def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback():
     assert "nobody runs it" in world.status.message
 
 
-def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever():
+def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever() -> None:
     guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
     target = {"kind": "Deployment", "name": "web", "images": {"app": "shop/web:$(version)"}}
     world = World(
@@ -437,7 +437,7 @@ def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever():
     )
 
 
-def test_an_edit_at_rest_is_said_and_a_retry_walks_it():
+def test_an_edit_at_rest_is_said_and_a_retry_walks_it() -> None:
     world = promoted()
     world.spec["targets"][0]["workload"]["env"] = {"app": {"MODE": "new"}}
     world.ask().settle()
@@ -448,7 +448,7 @@ def test_an_edit_at_rest_is_said_and_a_retry_walks_it():
     assert "edited" not in world.status.message
 
 
-def test_a_look_that_fails_at_rest_does_not_end_a_drift():
+def test_a_look_that_fails_at_rest_does_not_end_a_drift() -> None:
     world = promoted()
     world.live = "1.0"
     world.settle()

@@ -34,7 +34,7 @@ def ready(world: World) -> str:
     return next(item.status for item in world.status.conditions if item.type == "Ready")
 
 
-def test_a_deploy_that_never_began_is_not_promoted():
+def test_a_deploy_that_never_began_is_not_promoted() -> None:
     world = World(spec=lax(), jobs={"check": Progress("Failed", "exit code 1")}).settle().later(10)
     run = world.status.run
     assert run.outcome is None and "apply target/web" not in world.done() and ready(world) != "True"
@@ -44,7 +44,7 @@ def test_a_deploy_that_never_began_is_not_promoted():
     assert world.status.run.outcome == "RolledBack" and world.status.live.version == "1.0"
 
 
-def test_who_deploys_it_by_hand_lets_it_go_on():
+def test_who_deploys_it_by_hand_lets_it_go_on() -> None:
     world = World(spec=lax(), jobs={"check": Progress("Failed", "exit code 1")}).settle().later(2)
     world.live = "2.0"
     world.later(12)
@@ -52,7 +52,7 @@ def test_who_deploys_it_by_hand_lets_it_go_on():
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_person_who_passes_over_a_deploy_promotes_nothing_that_does_not_run(number: int):
+def test_a_person_who_passes_over_a_deploy_promotes_nothing_that_does_not_run(number: int) -> None:
     wanted = lax("Pause")
     if number:
         wanted["stages"][0]["steps"][0] = {"name": "check", "confirm": {"instructions": "look"}}
@@ -64,14 +64,14 @@ def test_a_person_who_passes_over_a_deploy_promotes_nothing_that_does_not_run(nu
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_a_later_stage_deploys_is_waited_for():
+def test_what_a_later_stage_deploys_is_waited_for() -> None:
     wanted = lax()
     wanted["stages"][1]["steps"] = [{"name": "d", "deploy": {"targets": ["web"]}}]
     world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle().later(5)
     assert world.status.run.outcome == "Promoted" and world.live == "2.0"
 
 
-def test_a_deploy_that_names_what_was_never_published_is_said():
+def test_a_deploy_that_names_what_was_never_published_is_said() -> None:
     wanted = lax()
     wanted["stages"][0]["steps"][1]["deploy"]["version"] = "$(steps.check.outputs.tag)"
     world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle().later(10)
@@ -82,7 +82,7 @@ def test_a_deploy_that_names_what_was_never_published_is_said():
     )
 
 
-def test_an_edit_that_a_retry_takes_up_keeps_the_way_back():
+def test_an_edit_that_a_retry_takes_up_keeps_the_way_back() -> None:
     wanted = spec()
     wanted["stages"][1]["onFailure"] = "Pause"
     world = World(spec=wanted, gates={"errors": "Failed"}).settle()
@@ -98,7 +98,7 @@ def test_an_edit_that_a_retry_takes_up_keeps_the_way_back():
     assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
 
 
-def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at():
+def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at() -> None:
     wanted = lax()
     wanted["stages"] = [{"name": "a", "steps": [{"name": "d", "deploy": {"targets": ["web"]}}]}]
     world = World(spec=wanted, slow={"web"}, unproved="1 old replicas are still there").settle()
@@ -116,7 +116,7 @@ def test_a_skipped_rollout_is_not_ready_before_it_was_looked_at():
     assert world.status.run.outcome == "Promoted" and world.status.live.version == "2.0"
 
 
-def test_after_a_failed_rollback_a_run_returns_to_what_was_before_that_and_says_so():
+def test_after_a_failed_rollback_a_run_returns_to_what_was_before_that_and_says_so() -> None:
     world = (
         World(spec=spec(), gates={"errors": "Failed"}, refused={"target/web": "quota exceeded"})
         .settle()
@@ -130,7 +130,7 @@ def test_after_a_failed_rollback_a_run_returns_to_what_was_before_that_and_says_
     assert world.status.live.version == "1.0" and "serving 1.0" in world.status.message
 
 
-def test_in_a_release_without_a_deploy_an_early_guard_counts_from_the_first_change():
+def test_in_a_release_without_a_deploy_an_early_guard_counts_from_the_first_change() -> None:
     guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%"}
     wanted = spec(guards=[guard])
     wanted["stages"] = [
@@ -153,7 +153,7 @@ def test_in_a_release_without_a_deploy_an_early_guard_counts_from_the_first_chan
     assert world.later(15).status.run.outcome == "Promoted"
 
 
-def test_a_silence_that_a_person_has_let_go_on_keeps_nothing_back():
+def test_a_silence_that_a_person_has_let_go_on_keeps_nothing_back() -> None:
     guard = {"name": "rate", "prometheus": {"query": "rate"}, "max": "1%", "holdFor": "20s"}
     wanted = spec(guards=[guard], guardFor="5s")
     world = World(spec=wanted, gates={"rate": "Silent"}).settle().later(30)
@@ -167,7 +167,7 @@ def test_a_silence_that_a_person_has_let_go_on_keeps_nothing_back():
     assert world.later(10).status.run.outcome == "Promoted"
 
 
-def test_the_history_names_a_step_that_was_skipped():
+def test_the_history_names_a_step_that_was_skipped() -> None:
     wanted = lax("Pause")
     world = World(spec=wanted, jobs={"check": Progress("Failed", "exit code 1")}).settle()
     assert world.act("Skip", step="check").result == "Accepted"
@@ -175,7 +175,7 @@ def test_the_history_names_a_step_that_was_skipped():
     assert world.status.history[0].reason == "2 of 2 stages passed; skipped steps: check of a"
 
 
-def test_a_workload_is_a_target_once():
+def test_a_workload_is_a_target_once() -> None:
     twin = {
         "name": "again",
         "workload": {"kind": "Deployment", "name": "web", "env": {"app": {"V": "$(version)"}}},

@@ -28,12 +28,12 @@ from tests.golden import endings
 from tests.unit.sim import spec
 
 
-def test_there_is_a_command_for_each_action():
+def test_there_is_a_command_for_each_action() -> None:
     assert set(ACTIONS) == set(admission.VERBS)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
+def test_a_command_takes_what_its_action_may_say_and_no_more(action: str) -> None:
     wanted = {
         ("stage", OF_STAGE),
         ("step", OF_STEP),
@@ -58,7 +58,9 @@ def test_a_command_takes_what_its_action_may_say_and_no_more(action: str):
     "arguments",
     [[], ["destroy", "web"], ["pause", "web", "--step", "a"], ["status", "--timeout", "soon"]],
 )
-def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+def test_wrong_usage_is_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2 and "usage: kubectl release" in capsys.readouterr().err
@@ -66,7 +68,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
 
 def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(
     tmp_path: Any, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     assert main(["status", "--kubeconfig", str(tmp_path / "none")]) == 1
     assert "cannot load the kubeconfig" in capsys.readouterr().err
 
@@ -94,11 +96,11 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(
         ("rolling_back", None),
     ],
 )
-def test_when_a_release_is_at_rest_and_how(name: str, code: int | None):
+def test_when_a_release_is_at_rest_and_how(name: str, code: int | None) -> None:
     assert acts.exit_code_at_rest(endings.kept(name)) == code
 
 
-def test_a_spec_that_was_not_looked_at_yet_is_not_at_rest():
+def test_a_spec_that_was_not_looked_at_yet_is_not_at_rest() -> None:
     release = endings.kept("promoted")
     release["metadata"]["generation"] += 1
     assert acts.exit_code_at_rest(release) is None
@@ -164,7 +166,7 @@ def run(number: int, outcome: str | None = None) -> dict[str, Any]:
 )
 def test_how_waiting_for_the_end_of_a_run_ends(
     wish: Any, statuses: list[Any], number: int, code: int
-):
+) -> None:
     assert acts.wait_for_end(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
 
 
@@ -223,7 +225,7 @@ def test_a_release_that_is_gone_is_not_waited_for():
         acts.wait_for_end(Fake(RequestFailed("gone", 404)), ROLLBACK, 1, 30.0)  # type: ignore[arg-type]
 
 
-def test_which_run_a_wish_is_about():
+def test_which_run_a_wish_is_about() -> None:
     paused, ended = (
         {"status": {"run": run(2), "runs": 2}},
         {"status": {"run": run(2, "RolledBack"), "runs": 2}},
@@ -233,12 +235,12 @@ def test_which_run_a_wish_is_about():
     assert acts.meant_run(ROLLBACK, paused, {"run": 2}) == 2
 
 
-def test_an_answer_that_does_not_come_is_none():
+def test_an_answer_that_does_not_come_is_none() -> None:
     assert acts.wait_for_answer(Fake({}), "a", 5.0) is None  # type: ignore[arg-type]
     assert acts.wait_for_answer(Fake({}, {"result": "Refused"}), "a", 99.0) == {"result": "Refused"}  # type: ignore[arg-type]
 
 
-def test_only_groups_that_are_asked_for_are_shown():
+def test_only_groups_that_are_asked_for_are_shown() -> None:
     release = {
         "spec": {
             "preflight": [{"name": "go", "approval": {"groups": ["managers"]}}],
@@ -276,7 +278,7 @@ def released(**run: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("action", ["Approve", "Confirm", "Skip", "Promote"])
-def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action: str):
+def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action: str) -> None:
     made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", action), released())  # type: ignore[arg-type]
     assert made["spec"]["specHash"] == "a" * 32
     for wish in (
@@ -288,7 +290,7 @@ def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action:
 
 
 @pytest.mark.parametrize("action", ["Reject", "Rollback", "Abort", "Pause", "Resume"])
-def test_who_says_no_is_heard_whatever_was_edited(action: str):
+def test_who_says_no_is_heard_whatever_was_edited(action: str) -> None:
     assert (
         "specHash"
         not in acts.build_intervention(
@@ -297,7 +299,7 @@ def test_who_says_no_is_heard_whatever_was_edited(action: str):
     )  # type: ignore[arg-type]
 
 
-def test_a_run_that_is_over_has_nothing_to_be_looked_at():
+def test_a_run_that_is_over_has_nothing_to_be_looked_at() -> None:
     made = acts.build_intervention(
         Fake({}), acts.InterventionRequest("web", "Confirm"), released(outcome="RollbackFailed")
     )  # type: ignore[arg-type]
@@ -305,7 +307,7 @@ def test_a_run_that_is_over_has_nothing_to_be_looked_at():
 
 
 @pytest.mark.parametrize("outcome", [None, "RolledBack"])
-def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
+def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None) -> None:
     release = released(outcome=outcome)
     made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)  # type: ignore[arg-type]
     assert made["spec"]["specHash"] == hash_spec(ReleaseSpec.model_validate(spec()))
@@ -319,7 +321,7 @@ def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str):
+def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str) -> None:
     arguments = [action, "web", "--spec-hash", "a" * 32]
     if action.capitalize() in OF_SPEC:
         assert make_parser().parse_args(arguments).spec_hash == "a" * 32
@@ -328,7 +330,7 @@ def test_a_command_takes_a_hash_where_its_action_may_say_one(action: str):
             make_parser().parse_args(arguments)
 
 
-def test_what_an_edit_has_changed_is_shown():
+def test_what_an_edit_has_changed_is_shown() -> None:
     release = endings.kept("paused")
     release["status"]["run"] |= {
         "edits": ["guard health removed", "vars.a changed"],
@@ -339,7 +341,7 @@ def test_what_an_edit_has_changed_is_shown():
     assert f"Spec hash:  {'a' * 32}" in lines
 
 
-def test_a_release_that_never_ran_is_acted_on_without_a_run():
+def test_a_release_that_never_ran_is_acted_on_without_a_run() -> None:
     cluster: Any = Fake({})
     assert (
         "run"
@@ -361,11 +363,11 @@ def test_a_release_that_never_ran_is_acted_on_without_a_run():
         (86400, "1d"),
     ],
 )
-def test_times_are_short(seconds: float, text: str):
+def test_times_are_short(seconds: float, text: str) -> None:
     assert show.time_span(seconds) == text
 
 
-def test_a_terminal_is_not_given_what_it_would_obey():
+def test_a_terminal_is_not_given_what_it_would_obey() -> None:
     assert show.clean_text("red \x1b[31mtext\nmore\u202e") == "red  [31mtext more "
     release = endings.kept("paused")
     release["status"]["message"] = "evil\x1b]0;title\x07\nnew line"
@@ -397,7 +399,7 @@ def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     assert options.follow_up == "feedback"
 
 
-def test_the_end_of_a_log_is_shown_a_line_each():
+def test_the_end_of_a_log_is_shown_a_line_each() -> None:
     release = endings.kept("rolled_back")
     step = release["status"]["run"]["stages"][0]["steps"][0]
     step["message"] = "dpl_2 is ERROR; its log ends: Installing / Type error: x\x1b[31m / exit 1"

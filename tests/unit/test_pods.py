@@ -23,7 +23,7 @@ def pod(template: str, made: str, reason: str = "", gone: bool = False) -> dict[
     }
 
 
-def test_a_crashing_pod_of_the_newest_template_is_the_reason():
+def test_a_crashing_pod_of_the_newest_template_is_the_reason() -> None:
     found = pods.describe_hindrance(
         [pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")]
     )
@@ -33,7 +33,7 @@ def test_a_crashing_pod_of_the_newest_template_is_the_reason():
     )
 
 
-def test_a_crash_is_said_with_how_the_container_ended():
+def test_a_crash_is_said_with_how_the_container_ended() -> None:
     crashing = pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff")
     ended = {
         "exitCode": 128,
@@ -48,7 +48,7 @@ def test_a_crash_is_said_with_how_the_container_ended():
     )
 
 
-def test_a_pod_that_never_gets_ready_is_named():
+def test_a_pod_that_never_gets_ready_is_named() -> None:
     now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
     slow = pod("new", "2026-01-01T00:00:00Z")
     slow["metadata"]["name"] = "web-1"
@@ -68,7 +68,7 @@ def test_a_pod_that_never_gets_ready_is_named():
     )
 
 
-def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():
+def test_a_crashing_pod_of_the_version_that_is_replaced_is_none() -> None:
     assert (
         pods.describe_hindrance(
             [
@@ -80,14 +80,14 @@ def test_a_crashing_pod_of_the_version_that_is_replaced_is_none():
     )
 
 
-def test_a_pod_that_is_going_away_is_none():
+def test_a_pod_that_is_going_away_is_none() -> None:
     assert (
         pods.describe_hindrance([pod("new", "2026-01-01T00:01:00Z", "CrashLoopBackOff", gone=True)])
         is None
     )
 
 
-def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest():
+def test_of_pods_that_were_made_in_the_same_second_each_may_be_the_newest() -> None:
     found = pods.describe_hindrance(
         [pod("old", "2026-01-01T00:00:00Z"), pod("new", "2026-01-01T00:00:00Z", "ImagePullBackOff")]
     )

@@ -23,7 +23,7 @@ async def drain(queue: WorkQueue[str]) -> list[str]:
     return taken
 
 
-async def test_a_key_stands_once_and_urgent_keys_go_first():
+async def test_a_key_stands_once_and_urgent_keys_go_first() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in ("a", "b", "a", "c"):
         queue.add(key)
@@ -31,7 +31,7 @@ async def test_a_key_stands_once_and_urgent_keys_go_first():
     assert await drain(queue) == ["c", "a", "b"]
 
 
-async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards_and_not_before():
+async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards_and_not_before() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     assert await queue.take() == "a"
@@ -42,7 +42,7 @@ async def test_a_key_added_while_it_is_worked_on_comes_again_afterwards_and_not_
     assert await drain(queue) == ["a"]
 
 
-async def test_the_earliest_wake_up_of_a_key_counts():
+async def test_the_earliest_wake_up_of_a_key_counts() -> None:
     queue: WorkQueue[str] = WorkQueue(workers=2)
     queue.add_after("a", 5)
     queue.add_after("a", 0.02)
@@ -55,7 +55,7 @@ async def test_the_earliest_wake_up_of_a_key_counts():
     assert len(queue) == 0
 
 
-async def test_a_forgotten_key_is_not_woken():
+async def test_a_forgotten_key_is_not_woken() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 0.01)
     queue.forget("a")
@@ -86,7 +86,7 @@ async def taken(queue: WorkQueue[Place], workers: int, reserved: bool = False) -
     return got
 
 
-async def test_shares_take_turns_however_many_keys_one_of_them_has():
+async def test_shares_take_turns_however_many_keys_one_of_them_has() -> None:
     queue = shared(1)
     for number in range(100):
         queue.add(("noisy", str(number)))
@@ -100,7 +100,9 @@ async def test_shares_take_turns_however_many_keys_one_of_them_has():
     assert first == [("noisy", "0"), ("shop", "a"), ("noisy", "1"), ("shop", "b")]
 
 
-async def test_a_share_alone_gets_half_of_the_workers_and_one_is_there_for_each_that_comes_next():
+async def test_a_share_alone_gets_half_of_the_workers_and_one_is_there_for_each_that_comes_next() -> (
+    None
+):
     queue = shared(16)
     for number in range(100):
         queue.add(("noisy", str(number)))
@@ -113,7 +115,7 @@ async def test_a_share_alone_gets_half_of_the_workers_and_one_is_there_for_each_
     assert got == [4, 2, 1, 1]
 
 
-async def test_a_worker_that_is_given_back_serves_a_share_that_had_none():
+async def test_a_worker_that_is_given_back_serves_a_share_that_had_none() -> None:
     queue = shared(2)
     for number in range(10):
         queue.add(("noisy", str(number)))
@@ -126,7 +128,7 @@ async def test_a_worker_that_is_given_back_serves_a_share_that_had_none():
     assert [key[0] for key in await taken(queue, 2)] == ["noisy"]
 
 
-async def test_urgent_keys_have_workers_of_their_own():
+async def test_urgent_keys_have_workers_of_their_own() -> None:
     queue = shared(4, reserved=2)
     for namespace in ("a", "b", "c", "d"):
         for number in range(10):
@@ -137,7 +139,7 @@ async def test_urgent_keys_have_workers_of_their_own():
     assert await taken(queue, 2, reserved=True) == [("a", "7")]
 
 
-async def test_what_is_being_undone_is_urgent_whoever_asks():
+async def test_what_is_being_undone_is_urgent_whoever_asks() -> None:
     queue = shared(1, pressing={("shop", "undoing")})
     queue.add(("shop", "a"))
     queue.add(("noisy", "b"))
@@ -145,7 +147,7 @@ async def test_what_is_being_undone_is_urgent_whoever_asks():
     assert await taken(queue, 1) == [("shop", "undoing")]
 
 
-async def test_what_was_given_to_a_worker_that_is_stopped_is_not_lost_for_the_others():
+async def test_what_was_given_to_a_worker_that_is_stopped_is_not_lost_for_the_others() -> None:
     queue = shared(1)
     task = asyncio.ensure_future(queue.take())
     await asyncio.sleep(0)

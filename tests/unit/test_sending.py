@@ -179,7 +179,7 @@ async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     await found.notices.close()
 
 
-async def test_what_the_status_holds_is_sent_once_and_in_order(room: Room):
+async def test_what_the_status_holds_is_sent_once_and_in_order(room: Room) -> None:
     entry = room.release("Started", "StagePassed", "Completed")
     for _ in range(3):
         room.notices.take(entry)
@@ -193,7 +193,7 @@ async def test_what_the_status_holds_is_sent_once_and_in_order(room: Room):
     assert entry.deliveries == {}
 
 
-async def test_taking_up_never_waits_and_never_raises(room: Room):
+async def test_taking_up_never_waits_and_never_raises(room: Room) -> None:
     room.notifier.hanging = {"only"}
     entry = room.release("Started")
     before = time.monotonic()
@@ -203,7 +203,7 @@ async def test_taking_up_never_waits_and_never_raises(room: Room):
     assert time.monotonic() - before < 5
 
 
-async def test_each_message_gets_the_handle_of_the_one_before(room: Room):
+async def test_each_message_gets_the_handle_of_the_one_before(room: Room) -> None:
     room.notifier.answers = {"only": ["C1/1", "C1/2", None]}
     room.notices.take(room.release("Started", "StagePassed", "Completed"))
     await room.until(lambda: len(room.told) == 3)
@@ -211,13 +211,13 @@ async def test_each_message_gets_the_handle_of_the_one_before(room: Room):
     assert [handle for _, _, handle, _ in room.told] == ["C1/1", "C1/2", None]
 
 
-async def test_the_first_message_of_a_process_gets_the_handle_of_the_status(room: Room):
+async def test_the_first_message_of_a_process_gets_the_handle_of_the_status(room: Room) -> None:
     room.notices.take(room.release("Completed", handle="C1/7"))
     await room.until(lambda: len(room.told) == 1)
     assert room.notifier.sent[0][2] == "C1/7"
 
 
-async def test_what_could_not_be_sent_is_sent_again_with_the_same_key(room: Room):
+async def test_what_could_not_be_sent_is_sent_again_with_the_same_key(room: Room) -> None:
     lost = Retryable("no answer")
     half = Retryable("the thread failed")
     half.handle = "C1/1"
@@ -231,14 +231,16 @@ async def test_what_could_not_be_sent_is_sent_again_with_the_same_key(room: Room
     assert room.links.uses == [("only", False), ("only", False), ("only", True)]
 
 
-async def test_a_message_goes_before_the_next_one_of_its_release_whatever_happens_to_it(room: Room):
+async def test_a_message_goes_before_the_next_one_of_its_release_whatever_happens_to_it(
+    room: Room,
+) -> None:
     room.notifier.answers = {"only": [Retryable("no"), Retryable("no")]}
     room.notices.take(room.release("Started", "Completed"))
     await room.until(lambda: len(room.told) == 2)
     assert room.notifier.events() == ["Started", "Started", "Started", "Completed"]
 
 
-async def test_whoever_refused_says_when_to_come_back(room: Room):
+async def test_whoever_refused_says_when_to_come_back(room: Room) -> None:
     limited = Retryable("too many requests")
     limited.after = 3600.0
     room.notifier.answers = {"only": [limited]}
@@ -254,7 +256,9 @@ async def test_whoever_refused_says_when_to_come_back(room: Room):
     }
 
 
-async def test_a_release_that_waits_does_not_hold_up_another_on_the_same_connection(room: Room):
+async def test_a_release_that_waits_does_not_hold_up_another_on_the_same_connection(
+    room: Room,
+) -> None:
     again = Retryable("no")
     again.after = 3600.0
     room.notifier.answers = {"only": [again]}
@@ -269,7 +273,7 @@ async def test_a_release_that_waits_does_not_hold_up_another_on_the_same_connect
     ]
 
 
-async def test_a_receiver_that_hangs_holds_up_its_own_connection_alone(room: Room):
+async def test_a_receiver_that_hangs_holds_up_its_own_connection_alone(room: Room) -> None:
     room.notifier.hanging = {"slow"}
     room.notices.take(room.release("Started", "Completed", to=("slow", "fast")))
     await room.until(lambda: len(room.told) == 2)
@@ -280,7 +284,7 @@ async def test_a_receiver_that_hangs_holds_up_its_own_connection_alone(room: Roo
 
 async def test_a_receiver_that_hangs_is_given_up_for_now_after_its_time(
     room: Room, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(notifications, "SEND_GRACE_S", 0.0)
     room.notifier.hanging = {"only"}
     room.notices.take(room.release("Started"))
@@ -296,28 +300,28 @@ async def test_a_receiver_that_hangs_is_given_up_for_now_after_its_time(
 )
 async def test_what_asking_again_cannot_help_is_given_up_and_said(
     room: Room, name: str, words: str
-):
+) -> None:
     room.notifier.answers = {name: [Permanent("channel_not_found")]}
     room.notices.take(room.release("Started", "Completed", to=(name,)))
     await room.until(lambda: len(room.told) == 2)
     assert words in room.told[0][3] and len(room.notifier.sent) <= 2
 
 
-async def test_after_a_day_nobody_is_told(room: Room):
+async def test_after_a_day_nobody_is_told(room: Room) -> None:
     room.notifier.answers = {"only": [Retryable("no answer"), None]}
     room.notices.take(room.release("Started", at=datetime.now(UTC) - timedelta(hours=25)))
     await room.until(lambda: len(room.told) == 1)
     assert room.told[0][3] == "not within a day: no answer" and len(room.notifier.sent) == 1
 
 
-async def test_an_error_of_ours_stops_nobody(room: Room):
+async def test_an_error_of_ours_stops_nobody(room: Room) -> None:
     room.notifier.answers = {"only": [ZeroDivisionError("a secret in it"), None]}
     room.notices.take(room.release("Started"))
     await room.until(lambda: len(room.told) == 1)
     assert room.told[0][3] == "" and len(room.notifier.sent) == 2
 
 
-async def test_who_takes_over_says_that_it_may_be_a_repetition(room: Room):
+async def test_who_takes_over_says_that_it_may_be_a_repetition(room: Room) -> None:
     entry = room.release("Started")
     room.notices.resume(entry.obj)
     room.notices.take(entry)
@@ -325,7 +329,7 @@ async def test_who_takes_over_says_that_it_may_be_a_repetition(room: Room):
     assert [message.again for _, message, _ in room.notifier.sent] == [True]
 
 
-async def test_a_crash_between_a_delivery_and_its_record_leads_to_one_more(room: Room):
+async def test_a_crash_between_a_delivery_and_its_record_leads_to_one_more(room: Room) -> None:
     entry = room.release("Started")
     room.notices.take(entry)
     await room.until(lambda: len(room.told) == 1)
@@ -342,7 +346,7 @@ async def test_a_crash_between_a_delivery_and_its_record_leads_to_one_more(room:
     ]  # fmt: skip
 
 
-async def test_what_was_withdrawn_is_not_sent(room: Room):
+async def test_what_was_withdrawn_is_not_sent(room: Room) -> None:
     room.notifier.hanging = {"only"}
     entry = room.release("Started", "Completed")
     room.notices.take(entry)
@@ -352,7 +356,7 @@ async def test_what_was_withdrawn_is_not_sent(room: Room):
     assert len(room.notices) == 1
 
 
-async def test_the_notices_of_a_release_that_is_deleted_go_out_all_the_same(room: Room):
+async def test_the_notices_of_a_release_that_is_deleted_go_out_all_the_same(room: Room) -> None:
     room.notifier.answers = {"only": [Retryable("no answer"), None]}
     room.notices.take(room.release("Aborted"))
     room.entries.clear()
@@ -360,7 +364,7 @@ async def test_the_notices_of_a_release_that_is_deleted_go_out_all_the_same(room
     assert room.notifier.events() == ["Aborted", "Aborted"]
 
 
-async def test_a_sender_that_has_nothing_to_say_is_gone(room: Room):
+async def test_a_sender_that_has_nothing_to_say_is_gone(room: Room) -> None:
     entry = room.release("Started")
     room.notices.take(entry)
     await room.until(lambda: not room.notices._senders)
@@ -370,7 +374,7 @@ async def test_a_sender_that_has_nothing_to_say_is_gone(room: Room):
     await room.until(lambda: len(room.told) == 2)
 
 
-async def test_references_are_put_in(room: Room):
+async def test_references_are_put_in(room: Room) -> None:
     entry = room.release("Started")
     raw = json.loads(entry._spec.text)
     raw["vars"] = {"team": "blue"}
@@ -387,7 +391,7 @@ async def test_references_are_put_in(room: Room):
     assert room.notifier.sent[0][0] == "blue"
 
 
-async def test_a_release_without_notices_costs_nothing(room: Room):
+async def test_a_release_without_notices_costs_nothing(room: Room) -> None:
     entry = room.release()
     entry.status.replace(
         {name: value for name, value in entry.persisted.items() if name != "notices"}

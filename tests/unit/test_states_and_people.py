@@ -45,7 +45,7 @@ def paused_behind_a_failed_one() -> World:
 
 
 @pytest.mark.parametrize("action", ["Retry", "Skip"])
-def test_people_act_on_the_stage_that_paused(action: Any):
+def test_people_act_on_the_stage_that_paused(action: Any) -> None:
     world = paused_behind_a_failed_one()
     world.gates.clear()
     assert "stage deploy" in world.act(action).message
@@ -57,7 +57,7 @@ def test_people_act_on_the_stage_that_paused(action: Any):
 # --- silence
 
 
-def test_a_night_without_traffic_undoes_nothing():
+def test_a_night_without_traffic_undoes_nothing() -> None:
     world = guarded().settle()
     world.later(12)
     world.gates["rate"] = "Silent"
@@ -70,7 +70,7 @@ def test_a_night_without_traffic_undoes_nothing():
     assert world.status.run.outcome == "Promoted" and world.status.lastGood.caveat is None
 
 
-def test_a_silent_guard_does_not_keep_the_next_version_away():
+def test_a_silent_guard_does_not_keep_the_next_version_away() -> None:
     world = guarded().settle().later(12)
     world.gates["rate"] = "Silent"
     world.later(10)
@@ -85,7 +85,7 @@ def test_a_silent_guard_does_not_keep_the_next_version_away():
     )
 
 
-def test_a_silent_guard_pauses_the_stages_and_a_person_lets_them_go_on():
+def test_a_silent_guard_pauses_the_stages_and_a_person_lets_them_go_on() -> None:
     world = guarded().settle()
     world.gates["rate"] = "Silent"
     world.later(10)
@@ -102,7 +102,7 @@ def test_a_silent_guard_pauses_the_stages_and_a_person_lets_them_go_on():
 
 
 @pytest.mark.parametrize(("policy", "ends"), [("Fail", "RolledBack"), ("Notify", None)])
-def test_what_silence_does_can_be_said_on_the_guard(policy: str, ends: str | None):
+def test_what_silence_does_can_be_said_on_the_guard(policy: str, ends: str | None) -> None:
     world = guarded(onHoldExpired=policy).settle()
     world.gates["rate"] = "Silent"
     world.later(60)
@@ -112,7 +112,7 @@ def test_what_silence_does_can_be_said_on_the_guard(policy: str, ends: str | Non
 @pytest.mark.parametrize(
     ("policy", "state"), [("Fail", "RolledBack"), ("Pause", "Paused"), ("Notify", "Holding")]
 )
-def test_what_silence_of_a_gate_does(policy: str, state: str):
+def test_what_silence_of_a_gate_does(policy: str, state: str) -> None:
     stages = spec()["stages"]
     stages[1]["gates"][0]["onHoldExpired"] = policy
     world = World(spec=spec(stages=stages), gates={"errors": "Silent"}).settle()
@@ -120,7 +120,7 @@ def test_what_silence_of_a_gate_does(policy: str, state: str):
     assert world.status.state == state
 
 
-def test_a_guard_that_breached_before_counts_from_the_first_deploy_on():
+def test_a_guard_that_breached_before_counts_from_the_first_deploy_on() -> None:
     world = guarded()
     world.gates |= {"rate#0": "Failed", "rate#1": "Breaching"}
     world.spec["preflight"] = [{"name": "go", "approval": {}}]
@@ -139,7 +139,7 @@ def test_a_guard_that_breached_before_counts_from_the_first_deploy_on():
 # --- edits
 
 
-def test_an_invalid_edit_changes_nothing():
+def test_an_invalid_edit_changes_nothing() -> None:
     world = World().settle()
     world.ask("3.0", supersede="Replace", targets=[*spec()["targets"], *spec()["targets"]]).later(
         12
@@ -149,7 +149,7 @@ def test_an_invalid_edit_changes_nothing():
     )
 
 
-def test_the_last_good_version_in_the_middle_of_a_run_is_a_rollback():
+def test_the_last_good_version_in_the_middle_of_a_run_is_a_rollback() -> None:
     world = World().settle()
     world.ask("1.0").settle()
     assert (
@@ -166,7 +166,7 @@ def test_the_last_good_version_in_the_middle_of_a_run_is_a_rollback():
 @pytest.mark.parametrize(
     "change", [{"suspend": True}, {"supersede": "Replace"}, {"adopt": "Never"}]
 )
-def test_what_counts_at_once_does_not_begin_the_preflight_anew(change: dict[str, Any]):
+def test_what_counts_at_once_does_not_begin_the_preflight_anew(change: dict[str, Any]) -> None:
     approvals = {"name": "go", "approval": {"count": 2}}
     world = World(spec=spec(preflight=[approvals])).settle()
     world.act("Approve", by="ana")
@@ -174,7 +174,7 @@ def test_what_counts_at_once_does_not_begin_the_preflight_anew(change: dict[str,
     assert world.status.runs == 1 and world.status.run.preflight[0].approvedBy == ["ana"]
 
 
-def test_a_retry_with_an_edit_that_forgets_what_was_changed_does_not_count():
+def test_a_retry_with_an_edit_that_forgets_what_was_changed_does_not_count() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
@@ -193,7 +193,7 @@ def edited_target(image: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_an_edit_of_what_the_failed_stage_has_deployed_is_deployed_by_its_retry():
+def test_an_edit_of_what_the_failed_stage_has_deployed_is_deployed_by_its_retry() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
@@ -204,7 +204,7 @@ def test_an_edit_of_what_the_failed_stage_has_deployed_is_deployed_by_its_retry(
     assert world.live == "2.0-fixed" and world.status.run.outcome == "Promoted"
 
 
-def test_an_edit_of_what_a_stage_that_is_over_has_deployed_does_not_count():
+def test_an_edit_of_what_a_stage_that_is_over_has_deployed_does_not_count() -> None:
     stages = spec()["stages"]
     stages.append(
         {
@@ -226,7 +226,7 @@ def test_an_edit_of_what_a_stage_that_is_over_has_deployed_does_not_count():
     assert world.live == "2.0" and world.status.run.outcome == "Promoted"
 
 
-def test_an_edit_that_captures_more_with_what_was_deployed_does_not_count():
+def test_an_edit_that_captures_more_with_what_was_deployed_does_not_count() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
@@ -238,7 +238,7 @@ def test_an_edit_that_captures_more_with_what_was_deployed_does_not_count():
     assert world.live == "1.0" and world.status.run.outcome == "RolledBack"
 
 
-def test_a_spec_that_cannot_be_read_stops_the_walk():
+def test_a_spec_that_cannot_be_read_stops_the_walk() -> None:
     world = World().settle()
     world.unreadable = True
     world.generation += 1
@@ -249,7 +249,7 @@ def test_a_spec_that_cannot_be_read_stops_the_walk():
     assert world.status.run.outcome == "Promoted"
 
 
-def test_a_reference_that_nobody_can_know_is_refused_before_the_start():
+def test_a_reference_that_nobody_can_know_is_refused_before_the_start() -> None:
     guard = {"name": "rate", "prometheus": {"query": "rate$(lastGood.version)"}, "max": "1%"}
     world = World(spec=spec(guards=[guard]), live="")
     world.settle()
@@ -261,7 +261,7 @@ def test_a_reference_that_nobody_can_know_is_refused_before_the_start():
     assert World(spec=spec(guards=[guard])).settle().status.runs == 1
 
 
-def test_a_missing_output_honours_on_failure():
+def test_a_missing_output_honours_on_failure() -> None:
     careful = spec()
     careful["stages"][1]["onFailure"] = "Pause"
     careful["stages"][1]["steps"].insert(
@@ -274,7 +274,7 @@ def test_a_missing_output_honours_on_failure():
     )
 
 
-def test_a_missing_output_in_a_gate_does_not_stop_the_world():
+def test_a_missing_output_in_a_gate_does_not_stop_the_world() -> None:
     careful = spec()
     careful["stages"][1]["gates"].append(
         {"name": "smoke", "job": {"image": "x", "args": ["$(steps.backup.outputs.size)"]}}
@@ -286,7 +286,7 @@ def test_a_missing_output_in_a_gate_does_not_stop_the_world():
 # --- clocks, statuses, passes
 
 
-def test_a_clock_that_has_run_out_wakes_nobody_while_something_else_keeps_the_run():
+def test_a_clock_that_has_run_out_wakes_nobody_while_something_else_keeps_the_run() -> None:
     world = World().settle()
     world.gates["errors"] = "Breaching"
     world.later(30)
@@ -294,7 +294,7 @@ def test_a_clock_that_has_run_out_wakes_nobody_while_something_else_keeps_the_ru
     assert decision.requeue_at is None or decision.requeue_at > world.now
 
 
-def test_what_a_newer_operator_wrote_stays_and_what_cannot_be_read_is_never_empty():
+def test_what_a_newer_operator_wrote_stays_and_what_cannot_be_read_is_never_empty() -> None:
     raw = dump(World().settle().status)
     raw["rejected"] = [
         {"version": "9", "reason": "x", "at": "2026-01-01T00:00:00.000Z", "novelty": {"a": 1}}
@@ -305,7 +305,7 @@ def test_what_a_newer_operator_wrote_stays_and_what_cannot_be_read_is_never_empt
     assert status_of(raw | {"run": {"id": "many"}}) is None
 
 
-def test_passes_that_fail_are_said_and_people_can_end_the_run():
+def test_passes_that_fail_are_said_and_people_can_end_the_run() -> None:
     world = World().settle()
     view = world.view()
     decision = rescue.decide_stuck(view, "ControllerRevision web-1 is gone", world.now)
@@ -327,7 +327,7 @@ def test_passes_that_fail_are_said_and_people_can_end_the_run():
     assert rescue.decide_stuck(world.view(), "x", world.now).remove_finalizer
 
 
-def test_a_queued_version_is_not_ready():
+def test_a_queued_version_is_not_ready() -> None:
     world = guarded().settle().later(12)
     assert conditions(world)["Ready"] == "True"
     world.ask("3.0").settle()
@@ -337,7 +337,7 @@ def test_a_queued_version_is_not_ready():
     assert conditions(world)["Ready"] == "False"
 
 
-def test_an_edit_that_waits_is_said_with_what_makes_it_count():
+def test_an_edit_that_waits_is_said_with_what_makes_it_count() -> None:
     world = World().settle()
     world.ask(
         stages=[*spec()["stages"], {"name": "more", "steps": [{"name": "nap", "wait": "1s"}]}]
@@ -345,13 +345,13 @@ def test_an_edit_that_waits_is_said_with_what_makes_it_count():
     assert "the edit counts from the next run, or from a Retry" in world.status.message
 
 
-def test_decide_never_needs_a_standing_to_be_there():
+def test_decide_never_needs_a_standing_to_be_there() -> None:
     world = World().settle()
     seen = world.observe(world.wants(world.view()))
     assert isinstance(decide(world.view(), seen).status, ReleaseStatus)
 
 
-def test_a_rollback_also_undoes_what_a_body_did_that_a_retry_has_replaced():
+def test_a_rollback_also_undoes_what_a_body_did_that_a_retry_has_replaced() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Pause"
     world = World(spec=spec(stages=stages), gates={"errors": "Failed"}).settle()
@@ -369,7 +369,7 @@ def test_a_rollback_also_undoes_what_a_body_did_that_a_retry_has_replaced():
     assert world.body.earlier and world.status.run.outcome == "RolledBack"
 
 
-def test_a_message_of_any_length_fits_the_status():
+def test_a_message_of_any_length_fits_the_status() -> None:
     world = World(slow={"web"})
     world.jobs["web"] = Progress("Running", "x" * 5000, stuck=True)
     world.slow = set()
@@ -377,14 +377,14 @@ def test_a_message_of_any_length_fits_the_status():
     assert len(world.status.run.stages[1].steps[0].message) <= 1000
 
 
-def test_observing_runs_no_job_of_a_gate():
+def test_observing_runs_no_job_of_a_gate() -> None:
     stages = spec()["stages"]
     stages[1]["gates"].append({"name": "smoke", "job": {"image": "x"}})
     world = World(spec=spec(stages=stages, mode="Observe")).settle().later(12)
     assert world.performed == [] and world.status.run.outcome == "Observed"
 
 
-def test_a_skipped_stage_has_the_job_of_its_gate_stopped_first():
+def test_a_skipped_stage_has_the_job_of_its_gate_stopped_first() -> None:
     stages = spec()["stages"]
     stages[0]["gates"] = [{"name": "smoke", "job": {"image": "x"}}]
     world = World(spec=spec(stages=stages), slow={"smoke"}).settle()
@@ -397,14 +397,14 @@ def test_a_skipped_stage_has_the_job_of_its_gate_stopped_first():
     assert world.live == "2.0"
 
 
-def test_an_invalid_edit_is_not_ready_and_says_so():
+def test_an_invalid_edit_is_not_ready_and_says_so() -> None:
     world = guarded().settle().later(12)
     world.ask(targets=[*spec()["targets"], *spec()["targets"]]).settle()
     assert conditions(world)["Ready"] == "False" and "names are unique" in world.status.message
     assert world.status.run.phase == "Guarding"
 
 
-def test_silence_that_a_person_decides_about_is_not_passed_over():
+def test_silence_that_a_person_decides_about_is_not_passed_over() -> None:
     stages = spec()["stages"]
     stages[1]["onFailure"] = "Continue"
     stages[1]["gates"][0]["onHoldExpired"] = "Pause"
@@ -412,7 +412,7 @@ def test_silence_that_a_person_decides_about_is_not_passed_over():
     assert world.status.state == "Paused"
 
 
-def test_a_resume_counts_through_a_restart():
+def test_a_resume_counts_through_a_restart() -> None:
     world = guarded().settle()
     world.gates["rate"] = "Silent"
     world.later(3)
@@ -425,7 +425,7 @@ def test_a_resume_counts_through_a_restart():
     assert "rate: no data" in world.status.waitingFor.message
 
 
-def test_a_run_does_not_change_anything_before_its_guards_have_answered_once():
+def test_a_run_does_not_change_anything_before_its_guards_have_answered_once() -> None:
     world = guarded()
     world.gates["rate"] = "Unknown"
     world.later(5)
@@ -437,7 +437,7 @@ def test_a_run_does_not_change_anything_before_its_guards_have_answered_once():
     )
 
 
-def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is():
+def test_a_retry_that_is_refused_at_rest_leaves_the_state_as_it_is() -> None:
     world = World().settle().later(12)
     world.live = "1.0"
     world.settle()

@@ -35,7 +35,7 @@ def step(world: World) -> str | None:
 
 
 @pytest.mark.parametrize("notable", [True, False])
-def test_which_way_back_is_taken_is_told_on_the_way_and_after_it(notable: bool):
+def test_which_way_back_is_taken_is_told_on_the_way_and_after_it(notable: bool) -> None:
     world = World().settle()
     world.gates["errors"], world.jobs["web"] = "Failed", Progress("Running", AGAIN, notable=notable)
     world.settle()
@@ -53,7 +53,7 @@ def test_which_way_back_is_taken_is_told_on_the_way_and_after_it(notable: bool):
     assert any(AGAIN in line for line in lines) == notable
 
 
-def test_what_a_step_waits_for_is_told_until_it_is_over():
+def test_what_a_step_waits_for_is_told_until_it_is_over() -> None:
     world = World(jobs={"web": Progress("Running", QUEUED, notable=True)}).settle()
     assert step(world) == QUEUED
     writes = world.writes
@@ -63,7 +63,7 @@ def test_what_a_step_waits_for_is_told_until_it_is_over():
     assert step(world.settle()) is None
 
 
-def test_how_a_target_would_be_returned_is_told_before_anything_has_changed():
+def test_how_a_target_would_be_returned_is_told_before_anything_has_changed() -> None:
     world = World(restore_hint="instantly to dpl_1; else built again", slow={"migrate"}).settle()
     run = world.status.run
     assert run is not None

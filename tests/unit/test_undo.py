@@ -56,7 +56,7 @@ def refused(answer: Answered | None) -> str:
     return answer.message
 
 
-def test_what_was_promoted_is_undone_although_no_run_is_under_way():
+def test_what_was_promoted_is_undone_although_no_run_is_under_way() -> None:
     world = promoted("2.0")
     assert world.live == "2.0" and not world.finalized
     assert "2.0 is undone; 1.0 is returned to" in accepted(world.act("Rollback", reason="P0"))
@@ -80,7 +80,7 @@ def test_what_was_promoted_is_undone_although_no_run_is_under_way():
     assert world.status.state == "Promoted" and world.status.runs == 2
 
 
-def test_one_write_holds_the_plan_as_intents():
+def test_one_write_holds_the_plan_as_intents() -> None:
     world = promoted("2.0")
     writes = world.writes
     world.open_interventions.append(_rollback())
@@ -111,7 +111,7 @@ def _rollback(**more: Any) -> Any:
 )
 def test_each_kept_version_can_be_returned_to(
     more: dict[str, Any], version: str, undone: list[int]
-):
+) -> None:
     world = promoted("2.0", "3.0", "4.0")
     accepted(world.act("Rollback", **more))
     world.later(10)
@@ -143,7 +143,7 @@ def test_an_undone_version_that_is_returned_to_under_its_name_is_not_rejected():
     assert world.status.state == "Promoted", "it is what was asked for"
 
 
-def test_one_can_go_further_back_later():
+def test_one_can_go_further_back_later() -> None:
     world = promoted("2.0", "3.0")
     for more in {}, {"to": "1.0"}:
         message = accepted(world.act("Rollback", **more))
@@ -154,7 +154,7 @@ def test_one_can_go_further_back_later():
     assert "no promoted version is kept" in message
 
 
-def test_nobody_goes_a_second_version_back_without_naming_it():
+def test_nobody_goes_a_second_version_back_without_naming_it() -> None:
     """Seen on a cluster: the second of two people in a hurry undid one version more."""
     world = promoted("2.0", "3.0")
     accepted(world.act("Rollback"))
@@ -164,7 +164,7 @@ def test_nobody_goes_a_second_version_back_without_naming_it():
     assert world.live == "2.0"
 
 
-def test_the_loss_is_counted_from_when_the_backup_says_it_was_made():
+def test_the_loss_is_counted_from_when_the_backup_says_it_was_made() -> None:
     raw = with_database()
     raw["stages"][0]["rollback"]["steps"][0]["job"]["args"] = ["$(steps.backup.outputs.createdAt)"]
     world = World(spec=raw)
@@ -176,7 +176,7 @@ def test_the_loss_is_counted_from_when_the_backup_says_it_was_made():
     assert world.status.kept[0].backupAt == began
 
 
-def test_so_many_are_kept_as_the_release_says():
+def test_so_many_are_kept_as_the_release_says() -> None:
     world = promoted("2.0", "3.0", "4.0", "5.0")
     assert [kept.version for kept in world.status.kept] == ["5.0", "4.0", "3.0"]
     message = refused(world.act("Rollback", to="1.0"))
@@ -188,7 +188,7 @@ def test_so_many_are_kept_as_the_release_says():
     refused(world.act("Rollback"))
 
 
-def test_what_would_be_done_stands_in_the_status_before_anybody_asks():
+def test_what_would_be_done_stands_in_the_status_before_anybody_asks() -> None:
     world = promoted("2.0", world=World(spec=with_database()))
     (kept,) = world.status.kept
     assert kept.plan == ["restore target/web"]
@@ -196,14 +196,14 @@ def test_what_would_be_done_stands_in_the_status_before_anybody_asks():
     assert kept.before.version == "1.0"
 
 
-def test_the_database_stays_unless_somebody_asks_for_it():
+def test_the_database_stays_unless_somebody_asks_for_it() -> None:
     world = promoted("2.0", world=World(spec=with_database()))
     accepted(world.act("Rollback"))
     world.later(10)
     assert world.done("restore") == ["restore target/web"]
 
 
-def test_the_database_goes_back_with_a_reason():
+def test_the_database_goes_back_with_a_reason() -> None:
     world = promoted("2.0", world=World(spec=with_database()))
     assert "say why" in refused(world.act("Rollback", with_database=True))
     message = accepted(world.act("Rollback", with_database=True, reason="data is broken"))
@@ -213,14 +213,14 @@ def test_the_database_goes_back_with_a_reason():
     assert world.status.run.outcome == "RolledBack" and world.status.run.database
 
 
-def test_the_database_goes_back_one_version_at_a_time():
+def test_the_database_goes_back_one_version_at_a_time() -> None:
     world = promoted("2.0", "3.0", world=World(spec=with_database()))
     asked = {"to": "1.0", "with_database": True, "reason": "broken"}
     assert "one version at a time" in refused(world.act("Rollback", **asked))
 
 
 @pytest.mark.parametrize("how", ["unreadable", "suspended", "deployed elsewhere", "looking"])
-def test_it_works_in_any_state(how: str):
+def test_it_works_in_any_state(how: str) -> None:
     world = promoted("2.0")
     if how == "unreadable":
         world.unreadable = True
@@ -362,7 +362,7 @@ def test_after_a_version_that_was_rolled_back_the_one_before_is_undone():
     assert world.live == "1.0" and world.status.run.undoes == [1]
 
 
-def test_one_that_fails_says_so_and_is_repeated():
+def test_one_that_fails_says_so_and_is_repeated() -> None:
     world = promoted("2.0", rollback={"verify": [{"name": "up", "job": {"image": "check:1"}}]})
     world.jobs["up"] = Progress("Failed", "exit code 1")
     accepted(world.act("Rollback"))
@@ -502,7 +502,7 @@ def test_another_release_that_has_the_targets_is_named():
     assert "release other has one of its targets" in refused(world.act("Rollback"))
 
 
-def test_a_record_that_is_gone_is_said():
+def test_a_record_that_is_gone_is_said() -> None:
     world = promoted("2.0")
     world.status.kept[0].record = "web-1-good-gone"
     assert "run 1 cannot be undone: it is gone" in refused(world.act("Rollback"))
@@ -511,7 +511,7 @@ def test_a_record_that_is_gone_is_said():
     assert "its record cannot be read (ValidationError)" in refused(world.act("Rollback"))
 
 
-def test_in_a_run_only_that_run_is_undone():
+def test_in_a_run_only_that_run_is_undone() -> None:
     world = promoted("2.0")
     world.slow.add("deploy")
     world.ask("3.0").settle()
@@ -520,14 +520,14 @@ def test_in_a_run_only_that_run_is_undone():
     accepted(world.act("Rollback", to="2.0"))
 
 
-def test_what_was_taken_over_since_is_not_undone_blindly():
+def test_what_was_taken_over_since_is_not_undone_blindly() -> None:
     world = promoted("2.0", adopt="Always")
     world.live = "3.0"
     world.ask("3.0").settle().later(5)
     assert world.status.lastGood.version == "3.0" and world.status.kept == []
 
 
-def test_the_status_stays_readable_and_small():
+def test_the_status_stays_readable_and_small() -> None:
     world = promoted("2.0", "3.0", "4.0", "5.0")
     raw = dump(world.status)
     assert ReleaseStatus.model_validate(raw) == world.status
@@ -546,7 +546,7 @@ def _lines(world: World, **more: Any) -> list[str]:
     return way_back.plan_lines(_release(world), request, world.now)
 
 
-def test_a_dry_run_says_what_would_be_done():
+def test_a_dry_run_says_what_would_be_done() -> None:
     world = promoted("2.0", "3.0", world=World(spec=with_database()))
     assert _lines(world)[:2] == [
         "This would undo 3.0 (run 2), and return to 2.0:",
@@ -563,7 +563,7 @@ def test_a_dry_run_says_what_would_be_done():
     assert _lines(world, to="1")[0].endswith("and return to 2.0:"), "what run 1 has promoted"
 
 
-def test_explain_names_the_commands_that_lead_back():
+def test_explain_names_the_commands_that_lead_back() -> None:
     world = promoted("2.0", "3.0")
     lines = way_back.kept_lines(_release(world), world.now)
     assert lines[:2] == [
@@ -583,7 +583,7 @@ def test_explain_names_the_commands_that_lead_back():
         ("2", {"to": "2"}),
     ],
 )
-def test_a_version_goes_before_the_number_of_a_run(to: str | None, spec: dict[str, Any]):
+def test_a_version_goes_before_the_number_of_a_run(to: str | None, spec: dict[str, Any]) -> None:
     status = {"kept": [{"run": 3, "before": {"version": "2"}}]}
     request = InterventionRequest("web", "Rollback", to=to)
     assert acts.destination(request, status) == spec

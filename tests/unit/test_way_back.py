@@ -33,7 +33,7 @@ def lines(world: World) -> dict[str, str]:
     return {line.subject: line.state for line in world.status.run.rollback.undo}
 
 
-def test_a_line_has_its_own_time_and_the_budget_only_pages():
+def test_a_line_has_its_own_time_and_the_budget_only_pages() -> None:
     careful = two_compensations() | {"rollback": {"within": "10m"}}
     world = World(spec=careful, slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.jump(720)
@@ -44,7 +44,7 @@ def test_a_line_has_its_own_time_and_the_budget_only_pages():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_cannot_be():
+def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_cannot_be() -> None:
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.unstoppable = True
     world.jump(1861)
@@ -59,7 +59,7 @@ def test_a_compensation_that_does_not_end_is_stopped_and_keeps_all_others_if_it_
     assert world.status.runs == 1, "nothing starts beside what may still be going on"
 
 
-def test_a_compensation_that_was_stopped_lets_the_others_go_on():
+def test_a_compensation_that_was_stopped_lets_the_others_go_on() -> None:
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.jump(1870)
     assert (
@@ -68,7 +68,7 @@ def test_a_compensation_that_was_stopped_lets_the_others_go_on():
     assert "it was stopped" in world.status.message
 
 
-def test_a_refused_restore_is_tried_again_and_told_at_once():
+def test_a_refused_restore_is_tried_again_and_told_at_once() -> None:
     world = World(gates={"errors": "Failed"})
     world.refused = {"target/web": "403 quota exceeded"}
     world.settle().later(5)
@@ -82,7 +82,7 @@ def test_a_refused_restore_is_tried_again_and_told_at_once():
     assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
 
 
-def test_what_is_refused_until_its_time_is_over_has_failed_and_nothing_starts_on_it():
+def test_what_is_refused_until_its_time_is_over_has_failed_and_nothing_starts_on_it() -> None:
     world = World(gates={"errors": "Failed"})
     world.refused = {"target/web": "403 quota exceeded"}
     world.jump(700).later(10)
@@ -110,7 +110,7 @@ def failed_rollback(version: str | None = None) -> World:
     return world
 
 
-def test_a_person_repeats_what_was_not_undone():
+def test_a_person_repeats_what_was_not_undone() -> None:
     world = failed_rollback()
     assert "undone once more" in world.act("Rollback").message
     world.later(12)
@@ -122,14 +122,14 @@ def test_a_person_repeats_what_was_not_undone():
     assert [past.outcome for past in world.status.history] == ["RolledBack"], "one run, one line"
 
 
-def test_a_queued_version_does_not_start_on_what_is_not_verified():
+def test_a_queued_version_does_not_start_on_what_is_not_verified() -> None:
     world = failed_rollback("3.0")
     world.later(60)
     assert world.status.runs == 1 and "3.0 is not started on it" in world.status.message
     assert conditions(world)["Ready"] == "False"
 
 
-def test_a_newer_spec_starts_with_the_snapshots_of_before():
+def test_a_newer_spec_starts_with_the_snapshots_of_before() -> None:
     world = failed_rollback()
     world.gates.clear()
     world.ask("3.0").settle()
@@ -140,7 +140,7 @@ def test_a_newer_spec_starts_with_the_snapshots_of_before():
     assert world.live == "1.0", "not what the failed run had left"
 
 
-def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
+def test_a_run_that_ends_in_preflight_does_not_forget_the_failure() -> None:
     world = failed_rollback()
     world.gates = {"p0": "Breaching"}
     world.ask("3.0", preflight=[{"name": "p0", "prometheus": {"query": "p0"}, "max": "0"}]).settle()
@@ -159,7 +159,7 @@ def test_a_run_that_ends_in_preflight_does_not_forget_the_failure():
     assert world.status.runs == 2
 
 
-def test_a_later_run_that_does_not_know_what_was_left_does_not_end_it():
+def test_a_later_run_that_does_not_know_what_was_left_does_not_end_it() -> None:
     world = failed_rollback()
     other = [
         {
@@ -188,7 +188,7 @@ def test_a_later_run_that_does_not_know_what_was_left_does_not_end_it():
     assert world.status.runs == 2
 
 
-def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_run():
+def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_run() -> None:
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.jump(1870)
     assert "run 1: step/purge" in world.status.unverified.subjects
@@ -201,7 +201,7 @@ def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_
     assert world.status.message.startswith("rollback of 2.0 failed")
 
 
-def test_a_verification_that_passes_does_not_return_what_was_left():
+def test_a_verification_that_passes_does_not_return_what_was_left() -> None:
     world = failed_rollback()
     gates = [{"name": "errors", "prometheus": {"query": "errors"}, "max": "1"}]
     asks = [
@@ -228,7 +228,7 @@ def test_a_verification_that_passes_does_not_return_what_was_left():
     )
 
 
-def test_what_nobody_has_called_good_is_not_called_last_good():
+def test_what_nobody_has_called_good_is_not_called_last_good() -> None:
     world = failed_rollback()
     world.act("Confirm")
     world.ask("3.0").settle()
@@ -239,14 +239,14 @@ def test_what_nobody_has_called_good_is_not_called_last_good():
     assert "was not promoted" in world.status.message
 
 
-def test_a_later_run_that_returns_all_that_was_left_ends_it():
+def test_a_later_run_that_returns_all_that_was_left_ends_it() -> None:
     world = failed_rollback()
     world.ask("3.0").settle()
     assert world.status.run.id == 2 and world.status.run.outcome == "RolledBack"
     assert world.status.unverified is None and world.status.live.version == "1.0"
 
 
-def test_a_person_says_that_it_is_good_now():
+def test_a_person_says_that_it_is_good_now() -> None:
     world = failed_rollback("3.0")
     world.gates.clear()
     assert "said to be good" in world.act("Confirm").message
@@ -255,7 +255,7 @@ def test_a_person_says_that_it_is_good_now():
     assert "nothing to confirm" in world.act("Confirm").message
 
 
-def test_old_pods_that_are_healthy_only_after_the_database_is_restored():
+def test_old_pods_that_are_healthy_only_after_the_database_is_restored() -> None:
     mended = spec()
     mended["stages"][1]["rollback"] = {"steps": [{"name": "restore-db", "job": {"image": "tools"}}]}
     world = World(spec=mended, gates={"errors": "Failed"}, slow={"web"})
@@ -265,7 +265,7 @@ def test_old_pods_that_are_healthy_only_after_the_database_is_restored():
     assert world.status.run.outcome == "RolledBack" and "job job/restore-db" in world.done()
 
 
-def test_a_stage_without_a_trace_in_the_journal_is_compensated_too():
+def test_a_stage_without_a_trace_in_the_journal_is_compensated_too() -> None:
     manual = spec()
     manual["stages"].insert(0, {
         "name": "keys",
@@ -278,7 +278,7 @@ def test_a_stage_without_a_trace_in_the_journal_is_compensated_too():
     assert "job job/revoke" in world.done() and world.status.run.outcome == "RolledBack"
 
 
-def test_every_stage_that_failed_is_compensated():
+def test_every_stage_that_failed_is_compensated() -> None:
     lax = spec()
     lax["stages"][0] |= {"onFailure": "Continue"}
     lax["stages"][1] |= {
@@ -293,7 +293,7 @@ def test_every_stage_that_failed_is_compensated():
     assert {"job job/purge", "job job/restore"} <= set(world.done())
 
 
-def test_a_retry_stops_the_first_job_before_it_starts_a_second():
+def test_a_retry_stops_the_first_job_before_it_starts_a_second() -> None:
     careful = spec()
     careful["stages"][0]["onFailure"] = "Pause"
     careful["stages"][0]["steps"][1]["job"]["timeout"] = "20s"
@@ -310,7 +310,7 @@ def test_a_retry_stops_the_first_job_before_it_starts_a_second():
     assert world.done("job").count("job job/migrate") == 2
 
 
-def test_a_stage_that_is_passed_over_has_its_job_stopped_first():
+def test_a_stage_that_is_passed_over_has_its_job_stopped_first() -> None:
     lax = spec()
     lax["stages"][0] |= {"onFailure": "Continue"}
     lax["stages"][0]["steps"][1]["job"]["timeout"] = "20s"
@@ -325,7 +325,7 @@ def test_a_stage_that_is_passed_over_has_its_job_stopped_first():
     assert world.status.history[0].passedOver == ["migrate"]
 
 
-def test_what_a_person_repeats_is_every_restore():
+def test_what_a_person_repeats_is_every_restore() -> None:
     world = failed_rollback()
     world.act("Rollback")
     assert [operation.kind for operation in world.performed if operation.kind == "restore"] == [
@@ -336,7 +336,7 @@ def test_what_a_person_repeats_is_every_restore():
     }
 
 
-def test_what_may_still_be_going_on_is_stopped_before_it_is_repeated():
+def test_what_may_still_be_going_on_is_stopped_before_it_is_repeated() -> None:
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.unstoppable = True
     world.jump(1861)
@@ -354,7 +354,7 @@ def test_what_may_still_be_going_on_is_stopped_before_it_is_repeated():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_a_compensation_sets_is_no_change_by_others():
+def test_what_a_compensation_sets_is_no_change_by_others() -> None:
     careful = spec()
     flags = {"configMap": "flags", "set": {"beta": "on"}}
     careful["stages"][1]["steps"].append({"name": "beta", "flags": flags})
@@ -403,7 +403,7 @@ def restores(world: World) -> list[str]:
     return [operation.key for operation in world.performed if operation.kind == "restore"]
 
 
-def test_what_others_overwrite_while_it_is_restored_is_restored_once_more():
+def test_what_others_overwrite_while_it_is_restored_is_restored_once_more() -> None:
     world = World().settle()
     world.gates["errors"], world.slow = "Failed", {"web"}
     world.settle()
@@ -417,7 +417,7 @@ def test_what_others_overwrite_while_it_is_restored_is_restored_once_more():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_others_overwrite_before_it_is_verified_is_returned_once_and_verified_anew():
+def test_what_others_overwrite_before_it_is_verified_is_returned_once_and_verified_anew() -> None:
     world = verifying()
     assert len(restores(world)) == 1
     world.live = "2.0"
@@ -430,7 +430,7 @@ def test_what_others_overwrite_before_it_is_verified_is_returned_once_and_verifi
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_others_overwrite_again_and_again_fails_the_rollback_with_what_they_did():
+def test_what_others_overwrite_again_and_again_fails_the_rollback_with_what_they_did() -> None:
     world = verifying()
     for _ in range(2):
         world.live = "2.0"
@@ -440,7 +440,7 @@ def test_what_others_overwrite_again_and_again_fails_the_rollback_with_what_they
     assert world.status.run.outcome == "RollbackFailed"
 
 
-def test_a_rollback_that_is_repeated_is_verified_anew():
+def test_a_rollback_that_is_repeated_is_verified_anew() -> None:
     world = World(spec=verified(), jobs={"smoke": Progress("Failed", "exit code 1")})
     world.gates["errors"] = "Failed"
     world.settle()
@@ -452,7 +452,7 @@ def test_a_rollback_that_is_repeated_is_verified_anew():
     assert len([done for done in world.done("job") if "smoke" in done]) == 2
 
 
-def test_a_compensation_that_had_nothing_to_undo_is_not_run_by_a_repeat():
+def test_a_compensation_that_had_nothing_to_undo_is_not_run_by_a_repeat() -> None:
     careful = spec() | {
         "rollback": {"verify": [{"name": "health", "prometheus": {"query": "health"}, "max": "1%"}]}
     }
@@ -469,7 +469,7 @@ def test_a_compensation_that_had_nothing_to_undo_is_not_run_by_a_repeat():
     assert world.status.run.outcome == "RolledBack" and "job restore" not in world.done("job")
 
 
-def test_the_budget_of_a_stage_counts_when_a_later_one_has_failed():
+def test_the_budget_of_a_stage_counts_when_a_later_one_has_failed() -> None:
     careful = two_compensations()
     careful["stages"][0]["rollback"]["within"] = "3s"
     world = World(spec=careful, slow={"restore"}, gates={"errors": "Failed"}).settle()
@@ -483,14 +483,14 @@ def test_the_budget_of_a_stage_counts_when_a_later_one_has_failed():
     assert world.status.run.outcome == "RolledBack" and not world.status.run.timers
 
 
-def test_what_a_compensation_published_is_kept_for_people():
+def test_what_a_compensation_published_is_kept_for_people() -> None:
     world = World(spec=two_compensations(), gates={"errors": "Failed"}).settle()
     world.later(3)
     (line,) = [line for line in world.status.run.rollback.undo if line.subject == "step/purge"]
     assert line.outputs == {"id": "purge-1"}
 
 
-def test_what_is_live_is_told_again_by_the_run_after_a_failed_rollback():
+def test_what_is_live_is_told_again_by_the_run_after_a_failed_rollback() -> None:
     world = failed_rollback()
     world.live = "1.0"
     world.act("Confirm")
@@ -502,7 +502,7 @@ def test_what_is_live_is_told_again_by_the_run_after_a_failed_rollback():
     assert world.status.message.startswith("serving 1.0;")
 
 
-def test_an_edit_of_the_same_version_does_not_start_on_what_is_not_verified():
+def test_an_edit_of_the_same_version_does_not_start_on_what_is_not_verified() -> None:
     world = failed_rollback()
     world.ask(guardFor="5s").settle()
     assert (
@@ -513,7 +513,7 @@ def test_an_edit_of_the_same_version_does_not_start_on_what_is_not_verified():
     )
 
 
-def test_where_the_snapshots_of_a_failed_rollback_are_lost_a_person_says_what_is_good():
+def test_where_the_snapshots_of_a_failed_rollback_are_lost_a_person_says_what_is_good() -> None:
     world = failed_rollback()
     world.lost = "there is no ControllerRevision web-1"
     world.gates.clear()
@@ -525,7 +525,7 @@ def test_where_the_snapshots_of_a_failed_rollback_are_lost_a_person_says_what_is
     assert world.status.live.version == "3.0"
 
 
-def test_the_first_version_is_not_promoted_by_being_called_as_what_was_there():
+def test_the_first_version_is_not_promoted_by_being_called_as_what_was_there() -> None:
     world = World(spec=spec("1.0", adopt="Never"), gates={"errors": "Failed"}).settle()
     world.later(3)
     assert world.status.run.outcome == "RolledBack"
@@ -536,7 +536,7 @@ def test_the_first_version_is_not_promoted_by_being_called_as_what_was_there():
     assert world.status.run.outcome == "Promoted" and conditions(world)["Ready"] == "True"
 
 
-def test_what_others_do_while_compensations_run_on_the_same_target_is_seen():
+def test_what_others_do_while_compensations_run_on_the_same_target_is_seen() -> None:
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"][1]["rollback"] = {
@@ -556,7 +556,7 @@ def test_what_others_do_while_compensations_run_on_the_same_target_is_seen():
     assert kinds == ["apply", "restore", "set", "restore", "set"]
 
 
-def test_pods_start_anew_when_their_configuration_could_only_be_returned_later():
+def test_pods_start_anew_when_their_configuration_could_only_be_returned_later() -> None:
     careful = spec()
     careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
     world = World(spec=careful, gates={"errors": "Failed"})
@@ -575,7 +575,7 @@ def test_pods_start_anew_when_their_configuration_could_only_be_returned_later()
     assert not first.restart and second.restart and first.key != second.key
 
 
-def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated():
+def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated() -> None:
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"][1]["rollback"] = {
@@ -600,7 +600,7 @@ def test_what_a_compensation_has_set_stays_when_the_rollback_is_repeated():
     )
 
 
-def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_more():
+def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_more() -> None:
     world = World(spec=verified(), slow={"smoke"}, gates={"errors": "Failed"}).settle()
     world.jump(3600)
     assert (
@@ -618,7 +618,7 @@ def test_a_verification_that_has_not_ended_is_stopped_before_it_is_made_once_mor
     assert kinds == ["job", "stop", "stop", "job"]
 
 
-def test_what_was_returned_and_does_not_run_is_not_called_done():
+def test_what_was_returned_and_does_not_run_is_not_called_done() -> None:
     world = verifying()
     world.ails = "container app of pod web-1 crashes again and again (CrashLoopBackOff)"
     world.gates["health"] = "Passing"
@@ -635,7 +635,7 @@ def test_what_was_returned_and_does_not_run_is_not_called_done():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
+def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew() -> None:
     careful = spec()
     careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
@@ -653,7 +653,7 @@ def test_what_a_compensation_has_set_is_set_again_when_pods_start_anew():
     assert kinds == ["apply", "restore", "restore", "set"], "it waits for the configuration"
 
 
-def test_what_a_compensation_has_set_in_a_target_is_what_it_is_to_be_at_rest():
+def test_what_a_compensation_has_set_in_a_target_is_what_it_is_to_be_at_rest() -> None:
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"][1]["rollback"] = {
@@ -670,7 +670,7 @@ def test_what_a_compensation_has_set_in_a_target_is_what_it_is_to_be_at_rest():
     assert world.data[world.status.live.snapshot]["snapshots"] == {"target/web": {"of": "1.0"}}
 
 
-def test_pods_start_anew_when_others_have_changed_their_configuration_meanwhile():
+def test_pods_start_anew_when_others_have_changed_their_configuration_meanwhile() -> None:
     careful = verified()
     careful["targets"][0]["workload"]["config"] = [{"configMap": "settings"}]
     world = verifying(careful)
@@ -684,7 +684,7 @@ def test_pods_start_anew_when_others_have_changed_their_configuration_meanwhile(
     assert starts == [False, True], "they may have read what was there"
 
 
-def test_a_verification_that_is_made_anew_stops_the_one_before_it():
+def test_a_verification_that_is_made_anew_stops_the_one_before_it() -> None:
     world = World(spec=verified(), slow={"smoke"}, gates={"errors": "Failed"}).settle().later(3)
     assert world.status.run.phase == "Verifying"
     world.live = "2.0"
@@ -696,7 +696,7 @@ def test_a_verification_that_is_made_anew_stops_the_one_before_it():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_others_do_to_what_only_a_compensation_has_set_is_seen():
+def test_what_others_do_to_what_only_a_compensation_has_set_is_seen() -> None:
     careful = verified()
     flags = {"configMap": "extra", "set": {"beta": "off"}}
     careful["stages"][0]["rollback"] = {
@@ -709,7 +709,7 @@ def test_what_others_do_to_what_only_a_compensation_has_set_is_seen():
     assert world.done("set") == ["set configmap/extra", "set configmap/extra"]
 
 
-def test_what_has_only_just_rolled_out_is_watched_for_a_moment():
+def test_what_has_only_just_rolled_out_is_watched_for_a_moment() -> None:
     world = verifying()
     world.rolled_out, world.gates["health"] = world.now, "Passing"
     world.later(3)
@@ -722,7 +722,7 @@ def test_what_has_only_just_rolled_out_is_watched_for_a_moment():
     assert world.status.run.outcome == "RolledBack"
 
 
-def test_what_was_refused_all_the_time_keeps_no_other_compensation():
+def test_what_was_refused_all_the_time_keeps_no_other_compensation() -> None:
     world = World(spec=two_compensations(), gates={"errors": "Failed"})
     world.refused_jobs = {"purge": "403 policy"}
     world.settle().jump(1900)
@@ -731,7 +731,7 @@ def test_what_was_refused_all_the_time_keeps_no_other_compensation():
     assert lines(world)["step/restore"] == "Succeeded", "what was never begun cannot be going on"
 
 
-def test_a_stop_that_is_refused_all_the_time_keeps_the_others():
+def test_a_stop_that_is_refused_all_the_time_keeps_the_others() -> None:
     world = World(spec=two_compensations(), slow={"purge"}, gates={"errors": "Failed"}).settle()
     world.refused_stops = True
     world.jump(1861)
@@ -741,7 +741,9 @@ def test_a_stop_that_is_refused_all_the_time_keeps_the_others():
     )
 
 
-def test_what_a_compensation_has_set_in_a_target_that_the_run_has_not_touched_is_what_it_is_to_be():
+def test_what_a_compensation_has_set_in_a_target_that_the_run_has_not_touched_is_what_it_is_to_be() -> (
+    None
+):
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"][0]["rollback"] = {"reach": "Stage", "steps": [{"name": "off", "flags": mode}]}
@@ -764,12 +766,12 @@ def chained(**jobs: Progress) -> World:
     return World(spec=careful, gates={"errors": "Failed"}, jobs=dict(jobs)).settle().later(5)
 
 
-def test_a_compensation_may_require_what_the_one_before_it_produces():
+def test_a_compensation_may_require_what_the_one_before_it_produces() -> None:
     world = chained()
     assert world.status.run.outcome == "RolledBack" and lines(world)["step/restore"] == "Succeeded"
 
 
-def test_what_a_compensation_requires_and_does_not_get_is_undone_by_a_repeat():
+def test_what_a_compensation_requires_and_does_not_get_is_undone_by_a_repeat() -> None:
     world = chained(stop=Progress("Failed", "exit code 1"))
     assert (
         world.status.run.outcome == "RollbackFailed" and lines(world)["step/restore"] == "Skipped"
@@ -802,7 +804,7 @@ def of_a_later_stage(**more: Any) -> dict[str, Any]:
     return careful
 
 
-def test_what_returns_after_a_compensation_has_the_last_word():
+def test_what_returns_after_a_compensation_has_the_last_word() -> None:
     world = World(spec=of_a_later_stage()).settle().later(12)
     assert world.status.state == "WaitingForPerson"
     world.slow.add("purge")
@@ -826,7 +828,7 @@ def test_what_returns_after_a_compensation_has_the_last_word():
     assert kinds == ["apply", "set", "restore"]
 
 
-def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_before_it():
+def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_before_it() -> None:
     careful = spec()
     mode = {"target": "web", "container": "app", "set": {"MODE": "safe"}}
     careful["stages"][1]["rollback"] = {
@@ -840,7 +842,7 @@ def test_what_is_ready_only_with_what_a_compensation_sets_is_not_taken_back_to_b
     assert kinds == ["apply", "restore", "set"]
 
 
-def test_a_repeated_rollback_keeps_the_order_of_what_is_set_and_returned():
+def test_a_repeated_rollback_keeps_the_order_of_what_is_set_and_returned() -> None:
     careful = of_a_later_stage(rollback={"verify": [{"name": "smoke", "job": {"image": "tools"}}]})
     world = (
         World(spec=careful, jobs={"smoke": Progress("Failed", "exit code 1")}).settle().later(12)
@@ -860,7 +862,7 @@ def test_a_repeated_rollback_keeps_the_order_of_what_is_set_and_returned():
     )
 
 
-def test_what_others_take_away_that_a_compensation_has_set_before_a_restore_is_set_again():
+def test_what_others_take_away_that_a_compensation_has_set_before_a_restore_is_set_again() -> None:
     careful = of_a_later_stage(rollback=verified()["rollback"])
     world = World(spec=careful).settle().later(12)
     world.gates["health"] = "Holding"
@@ -873,7 +875,7 @@ def test_what_others_take_away_that_a_compensation_has_set_before_a_restore_is_s
     assert kinds == ["apply", "set", "restore", "set", "restore"]
 
 
-def test_a_retry_may_pin_an_edit_with_more_stages():
+def test_a_retry_may_pin_an_edit_with_more_stages() -> None:
     careful = spec()
     careful["stages"][1]["onFailure"] = "Pause"
     careful["notify"] = [{"events": ["StagePassed"], "slack": {"channel": "#deployments"}}]
@@ -889,7 +891,7 @@ def test_a_retry_may_pin_an_edit_with_more_stages():
     assert [stage.name for stage in world.status.run.stages] == ["migrate", "deploy", "after"]
 
 
-def test_what_a_compensation_has_set_before_a_restore_returns_with_it():
+def test_what_a_compensation_has_set_before_a_restore_returns_with_it() -> None:
     world = World(spec=of_a_later_stage()).settle().later(12)
     world.act("Rollback")
     world.later(30)
@@ -904,7 +906,7 @@ def test_what_a_compensation_has_set_before_a_restore_returns_with_it():
     assert [one.kind for one in held.operations[-1].changes] == ["set"], "at rest, too"
 
 
-def test_nobody_runs_it_is_said_for_as_long_as_nobody_does():
+def test_nobody_runs_it_is_said_for_as_long_as_nobody_does() -> None:
     world = (
         World(remark="nobody runs it: Deployment web wants no pods", gates={"errors": "Failed"})
         .settle()
@@ -916,7 +918,7 @@ def test_nobody_runs_it_is_said_for_as_long_as_nobody_does():
     assert "nobody runs it" not in world.status.message and not world.status.live.caveat
 
 
-def test_a_difference_is_said_while_a_person_is_asked_what_to_do():
+def test_a_difference_is_said_while_a_person_is_asked_what_to_do() -> None:
     careful = spec()
     careful["stages"][1]["onFailure"] = "Pause"
     world = World(spec=careful, gates={"errors": "Failed"}).settle()
@@ -926,7 +928,7 @@ def test_a_difference_is_said_while_a_person_is_asked_what_to_do():
     assert world.status.state == "Paused" and "hotfix" in world.status.message
 
 
-def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person():
+def test_what_is_too_much_to_keep_is_ended_by_its_own_run_or_a_person() -> None:
     world = failed_rollback()
     run = world.status.run
     many = [f"configmap/{number:04}" for number in range(1000)]

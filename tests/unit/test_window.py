@@ -71,7 +71,9 @@ def model(row: list[Sample], opened: float, now: float, rule: Rule) -> str:
 
 @settings(max_examples=10_000, deadline=None)
 @given(rule=RULES, steps=STEPS, wait=st.sampled_from([0.0, 1.0, 16.0, 40.0, 1000.0]))
-def test_folding_agrees_with_the_model(rule: Rule, steps: list[tuple[float, str]], wait: float):
+def test_folding_agrees_with_the_model(
+    rule: Rule, steps: list[tuple[float, str]], wait: float
+) -> None:
     window, row, at = Window(opened=0.0), [], 0.0
     for gap, kind in steps:
         at = max(0.0, at + gap)
@@ -115,7 +117,7 @@ def samples(text: str, every: float = 10.0) -> list[Sample]:
         ("GxxG", Rule(10, hold_for=20), "Passing"),
     ],
 )
-def test_rows_of_samples(text: str, rule: Rule, expected: str):
+def test_rows_of_samples(text: str, rule: Rule, expected: str) -> None:
     window = Window(opened=0.0)
     for sample in samples(text):
         window = fold(window, sample, rule)
@@ -123,7 +125,7 @@ def test_rows_of_samples(text: str, rule: Rule, expected: str):
     assert verdict(window, window.last.at, rule).state == expected
 
 
-def test_a_gate_that_is_never_answered_holds_and_then_fails():
+def test_a_gate_that_is_never_answered_holds_and_then_fails() -> None:
     rule = Rule(10, hold_for=100)
     window = Window(opened=0.0)
     assert [verdict(window, now, rule).state for now in (0, 30, 31, 99, 100)] == [
@@ -131,7 +133,7 @@ def test_a_gate_that_is_never_answered_holds_and_then_fails():
     ]  # fmt: skip
 
 
-def test_an_old_good_answer_does_not_stay_good():
+def test_an_old_good_answer_does_not_stay_good() -> None:
     rule = Rule(10)
     window = fold(Window(opened=0.0), Sample(1, "Good"), rule)
     assert verdict(window, 31, rule).state == "Passing"
@@ -157,7 +159,7 @@ HOLDING = st.builds(
 
 @settings(max_examples=5_000, deadline=None)
 @given(rule=HOLDING, first=st.sampled_from(["", "Good"]), answers=SLOW)
-def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float, float]]):
+def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float, float]]) -> None:
     """Whatever comes instead of fresh answers, and however late: after `holdFor` the verdict is
     Failed, and stays so."""
     window, now = Window(opened=0.0), 0.0
@@ -184,7 +186,7 @@ def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float,
 @given(rule=HOLDING, answers=SLOW, later=st.floats(0.0, 60.0))
 def test_a_hold_that_has_failed_does_not_hold_again(
     rule: Rule, answers: list[tuple[str, float, float]], later: float
-):
+) -> None:
     window, now = fold(Window(opened=0.0), Sample(0.001, "Good"), rule), 0.001
     for _, pause, took in answers:
         failed = verdict(window, now + pause + took, rule).state == "Failed"
@@ -194,7 +196,7 @@ def test_a_hold_that_has_failed_does_not_hold_again(
     assert verdict(window, now + later, rule).since <= now + later
 
 
-def test_answers_that_are_always_late_are_a_hold_that_ends():
+def test_answers_that_are_always_late_are_a_hold_that_ends() -> None:
     rule = Rule(5, hold_for=60)
     window, states = fold(Window(opened=0.0), Sample(1, "Good"), rule), []
     for asked in range(6, 120, 40):
@@ -206,13 +208,13 @@ def test_answers_that_are_always_late_are_a_hold_that_ends():
     assert window.last.message == "the answer took 40s, longer than three intervals"
 
 
-def test_a_late_answer_counts_as_a_breach_where_no_answer_does():
+def test_a_late_answer_counts_as_a_breach_where_no_answer_does() -> None:
     rule = Rule(5, error_fails=True)
     window = Window(opened=0.0)
     found = verdict(fold(window, mark_late(window, Sample(1, "Good"), 41, rule), rule), 41, rule)
     assert (found.state, found.reason) == ("Failed", "Breach")
 
 
-def test_an_answer_within_three_intervals_is_as_good_as_any():
+def test_an_answer_within_three_intervals_is_as_good_as_any() -> None:
     sample = Sample(1, "Good", 0.5)
     assert mark_late(Window(opened=1.0), sample, 16, Rule(5)) is sample
