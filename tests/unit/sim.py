@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Self
 
 from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
@@ -29,6 +29,12 @@ from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.core.spec.problems import find_problems
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+CheckState = State | Literal["Silent"]
+"""What a check is; `Silent` has failed because nothing answers."""
+
+KINDS: dict[State, Kind] = {"Passing": "Good", "Holding": "NoData"}
+"""What is measured while a check is in a state; a breach where nothing is said."""
 
 
 def spec(version: str = "2.0", **changes: Any) -> dict[str, Any]:
@@ -84,7 +90,7 @@ class World:
     rival: str | None = None
     no_room: str = ""
     unwatched: float = 0.0
-    gates: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, CheckState] = field(default_factory=dict)
     """State by check name, or by name and window (`rate#1`); Passing where nothing is said."""
     jobs: dict[str, Progress] = field(default_factory=dict)
     """How the Job of a step ends; Succeeded where nothing is said."""
@@ -149,6 +155,59 @@ class World:
     looking: str | None = None
     """What is looked at and not seen yet, in words, or empty while that is no news; None where
     everything is seen."""
+
+    @property
+    def run(self) -> Run:
+        """The run of the Release, where it must have one."""
+        assert self.status.run is not None, "nothing has run"
+        return self.status.run
+
+    def outcome(self) -> Outcome | None:
+        """How the run has ended; None while it is under way.
+
+        A method, like `phase`: mypy would take an attribute to stay what a test has found once.
+        """
+        return self.run.outcome
+
+    def phase(self) -> Phase:
+        """How far the run is."""
+        return self.run.phase
+
+    @property
+    def rollback(self) -> Rollback:
+        """The way back of the run, where it has taken one."""
+        assert self.run.rollback is not None, "nothing is rolled back"
+        return self.run.rollback
+
+    @property
+    def unverified(self) -> Unverified:
+        """What a rollback has left, where one has failed."""
+        assert self.status.unverified is not None, "no rollback has failed"
+        return self.status.unverified
+
+    @property
+    def served(self) -> Served:
+        """What is live, where the status must know it."""
+        assert self.status.live is not None, "the status names nothing as live"
+        return self.status.live
+
+    @property
+    def last_good(self) -> Served:
+        """What was promoted last, where something must have been."""
+        assert self.status.lastGood is not None, "nothing was promoted"
+        return self.status.lastGood
+
+    @property
+    def waiting_for(self) -> WaitingFor:
+        """What is waited for, where something must be."""
+        assert self.status.waitingFor is not None, "nothing is waited for"
+        return self.status.waitingFor
+
+    @property
+    def message(self) -> str:
+        """What the status says, where it must say something."""
+        assert self.status.message is not None, "the status says nothing"
+        return self.status.message
 
     def view(self) -> View:
         parsed = ReleaseSpec.model_validate(self.spec)
@@ -339,7 +398,7 @@ class World:
         ]
         return decision
 
-    def settle(self) -> World:
+    def settle(self) -> Self:
         """Decide until nothing changes at this moment."""
         for _ in range(2000):
             before = dump(self.status), len(self.performed), self.finalized
@@ -348,20 +407,20 @@ class World:
                 return self
         raise AssertionError("no rest")
 
-    def later(self, seconds: float) -> World:
+    def later(self, seconds: float) -> Self:
         """Let time pass, second by second."""
         for _ in range(int(seconds)):
             self.now += timedelta(seconds=1)
             self.settle()
         return self
 
-    def jump(self, seconds: float) -> World:
+    def jump(self, seconds: float) -> Self:
         """Let much time pass in which nothing happens."""
         self.settle()
         self.now += timedelta(seconds=seconds)
         return self.settle()
 
-    def ask(self, version: str | None = None, **changes: Any) -> World:
+    def ask(self, version: str | None = None, **changes: Any) -> Self:
         """Edit the spec."""
         self.spec = self.spec | ({"version": version} if version else {}) | changes
         self.generation += 1
@@ -377,6 +436,12 @@ class World:
         )
         self.settle()
         return next((item for item in self.status.interventions if item.uid == uid), None)
+
+    def answer(self, action: Action, by: str = "ana", **more: Any) -> Answered:
+        """Somebody makes an Intervention, and is answered at once."""
+        answer = self.act(action, by, **more)
+        assert answer is not None, f"{action} is not answered"
+        return answer
 
     def done(self, kind: str | None = None) -> list[str]:
         """What was performed, as `kind subject`, Job names shortened to their step."""
@@ -444,11 +509,11 @@ class World:
         state = self.gates.get(f"{name}#{window}", self.gates.get(name, "Passing"))
         if state == "Silent":
             return Verdict("Failed", 0.0, Sample(1.0, "NoData"), "NoData")
-        kind = {"Passing": "Good", "Holding": "NoData"}.get(state, "Breach")
+        kind = KINDS.get(state, "Breach")
         sample = Sample(
             1.0, kind, 0.05 if kind == "Breach" else 0.001, "5% > 1%" if kind == "Breach" else ""
-        )  # type: ignore[arg-type]
-        return Verdict(state, 0.0, sample, "NoData" if state == "Holding" else "Breach")  # type: ignore[arg-type]
+        )
+        return Verdict(state, 0.0, sample, "NoData" if state == "Holding" else "Breach")
 
 
 def _short(operation: Operation) -> str:

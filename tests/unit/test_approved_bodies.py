@@ -3,13 +3,14 @@ again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from pydantic import ValidationError
 
-from gatewright.api.intervention import InterventionSpec
+from gatewright.api.intervention import Action, InterventionSpec
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import dump
 from gatewright.core.model.operation import Progress
@@ -19,7 +20,15 @@ from tests.unit.sim import World, spec
 
 GO: dict[str, Any] = {"name": "go", "approval": {"groups": ["managers"]}}
 GUARD = {"name": "health", "prometheus": {"query": "h"}, "max": "1"}
-MANAGER = {"groups": frozenset({"managers"})}
+
+
+class Groups(TypedDict):
+    """What the plugin says of a person."""
+
+    groups: frozenset[str]
+
+
+MANAGER: Groups = {"groups": frozenset({"managers"})}
 
 
 def asking_before(**changes: Any) -> World:
@@ -52,7 +61,7 @@ def _failed(found: dict[str, Any], answer: str = "Approve") -> World:
 
 
 def _yes(world: World, by: str = "ana") -> None:
-    action: Any = "Confirm" if "confirm" in world.status.waitingFor.message else "Approve"
+    action: Action = "Confirm" if "confirm" in world.waiting_for.message else "Approve"
     said = world.act(action, by, **MANAGER)
     assert said is not None and said.result == "Accepted", said
 
@@ -73,10 +82,10 @@ ASKING = (asking_before, asking_in_the_stage, asking_in_a_stage_before)
 
 
 @pytest.mark.parametrize("asking", ASKING)
-def test_what_was_approved_is_asked_again_for_an_edited_body(asking: Any) -> None:
+def test_what_was_approved_is_asked_again_for_an_edited_body(asking: Callable[[], World]) -> None:
     world = asking()
     edit(world)
-    said = world.act("Retry", by="mallory")
+    said = world.answer("Retry", by="mallory")
     assert (
         said.result == "Accepted"
         and "its edit counts now: step migrate of stage migrate changed" in said.message
@@ -86,28 +95,31 @@ def test_what_was_approved_is_asked_again_for_an_edited_body(asking: Any) -> Non
         "nothing of the edit runs under what was said to another body"
     )
     assert world.status.state == "WaitingForPerson"
-    waits = world.status.waitingFor.message
+    waits = world.waiting_for.message
     assert "go" in waits and "approval by managers" in waits
     assert "after an edit (step migrate of stage migrate changed)" in waits
-    assert world.act("Approve", by="mallory").result == "Refused"
+    assert world.answer("Approve", by="mallory").result == "Refused"
     _yes(world, "bo")
     assert "evil:1" in images(world)
-    assert world.later(12).status.run.outcome == "Promoted"
-    lines = [line.partition(" (")[0] for line in world.status.run.people]
+    assert world.later(12).outcome() == "Promoted"
+    lines = [line.partition(" (")[0] for line in world.run.people]
     assert lines == ["Approve by ana", "Retry by mallory", "Approve by bo"]
 
 
 @pytest.mark.parametrize("asking", ASKING)
-def test_a_retry_of_the_same_body_asks_nobody_again(asking: Any) -> None:
+def test_a_retry_of_the_same_body_asks_nobody_again(asking: Callable[[], World]) -> None:
     world = asking()
     world.ask(suspend=False, notify=[{"events": ["Started"], "slack": {"channel": "#x"}}]).settle()
     world.act("Retry")
-    assert world.later(12).status.run.outcome == "Promoted"
-    assert world.status.run.edits == [] and len(world.status.run.people) == 2
+    assert world.later(12).outcome() == "Promoted"
+    assert world.run.edits == [] and len(world.run.people) == 2
 
 
 @pytest.mark.parametrize("asking", ASKING)
-def test_an_edit_cannot_take_away_or_alter_what_people_were_asked_for(asking: Any) -> None:
+def test_an_edit_cannot_take_away_or_alter_what_people_were_asked_for(
+    asking: Callable[[], World],
+) -> None:
+    fresh: dict[str, Any]
     for fresh in (
         {"wait": "0s"},
         {"approval": {"groups": ["everybody"]}},
@@ -115,7 +127,10 @@ def test_an_edit_cannot_take_away_or_alter_what_people_were_asked_for(asking: An
     ):
         world = asking()
         edited = deepcopy(world.spec)
-        places = [edited.get("preflight", []), *(stage["steps"] for stage in edited["stages"])]
+        places: list[list[dict[str, Any]]] = [
+            edited.get("preflight", []),
+            *(stage["steps"] for stage in edited["stages"]),
+        ]
         for items in places:
             for number, item in enumerate(items):
                 if item["name"] == "go" and "wait" in fresh and items is edited.get("preflight"):
@@ -124,18 +139,18 @@ def test_an_edit_cannot_take_away_or_alter_what_people_were_asked_for(asking: An
                     items[number] = {"name": "go", **fresh}
         world.spec = edited
         edit(world)
-        said = world.act("Retry")
+        said = world.answer("Retry")
         assert (
             "the edit does not count before the next run: it changes" in said.message
             and "go" in said.message
         )
-        assert "evil:1" not in images(world.later(12)) and world.status.run.outcome == "Promoted"
+        assert "evil:1" not in images(world.later(12)) and world.outcome() == "Promoted"
 
 
 def test_an_approval_that_is_gone_from_preflight_keeps_the_edit_from_counting() -> None:
     world = asking_before()
     edit(world, preflight=[])
-    assert "it changes preflight approval go" in world.act("Retry").message
+    assert "it changes preflight approval go" in world.answer("Retry").message
     assert "evil:1" not in images(world.later(12))
 
 
@@ -143,10 +158,9 @@ def test_an_approval_that_the_edit_adds_is_asked_for_too() -> None:
     world = asking_before()
     edit(world, preflight=[GO, {"name": "security", "approval": {}}])
     world.act("Retry")
-    _name = {"gate": "go", **MANAGER}
-    assert world.act("Approve", **_name).result == "Accepted"
+    assert world.answer("Approve", gate="go", **MANAGER).result == "Accepted"
     world.later(5)
-    assert "evil:1" not in images(world) and "preflight security" in world.status.waitingFor.message
+    assert "evil:1" not in images(world) and "preflight security" in world.waiting_for.message
     world.act("Approve", gate="security")
     assert "evil:1" in images(world)
 
@@ -166,11 +180,11 @@ def test_what_was_done_by_hand_in_the_stage_is_asked_again() -> None:
     world = asking_in_the_stage({"name": "keys", "confirm": {"instructions": "Rotate the keys."}})
     edit(world)
     world.act("Retry")
-    waits = world.status.waitingFor.message
+    waits = world.waiting_for.message
     assert "step keys" in waits and "after an edit" in waits and "Rotate the keys." in waits
     assert "evil:1" not in images(world)
     _yes(world)
-    assert world.later(12).status.run.outcome == "Promoted"
+    assert world.later(12).outcome() == "Promoted"
 
 
 def test_what_was_done_by_hand_in_a_stage_that_is_over_stays_done() -> None:
@@ -181,14 +195,14 @@ def test_what_was_done_by_hand_in_a_stage_that_is_over_stays_done() -> None:
     world = _failed(found)
     edit(world)
     world.act("Retry")
-    assert world.later(12).status.run.outcome == "Promoted"
+    assert world.later(12).outcome() == "Promoted"
 
 
 @pytest.mark.parametrize("asking", ASKING[1:])
-def test_an_approval_that_was_skipped_is_asked_again(asking: Any) -> None:
+def test_an_approval_that_was_skipped_is_asked_again(asking: Callable[[], World]) -> None:
     found = deepcopy(asking().spec)
     world = World(spec=found, jobs={"migrate": Progress("Failed", "constraint violated")}).settle()
-    assert world.act("Skip", by="boss", step="go", **MANAGER).result == "Accepted"
+    assert world.answer("Skip", by="boss", step="go", **MANAGER).result == "Accepted"
     assert world.status.state == "Paused"
     edit(world)
     world.jobs.clear()
@@ -197,14 +211,12 @@ def test_an_approval_that_was_skipped_is_asked_again(asking: Any) -> None:
 
 
 @pytest.mark.parametrize("asking", ASKING)
-def test_who_is_asked_again_may_say_no(asking: Any) -> None:
+def test_who_is_asked_again_may_say_no(asking: Callable[[], World]) -> None:
     world = asking()
     edit(world)
     world.act("Retry")
-    assert world.act("Reject", by="bo", reason="who wrote this?").result == "Accepted"
-    assert (
-        world.status.state == "Paused" and "rejected by bo: who wrote this?" in world.status.message
-    )
+    assert world.answer("Reject", by="bo", reason="who wrote this?").result == "Accepted"
+    assert world.status.state == "Paused" and "rejected by bo: who wrote this?" in world.message
     world.later(30)
     world.act("Retry")
     assert world.later(30).status.state == "WaitingForPerson", (
@@ -212,19 +224,19 @@ def test_who_is_asked_again_may_say_no(asking: Any) -> None:
     )
     assert "evil:1" not in images(world)
     _yes(world)
-    assert world.later(12).status.run.outcome == "Promoted"
+    assert world.later(12).outcome() == "Promoted"
 
 
 @pytest.mark.parametrize("asking", ASKING)
-def test_going_past_the_stage_is_not_going_past_the_question(asking: Any) -> None:
+def test_going_past_the_stage_is_not_going_past_the_question(asking: Callable[[], World]) -> None:
     world = asking()
     edit(world)
     world.act("Retry")
-    assert world.act("Skip", stage="migrate", **MANAGER).result == "Accepted"
+    assert world.answer("Skip", stage="migrate", **MANAGER).result == "Accepted"
     world.later(30)
     # Whoever skips the stage has to be asked in the approval's place.
     if asking is asking_in_the_stage:
-        assert world.status.run.stages[0].steps[1].skippedBy == "ana"
+        assert world.run.stages[0].steps[1].skippedBy == "ana"
         return
     assert world.status.state == "WaitingForPerson" and world.done("apply") == []
     _yes(world)
@@ -241,17 +253,17 @@ def test_past_the_last_stage_the_question_stays() -> None:
     assert world.later(30).status.state == "WaitingForPerson", (
         "nothing is promoted that nobody has approved"
     )
-    assert "all stages passed" in world.status.message
+    assert "all stages passed" in world.message
     world.act("Reject")
-    assert world.settle().status.run.outcome == "RolledBack"
+    assert world.settle().outcome() == "RolledBack"
 
 
 def test_a_run_that_asks_again_is_rolled_back_as_any_other() -> None:
     world = asking_in_a_stage_before()
     edit(world)
     world.act("Retry")
-    assert world.act("Rollback").result == "Accepted"
-    assert world.settle().status.run.outcome == "RolledBack"
+    assert world.answer("Rollback").result == "Accepted"
+    assert world.settle().outcome() == "RolledBack"
 
 
 def test_all_changes_of_the_run_are_told_until_it_ends() -> None:
@@ -261,25 +273,25 @@ def test_all_changes_of_the_run_are_told_until_it_ends() -> None:
     world.act("Reject")
     edit(world, guards=[])
     world.act("Retry")
-    assert world.status.run.edits == [
+    assert world.run.edits == [
         "guard health removed",
         "step migrate of stage migrate changed",
     ]
-    assert "guard health removed" in world.status.waitingFor.message
+    assert "guard health removed" in world.waiting_for.message
 
 
 def test_a_guard_that_is_gone_is_a_change_to_ask_for() -> None:
     world = asking_before(guards=[GUARD])
     world.ask(guards=[]).settle()
     world.act("Retry")
-    assert "after an edit (guard health removed)" in world.status.waitingFor.message
+    assert "after an edit (guard health removed)" in world.waiting_for.message
 
 
 def test_nobody_is_asked_where_nobody_was() -> None:
     world = _failed(spec())
     edit(world)
     world.act("Retry")
-    assert world.later(12).status.run.outcome == "Promoted" and "evil:1" in images(world)
+    assert world.later(12).outcome() == "Promoted" and "evil:1" in images(world)
 
 
 def test_questions_that_are_open_keep_the_clocks_still_and_nothing_is_written() -> None:
@@ -289,9 +301,7 @@ def test_questions_that_are_open_keep_the_clocks_still_and_nothing_is_written() 
     writes, before = world.writes, dump(world.status)
     world.later(600)
     assert (
-        world.writes == writes
-        and dump(world.status) == before
-        and world.status.run.holdReason is not None
+        world.writes == writes and dump(world.status) == before and world.run.holdReason is not None
     )
 
 
@@ -305,9 +315,9 @@ def test_two_questions_are_told_one_after_the_other() -> None:
     known = {notice.id for notice in world.status.notices}
     edit(world)
     world.act("Retry")
-    assert world.act("Approve", **MANAGER).result == "Refused", "it could mean either"
-    assert world.act("Approve", gate="go", **MANAGER).result == "Accepted"
-    assert world.act("Approve", stage="ask", **MANAGER).result == "Accepted"
+    assert world.answer("Approve", **MANAGER).result == "Refused", "it could mean either"
+    assert world.answer("Approve", gate="go", **MANAGER).result == "Accepted"
+    assert world.answer("Approve", stage="ask", **MANAGER).result == "Accepted"
     told = [notice.id for notice in world.status.notices if notice.id not in known]
     assert told == [
         "1.ApprovalNeeded.again.check-go.4",
@@ -326,18 +336,16 @@ def looked_at(world: World) -> str:
 
 def test_an_approval_counts_for_the_spec_that_was_looked_at_and_no_other() -> None:
     world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
-    said = world.act("Approve", spec_hash="0" * 32, **MANAGER)
+    said = world.answer("Approve", spec_hash="0" * 32, **MANAGER)
     assert said.result == "Refused"
     assert (
         "the Release was edited since it was looked at: what run 1 has pinned has specHash"
         in said.message
     )
     assert "look again (kubectl release explain web)" in said.message and said.specHash is None
-    assert world.status.run.phase == "Preflight"
-    said = world.act("Approve", spec_hash=world.status.run.specHash, **MANAGER)
-    assert (
-        said.result == "Accepted" and said.specHash == looked_at(world) == world.status.run.specHash
-    )
+    assert world.phase() == "Preflight"
+    said = world.answer("Approve", spec_hash=world.run.specHash, **MANAGER)
+    assert said.result == "Accepted" and said.specHash == looked_at(world) == world.run.specHash
 
 
 def test_who_looked_at_an_edit_that_the_run_has_not_pinned_is_told() -> None:
@@ -346,31 +354,31 @@ def test_who_looked_at_an_edit_that_the_run_has_not_pinned_is_told() -> None:
     found["stages"][0]["steps"].insert(0, deepcopy(GO))
     world = World(spec=found).settle()
     edit(world)
-    said = world.act("Approve", spec_hash=looked_at(world), **MANAGER)
+    said = world.answer("Approve", spec_hash=looked_at(world), **MANAGER)
     assert said.result == "Refused" and "what run 1 has pinned" in said.message
 
 
 def test_an_approval_of_before_the_retry_does_not_count_after_it() -> None:
     world = asking_before()
-    before = world.status.run.specHash
+    before = world.run.specHash
     edit(world)
     world.act("Retry")
-    assert world.act("Approve", spec_hash=before, **MANAGER).result == "Refused"
+    assert world.answer("Approve", spec_hash=before, **MANAGER).result == "Refused"
     assert "evil:1" not in images(world)
-    assert world.act("Approve", spec_hash=looked_at(world), **MANAGER).result == "Accepted"
+    assert world.answer("Approve", spec_hash=looked_at(world), **MANAGER).result == "Accepted"
 
 
 def test_a_retry_takes_up_the_spec_that_was_looked_at_and_no_other() -> None:
     world = asking_before()
     before = looked_at(world)
     edit(world)
-    said = world.act("Retry", spec_hash=before)
+    said = world.answer("Retry", spec_hash=before)
     assert (
         said.result == "Refused"
         and "its spec has specHash" in said.message
         and world.status.state == "Paused"
     )
-    said = world.act("Retry", spec_hash=looked_at(world))
+    said = world.answer("Retry", spec_hash=looked_at(world))
     assert said.result == "Accepted" and said.specHash == looked_at(world) != before
 
 
@@ -379,11 +387,11 @@ def test_a_retry_at_rest_starts_the_spec_that_was_looked_at() -> None:
     world.gates["errors"] = "Failed"
     world.later(1)
     world.gates.clear()
-    assert world.status.run.outcome == "RolledBack"
+    assert world.outcome() == "RolledBack"
     before = looked_at(world)
     edit(world)
-    assert world.act("Retry", spec_hash=before).result == "Refused" and world.status.runs == 1
-    said = world.act("Retry", spec_hash=looked_at(world))
+    assert world.answer("Retry", spec_hash=before).result == "Refused" and world.status.runs == 1
+    said = world.answer("Retry", spec_hash=looked_at(world))
     assert (
         said.result == "Accepted" and world.status.runs == 2 and said.specHash == looked_at(world)
     )
@@ -391,21 +399,21 @@ def test_a_retry_at_rest_starts_the_spec_that_was_looked_at() -> None:
 
 def test_a_run_of_before_that_did_not_keep_its_hash_is_compared_all_the_same() -> None:
     world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
-    world.status.run.specHash = None
-    assert world.act("Approve", spec_hash="0" * 32, **MANAGER).result == "Refused"
-    assert world.act("Approve", spec_hash=looked_at(world), **MANAGER).result == "Accepted"
+    world.run.specHash = None
+    assert world.answer("Approve", spec_hash="0" * 32, **MANAGER).result == "Refused"
+    assert world.answer("Approve", spec_hash=looked_at(world), **MANAGER).result == "Accepted"
 
 
 def test_what_counts_at_once_is_no_part_of_what_is_looked_at() -> None:
     world = World(spec=spec(preflight=[deepcopy(GO)])).settle()
-    known = world.status.run.specHash
+    known = world.run.specHash
     world.ask(suspend=True, supersede="Reject").settle()
     assert looked_at(world) == known
-    assert world.act("Approve", spec_hash=known, **MANAGER).result == "Accepted"
+    assert world.answer("Approve", spec_hash=known, **MANAGER).result == "Accepted"
 
 
 @pytest.mark.parametrize("action", ["Rollback", "Abort", "Pause", "Resume"])
-def test_what_undoes_or_stops_is_not_kept_back_by_an_edit(action: Any) -> None:
+def test_what_undoes_or_stops_is_not_kept_back_by_an_edit(action: Action) -> None:
     with pytest.raises(ValidationError, match="specHash goes with Approve"):
         InterventionSpec(release="web", action=action, by="ana", specHash="0" * 32)
 
@@ -428,7 +436,7 @@ def changed(**changes: Any) -> list[str]:
 
 
 def stages(**changes: Any) -> list[dict[str, Any]]:
-    found = spec()["stages"]
+    found: list[dict[str, Any]] = spec()["stages"]
     found[1] |= changes
     return found
 

@@ -104,7 +104,9 @@ async def crowd(site: Site, provider: Slow) -> None:
 # --- beginning
 
 
-async def test_a_vendor_that_says_nothing_keeps_no_pass_waiting(monkeypatch: Any) -> None:
+async def test_a_vendor_that_says_nothing_keeps_no_pass_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow(Progress("Succeeded"))
     site = Site(monkeypatch, provider)
     begin(site)  # returns at once
@@ -118,7 +120,7 @@ async def test_a_vendor_that_says_nothing_keeps_no_pass_waiting(monkeypatch: Any
     await site.outside.close()
 
 
-async def test_what_is_refused_for_good_has_failed(monkeypatch: Any) -> None:
+async def test_what_is_refused_for_good_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = Slow(Progress("Absent"))
     provider.done = [Permanent("no such project")]
     provider.gate.set()
@@ -129,7 +131,9 @@ async def test_what_is_refused_for_good_has_failed(monkeypatch: Any) -> None:
     await site.outside.close()
 
 
-async def test_silence_is_said_and_looked_at_before_it_is_tried_again(monkeypatch: Any) -> None:
+async def test_silence_is_said_and_looked_at_before_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow(Progress("Absent"))
     provider.done = [Retryable("no answer within 10s"), Progress("Succeeded")]
     provider.gate.set()
@@ -143,7 +147,9 @@ async def test_silence_is_said_and_looked_at_before_it_is_tried_again(monkeypatc
     await site.outside.close()
 
 
-async def test_what_has_arrived_after_all_is_not_done_twice(monkeypatch: Any) -> None:
+async def test_what_has_arrived_after_all_is_not_done_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow(Progress("Running"), Progress("Succeeded"))
     provider.done = [Retryable("the connection broke")]
     provider.gate.set()
@@ -154,7 +160,7 @@ async def test_what_has_arrived_after_all_is_not_done_twice(monkeypatch: Any) ->
     await site.outside.close()
 
 
-async def test_on_the_way_back_a_refusal_is_tried_again(monkeypatch: Any) -> None:
+async def test_on_the_way_back_a_refusal_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = Slow(Progress("Absent"))
     provider.done = [Permanent("403"), Permanent("403"), Progress("Succeeded")]
     provider.gate.set()
@@ -169,7 +175,7 @@ async def test_on_the_way_back_a_refusal_is_tried_again(monkeypatch: Any) -> Non
     await site.outside.close()
 
 
-async def test_a_fault_of_ours_is_said_and_tried_again(monkeypatch: Any) -> None:
+async def test_a_fault_of_ours_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = Slow(Progress("Absent"))
     provider.done = [KeyError("x"), Progress("Succeeded")]
     provider.gate.set()
@@ -179,7 +185,9 @@ async def test_a_fault_of_ours_is_said_and_tried_again(monkeypatch: Any) -> None
     await site.outside.close()
 
 
-async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: Any) -> None:
+async def test_a_request_under_way_ends_before_its_opposite_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     begin(site)
@@ -201,7 +209,9 @@ async def test_a_request_under_way_ends_before_its_opposite_begins(monkeypatch: 
     await site.outside.close()
 
 
-async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch: Any) -> None:
+async def test_a_request_that_never_ends_is_waited_for_so_long_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(externals, "LEAVING_TIMEOUT_S", 0.05)
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
@@ -214,7 +224,7 @@ async def test_a_request_that_never_ends_is_waited_for_so_long_only(monkeypatch:
 
 
 async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has_its_own(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
@@ -233,7 +243,9 @@ async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has
 @pytest.mark.parametrize(
     "answer", [Progress("Running", "the token s3cr3t-of-shop"), Permanent("no s3cr3t-of-shop")]
 )
-async def test_no_provider_tells_a_secret_of_its_connection(monkeypatch: Any, answer: Any) -> None:
+async def test_no_provider_tells_a_secret_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
     provider = Slow(Progress("Running", "s3cr3t-of-shop again"))
     provider.done = [answer]
     provider.gate.set()
@@ -245,7 +257,9 @@ async def test_no_provider_tells_a_secret_of_its_connection(monkeypatch: Any, an
     await site.outside.close()
 
 
-async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypatch: Any) -> None:
+async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
     await crowd(site, provider)
@@ -261,7 +275,7 @@ async def test_what_waits_for_its_turn_is_not_sent_once_nobody_wants_it(monkeypa
 
 
 async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_its_lease(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
@@ -281,7 +295,7 @@ async def test_what_waits_for_its_turn_is_not_sent_by_a_process_that_has_lost_it
 
 
 async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Twice(Slow):
         async def perform(
@@ -313,7 +327,7 @@ async def test_every_request_of_an_operation_asks_whether_it_may_still_be_sent(
 
 
 async def test_who_leaves_while_it_waits_for_another_one_leaves_that_to_be_waited_for(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     provider = Slow(Progress("Running"))
     site = Site(monkeypatch, provider)
@@ -346,7 +360,9 @@ async def looked(site: Site, turn: int, config: Any = None) -> live_states.LiveS
     )  # type: ignore[arg-type]
 
 
-async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypatch: Any) -> None:
+async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow()
     site = Site(monkeypatch, provider)
     assert (await looked(site, 1)).live_states == {}
@@ -363,7 +379,7 @@ async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(monkeypat
     await site.outside.close()
 
 
-async def test_a_look_that_takes_its_time_is_said(monkeypatch: Any) -> None:
+async def test_a_look_that_takes_its_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch, Slow())
     first = await looked(site, 1)
     assert first.wake is not None and first.looking == ""
@@ -372,7 +388,9 @@ async def test_a_look_that_takes_its_time_is_said(monkeypatch: Any) -> None:
     await site.outside.close()
 
 
-async def test_a_look_that_fails_says_why_and_is_tried_again(monkeypatch: Any) -> None:
+async def test_a_look_that_fails_says_why_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow()
     provider.said = [Retryable("no answer within 10s"), LiveState(None, version="2.0")]
     site = Site(monkeypatch, provider)
@@ -385,7 +403,9 @@ async def test_a_look_that_fails_says_why_and_is_tried_again(monkeypatch: Any) -
     await site.outside.close()
 
 
-async def test_what_is_refused_for_good_is_a_problem_of_its_sight(monkeypatch: Any) -> None:
+async def test_what_is_refused_for_good_is_a_problem_of_its_sight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Slow()
     provider.said = [Permanent("no such project")]
     provider.gate.set()
@@ -396,7 +416,7 @@ async def test_what_is_refused_for_good_is_a_problem_of_its_sight(monkeypatch: A
     await site.outside.close()
 
 
-async def test_a_look_at_something_else_is_a_new_one(monkeypatch: Any) -> None:
+async def test_a_look_at_something_else_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = Slow()
     site = Site(monkeypatch, provider)
     await looked(site, 1)
@@ -408,7 +428,9 @@ async def test_a_look_at_something_else_is_a_new_one(monkeypatch: Any) -> None:
     await site.outside.close()
 
 
-async def test_what_is_captured_is_read_until_it_is_too_much(monkeypatch: Any) -> None:
+async def test_what_is_captured_is_read_until_it_is_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     read: list[str] = []
 
     async def look(cluster: Any, view: Any, subject: str, config: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from gatewright.api.status import dump
 from gatewright.core.model.operation import Progress
 from gatewright.core.run import states
-from tests.unit.sim import World, spec
+from tests.unit.sim import CheckState, World, spec
 
 
 def promoted() -> World:
@@ -28,7 +28,7 @@ def conditions(world: World) -> dict[str, str]:
 def test_stages_run_in_order_and_the_version_becomes_last_good() -> None:
     world = promoted()
     assert world.done() == ["job job/backup", "job job/migrate", "apply target/web"]
-    assert world.status.lastGood.version == "2.0" and world.status.live.version == "2.0"
+    assert world.last_good.version == "2.0" and world.served.version == "2.0"
     assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
     assert not world.finalized
     assert [past.outcome for past in world.status.history] == ["Promoted"]
@@ -36,7 +36,7 @@ def test_stages_run_in_order_and_the_version_becomes_last_good() -> None:
 
 def test_what_was_live_before_the_first_run_is_the_first_last_good() -> None:
     world = World().settle()
-    assert world.status.lastGood.version == "1.0" and world.status.live.version == "1.0"
+    assert world.last_good.version == "1.0" and world.served.version == "1.0"
     assert world.finalized
 
 
@@ -60,11 +60,9 @@ def test_a_failed_gate_brings_the_targets_back_and_rejects_the_version() -> None
     world.gates["errors"] = "Failed"
     world.later(1)
     assert world.done("restore") == ["restore target/web"] and world.live == "1.0"
-    assert outcome(world) == "RolledBack" and world.status.live.version == "1.0"
+    assert outcome(world) == "RolledBack" and world.served.version == "1.0"
     assert world.status.rejected[0].version == "2.0" and world.status.rejected[0].gate == "errors"
-    assert (
-        "serving 1.0; 2.0 rejected by" in world.status.message and "5% > 1%" in world.status.message
-    )
+    assert "serving 1.0; 2.0 rejected by" in world.message and "5% > 1%" in world.message
     assert conditions(world) == {
         "Ready": "False",
         "Stalled": "True",
@@ -97,7 +95,7 @@ def test_a_failed_migration_is_compensated_with_the_outputs_of_the_backup() -> N
         "job job/restore",
     ]
     assert world.performed[-1].config.args == ["backup-1"]
-    assert "constraint violated" in world.status.message
+    assert "constraint violated" in world.message
 
 
 def test_of_a_job_that_is_not_to_be_repeated_only_the_outputs_that_something_names_are_kept() -> (
@@ -138,7 +136,7 @@ def test_an_output_that_was_never_published_fails_its_line_and_nothing_hangs() -
     world = World(spec=careless, jobs={"migrate": Progress("Failed", "half way")}).settle()
     assert (
         outcome(world) == "RollbackFailed"
-        and "$(steps.migrate.outputs.id) is not known" in world.status.message
+        and "$(steps.migrate.outputs.id) is not known" in world.message
     )
 
 
@@ -148,7 +146,7 @@ def test_a_gate_that_needs_an_output_that_was_never_published_fails_its_stage() 
     world = World(spec=careless).settle()
     assert (
         outcome(world) == "RolledBack"
-        and "$(steps.deploy.outputs.url) is not known" in world.status.message
+        and "$(steps.deploy.outputs.url) is not known" in world.message
     )
 
 
@@ -172,7 +170,7 @@ def test_after_a_failed_rollback_matching_targets_are_not_adopted() -> None:
     world.later(1)
     world.gates.clear()
     world.ask("1.0").settle()
-    assert world.status.run.version == "1.0" and world.status.state == "Baking"
+    assert world.run.version == "1.0" and world.status.state == "Baking"
 
 
 def test_rollback_waits_for_its_verification_and_fails_without_it() -> None:
@@ -185,22 +183,22 @@ def test_rollback_waits_for_its_verification_and_fails_without_it() -> None:
     world = World(spec=checked, gates={"errors": "Passing"}).settle()
     world.gates |= {"errors": "Failed", "health": "Unknown"}
     world.later(1)
-    assert world.status.run.phase == "Verifying"
+    assert world.phase() == "Verifying"
     world.later(10)
-    assert outcome(world) == "RollbackFailed" and "health" in world.status.message
+    assert outcome(world) == "RollbackFailed" and "health" in world.message
 
 
 @pytest.mark.parametrize("state", ["Holding", "Breaching", "Unknown"])
-def test_nothing_is_promoted_while_a_gate_does_not_pass(state: str) -> None:
+def test_nothing_is_promoted_while_a_gate_does_not_pass(state: CheckState) -> None:
     world = World(gates={"errors": state}).settle().later(60)
-    assert outcome(world) is None and world.status.run.stages[1].state == "Gating"
+    assert outcome(world) is None and world.run.stages[1].state == "Gating"
 
 
 def test_the_bake_clock_stands_still_on_hold() -> None:
     world = World().settle().later(5)
     world.gates["errors"] = "Holding"
     world.later(30)
-    assert world.status.state == "Holding" and "no data" in world.status.waitingFor.message
+    assert world.status.state == "Holding" and "no data" in world.waiting_for.message
     world.gates.clear()
     world.later(3)
     assert world.status.state == "Baking"
@@ -222,11 +220,11 @@ def test_a_guard_breach_after_the_last_stage_still_rolls_everything_back() -> No
     )
     world = World(spec=guarded).settle().later(15)
     assert world.status.state == "Guarding" and conditions(world)["Ready"] == "True"
-    assert world.status.lastGood.version == "1.0"
+    assert world.last_good.version == "1.0"
     world.gates["health"] = "Failed"
     world.later(1)
     assert outcome(world) == "RolledBack" and world.live == "1.0"
-    assert world.status.lastGood.version == "1.0"
+    assert world.last_good.version == "1.0"
 
 
 def test_a_guard_with_notify_only_says_so() -> None:
@@ -248,7 +246,7 @@ def test_a_rejected_version_stays_rejected_until_retry_or_another_version() -> N
     assert len(world.performed) == count and world.status.state == "RolledBack"
     world.act("Retry")
     world.later(12)
-    assert outcome(world) == "Promoted" and world.status.run.attempt == 2
+    assert outcome(world) == "Promoted" and world.run.attempt == 2
     assert world.status.rejected == []
     world.later(5)
     assert world.status.runs == 2
@@ -259,7 +257,7 @@ def test_the_old_version_after_a_rollback_is_live_without_a_run() -> None:
     world.ask("3.0").settle()
     world.gates["errors"] = "Failed"
     world.later(1)
-    assert world.status.state == "RolledBack" and world.status.live.version == "2.0"
+    assert world.status.state == "RolledBack" and world.served.version == "2.0"
     runs = world.status.runs
     world.ask("2.0").settle()
     assert world.status.state == "Promoted" and world.status.runs == runs
@@ -268,7 +266,7 @@ def test_the_old_version_after_a_rollback_is_live_without_a_run() -> None:
 def test_a_version_that_every_target_has_is_adopted() -> None:
     world = World(live="2.0").settle()
     assert world.status.state == "Promoted" and world.status.run is None and world.performed == []
-    assert world.status.lastGood.version == "2.0"
+    assert world.last_good.version == "2.0"
 
 
 def paused() -> World:
@@ -299,7 +297,7 @@ def test_an_edit_counts_from_a_retry_on() -> None:
     assert world.status.state == "Paused"
     world.jobs.clear()
     world.act("Retry")
-    assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
+    assert world.performed[-2].config.image == "tools:fixed" and world.run.generation == 2
 
 
 def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry() -> None:
@@ -310,7 +308,7 @@ def test_an_edit_that_renames_what_has_run_does_not_count_from_a_retry() -> None
     world.jobs.clear()
     world.act("Retry")
     world.later(12)
-    assert world.status.run.stages[0].name == "migrate" and "EditIgnored" in [
+    assert world.run.stages[0].name == "migrate" and "EditIgnored" in [
         note.reason for note in world.notes
     ]
 
@@ -319,7 +317,7 @@ def test_continue_goes_on_past_a_failed_stage() -> None:
     lax = spec()
     lax["stages"][0]["onFailure"] = "Continue"
     world = World(spec=lax, jobs={"migrate": Progress("Failed", "lock timeout")}).settle().later(12)
-    assert outcome(world) == "Promoted" and world.status.run.stages[0].state == "Failed"
+    assert outcome(world) == "Promoted" and world.run.stages[0].state == "Failed"
 
 
 def test_suspension_stops_the_walk_and_its_clocks_but_not_the_guards() -> None:
@@ -350,7 +348,7 @@ def test_a_new_version_during_a_run(policy: str, expected: list[str]) -> None:
     world = World(spec=spec(supersede=policy)).settle()
     world.ask("3.0").settle()
     if policy == "Reject":
-        assert "3.0 is ignored" in world.status.message
+        assert "3.0 is ignored" in world.message
     if policy == "Replace":
         assert world.done("restore") == ["restore target/web"]
     world.later(40)
@@ -373,7 +371,7 @@ def test_preflight_touches_nothing_until_all_checks_pass() -> None:
     careful = spec(preflight=[{"name": "p0", "prometheus": {"query": "p0"}, "max": "0"}])
     world = World(spec=careful, gates={"p0": "Failed"}).settle().later(30)
     assert world.performed == [] and world.status.state == "Preflight"
-    assert "nothing was touched" in world.status.waitingFor.message
+    assert "nothing was touched" in world.waiting_for.message
     world.gates.clear()
     assert world.later(12).status.state == "Promoted"
 
@@ -388,7 +386,7 @@ def test_an_edit_during_preflight_counts_at_once() -> None:
 def test_an_edit_during_the_run_counts_from_the_next_run() -> None:
     world = World().settle()
     world.ask(stages=[{"name": "other", "steps": [{"name": "nap", "wait": "1s"}]}]).later(12)
-    assert outcome(world) == "Promoted" and world.status.run.stages[1].name == "deploy"
+    assert outcome(world) == "Promoted" and world.run.stages[1].name == "deploy"
     assert world.status.runs == 1
 
 
@@ -400,8 +398,7 @@ def test_people_are_waited_for_without_a_clock() -> None:
     manual["stages"][1]["expectedDuration"] = "5s"
     world = World(spec=manual).settle().later(60)
     assert (
-        world.status.state == "WaitingForPerson"
-        and "Rotate the key" in world.status.waitingFor.message
+        world.status.state == "WaitingForPerson" and "Rotate the key" in world.waiting_for.message
     )
     assert conditions(world)["Reconciling"] == "True" and "Stalled" not in conditions(world)
     assert not [note for note in world.notes if note.reason == "Overdue"]
@@ -421,10 +418,7 @@ def test_a_step_that_does_not_end_fails_at_its_timeout() -> None:
     world = World(spec=short, slow={"web"}).settle()
     world.slow.clear()
     world = World(spec=short, slow={"web"}).settle().later(21)
-    assert (
-        world.status.run.rollback is not None
-        and "not done in 20s" in world.status.run.rollback.reason
-    )
+    assert world.run.rollback is not None and "not done in 20s" in world.rollback.reason
 
 
 def test_observe_acts_on_nothing() -> None:
@@ -432,9 +426,9 @@ def test_observe_acts_on_nothing() -> None:
     assert (
         world.performed == []
         and outcome(world) == "Observed"
-        and "would have passed" in world.status.message
+        and "would have passed" in world.message
     )
-    assert world.status.lastGood.version == "1.0"
+    assert world.last_good.version == "1.0"
     assert world.ask(mode="Enforce").settle().later(12).status.state == "Promoted"
 
 
@@ -444,21 +438,21 @@ def test_observe_says_what_it_would_have_rolled_back() -> None:
     world.later(1)
     assert (
         outcome(world) == "Observed"
-        and "would roll back" in world.status.message
+        and "would roll back" in world.message
         and world.performed == []
     )
 
 
 def test_a_release_waits_for_another_that_has_its_target() -> None:
     world = World(rival="other").settle()
-    assert world.status.state == "Waiting" and "other" in world.status.waitingFor.message
+    assert world.status.state == "Waiting" and "other" in world.waiting_for.message
     world.rival = None
     assert world.settle().later(12).status.state == "Promoted"
 
 
 def test_a_release_waits_for_memory_of_the_operator() -> None:
     world = World(no_room="the runs of namespace shop hold 9 KiB of specs").settle()
-    assert world.status.state == "Waiting" and "hold 9 KiB of specs" in world.status.message
+    assert world.status.state == "Waiting" and "hold 9 KiB of specs" in world.message
     assert world.status.run is None and not world.finalized and world.performed == []
     world.no_room = ""
     assert world.settle().later(12).status.state == "Promoted"
@@ -466,7 +460,7 @@ def test_a_release_waits_for_memory_of_the_operator() -> None:
 
 def test_a_missing_target_keeps_the_run_from_starting() -> None:
     world = World(missing="there is no Deployment web").settle()
-    assert world.performed == [] and "there is no Deployment web" in world.status.message
+    assert world.performed == [] and "there is no Deployment web" in world.message
     assert world.status.run is None and not world.finalized
 
 
@@ -482,13 +476,13 @@ def test_reconciling_and_stalled_never_stand_together() -> None:
 def test_forbidden_transitions_raise() -> None:
     world = promoted()
     with pytest.raises(states.Forbidden):
-        states.move(world.status.run, "Progressing")
+        states.move(world.run, "Progressing")
 
 
 def test_the_plan_stands_before_the_first_change() -> None:
     world = World()
     world.tick()
-    assert world.status.run.plan == [
+    assert world.run.plan == [
         "restore target/web",
         "run job restore of migrate (only when this stage fails)",
     ]
@@ -515,7 +509,7 @@ def test_flags_return_to_what_they_were_although_the_release_has_no_target() -> 
             targets=[], stages=[{"name": "beta", "steps": steps, "gates": gates, "bake": "10s"}]
         )
     ).settle()
-    assert world.status.run.plan == ["restore configmap/web-flags"]
+    assert world.run.plan == ["restore configmap/web-flags"]
     assert world.kept["configmap/web-flags"] is not None, "what it returns to was not recorded"
     world.gates["errors"] = "Failed"
     world.later(1)

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from gatewright.api.intervention import OF_START, Action, InterventionSpec
 from gatewright.api.status import Answered, ReleaseStatus, dump
 from gatewright.core.interventions import answer
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.operation import Progress
 from gatewright.core.model.view import MOST_UNREPORTED_ANSWERS
-from tests.unit.sim import World, spec
+from tests.unit.sim import CheckState, World, spec
 
 GUARD = {"name": "health", "prometheus": {"query": "h"}, "max": "1"}
 
@@ -87,7 +88,7 @@ def step(world: World, name: str) -> Any:
 def test_a_manual_step_is_done_when_somebody_confirms_it() -> None:
     world = manual()
     assert world.status.state == "WaitingForPerson"
-    assert "kubectl release confirm web" in world.status.waitingFor.message
+    assert "kubectl release confirm web" in world.waiting_for.message
     accepted(world.act("Confirm", reason="both rotated"))
     assert step(world, "keys").message == "confirmed by ana: both rotated"
     world.later(12)
@@ -114,15 +115,13 @@ def test_a_rejected_step_fails_its_stage() -> None:
     accepted(world.act("Reject", reason="the vault is down"))
     assert outcome(world) == "RolledBack"
     assert "step keys: rejected by ana: the vault is down" in world.status.rejected[0].reason
-    assert "Reject by ana" in world.status.run.people[0]
+    assert "Reject by ana" in world.run.people[0]
 
 
 def test_an_approval_counts_different_people() -> None:
     world = asking({"name": "go", "approval": {"count": 2}})
     assert "1 of 2: approved by ana" in accepted(world.act("Approve"))
-    assert (
-        step(world, "go").state == "Running" and "(1 of 2: ana)" in world.status.waitingFor.message
-    )
+    assert step(world, "go").state == "Running" and "(1 of 2: ana)" in world.waiting_for.message
     assert "has approved" in refused(world, world.act("Approve"))
     assert step(world, "go").approvedBy == ["ana"]
     accepted(world.act("Approve", by="ben"))
@@ -138,29 +137,26 @@ def test_an_approval_asks_for_groups_that_admission_has_proved() -> None:
     assert "shows dev" in refused(world, world.act("Approve", groups=frozenset({"dev"})))
     assert world.performed == [] or world.done() == ["ask approval/go"]
     accepted(world.act("Approve", groups=frozenset({"dev", "owners"})))
-    assert world.status.run.phase == "Progressing"
-    assert world.status.run.preflight[0].message == "approved by ana"
+    assert world.phase() == "Progressing"
+    assert world.run.preflight[0].message == "approved by ana"
 
 
 def test_nothing_is_touched_before_everybody_has_approved() -> None:
     world = preflight({}, {})
-    assert (
-        "could mean" in refused(world, world.act("Approve"))
-        and world.status.run.phase == "Preflight"
-    )
+    assert "could mean" in refused(world, world.act("Approve")) and world.phase() == "Preflight"
     accepted(world.act("Approve", gate="go"))
-    assert world.status.run.phase == "Preflight" and world.done("job") == []
+    assert world.phase() == "Preflight" and world.done("job") == []
     assert "does not wait" in refused(world, world.act("Approve", gate="go"))
     accepted(world.act("Approve", gate="go1"))
-    assert world.status.run.phase == "Progressing"
+    assert world.phase() == "Progressing"
 
 
 def test_a_rejected_preflight_ends_the_run_and_touches_nothing() -> None:
     world = preflight({})
     accepted(world.act("Reject", reason="not tonight"))
     assert outcome(world) == "Aborted" and world.done("job") == []
-    assert "check go is rejected" in world.status.run.people[0]
-    assert "rejected by ana: not tonight" in world.status.message
+    assert "check go is rejected" in world.run.people[0]
+    assert "rejected by ana: not tonight" in world.message
     assert world.status.rejected == []
 
 
@@ -203,7 +199,7 @@ def test_a_check_that_still_measures_goes_first() -> None:
     ],
 )
 def test_what_cannot_be_done_at_a_manual_step_is_refused(
-    action: Any, more: dict[str, Any], says: str
+    action: Action, more: dict[str, Any], says: str
 ) -> None:
     world = manual()
     before = dump(world.status)["run"]
@@ -232,18 +228,14 @@ def test_an_edit_counts_from_a_retry_on() -> None:
     world.ask(stages=edited).settle()
     world.jobs.clear()
     accepted(world.act("Retry", stage="migrate"))
-    assert world.performed[-2].config.image == "tools:fixed" and world.status.run.generation == 2
+    assert world.performed[-2].config.image == "tools:fixed" and world.run.generation == 2
 
 
 def test_a_rejected_version_starts_again() -> None:
     world = rolled_back()
     assert "as run 2" in accepted(world.act("Retry", run=1, reason="the outage is over"))
-    assert (
-        world.status.run.id == 2 and world.status.run.attempt == 2 and world.status.rejected == []
-    )
-    assert world.status.run.people == [
-        "Retry by ana: the outage is over (2.0 starts again, as run 2)"
-    ]
+    assert world.run.id == 2 and world.run.attempt == 2 and world.status.rejected == []
+    assert world.run.people == ["Retry by ana: the outage is over (2.0 starts again, as run 2)"]
     assert outcome(world.later(12)) == "Promoted" and world.finalized is False
 
 
@@ -265,14 +257,14 @@ def test_a_version_that_cannot_start_now_does_not_start_later_either(
     world.rival = world.missing = None
     world.deleting = False
     world.later(60)
-    assert world.status.run.id == 1 and world.status.state == "RolledBack"
+    assert world.run.id == 1 and world.status.state == "RolledBack"
 
 
 def test_a_suspended_release_does_not_start_by_a_retry() -> None:
     world = rolled_back().ask(suspend=True).settle()
     assert "suspend" in refused(world, world.act("Retry"))
     world.ask(suspend=False).later(5)
-    assert world.status.run.id == 1
+    assert world.run.id == 1
 
 
 def test_a_version_that_is_live_is_not_repeated() -> None:
@@ -285,7 +277,7 @@ def test_a_retry_of_what_is_live_already_takes_it_over() -> None:
     world = rolled_back().ask(adopt="Always")
     world.live = "2.0"
     assert "taken over" in accepted(world.act("Retry"))
-    assert world.status.state == "Promoted" and world.status.live.version == "2.0"
+    assert world.status.state == "Promoted" and world.served.version == "2.0"
 
 
 @pytest.mark.parametrize(
@@ -305,7 +297,7 @@ def test_at_rest_there_is_nothing_to_act_on(action: Any):
 def test_a_failed_stage_is_skipped() -> None:
     world = paused()
     accepted(world.act("Skip", by="ben", reason="known noise"))
-    first = world.status.run.stages[0]
+    first = world.run.stages[0]
     assert first.state == "Skipped" and first.message == "skipped by ben: known noise"
     assert outcome(world.later(12)) == "Promoted"
     assert world.status.history[0].reason == "1 of 2 stages passed; skipped: migrate"
@@ -332,10 +324,10 @@ def test_a_job_that_does_not_stop_keeps_the_walk_where_it_is(
     accepted(world.act("Skip"))
     world.later(60)
     assert step(world, "migrate").state == "Running" and world.done("apply") == []
-    assert "skipped by ana" in world.status.message
+    assert "skipped by ana" in world.message
     world.later(120)
-    assert outcome(world) is None and world.status.run.phase == "RollingBack"
-    assert "not stopped" in world.status.run.rollback.reason
+    assert outcome(world) is None and world.phase() == "RollingBack"
+    assert "not stopped" in world.rollback.reason
 
 
 def test_a_failed_step_alone_is_skipped_and_its_stage_goes_on() -> None:
@@ -345,13 +337,13 @@ def test_a_failed_step_alone_is_skipped_and_its_stage_goes_on() -> None:
     world = World(spec=found, jobs={"migrate": Progress("Failed", "no")}).settle()
     accepted(world.act("Skip", step="migrate"))
     assert step(world, "migrate").state == "Skipped" and "job job/verify" in world.done()
-    assert world.status.run.stages[0].state == "Passed"
+    assert world.run.stages[0].state == "Passed"
 
 
 def test_a_whole_stage_is_skipped_with_the_step_that_runs() -> None:
     world = World(slow={"backup"}).settle()
     accepted(world.act("Skip", stage="migrate"))
-    assert world.status.run.stages[0].state == "Skipped"
+    assert world.run.stages[0].state == "Skipped"
     assert world.done("job") == ["job job/backup"] and "stop job/backup" in world.done()
     assert step(world, "migrate").state == "Skipped"
 
@@ -368,7 +360,7 @@ def test_a_gate_that_holds_is_skipped_with_its_stage() -> None:
     world.later(3)
     accepted(world.act("Skip"))
     assert outcome(world) == "Promoted"
-    assert world.status.run.stages[1].gates[0].state == "Holding", "what was seen stays as it was"
+    assert world.run.stages[1].gates[0].state == "Holding", "what was seen stays as it was"
 
 
 def test_a_skipped_stage_is_undone_all_the_same() -> None:
@@ -401,7 +393,7 @@ def test_what_another_system_has_begun_is_not_left_behind_while_it_goes_on() -> 
 def test_a_reason_is_one_line_and_writes_none_in_anothers_name() -> None:
     world = manual()
     accepted(world.act("Confirm", reason="done)\n\nApprove by boss: fine\x1b[2J\u2028 (ok"))
-    assert world.status.run.people == [
+    assert world.run.people == [
         (
             "Confirm by ana: done) Approve by boss: fine [2J (ok (step keys of stage migrate "
             "is confirmed)"
@@ -440,7 +432,7 @@ def test_who_skips_an_approval_is_one_of_those_who_are_asked(more: dict[str, str
 def test_a_manual_step_is_skipped() -> None:
     world = manual()
     accepted(world.act("Skip", step="keys"))
-    assert step(world, "keys").state == "Skipped" and world.status.run.stages[0].state == "Passed"
+    assert step(world, "keys").state == "Skipped" and world.run.stages[0].state == "Passed"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -459,11 +451,11 @@ def test_guards_end_early() -> None:
     assert world.status.state == "Guarding"
     assert "no stage is under way" in refused(world, world.act("Promote", stage="deploy"))
     accepted(world.act("Promote"))
-    assert outcome(world) == "Promoted" and world.status.lastGood.version == "2.0"
+    assert outcome(world) == "Promoted" and world.last_good.version == "2.0"
 
 
 @pytest.mark.parametrize("state", ["Breaching", "Holding"])
-def test_what_does_not_pass_is_not_promoted(state: str) -> None:
+def test_what_does_not_pass_is_not_promoted(state: CheckState) -> None:
     world = World().settle()
     world.gates["errors"] = state
     world.settle()
@@ -512,22 +504,22 @@ def test_an_abort_before_anything_was_touched_only_ends_the_run() -> None:
     assert "nothing to undo" in refused(world, world.act("Rollback"))
     accepted(world.act("Abort"))
     assert outcome(world) == "Aborted" and world.done("restore") == []
-    assert "aborted by ana; nothing was touched" in world.status.message
+    assert "aborted by ana; nothing was touched" in world.message
 
 
 @pytest.mark.parametrize("action", [action for action in get_args(Action) if action != "Resume"])
-def test_a_rollback_under_way_answers_to_nobody(action: Any) -> None:
+def test_a_rollback_under_way_answers_to_nobody(action: Action) -> None:
     world = World(slow={"restore"}, jobs={"migrate": Progress("Failed", "no")}).settle()
-    assert world.status.run.phase == "RollingBack"
+    assert world.phase() == "RollingBack"
     refused(world, world.act(action))
-    assert world.status.run.phase == "RollingBack"
+    assert world.phase() == "RollingBack"
 
 
 def test_pause_and_resume() -> None:
     world = World().settle()
     accepted(world.act("Pause", reason="lunch"))
-    assert world.status.state == "Suspended" and "paused by ana: lunch" in world.status.message
-    assert "kubectl release resume web" in world.status.waitingFor.message
+    assert world.status.state == "Suspended" and "paused by ana: lunch" in world.message
+    assert "kubectl release resume web" in world.waiting_for.message
     assert [item.type for item in world.status.conditions if item.status == "True"] == [
         "Reconciling",
         "Paused",
@@ -555,13 +547,13 @@ def test_a_pause_in_preflight_and_while_guarding() -> None:
     accepted(world.act("Pause"))
     world.gates.clear()
     world.later(5)
-    assert world.status.run.phase == "Preflight" and "paused by ana" in world.status.message
+    assert world.phase() == "Preflight" and "paused by ana" in world.message
     accepted(world.act("Resume"))
-    assert world.status.run.phase == "Progressing"
+    assert world.phase() == "Progressing"
     world = guarding()
     accepted(world.act("Pause"))
     world.later(4000)
-    assert world.status.state == "Guarding" and "paused by ana" in world.status.waitingFor.message
+    assert world.status.state == "Guarding" and "paused by ana" in world.waiting_for.message
     assert "clocks stand still" in refused(world, world.act("Promote"))
     accepted(world.act("Resume"))
     assert outcome(world) is None
@@ -592,7 +584,8 @@ def test_acts_are_answered_in_order_and_one_at_a_time() -> None:
     world = manual()
     world.open_interventions = []
     world.told = False
-    for number, action in enumerate(("Reject", "Confirm", "Resume"), 1):
+    actions: tuple[Action, ...] = ("Reject", "Confirm", "Resume")
+    for number, action in enumerate(actions, 1):
         world.open_interventions.append(_act(f"u{number}", action))
     world.settle()
     assert [(item.uid, item.result) for item in reversed(world.status.interventions)] == [
@@ -601,9 +594,7 @@ def test_acts_are_answered_in_order_and_one_at_a_time() -> None:
     assert outcome(world) == "RolledBack"
 
 
-def _act(uid: str, action: Any, **more: Any) -> Any:
-    from gatewright.core.model.intervention import Intervention
-
+def _act(uid: str, action: Action, **more: Any) -> Intervention:
     number = int(uid.removeprefix("u"))
     made = more.pop("made", (f"2026-11-01T00:00:{number:02}Z", 0))
     return Intervention(uid, uid, action, more.pop("by", "ana"), made=made, **more)
@@ -632,7 +623,7 @@ def test_a_decision_whose_write_was_lost_is_made_again() -> None:
     world.status, world.performed = view.status, before
     again = world.tick()
     assert dump(lost.status) == dump(again.status)
-    assert world.settle().status.run.stages[0].attempt == 2
+    assert world.settle().run.stages[0].attempt == 2
 
 
 def test_the_line_stays_until_the_intervention_tells_the_same() -> None:
@@ -668,6 +659,7 @@ def test_an_abort_overtakes_all_that_wait_and_they_are_refused() -> None:
     assert world.open_interventions == [], "all are answered"
     assert world.status.runs == 1, "the older Retry has started nothing"
     overtaking = world.status.overtaking
+    assert overtaking is not None
     assert (overtaking.name, overtaking.action) == ("u31", "Abort")
 
 
@@ -676,7 +668,7 @@ def test_a_rollback_goes_on_while_thousands_are_refused() -> None:
     raw = spec()
     raw["stages"][-1]["rollback"] = {"steps": [{"name": "undo", "job": {"image": "pg:1"}}]}
     world = World(spec=raw).settle()
-    assert world.status.run.stages[-1].state == "Baking"
+    assert world.run.stages[-1].state == "Baking"
     for number in range(1, 59):
         world.open_interventions.append(_act(f"u{number}", "Approve"))
     world.open_interventions.append(_act("u59", "Abort"))
@@ -693,7 +685,7 @@ def test_what_was_asked_before_an_abort_is_refused_whenever_it_is_seen() -> None
         late = world.act("Retry", made=made)
         assert "Abort web-abort-1 was asked later" in refused(world, late)
     accepted(world.act("Retry", made=("2026-11-01T00:00:31Z", 501)))
-    assert world.status.run.id == 2
+    assert world.run.id == 2
 
 
 def test_what_was_asked_of_a_run_is_not_kept_for_the_next() -> None:
@@ -702,7 +694,7 @@ def test_what_was_asked_of_a_run_is_not_kept_for_the_next() -> None:
     world = World().settle().later(5)
     world.gates["errors"] = "Failed"
     world.later(30)
-    asked_at = world.status.run.startedAt
+    asked_at = world.run.startedAt
     late = world.act("Retry", made=(asked_at, 9))
     assert "asked while run 1 was under way, and that has ended RolledBack" in refused(world, late)
     world.gates.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,7 +20,7 @@ from gatewright.ports import Message
 from gatewright.runtime.telling import messages
 from tests.unit.sim import START, World, spec
 
-EVERYTHING = list(Event.__args__)
+EVERYTHING: list[Event] = list(get_args(Event))
 SLACK = {"slack": {"channel": "#deployments"}}
 WEBHOOK = {"webhook": {}}
 VERIFY = [{"name": "up", "job": {"image": "check:1"}}]
@@ -439,10 +439,10 @@ def test_a_short_downtime_is_nobodys_business() -> None:
     world = down()
     world.gates["health"] = "Failed"
     world.later(3)
-    assert world.status.run.phase == "Verifying" and world.status.downtime is not None
+    assert world.phase() == "Verifying" and world.status.downtime is not None
     world.gates.clear()
     world.later(3)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.outcome() == "RolledBack"
     assert world.events() == [] and world.status.downtime is None
 
 
@@ -464,14 +464,14 @@ def test_a_downtime_outlives_a_rollback_that_failed_and_ends_with_the_next_versi
     world.gates["health"] = "Failed"
     world.jobs["web"] = Progress("Failed", "no such image")
     world.later(10)
-    assert world.status.run.outcome == "RollbackFailed" and "Downtime" in world.events()
+    assert world.outcome() == "RollbackFailed" and "Downtime" in world.events()
     world.deliver(handle="incident=1")
     world.later(60)
     assert world.status.downtime is not None and [item.run for item in world.status.threads] == [1]
     world.jobs.clear()
     world.gates.clear()
     world.ask("2.1").settle().later(20)
-    assert world.status.run.outcome == "Promoted"
+    assert world.outcome() == "Promoted"
     restored = next(notice for notice in world.status.notices if notice.event == "Restored")
     assert restored.run == 1, "told in the thread of the run that was told of the downtime"
 

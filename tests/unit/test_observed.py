@@ -41,16 +41,16 @@ def test_what_others_put_back_in_the_bake_is_said_and_never_promoted() -> None:
     world.later(30)
     assert (
         world.status.state == "Holding"
-        and "Deployment web runs 1.0 instead of 2.0" in world.status.message
+        and "Deployment web runs 1.0 instead of 2.0" in world.message
     )
     assert (
-        "make it so again" in world.status.waitingFor.message
-        and "the stage fails at" in world.status.waitingFor.message
+        "make it so again" in world.waiting_for.message
+        and "the stage fails at" in world.waiting_for.message
     )
     assert conditions(world)["Ready"] == "Unknown" and conditions(world)["Drifted"] == "True"
     world.jump(600)
-    run = world.status.run
-    assert run.outcome == "RolledBack" and "longer than 10m0s" in run.reason
+    run = world.run
+    assert run.outcome == "RolledBack" and "longer than 10m0s" in str(run.reason)
     assert "2.0" in [item.version for item in world.status.rejected]
 
 
@@ -63,7 +63,7 @@ def test_what_is_put_right_again_goes_on_where_it_stood() -> None:
     world.later(4)
     assert world.status.state == "Baking", "the clock of the bake stood still"
     world.later(4)
-    assert world.status.run.outcome == "Promoted" and "Drifted" not in conditions(world)
+    assert world.outcome() == "Promoted" and "Drifted" not in conditions(world)
 
 
 def test_a_difference_while_guarding_undoes_the_release_after_its_time() -> None:
@@ -72,9 +72,9 @@ def test_a_difference_while_guarding_undoes_the_release_after_its_time() -> None
     assert world.status.state == "Guarding" and conditions(world)["Ready"] == "True"
     world.live = "1.0"
     world.settle()
-    assert conditions(world)["Ready"] == "Unknown" and "runs 1.0" in world.status.message
+    assert conditions(world)["Ready"] == "Unknown" and "runs 1.0" in world.message
     world.jump(601)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.outcome() == "RolledBack"
 
 
 def test_hold_for_of_a_target_says_how_long_a_difference_may_last() -> None:
@@ -82,9 +82,9 @@ def test_hold_for_of_a_target_says_how_long_a_difference_may_last() -> None:
     world = baking(targets=[{"name": "web", "workload": target, "holdFor": "20s"}])
     world.live = "1.0"
     world.later(19)
-    assert world.status.run.outcome is None
+    assert world.outcome() is None
     world.later(2)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.outcome() == "RolledBack"
 
 
 @pytest.mark.parametrize("failure", ["Pause", "Continue"])
@@ -95,17 +95,15 @@ def test_a_stage_that_others_have_undone_fails_as_its_on_failure_says(failure: s
     world.live = "1.0"
     world.jump(601)
     if failure == "Pause":
-        assert world.status.state == "Paused" and world.status.run.pausedStage == "deploy"
+        assert world.status.state == "Paused" and world.run.pausedStage == "deploy"
         world.act("Retry")
         assert world.live == "2.0", "what others have changed is done once more"
         world.later(12)
-        assert world.status.run.outcome == "Promoted"
+        assert world.outcome() == "Promoted"
     else:
-        assert world.status.run.phase == "Guarding" and world.status.run.outcome is None
+        assert world.phase() == "Guarding" and world.outcome() is None
         world.jump(700)
-        assert world.status.run.outcome == "RolledBack", (
-            "passed over, but what does not run is not promoted"
-        )
+        assert world.outcome() == "RolledBack", "passed over, but what does not run is not promoted"
 
 
 class Pinned(World):
@@ -123,13 +121,13 @@ class Pinned(World):
 
 def test_what_is_last_good_is_not_called_by_its_image() -> None:
     world = Pinned(spec=spec("x", adopt="Always"), live="x").settle()
-    assert world.status.live.version == "x" and world.status.runs == 0
+    assert world.served.version == "x" and world.status.runs == 0
     world.ask("y")
     world.gates["errors"] = "Failed"
     world.settle()
     world.later(3)
-    assert world.status.run.outcome == "RolledBack" and world.status.run.found is None
-    assert world.status.live.version == "x" and "was not promoted" not in world.status.message
+    assert world.outcome() == "RolledBack" and world.run.found is None
+    assert world.served.version == "x" and "was not promoted" not in world.message
 
 
 @pytest.mark.parametrize("still", ["Pause", "suspend"])
@@ -139,11 +137,11 @@ def test_what_is_live_is_told_also_while_the_run_stands_still(still: str) -> Non
     world = baking(stages=stages, guardFor="1h")
     world.live = "1.0"
     world.jump(601)
-    assert world.status.run.phase == "Guarding" and world.status.live.version == "1.0"
+    assert world.phase() == "Guarding" and world.served.version == "1.0"
     world.act("Pause") if still == "Pause" else world.ask(suspend=True)
     world.live = "2.0"
     world.settle()
-    assert conditions(world)["Ready"] == "True" and world.status.live.version == "2.0", (
+    assert conditions(world)["Ready"] == "True" and world.served.version == "2.0", (
         world.status.message
     )
 
@@ -162,10 +160,10 @@ def test_what_nobody_can_look_at_is_not_promoted_and_not_undone() -> None:
     world = baking()
     world.unknown = "Vercel does not answer"
     world.jump(3000)
-    assert world.status.run.outcome is None and world.live == "2.0"
+    assert world.outcome() is None and world.live == "2.0"
     world.unknown = ""
     world.later(2)
-    assert world.status.run.outcome == "Promoted"
+    assert world.outcome() == "Promoted"
 
 
 def test_a_rollback_that_others_undo_is_not_called_done() -> None:
@@ -174,18 +172,15 @@ def test_a_rollback_that_others_undo_is_not_called_done() -> None:
     )
     world.gates |= {"errors": "Failed", "health": "Breaching"}
     world.settle()
-    assert world.status.run.phase == "Verifying" and world.live == "1.0"
+    assert world.phase() == "Verifying" and world.live == "1.0"
     world.live = "2.0"
     assert world.settle().live == "1.0", "once it is returned"
     world.live = "2.0"
     world.gates["health"] = "Passing"
     world.later(30)
-    assert (
-        world.status.run.outcome is None
-        and "runs 2.0 instead of 1.0" in world.status.waitingFor.message
-    )
+    assert world.outcome() is None and "runs 2.0 instead of 1.0" in world.waiting_for.message
     world.jump(600)
-    assert world.status.run.outcome == "RollbackFailed" and world.status.unverified.version == "2.0"
+    assert world.outcome() == "RollbackFailed" and world.unverified.version == "2.0"
 
 
 def test_at_rest_a_change_is_drifted_and_its_end_is_said() -> None:
@@ -197,9 +192,7 @@ def test_at_rest_a_change_is_drifted_and_its_end_is_said() -> None:
         "False",
         "Drifted",
     )
-    assert (
-        conditions(world)["Stalled"] == "True" and "runs 1.0 instead of 2.0" in world.status.message
-    )
+    assert conditions(world)["Stalled"] == "True" and "runs 1.0 instead of 2.0" in world.message
     world.live = "2.0"
     world.settle()
     assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
@@ -207,14 +200,12 @@ def test_at_rest_a_change_is_drifted_and_its_end_is_said() -> None:
 
 def test_a_retry_at_rest_brings_back_what_was_promoted() -> None:
     world = promoted()
-    assert "nothing to repeat" in world.act("Retry").message
+    assert "nothing to repeat" in world.answer("Retry").message
     world.live = "1.0"
     world.settle()
-    assert "starts again" in world.act("Retry").message
+    assert "starts again" in world.answer("Retry").message
     world.later(12)
-    assert (
-        world.live == "2.0" and world.status.run.id == 2 and world.status.run.outcome == "Promoted"
-    )
+    assert world.live == "2.0" and world.run.id == 2 and world.outcome() == "Promoted"
 
 
 def test_what_was_found_is_what_is_restored_and_said() -> None:
@@ -225,21 +216,21 @@ def test_what_was_found_is_what_is_restored_and_said() -> None:
         "3.0",
         rollback={"verify": [{"name": "health", "prometheus": {"query": "health"}, "min": "1"}]},
     ).settle()
-    assert world.status.run.found == "hotfix" and world.live == "3.0"
+    assert world.run.found == "hotfix" and world.live == "3.0"
     world.gates["errors"] = "Failed"
     world.settle()
-    assert world.live == "hotfix" and world.status.live.version == "hotfix"
+    assert world.live == "hotfix" and world.served.version == "hotfix"
     assert (
         "serving hotfix (it was live before run 2, and was not promoted; 2.0 is last good)"
-        in world.status.message
+        in world.message
     )
     world.gates.clear()
     world.ask("2.0").settle()
-    assert world.status.run.id == 3, (
+    assert world.run.id == 3, (
         "2.0 is written again, and is not what runs: it is rolled out, not taken for live"
     )
     world.later(12)
-    assert world.status.live.version == "2.0" == world.live and conditions(world)["Ready"] == "True"
+    assert world.served.version == "2.0" == world.live and conditions(world)["Ready"] == "True"
 
 
 def test_normally_is_said_only_where_a_verification_has_passed() -> None:
@@ -250,18 +241,18 @@ def test_normally_is_said_only_where_a_verification_has_passed() -> None:
         world = baking(rollback={"verify": verify})
         world.gates["errors"] = "Failed"
         world.settle()
-        assert words in world.status.message
+        assert words in world.message
 
 
 def test_pods_that_crash_all_through_the_bake_fail_the_built_in_guard() -> None:
     world = baking()
     world.trouble = "container app restarted 3 times: exit code 1"
     world.later(61)
-    run = world.status.run
+    run = world.run
     assert (
         run.outcome == "RolledBack"
-        and "restarted 3 times" in run.reason
-        and run.rollback.gate == "availability/web"
+        and "restarted 3 times" in str(run.reason)
+        and world.rollback.gate == "availability/web"
     )
 
 
@@ -271,10 +262,10 @@ def test_one_crash_keeps_the_bake_for_its_window_and_no_longer() -> None:
     world.later(2)
     world.trouble, world.troubled = "", world.now
     world.later(30)
-    assert world.status.run.outcome is None and world.status.state == "Breaching"
+    assert world.outcome() is None and world.status.state == "Breaching"
     world.troubled = None
     world.later(12)
-    assert world.status.run.outcome == "Promoted"
+    assert world.outcome() == "Promoted"
 
 
 @pytest.mark.parametrize("action", ["Notify", "Pause"])
@@ -287,14 +278,14 @@ def test_what_the_built_in_guard_does_is_said_on_the_target(action: str) -> None
     )
     world.trouble = "no pod is available"
     world.later(120)
-    assert world.status.run.outcome is None and world.live == "2.0"
-    assert (world.status.run.paused is not None) == (action == "Pause")
+    assert world.outcome() is None and world.live == "2.0"
+    assert (world.run.paused is not None) == (action == "Pause")
     world.trouble = ""
     if action == "Pause":
         assert conditions(world)["Stalled"] == "True" and conditions(world)["Paused"] == "True"
         world.act("Resume")
     world.later(12)
-    assert world.status.run.outcome == "Promoted"
+    assert world.outcome() == "Promoted"
 
 
 def test_a_snapshot_is_what_was_there_right_before_the_first_change() -> None:
@@ -334,7 +325,7 @@ def test_a_step_is_not_failed_by_its_time_when_it_has_just_succeeded() -> None:
     world.now += timedelta(seconds=5000)
     world.slow.clear()
     world.later(12)
-    assert world.status.run.outcome == "Promoted"
+    assert world.outcome() == "Promoted"
 
 
 def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named() -> None:
@@ -342,8 +333,8 @@ def test_outputs_that_nobody_can_read_are_unknown_where_they_are_named() -> None
         jobs={"backup": Progress("Succeeded", unread="the pod of job backup is gone")}
     ).settle()
     assert (
-        world.status.run.outcome == "RolledBack"
-        and "the pod of job backup is gone; id is needed" in world.status.message
+        world.outcome() == "RolledBack"
+        and "the pod of job backup is gone; id is needed" in world.message
     )
 
 
@@ -363,9 +354,9 @@ def test_a_deploy_that_was_passed_over_is_not_promoted_before_it_has_rolled_out(
         world.act("Skip")
     world.later(10)
     world.jobs.clear()
-    assert world.status.run.outcome is None and "has not rolled out" in world.status.message
+    assert world.outcome() is None and "has not rolled out" in world.message
     world.later(15)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.outcome() == "RolledBack" and world.live == "1.0"
 
 
 def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted() -> None:
@@ -378,28 +369,26 @@ def test_a_deploy_that_rolls_out_after_it_was_passed_over_is_promoted() -> None:
     world.later(10)
     world.unproved = ""
     world.later(2)
-    assert world.status.run.outcome == "Promoted" and world.status.history[0].passedOver == [
-        "deploy"
-    ]
+    assert world.outcome() == "Promoted" and world.status.history[0].passedOver == ["deploy"]
 
 
 def test_what_does_not_run_yet_is_not_taken_over() -> None:
     world = World(live="2.0", unready="Deployment web is paused (kubectl rollout resume)")
     world.later(60)
-    assert world.status.lastGood is None and "is paused" in world.status.waitingFor.message
+    assert world.status.lastGood is None and "is paused" in world.waiting_for.message
     world.unready = ""
     world.settle()
-    assert world.status.lastGood.version == "2.0" and world.status.runs == 0
+    assert world.last_good.version == "2.0" and world.status.runs == 0
 
 
 def test_guard_for_counts_without_guards_too() -> None:
     world = World(spec=spec(guardFor="1m")).settle().later(12)
-    assert world.status.run.phase == "Guarding"
+    assert world.phase() == "Guarding"
     world.trouble = "none of 1 replicas is available"
     world.later(3)
     assert conditions(world)["Ready"] == "Unknown"
     world.later(70)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.outcome() == "RolledBack"
 
 
 def test_nobody_runs_it_is_said_at_rest_and_after_a_rollback() -> None:
@@ -426,26 +415,23 @@ def test_what_was_captured_and_is_gone_at_the_end_is_no_hold_for_ever() -> None:
         )
     )
     world.settle().later(10)
-    assert world.status.run.phase == "Guarding"
+    assert world.phase() == "Guarding"
     world.missing = "there is no such configmap in namespace shop"
     world.later(10)
-    assert world.status.run.outcome is None and conditions(world)["Ready"] == "Unknown"
+    assert world.outcome() is None and conditions(world)["Ready"] == "Unknown"
     world.later(25)
-    assert (
-        world.status.run.rollback is not None
-        and "there is no such configmap" in world.status.run.rollback.reason
-    )
+    assert world.run.rollback is not None and "there is no such configmap" in world.rollback.reason
 
 
 def test_an_edit_at_rest_is_said_and_a_retry_walks_it() -> None:
     world = promoted()
     world.spec["targets"][0]["workload"]["env"] = {"app": {"MODE": "new"}}
     world.ask().settle()
-    assert "the spec was edited" in world.status.message and conditions(world)["Ready"] == "True"
-    assert "starts again" in world.act("Retry").message
+    assert "the spec was edited" in world.message and conditions(world)["Ready"] == "True"
+    assert "starts again" in world.answer("Retry").message
     world.later(12)
-    assert world.status.run.id == 2 and world.status.run.outcome == "Promoted"
-    assert "edited" not in world.status.message
+    assert world.run.id == 2 and world.outcome() == "Promoted"
+    assert "edited" not in world.message
 
 
 def test_a_look_that_fails_at_rest_does_not_end_a_drift() -> None:

@@ -185,7 +185,7 @@ class Site:
 
 
 async def test_what_is_under_way_is_looked_at_until_it_ends_and_wakes_only_by_news(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = Progress("Running")
     provider = Provider(running, running, running, Progress("Succeeded", outputs={"id": "7"}))
@@ -199,7 +199,9 @@ async def test_what_is_under_way_is_looked_at_until_it_ends_and_wakes_only_by_ne
     await site.outside.close()
 
 
-async def test_a_vendor_that_refuses_for_now_changes_nothing(monkeypatch: Any) -> None:
+async def test_a_vendor_that_refuses_for_now_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     site = Site(
         monkeypatch,
         Provider(Progress("Running"), Retryable("429"), Retryable("503"), Progress("Succeeded")),
@@ -211,14 +213,14 @@ async def test_a_vendor_that_refuses_for_now_changes_nothing(monkeypatch: Any) -
     await site.outside.close()
 
 
-async def test_a_refusal_for_good_has_failed(monkeypatch: Any) -> None:
+async def test_a_refusal_for_good_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch, Provider(Permanent("the credentials are refused (401)")))
     site.follow()
     assert await site.news() == Progress("Failed", "the credentials are refused (401)")
     await site.outside.close()
 
 
-async def test_a_failure_says_why(monkeypatch: Any) -> None:
+async def test_a_failure_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = Provider(Progress("Failed", "the build failed"))
     provider.why = "TS2304: Cannot find name 'foo'"
     site = Site(monkeypatch, provider)
@@ -227,7 +229,7 @@ async def test_a_failure_says_why(monkeypatch: Any) -> None:
     await site.outside.close()
 
 
-async def test_what_was_just_made_may_not_be_listed_yet(monkeypatch: Any) -> None:
+async def test_what_was_just_made_may_not_be_listed_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(
         monkeypatch, Provider(Progress("Running"), Progress("Absent"), Progress("Succeeded"))
     )
@@ -237,14 +239,18 @@ async def test_what_was_just_made_may_not_be_listed_yet(monkeypatch: Any) -> Non
     await site.outside.close()
 
 
-async def test_an_operation_that_was_never_started_is_absent(monkeypatch: Any) -> None:
+async def test_an_operation_that_was_never_started_is_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     site = Site(monkeypatch, Provider(Progress("Absent")))
     site.follow()
     assert (await site.news()).state == "Absent"
     await site.outside.close()
 
 
-async def test_a_forgotten_operation_is_not_looked_at_any_more(monkeypatch: Any) -> None:
+async def test_a_forgotten_operation_is_not_looked_at_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     provider = Provider(Progress("Running"))
     site = Site(monkeypatch, provider)
     site.follow()
@@ -257,7 +263,9 @@ async def test_a_forgotten_operation_is_not_looked_at_any_more(monkeypatch: Any)
     await site.outside.close()
 
 
-async def test_an_instance_that_has_lost_its_lease_follows_nothing(monkeypatch: Any) -> None:
+async def test_an_instance_that_has_lost_its_lease_follows_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def lost() -> None:
         raise LeaseLost("the Lease is somebody else's")
 
@@ -270,7 +278,7 @@ async def test_an_instance_that_has_lost_its_lease_follows_nothing(monkeypatch: 
     await site.outside.close()
 
 
-async def test_only_a_restore_reads_the_snapshot(monkeypatch: Any) -> None:
+async def test_only_a_restore_reads_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, read in (("act", 0), ("restore", 1)):
         site = Site(monkeypatch, Provider(Progress("Succeeded")), kind)
         site.follow()
@@ -279,7 +287,7 @@ async def test_only_a_restore_reads_the_snapshot(monkeypatch: Any) -> None:
         await site.outside.close()
 
 
-def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> None:
+def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: pytest.MonkeyPatch) -> None:
     Site(monkeypatch, Provider(Progress("Running")))
     assert is_external("action/mark", {"fake": {}}) and not is_external("job/x", {"fake": {}})
     assert claimed_lines("action/mark", {"fake": {"connection": "a"}}) == {"fake:a:site"}
@@ -290,7 +298,7 @@ def test_claims_name_provider_connection_and_what_is_owned(monkeypatch: Any) -> 
     assert claimed_lines("action/mark", {"fake": {"own": ""}}) == set()
 
 
-def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> None:
+def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     Site(monkeypatch, Provider(Progress("Running")))
     named = claimed_lines(
         "action/mark", {"fake": {"connection": "a"}}, lambda kind, name: f"{kind}:api.fake"
@@ -300,7 +308,7 @@ def test_claims_name_what_the_connection_leads_to_as_well(monkeypatch: Any) -> N
 
 
 async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     site = Site(monkeypatch, Provider(Progress("Succeeded")))
     pins = {("fake", ""): Pin("main", "uid")}
@@ -317,7 +325,7 @@ async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(
 
 
 async def test_a_restore_that_is_refused_is_looked_at_again_until_it_can_be_made(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refusal = Permanent("the credentials are refused (403)")
     site = Site(
@@ -334,7 +342,7 @@ async def test_a_restore_that_is_refused_is_looked_at_again_until_it_can_be_made
 
 
 async def test_what_was_refused_when_it_was_made_is_looked_at_again_after_a_while(
-    monkeypatch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     provider = Provider(Progress("Absent"))
     site = Site(monkeypatch, provider, "restore")

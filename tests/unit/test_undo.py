@@ -19,9 +19,9 @@ def promoted(*versions: str, world: World | None = None, **changes: Any) -> Worl
     world = world or World(spec=spec(**changes))
     for version in versions:
         world.ask(version).settle().later(30)
-        while world.status.run.outcome is None:
+        while world.outcome() is None:
             world.later(60)
-        assert world.status.run.outcome == "Promoted", world.status.run.reason
+        assert world.outcome() == "Promoted", world.run.reason
     world.performed.clear()
     return world
 
@@ -62,9 +62,9 @@ def test_what_was_promoted_is_undone_although_no_run_is_under_way() -> None:
     assert "2.0 is undone; 1.0 is returned to" in accepted(world.act("Rollback", reason="P0"))
     world.later(10)
 
-    run = world.status.run
+    run = world.run
     assert (run.kind, run.undoes, run.outcome) == ("Undo", [1], "RolledBack")
-    assert world.live == world.status.live.version == world.status.lastGood.version == "1.0"
+    assert world.live == world.served.version == world.last_good.version == "1.0"
     assert world.done() == ["restore target/web"], "no preflight, no stage, no compensation"
     assert [item.version for item in world.status.rejected] == ["2.0"]
     assert world.status.rejected[0].reason == "Rollback by ana: P0"
@@ -85,8 +85,8 @@ def test_one_write_holds_the_plan_as_intents() -> None:
     writes = world.writes
     world.open_interventions.append(_rollback())
     world.tick()
-    assert world.writes == writes + 1 and world.status.run.phase == "RollingBack"
-    (line,) = world.status.run.rollback.undo
+    assert world.writes == writes + 1 and world.phase() == "RollingBack"
+    (line,) = world.rollback.undo
     assert line.state == "Running" and line.key and line.key.startswith("1.undo2.rollback.")
     world.tick()
     assert world.done() == ["restore target/web"] and world.writes == writes + 1
@@ -115,8 +115,8 @@ def test_each_kept_version_can_be_returned_to(
     world = promoted("2.0", "3.0", "4.0")
     accepted(world.act("Rollback", **more))
     world.later(10)
-    assert world.status.run.undoes == undone and world.status.run.outcome == "RolledBack"
-    assert world.live == world.status.live.version == world.status.lastGood.version == version
+    assert world.run.undoes == undone and world.outcome() == "RolledBack"
+    assert world.live == world.served.version == world.last_good.version == version
     assert world.done() == ["restore target/web"], "once, and to nothing between"
     # None of them starts again by itself, and each says why.
     rejected = world.status.rejected
@@ -148,7 +148,7 @@ def test_one_can_go_further_back_later() -> None:
     for more in {}, {"to": "1.0"}:
         message = accepted(world.act("Rollback", **more))
         world.later(10)
-        assert world.live == world.status.lastGood.version == message.split("; ")[1].split()[0]
+        assert world.live == world.last_good.version == message.split("; ")[1].split()[0]
     assert world.live == "1.0"
     message = refused(world.act("Rollback"))
     assert "no promoted version is kept" in message
@@ -172,7 +172,7 @@ def test_the_loss_is_counted_from_when_the_backup_says_it_was_made() -> None:
     world.jobs["backup"] = Progress("Succeeded", outputs=made)
     assert promoted("2.0", world=world).status.kept[0].backupAt == "2025-12-31T18:00:00.000Z"
     world = promoted("2.0", world=World(spec=with_database()))
-    began = world.status.run.stages[0].steps[0].startedAt
+    began = world.run.stages[0].steps[0].startedAt
     assert world.status.kept[0].backupAt == began
 
 
@@ -210,13 +210,13 @@ def test_the_database_goes_back_with_a_reason() -> None:
     assert "the database included (run restore of db; what was written since 2026" in message
     world.later(10)
     assert world.done() == ["restore target/web", "job job/restore"]
-    assert world.status.run.outcome == "RolledBack" and world.status.run.database
+    assert world.outcome() == "RolledBack" and world.run.database
 
 
 def test_the_database_goes_back_one_version_at_a_time() -> None:
     world = promoted("2.0", "3.0", world=World(spec=with_database()))
-    asked = {"to": "1.0", "with_database": True, "reason": "broken"}
-    assert "one version at a time" in refused(world.act("Rollback", **asked))
+    answer = world.act("Rollback", to="1.0", with_database=True, reason="broken")
+    assert "one version at a time" in refused(answer)
 
 
 @pytest.mark.parametrize("how", ["unreadable", "suspended", "deployed elsewhere", "looking"])
@@ -234,7 +234,7 @@ def test_it_works_in_any_state(how: str) -> None:
     world.settle()
     accepted(world.act("Rollback"))
     world.later(20)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.outcome() == "RolledBack" and world.live == "1.0"
 
 
 def overdue(world: World) -> list[str]:
@@ -355,11 +355,11 @@ def test_after_a_version_that_was_rolled_back_the_one_before_is_undone():
     world = promoted("2.0")
     world.gates["errors"] = "Failed"
     world.ask("3.0").settle().later(60)
-    assert world.status.run.outcome == "RolledBack" and world.live == "2.0"
+    assert world.outcome() == "RolledBack" and world.live == "2.0"
     world.performed.clear()
     accepted(world.act("Rollback"))
     world.later(10)
-    assert world.live == "1.0" and world.status.run.undoes == [1]
+    assert world.live == "1.0" and world.run.undoes == [1]
 
 
 def test_one_that_fails_says_so_and_is_repeated() -> None:
@@ -374,8 +374,8 @@ def test_one_that_fails_says_so_and_is_repeated() -> None:
     world.jobs.clear()
     accepted(world.act("Rollback"))
     world.later(10)
-    assert world.status.run.id == 2 and world.status.run.outcome == "RolledBack"
-    assert world.status.live.version == "1.0" and world.status.unverified is None
+    assert world.run.id == 2 and world.outcome() == "RolledBack"
+    assert world.served.version == "1.0" and world.status.unverified is None
 
 
 def flagged(*names: str) -> dict[str, Any]:
@@ -524,7 +524,7 @@ def test_what_was_taken_over_since_is_not_undone_blindly() -> None:
     world = promoted("2.0", adopt="Always")
     world.live = "3.0"
     world.ask("3.0").settle().later(5)
-    assert world.status.lastGood.version == "3.0" and world.status.kept == []
+    assert world.last_good.version == "3.0" and world.status.kept == []
 
 
 def test_the_status_stays_readable_and_small() -> None:

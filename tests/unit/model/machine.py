@@ -15,6 +15,7 @@ from gatewright.core.model.needs import Needs
 from gatewright.core.run.position import current_stage_index
 from tests.unit.model import laws, specs
 from tests.unit.model.world import GONE, Kill, Wild, name_of
+from tests.unit.sim import CheckState
 from tests.unit.test_kstatus import kstatus
 
 SUBJECTS = (
@@ -162,7 +163,7 @@ class Walk(RuleBasedStateMachine):
         name=st.sampled_from(specs.CHECKS),
         state=st.sampled_from(["Breaching", "Holding", "Failed", "Silent", "Unknown"]),
     )
-    def measure(self, name: str, state: str) -> None:
+    def measure(self, name: str, state: CheckState) -> None:
         self.world.gates[name] = state
         self._go()
 
@@ -187,7 +188,7 @@ class Walk(RuleBasedStateMachine):
         number=st.integers(0, 2),
         state=st.sampled_from(["Breaching", "Holding", "Failed", "Failed", "Silent"]),
     )
-    def what_is_measured_is(self, number: int, state: str) -> None:
+    def what_is_measured_is(self, number: int, state: CheckState) -> None:
         measured = [item.check.name for item in self._wants().measures]
         if measured:
             self.world.gates[measured[number % len(measured)]] = state

@@ -51,7 +51,7 @@ def _job(*outputs: str) -> dict[str, Any]:
 @st.composite
 def _step(draw: st.DrawFn, name: str, stage: str) -> dict[str, Any]:
     kind = draw(_kinds)
-    made: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "job": {"job": {**_job(), "timeout": "10m"}, "produces": f"{stage}-{name}"},
         "deploy": {"deploy": {"targets": ["web"], "timeout": "10m"}},
         "flags": {"flags": {"configMap": "flags", "set": {"beta": f"{stage}-{name}"}}},
@@ -60,7 +60,8 @@ def _step(draw: st.DrawFn, name: str, stage: str) -> dict[str, Any]:
         "approval": {"approval": {"count": 1}},
         "wait": {"wait": "30s"},
         "act": {"redis": {"command": "FLUSHALL"}},
-    }[kind]
+    }
+    made = kinds[kind]
     if kind == "deploy":
         made["deploy"]["targets"] = draw(
             st.sampled_from([["web"], ["web"], ["worker"], ["web", "worker"]])
@@ -89,9 +90,9 @@ def _undo(draw: st.DrawFn, number: int, steps: list[dict[str, Any]]) -> dict[str
     if draw(_once):
         return {"name": name, "flags": {"configMap": "flags", "set": {"beta": "off"}}}
     jobs = [step for step in steps if "job" in step]
-    if jobs and draw(st.booleans()):
+    if bool(jobs) and draw(st.booleans()):
         return {"name": name, "job": _job(jobs[0]["name"])}
-    if jobs and draw(_once):
+    if bool(jobs) and draw(_once):
         return {"name": name, "job": _job(), "requires": [jobs[0]["produces"]]}
     return {"name": name, "job": {**_job(), "timeout": draw(st.sampled_from(["1m", "30m"]))}}
 
@@ -111,7 +112,7 @@ def _stage(draw: st.DrawFn, name: str) -> dict[str, Any]:
     stage["bake"] = draw(_bake)
     undo = [draw(_undo(number, steps)) for number in range(draw(st.sampled_from([2, 0, 1, 2])))]
     stage["rollback"] = {"reach": draw(st.sampled_from(["Release", "Stage"])), "steps": undo}
-    if undo and draw(_once):
+    if bool(undo) and draw(_once):
         stage["rollback"]["within"] = "5m"
     if draw(_once):
         stage["expectedDuration"] = "1m"
