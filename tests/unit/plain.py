@@ -4,9 +4,10 @@ what it was asked."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from gatewright.core.hash_key import HashKey
 from gatewright.ports import Conflict, Keep, NotFound, keep_whole_object
 
 NAMESPACE = "shop"
@@ -92,6 +93,9 @@ class Cluster:
             raise Conflict(f"{path}: another object has this name")
         self.objects.pop(path, None)
 
+    async def hash_key(self) -> HashKey:
+        raise AssertionError("no Secret is captured here")
+
     def write(self, path: str, changed: Mapping[str, Any]) -> dict[str, Any]:
         """Somebody writes an object."""
         meta = changed["metadata"]
@@ -116,7 +120,7 @@ class Cluster:
         template: dict[str, Any] = found["spec"]["template"]
         return template
 
-    def requests(self, verb: str) -> list[str]:
+    def requests(self, verb: str) -> Sequence[str]:
         """What was asked for, by verb."""
         return [line for line in self.asked if line.startswith(verb)]
 

@@ -16,6 +16,7 @@ from gatewright.providers.common import permit
 from gatewright.runtime import operation_state
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import externals, live_states, provider_requests
+from tests.unit.plain import Cluster
 from tests.unit.sim import World, spec
 from tests.unit.test_outside import Provider, Site
 
@@ -356,8 +357,8 @@ async def looked(site: Site, turn: int, config: Any = None) -> live_states.LiveS
     site.entry.turn = turn
     wanted = {site.operation.subject: config or site.operation.config}
     return await live_states.inspect_subjects(
-        None, site.outside, site.entry, site.view, Needs(live_states=wanted)
-    )  # type: ignore[arg-type]
+        Cluster(), site.outside, site.entry, site.view, Needs(live_states=wanted)
+    )
 
 
 async def test_a_look_is_made_beside_the_pass_and_used_by_the_next_one(
@@ -441,8 +442,8 @@ async def test_what_is_captured_is_read_until_it_is_too_much(
     site = Site(monkeypatch, Slow())
     wanted = {f"configmap/c{number}": {"captured": True} for number in range(200)}
     seen = await live_states.inspect_subjects(
-        None, site.outside, site.entry, site.view, Needs(live_states=wanted)
-    )  # type: ignore[arg-type]
+        Cluster(), site.outside, site.entry, site.view, Needs(live_states=wanted)
+    )
     assert len(read) <= 5 and len(seen.live_states) == 200
     assert "capture fewer" in str(seen.live_states["configmap/c199"].problem)
 

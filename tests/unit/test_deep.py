@@ -15,6 +15,7 @@ from gatewright.core.report import size
 from gatewright.ports import NotFound, Permanent, Retryable
 from gatewright.runtime.background import UNKNOWN_RELEASES_AT_ONCE
 from gatewright.runtime.cluster import wire
+from gatewright.runtime.cluster.outline import Unreadable
 from gatewright.runtime.controller import Controller
 from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.settings import Settings
@@ -149,7 +150,7 @@ def test_what_a_strict_reader_refuses_is_replaced(odd: bytes, read: Any) -> None
 
 
 def test_what_is_no_json_is_said() -> None:
-    with pytest.raises(wire.Unreadable, match="cannot be read"):
+    with pytest.raises(Unreadable, match="cannot be read"):
         wire.decode_json(GARBAGE)
 
 
@@ -331,7 +332,7 @@ async def test_what_cannot_be_taken_in_is_no_dead_watch() -> None:
 
 
 async def _unreadable(path: str) -> dict[str, Any]:
-    raise wire.Unreadable("cut off")
+    raise Unreadable("cut off")
 
 
 async def test_no_release_ends_a_worker() -> None:
@@ -347,7 +348,7 @@ async def test_no_release_ends_a_worker() -> None:
         Any, passes := Passes(**{f"odd-{number}": faults[number % 4] for number in range(40)})
     )
 
-    async def broken(key: Any) -> bool:
+    async def broken(key: tuple[str, str]) -> None:
         raise TypeError("Recursion limit reached")
 
     found.tracking.reread = broken  # type: ignore[method-assign]

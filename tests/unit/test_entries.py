@@ -17,8 +17,9 @@ from gatewright.api import FINALIZER
 from gatewright.core.report import size
 from gatewright.runtime.cluster.finalizers import foreign_finalizers
 from gatewright.runtime.cluster.kube import Kube
+from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
 from gatewright.runtime.parse import spec_of
-from gatewright.runtime.tracked import MAX_FINALIZERS, MAX_STATUS_BYTES, TrackedRelease
+from gatewright.runtime.tracked import TrackedRelease
 from tests.cluster.paths import CHECKOUT
 
 SPEC = {"version": "1", "stages": [{"name": "ship", "steps": [{"name": "pause", "wait": "1s"}]}]}

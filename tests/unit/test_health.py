@@ -16,7 +16,8 @@ from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.watch import make_watches
 from gatewright.runtime.controller import OWN_KINDS, Controller
 from gatewright.runtime.operator import Operator, ProbeLog
-from tests.unit.test_deep import SETTINGS, There, of, reconciler
+from tests.unit.test_deep import There, of, reconciler
+from tests.unit.test_processes import SETTINGS
 
 
 @pytest.fixture(autouse=True)

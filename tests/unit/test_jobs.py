@@ -920,22 +920,25 @@ async def test_pods_that_have_ended_keep_no_memory_while_a_job_is_stopped() -> N
 
 
 async def test_jobs_that_carry_the_label_of_a_release_are_let_go_only_if_they_are_its_own() -> None:
-    own = {
-        "metadata": {
-            "name": "a",
-            "namespace": "shop",
-            "finalizers": [RESULT],
-            "labels": {"x": "y" * 10_000},
-        }
+    owner = {"apiVersion": API_VERSION, "kind": "Release", "uid": VIEW.uid, "controller": True}
+    metadata: dict[str, Any] = {
+        "name": "a",
+        "namespace": "shop",
+        "finalizers": [RESULT],
+        "labels": {"x": "y" * 10_000},
+        "ownerReferences": [owner],
     }
-    own["metadata"]["ownerReferences"] = [
-        {"apiVersion": API_VERSION, "kind": "Release", "uid": VIEW.uid, "controller": True}
-    ]
-    other = {"metadata": own["metadata"] | {"name": "b", "ownerReferences": []}}
+    own = {"metadata": metadata}
+    other = {"metadata": metadata | {"name": "b", "ownerReferences": []}}
 
     class Jobs(Seen):
         async def list(
-            self, path: str, selector: str = "", *_: Any, keep: Any
+            self,
+            path: str,
+            selector: str = "",
+            fields: str = "",
+            *,
+            keep: Keep = keep_whole_object,
         ) -> list[dict[str, Any]]:
             self.kept = [kept for job in (own, other) if (kept := keep(job)) is not None]
             return self.kept

@@ -196,7 +196,7 @@ def _models() -> Iterator[type[BaseModel]]:
             ):
                 yield value
     for table in (registry.GATES, registry.TARGETS, registry.CONNECTIONS, registry.NOTIFIERS):
-        yield from (provider.config for provider in table.values())  # type: ignore[attr-defined]
+        yield from (provider.config for provider in table.values())
 
 
 @pytest.mark.parametrize("model", list(_models()), ids=lambda model: model.__name__)

@@ -684,7 +684,8 @@ def test_four_comparisons_are_not_too_much() -> None:
 
 
 def test_only_what_a_path_searches_is_counted() -> None:
-    large, few = [{}] * (jsonpath.MAX_VALUES + 1), [{"n": "x", "v": 7}]
+    large: list[dict[str, Any]] = [{}] * (jsonpath.MAX_VALUES + 1)
+    few = [{"n": "x", "v": 7}]
     body = {"large": large, "few": few}
     assert jsonpath.find_values("$.few[?@.n == 'x'].v", body) == [7]
     assert jsonpath.find_values("$.large[3]", body) == [{}]
@@ -729,6 +730,6 @@ async def test_a_search_takes_a_turn_of_its_own_namespace_which_lasts_as_long_as
         assert begun == [("first", "jsonpath"), ("other", "jsonpath")]
     finally:
         gate.set()
-    assert await asyncio.gather(second, other) == [[1], [1]]
+    assert list(await asyncio.gather(second, other)) == [[1], [1]]
     assert first.cancelled()
     assert begun[2][0] == "second"

@@ -110,6 +110,20 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     await current().close()
 
 
+def judged(links: Connections) -> str:
+    """What was said of the Connection `a`."""
+    said = links._readiness._states["shop", "a"].judged
+    assert said is not None
+    return said.reason
+
+
+def retry_of(links: Connections) -> tuple[asyncio.TimerHandle, int]:
+    """When the Connection `a` is asked again, and in how many seconds that is."""
+    retry = links._readiness._states["shop", "a"].retry
+    assert retry is not None
+    return retry, round(retry.when() - asyncio.get_running_loop().time())
+
+
 async def until(condition: Any) -> None:
     async with asyncio.timeout(5):
         while not condition():
@@ -530,11 +544,9 @@ async def test_requests_that_failed_with_another_secret_do_not_count() -> None:
     for _ in range(readiness.MAX_FAILURES):
         links.used("shop", "a", Permanent("the credentials are refused (401)"))
     await until(lambda: links._readiness._states["shop", "a"].tries > 3)
-    assert links._readiness._states["shop", "a"].judged.reason == "NotReady", (
-        "credentials that work do not outweigh them"
-    )
+    assert judged(links) == "NotReady", "credentials that work do not outweigh them"
     server.version = "2"
-    await until(lambda: links._readiness._states["shop", "a"].judged.reason == "Ready")
+    await until(lambda: judged(links) == "Ready")
     await until(lambda: server.said()[-1] == ("Ready", 1))
     await links.close()
 
@@ -623,9 +635,9 @@ async def test_each_time_it_is_asked_again_after_twice_as_long() -> None:
     await rest(links)
     state, delays = links._readiness._states["shop", "a"], []
     for _ in range(8):
-        assert state.retry is not None
-        delays.append(round(state.retry.when() - asyncio.get_running_loop().time()))
-        state.retry.cancel()
+        retry, delay = retry_of(links)
+        delays.append(delay)
+        retry.cancel()
         links._readiness._on_turn(("shop", "a"), state)
         await rest(links)
     assert delays == [2, 4, 8, 16, 32, 60, 60, 60]
@@ -633,9 +645,7 @@ async def test_each_time_it_is_asked_again_after_twice_as_long() -> None:
     assert state.retry is None, "the edit is asked about at once"
     links.look("shop", "a")
     await rest(links)
-    assert round(state.retry.when() - asyncio.get_running_loop().time()) == 2, (
-        "and then from the beginning"
-    )
+    assert retry_of(links)[1] == 2, "and then from the beginning"
     await links.close()
 
 

@@ -262,8 +262,10 @@ async def test_without_a_file_descriptor_it_waits_instead_of_turning(
     real, asked = found._socket, []
     assert real is not None
 
+    number_of = real.fileno
+
     class Exhausted:
-        fileno = real.fileno
+        fileno = number_of
 
         def accept(self) -> None:
             asked.append(1)

@@ -236,7 +236,7 @@ def circling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_a_long_walk_goes_on_and_is_not_said(
     circling: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
+    found = reconciler(there := Written(of("web", spec={})))
     found.runtime.releases["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for number in range(1, workers.MAX_RESTLESS_PASSES):
         await found.workers._reconcile_safely(entry)
@@ -247,12 +247,16 @@ async def test_a_long_walk_goes_on_and_is_not_said(
 
 
 async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
-    circling: list[int], caplog: pytest.LogCaptureFixture
+    circling: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
+    found = reconciler(there := Written(of("web", spec={})))
     found.runtime.releases["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     later: list[float] = []
-    found.runtime.queue.add_after = lambda _, delay: later.append(delay)  # type: ignore[method-assign]
+
+    def add_after(key: tuple[str, str], delay: float) -> None:
+        later.append(delay)
+
+    monkeypatch.setattr(found.runtime.queue, "add_after", add_after)
     for _ in range(workers.MAX_RESTLESS_PASSES + 9):
         await found.workers._reconcile_safely(entry)
     [status] = there.statuses
@@ -274,7 +278,7 @@ async def test_no_rest_is_said_at_the_release_and_passes_become_seldom(
 async def test_who_comes_to_rest_begins_anew(
     circling: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = reconciler(there := Written(of("web", spec={})))  # type: ignore[arg-type]
+    found = reconciler(there := Written(of("web", spec={})))
     found.runtime.releases["shop", "web"] = entry = TrackedRelease.of(there.releases["web"])
     for _ in range(workers.MAX_RESTLESS_PASSES - 1):
         await found.workers._reconcile_safely(entry)

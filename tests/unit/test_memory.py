@@ -3,6 +3,8 @@ what is large."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import orjson
 import pytest
 
@@ -15,8 +17,13 @@ from gatewright.runtime.execution import chosen
 def fill(memory: Memory[str, str], *values: str) -> list[str]:
     """Those that had to be made."""
     made: list[str] = []
+
+    def make(value: str) -> str:
+        made.append(value)
+        return value
+
     for value in values:
-        memory.get(value, lambda value=value: made.append(value) or value, len)  # type: ignore[func-returns-value, misc]
+        memory.get(value, partial(make, value), len)
     return made
 
 
@@ -66,9 +73,12 @@ def test_what_is_looked_for_of_many_secrets_drives_out_that_of_no_other_namespac
     secrets._known_once.clear()
     found: list[frozenset[str]] = []
     find = secrets._parts_to_hide
-    monkeypatch.setattr(
-        secrets, "_parts_to_hide", lambda values: found.append(values) or find(values)
-    )  # type: ignore[func-returns-value]
+
+    def noted(values: frozenset[str]) -> secrets._KnownSecrets:
+        found.append(values)
+        return find(values)
+
+    monkeypatch.setattr(secrets, "_parts_to_hide", noted)
     quiet, large = (
         frozenset(["a-secret-of-quiet"]),
         frozenset(["abcdefgh" * 400 + "".join(map(str, range(400)))]),

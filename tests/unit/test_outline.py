@@ -269,7 +269,7 @@ VALUES = st.recursive(
 FLAT = st.dictionaries(
     TEXTS.map(lambda text: f"k{text}") | st.sampled_from(["name", "uid", "namespace"]), TEXTS
 )
-FIELDS = st.recursive(
+FIELDS: st.SearchStrategy[dict[str, Any]] = st.recursive(
     st.just({}),
     lambda inner: st.dictionaries(TEXTS.map(lambda text: f"f:{text}"), inner, max_size=3),
 )

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from pydantic import BaseModel
@@ -16,6 +16,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.runtime.cluster.leader import LeaseLost
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution import chosen
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.external_claims import claimed_lines
@@ -59,7 +60,7 @@ def test_an_action_runs_once_and_is_not_undone_by_itself() -> None:
     assert acts[0].config == {
         "sentry": {"organization": "foco", "release": {"version": "2.0", "projects": ["web"]}}
     }
-    assert [line.kind for line in world.status.run.rollback.undo] == ["Stop"]  # type: ignore[union-attr]
+    assert [line.kind for line in world.rollback.undo] == ["Stop"]
 
 
 def test_an_action_that_does_not_end_fails_its_step() -> None:
@@ -157,11 +158,13 @@ class Site:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act"
     ) -> None:
-        monkeypatch.setitem(chosen.EXTERNALS_BY_KIND, "action", {"fake": provider})  # type: ignore[arg-type]
+        monkeypatch.setitem(chosen.EXTERNALS_BY_KIND, "action", {"fake": provider})
         chosen._checked_once.clear()
         self.links = Links()
         self.woken = asyncio.Event()
-        self.outside = Externals(self.links, lambda: None, lambda key: self.woken.set())  # type: ignore[arg-type]
+        self.outside = Externals(
+            cast(Connections, self.links), lambda: None, lambda key: self.woken.set()
+        )
         self.entry: Any = SimpleNamespace(
             key=("shop", "web"), operations={}, leaving={}, glances={}, phase="Progressing", turn=1
         )
@@ -313,11 +316,11 @@ async def test_an_operation_goes_through_the_connection_that_its_run_has_pinned(
     site = Site(monkeypatch, Provider(Progress("Succeeded")))
     pins = {("fake", ""): Pin("main", "uid")}
     site.outside = Externals(
-        site.links,
+        cast(Connections, site.links),
         lambda: None,
         lambda key: site.woken.set(),
         lambda key: pins if key == ("shop", "web") else {},
-    )  # type: ignore[arg-type]
+    )
     site.follow()
     await site.news()
     assert site.links.pins == [pins]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -67,7 +68,7 @@ def test_wrong_usage_is_exit_code_2(
 
 
 def test_a_kubeconfig_that_is_not_there_is_said_to_be_so(
-    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status", "--kubeconfig", str(tmp_path / "none")]) == 1
     assert "cannot load the kubeconfig" in capsys.readouterr().err
@@ -107,7 +108,7 @@ def test_a_spec_that_was_not_looked_at_yet_is_not_at_rest() -> None:
     assert acts.exit_code_at_rest({"metadata": {"generation": 1}}) is None
 
 
-class Fake:
+class Fake(Cluster):
     """A cluster that answers one status after the other, the last one for ever."""
 
     namespace = "shop"
@@ -165,9 +166,9 @@ def run(number: int, outcome: str | None = None) -> dict[str, Any]:
     ],
 )
 def test_how_waiting_for_the_end_of_a_run_ends(
-    wish: Any, statuses: list[Any], number: int, code: int
+    wish: acts.InterventionRequest, statuses: list[Any], number: int, code: int
 ) -> None:
-    assert acts.wait_for_end(Fake(*statuses), wish, number, 30.0)[0] == code  # type: ignore[arg-type]
+    assert acts.wait_for_end(Fake(*statuses), wish, number, 30.0)[0] == code
 
 
 PASSED = "all stages would have passed"
@@ -222,7 +223,7 @@ def test_after_which_acts_there_is_a_run_to_wait_for():
 
 def test_a_release_that_is_gone_is_not_waited_for():
     with pytest.raises(RequestFailed):
-        acts.wait_for_end(Fake(RequestFailed("gone", 404)), ROLLBACK, 1, 30.0)  # type: ignore[arg-type]
+        acts.wait_for_end(Fake(RequestFailed("gone", 404)), ROLLBACK, 1, 30.0)
 
 
 def test_which_run_a_wish_is_about() -> None:
@@ -236,8 +237,8 @@ def test_which_run_a_wish_is_about() -> None:
 
 
 def test_an_answer_that_does_not_come_is_none() -> None:
-    assert acts.wait_for_answer(Fake({}), "a", 5.0) is None  # type: ignore[arg-type]
-    assert acts.wait_for_answer(Fake({}, {"result": "Refused"}), "a", 99.0) == {"result": "Refused"}  # type: ignore[arg-type]
+    assert acts.wait_for_answer(Fake({}), "a", 5.0) is None
+    assert acts.wait_for_answer(Fake({}, {"result": "Refused"}), "a", 99.0) == {"result": "Refused"}
 
 
 def test_only_groups_that_are_asked_for_are_shown() -> None:
@@ -248,7 +249,7 @@ def test_only_groups_that_are_asked_for_are_shown() -> None:
         },
         "status": {"run": {"id": 7}},
     }
-    cluster: Any = Fake({}, groups=("managers", "system:authenticated", "payroll"))
+    cluster = Fake({}, groups=("managers", "system:authenticated", "payroll"))
     made = acts.build_intervention(
         cluster, acts.InterventionRequest("web", "Approve", gate="go", reason="calm"), release
     )
@@ -279,13 +280,13 @@ def released(**run: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("action", ["Approve", "Confirm", "Skip", "Promote"])
 def test_who_lets_something_go_on_names_the_spec_that_the_run_has_pinned(action: str) -> None:
-    made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", action), released())  # type: ignore[arg-type]
+    made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", action), released())
     assert made["spec"]["specHash"] == "a" * 32
     for wish in (
         acts.InterventionRequest("web", action, spec_hash="b" * 32),
         acts.InterventionRequest("web", action, spec_hash=""),
     ):
-        made = acts.build_intervention(Fake({}), wish, released())  # type: ignore[arg-type]
+        made = acts.build_intervention(Fake({}), wish, released())
         assert made["spec"].get("specHash", "") == wish.spec_hash
 
 
@@ -296,20 +297,20 @@ def test_who_says_no_is_heard_whatever_was_edited(action: str) -> None:
         not in acts.build_intervention(
             Fake({}), acts.InterventionRequest("web", action), released()
         )["spec"]
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_a_run_that_is_over_has_nothing_to_be_looked_at() -> None:
     made = acts.build_intervention(
         Fake({}), acts.InterventionRequest("web", "Confirm"), released(outcome="RollbackFailed")
-    )  # type: ignore[arg-type]
+    )
     assert "specHash" not in made["spec"]
 
 
 @pytest.mark.parametrize("outcome", [None, "RolledBack"])
 def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None) -> None:
     release = released(outcome=outcome)
-    made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)  # type: ignore[arg-type]
+    made = acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)
     assert made["spec"]["specHash"] == hash_spec(ReleaseSpec.model_validate(spec()))
     release["spec"]["fromTheFuture"] = True
     assert (
@@ -317,7 +318,7 @@ def test_a_retry_names_the_spec_as_it_is_now(outcome: str | None) -> None:
         not in acts.build_intervention(Fake({}), acts.InterventionRequest("web", "Retry"), release)[
             "spec"
         ]
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -342,7 +343,7 @@ def test_what_an_edit_has_changed_is_shown() -> None:
 
 
 def test_a_release_that_never_ran_is_acted_on_without_a_run() -> None:
-    cluster: Any = Fake({})
+    cluster = Fake({})
     assert (
         "run"
         not in acts.build_intervention(
@@ -387,7 +388,7 @@ def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
     ]
     release["status"]["run"]["id"] = 9
     wish = acts.InterventionRequest("web", "Confirm", follow_up="feedback")
-    found = acts.build_intervention(Fake({}), wish, release)["spec"]  # type: ignore[arg-type]
+    found = acts.build_intervention(Fake({}), wish, release)["spec"]
     assert found == {
         "release": "web",
         "action": "Confirm",

@@ -345,7 +345,7 @@ async def test_each_step_of_a_pass_is_charged_and_no_step_of_another(
     found = await asyncio.gather(
         costs.charged(work(3), partial(charge, "a")), costs.charged(work(7), partial(charge, "b"))
     )
-    assert found == [3, 7]
+    assert list(found) == [3, 7]
     assert spent == {"a": 4, "b": 8}, "a step more than it has waited"
 
 

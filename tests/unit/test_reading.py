@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 
 import pytest
 
-from gatewright.runtime import workers
 from gatewright.runtime.parse import WrittenSpec
 from gatewright.runtime.reading import BURST, SHARE, URGENT_WAIT, Reading
 from gatewright.runtime.tracked import TrackedRelease
@@ -48,7 +48,7 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(self)
 
     monkeypatch.setattr(WrittenSpec, "read", slow)
-    monkeypatch.setattr(workers.time, "thread_time", lambda: clock[0])
+    monkeypatch.setattr(time, "thread_time", lambda: clock[0])
     return seen
 
 
@@ -74,7 +74,7 @@ async def test_what_waits_is_read_in_its_latest_edition(costly: list[str]) -> No
     found.workers.reconciler = cast(Any, Passes())
     await found.start()
     await until(lambda: len(costly) == 1)
-    found.runtime.reading.spend("shop", workers.time.monotonic(), SHARE * (BURST + 0.1))
+    found.runtime.reading.spend("shop", time.monotonic(), SHARE * (BURST + 0.1))
     for version in range(2, 30):
         body = of("web", version=version)
         body["metadata"]["generation"] = version
@@ -93,13 +93,13 @@ def test_what_was_there_at_the_start_waits_for_nobody(costly: list[str]) -> None
         entry.work.listed = True
         assert not found.workers._put_off(entry)
         found.workers._read_spec(entry)
-    assert len(costly) == 40 and found.runtime.reading.wait("shop", workers.time.monotonic()) == 0.0
+    assert len(costly) == 40 and found.runtime.reading.wait("shop", time.monotonic()) == 0.0
 
 
 async def test_a_run_that_is_being_undone_waits_little() -> None:
     found = reconciler(There())
     entry = found.runtime.releases["shop", "web"] = TrackedRelease.of(of("web"))
-    found.runtime.reading.spend("shop", workers.time.monotonic(), 1000.0)
+    found.runtime.reading.spend("shop", time.monotonic(), 1000.0)
     assert (
         found.workers._put_off(entry)
         and found.runtime.queue._due["shop", "web"] > asyncio.get_running_loop().time() + 60
@@ -110,7 +110,7 @@ async def test_a_run_that_is_being_undone_waits_little() -> None:
     assert (
         found.runtime.queue._due["shop", "web"] <= asyncio.get_running_loop().time() + URGENT_WAIT
     )
-    entry.work.put_off = workers.time.monotonic() - URGENT_WAIT
+    entry.work.put_off = time.monotonic() - URGENT_WAIT
     assert not found.workers._put_off(entry)
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -80,7 +81,7 @@ class Cluster:
 
     def pod(
         self, log: str | Exception = "", message: str = "", code: int = 0, age: int = 0, **spec: Any
-    ) -> Cluster:
+    ) -> Self:
         name = f"foco-smoke-{len(self.pods)}"
         ended = {"exitCode": code, "reason": "Error" if code else "Completed"} | (
             {"message": message} if message else {}
@@ -414,7 +415,7 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(
 ) -> None:
     """By the clock of everything that is stuck: looked at again and again, then failed."""
     clock = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     cluster = Cluster().pod(Retryable("GET /log: 500 no route to host"))
     lens, wanted = CachedCluster(cluster), operation()  # type: ignore[arg-type]
     found = await job_trouble(UncachedReader(lens), VIEW, wanted)

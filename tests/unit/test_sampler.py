@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 import pytest
 from pydantic import BaseModel
 
 from gatewright.api.base import Model
 from gatewright.api.release import Check
+from gatewright.core.checks.window import mark_late
 from gatewright.core.model.needs import Measure
 from gatewright.core.run.check_operations import measure_at
 from gatewright.core.run.clocks import format_time
@@ -22,10 +23,12 @@ from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import meter
 from gatewright.runtime import asking, sampler
 from gatewright.runtime.budget import MeasurementBudget
+from gatewright.runtime.connections import Connections
 from gatewright.runtime.measurements import Key
 from gatewright.runtime.pins import NO_PINS, Pin, Pins
 from gatewright.runtime.sampler import Sampler
 
+FOR: dict[str, Any] = {"for": "5m"}
 ONE, TWO = ("shop", "one"), ("shop", "two")
 
 
@@ -39,7 +42,7 @@ class Asked:
 
     config: ClassVar[type[BaseModel]] = Config
     connection: ClassVar[str] = "fake"
-    limits: ClassVar[str] = "required"
+    limits: ClassVar[Literal["required", "optional"]] = "required"
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -53,6 +56,9 @@ class Asked:
         self.forgetful: Exception | None = None
         """What its history fails with."""
         self.error: Exception | None = None
+
+    def unit(self, config: Config) -> None:
+        """Nobody can tell."""
 
     async def measure(self, config: Config, link: OpenConnection) -> Answer:
         self.asked.append((link.name, config.query))
@@ -102,11 +108,11 @@ class Room:
         self.told: list[Key] = []
         self.pins: dict[Key, Pins] = {}
         self.sampler = Sampler(
-            self.links,
+            cast(Connections, self.links),
             lambda key, urgent: self.told.append(key),
             lambda key: self.pins.get(key, {}),
             fastest,
-        )  # type: ignore[arg-type]
+        )
 
     def state(self, key: Key) -> str:
         (found,) = self.sampler.verdicts(key).values()
@@ -126,7 +132,7 @@ def asked(config: dict[str, Any] | None = None, **check: Any) -> Measure:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found = Asked()
-    monkeypatch.setitem(sampler.GATES, "fake", found)  # type: ignore[arg-type]
+    monkeypatch.setitem(GATES, "fake", found)
     return found
 
 
@@ -185,7 +191,7 @@ async def test_an_implied_connection_stays_the_pinned_one(gate: Asked, room: Roo
     [
         asked({"query": "new"}),
         asked(max="2"),
-        asked(**{"for": "5m"}),
+        asked(**FOR),
         asked(failureThreshold=2),
         asked(holdFor="1m"),
         asked(onError="Fail"),
@@ -216,7 +222,7 @@ async def test_a_measure_that_means_the_same_goes_on(gate: Asked, room: Room) ->
 def breaching(ago: float) -> Measure:
     """Return a check that was in breach for so many seconds when the process was restarted."""
     since = format_time(datetime.now(UTC) - timedelta(seconds=ago))
-    return replace(asked(interval="60s", **{"for": "5m"}), breaching_since=since)
+    return replace(asked(interval="60s", **FOR), breaching_since=since)
 
 
 async def test_a_breach_is_read_back_however_long_its_connection_takes_to_open(
@@ -375,7 +381,9 @@ async def test_too_many_checks_are_measured_less_often_and_none_of_them_is_taken
     gate: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = Room()
-    room.sampler = Sampler(room.links, lambda key, urgent: room.told.append(key), rate=100.0)  # type: ignore[arg-type]
+    room.sampler = Sampler(
+        cast(Connections, room.links), lambda key, urgent: room.told.append(key), rate=100.0
+    )
     noisy = [
         measure_at(
             f"1/guards/g{number}/0",
@@ -460,10 +468,9 @@ async def test_one_namespace_measures_so_many_at_a_time(gate: Asked) -> None:
 async def test_an_answer_that_nobody_can_make_anything_of_is_not_the_last_one(
     gate: Asked, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = sampler.mark_late
 
     def fails_once(*arguments: Any) -> Any:
-        monkeypatch.setattr(sampler, "mark_late", taken)
+        monkeypatch.setattr(sampler, "mark_late", mark_late)
         raise ZeroDivisionError
 
     monkeypatch.setattr(sampler, "mark_late", fails_once)

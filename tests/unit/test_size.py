@@ -136,9 +136,11 @@ def full(wanted: ReleaseSpec, current: int, words: str, others: int) -> ReleaseS
                 else [GateStatus(name=gate.name, state="Unknown") for gate in stage.gates],
             )
         )
-        subjects = [
-            f"target/{target}" for target in (stage.steps[0].deploy.targets if stage.steps else [])
-        ]
+        subjects = []
+        if stage.steps:
+            deploy = stage.steps[0].deploy
+            assert deploy is not None
+            subjects = [f"target/{target}" for target in deploy.targets]
         for step in [] if index > current else stage.steps[:1] if over else stage.steps:
             key = f"1.{stage.name}.{step.name}.2-abcdef"
             journal += [

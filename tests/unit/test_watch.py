@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ def line(kind: str, version: int, **more: Any) -> bytes:
 class Server:
     """Answers a list with a version, and each watch with the next of its streams."""
 
-    def __init__(self, *streams: list[bytes | Exception]) -> None:
+    def __init__(self, *streams: Sequence[bytes | Exception]) -> None:
         self.streams = list(streams)
         self.asked: list[str] = []
         self.told: list[tuple[str, str, str]] = []

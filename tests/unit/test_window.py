@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gatewright.core.checks.window import (
     GAP_INTERVALS,
+    Kind,
     Rule,
     Sample,
     Window,
@@ -17,7 +18,7 @@ from gatewright.core.checks.window import (
     verdict,
 )
 
-KINDS = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
+KINDS: st.SearchStrategy[Kind] = st.sampled_from(["Good", "Breach", "Breach", "NoData", "Error"])
 RULES = st.builds(
     Rule,
     interval=st.sampled_from([1.0, 5.0, 10.0]),
@@ -72,12 +73,12 @@ def model(row: list[Sample], opened: float, now: float, rule: Rule) -> str:
 @settings(max_examples=10_000, deadline=None)
 @given(rule=RULES, steps=STEPS, wait=st.sampled_from([0.0, 1.0, 16.0, 40.0, 1000.0]))
 def test_folding_agrees_with_the_model(
-    rule: Rule, steps: list[tuple[float, str]], wait: float
+    rule: Rule, steps: list[tuple[float, Kind]], wait: float
 ) -> None:
     window, row, at = Window(opened=0.0), [], 0.0
     for gap, kind in steps:
         at = max(0.0, at + gap)
-        sample = Sample(at, kind)  # type: ignore[arg-type]
+        sample = Sample(at, kind)
         row.append(sample)
         window = fold(window, sample, rule)
         assert verdict(window, at, rule).state == model(row, 0.0, at, rule)
@@ -87,10 +88,10 @@ def test_folding_agrees_with_the_model(
 
 def samples(text: str, every: float = 10.0) -> list[Sample]:
     """`GBBx.` : good, breach, breach, error, one interval without a sample."""
-    kinds = {"G": "Good", "B": "Breach", "x": "Error", "n": "NoData"}
+    kinds: dict[str, Kind] = {"G": "Good", "B": "Breach", "x": "Error", "n": "NoData"}
     return [
         Sample(index * every + 1, kinds[sign]) for index, sign in enumerate(text) if sign in kinds
-    ]  # type: ignore[arg-type]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,10 @@ def test_an_old_good_answer_does_not_stay_good() -> None:
     assert verdict(window, 31.1, rule).state == "Holding"
 
 
+ANSWERS: st.SearchStrategy[Kind] = st.sampled_from(["Good", "Breach", "NoData", "Error"])
 SLOW = st.lists(
     st.tuples(
-        st.sampled_from(["Good", "Breach", "NoData", "Error"]),
+        ANSWERS,
         st.floats(0.0, 12.0),  # seconds from the last arrival to the next question
         st.floats(0.0, 90.0),  # how long the answer takes
     ),
@@ -159,7 +161,7 @@ HOLDING = st.builds(
 
 @settings(max_examples=5_000, deadline=None)
 @given(rule=HOLDING, first=st.sampled_from(["", "Good"]), answers=SLOW)
-def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float, float]]) -> None:
+def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[Kind, float, float]]) -> None:
     """Whatever comes instead of fresh answers, and however late: after `holdFor` the verdict is
     Failed, and stays so."""
     window, now = Window(opened=0.0), 0.0
@@ -171,7 +173,7 @@ def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float,
         asked, now = now + pause, now + pause + took
         # Nothing of it is a fresh answer.
         kind = kind if took > GAP_INTERVALS * rule.interval else "Error"
-        window = fold(window, mark_late(window, Sample(asked, kind), now, rule), rule)  # type: ignore[arg-type]
+        window = fold(window, mark_late(window, Sample(asked, kind), now, rule), rule)
         if now > over:
             found = verdict(window, now, rule)
             assert found.state == "Failed" and found.reason in ("NoData", "Error", "Silence"), (
@@ -185,7 +187,7 @@ def test_every_hold_ends(rule: Rule, first: str, answers: list[tuple[str, float,
 @settings(max_examples=2_000, deadline=None)
 @given(rule=HOLDING, answers=SLOW, later=st.floats(0.0, 60.0))
 def test_a_hold_that_has_failed_does_not_hold_again(
-    rule: Rule, answers: list[tuple[str, float, float]], later: float
+    rule: Rule, answers: list[tuple[Kind, float, float]], later: float
 ) -> None:
     window, now = fold(Window(opened=0.0), Sample(0.001, "Good"), rule), 0.001
     for _, pause, took in answers:

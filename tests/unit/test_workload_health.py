@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -161,7 +162,7 @@ async def compare(
     return await WORKLOAD.compare(cluster, NAMESPACE, CONFIG, [DEPLOY], snapshot, window, closely)
 
 
-HEALTHY: dict[str, tuple[Cluster, ...]] = {
+HEALTHY: dict[str, tuple[Cluster]] = {
     "all serve": (cluster_of(pod("a"), pod("b"), pod("c")),),
     "a crash before the window": (cluster_of(crashed("a", 90), pod("b"), available=2),),
     "an autoscaler's fresh pods are starting": (
@@ -188,7 +189,7 @@ HEALTHY: dict[str, tuple[Cluster, ...]] = {
 
 
 @pytest.mark.parametrize("clusters", HEALTHY.values(), ids=HEALTHY)
-async def test_no_trouble(clusters: tuple[Cluster, ...]) -> None:
+async def test_no_trouble(clusters: tuple[Cluster]) -> None:
     assert await compare(*clusters) == Standing(version="2.4.0")
 
 
@@ -309,7 +310,7 @@ async def test_no_pod_is_wanted_any_more() -> None:
 
 async def test_what_is_good_and_stays_so_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 60)
-    monkeypatch.setattr(availability.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     cluster = cluster_of(pod("a"), pod("b"), pod("c"))
     cluster.objects[DEPLOYMENT]["metadata"]["annotations"] = {"gatewright.dev/key": DEPLOY.key}
     assert (await WORKLOAD.follow(cluster, NAMESPACE, CONFIG, DEPLOY, None)).state == "Succeeded"
@@ -344,7 +345,7 @@ async def test_while_something_is_wrong_pods_are_asked_every_few_seconds(
 ) -> None:
     cluster = cluster_of(pod("a"), looping("b", 15), available=2)
     clock = [100.0]
-    monkeypatch.setattr(availability.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     for seconds in (0.0, 0.5, 1.0, availability.LOOK_INTERVAL_S, 0.5):
         clock[0] += seconds
         await compare(cluster)
@@ -401,7 +402,7 @@ async def test_what_has_waited_long_to_be_started_again_has_not_run_meanwhile() 
 
 def manages(name: str, seconds: float) -> dict[str, Any]:
     """Who set the image of the container, and when."""
-    fields = {"f:spec": {"f:containers": {'k:{"name":"app"}': {"f:image": {}}}}}
+    fields: dict[str, Any] = {"f:spec": {"f:containers": {'k:{"name":"app"}': {"f:image": {}}}}}
     return {"manager": name, "operation": "Update", "time": ago(seconds), "fieldsV1": fields}
 
 

@@ -64,7 +64,7 @@ def cluster_of(
     )
 
 
-BLOCKED = {"updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
+BLOCKED: dict[str, Any] = {"updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
 
 
 def restore() -> Operation:
@@ -177,7 +177,7 @@ async def test_a_pods_successor_of_the_same_name_is_not_deleted() -> None:
 
 async def test_a_deploy_deletes_only_pods_of_a_version_between() -> None:
     """Those of the version that still serves are its controller's to replace."""
-    three = {"currentRevision": "db-a", "updateRevision": "db-c", **BLOCKED}
+    three: dict[str, Any] = {"currentRevision": "db-a", "updateRevision": "db-c", **BLOCKED}
     cluster = cluster_of(pod("db-1", "db-a"), pod("db-2", "db-b"), image="shop/db:1.1", **three)
     await follow(cluster, Operation("k", "apply", "target/db", {"workload": DB.model_dump()}))
     assert cluster.requests("delete") == [f"delete {PODS}/db-2"]
@@ -297,8 +297,13 @@ async def test_events_are_not_asked_for_where_all_pods_are_there() -> None:
 
 def of_web(name: str, hashed: str, at: str, image: str, **status: Any) -> dict[str, Any]:
     owner = {"kind": "ReplicaSet", "name": f"web-{hashed}", "controller": True}
-    meta = {"name": name, "uid": f"pod-{name}", "creationTimestamp": at, "ownerReferences": [owner]}
-    meta["labels"] = {"app": "web", "pod-template-hash": hashed}
+    meta = {
+        "name": name,
+        "uid": f"pod-{name}",
+        "creationTimestamp": at,
+        "ownerReferences": [owner],
+        "labels": {"app": "web", "pod-template-hash": hashed},
+    }
     return {"metadata": meta, "spec": template(image)["spec"], "status": status}
 
 
@@ -427,7 +432,7 @@ def test_every_kind_of_selector_can_be_asked_for() -> None:
 
 
 async def test_what_is_to_be_taken_over_and_does_not_run_is_said_with_the_reason() -> None:
-    waiting = {
+    waiting: dict[str, Any] = {
         "containerStatuses": [{"name": "db", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]
     }
     cluster = cluster_of(
