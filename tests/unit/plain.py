@@ -4,7 +4,7 @@ what it was asked."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from gatewright.core.hash_key import HashKey
@@ -25,7 +25,7 @@ class Cluster:
         self.objects = dict(objects or {})
         self.asked: list[str] = []
         self.patches: list[Any] = []
-        self.interrupt: Any = None
+        self.interrupt: Callable[[], None] | None = None
         """Called once before the next patch: what somebody else does meanwhile."""
 
     async def get(self, path: str) -> dict[str, Any]:

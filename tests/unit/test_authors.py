@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
@@ -177,7 +177,7 @@ def test_a_right_for_the_model_of_another_kind_is_refused(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("part", [authors, openers, uses], ids=lambda part: part.POLICY_NAME)
-def test_the_questions_leave_room_in_the_budget_for_the_rest(part: Any) -> None:
+def test_the_questions_leave_room_in_the_budget_for_the_rest(part: ModuleType) -> None:
     """More kinds of rights mean fewer names that are asked for one by one (`MAX_NAMES_ASKED`): the
     API server refuses everybody where the budget is exceeded.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def state(site: Site) -> Progress:
     return found
 
 
-async def settle(until: Any) -> None:
+async def settle(until: Callable[[], object]) -> None:
     for _ in range(500):
         if until():
             return
@@ -245,7 +246,7 @@ async def test_one_namespace_has_so_many_requests_at_a_time_and_the_way_back_has
     "answer", [Progress("Running", "the token s3cr3t-of-shop"), Permanent("no s3cr3t-of-shop")]
 )
 async def test_no_provider_tells_a_secret_of_its_connection(
-    monkeypatch: pytest.MonkeyPatch, answer: Any
+    monkeypatch: pytest.MonkeyPatch, answer: Progress | Exception
 ) -> None:
     provider = Slow(Progress("Running", "s3cr3t-of-shop again"))
     provider.done = [answer]

@@ -3,7 +3,7 @@ said of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -557,7 +557,7 @@ async def test_a_hash_without_a_key_is_still_understood(found: str, now: str, th
     assert done.state == "Succeeded" and held(there, KEYS) == {"token": then}
 
 
-LOST_KEYS = {
+LOST_KEYS: dict[str, HashKey | Exception] = {
     "made anew": HashKey(b"n" * KEY_BYTES),
     "not to be had": Permanent("forbidden"),
 }
@@ -566,7 +566,7 @@ LOST_KEYS = {
 @pytest.mark.parametrize("key", LOST_KEYS.values(), ids=LOST_KEYS)
 @pytest.mark.parametrize("always", [None, "Always"])
 async def test_a_secret_goes_back_also_where_the_key_of_its_hash_is_lost(
-    key: Any, always: str | None
+    key: HashKey | Exception, always: str | None
 ) -> None:
     """Seen on a cluster: it stayed, and the message said that it was changed during the run."""
     there = keys()
@@ -591,7 +591,7 @@ async def test_a_secret_goes_back_also_where_the_key_of_its_hash_is_lost(
 
 @pytest.mark.parametrize("key", LOST_KEYS.values(), ids=LOST_KEYS)
 async def test_where_nobody_can_tell_whether_a_secret_was_rotated_it_stays_and_that_is_said(
-    key: Any,
+    key: HashKey | Exception,
 ) -> None:
     there = keys()
     before = await snapshot_of(there, KEYS)
@@ -623,7 +623,7 @@ async def test_the_hash_of_one_secret_is_not_that_of_another_with_the_same_conte
 async def test_a_copy_that_can_be_changed_is_not_what_was_kept() -> None:
     there = keys()
     before = await snapshot_of(there, KEYS)
-    there.key = LOST_KEYS["made anew"]  # type: ignore[assignment]
+    there.key = LOST_KEYS["made anew"]
     copy = there.objects[f"{SECRETS}/{before['copy']}"]
     copy["immutable"], copy["data"] = False, {"token": EARLIER}
     there.write(where(KEYS), {"data": {"token": ROTATED}}, "ana")
@@ -880,10 +880,12 @@ async def test_what_a_compensation_sets_after_a_restore_is_wanted_too(captured: 
 
 
 @pytest.mark.parametrize(
-    ("there", "operation"), [(flags, setting({"VOICE": "on"})), (keys, restoring(KEYS))]
+    ("make", "operation"), [(flags, setting({"VOICE": "on"})), (keys, restoring(KEYS))]
 )
-async def test_what_is_gone_is_a_difference(there: Any, operation: Operation) -> None:
-    found = there()
+async def test_what_is_gone_is_a_difference(
+    make: Callable[[], Objects], operation: Operation
+) -> None:
+    found = make()
     before = await snapshot_of(found, operation.subject)
     found.remove(where(operation.subject))
     standing = await compare_config(found, VIEW, [operation], before)

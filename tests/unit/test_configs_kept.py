@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -16,6 +16,7 @@ from gatewright.core.model.view import View
 from gatewright.ports import Permanent, Retryable
 from gatewright.runtime.cluster import revisions
 from gatewright.runtime.cluster.children import child_metadata
+from gatewright.runtime.cluster.kube import Kube
 from gatewright.runtime.cluster.paths import api_path
 from gatewright.runtime.cluster.revisions import (
     COPIES_ANNOTATION,
@@ -210,6 +211,12 @@ def test_the_limit_is_counted_in_bytes_of_json() -> None:
 # Prune
 
 
+async def prune(
+    there: Objects, view: View, keep: Collection[str], history: Collection[int]
+) -> None:
+    await prune_revisions(cast(Kube, there), view, keep, history)
+
+
 async def test_what_neither_the_run_nor_the_history_needs_goes_with_its_copies() -> None:
     there = Objects()
     await keep(there, "web-1-a", 1, "copy-1", "copy-shared")
@@ -217,7 +224,7 @@ async def test_what_neither_the_run_nor_the_history_needs_goes_with_its_copies()
     await keep(there, "web-2-a", 2, "copy-2", "copy-shared")
     await keep(there, "web-3-a", 3, "copy-3", "copy-shared")
     await keep(there, "web-4-a", 4)
-    await prune_revisions(there, VIEW, {"web-1-good", "web-4-a"}, {3, 4})  # type: ignore[arg-type]
+    await prune(there, VIEW, {"web-1-good", "web-4-a"}, {3, 4})
     assert names(there) == [
         "copy-3",
         "copy-good",
@@ -232,8 +239,8 @@ async def test_where_nothing_is_old_one_request_is_made() -> None:
     there = Objects()
     await keep(there, "web-1-a", 1, "copy-1")
     there.asked.clear()
-    await prune_revisions(there, VIEW, {"web-1-a"}, set())  # type: ignore[arg-type]
-    await prune_revisions(there, VIEW, set(), {1})  # type: ignore[arg-type]
+    await prune(there, VIEW, {"web-1-a"}, set())
+    await prune(there, VIEW, set(), {1})
     assert there.asked == [("list", REVISIONS)] * 2
 
 
@@ -248,7 +255,7 @@ async def test_what_belongs_to_another_of_the_same_name_stays() -> None:
         {"metadata": {"annotations": {COPIES_ANNOTATION: "copy-1,copy-2,prod-keys"}}},
         "mallory",
     )
-    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune(there, VIEW, set(), set())
     assert names(there) == ["copy-1", "prod-keys", "web-1-a"]
 
 
@@ -258,7 +265,7 @@ async def test_a_kept_revision_without_its_labels_keeps_its_copies() -> None:
         await keep(there, name, 1, *copies)
     meta_ = there.objects[f"{REVISIONS}/web-2-kept"]["metadata"]
     del meta_["labels"], meta_["annotations"]
-    await prune_revisions(there, VIEW, {"web-2-kept"}, set())  # type: ignore[arg-type]
+    await prune(there, VIEW, {"web-2-kept"}, set())
     assert names(there) == ["copy-2", "web-2-kept"]
 
 
@@ -270,7 +277,7 @@ async def test_of_revisions_that_somebody_has_forged_no_content_is_read() -> Non
         await keep(there, f"forged-{number}", 1)
         del there.objects[f"{REVISIONS}/forged-{number}"]["metadata"]["labels"][RUN_LABEL]
     there.asked.clear()
-    await prune_revisions(there, VIEW, {"web-2-kept"}, {2})  # type: ignore[arg-type]
+    await prune(there, VIEW, {"web-2-kept"}, {2})
     assert there.asked == [("list", REVISIONS), ("delete", f"{REVISIONS}/web-1-old")]
 
 
@@ -278,9 +285,9 @@ async def test_so_many_are_deleted_in_one_pass_and_the_others_by_the_next() -> N
     there = Objects()
     for number in range(MOST_PRUNED + 5):
         await keep(there, f"web-{number}-old", number)
-    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune(there, VIEW, set(), set())
     assert len(names(there)) == 5
-    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune(there, VIEW, set(), set())
     assert names(there) == []
 
 
@@ -292,7 +299,7 @@ async def test_where_there_are_too_many_to_know_what_is_needed_nothing_is_delete
     for number in range(4):
         await keep(there, f"web-{number}-old", number)
     with pytest.raises(Permanent, match="more than 3 ControllerRevisions of web; delete some"):
-        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune(there, VIEW, set(), set())
     assert len(names(there)) == 4
 
 
@@ -310,7 +317,7 @@ async def test_a_revision_that_names_copies_without_an_end_is_passed_over() -> N
     with pytest.raises(
         Permanent, match=f"web-1-forged names more than {MOST_COPIES} copies; it stays"
     ):
-        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune(there, VIEW, set(), set())
     assert names(there) == ["web-1-forged"]
     assert len(there.asked) < 6
 
@@ -331,12 +338,12 @@ async def test_one_that_is_interrupted_is_ended_by_the_next(at: int) -> None:
         await keep(there, f"web-{run}-a", run, f"copy-{run}")
     there.left = at  # a list, and twice: read a copy, delete it, delete the revision
     with pytest.raises(Retryable):
-        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune(there, VIEW, set(), set())
     kept = {copy for copy in names(there) if copy.startswith("copy")}
     assert kept <= {
         f"copy-{name.split('-')[1]}" for name in names(there) if name.startswith("web")
     }, "none is orphaned"
-    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune(there, VIEW, set(), set())
     assert names(there) == []
 
 
@@ -346,7 +353,7 @@ async def test_a_copy_that_must_not_be_deleted_keeps_its_revision_and_no_other()
         await keep(there, f"web-{run}-a", run, f"copy-{run}")
     there.refusals["delete", f"{SECRETS}/copy-1"] = Permanent("403")
     with pytest.raises(Permanent, match="403"):
-        await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+        await prune(there, VIEW, set(), set())
     assert names(there) == ["copy-1", "web-1-a"]
 
 
@@ -354,7 +361,7 @@ async def test_what_is_gone_already_is_fine() -> None:
     there = Objects()
     await keep(there, "web-1-a", 1, "copy-1")
     there.remove(f"{SECRETS}/copy-1")
-    await prune_revisions(there, VIEW, set(), set())  # type: ignore[arg-type]
+    await prune(there, VIEW, set(), set())
     assert names(there) == []
 
 
@@ -362,5 +369,5 @@ async def test_a_long_name_is_listed_by_what_its_label_can_hold() -> None:
     view = View("shop", "w" * 100, "uid-long", 1, None, ReleaseStatus())
     there = Objects()
     await keep(there, "long-1-a", 1, view=view)
-    await prune_revisions(there, view, set(), set())  # type: ignore[arg-type]
+    await prune(there, view, set(), set())
     assert names(there) == []

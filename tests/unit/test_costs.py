@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from gatewright.api.release import ReleaseSpec
 from gatewright.ports import Retryable
 from gatewright.runtime import costs, parse, reconcile
 from gatewright.runtime.controller import Controller
@@ -42,7 +43,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     spec_of = parse.spec_of
 
-    def noted(raw: Any) -> Any:
+    def noted(raw: dict[str, Any]) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         found.append(raw["version"])
         return spec_of(raw)
 

@@ -4,6 +4,7 @@ comes next."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -121,7 +122,7 @@ def aborted(when: str) -> World:
 
 
 @pytest.mark.parametrize(
-    ("world", "wanted"),
+    ("make", "wanted"),
     [
         (lambda: promoted(*ALL), {"promoted", "always"}),
         (lambda: rolled_back(*ALL), {"rolledback", "always"}),
@@ -131,10 +132,10 @@ def aborted(when: str) -> World:
         (lambda: World(spec=spec(followUps=ALL, mode="Observe")).settle().later(12), set()),
     ],
 )
-def test_each_end_has_its_own(world: Any, wanted: set[str]) -> None:
-    found = world()
-    assert found.status.run.outcome is not None
-    assert {item.name for item in found.status.followUps} == wanted
+def test_each_end_has_its_own(make: Callable[[], World], wanted: set[str]) -> None:
+    world = make()
+    assert world.outcome() is not None
+    assert {item.name for item in world.status.followUps} == wanted
 
 
 def test_a_release_that_is_deleted_leaves_nothing_to_do() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -166,7 +166,7 @@ def test_a_guess_in_two_fields_that_a_message_joins_is_shown_as_well() -> None:
 
 
 @pytest.mark.parametrize("spell", [quote_plus, html.escape, lambda text: json.dumps(text)[1:-1]])
-def test_a_guess_is_shown_as_the_message_spells_it(spell: Any) -> None:
+def test_a_guess_is_shown_as_the_message_spells_it(spell: Callable[[str], str]) -> None:
     guess = "w+rd & <q7Zk2Xb9Lm4Tc8Vw"
     message = f"GET /{spell(guess)}: 404"
     with spare_words_of(guess):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -477,26 +478,26 @@ def test_a_breach_that_is_seen_in_the_same_moment_wins() -> None:
 @pytest.mark.parametrize(
     "make", [lambda: World().settle(), paused, guarding, lambda: World(slow={"backup"}).settle()]
 )
-def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Any) -> None:
+def test_a_rollback_undoes_the_run_and_rejects_the_version(make: Callable[[], World]) -> None:
     world = make()
     accepted(world.act("Rollback", reason="customers complain"))
     assert outcome(world) == "RolledBack" and world.live == "1.0"
-    assert world.status.run.rollback.cause == "Person"
+    assert world.rollback.cause == "Person"
     assert world.status.rejected[0].reason == "Rollback by ana: customers complain"
     assert "Rollback by ana" in world.status.history[0].people[-1]
     world.later(20)
-    assert world.status.run.id == 1
+    assert world.run.id == 1
 
 
 @pytest.mark.parametrize("make", [lambda: World().settle(), paused, guarding])
-def test_an_abort_undoes_the_run_and_judges_nothing(make: Any) -> None:
+def test_an_abort_undoes_the_run_and_judges_nothing(make: Callable[[], World]) -> None:
     world = make()
     accepted(world.act("Abort"))
     assert outcome(world) == "Aborted" and world.live == "1.0" and world.status.rejected == []
     world.later(20)
-    assert world.status.run.id == 1
+    assert world.run.id == 1
     accepted(world.act("Retry"))
-    assert world.status.run.id == 2
+    assert world.run.id == 2
 
 
 def test_an_abort_before_anything_was_touched_only_ends_the_run() -> None:

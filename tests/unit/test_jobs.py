@@ -4,10 +4,10 @@ any more."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -127,7 +127,7 @@ class World(Cluster):
         return dict(body)
 
 
-def wanted(kind: Any = "job", **job: Any) -> Operation:
+def wanted(kind: Literal["job", "stop"] = "job", **job: Any) -> Operation:
     config = (
         Job.model_validate({"image": "shop/smoke:1", "timeout": "20s", **job})
         if kind == "job"
@@ -137,19 +137,19 @@ def wanted(kind: Any = "job", **job: Any) -> Operation:
 
 
 async def follow(world: Cluster, **job: Any) -> Progress:
-    return await jobs.follow_job(world, VIEW, wanted(**job))  # type: ignore[arg-type]
+    return await jobs.follow_job(world, VIEW, wanted(**job))
 
 
 async def trouble(world: Cluster, **job: Any) -> Trouble | None:
-    return await jobs.job_trouble(world, VIEW, wanted(**job))  # type: ignore[arg-type]
+    return await jobs.job_trouble(world, VIEW, wanted(**job))
 
 
 async def stop(world: Cluster) -> Progress:
-    return await job_stops.stop_job(world, VIEW, wanted("stop"))  # type: ignore[arg-type]
+    return await job_stops.stop_job(world, VIEW, wanted("stop"))
 
 
 async def stopped(world: Cluster) -> Progress:
-    return await job_stops.follow_stop(world, VIEW, wanted("stop"))  # type: ignore[arg-type]
+    return await job_stops.follow_stop(world, VIEW, wanted("stop"))
 
 
 def complete(**status: Any) -> World:
@@ -201,7 +201,7 @@ async def test_the_pod_of_an_earlier_job_of_the_same_name_is_not_read() -> None:
     ],
 )
 async def test_a_message_that_was_cut_is_not_taken_for_none(
-    message: str, outputs: Any, unread: str
+    message: str, outputs: dict[str, str], unread: str
 ) -> None:
     found = await follow(complete().pod(message=message))
     assert (found.state, found.outputs) == ("Succeeded", outputs)
@@ -354,7 +354,7 @@ async def test_a_job_that_is_older_than_its_step_is_somebody_elses() -> None:
         ("2026-01-01T12:00:01Z", False),
     ):
         world.job["metadata"]["creationTimestamp"] = made
-        found = await jobs.follow_job(world, VIEW, step)  # type: ignore[arg-type]
+        found = await jobs.follow_job(world, VIEW, step)
         assert ("somebody else has made it" in found.message) == theirs, made
         assert found.state == ("Failed" if theirs else "Succeeded")
 
@@ -457,7 +457,7 @@ async def test_a_job_that_has_time_is_not_listened_to() -> None:
 
 
 @pytest.mark.parametrize("log", [Retryable("no route to host"), NotFound("gone"), ""])
-async def test_where_nobody_heard_it_that_is_said(log: Any) -> None:
+async def test_where_nobody_heard_it_that_is_said(log: str | Exception) -> None:
     world = hanging().lives(log).leaves()
     await follow(world)
     world.pods.clear()
@@ -484,7 +484,7 @@ async def test_a_pod_that_failed_before_the_one_that_hung_does_not_speak_for_it(
     ],
 )
 async def test_what_it_left_behind_is_told_and_else_what_was_heard(
-    message: str, log: Any, told: str
+    message: str, log: str | Exception, told: str
 ) -> None:
     world = hanging().lives(LOCK).leaves()
     await follow(world)
@@ -650,7 +650,9 @@ async def test_a_pod_that_cannot_be_scheduled() -> None:
         ([], None),
     ],
 )
-async def test_a_pod_that_waits_for_its_node_says_for_what(events: Any, told: str | None) -> None:
+async def test_a_pod_that_waits_for_its_node_says_for_what(
+    events: list[tuple[str, str, int, str]], told: str | None
+) -> None:
     world = waiting("ContainerCreating")
     world.pods[0]["spec"]["nodeName"] = "node-1"
     for reason, message, second, kind in events:
@@ -833,14 +835,14 @@ async def test_a_job_that_is_being_deleted_is_let_go_and_waited_for() -> None:
 
 
 async def test_the_main_container_is_marked_before_anything_is_injected() -> None:
-    made = await job_spec(World(), VIEW, wanted().config, "key")  # type: ignore[arg-type]
+    made = await job_spec(World(), VIEW, wanted().config, "key")
     assert made["template"]["metadata"]["annotations"] == {DEFAULT_CONTAINER: "job", KEY: "key"}
     template = {"spec": {"containers": [{"name": "app"}, {"name": "proxy"}]}}
     config = Job.model_validate({"template": template})
-    made = await job_spec(World(), VIEW, config, "key")  # type: ignore[arg-type]
+    made = await job_spec(World(), VIEW, config, "key")
     assert made["template"]["metadata"]["annotations"][DEFAULT_CONTAINER] == "app"
     own = {"metadata": {"annotations": {DEFAULT_CONTAINER: "proxy"}}, **template}
-    made = await job_spec(World(), VIEW, Job.model_validate({"template": own}), "key")  # type: ignore[arg-type]
+    made = await job_spec(World(), VIEW, Job.model_validate({"template": own}), "key")
     assert made["template"]["metadata"]["annotations"][DEFAULT_CONTAINER] == "proxy"
     assert template == {"spec": {"containers": [{"name": "app"}, {"name": "proxy"}]}}
 
@@ -851,7 +853,7 @@ async def test_the_main_container_is_marked_before_anything_is_injected() -> Non
 async def test_a_template_that_is_not_one_is_left_to_the_api_server_to_refuse(
     template: Any,
 ) -> None:
-    made = await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")  # type: ignore[arg-type]
+    made = await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")
     assert made["template"]["metadata"]["annotations"] == {KEY: "key"}
     assert "containers" not in made["template"]["spec"] or template["spec"]["containers"] is None
 
@@ -868,7 +870,7 @@ async def test_a_template_of_another_shape_is_refused_with_its_path(
     template: Any, where: str
 ) -> None:
     with pytest.raises(Permanent, match=f"job.{where} is not an object"):
-        await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")  # type: ignore[arg-type]
+        await job_spec(World(), VIEW, Job.model_validate({"template": template}), "key")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -903,11 +905,12 @@ def crowded(*conditions: Mapping[str, Any]) -> Seen:
 
 @pytest.mark.parametrize("ask", [follow, trouble])
 async def test_of_pods_that_carry_its_label_only_its_own_are_kept_and_little_of_them(
-    ask: Any,
+    ask: Callable[[Cluster], Coroutine[Any, Any, Progress | Trouble | None]],
 ) -> None:
     world = crowded({"type": "Failed", "reason": "BackoffLimitExceeded"})
     found = await ask(world)
     if ask is follow:
+        assert isinstance(found, Progress)
         assert found.state == "Failed" and "exit code 1" in found.message
     assert len(world.kept) == 1 and len(json.dumps(world.kept)) < 2_000
 
@@ -944,7 +947,7 @@ async def test_jobs_that_carry_the_label_of_a_release_are_let_go_only_if_they_ar
             return self.kept
 
     world = Jobs()
-    await jobs.release_jobs(world, VIEW)  # type: ignore[arg-type]
+    await jobs.release_jobs(world, VIEW)
     assert world.patches == [("a", {"metadata": {"finalizers": []}})]
     assert len(json.dumps(world.kept)) < 200
 

@@ -8,7 +8,7 @@ import base64
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -124,7 +124,7 @@ def retry_of(links: Connections) -> tuple[asyncio.TimerHandle, int]:
     return retry, round(retry.when() - asyncio.get_running_loop().time())
 
 
-async def until(condition: Any) -> None:
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.002)

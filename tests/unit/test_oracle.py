@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness.oracle import Evidence, Report, examine, quiet
 from tests.harness.recording import Leaks, Version, Write
-from tests.harness.standin import Given
+from tests.harness.standin import Given, Kind
 
 START = 1_800_000_000.0
 UID = "uid-of-web"
@@ -135,8 +135,8 @@ class Story:
             self.put("jobs", name, done, user="controller", verb="update")
         return made
 
-    def answer(self, value: float | None, kind: str = "Number") -> None:
-        self.answers.append(Given(QUERY, kind, value, self.now, self.now))  # type: ignore[arg-type]
+    def answer(self, value: float | None, kind: Kind = "Number") -> None:
+        self.answers.append(Given(QUERY, kind, value, self.now, self.now))
 
     def lease(self, instance: int, holder: str = "pod-a", duration: int = 15) -> None:
         self.now += 0.01
@@ -611,7 +611,7 @@ def test_a_hold_does_not_count_as_baking() -> None:
 @pytest.mark.parametrize(
     ("value", "kind"), [(None, "Empty"), (None, "NaN"), (None, "Error"), (0.5, "Number")]
 )
-def test_a_promotion_on_no_good_answer(value: float | None, kind: str) -> None:
+def test_a_promotion_on_no_good_answer(value: float | None, kind: Kind) -> None:
     def blind(story: Story) -> None:
         story.answers.clear()
         story.answer(value, kind)

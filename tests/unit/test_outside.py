@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import pytest
 from pydantic import BaseModel
@@ -156,7 +156,10 @@ class Site:
     """One operation of one Release, followed."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, provider: Provider, kind: Any = "act"
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        provider: Provider,
+        kind: Literal["act", "restore"] = "act",
     ) -> None:
         monkeypatch.setitem(chosen.EXTERNALS_BY_KIND, "action", {"fake": provider})
         chosen._checked_once.clear()
@@ -282,7 +285,8 @@ async def test_an_instance_that_has_lost_its_lease_follows_nothing(
 
 
 async def test_only_a_restore_reads_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind, read in (("act", 0), ("restore", 1)):
+    kinds: dict[Literal["act", "restore"], int] = {"act": 0, "restore": 1}
+    for kind, read in kinds.items():
         site = Site(monkeypatch, Provider(Progress("Succeeded")), kind)
         site.follow()
         await site.news()

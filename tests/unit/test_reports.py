@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pytest
 import yaml
@@ -20,6 +20,7 @@ from gatewright.api import KEY
 from gatewright.api.jobs import REPORT_FORMATS, Job, JobReport
 from gatewright.api.status import ReleaseStatus
 from gatewright.codegen import rbac
+from gatewright.core.hash_key import HashKey
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import Conflict, Keep, NotFound, Permanent, Retryable, keep_whole_object
@@ -140,9 +141,23 @@ class Cluster:
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         raise Conflict("it exists")
 
+    async def managed(self, path: str) -> dict[str, Any]:
+        raise AssertionError(path)
+
+    async def patch(
+        self, path: str, body: Any, kind: Literal["json", "merge", "strategic"]
+    ) -> dict[str, Any]:
+        raise AssertionError(path)
+
+    async def delete(self, path: str, selector: str = "", uid: str = "") -> None:
+        raise AssertionError(path)
+
+    async def hash_key(self) -> HashKey:
+        raise AssertionError("no Secret is captured here")
+
 
 async def follow(cluster: Cluster, wanted: Operation | None = None) -> Progress:
-    return await follow_job(cluster, VIEW, wanted or operation())  # type: ignore[arg-type]
+    return await follow_job(cluster, VIEW, wanted or operation())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -302,7 +317,7 @@ async def test_without_a_pod_there_is_no_report() -> None:
 
 
 async def test_a_job_that_exists_already_is_judged_by_its_report_too() -> None:
-    found = await create_job(Cluster().pod(FAILED), VIEW, operation())  # type: ignore[arg-type]
+    found = await create_job(Cluster().pod(FAILED), VIEW, operation())
     assert found.state == "Failed"
 
 
@@ -417,7 +432,7 @@ async def test_a_log_that_can_never_be_read_fails_it_in_the_end(
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     cluster = Cluster().pod(Retryable("GET /log: 500 no route to host"))
-    lens, wanted = CachedCluster(cluster), operation()  # type: ignore[arg-type]
+    lens, wanted = CachedCluster(cluster), operation()
     found = await job_trouble(UncachedReader(lens), VIEW, wanted)
     assert found is not None and "cannot be read yet" in found.message and not found.hopeless
     entry = TrackedRelease.__new__(TrackedRelease)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import pytest
@@ -122,6 +123,10 @@ class Room:
         async with asyncio.timeout(5):
             while not condition():
                 await asyncio.sleep(0.002)
+
+
+def passes(room: Room, key: Key) -> bool:
+    return room.state(key) == "Passing"
 
 
 def asked(config: dict[str, Any] | None = None, **check: Any) -> Measure:
@@ -487,7 +492,7 @@ async def test_checks_of_releases_that_are_gone_are_not_remembered(gate: Asked, 
     for number in range(400):
         key = ("noisy", str(number))
         room.sampler.watch(key, [asked({"connection": f"made-up-{number}"})])
-        await room.until(lambda key=key: room.state(key) == "Passing")  # type: ignore[misc]
+        await room.until(partial(passes, room, key))
         room.sampler.watch(key, ())
     assert len(room.sampler) == 1
     assert len(room.sampler._heap) < 100, "each is due in an hour"

@@ -46,7 +46,7 @@ class Scripted:
     config: ClassVar[type[Model]] = Config
     connection: ClassVar[str] = "webhook"
     sent: list[tuple[str, Message, str | None]] = field(default_factory=list)
-    answers: dict[str, list[Any]] = field(default_factory=dict)
+    answers: dict[str, list[Exception | str | None]] = field(default_factory=dict)
     """By connection: errors and handles, the first first; delivered without a handle where there
     are none left."""
     hanging: set[str] = field(default_factory=set)
@@ -61,7 +61,7 @@ class Scripted:
         found = answers.pop(0)
         if isinstance(found, Exception):
             raise found
-        return found  # type: ignore[no-any-return]
+        return found
 
     def events(self, name: str = "") -> list[str]:
         return [message.event for connection, message, _ in self.sent if name in ("", connection)]

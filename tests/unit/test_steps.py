@@ -66,6 +66,12 @@ def example(kind: StepKindName) -> Step:
     return Step.model_validate({"name": "it", kind: EXAMPLES[kind]})
 
 
+def stage_of(world: World) -> Stage:
+    spec = world.view().spec
+    assert spec is not None
+    return spec.stages[0]
+
+
 def check_walk(written: dict[str, Any]) -> None:
     """Walk a stage of one step in the simulated world, let its gate fail, and follow the way
     back."""
@@ -76,7 +82,7 @@ def check_walk(written: dict[str, Any]) -> None:
         "bake": "10s",
     }
     world = World(spec=spec(stages=[stage]))
-    step = world.view().spec.stages[0].steps[0]  # type: ignore[union-attr]
+    step = stage_of(world).steps[0]
     kind = kind_of(step)
 
     world.settle()
@@ -92,7 +98,7 @@ def check_walk(written: dict[str, Any]) -> None:
     # An action uses a Connection; whoever opens that says who may (`codegen.uses`).
     if kind is not ACTION:
         check_permissions(kind, done)
-    _check_operations(kind, step, world.view().spec.stages[0], done)  # type: ignore[union-attr]
+    _check_operations(kind, step, stage_of(world), done)
     journal = {entry.subject for entry in run.journal}
     unwritten = {one.subject for one in done if one.kind != "ask"} - journal
     assert not unwritten, f"{unwritten} are not in the journal"
@@ -263,7 +269,9 @@ def test_each_kind_of_subject_has_its_handler(kind: SubjectKind) -> None:
 @pytest.mark.parametrize(
     ("subject", "found"), [("target/web", "web"), ("configmap/web", {"target": "web", "set": {}})]
 )
-def test_only_what_sets_in_a_target_is_found_by_it(subject: str, found: Any) -> None:
+def test_only_what_sets_in_a_target_is_found_by_it(
+    subject: str, found: str | dict[str, Any]
+) -> None:
     operation = Operation("1", "set", subject, {"target": "web", "set": {}})
     assert handlers.config_of(operation) == found
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,10 @@ def test_the_bill_of_an_image_names_what_is_in_the_base_too(
     ],
 )
 def test_an_image_with_other_packages_is_refused(
-    change: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[list[dict[str, Any]]], object],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     parts = _as_locked()

@@ -134,7 +134,7 @@ async def test_of_a_job_that_is_not_to_be_repeated_nothing_is(state: str, messag
 async def test_nor_what_one_that_runs_says_now() -> None:
     cluster = running(telling(False, SHOWN))
     for _ in range(2):
-        trouble = await job_trouble(cluster, VIEW, wanted(logs="Never"))  # type: ignore[arg-type]
+        trouble = await job_trouble(cluster, VIEW, wanted(logs="Never"))
         assert trouble is None or SHOWN not in trouble.message
     assert cluster.read == []
     assert job_endings.LAST_WORDS.said(cluster.job["metadata"]["uid"]) == job_endings.SILENT_MESSAGE

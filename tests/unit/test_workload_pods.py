@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -118,7 +119,9 @@ def done(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     "act", [partitioned, unseen, unknown, changed, done], ids=lambda act: act.__name__
 )
-async def test_nothing_is_deleted_where_its_version_is_not_surely_withdrawn(act: Any) -> None:
+async def test_nothing_is_deleted_where_its_version_is_not_surely_withdrawn(
+    act: Callable[[Cluster], None],
+) -> None:
     cluster = cluster_of(pod("db-2", "db-b"), **BLOCKED)
     act(cluster)
     await follow(cluster, restore())

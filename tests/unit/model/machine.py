@@ -4,6 +4,7 @@ each pass."""
 from __future__ import annotations
 
 from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 from hypothesis import strategies as st
@@ -625,5 +626,10 @@ class _Watched:
     def __enter__(self) -> None:
         return
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._walk.broken = self._walk.broken or error is not None

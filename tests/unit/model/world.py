@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -390,7 +391,7 @@ class Wild(World):
         """What a pass has really begun."""
         return self.started if seen.decision.operations else []
 
-    def rest(self, look: Any = None, most: int = 100) -> None:
+    def rest(self, look: Callable[[Wild], None] | None = None, most: int = 100) -> None:
         """Decide until nothing changes at this moment."""
         for _ in range(most):
             before = (
