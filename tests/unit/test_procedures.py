@@ -14,13 +14,16 @@ from gatewright.core.spec.problems import find_problems
 from gatewright.providers.validate import spec_problems
 from tests.unit.sim import World, spec
 
-CACHE = {"name": "clear-cache", "steps": [{"name": "flush", "job": {"image": "redis:7"}}]}
-VOICE = {
+CACHE: dict[str, Any] = {
+    "name": "clear-cache",
+    "steps": [{"name": "flush", "job": {"image": "redis:7"}}],
+}
+VOICE: dict[str, Any] = {
     "name": "voice-off",
     "steps": [{"name": "off", "flags": {"configMap": "web-flags", "set": {"VOICE": "off"}}}],
     "undo": [{"name": "on", "flags": {"configMap": "web-flags", "set": {"VOICE": "on"}}}],
 }
-TWO = {
+TWO: dict[str, Any] = {
     "name": "scale",
     "steps": [
         {"name": "first", "job": {"image": "psql:16"}, "produces": "size"},
@@ -31,7 +34,11 @@ TWO = {
         },
     ],
 }
-ASKED = {"name": "restore", "approval": {"groups": ["on-call"]}, "steps": CACHE["steps"]}
+ASKED: dict[str, Any] = {
+    "name": "restore",
+    "approval": {"groups": ["on-call"]},
+    "steps": CACHE["steps"],
+}
 
 
 def at_rest(*procedures: dict[str, Any], **changes: Any) -> World:
@@ -61,7 +68,7 @@ def refused(answer: Answered | None) -> str:
     return answer.message
 
 
-def test_its_steps_are_run_in_order_although_no_run_is_under_way():
+def test_its_steps_are_run_in_order_although_no_run_is_under_way() -> None:
     world = at_rest(TWO)
     runs, state = world.status.runs, world.status.state
     assert accepted(run(world, "scale")) == "procedure scale begins, as number 1"
@@ -81,7 +88,7 @@ def test_its_steps_are_run_in_order_although_no_run_is_under_way():
     ]
 
 
-def test_the_intent_of_its_first_step_stands_with_the_answer():
+def test_the_intent_of_its_first_step_stands_with_the_answer() -> None:
     world = at_rest(CACHE)
     world.slow.add("flush")
     writes = world.writes
@@ -90,7 +97,7 @@ def test_the_intent_of_its_first_step_stands_with_the_answer():
     assert row(world).steps[0].key and row(world).state == "Running" and world.finalized
 
 
-def test_a_second_time_it_is_done_again_under_another_number():
+def test_a_second_time_it_is_done_again_under_another_number() -> None:
     world = at_rest(CACHE)
     accepted(run(world))
     accepted(run(world))
@@ -99,7 +106,7 @@ def test_a_second_time_it_is_done_again_under_another_number():
     assert world.status.procedures[1].steps == [], "only the latest keeps its steps"
 
 
-def test_one_at_a_time():
+def test_one_at_a_time() -> None:
     world = at_rest(CACHE, VOICE)
     world.slow.add("flush")
     accepted(run(world))
@@ -107,7 +114,7 @@ def test_one_at_a_time():
     assert "clear-cache by ana is under way" in said and "--procedure clear-cache" in said
 
 
-def test_what_takes_it_back_is_run_when_somebody_asks_for_it():
+def test_what_takes_it_back_is_run_when_somebody_asks_for_it() -> None:
     world = at_rest(VOICE)
     accepted(run(world, "voice-off"))
     assert accepted(run(world, "voice-off", undo=True)).startswith("procedure voice-off is taken")
@@ -131,7 +138,7 @@ def test_what_cannot_be_run_is_refused_in_words(
     assert not world.status.procedures and not world.performed
 
 
-def test_nothing_is_run_where_nobody_can_know_whose_doing_it_is():
+def test_nothing_is_run_where_nobody_can_know_whose_doing_it_is() -> None:
     world = at_rest(CACHE)
     world.doubt = "the policy on Releases is not in force"
     assert refused(run(world)) == world.doubt
@@ -142,13 +149,13 @@ def test_nothing_is_run_where_nobody_can_know_whose_doing_it_is():
     assert "being deleted" in refused(run(world))
 
 
-def test_what_another_run_is_at_work_on_is_left_alone():
+def test_what_another_run_is_at_work_on_is_left_alone() -> None:
     world = at_rest(VOICE)
     world.procedure_rival = "the run of release shop"
     assert "the run of release shop is at work on what" in refused(run(world, "voice-off"))
 
 
-def test_a_failed_step_ends_it_and_nothing_follows():
+def test_a_failed_step_ends_it_and_nothing_follows() -> None:
     world = at_rest(TWO)
     world.jobs["first"] = Progress("Failed", "exit code 2")
     accepted(run(world, "scale"))
@@ -158,7 +165,7 @@ def test_a_failed_step_ends_it_and_nothing_follows():
     assert not world.finalized
 
 
-def test_its_clock_ends_what_hangs_and_its_job_is_stopped_first():
+def test_its_clock_ends_what_hangs_and_its_job_is_stopped_first() -> None:
     world = at_rest(
         {"name": "hang", "steps": [{"name": "hang", "job": {"image": "a:1", "timeout": "10s"}}]}
     )
@@ -172,7 +179,7 @@ def test_its_clock_ends_what_hangs_and_its_job_is_stopped_first():
     assert row(world).state == "Failed" and world.done() == ["job job/hang", "stop job/hang"]
 
 
-def test_an_abort_stops_it():
+def test_an_abort_stops_it() -> None:
     world = at_rest(CACHE)
     world.slow.add("flush")
     accepted(run(world))
@@ -183,7 +190,7 @@ def test_an_abort_stops_it():
     assert "not under way" in refused(world.act("Abort", procedure="clear-cache"))
 
 
-def test_people_approve_before_its_first_step():
+def test_people_approve_before_its_first_step() -> None:
     world = at_rest(ASKED)
     accepted(run(world, "restore"))
     assert not world.done("job")
@@ -196,7 +203,7 @@ def test_people_approve_before_its_first_step():
     assert row(world).state == "Succeeded" and world.done("job") == ["job job/flush"]
 
 
-def test_a_rejected_approval_ends_it():
+def test_a_rejected_approval_ends_it() -> None:
     world = at_rest(ASKED)
     accepted(run(world, "restore"))
     accepted(world.act("Reject", procedure="restore", by="bo", reason="not now"))
@@ -204,7 +211,7 @@ def test_a_rejected_approval_ends_it():
     assert "rejected by bo: not now" in (row(world).message or "")
 
 
-def test_who_runs_it_repeats_what_it_asks_to_be_confirmed():
+def test_who_runs_it_repeats_what_it_asks_to_be_confirmed() -> None:
     lossy = CACHE | {"confirm": "Everything since $(vars.backup) is lost."}
     world = at_rest(lossy, vars={"backup": "09:00"})
     said = refused(run(world))
@@ -214,7 +221,7 @@ def test_who_runs_it_repeats_what_it_asks_to_be_confirmed():
     assert row(world).state == "Succeeded"
 
 
-def test_what_nobody_knows_is_refused_before_anything_is_done():
+def test_what_nobody_knows_is_refused_before_anything_is_done() -> None:
     named = {
         "name": "scale",
         "steps": [{"name": "go", "job": {"image": "a:1", "args": ["$(steps.backup.outputs.id)"]}}],
@@ -229,7 +236,7 @@ def test_what_nobody_knows_is_refused_before_anything_is_done():
     assert "nobody knows $(steps.backup.outputs.id) now" in refused(run(world, "scale"))
 
 
-def test_the_version_is_the_one_that_is_served():
+def test_the_version_is_the_one_that_is_served() -> None:
     world = at_rest(TWO)
     world.gates["errors"] = "Failed"
     world.ask("3.0").settle().later(60)
@@ -238,7 +245,7 @@ def test_the_version_is_the_one_that_is_served():
     assert world.performed[-1].config.args[1] == "2.0"
 
 
-def test_it_goes_on_beside_a_run():
+def test_it_goes_on_beside_a_run() -> None:
     world = World(spec=spec(procedures=[CACHE]))
     world.slow.add("deploy")
     world.settle()
@@ -251,7 +258,7 @@ def test_it_goes_on_beside_a_run():
     assert world.status.run.outcome == "Promoted"
 
 
-def test_a_run_ends_and_the_procedure_beside_it_goes_on():
+def test_a_run_ends_and_the_procedure_beside_it_goes_on() -> None:
     world = World(spec=spec(procedures=[CACHE]))
     world.slow.update({"deploy", "flush"})
     world.settle()
@@ -265,7 +272,7 @@ def test_a_run_ends_and_the_procedure_beside_it_goes_on():
     assert row(world).state == "Succeeded" and not world.finalized
 
 
-def test_an_edit_of_a_procedure_is_no_edit_of_the_run():
+def test_an_edit_of_a_procedure_is_no_edit_of_the_run() -> None:
     world = at_rest(CACHE)
     before = world.status.run
     world.slow.add("flush")
@@ -276,7 +283,7 @@ def test_an_edit_of_a_procedure_is_no_edit_of_the_run():
     assert world.status.run == before
 
 
-def test_a_release_that_is_deleted_waits_for_its_job_to_stop():
+def test_a_release_that_is_deleted_waits_for_its_job_to_stop() -> None:
     world = at_rest(CACHE)
     world.slow.add("flush")
     accepted(run(world))
@@ -289,7 +296,7 @@ def test_a_release_that_is_deleted_waits_for_its_job_to_stop():
     assert not world.finalized and world.done("stop") == ["stop job/flush"]
 
 
-def test_what_it_was_to_do_is_gone():
+def test_what_it_was_to_do_is_gone() -> None:
     world = at_rest(CACHE)
     world.slow.add("flush")
     accepted(run(world))
@@ -298,7 +305,7 @@ def test_what_it_was_to_do_is_gone():
     assert row(world).state == "Failed" and "cannot be read any more" in (row(world).message or "")
 
 
-def test_the_status_keeps_a_few_and_folds_them():
+def test_the_status_keeps_a_few_and_folds_them() -> None:
     world = at_rest(CACHE)
     for _ in range(8):
         accepted(run(world, reason="x" * 300))
@@ -331,14 +338,16 @@ BAD = [
 
 
 @pytest.mark.parametrize(("procedures", "words"), BAD, ids=[words for _, words in BAD])
-def test_what_is_wrong_with_procedures_is_said(procedures: Any, words: str) -> None:
+def test_what_is_wrong_with_procedures_is_said(
+    procedures: list[dict[str, Any]], words: str
+) -> None:
     raw = spec(procedures=procedures)
     raw["stages"][0]["name"] = "web"
     problems = list(find_problems(ReleaseSpec.model_validate(raw)))
     assert any(words in problem for problem in problems), problems
 
 
-def test_the_providers_of_procedures_are_judged_as_those_of_stages():
+def test_the_providers_of_procedures_are_judged_as_those_of_stages() -> None:
     steps = [{"name": "r", "redis": {"flush": {"prefix": ""}}}]
     parsed = ReleaseSpec.model_validate(spec(procedures=[CACHE | {"steps": steps}]))
     assert any("spec.procedures[0].steps[0].redis" in line for line in spec_problems(parsed))
@@ -360,7 +369,7 @@ def notices(world: World) -> list[str]:
     return [notice.id for notice in world.status.notices]
 
 
-def test_its_start_its_question_and_its_end_are_told():
+def test_its_start_its_question_and_its_end_are_told() -> None:
     events = ("ProcedureStarted", "ProcedureEnded", "ProcedureFailed", "ApprovalNeeded")
     world = at_rest(ASKED, **told(*events))
     accepted(run(world, "restore"))

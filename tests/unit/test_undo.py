@@ -599,35 +599,35 @@ def asked(**approval: Any) -> World:
     return promoted("2.0", world=World(spec=raw))
 
 
-def test_the_database_waits_for_those_who_are_asked():
+def test_the_database_waits_for_those_who_are_asked() -> None:
     world = asked()
     kept = world.status.kept
     said = accepted(world.act("Rollback", with_database=True, reason="data is broken"))
     assert "waits for an approval of the database" in said
-    run = world.status.run
+    run = world.run
     assert (run.kind, run.phase, world.live) == ("Undo", "Preflight", "2.0")
-    assert world.status.kept == kept and world.status.lastGood.version == "2.0"
-    assert "approval by dba" in world.status.waitingFor.message
+    assert world.status.kept == kept and world.last_good.version == "2.0"
+    assert "approval by dba" in world.waiting_for.message
     world.later(60)
-    assert world.status.run.phase == "Preflight" and not world.done("restore")
+    assert world.phase() == "Preflight" and not world.done("restore")
 
     assert "asks for a member of dba" in refused(world.act("Approve", by="eve"))
     accepted(world.act("Approve", by="bo", groups=frozenset({"dba"})))
     world.later(20)
-    run = world.status.run
-    assert (run.outcome, world.live, world.status.lastGood.version) == ("RolledBack", "1.0", "1.0")
+    run = world.run
+    assert (run.outcome, world.live, world.last_good.version) == ("RolledBack", "1.0", "1.0")
     assert "job job/restore" in world.done() and not world.status.kept
     assert world.status.rejected[0].reason == "Rollback by ana: data is broken"
 
 
-def test_a_no_leaves_everything_as_it_was():
+def test_a_no_leaves_everything_as_it_was() -> None:
     world = asked()
     kept = world.status.kept
     accepted(world.act("Rollback", with_database=True, reason="data is broken"))
     accepted(world.act("Reject", by="bo", reason="the data is fine"))
-    run = world.status.run
-    assert run.outcome == "Aborted" and "the data is fine" in run.reason
-    assert world.live == world.status.lastGood.version == "2.0" and not world.done("restore")
+    run = world.run
+    assert run.outcome == "Aborted" and "the data is fine" in str(run.reason)
+    assert world.live == world.last_good.version == "2.0" and not world.done("restore")
     assert world.status.kept == kept and not world.status.rejected and not world.finalized
 
     accepted(world.act("Rollback", reason="without the database then"))
@@ -635,14 +635,14 @@ def test_a_no_leaves_everything_as_it_was():
     assert world.live == "1.0" and world.done("restore") == ["restore target/web"]
 
 
-def test_without_the_database_nobody_is_asked():
+def test_without_the_database_nobody_is_asked() -> None:
     world = asked()
     accepted(world.act("Rollback", reason="P0"))
     world.later(10)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.outcome() == "RolledBack" and world.live == "1.0"
 
 
-def test_who_waits_may_abort_and_go_back_at_once():
+def test_who_waits_may_abort_and_go_back_at_once() -> None:
     world = asked()
     accepted(world.act("Rollback", with_database=True, reason="data is broken"))
     assert "Abort it" in refused(world.act("Rollback"))
@@ -652,11 +652,11 @@ def test_who_waits_may_abort_and_go_back_at_once():
     assert world.live == "1.0"
 
 
-def test_a_wait_for_the_approval_is_no_wait_for_an_edited_or_suspended_release():
+def test_a_wait_for_the_approval_is_no_wait_for_an_edited_or_suspended_release() -> None:
     world = asked()
     accepted(world.act("Rollback", with_database=True, reason="data is broken"))
     world.ask("3.0", suspend=True).settle()
-    assert world.status.run.phase == "Preflight"
+    assert world.phase() == "Preflight"
     accepted(world.act("Approve", by="bo", groups=frozenset({"dba"})))
     world.later(20)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.outcome() == "RolledBack" and world.live == "1.0"
