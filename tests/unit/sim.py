@@ -9,9 +9,18 @@ from typing import Any, Literal, Self
 
 from gatewright.api.intervention import Action
 from gatewright.api.release import ReleaseSpec
-from gatewright.api.status import Answered, ReleaseStatus, dump
+from gatewright.api.run import Outcome, Phase, Rollback
+from gatewright.api.status import (
+    Answered,
+    ReleaseStatus,
+    Run,
+    Served,
+    Unverified,
+    WaitingFor,
+    dump,
+)
 from gatewright.core.checks import at_rest, followups
-from gatewright.core.checks.window import Sample, Verdict
+from gatewright.core.checks.window import Kind, Sample, State, Verdict
 from gatewright.core.model.decision import Decision, KubernetesEvent
 from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.holding import Holding, Standing

@@ -34,7 +34,7 @@ def resting(*guards: dict[str, Any], **changes: Any) -> World:
     notify = [{"events": EVERYTHING, "slack": {"channel": "#x"}}]
     raw = spec(guards=list(guards) or [guard()], notify=notify) | changes
     world = World(spec=raw).settle().later(15)
-    assert world.status.run.outcome == "Promoted", world.status.run.reason
+    assert world.run.outcome == "Promoted", world.run.reason
     world.settle()
     world.status.notices.clear()
     world.performed.clear()
@@ -50,7 +50,7 @@ def reasons(world: World) -> list[str]:
     return [note.reason for note in world.notes]
 
 
-def test_it_is_asked_at_rest_and_nothing_is_written_while_nothing_changes():
+def test_it_is_asked_at_rest_and_nothing_is_written_while_nothing_changes() -> None:
     world = resting(guard(), {**guard("p95"), "atRest": False, "rollbackFor": None})
     (row,) = world.status.atRest
     assert (row.name, row.state, row.run, row.severity) == ("uptime", "Passing", 1, "critical")
@@ -58,10 +58,10 @@ def test_it_is_asked_at_rest_and_nothing_is_written_while_nothing_changes():
     assert measure.path == "1/atRest/uptime/0"
     before = dump(world.status)
     world.jump(100_000)
-    assert dump(world.status) == before and world.status.run.id == 1
+    assert dump(world.status) == before and world.run.id == 1
 
 
-def test_a_failure_in_its_time_undoes_the_promotion():
+def test_a_failure_in_its_time_undoes_the_promotion() -> None:
     world = resting()
     writes = world.writes
     world.gates["uptime"] = "Failed"
@@ -75,121 +75,121 @@ def test_a_failure_in_its_time_undoes_the_promotion():
     assert told(world)[:2] == ["GuardFailed", "Started"] and "RolledBack" in told(world)
     world.gates.clear()
     world.jump(7200)
-    assert world.status.run.id == 2 and world.status.runs == 2
+    assert world.run.id == 2 and world.status.runs == 2
 
 
-def test_the_failure_and_the_plan_are_one_write():
+def test_the_failure_and_the_plan_are_one_write() -> None:
     world = resting()
     writes = world.writes
     world.gates["uptime"] = "Failed"
     world.tick()
-    assert world.writes == writes and world.status.run.id == 1, "the record is read first"
+    assert world.writes == writes and world.run.id == 1, "the record is read first"
     world.tick()
-    assert world.writes == writes + 1 and world.status.run.phase == "RollingBack"
-    (line,) = world.status.run.rollback.undo
+    assert world.writes == writes + 1 and world.run.phase == "RollingBack"
+    (line,) = world.run.rollback.undo
     assert line.state == "Running" and line.key.startswith("1.undo2.rollback.")
 
 
-def test_after_its_time_a_failure_is_only_told():
+def test_after_its_time_a_failure_is_only_told() -> None:
     world = resting()
     world.jump(3601)
     world.gates["uptime"] = "Failed"
     world.later(10)
-    assert world.status.run.id == 1 and world.live == "2.0"
+    assert world.run.id == 1 and world.live == "2.0"
     assert told(world) == ["GuardFailed"] and reasons(world) == ["GuardFailed"]
-    assert "; guard uptime: 5% > 1%" in world.status.message
+    assert "; guard uptime: 5% > 1%" in world.message
     assert world.status.conditions[0].status == "True"
     world.gates["uptime"] = "Passing"
     world.later(10)
     assert told(world) == ["GuardFailed", "GuardRecovered"]
-    assert "uptime" not in world.status.message
+    assert "uptime" not in world.message
 
 
-def test_one_that_only_tells_undoes_nothing():
+def test_one_that_only_tells_undoes_nothing() -> None:
     world = resting(notifying())
     world.gates["uptime"] = "Failed"
     world.later(10)
-    assert world.status.run.id == 1 and told(world) == ["GuardFailed"]
+    assert world.run.id == 1 and told(world) == ["GuardFailed"]
 
 
-def test_silence_is_told_and_undoes_nothing():
+def test_silence_is_told_and_undoes_nothing() -> None:
     world = resting(guard(onHoldExpired="Fail"))
     world.gates["uptime"] = "Silent"
     world.later(10)
-    assert world.status.run.id == 1 and world.status.atRest[0].state == "Expired"
+    assert world.run.id == 1 and world.status.atRest[0].state == "Expired"
     assert told(world) == ["Hindered"] and reasons(world) == ["GuardSilent"]
     world.gates["uptime"] = "Passing"
     world.later(2)
     assert told(world) == ["Hindered", "GuardRecovered"]
 
 
-def test_after_a_restart_nothing_is_known_before_it_answers():
+def test_after_a_restart_nothing_is_known_before_it_answers() -> None:
     world = resting()
     world.gates["uptime"] = "Unknown"
     world.settle()
-    assert world.status.atRest[0].state == "Unknown" and world.status.run.id == 1
+    assert world.status.atRest[0].state == "Unknown" and world.run.id == 1
 
 
-def test_a_failure_from_before_a_restart_is_measured_again_before_anything_is_undone():
+def test_a_failure_from_before_a_restart_is_measured_again_before_anything_is_undone() -> None:
     world = resting()
     world.gates["uptime"] = "Failed"
     world.tick()
-    assert world.status.atRest[0].state == "Failed" and world.status.run.id == 1
+    assert world.status.atRest[0].state == "Failed" and world.run.id == 1
     world.gates["uptime"] = "Unknown"
     world.settle()
-    assert world.status.run.id == 1
+    assert world.run.id == 1
     world.gates["uptime"] = "Passing"
     world.settle()
-    assert world.status.run.id == 1 and world.status.atRest[0].state == "Passing"
+    assert world.run.id == 1 and world.status.atRest[0].state == "Passing"
 
 
-def test_the_run_itself_is_guarded_by_it_as_by_any_other():
+def test_the_run_itself_is_guarded_by_it_as_by_any_other() -> None:
     world = World(spec=spec(guards=[guard()])).settle()
     world.gates["uptime"] = "Failed"
     world.later(2)
-    assert world.status.run.outcome == "RolledBack" and world.status.atRest == []
+    assert world.run.outcome == "RolledBack" and world.status.atRest == []
 
 
-def test_it_watches_on_while_the_next_version_waits_before_its_first_stage():
+def test_it_watches_on_while_the_next_version_waits_before_its_first_stage() -> None:
     world = resting(preflight=[])
     world.ask("3.0", preflight=[{"name": "go", "approval": {}}]).settle()
-    assert world.status.run.phase == "Preflight"
+    assert world.run.phase == "Preflight"
     world.gates["uptime"] = "Failed"
     world.later(5)
-    assert "GuardFailed" in told(world) and world.status.run.version == "3.0"
-    assert world.status.run.rollback is None, "nothing was touched that could be undone"
+    assert "GuardFailed" in told(world) and world.run.version == "3.0"
+    assert world.run.rollback is None, "nothing was touched that could be undone"
 
 
-def test_it_stands_by_while_a_run_changes_something_and_only_tells_afterwards():
+def test_it_stands_by_while_a_run_changes_something_and_only_tells_afterwards() -> None:
     world = resting()
     world.slow = {"web"}
     world.ask("3.0").settle()
-    assert world.status.run.phase == "Progressing" and world.status.atRest[0].state == "Unknown"
+    assert world.run.phase == "Progressing" and world.status.atRest[0].state == "Unknown"
     paths = [measure.path for measure in world.wants(world.view()).measures]
     assert paths == ["2/guards/uptime/0"]
     world.act("Rollback")
     world.slow = set()
     world.later(5)
-    assert world.status.run.outcome == "RolledBack" and world.live == "2.0"
+    assert world.run.outcome == "RolledBack" and world.live == "2.0"
     assert [row.state for row in world.status.atRest] == ["Passing"]
     world.gates["uptime"] = "Failed"
     world.later(5)
-    assert world.status.run.id == 2 and world.live == "2.0" and "GuardFailed" in told(world)
+    assert world.run.id == 2 and world.live == "2.0" and "GuardFailed" in told(world)
 
 
-def test_the_next_promotion_has_guards_of_its_own():
+def test_the_next_promotion_has_guards_of_its_own() -> None:
     world = resting()
     world.ask("3.0", guards=[notifying("errors-high")]).settle().later(15)
     assert [(row.name, row.run) for row in world.status.atRest] == [("errors-high", 2)]
     assert world.status.kept[0].atRest == ["critical errors-high"]
 
 
-def test_what_is_served_again_is_watched_and_only_told_of():
+def test_what_is_served_again_is_watched_and_only_told_of() -> None:
     world = resting()
     world.ask("3.0").settle().later(15)
     world.gates["uptime"] = "Failed"
     world.later(2)
-    assert world.live == "2.0" and world.status.run.undoes == [2]
+    assert world.live == "2.0" and world.run.undoes == [2]
     world.gates["uptime"] = "Passing"
     world.later(2)
     (row,) = world.status.atRest
@@ -199,7 +199,7 @@ def test_what_is_served_again_is_watched_and_only_told_of():
     assert world.live == "2.0" and world.status.runs == 3, "nobody goes a second version back"
 
 
-def test_a_fault_that_outlives_its_run_is_one_fault():
+def test_a_fault_that_outlives_its_run_is_one_fault() -> None:
     world = World(
         spec=spec(
             guards=[notifying()],
@@ -209,14 +209,14 @@ def test_a_fault_that_outlives_its_run_is_one_fault():
     ).settle()
     world.gates["uptime"] = "Failed"
     world.later(80)
-    assert world.status.run.outcome == "Promoted" and told(world).count("GuardFailed") == 1
+    assert world.run.outcome == "Promoted" and told(world).count("GuardFailed") == 1
     assert world.status.atRest[0].faultSince is not None
     world.gates["uptime"] = "Passing"
     world.later(2)
     assert told(world)[-1] == "GuardRecovered"
 
 
-def test_a_failed_rollback_is_a_persons_to_decide_about():
+def test_a_failed_rollback_is_a_persons_to_decide_about() -> None:
     world = resting()
     world.ask("3.0").settle().later(15)
     world.refused = {"target/web": "403"}
@@ -230,21 +230,21 @@ def test_a_failed_rollback_is_a_persons_to_decide_about():
     assert world.status.runs == runs
 
 
-def test_mode_observe_acts_on_nothing_at_rest_either():
+def test_mode_observe_acts_on_nothing_at_rest_either() -> None:
     world = resting()
     world.ask(mode="Observe").settle()
     world.gates["uptime"] = "Failed"
     world.later(5)
-    assert world.status.run.id == 1 and told(world) == ["GuardFailed"]
+    assert world.run.id == 1 and told(world) == ["GuardFailed"]
 
 
-def test_a_record_that_cannot_be_read_is_told_once():
+def test_a_record_that_cannot_be_read_is_told_once() -> None:
     world = resting()
     del world.data[world.status.kept[0].record]
-    world.status.live.snapshot = None
+    world.served.snapshot = None
     world.gates["uptime"] = "Failed"
     world.later(5)
-    assert world.status.run.id == 1 and reasons(world).count("RollbackRefused") == 1
+    assert world.run.id == 1 and reasons(world).count("RollbackRefused") == 1
     assert "Hindered" in told(world)
 
 
@@ -258,7 +258,9 @@ def test_a_record_that_cannot_be_read_is_told_once():
         ({"action": "Notify", "rollbackFor": "1h"}, "rollbackFor is for action: Rollback"),
     ],
 )
-def test_what_means_nothing_at_rest_is_refused_with_the_remedy(given: dict[str, Any], remedy: str):
+def test_what_means_nothing_at_rest_is_refused_with_the_remedy(
+    given: dict[str, Any], remedy: str
+) -> None:
     raw = {"name": "uptime", "prometheus": {"query": "q"}, "atRest": True, **given}
     with pytest.raises(ValueError, match=remedy):
         Guard.model_validate(raw)

@@ -157,8 +157,8 @@ def test_a_failed_undo_ends_rollback_failed_but_the_others_are_undone() -> None:
     world.gates["errors"] = "Failed"
     world.later(1)
     assert outcome(world) == "RollbackFailed" and world.live == "1.0"
-    assert world.status.live.caveat == "not verified: web was last seen as 1.0"
-    assert "no space" in world.status.message
+    assert world.served.caveat == "not verified: web was last seen as 1.0"
+    assert "no space" in world.message
     assert conditions(world)["Stalled"] == "True" and conditions(world)["RolledBack"] == "False"
 
 

@@ -27,7 +27,7 @@ def pausing(**changes: Any) -> World:
     return World(spec=spec(guards=[guard(action="Pause")], **changes))
 
 
-def test_a_person_decides_about_a_guard_that_says_pause():
+def test_a_person_decides_about_a_guard_that_says_pause() -> None:
     world = pausing().settle()
     world.gates["rate"] = "Failed"
     world.later(60)
@@ -39,7 +39,7 @@ def test_a_person_decides_about_a_guard_that_says_pause():
     assert reasons(world).count("PausedByGuard") == reasons(world).count("GuardFailed") == 1
 
 
-def test_after_a_resume_the_run_goes_on_although_the_guard_fails_and_says_so():
+def test_after_a_resume_the_run_goes_on_although_the_guard_fails_and_says_so() -> None:
     world = pausing().settle()
     world.gates["rate"] = "Failed"
     world.later(5)
@@ -47,23 +47,23 @@ def test_after_a_resume_the_run_goes_on_although_the_guard_fails_and_says_so():
     world.later(60)
     run = world.status.run
     assert run.outcome == "Promoted" and reasons(world).count("PausedByGuard") == 1
-    assert "a person has let it pass" in (world.status.lastGood.caveat or "")
+    assert "a person has let it pass" in (world.last_good.caveat or "")
 
 
-def test_a_guard_that_was_good_again_stops_the_walk_once_more():
+def test_a_guard_that_was_good_again_stops_the_walk_once_more() -> None:
     world = pausing(guardFor="1h").settle()
     world.gates["rate"] = "Failed"
     world.later(5)
     world.act("Resume")
     world.gates["rate"] = "Passing"
     world.later(5)
-    assert world.status.run.paused is None
+    assert world.run.paused is None
     world.gates["rate"] = "Failed"
     world.later(5)
-    assert world.status.run.paused and reasons(world).count("PausedByGuard") == 2
+    assert world.run.paused and reasons(world).count("PausedByGuard") == 2
 
 
-def test_whoever_lets_a_silence_pass_does_not_let_a_breach_pass():
+def test_whoever_lets_a_silence_pass_does_not_let_a_breach_pass() -> None:
     guards = [guard(action="Pause", onHoldExpired="Pause")]
     world = World(spec=spec(guards=guards, guardFor="1h")).settle()
     world.gates["rate"] = "Silent"
@@ -71,34 +71,34 @@ def test_whoever_lets_a_silence_pass_does_not_let_a_breach_pass():
     world.act("Resume")
     world.gates["rate"] = "Failed"
     world.later(2)
-    assert "5% > 1%" in (world.status.run.paused or "")
+    assert "5% > 1%" in (world.run.paused or "")
 
 
-def test_a_silence_that_was_let_pass_does_not_keep_a_breach_from_undoing_the_run():
+def test_a_silence_that_was_let_pass_does_not_keep_a_breach_from_undoing_the_run() -> None:
     world = World(spec=spec(guards=[guard(onHoldExpired="Pause")], guardFor="1h")).settle()
     world.gates["rate"] = "Silent"
     world.later(2)
     world.act("Resume")
     world.gates["rate"] = "Failed"
     world.later(2)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.run.outcome == "RolledBack"
 
 
-def test_nothing_passes_while_a_guard_that_would_pause_breaches():
+def test_nothing_passes_while_a_guard_that_would_pause_breaches() -> None:
     world = pausing().settle()
     world.gates["rate"] = "Breaching"
     world.later(60)
-    assert world.status.run.outcome is None and world.status.run.paused is None
+    assert world.run.outcome is None and world.run.paused is None
     world.gates["rate"] = "Passing"
     world.later(15)
-    assert world.status.run.outcome == "Promoted"
+    assert world.run.outcome == "Promoted"
 
 
-def test_a_guard_that_breached_before_the_first_change_stops_nobody():
+def test_a_guard_that_breached_before_the_first_change_stops_nobody() -> None:
     world = pausing(preflight=[{"name": "go", "approval": {}}])
     world.gates["rate"] = "Failed"
     world.settle().later(5)
-    assert world.status.run.paused is None and world.status.run.guards[0].early
+    assert world.run.paused is None and world.run.guards[0].early
 
 
 # --- RollbackStage
@@ -123,7 +123,7 @@ def staged(**changes: Any) -> dict[str, Any]:
 
 
 def states(world: World) -> dict[str, str]:
-    return {stage.name: stage.state for stage in world.status.run.stages}
+    return {stage.name: stage.state for stage in world.run.stages}
 
 
 def baking(**changes: Any) -> World:
@@ -133,7 +133,7 @@ def baking(**changes: Any) -> World:
     return world
 
 
-def test_the_stage_under_way_is_undone_alone_and_the_run_goes_on():
+def test_the_stage_under_way_is_undone_alone_and_the_run_goes_on() -> None:
     world = baking()
     world.gates["rate#0"] = "Failed"
     world.later(5)
@@ -141,58 +141,58 @@ def test_the_stage_under_way_is_undone_alone_and_the_run_goes_on():
     assert states(world) == {"deploy": "Passed", "beta": "RolledBack", "last": "Passed"}
     assert world.done() == ["restore configmap/flags", "job job/tidy", "job job/docs"]
     assert world.live == "2.0" and run.phase == "Guarding" and run.rollback is None
-    assert world.status.state == "Guarding" and "without stage beta" in world.status.message
+    assert world.status.state == "Guarding" and "without stage beta" in world.message
 
     world.jump(3600).later(2)
-    assert run.id == world.status.run.id and world.status.run.outcome == "Promoted"
+    assert run.id == world.run.id and world.run.outcome == "Promoted"
     past = world.status.history[0]
     assert past.rolledBack == ["beta"] and "undone alone: beta" in (past.reason or "")
-    assert "without stage beta" in (world.status.lastGood.caveat or "")
+    assert "without stage beta" in (world.last_good.caveat or "")
     assert world.status.rejected == [] and world.live == "2.0"
 
 
-def test_while_guarding_the_last_stage_is_undone_and_guarding_begins_anew():
+def test_while_guarding_the_last_stage_is_undone_and_guarding_begins_anew() -> None:
     world = World(spec=staged()).settle().later(15)
-    assert world.status.run.phase == "Guarding"
-    due = world.status.run.timers["guard"].due
+    assert world.run.phase == "Guarding"
+    due = world.run.timers["guard"].due
     world.jump(600)
     world.performed.clear()
     world.gates["rate#0"] = "Failed"
     world.later(5)
     assert states(world) == {"deploy": "Passed", "beta": "Passed", "last": "RolledBack"}
-    assert world.status.run.phase == "Guarding" and world.status.run.timers["guard"].due > due
+    assert world.run.phase == "Guarding" and world.run.timers["guard"].due > due
 
 
-def test_the_intents_stand_before_the_first_effect():
+def test_the_intents_stand_before_the_first_effect() -> None:
     world = baking()
     writes = world.writes
     world.gates["rate#0"] = "Failed"
     world.tick()
-    assert world.writes == writes + 1 and world.status.run.phase == "RollingBack"
-    first, last = world.status.run.rollback.undo
+    assert world.writes == writes + 1 and world.run.phase == "RollingBack"
+    first, last = world.run.rollback.undo
     assert first.state == "Running" and first.key.startswith("1.rollback-stage.beta.flags.0-")
     assert last.state == "Pending" and last.subject == "step/tidy"
     assert world.done() == ["restore configmap/flags"] and world.finalized
 
 
-def test_a_guard_that_undoes_the_run_does_so_also_while_a_stage_is_undone():
+def test_a_guard_that_undoes_the_run_does_so_also_while_a_stage_is_undone() -> None:
     guards = [guard(action="RollbackStage"), guard("health")]
     world = baking(guards=guards)
     world.slow = {"tidy"}
     world.gates["rate#0"] = "Failed"
     world.later(5)
-    assert world.status.run.stage_undone == "beta"
+    assert world.run.stage_undone == "beta"
     world.gates["health"] = "Failed"
     world.later(2)
-    assert world.status.run.is_returning and world.status.run.outcome is None
+    assert world.run.is_returning and world.run.outcome is None
     world.slow = set()
     world.later(5)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.run.outcome == "RolledBack" and world.live == "1.0"
     assert world.done("job") == ["job job/tidy"], "a compensation that has begun runs once"
 
 
 @pytest.mark.parametrize(("action", "outcome"), [("Rollback", "RolledBack"), ("Abort", "Aborted")])
-def test_a_person_may_undo_the_run_while_a_stage_is_undone(action: str, outcome: str):
+def test_a_person_may_undo_the_run_while_a_stage_is_undone(action: str, outcome: str) -> None:
     world = baking()
     world.slow = {"tidy"}
     world.gates["rate#0"] = "Failed"
@@ -201,11 +201,11 @@ def test_a_person_may_undo_the_run_while_a_stage_is_undone(action: str, outcome:
     assert answer is not None and answer.result == "Accepted", answer
     world.slow = set()
     world.later(5)
-    assert world.status.run.outcome == outcome and world.live == "1.0"
+    assert world.run.outcome == outcome and world.live == "1.0"
     assert world.done("job") == ["job job/tidy"]
 
 
-def test_a_stage_that_cannot_be_undone_alone_takes_the_run_with_it():
+def test_a_stage_that_cannot_be_undone_alone_takes_the_run_with_it() -> None:
     world = baking()
     world.jobs["tidy"] = Progress("Failed", "exit code 1")
     world.gates["rate#0"] = "Failed"
@@ -217,7 +217,7 @@ def test_a_stage_that_cannot_be_undone_alone_takes_the_run_with_it():
     assert len({*keys}) == 2, "it is tried once more, under another key"
 
 
-def test_a_stage_that_alone_brings_the_version_takes_the_run_with_it():
+def test_a_stage_that_alone_brings_the_version_takes_the_run_with_it() -> None:
     world = World(spec=spec(guards=[guard(action="RollbackStage")], guardFor="1h")).settle()
     world.gates["rate#0"] = "Failed"
     world.later(5)
@@ -226,7 +226,7 @@ def test_a_stage_that_alone_brings_the_version_takes_the_run_with_it():
     assert "stage deploy alone brings target web to the version" in run.rollback.reason
 
 
-def test_what_an_earlier_stage_has_deployed_stays():
+def test_what_an_earlier_stage_has_deployed_stays() -> None:
     """Each stage ships a build of its own: the last one alone goes back, to the one before it."""
     raw = staged()
     early = {"name": "deploy", "deploy": {"targets": ["web"], "version": "2.0-early"}}
@@ -239,14 +239,14 @@ def test_what_an_earlier_stage_has_deployed_stays():
     world.later(5)
     assert world.live == "2.0-early" and states(world)["beta"] == "RolledBack"
     world.jump(3600).later(2)
-    assert world.status.run.outcome == "Promoted" and world.live == "2.0-early"
+    assert world.run.outcome == "Promoted" and world.live == "2.0-early"
 
     world.act("Rollback")
     world.later(5)
-    assert world.status.run.outcome == "RolledBack" and world.live == "1.0"
+    assert world.run.outcome == "RolledBack" and world.live == "1.0"
 
 
-def test_a_run_that_is_undone_later_leaves_alone_what_was_undone():
+def test_a_run_that_is_undone_later_leaves_alone_what_was_undone() -> None:
     world = baking(guards=[guard(action="RollbackStage"), guard("health")])
     world.gates["rate#0"] = "Failed"
     world.later(5)
@@ -254,11 +254,11 @@ def test_a_run_that_is_undone_later_leaves_alone_what_was_undone():
     world.performed.clear()
     world.gates["health"] = "Failed"
     world.later(5)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.run.outcome == "RolledBack"
     assert world.done() == ["restore target/web"]
 
 
-def test_where_it_was_not_that_stage_a_person_decides():
+def test_where_it_was_not_that_stage_a_person_decides() -> None:
     world = World(spec=staged(stages=staged()["stages"][:2])).settle()
     world.gates["rate"] = "Failed"
     world.later(60)
@@ -267,10 +267,10 @@ def test_where_it_was_not_that_stage_a_person_decides():
     assert run.outcome is None and run.paused == "guard rate: 5% > 1%" and run.rollback is None
     world.act("Resume")
     world.jump(3700).later(2)
-    assert world.status.run.outcome == "Promoted"
+    assert world.run.outcome == "Promoted"
 
 
-def test_a_job_of_the_stage_is_stopped_first():
+def test_a_job_of_the_stage_is_stopped_first() -> None:
     world = World(spec=staged())
     world.slow = {"prepare"}
     world.settle().gates["rate#0"] = "Failed"
@@ -280,18 +280,18 @@ def test_a_job_of_the_stage_is_stopped_first():
     assert states(world)["beta"] == "RolledBack"
 
 
-def test_a_run_that_was_undone_in_part_can_be_undone_at_rest():
+def test_a_run_that_was_undone_in_part_can_be_undone_at_rest() -> None:
     world = baking()
     world.gates["rate#0"] = "Failed"
     world.later(5).jump(3700).later(2)
-    assert world.status.run.outcome == "Promoted"
+    assert world.run.outcome == "Promoted"
     world.performed.clear()
     world.act("Rollback")
     world.later(5)
     assert world.done() == ["restore target/web"] and world.live == "1.0"
 
 
-def test_what_is_told_of_a_stage_that_is_undone():
+def test_what_is_told_of_a_stage_that_is_undone() -> None:
     notify = [{"events": list(Event.__args__), "slack": {"channel": "#x"}}]
     world = baking(notify=notify)
     world.status.notices.clear()
@@ -311,5 +311,5 @@ def test_what_is_told_of_a_stage_that_is_undone():
 
 
 @pytest.mark.parametrize("action", ["Rollback", "RollbackStage", "Pause", "Notify"])
-def test_each_action_is_known(action: str):
+def test_each_action_is_known(action: str) -> None:
     assert ReleaseSpec.model_validate(spec(guards=[guard(action=action)]))

@@ -165,12 +165,12 @@ def test_a_check_that_still_measures_goes_first() -> None:
     check = {"name": "calm", "prometheus": {"query": "errors"}, "max": "1%"}
     go = {"name": "go", "approval": {}}
     world = World(spec=spec(preflight=[go, check]), gates={"calm": "Breaching"}).settle()
-    assert world.status.state == "Preflight" and "calm" in world.status.waitingFor.message
+    assert world.status.state == "Preflight" and "calm" in world.waiting_for.message
     assert "go is asked when all other checks pass" in refused(world, world.act("Approve"))
     world.gates.clear()
     world.later(1)
     accepted(world.act("Approve"))
-    assert world.status.run.phase == "Progressing"
+    assert world.run.phase == "Progressing"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_retry_of_what_is_live_already_takes_it_over() -> None:
 @pytest.mark.parametrize(
     "action", [action for action in get_args(Action) if action not in OF_START]
 )
-def test_at_rest_there_is_nothing_to_act_on(action: Any):
+def test_at_rest_there_is_nothing_to_act_on(action: Any) -> None:
     world = rolled_back()
     before = dump(world.status)["run"]
     assert "no run is under way" in refused(world, world.act(action))

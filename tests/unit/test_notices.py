@@ -224,7 +224,7 @@ def test_a_guard_that_only_notifies_does_so() -> None:
 
 
 @pytest.mark.parametrize("severity", ["critical", "error", "warning", "info"])
-def test_a_guard_is_told_as_gravely_as_it_says(severity: str):
+def test_a_guard_is_told_as_gravely_as_it_says(severity: str) -> None:
     world = told("GuardFailed", guards=[_guard("p95", action="Notify", severity=severity)])
     world.settle().gates["p95"] = "Failed"
     world.later(3)
@@ -232,14 +232,14 @@ def test_a_guard_is_told_as_gravely_as_it_says(severity: str):
     assert message.severity == severity and "p95" in message.text
 
 
-def test_a_guard_is_an_error_where_it_says_nothing():
+def test_a_guard_is_an_error_where_it_says_nothing() -> None:
     world = told("GuardFailed", guards=[_guard("p95", action="Notify")]).settle()
     world.gates["p95"] = "Failed"
     world.later(3)
     assert [message.severity for message in world.messages()] == ["error"]
 
 
-def test_a_guard_that_undoes_the_run_is_told_beside_the_rollback():
+def test_a_guard_that_undoes_the_run_is_told_beside_the_rollback() -> None:
     guard = _guard("uptime", severity="critical")
     world = told("GuardFailed", "RollingBack", guards=[guard]).settle()
     world.gates["uptime"] = "Failed"
@@ -250,14 +250,14 @@ def test_a_guard_that_undoes_the_run_is_told_beside_the_rollback():
     ]
 
 
-def test_a_warning_that_undoes_the_run_is_an_error_by_then():
+def test_a_warning_that_undoes_the_run_is_an_error_by_then() -> None:
     world = told("RollingBack", guards=[_guard("rate", severity="warning")]).settle()
     world.gates["rate"] = "Failed"
     world.later(1)
     assert world.messages()[0].severity == "error"
 
 
-def test_a_silent_guard_is_as_grave_as_it_says():
+def test_a_silent_guard_is_as_grave_as_it_says() -> None:
     guards = [_guard("uptime", severity="critical", onHoldExpired="Pause")]
     world = told("Hindered", guards=guards).settle()
     world.gates["uptime"] = "Silent"
@@ -265,7 +265,7 @@ def test_a_silent_guard_is_as_grave_as_it_says():
     assert [message.severity for message in world.messages()] == ["critical"]
 
 
-def test_a_guard_that_is_good_again_is_told_to_whoever_heard_of_its_fault():
+def test_a_guard_that_is_good_again_is_told_to_whoever_heard_of_its_fault() -> None:
     world = told("GuardFailed", guards=[_guard("p95", action="Notify")], guardFor="1h").settle()
     for _ in range(2):
         world.gates["p95"] = "Failed"
@@ -280,7 +280,7 @@ def test_a_guard_that_is_good_again_is_told_to_whoever_heard_of_its_fault():
     assert len({notice.id for notice in world.status.notices}) == 4
 
 
-def test_a_guard_that_answers_again_after_a_silence_is_told():
+def test_a_guard_that_answers_again_after_a_silence_is_told() -> None:
     guards = [_guard("p95", action="Notify")]
     world = told("Hindered", "GuardRecovered", guards=guards, guardFor="1h").settle()
     world.gates["p95"] = "Silent"
@@ -291,7 +291,7 @@ def test_a_guard_that_answers_again_after_a_silence_is_told():
     assert {message.check for message in world.messages()} == {"p95"}
 
 
-def test_who_asks_for_a_severity_is_told_of_nothing_else():
+def test_who_asks_for_a_severity_is_told_of_nothing_else() -> None:
     guards = [
         _guard("uptime", action="Notify", severity="critical"),
         _guard("p95", action="Notify", severity="warning"),
@@ -308,7 +308,7 @@ def test_who_asks_for_a_severity_is_told_of_nothing_else():
     ]
 
 
-def test_who_asks_for_a_check_is_told_of_nothing_else():
+def test_who_asks_for_a_check_is_told_of_nothing_else() -> None:
     guards = [_guard("uptime"), _guard("p95", action="Notify")]
     notify = [{"events": EVERYTHING, "checks": ["uptime"], **SLACK}]
     world = Told(spec=spec(guards=guards, notify=notify)).settle()
@@ -319,7 +319,7 @@ def test_who_asks_for_a_check_is_told_of_nothing_else():
     assert world.events() == ["GuardFailed", "RollingBack", "RolledBack"]
 
 
-def test_what_is_chosen_by_severity_and_check_keeps_no_end_from_being_told():
+def test_what_is_chosen_by_severity_and_check_keeps_no_end_from_being_told() -> None:
     guards = [_guard("p95", action="Notify", severity="critical")]
     notify = [{"events": ["GuardFailed"], "severities": ["critical"], **SLACK}]
     world = Told(spec=spec(guards=guards, notify=notify)).settle()
@@ -334,7 +334,7 @@ def _guard(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "prometheus": {"query": name}, "max": "1%", **more}
 
 
-def test_observing_tells_only_how_it_ended():
+def test_observing_tells_only_how_it_ended() -> None:
     world = told(mode="Observe").settle().later(12)
     assert world.events() == ["Observed"]
 
@@ -513,7 +513,7 @@ def test_a_message_says_what_why_and_what_is_waited_for() -> None:
     assert message.lines[0].startswith("✓ 1 migrate  Passed in 0s")
 
 
-def test_every_event_has_its_words():
+def test_every_event_has_its_words() -> None:
     assert messages._WORDS_BY_EVENT.keys() == SEVERITY_BY_EVENT.keys() == set(EVERYTHING)
 
 
@@ -536,19 +536,19 @@ def test_long_texts_are_cut() -> None:
     assert all(len(line) <= messages.MAX_LINE_LENGTH for line in world.messages()[0].lines)
 
 
-def test_what_a_repeated_rollback_has_met_is_told_anew():
+def test_what_a_repeated_rollback_has_met_is_told_anew() -> None:
     """Seen: it had the same id as what the first had met, and was taken for told already."""
     world = told("RollbackFailed", "Verifying", rollback={"verify": VERIFY})
     world.jobs["up"] = Progress("Failed", "exit code 1")
     world.gates["errors"] = "Failed"
     world.settle().later(20)
-    assert world.status.run.outcome == "RollbackFailed"
+    assert world.run.outcome == "RollbackFailed"
     first = {notice.id: notice.text for notice in world.status.notices}
 
     world.jobs["up"] = Progress("Failed", "exit code 7")
     world.act("Rollback")
     world.later(20)
-    assert world.status.run.outcome == "RollbackFailed"
+    assert world.run.outcome == "RollbackFailed"
     second = {notice.id: notice.text for notice in world.status.notices} | {}
     new = {name: text for name, text in second.items() if name not in first}
     assert sorted(name.split(".")[1] for name in new) == ["RollbackFailed", "Verifying"]

@@ -22,6 +22,7 @@ from gatewright.codegen import admission
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.plugin import acts, explain, show
 from gatewright.plugin.__main__ import main, make_parser
+from gatewright.plugin.cluster import Cluster
 from gatewright.plugin.commands import ACTIONS
 from gatewright.plugin.commands.act import PLACES
 from gatewright.plugin.failures import RequestFailed
@@ -44,14 +45,12 @@ def test_a_command_takes_what_its_action_may_say_and_no_more(action: str) -> Non
     assert set(PLACES.get(action, ())) == {
         field for field, actions in wanted if action.capitalize() in actions
     }
-    options = make_parser().parse_args(
-        [action, "web", "-n", "shop", "--reason", "because", "--run", "3"]
-    )
-    assert (options.name, options.namespace, options.reason, options.run) == (
-        "web",
-        "shop",
-        "because",
-        3,
+    # What a procedure does belongs to no run.
+    of = ["clear-cache"] if action == "run" else ["--run", "3"]
+    options = make_parser().parse_args([action, "web", *of, "-n", "shop", "--reason", "because"])
+    assert (options.name, options.namespace, options.reason) == ("web", "shop", "because")
+    assert (options.run, options.procedure) == (
+        (None, "clear-cache") if action == "run" else (3, None)
     )
 
 
@@ -200,7 +199,7 @@ WANTED_ENDS: dict[str, tuple[tuple[str, str], ...]] = {
 
 @pytest.mark.parametrize("action", get_args(Action))
 @pytest.mark.parametrize(("outcome", "reason"), ENDS)
-def test_each_action_wants_its_own_end_of_the_run(action: str, outcome: str, reason: str):
+def test_each_action_wants_its_own_end_of_the_run(action: str, outcome: str, reason: str) -> None:
     """A Reject that was heard ended with 1, and so did whatever was asked of a run that only
     observes."""
     request = acts.InterventionRequest("web", action)
@@ -210,7 +209,7 @@ def test_each_action_wants_its_own_end_of_the_run(action: str, outcome: str, rea
     assert words.startswith(f"{outcome}: ")
 
 
-def test_after_which_acts_there_is_a_run_to_wait_for():
+def test_after_which_acts_there_is_a_run_to_wait_for() -> None:
     """Seen: `confirm --wait` after a failed rollback ended with 1, although it was accepted."""
     under_way, failed = {"status": {"run": run(2)}}, {"status": {"run": run(2, "RollbackFailed")}}
     for action in get_args(Action):
@@ -221,7 +220,7 @@ def test_after_which_acts_there_is_a_run_to_wait_for():
     assert not acts.leaves_a_run(done, under_way)
 
 
-def test_a_release_that_is_gone_is_not_waited_for():
+def test_a_release_that_is_gone_is_not_waited_for() -> None:
     with pytest.raises(RequestFailed):
         acts.wait_for_end(Fake(RequestFailed("gone", 404)), ROLLBACK, 1, 30.0)
 
@@ -380,7 +379,7 @@ def test_a_terminal_is_not_given_what_it_would_obey() -> None:
         assert not any(ord(char) < 32 for line in lines for char in line)
 
 
-def test_a_follow_up_is_confirmed_for_the_run_that_it_follows():
+def test_a_follow_up_is_confirmed_for_the_run_that_it_follows() -> None:
     release = endings.kept("followed_up")
     rows = release["status"]["followUps"]
     rows += [row | {"run": 7, "state": "Done"} for row in rows] + [

@@ -22,6 +22,7 @@ from gatewright.core.run.check_operations import measure_at
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers.common import meter
+from gatewright.providers.registry import GATES
 from gatewright.runtime import asking, sampler
 from gatewright.runtime.budget import MeasurementBudget
 from gatewright.runtime.connections import Connections

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,7 +14,6 @@ from gatewright.providers.common import addresses
 from gatewright.providers.common.context import current
 from gatewright.runtime.cluster import api_servers
 from gatewright.runtime.cluster.api_servers import DISCOVERY_PATH, ENDPOINT_SLICE_PATH, ApiServers
-from gatewright.runtime.cluster.kube import Kube
 
 
 class Api:

@@ -124,20 +124,20 @@ def test_each_kept_version_can_be_returned_to(
     assert {item.reason for item in rejected} == {"Rollback by ana"}
 
 
-def test_an_undone_version_that_is_returned_to_under_its_name_is_not_rejected():
+def test_an_undone_version_that_is_returned_to_under_its_name_is_not_rejected() -> None:
     world = promoted("2.0", "3.0", "2.0", "4.0", rollback={"keep": 5})
     accepted(world.act("Rollback", to="2.0"))
     world.later(10)
-    assert world.status.run.undoes == [4] and world.live == "2.0"
+    assert world.run.undoes == [4] and world.live == "2.0"
     accepted(world.act("Rollback", to_run=1))
     world.later(10)
-    assert world.status.run.undoes == [3, 2] and world.live == "2.0"
+    assert world.run.undoes == [3, 2] and world.live == "2.0"
     assert [item.version for item in world.status.rejected] == ["2.0", "3.0", "4.0"]
 
     world = promoted("2.0", "3.0", "2.0", "4.0", rollback={"keep": 5})
     accepted(world.act("Rollback", to_run=1))
     world.later(10)
-    assert world.status.run.undoes == [4, 3, 2] and world.live == "2.0"
+    assert world.run.undoes == [4, 3, 2] and world.live == "2.0"
     assert [item.version for item in world.status.rejected] == ["4.0", "3.0"]
     world.ask("2.0").settle()
     assert world.status.state == "Promoted", "it is what was asked for"
@@ -241,7 +241,7 @@ def overdue(world: World) -> list[str]:
     return [note.message for note in world.notes if note.reason == "RollbackOverdue"]
 
 
-def test_the_budgets_of_a_way_back_page():
+def test_the_budgets_of_a_way_back_page() -> None:
     raw = with_database()
     raw["stages"][0]["rollback"]["within"] = "5m"
     raw["stages"][2]["rollback"] = {"within": "2m"}
@@ -267,10 +267,10 @@ def test_the_budgets_of_a_way_back_page():
 
     world.slow.clear()
     world.later(2)
-    assert world.status.run.outcome == "RolledBack" and len(overdue(world)) == 3
+    assert world.run.outcome == "RolledBack" and len(overdue(world)) == 3
 
 
-def test_the_budgets_of_a_way_back_that_is_repeated_page_as_well():
+def test_the_budgets_of_a_way_back_that_is_repeated_page_as_well() -> None:
     raw = with_database()
     raw["stages"][0]["rollback"]["steps"].append({"name": "check", "job": {"image": "pg:1"}})
     raw["stages"][0]["rollback"]["within"] = "20s"
@@ -279,7 +279,7 @@ def test_the_budgets_of_a_way_back_that_is_repeated_page_as_well():
     world.jobs["check"] = Progress("Failed", "exit code 1")
     accepted(world.act("Rollback", with_database=True, reason="data is broken"))
     world.later(5)
-    assert world.status.run.outcome == "RollbackFailed" and overdue(world) == []
+    assert world.run.outcome == "RollbackFailed" and overdue(world) == []
 
     world.slow.add("2")  # the second try of the same Job
     world.jobs.clear()
@@ -295,7 +295,7 @@ def conditions(world: World) -> dict[str, tuple[str, str]]:
     return {item.type: (item.status, item.reason) for item in world.status.conditions}
 
 
-def test_a_broken_spec_does_not_hide_a_good_way_back():
+def test_a_broken_spec_does_not_hide_a_good_way_back() -> None:
     """Seen: the state was Invalid, as if nothing had been done."""
     world = promoted("2.0")
     world.unreadable = True
@@ -311,10 +311,10 @@ def test_a_broken_spec_does_not_hide_a_good_way_back():
         "Succeeded": ("False", "RolledBack"),
         "RolledBack": ("True", "RolledBack"),
     }
-    assert world.status.waitingFor.message == "a corrected spec"
+    assert world.waiting_for.message == "a corrected spec"
 
 
-def test_a_broken_spec_does_not_hide_a_way_back_that_has_failed():
+def test_a_broken_spec_does_not_hide_a_way_back_that_has_failed() -> None:
     world = promoted("2.0", rollback={"verify": [{"name": "up", "job": {"image": "check:1"}}]})
     world.jobs["up"] = Progress("Failed", "exit code 1")
     world.unreadable = True
@@ -322,13 +322,13 @@ def test_a_broken_spec_does_not_hide_a_way_back_that_has_failed():
     accepted(world.act("Rollback"))
     world.later(20)
     assert world.status.state == "RollbackFailed"
-    assert world.status.message.startswith("rollback of 2.0 failed: verification failed: up")
-    assert world.status.message.endswith("; spec: cannot be read")
-    assert "and a corrected spec" in world.status.waitingFor.message
-    assert "starts" not in world.status.waitingFor.message, "nothing can be started"
+    assert world.message.startswith("rollback of 2.0 failed: verification failed: up")
+    assert world.message.endswith("; spec: cannot be read")
+    assert "and a corrected spec" in world.waiting_for.message
+    assert "starts" not in world.waiting_for.message, "nothing can be started"
 
 
-def test_another_version_that_was_rejected_does_not_hide_a_good_way_back():
+def test_another_version_that_was_rejected_does_not_hide_a_good_way_back() -> None:
     """Seen: the state was Rejected, of a version that nobody had asked to be undone."""
     world = promoted("2.0")
     world.gates["errors"] = "Failed"
@@ -336,12 +336,12 @@ def test_another_version_that_was_rejected_does_not_hide_a_good_way_back():
     accepted(world.act("Rollback"))
     world.later(10)
     assert world.status.state == "RolledBack" and conditions(world)["RolledBack"][0] == "True"
-    parts = world.status.message.split("; ")
+    parts = world.message.split("; ")
     assert parts[:2] == ["serving 1.0", "2.0 rejected by Rollback by ana"]
     assert parts[2] == "3.0 rejected by stage deploy: gate errors: 5% > 1%"
 
 
-def test_a_version_that_was_rejected_before_another_was_promoted_is_still_rejected():
+def test_a_version_that_was_rejected_before_another_was_promoted_is_still_rejected() -> None:
     world = World(spec=spec())
     world.gates["errors"] = "Failed"
     world.settle().later(60)
@@ -351,7 +351,7 @@ def test_a_version_that_was_rejected_before_another_was_promoted_is_still_reject
     assert world.status.state == "Rejected" and "RolledBack" not in conditions(world)
 
 
-def test_after_a_version_that_was_rolled_back_the_one_before_is_undone():
+def test_after_a_version_that_was_rolled_back_the_one_before_is_undone() -> None:
     world = promoted("2.0")
     world.gates["errors"] = "Failed"
     world.ask("3.0").settle().later(60)
@@ -367,8 +367,8 @@ def test_one_that_fails_says_so_and_is_repeated() -> None:
     world.jobs["up"] = Progress("Failed", "exit code 1")
     accepted(world.act("Rollback"))
     world.later(10)
-    assert world.status.run.outcome == "RollbackFailed"
-    assert world.status.unverified.run == 2 and world.status.live.version == "1.0"
+    assert world.run.outcome == "RollbackFailed"
+    assert world.status.unverified.run == 2 and world.served.version == "1.0"
     assert "repeats that first" in refused(world.act("Rollback", to="1.0"))
 
     world.jobs.clear()
@@ -384,7 +384,7 @@ def flagged(*names: str) -> dict[str, Any]:
     return spec(stages=[{"name": "beta", "steps": [{"name": "flags", "flags": flags}]}])
 
 
-def test_each_flag_goes_back_to_what_was_recorded_of_it_first():
+def test_each_flag_goes_back_to_what_was_recorded_of_it_first() -> None:
     """Runs may have set other flags in the same step, and elsewhere each has marked its own."""
     world = promoted("2.0", world=World(spec=flagged("VOICE", "CRICO")))
     promoted("3.0", world=world.ask(stages=flagged("VOICE", "BETA")["stages"]))
@@ -394,7 +394,7 @@ def test_each_flag_goes_back_to_what_was_recorded_of_it_first():
     newer["flags/beta.flags"] = {"flags": {"VOICE": "on", "BETA": "off"}}
 
     accepted(world.act("Rollback", to="1.0"))
-    recorded = world.data[world.status.run.revision]["snapshots"]["flags/beta.flags"]
+    recorded = world.data[world.run.revision]["snapshots"]["flags/beta.flags"]
     assert recorded == {"flags": {"VOICE": "off", "CRICO": None, "BETA": "off"}, **production}
 
     (restore,) = [done for done in world.performed if done.subject == "flags/beta.flags"]
@@ -406,24 +406,24 @@ def test_each_flag_goes_back_to_what_was_recorded_of_it_first():
 def ended(world: World, outcome: str) -> None:
     """Let hours pass until the run has ended so."""
     for _ in range(8):
-        if world.status.run.outcome is None:
+        if world.run.outcome is None:
             world.jump(600)
-    assert world.status.run.outcome == outcome, world.status.message
+    assert world.run.outcome == outcome, world.status.message
 
 
-def test_a_repeat_says_what_it_has_met_itself():
+def test_a_repeat_says_what_it_has_met_itself() -> None:
     world = failed_way_back()
     world.jobs["up"] = Progress("Failed", "exit code 7")
     world.refused["target/web"] = "403 policy"
     world.live = "hotfix"
     accepted(world.act("Rollback"))
     ended(world, "RollbackFailed")
-    told = (world.status.run.reason, world.status.unverified.reason, world.status.message)
+    told = (world.run.reason, world.status.unverified.reason, world.status.message)
     assert all("403 policy" in words and "exit code" not in words for words in told), told
     world.refused.clear()
     accepted(world.act("Rollback"))
     world.later(10)
-    told = (world.status.run.reason, world.status.unverified.reason, world.status.message)
+    told = (world.run.reason, world.status.unverified.reason, world.status.message)
     assert all("exit code 7" in words and "403" not in words for words in told), told
 
 
@@ -433,70 +433,70 @@ def failed_way_back(**seen: Any) -> World:
     world.slow.add("up")
     accepted(world.act("Rollback"))
     world.later(5)
-    assert world.status.run.phase == "Verifying"
+    assert world.run.phase == "Verifying"
     for name, value in seen.items():
         setattr(world, name, value)
     world.slow.clear()
     world.jobs["up"] = Progress("Failed", "exit code 1")
     world.later(5)
-    assert world.status.run.outcome == "RollbackFailed"
+    assert world.run.outcome == "RollbackFailed"
     return world
 
 
-def test_after_a_failed_way_back_what_was_last_seen_is_said():
+def test_after_a_failed_way_back_what_was_last_seen_is_said() -> None:
     world = failed_way_back()
     live, caveat = world.status.live, "not verified: web was last seen as 1.0"
     assert (live.version, live.caveat, live.snapshot) == ("1.0", caveat, None)
-    assert f"; what is served is {caveat}" in world.status.message
+    assert f"; what is served is {caveat}" in world.message
 
 
-def test_what_was_last_seen_is_no_guess():
+def test_what_was_last_seen_is_no_guess() -> None:
     world = failed_way_back(unknown="nobody answers")
     assert world.status.live is None
     unknown = "what is served is not verified, and not known: nobody has seen its targets"
-    assert unknown in world.status.message
+    assert unknown in world.message
 
 
-def test_what_was_last_seen_is_never_taken_for_what_was_promoted():
+def test_what_was_last_seen_is_never_taken_for_what_was_promoted() -> None:
     world = failed_way_back()
     world.ask("1.0").settle()
-    assert world.status.run.id == 3 and world.status.state == "Baking", "it walks its stages"
+    assert world.run.id == 3 and world.status.state == "Baking", "it walks its stages"
 
     world = failed_way_back()
     accepted(world.act("Confirm"))
-    assert world.status.live.caveat == "not verified: ana says that it is good"
+    assert world.served.caveat == "not verified: ana says that it is good"
     world.ask("1.0").settle()
-    assert world.status.run.id == 3 and world.status.state == "Baking"
+    assert world.run.id == 3 and world.status.state == "Baking"
     world.later(60)
-    assert world.status.state == "Promoted" and world.status.live.caveat is None
+    assert world.status.state == "Promoted" and world.served.caveat is None
 
 
-def test_what_was_live_before_a_run_that_touched_no_target_is_said():
+def test_what_was_live_before_a_run_that_touched_no_target_is_said() -> None:
     raw = spec()
     raw["stages"][0]["rollback"]["reach"] = "Release"
     world = World(spec=raw, jobs={"migrate": Progress("Failed", "exit code 1")})
     world.jobs["restore"] = Progress("Failed", "no space")
     world.settle().later(5)
-    assert world.status.run.outcome == "RollbackFailed"
+    assert world.run.outcome == "RollbackFailed"
     live, caveat = world.status.live, "not verified: 1.0 was live before, and no target was touched"
     assert (live.version, live.caveat) == ("1.0", caveat)
-    assert f"what is served is {caveat}" in world.status.message
+    assert f"what is served is {caveat}" in world.message
 
 
-def test_what_was_returned_before_something_else_failed_was_seen():
+def test_what_was_returned_before_something_else_failed_was_seen() -> None:
     world = promoted("2.0", world=World(spec=with_database()))
     world.jobs["restore"] = Progress("Failed", "no space")
     accepted(world.act("Rollback", with_database=True, reason="broken"))
     world.later(10)
-    assert world.status.run.outcome == "RollbackFailed"
-    assert world.status.live.version == "1.0"
+    assert world.run.outcome == "RollbackFailed"
+    assert world.served.version == "1.0"
     world.refused["target/web"] = "403 policy"
     accepted(world.act("Rollback"))
     ended(world, "RollbackFailed")
     assert world.status.live is None
 
 
-def test_another_release_that_has_the_targets_is_named():
+def test_another_release_that_has_the_targets_is_named() -> None:
     world = promoted("2.0")
     world.rival = "other"
     assert "release other has one of its targets" in refused(world.act("Rollback"))
