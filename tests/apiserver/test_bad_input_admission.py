@@ -564,7 +564,7 @@ MISTAKES = (
         "a variable's name with a dash",
         put("vars", {"my-commit": "x"}),
         "spec.vars",
-        "each key is at most 40 characters long and is of the form",
+        "each key has at most 40 characters and matches",
     ),
     Bad(
         "a path that is none",

@@ -74,6 +74,7 @@ ACTIONS = _configs_of(registry.ACTIONS)
 NOTIFIERS = _configs_of(registry.NOTIFIERS)
 CONNECTIONS = _configs_of(registry.CONNECTIONS)
 
+_LIMITS = ("maxLength", "minLength", "maxItems", "minItems", "maxProperties")
 REPEATED: Mapping[str, str] = {
     **{f"spec.{place}": "spec.stages.gates" for place in CHECKS if place != "stages.gates"},
     "spec.stages.gates.job": "spec.stages.steps.job",
@@ -261,6 +262,8 @@ def definition_of(kind: Kind) -> dict[str, Any]:
         _describe_elsewhere(_node_at(root, place), _node_at(root, described), described)
     for place in kind.judged:
         _drop_default(spec, place)
+    for part in status:
+        _drop_limits(part)
 
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -320,6 +323,16 @@ def _describe_elsewhere(node: schema.Schema, described: schema.Schema, place: st
             node["properties"][name] = {"description": own} | value
 
     node["description"] = f"{node['description']} Fields: see {place}."
+
+
+def _drop_limits(node: Any) -> None:
+    """Let the API server not bound what the operator alone writes, and bounds by itself."""
+    if isinstance(node, dict):
+        for limit in _LIMITS:
+            if not isinstance(node.get(limit), dict):
+                node.pop(limit, None)
+        for inner in node.values():
+            _drop_limits(inner)
 
 
 def _drop_descriptions(value: Any) -> None:

@@ -263,8 +263,7 @@ class _Converter:
             result |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys}
         elif node.get("uniqueItems") or rules.is_set(path):
             result["x-kubernetes-list-type"] = "set"
-        else:
-            result["x-kubernetes-list-type"] = "atomic"
+        # Without a word it is atomic.
 
 
 def _kept_part(node: Schema, path: str) -> Schema:

@@ -78,10 +78,10 @@ def key_rules(names: Mapping[str, Any]) -> list[CelRule]:
     words: list[str] = []
     if "maxLength" in names:
         limits.append(f"key.size() <= {names['maxLength']}")
-        words.append(f"is at most {names['maxLength']} characters long")
+        words.append(f"has at most {names['maxLength']} characters")
     if "pattern" in names:
         limits.append(f"key.matches({_raw_string(names['pattern'])})")
-        words.append(f"is of the form {names['pattern']}")
+        words.append(f"matches {names['pattern']}")
     if not limits:
         return []
 
