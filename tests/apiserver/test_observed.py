@@ -151,6 +151,58 @@ def test_at_rest_a_change_is_drifted_by_the_watch_alone(site: Site) -> None:
     site.clean()
 
 
+def configs_read(site: Site) -> list[str]:
+    """The ConfigMaps of the namespace that the operator has read, one after the other."""
+    time.sleep(0.5)  # the audit log is written a moment later
+    asked = [
+        event.get("objectRef") or {}
+        for event in site.lab.server.audit_events()
+        if event["verb"] == "get" and event["user"]["username"] == "gatewright-operator"
+    ]
+    return [
+        reference["name"]
+        for reference in asked
+        if (reference.get("resource"), reference.get("namespace")) == ("configmaps", site.name)
+    ]
+
+
+def test_at_rest_a_captured_configmap_is_compared_by_a_watch_of_metadata(site: Site) -> None:
+    """Seen: what pods read at their next start could be anything, and Ready was True."""
+    spec = captured(site, {"configMap": "web-flags"})
+    spec["stages"][0]["bake"] = "300ms"
+    site.apply(spec)
+    site.ended("Promoted")
+    path = f"/api/v1/namespaces/{site.name}/configmaps"
+    before = len(configs_read(site))
+    site.lab.api.merge(f"{path}/web-flags?fieldManager=argocd", {"data": {"VOICE": "maybe"}})
+    status = site.until(state_is("Drifted"))
+    words = "configmap/web-flags does not hold what it did at the end of the last run"
+    assert f"{words} (set by argocd at " in status["message"]
+    assert site.condition("Ready")["reason"] == "Drifted"
+    assert configs_read(site)[before:] == ["web-flags"] * 2, "once more for who it was"
+
+    site.lab.api.delete(f"{path}/web-flags")
+    site.until(message_has("configmap/web-flags is gone: somebody has deleted it"))
+    site.configmap("web-flags", {"VOICE": "off", "KEPT": "yes"})
+    site.until(state_is("Promoted"))
+
+    # What is nobody's is not read, and what is as it was makes no write.
+    site.configmap("others", {"a": "b"})
+    before = len(configs_read(site))
+    for number in range(5):
+        site.lab.api.merge(f"{path}/others", {"data": {"a": str(number)}})
+    site.lab.api.merge(f"{path}/web-flags", {"metadata": {"labels": {"touched": "yes"}}})
+    assert site.quiet(3) == []
+    assert configs_read(site)[before:] == ["web-flags"] and site.status()["state"] == "Promoted"
+
+    site.lab.operator.kill()
+    site.lab.operator.reap()
+    site.lab.api.merge(f"{path}/web-flags", {"data": {"VOICE": "maybe"}})
+    site.lab.operator.start()
+    site.until(state_is("Drifted"), 40)
+    site.clean()
+
+
 def test_after_a_restart_a_change_of_the_meantime_is_seen(site: Site) -> None:
     site.apply(simple(site.name))
     site.ended("Promoted")

@@ -250,7 +250,7 @@ class World:
     def observe(self, wants: Needs) -> Observation:
         sights = {
             subject: LiveState(
-                {"of": self.live},
+                {"of": self.live} | ({"hash": "h1"} if subject.startswith("configmap/") else {}),
                 self.live == self.spec["version"],
                 self.live,
                 self.missing,

@@ -257,7 +257,7 @@ class There:
         return self.releases[name]
 
     async def stream(
-        self, path: str, silence: float, opened: Callable[[], None]
+        self, path: str, silence: float, opened: Callable[[], None], accept: str = ""
     ) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""

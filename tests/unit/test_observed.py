@@ -445,3 +445,38 @@ def test_a_look_that_fails_at_rest_does_not_end_a_drift() -> None:
     world.settle()
     assert conditions(world) == {"Ready": "True", "Succeeded": "True"}
     assert [note.reason for note in world.notes].count("Drifted") == 1
+
+
+def _captured() -> dict[str, Any]:
+    raw = spec()
+    raw["targets"][0]["workload"]["config"] = [{"configMap": "web-flags"}]
+    return raw
+
+
+def test_at_rest_captured_configuration_is_compared_and_is_no_other_version():
+    """GitOps may apply it before the version that it belongs to."""
+    world = World(spec=_captured()).settle().later(60)
+    assert world.status.state == "Promoted"
+    world.changed["configmap/web-flags"] = "configmap/web-flags does not hold what it did"
+    world.settle()
+    assert world.status.state == "Drifted" and "configmap/web-flags" in world.status.message
+
+    world.gates["errors"] = "Failed"
+    world.ask("3.0").settle()
+    assert world.status.run.version == "3.0" and world.status.run.found is None
+    world.changed.clear()
+    world.later(60)
+    assert world.status.run.outcome == "RolledBack"
+    live = world.status.live
+    assert (live.version, live.caveat) == ("2.0", None)
+
+
+def test_what_a_compensation_has_set_in_captured_configuration_is_no_difference_at_rest():
+    raw = _captured()
+    off = {"name": "off", "flags": {"configMap": "web-flags", "set": {"VOICE": "off"}}}
+    raw["stages"][1]["rollback"] = {"steps": [off]}
+    world = World(spec=raw, gates={"errors": "Failed"}).settle().later(60)
+    assert world.status.run.outcome == "RolledBack"
+    assert list(world.left()) == ["target/web"]
+    world = World(spec=_captured(), gates={"errors": "Failed"}).settle().later(60)
+    assert sorted(world.left()) == ["configmap/web-flags", "target/web"]

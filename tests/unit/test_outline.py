@@ -426,7 +426,7 @@ async def _watched(text: bytes, take: Callable[[str, str, dict[str, Any]], None]
             return {"metadata": {"resourceVersion": "1"}}
 
         async def stream(
-            self, path: str, silence: float, opened: Callable[[], None]
+            self, path: str, silence: float, opened: Callable[[], None], accept: str = ""
         ) -> AsyncIterator[bytes]:
             yield text + b"\n"
             over.set()

@@ -41,7 +41,7 @@ class Server:
         return {"metadata": {"resourceVersion": "100"}}
 
     async def stream(
-        self, path: str, silence: float, opened: Callable[[], None]
+        self, path: str, silence: float, opened: Callable[[], None], accept: str = ""
     ) -> AsyncIterator[bytes]:
         version = path.partition("resourceVersion=")[2].partition("&")[0]
         self.asked.append(version)
@@ -170,7 +170,7 @@ class Namespaces:
         return {"metadata": {"resourceVersion": "100"}}
 
     async def stream(
-        self, path: str, silence: float, opened: Callable[[], None]
+        self, path: str, silence: float, opened: Callable[[], None], accept: str = ""
     ) -> AsyncIterator[bytes]:
         where = path.partition("?")[0]
         self.open.append(where)

@@ -76,7 +76,7 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create]
-# see who changes what a run has set, while that run is under way
+# see who changes what a run has set, and what is captured with a target
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [list, watch]

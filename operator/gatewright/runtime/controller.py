@@ -86,13 +86,14 @@ class Controller:
 
     def dead(self) -> str | None:
         """Return what does not go on, or was not told in time, if anything: a reason to restart."""
-        configs = self.runtime.configs
-        ended = self._first_ended_task() or configs.ended()
+        configs, changes = self.runtime.configs, self.runtime.config_changes
+        ended = self._first_ended_task() or configs.ended() or changes.ended()
         if ended:
             return f"{ended} has ended"
 
         late = self.missed.first_late
-        untold = self._first_silent_watch() or configs.dead() or late(self._watches)
+        silent = self._first_silent_watch() or configs.dead() or changes.dead()
+        untold = silent or late(self._watches)
         return f"the watch has not told of {untold}" if untold else None
 
     async def _start_watches(self) -> None:

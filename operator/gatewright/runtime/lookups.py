@@ -37,3 +37,13 @@ class Inspection:
     problem: str = ""
     """Why it could not be looked at so far; it is tried again."""
     task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class RestingConfig:
+    """What is remembered of a captured ConfigMap at rest."""
+
+    hash: str = ""
+    """Of what it holds; empty where it is gone."""
+    managers: str = ""
+    """Who has written it last, in words, where it is not as it is to be."""

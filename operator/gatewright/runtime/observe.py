@@ -12,6 +12,7 @@ from gatewright.core.model.view import View
 from gatewright.runtime import clock
 from gatewright.runtime.cluster.cached import UncachedReader
 from gatewright.runtime.execution import handlers, live_states, standings
+from gatewright.runtime.execution.resting_configs import resting_paths
 from gatewright.runtime.progress import progress_by_operation
 from gatewright.runtime.recall import (
     inherited_snapshots,
@@ -91,4 +92,5 @@ def _paths_of_interest(entry: TrackedRelease, view: View, needs: Needs) -> set[s
         paths |= handlers.paths_or_none(view.namespace, subject, config)
     for holding in needs.holdings:
         paths |= handlers.held_paths(view.namespace, holding.subject, holding.config)
-    return paths
+    # At rest only that they change is told, and nothing of what they hold is kept.
+    return paths - resting_paths(view, needs.holdings)

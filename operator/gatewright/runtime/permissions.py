@@ -77,7 +77,7 @@ RELEASE_ACCESS: tuple[Access, ...] = (
         "",
         ("configmaps",),
         ("list", "watch"),
-        "see who changes what a run has set, while that run is under way",
+        "see who changes what a run has set, and what is captured with a target",
     ),
     Access("", ("secrets",), ("get",), "open Connections, and take captured content"),
     Access("events.k8s.io", ("events",), ("create",), "tell transitions"),

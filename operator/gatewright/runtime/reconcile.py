@@ -24,10 +24,10 @@ from gatewright.core.model.view import View
 from gatewright.core.run.decide import RECHECK_INTERVAL, decide
 from gatewright.core.run.needs import find_needs
 from gatewright.core.spec.pinned_spec import unpin_spec
-from gatewright.core.subject import is_of_kind
 from gatewright.ports import Retryable
 from gatewright.runtime import clock
 from gatewright.runtime.decision_writes import DecisionWriter
+from gatewright.runtime.execution.resting_configs import is_config, resting_paths
 from gatewright.runtime.followups import recall_followups
 from gatewright.runtime.observe import observe
 from gatewright.runtime.pinned import find_connections
@@ -112,8 +112,10 @@ class Reconciler:
         passes = entry.passes
         rebuild = passes.resumed or view.run is None
         self.runtime.sampler.watch(entry.key, needs.measures, rebuild)
-        holds_config = any(is_of_kind(holding.subject, "configmap") for holding in needs.holdings)
-        self.runtime.configs.follow(entry.key, entry.key[0], holds_config)
+        under_way = view.run is not None
+        changes_config = under_way and any(is_config(holding) for holding in needs.holdings)
+        self.runtime.configs.follow(entry.key, entry.key[0], changes_config)
+        self.runtime.config_changes.follow(entry.key, resting_paths(view, needs.holdings))
         passes.resumed = passes.resumed and view.run is not None and entry.body is None
 
     async def _observe_and_act(

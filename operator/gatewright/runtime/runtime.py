@@ -17,6 +17,7 @@ from gatewright.runtime.cluster.leader import Leader
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.execution.config_watch import ConfigWatches
 from gatewright.runtime.execution.externals import Externals
+from gatewright.runtime.execution.resting_configs import ConfigChanges
 from gatewright.runtime.followed_objects import FollowedObjects
 from gatewright.runtime.freezes import Freezes
 from gatewright.runtime.interventions import Interventions
@@ -50,6 +51,7 @@ class Runtime:
     cached: CachedCluster
     objects: FollowedObjects
     configs: ConfigWatches
+    config_changes: ConfigChanges
     probe: AdmissionProbe
     connections: Connections
     freezes: Freezes
@@ -74,6 +76,7 @@ class Runtime:
         await self.sampler.close()
         await self.externals.close()
         await self.configs.close()
+        await self.config_changes.close()
         await self.connections.close()
         await self.notifications.close()
         await self.interventions.close()
@@ -90,6 +93,12 @@ def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
 
     def pins(key: Key) -> Pins:
         return pins_of(connections, releases.get(key))
+
+    def config_changed(key: Key, path: str) -> None:
+        entry = releases.get(key)
+        if entry is not None:
+            entry.resting_configs.pop(path, None)
+            queue.add(key)
 
     queue: WorkQueue[Key] = WorkQueue(_namespace_of, is_urgent, WORKER_COUNT, URGENT_WORKER_COUNT)
     cached = CachedCluster(kube)
@@ -108,6 +117,7 @@ def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
         cached=cached,
         objects=objects,
         configs=ConfigWatches(kube, objects.event, objects.on_watch_gap),
+        config_changes=ConfigChanges(kube, settings.namespaces, config_changed),
         probe=probe,
         connections=connections,
         freezes=Freezes(),

@@ -20,7 +20,7 @@ from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.providers.workload import rollout
 from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
-from gatewright.runtime.lookups import HoldingWatch, Inspection
+from gatewright.runtime.lookups import HoldingWatch, Inspection, RestingConfig
 from gatewright.runtime.operation_state import OperationState
 from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_spec_of
 from gatewright.runtime.recalled import LeftState, Recalled
@@ -65,6 +65,8 @@ class TrackedRelease:
     prints: dict[str, Any] = field(default_factory=dict)
     """What was known of each object that is held when it was compared: its news matter only if that
     changes (`execution.standings`)."""
+    resting_configs: dict[str, RestingConfig] = field(default_factory=dict)
+    """By path: captured ConfigMaps, at rest (`execution.resting_configs`, `runtime.runtime`)."""
     lookers: dict[str, HoldingWatch] = field(default_factory=dict)
     """By subject outside the cluster (`execution.standings`)."""
     glances: dict[str, Inspection] = field(default_factory=dict)

@@ -121,6 +121,7 @@ class Tracking:
         runtime.sampler.watch(key, ())
         runtime.cached.follow(key, set())
         runtime.configs.follow(key, key[0], False)
+        runtime.config_changes.follow(key, set())
 
         lookups: list[HoldingWatch | Inspection] = [
             *entry.lookers.values(),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from gatewright.api.status import Run, Served, Undo
 from gatewright.core.run.context import Context
 from gatewright.core.run.run_end import UNVERIFIED_CAVEAT, known_live
+from gatewright.core.subject import traits_of
 
 MOST_VERSION_CHARS = 320
 MOST_CAVEAT_CHARS = 1000
@@ -51,7 +52,7 @@ def _undo_lines(run: Run) -> list[Undo]:
 
 
 def _restores_target(line: Undo) -> bool:
-    return line.kind == "Restore" and line.subject.startswith("target/")
+    return line.kind == "Restore" and traits_of(line.subject).versioned
 
 
 def _versions_seen(ctx: Context, lines: list[Undo]) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from gatewright.core.run.rollback_plan import stages_undone
 from gatewright.core.run.run_end import finish_run, known_live, set_live
 from gatewright.core.run.undo import RECORD_FIELD, keep_promoted, record_of_run
 from gatewright.core.spec.pinned_spec import has_subjects
+from gatewright.core.spec.targets import captured_configs
 from gatewright.core.subject import traits_of
 
 IDLE_REMARK = "nobody ran it when it was promoted"
@@ -84,7 +85,7 @@ def _remarks(ctx: Context) -> list[str]:
 
 
 def promoted_subjects(ctx: Context) -> dict[str, Any]:
-    """Return what finds each target and what the run did to it.
+    """Return what finds each target and what the run did to it, and what is captured with it.
 
     By that it is seen at rest whether it still is what was promoted.
     """
@@ -96,6 +97,8 @@ def promoted_subjects(ctx: Context) -> dict[str, Any]:
             {"kind": operation.kind, "config": operation.config} for operation in holding.operations
         ]
         subjects[holding.subject] = {"config": holding.config, "changes": changes}
+        captured = captured_configs(ctx.body, holding.subject.removeprefix("target/"))
+        subjects |= {name: {"config": config, "changes": []} for name, config in captured.items()}
     return subjects
 
 

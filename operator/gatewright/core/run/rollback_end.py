@@ -18,9 +18,10 @@ from gatewright.core.run.operations import (
     subjects_of,
 )
 from gatewright.core.run.pinning import STAYED_MARK
+from gatewright.core.run.resting import is_compared_at_rest
 from gatewright.core.run.run_end import finish_run, known_live, set_live
 from gatewright.core.run.undo_lines import is_kept_back
-from gatewright.core.subject import traits_of
+from gatewright.core.subject import is_of_kind, traits_of
 
 VERIFICATION_SUBJECT = "rollback.verify"
 """What has not passed, as a thing that a failed rollback has left."""
@@ -103,16 +104,20 @@ def _set_live_restored(ctx: Context) -> None:
 def _left_revision(ctx: Context) -> str | None:
     """Return the name of the ControllerRevision that tells what the targets are to be from now on.
 
-    That is the run's own, unless compensations have set something in them since, or what somebody
-    has changed during the run has stayed so.
+    That is the run's own, unless compensations have set something in them since, or in what is
+    captured with them, or what somebody has changed during the run has stayed so.
     """
-    compensated = _compensated_targets(ctx)
+    compensated, configs = _compensated_targets(ctx), _compensated_configs(ctx)
     stayed = _stayed_subjects(ctx)
-    if not compensated and not stayed:
+    if not compensated and not configs and not stayed:
         return ctx.run.revision
 
     subjects = subjects_of(ctx.body)
-    targets = {name: config for name, config in subjects.items() if traits_of(name).versioned}
+    targets = {
+        name: config
+        for name, config in subjects.items()
+        if is_compared_at_rest(name, config) and name not in configs
+    }
     data = {
         "subjects": {
             name: {"config": config, "changes": [], **compensated.get(name, {})}
@@ -137,23 +142,36 @@ def _stayed_subjects(ctx: Context) -> set[str]:
 
 def _compensated_targets(ctx: Context) -> dict[str, dict[str, Any]]:
     """Return what compensations have set in targets, before and since these were returned."""
-    assert ctx.run.rollback is not None
-    lines: dict[str, tuple[list[Undo], list[Undo]]] = {
-        subject: ([], since) for subject, since in compensated_alone(ctx.body, ctx.run).items()
-    }
-    lines |= {
-        line.subject: compensations_around(ctx.body, ctx.run, line)
-        for line in ctx.run.rollback.undo
-        if line.kind == "Restore"
-    }
-
     return {
         name: {
             "before": [_operation_record(ctx, line, name) for line in before],
             "since": [_operation_record(ctx, line, name) for line in since],
         }
-        for name, (before, since) in lines.items()
+        for name, (before, since) in _compensations_by_subject(ctx).items()
         if traits_of(name).versioned and (before or since)
+    }
+
+
+def _compensated_configs(ctx: Context) -> set[str]:
+    """Return ConfigMaps in which compensations have set something: their snapshots do not tell what
+    they are to be."""
+    return {
+        name
+        for name, (before, since) in _compensations_by_subject(ctx).items()
+        if is_of_kind(name, "configmap") and (before or since)
+    }
+
+
+def _compensations_by_subject(ctx: Context) -> dict[str, tuple[list[Undo], list[Undo]]]:
+    """Return what compensations have set, before and since a subject was returned."""
+    assert ctx.run.rollback is not None
+    lines: dict[str, tuple[list[Undo], list[Undo]]] = {
+        subject: ([], since) for subject, since in compensated_alone(ctx.body, ctx.run).items()
+    }
+    return lines | {
+        line.subject: compensations_around(ctx.body, ctx.run, line)
+        for line in ctx.run.rollback.undo
+        if line.kind == "Restore"
     }
 
 

@@ -20,6 +20,7 @@ from gatewright.core.run.rollback_plan import describe_plan
 from gatewright.core.run.run_end import known_live
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
+from gatewright.core.subject import traits_of
 
 ALWAYS_CHANGED = ("version changed", "requestedBy changed", "changedPaths changed")
 """What a new version changes in any case."""
@@ -132,8 +133,10 @@ def _found_version(ctx: Context) -> str | None:
         return None
 
     version, live = baseline_version(ctx.seen), known_live(ctx.status)
-    # It is not what was promoted, whatever its images call it.
-    if any(standing.difference for standing in ctx.seen.standings.values()):
+    # Configuration that was changed together with the version is no other version; else it is not
+    # what was promoted, whatever its images call it.
+    targets = (name for name in ctx.seen.standings if traits_of(name).versioned)
+    if any(ctx.seen.standings[name].difference for name in targets):
         return version or "unknown"
     # A rollback had failed before: nobody has said since what is there.
     if live is None:

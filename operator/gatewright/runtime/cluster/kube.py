@@ -181,14 +181,19 @@ class Kube:
             return
 
     def stream(
-        self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
+        self,
+        path: str,
+        silence: float,
+        opened: Callable[[], None],
+        verb: str = "WATCH",
+        accept: str = "application/json",
     ) -> AsyncGenerator[bytes, None]:
         """Yield the chunks of an answer that does not end, such as a watch.
 
         Raises Retryable, also after `silence` seconds without a byte, NotFound, Permanent; a stream
         that the API server ends just ends.
         """
-        return self._transport.stream(path, silence, opened, verb)
+        return self._transport.stream(path, silence, opened, verb, accept)
 
     async def _read_object(self, path: str) -> dict[str, Any]:
         obj: dict[str, Any] = wire.decode_object(await self._transport.read_patiently(path))

@@ -175,14 +175,19 @@ class Transport:
         return text
 
     async def stream(
-        self, path: str, silence: float, opened: Callable[[], None], verb: str = "WATCH"
+        self,
+        path: str,
+        silence: float,
+        opened: Callable[[], None],
+        verb: str = "WATCH",
+        accept: str = "application/json",
     ) -> AsyncGenerator[bytes, None]:
         """Yield the chunks of an answer that does not end, such as a watch.
 
         Raises Retryable, also after `silence` seconds without a byte, NotFound, Permanent; a stream
         that the API server ends just ends.
         """
-        headers = await self._headers_for("GET", path)
+        headers = await self._headers_for("GET", path, accept)
         limit = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=silence)
         metrics.api_requests.labels(verb).inc()
 

@@ -62,8 +62,10 @@ class Watch:
         selector: str,
         told: OnEvent,
         gap: Callable[[str], None],
+        accept: str = "application/json",
     ) -> None:
-        self._kube = kube
+        """`accept`: `JUST_METADATA` where only that something changes is to be told."""
+        self._kube, self._accept = kube, accept
         self._api, self._plural, self._selector = api, plural, selector
         self.collection = api_path(api, plural, namespace)
         self._told, self._gap = told, gap
@@ -142,7 +144,10 @@ class Watch:
         path = f"{self.collection}?{urlencode(query)}"
 
         begun: list[bytes] = []
-        async for chunk in self._kube.stream(path, SILENCE_TIMEOUT_S, self._record_progress):
+        chunks = self._kube.stream(
+            path, SILENCE_TIMEOUT_S, self._record_progress, accept=self._accept
+        )
+        async for chunk in chunks:
             self._record_progress()
             begun.append(chunk)
 

@@ -25,6 +25,11 @@ from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.execution import handlers
 from gatewright.runtime.execution.chosen import is_external
 from gatewright.runtime.execution.externals import Externals
+from gatewright.runtime.execution.resting_configs import (
+    compare_resting,
+    is_config,
+    resting_paths,
+)
 from gatewright.runtime.lookups import HoldingWatch
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.tracked import TrackedRelease, fingerprint_parts
@@ -51,6 +56,9 @@ async def compare_holdings(
         if is_external(holding.subject, holding.config):
             found[holding.subject] = _external_standing(outside, entry, view, holding, snapshots)
             continue
+        if view.run is None and is_config(holding):
+            found[holding.subject] = await _resting_standing(lens, entry, view, holding, snapshots)
+            continue
         await _remember_fingerprints(lens, entry, view, holding)
         try:
             standing = await handlers.compare_holding(
@@ -61,8 +69,22 @@ async def compare_holdings(
             found[holding.subject] = standing
         except Permanent as error:
             found[holding.subject] = Standing(unknown=str(error))
-    _drop_unheld(entry, needs)
+    _drop_unheld(entry, view, needs)
     return found
+
+
+async def _resting_standing(
+    lens: CachedCluster,
+    entry: TrackedRelease,
+    view: View,
+    holding: Holding,
+    snapshots: Mapping[str, Any],
+) -> Standing:
+    kept = snapshots[holding.subject]
+    try:
+        return await compare_resting(lens, entry.resting_configs, view, holding, kept)
+    except Permanent as error:
+        return Standing(unknown=str(error))
 
 
 async def _check_rollout(
@@ -95,7 +117,11 @@ async def _remember_fingerprints(
             entry.prints[path] = None
 
 
-def _drop_unheld(entry: TrackedRelease, needs: Needs) -> None:
+def _drop_unheld(entry: TrackedRelease, view: View, needs: Needs) -> None:
+    resting = resting_paths(view, needs.holdings)
+    for path in entry.resting_configs.keys() - resting:
+        del entry.resting_configs[path]
+
     held = {holding.subject for holding in needs.holdings}
     for subject in [subject for subject in entry.lookers if subject not in held]:
         looker = entry.lookers.pop(subject)
