@@ -110,6 +110,18 @@ async def test_a_recovery_resolves_its_page_although_the_handle_was_lost() -> No
     assert there.open() == []
 
 
+async def test_what_goes_on_failing_at_rest_stays_open_when_the_run_has_ended_well() -> None:
+    there = service()
+    async with serving(there.app()) as url:
+        connection, handle = link(url), None
+        for check in ("uptime", "p95"):
+            failed = message("GuardFailed", "critical", check=check)
+            handle = await told("pagerduty", {}, connection, failed, handle)
+        ended = message("Promoted", over=True, failing=("uptime",))
+        assert await told("pagerduty", {}, connection, ended, handle) == "check/uptime"
+    assert there.open() == [f"{THREAD}/check/uptime"]
+
+
 async def test_the_severity_of_a_guard_is_handed_on_as_it_is_written() -> None:
     there = service()
     async with serving(there.app()) as url:

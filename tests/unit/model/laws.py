@@ -49,8 +49,9 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
     assert after.runs == before.runs + 1 and after.run is not None
     assert not seen.view.deleting, "a run starts in a Release that is being deleted"
     if after.run.kind == "Undo":
-        # The way back is open in any state, but only to a person.
-        assert seen.person and seen.observation.rival is None and before.unverified is None
+        # The way back is open in any state, but only to a person, or to a guard in its time.
+        assert seen.person or _may_undo_by_guard(seen), "nobody has asked for the way back"
+        assert seen.observation.rival is None and before.unverified is None
         return
 
     assert spec is not None
@@ -75,6 +76,32 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
 def _is_hotfix(seen: Seen) -> bool:
     act = seen.view.next_intervention
     return act is not None and act.action == "Hotfix" and bool(act.reason.strip())
+
+
+def _may_undo_by_guard(seen: Seen) -> bool:
+    """Whether a guard at rest has failed within its time after the latest promotion."""
+    status = seen.view.status
+    return any(
+        row.state == "Failed" and row.run == status.kept[0].run and row.rollbackUntil is not None
+        for row in status.atRest
+        if status.kept
+    )
+
+
+def watches_what_is_served(world: Wild, seen: Seen) -> None:
+    """A guard at rest is of a version that was promoted, and stands by while a run changes
+    something."""
+    status, run = world.status, world.status.run
+    if not status.atRest:
+        return
+    assert run is not None
+    numbers = {row.run for row in status.atRest}
+    assert len(numbers) == 1 and max(numbers) <= status.runs
+    under_way = run.outcome is None and run.phase != "Preflight" and not run.observe
+    for row in status.atRest:
+        assert not under_way or row.state == "Unknown", f"guard {row.name} is judged in a run"
+        assert row.state != "Passing" or row.faultSince is None
+        assert row.rollbackUntil is None or row.run == run.id or run.observe or not under_way
 
 
 def promotes_what_runs(world: Wild, seen: Seen) -> None:
@@ -545,6 +572,7 @@ LAWS: tuple[Law, ...] = (
     stays_small_and_readable,
     keeps_what_it_does_not_know,
     starts_only_what_may,
+    watches_what_is_served,
     promotes_what_runs,
     compensates_in_order,
     one_job_at_a_time,

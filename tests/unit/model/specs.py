@@ -142,6 +142,10 @@ def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
         guard["action"] = draw(
             st.sampled_from(["Rollback", "Rollback", "RollbackStage", "Pause", "Notify"])
         )
+        if guard["action"] in ("Rollback", "Notify") and draw(_once):
+            guard["atRest"] = True
+            if guard["action"] == "Rollback":
+                guard["rollbackFor"] = "1h"
     return found
 
 
