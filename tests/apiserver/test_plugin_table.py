@@ -25,7 +25,7 @@ from gatewright.plugin.__main__ import main
 from gatewright.plugin.cluster import Cluster
 from gatewright.plugin.commands import ACTIONS
 from tests.apiserver.people import RBAC
-from tests.harness.lab import Lab, Site
+from tests.harness.lab import CONNECTIONS, Lab, Site
 from tests.harness.scenarios import gate, query
 
 pytestmark = pytest.mark.apiserver
@@ -276,6 +276,11 @@ def _name(state: str, user: str = "", verb: str = "") -> str:
     return "-".join(part for part in (state, verb, user) if part)
 
 
+def _is_ready(connection: Mapping[str, Any]) -> bool:
+    conditions = (connection.get("status") or {}).get("conditions", ())
+    return any(row["type"] == "Ready" and row["status"] == "True" for row in conditions)
+
+
 @pytest.fixture(scope="module")
 def terminals(laboratory: Lab) -> Iterator[Terminals]:
     """All Releases of the table on their way at once: most of it is waiting."""
@@ -285,6 +290,7 @@ def terminals(laboratory: Lab) -> Iterator[Terminals]:
     site = lab.namespace()
     lab.standin.number(query("errors", site.name), 0.001)
     lab.standin.number(query("broken", site.name), 0.5)
+    lab.standin.empty(query("silent", site.name))
 
     for user, role in ROLES.items():
         subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
@@ -297,6 +303,9 @@ def terminals(laboratory: Lab) -> Iterator[Terminals]:
             name = _name(state, user, verb)
             site.configmap(f"{name}-flags", {"A": "old"})
             site.apply(row.spec(site.name, name), name)
+
+    path = f"{CONNECTIONS.format(site.name)}/prometheus"
+    lab.wait(lambda: _is_ready(lab.api.get(path)), 60, "the Connection to be judged")
 
     users = {*ROLES, "dan"}
     configs = {user: lab.server.kubeconfig_for(user, GROUPS.get(user, [])) for user in users}
@@ -313,7 +322,7 @@ def _bring(terminals: Terminals, row: Row, name: str) -> None:
         terminals.site.until(lambda status: (status.get("run") or {}).get("id"), name=name)
         code, said = terminals.type("ana", row.before[0], name)
         assert code == 0, said
-    terminals.site.until(row.is_there, name=name)
+    terminals.site.until(row.is_there, 60, name)
 
 
 @pytest.mark.parametrize("state", TABLE)
@@ -351,7 +360,7 @@ def test_every_verb_by_everybody(terminals: Terminals, state: str) -> None:
 @pytest.mark.parametrize("state", TABLE)
 def test_who_may_see_sees_every_state(terminals: Terminals, state: str) -> None:
     row, name = TABLE[state], _name(state)
-    terminals.site.until(row.is_there, name=name)
+    terminals.site.until(row.is_there, 60, name)
     for command in SEEN:
         wanted = row.plan_code if command == "plan" else 0
         code, said = terminals.type("cem", command, name)
