@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gatewright.api.release import STEP_KINDS
+from gatewright.api.steps import STEP_KINDS
 from gatewright.codegen import crds
 from gatewright.providers import registry
 from gatewright.providers.validate import connection_problems

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gatewright.api.release import Proof
+from gatewright.api.steps import Proof
 from gatewright.core.checks.proof import find_missing_proof
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common.address_rules import AddressRules

@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import docstrings
-from gatewright.api.release import STEP_KINDS, ReleaseSpec
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.steps import STEP_KINDS
 from gatewright.providers import registry
 from gatewright.providers.common.address_rules import AddressRules
 from gatewright.providers.common.context import current

@@ -30,8 +30,8 @@ import psycopg
 import pytest
 
 from gatewright.api.base import SecretKeyRef, SecretSource
+from gatewright.api.checks import Check
 from gatewright.api.connection import HttpAccess, PostgresAccess
-from gatewright.api.release import Check
 from gatewright.core.checks.judge import sample_of
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.ports import OpenConnection, Permanent, Retryable

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.api.release import Event, Guard
+from gatewright.api.checks import Guard
+from gatewright.api.notify import Event
 from gatewright.api.status import dump
 from tests.unit.sim import World, spec
 

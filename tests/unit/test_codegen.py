@@ -15,7 +15,9 @@ import yaml
 from pydantic import BaseModel, Field
 
 from gatewright.api.base import Duration, Keyed, Model, Name, Quantity
-from gatewright.api.release import Check, FlagsStep, ReleaseSpec, Step
+from gatewright.api.checks import Check
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.steps import FlagsStep, Step
 from gatewright.codegen import crds, files, rbac, reference, rules, schema
 from gatewright.codegen.__main__ import main
 from gatewright.ports import Access

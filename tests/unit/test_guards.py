@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.api.release import Event, ReleaseSpec
+from gatewright.api.notify import Event
+from gatewright.api.release import ReleaseSpec
 from gatewright.core.model.operation import Progress
 from tests.unit.sim import World, spec
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from gatewright.api.release import Check
+from gatewright.api.checks import Check
 from gatewright.api.status import GateState, GateStatus
 from gatewright.core.checks.judge import sample_of, update_status
 from gatewright.core.checks.window import Verdict

@@ -32,7 +32,8 @@ from pydantic import ValidationError
 import gatewright
 from gatewright.api.base import quantity, seconds
 from gatewright.api.jobs import Job, JobReport
-from gatewright.api.release import Proof, ReleaseSpec
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.steps import Proof
 from gatewright.core.checks import proof
 from gatewright.core.model.operation import Operation
 from gatewright.core.spec import expand

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gatewright.api.release import Event
+from gatewright.api.notify import Event
 from gatewright.api.status import dump
 from gatewright.core.model.needs import Needs
 from gatewright.core.model.observation import Delivery, Observation

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gatewright.api import intervention, status
-from gatewright.api.release import STEP_KINDS
+from gatewright.api.steps import STEP_KINDS
 from gatewright.codegen import crds
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.pinned_spec import pin_spec

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gatewright.api.release import Proof, ReleaseSpec
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.steps import Proof
 from gatewright.core.checks.proof import find_missing_proof
 from gatewright.core.model.operation import Progress
 from gatewright.core.run.clocks import format_time

@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from gatewright.api.base import Model
-from gatewright.api.release import Check
+from gatewright.api.checks import Check
 from gatewright.core.checks.window import mark_late
 from gatewright.core.model.needs import Measure
 from gatewright.core.run.check_operations import measure_at

@@ -14,9 +14,10 @@ from typing import Any, get_args
 import pytest
 
 from gatewright.api.base import docstrings
-from gatewright.api.release import STEP_KINDS, Stage, StageRollback, Step, StepKindName
+from gatewright.api.release import Stage, StageRollback
 from gatewright.api.rules import Excludes
 from gatewright.api.run import Difference, JournalEntry, Undo
+from gatewright.api.steps import STEP_KINDS, Step, StepKindName
 from gatewright.codegen import authors, rules
 from gatewright.core import steps
 from gatewright.core.model.operation import Operation

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gatewright.api.base import Condition
+from gatewright.api.procedures import OPEN_PROCEDURES, ProcedureState, ProcedureStatus
 from gatewright.api.run import (
     Difference,
     GateState,
@@ -28,9 +29,6 @@ from gatewright.api.run import (
     Undo,
 )
 
-ProcedureState = Literal["Running", "Stopping", "Succeeded", "Failed", "Aborted"]
-OPEN_PROCEDURES: tuple[ProcedureState, ...] = ("Running", "Stopping")
-"""Under way: no other one begins."""
 FollowUpState = Literal["Pending", "Done", "Failed", "Overdue"]
 OPEN_FOLLOW_UPS: tuple[FollowUpState, ...] = ("Pending", "Overdue")
 """Not closed: a person may still answer."""
@@ -107,43 +105,6 @@ class Kept(Model):
     """When the oldest of what these go back to was made: what was written since would be lost."""
     atRest: Annotated[list[Short], Field(max_length=20)] = []
     """Guards that are watched at rest once what came after it is undone: `SEVERITY NAME`."""
-
-
-class ProcedureStatus(Model):
-    """One time that a procedure was run: under way, or over."""
-
-    id: int
-    """Counts the procedures of this Release that were run."""
-    name: Short
-    """Name of the procedure."""
-    undo: bool = False
-    """It runs what takes the procedure back."""
-    state: ProcedureState
-    """How far it is."""
-    by: Short
-    """Who runs it."""
-    reason: Message | None = None
-    """Why, in the words of who runs it."""
-    intervention: Short
-    """Name of the Intervention that asked for it."""
-    startedAt: Time
-    """When it began."""
-    finishedAt: Time | None = None
-    """When it ended."""
-    failure: Message | None = None
-    """Why it has failed, or who has ended it."""
-    aborted: bool = False
-    """A person, or the end of the Release, has ended it."""
-    message: Message | None = None
-    """What came of it, or what it waits for."""
-    revision: Short | None = None
-    """ControllerRevision with what it pinned, while it is under way."""
-    steps: Annotated[list[StepStatus], Field(max_length=11)] = []
-    """Its steps, in order; the approval is the first."""
-    timers: Annotated[dict[str, Timer], Field(max_length=4)] = {}
-    """Its clocks, by what they are for."""
-    stopping: Annotated[list[JournalEntry], Field(max_length=11)] = []
-    """Jobs that may still run although it has failed: it ends when they have stopped."""
 
 
 class Past(Model):

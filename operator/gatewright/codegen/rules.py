@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from gatewright.api.checks import Check
 from gatewright.api.conditions import Condition, Place
 from gatewright.api.jobs import Job
-from gatewright.api.release import STEP_KINDS, Approval, Check
+from gatewright.api.people import Approval
 from gatewright.api.rules import Rule
+from gatewright.api.steps import STEP_KINDS
 from gatewright.core.steps import STEPS
 from gatewright.providers.registry import GATES
 from gatewright.providers.units import LIMIT_MESSAGE, UNIT_MESSAGE

@@ -60,7 +60,7 @@ def _count_undone(status: Object, request: InterventionRequest) -> int:
     from gatewright.api.status import ReleaseStatus
     from gatewright.core.model.intervention import Intervention
     from gatewright.core.run.context import Refused
-    from gatewright.core.run.undo import choose_undone, require_repeatable
+    from gatewright.core.run.undo_choice import choose_undone, require_repeatable
 
     where = destination(request, status)
     asked = Intervention(

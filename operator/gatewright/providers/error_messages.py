@@ -15,9 +15,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gatewright.api.base import TEXT_FORMS, docstrings
+from gatewright.api.checks import Check, FollowUp, Guard
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
-from gatewright.api.release import Approval, Check, FollowUp, Guard, ReleaseSpec, Target
+from gatewright.api.people import Approval
+from gatewright.api.release import ReleaseSpec, Target
 from gatewright.core.spec.expand import path_of_key
 
 _MAX_SHOWN_LENGTH = 60

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatewright.api.release import Check, ReleaseSpec, Step
+from gatewright.api.checks import Check
+from gatewright.api.release import ReleaseSpec
+from gatewright.api.steps import Step
 
 
 def iter_checks(spec: ReleaseSpec) -> Iterator[tuple[str, Check, str | None]]:

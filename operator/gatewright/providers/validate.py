@@ -16,18 +16,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from gatewright.api.base import Keyed, quantity
+from gatewright.api.checks import Check, FollowUp
 from gatewright.api.connection import ConnectionSpec
 from gatewright.api.jobs import Job
-from gatewright.api.release import (
-    STEP_KINDS,
-    Approval,
-    Check,
-    FollowUp,
-    Notify,
-    ReleaseSpec,
-    Step,
-    Target,
-)
+from gatewright.api.notify import Notify
+from gatewright.api.people import Approval
+from gatewright.api.release import ReleaseSpec, Target
+from gatewright.api.steps import STEP_KINDS, Step
 from gatewright.core.report import size
 from gatewright.core.spec import procedures
 from gatewright.core.spec.problems import find_problems

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gatewright.api.release import Check
+from gatewright.api.checks import Check
 from gatewright.core.checks.judge import sample_of
 from gatewright.core.checks.window import Rule, Sample, Window
 from gatewright.core.model.needs import Measure

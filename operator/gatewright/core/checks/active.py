@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from gatewright.api.release import Check, Guard
+from gatewright.api.checks import Check, Guard
 from gatewright.api.status import GateStatus, Run
 from gatewright.core.model.pinned_spec import PinnedSpec
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from gatewright.api.base import seconds
-from gatewright.api.release import Guard
+from gatewright.api.checks import Guard
 from gatewright.api.status import GateStatus, Kept, ReleaseStatus, RestingGuard
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import guard_set

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
-from gatewright.api.release import FollowUp
+from gatewright.api.checks import FollowUp
 from gatewright.api.status import (
     OPEN_FOLLOW_UPS,
     FollowUpState,

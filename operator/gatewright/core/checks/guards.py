@@ -11,7 +11,7 @@ silent for too long       `onHoldExpired`: Fail is a failure; Pause lets a perso
 
 from __future__ import annotations
 
-from gatewright.api.release import Guard
+from gatewright.api.checks import Guard
 from gatewright.api.status import GateStatus
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import guard_set

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from gatewright.api.base import quantity, show
-from gatewright.api.release import Check, Guard
+from gatewright.api.checks import Check, Guard
 from gatewright.api.status import GateState, GateStatus
 from gatewright.core.checks.window import Sample, Verdict
 from gatewright.core.model.operation import Progress

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from gatewright.api.base import seconds
-from gatewright.api.release import Proof
+from gatewright.api.steps import Proof
 from gatewright.core.run import clocks
 from gatewright.core.text import foreign
 

@@ -38,7 +38,7 @@ from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
-from gatewright.core.run import clocks, closures, procedures, rollback_repeat, undo
+from gatewright.core.run import clocks, closures, procedures, rollback_repeat, undo, undo_choice
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
 from gatewright.core.run.situations import Situation
@@ -89,7 +89,7 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
     # Before everything was read, nobody can tell what it would act on: it waits.
     if act is None or situation in ("BodyNotLoaded", "TargetsNotRead", "Unobserved"):
         return situation
-    if any(name not in ctx.seen.records for name in undo.records_needed(ctx.view)):
+    if any(name not in ctx.seen.records for name in undo_choice.records_needed(ctx.view)):
         return situation
 
     answered = record_answer(ctx, act)
@@ -327,7 +327,7 @@ def _go_back(ctx: Context, act: Intervention) -> str:
     """Undo what was promoted, or what a failed rollback has not undone; return what is done."""
     if ctx.status.unverified is None:
         return undo.start_undo(ctx, act)
-    undo.require_repeatable(ctx.status, act)
+    undo_choice.require_repeatable(ctx.status, act)
     return _repeat_rollback(ctx)
 
 

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatewright.api.release import Approval, Check, Step
+from gatewright.api.checks import Check
+from gatewright.api.people import Approval
 from gatewright.api.status import GateStatus, Run, StepStatus
+from gatewright.api.steps import Step
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context

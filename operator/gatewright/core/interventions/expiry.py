@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
-from gatewright.api.release import Approval
+from gatewright.api.people import Approval
 from gatewright.api.status import GateStatus, StageStatus, StepStatus
 from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions.approvals import reopen_step

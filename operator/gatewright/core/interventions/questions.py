@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.api.release import Approval, StepKindName
+from gatewright.api.people import Approval
 from gatewright.api.status import GateStatus, StepStatus
+from gatewright.api.steps import StepKindName
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import preflight_set
 from gatewright.core.interventions.expiry import drop_expired

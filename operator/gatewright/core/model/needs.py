@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewright.api.release import Check
+from gatewright.api.checks import Check
 from gatewright.core.checks.window import Rule
 from gatewright.core.model.holding import Holding
 from gatewright.core.model.operation import Operation

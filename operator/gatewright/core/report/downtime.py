@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gatewright.api.release import Check, Notify
+from gatewright.api.checks import Check
+from gatewright.api.notify import Notify
 from gatewright.api.status import Downtime, GateStatus, ReleaseStatus, Run
 from gatewright.core.checks import judge
 from gatewright.core.run import clocks

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from gatewright.api.base import seconds
-from gatewright.api.release import Notify, ReleaseSpec
+from gatewright.api.notify import Notify
+from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Downtime, FollowUpStatus, Notification, ReleaseStatus, Thread
 from gatewright.core.checks import followups
 from gatewright.core.fingerprints import short_fingerprint

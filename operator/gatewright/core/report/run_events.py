@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gatewright.api.release import SEVERITIES, Severity
+from gatewright.api.checks import SEVERITIES, Severity
 from gatewright.api.status import GateStatus, ReleaseStatus, RestingGuard, Run, StageStatus
 from gatewright.core.checks import at_rest, judge
 from gatewright.core.fingerprints import short_fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewright.api.release import SEVERITIES, Severity
+from gatewright.api.checks import SEVERITIES, Severity
 
 SEVERITY_BY_EVENT: Mapping[str, Severity] = {
     "Started": "info",

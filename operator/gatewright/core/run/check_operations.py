@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewright.api.base import quantity, seconds
+from gatewright.api.checks import Check
 from gatewright.api.jobs import Job
-from gatewright.api.release import Check, Step
 from gatewright.api.status import GateStatus, Run
+from gatewright.api.steps import Step
 from gatewright.core.checks.window import Rule
 from gatewright.core.model.needs import Measure
 from gatewright.core.model.operation import Operation

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from gatewright.api.release import Check
+from gatewright.api.checks import Check
 from gatewright.api.status import Run
 from gatewright.core.checks import at_rest, followups
 from gatewright.core.checks.active import CheckSet, active_checks
@@ -37,7 +37,7 @@ from gatewright.core.run.rest_checks import is_retry_next
 from gatewright.core.run.situations import classify_situation
 from gatewright.core.run.stage_end import stops_of
 from gatewright.core.run.start import record_of_last
-from gatewright.core.run.undo import records_needed
+from gatewright.core.run.undo_choice import records_needed
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.pinned_spec import pin_spec
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gatewright.api.release import Step
 from gatewright.api.status import Run, StepStatus, Undo
+from gatewright.api.steps import Step
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec

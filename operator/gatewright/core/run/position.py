@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gatewright.api.release import Step
 from gatewright.api.status import Run, StageStatus
+from gatewright.api.steps import Step
 from gatewright.core.interventions import approvals
 from gatewright.core.run.context import Context
 

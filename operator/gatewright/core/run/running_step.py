@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatewright.api.release import Step
+from gatewright.api.steps import Step
 from gatewright.core.checks import proof
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context

@@ -6,7 +6,7 @@ from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run import clocks, states
 from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
-from gatewright.core.run.pinning import pin_again, steps_done_otherwise
+from gatewright.core.run.pinned_edits import pin_again, steps_done_otherwise
 from gatewright.core.run.position import current_stage_index, spec_step
 from gatewright.core.steps import changed_by
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gatewright.api.release import Step
 from gatewright.api.status import StepStatus
+from gatewright.api.steps import Step
 from gatewright.core.checks.guards import arm_early_guards
 from gatewright.core.run import clocks, states
 from gatewright.core.run.context import Context

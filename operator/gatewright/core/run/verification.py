@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gatewright.api.release import Check
+from gatewright.api.checks import Check
 from gatewright.api.status import Rollback, Undo
 from gatewright.core.checks import judge
 from gatewright.core.checks.active import CheckSet, verification_set

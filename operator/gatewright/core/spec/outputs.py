@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 
 from gatewright.api.jobs import Job
-from gatewright.api.release import ReleaseSpec, Step
+from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Run
+from gatewright.api.steps import Step
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.spec.pinned_spec import named_outputs
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatewright.api.release import Check, ReleaseSpec, Stage
+from gatewright.api.checks import Check
+from gatewright.api.release import ReleaseSpec, Stage
 from gatewright.api.status import Run
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from gatewright.api.release import Check, Procedure, ReleaseSpec, Stage, Step
+from gatewright.api.checks import Check
+from gatewright.api.release import Procedure, ReleaseSpec, Stage
+from gatewright.api.steps import Step
 from gatewright.core.report import size
 from gatewright.core.spec import procedures, stage_conditions, windows
 from gatewright.core.spec.expand import (

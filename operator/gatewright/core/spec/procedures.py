@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatewright.api.release import Procedure, ReleaseSpec, Stage, Step
+from gatewright.api.release import Procedure, ReleaseSpec, Stage
 from gatewright.api.status import ReleaseStatus
+from gatewright.api.steps import Step
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.expand import expand_references, find_references
 

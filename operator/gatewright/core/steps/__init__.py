@@ -1,6 +1,6 @@
 """The step kinds: one file a kind, and `STEPS`, the only list of them.
 
-To add one, follow docs/development/steps.md: a field in `api.release.Step` with its name in
+To add one, follow docs/development/steps.md: a field in `api.steps.Step` with its name in
 `StepKindName`, a file here, a line in `STEPS`; where it has a kind of subject of its own, also that
 one's answers in `core.subject` and a handler in `runtime.execution`. mypy and
 `tests/unit/test_steps.py` name what is missing there; the page says who names the rest.
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewright.api.release import Stage, Step, StepKindName
+from gatewright.api.release import Stage
+from gatewright.api.steps import Step, StepKindName
 from gatewright.core.steps.action import Act
 from gatewright.core.steps.deploy import Deploy
 from gatewright.core.steps.flags import SetFlags

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatewright.api.base import seconds
-from gatewright.api.release import FlagsStep, Stage, Step
+from gatewright.api.release import Stage
+from gatewright.api.steps import FlagsStep, Step
 from gatewright.core.model.operation import Operation
 from gatewright.core.permissions import AuthorPermission
 from gatewright.core.spec.expand import expand_references

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewright.api.base import seconds
 from gatewright.api.jobs import Job
-from gatewright.api.release import Step
+from gatewright.api.steps import Step
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.view import View

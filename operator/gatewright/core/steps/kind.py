@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from gatewright.api.release import Stage, Step
+from gatewright.api.release import Stage
+from gatewright.api.steps import Step
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gatewright.api.release import Approval, Confirm, Step
+from gatewright.api.people import Approval, Confirm
+from gatewright.api.steps import Step
 from gatewright.core.model.operation import Operation
 from gatewright.core.spec.expand import expand_references
 from gatewright.core.steps.kind import StepPoint, SubjectlessKind

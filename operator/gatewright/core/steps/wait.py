@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.base import seconds
-from gatewright.api.release import Step
+from gatewright.api.steps import Step
 from gatewright.core.model.operation import Operation
 from gatewright.core.steps.kind import StepPoint, SubjectlessKind
 

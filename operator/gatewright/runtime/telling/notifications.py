@@ -27,7 +27,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewright.api.release import Notify
+from gatewright.api.notify import Notify
 from gatewright.api.status import Notification
 from gatewright.core.model.observation import Delivery
 from gatewright.core.model.view import View
