@@ -87,7 +87,9 @@ async def test_edits_within_a_pass_are_for_the_next_one(
     for name in ("recall_followups", "recall_live_state", "observe"):
         monkeypatch.setattr(reconcile, name, nothing)
     monkeypatch.setattr(
-        reconcile, "find_needs", lambda *_: MagicMock(connections=False, author=False, holdings=())
+        reconcile,
+        "find_needs",
+        lambda *_: MagicMock(connections=False, author=False, holdings=(), procedure=None),
     )
     monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
     runtime = MagicMock()

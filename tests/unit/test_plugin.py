@@ -191,6 +191,8 @@ WANTED_ENDS: dict[str, tuple[tuple[str, str], ...]] = {
     "Promote": FORWARD,
     "Pause": FORWARD,
     "Resume": FORWARD,
+    "Hotfix": FORWARD,
+    "Run": FORWARD,
     "Reject": (("RolledBack", ""), ("Aborted", ""), ("Promoted", ""), *UNDONE),
     "Rollback": (("RolledBack", ""), *UNDONE),
     "Abort": (("Aborted", ""), *UNDONE),

@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from gatewright.api import API_VERSION
 from gatewright.api.base import OBJECT_NAME_PATTERN
+from gatewright.api.freeze import FreezeSpec
 from gatewright.api.intervention import InterventionSpec
 from gatewright.core.report import size
 from gatewright.plugin.files import Document
+from gatewright.providers.common import context
 from gatewright.providers.validate import check_spec, connection_problems, iter_explained
 
 MOST_PROBLEMS = 100
@@ -102,6 +104,8 @@ def _release_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> It
 def _connection_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
     meta = content.get("metadata")
     namespace = meta.get("namespace") if isinstance(meta, dict) else None
+    # Which addresses are refused where nothing is set: the operator's own settings are not at hand.
+    context.install(context.ProviderContext())
     yield from connection_problems(spec, str(namespace or ""))
 
 
@@ -115,9 +119,17 @@ def _intervention_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) 
         yield "spec.reason: with the database goes what was written since; give the reason"
 
 
+def _freeze_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        FreezeSpec.model_validate(spec)
+    except ValidationError as error:
+        yield from iter_explained(error, "spec")
+
+
 _SPEC_PROBLEMS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Iterator[str]]] = {
     "Release": _release_problems,
     "Connection": _connection_problems,
+    "Freeze": _freeze_problems,
     "Intervention": _intervention_problems,
 }
 """Every kind that can be judged, by its name."""

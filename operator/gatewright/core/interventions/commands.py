@@ -250,6 +250,11 @@ def _refuse_hotfix(ctx: Context, act: Intervention) -> str:
     )
 
 
+def _run_unnamed(ctx: Context, act: Intervention) -> str:
+    """Refuse a Run that names no procedure: those that do are answered before."""
+    raise Refused("Run needs procedure: the name of one in spec.procedures")
+
+
 ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
     "Retry": _retry_stage,
     "Skip": _skip_step_or_stage,
@@ -258,5 +263,6 @@ ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
     "Abort": _abort_run,
     "Pause": _pause_run,
     "Resume": _resume_run,
+    "Run": _run_unnamed,
     "Hotfix": _refuse_hotfix,
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from gatewright.api.status import Run, Served, Undo
 from gatewright.core.run.context import Context
 from gatewright.core.run.run_end import UNVERIFIED_CAVEAT, known_live
-from gatewright.core.subject import traits_of
+from gatewright.core.subject import name_of_subject, traits_of
 
 MOST_VERSION_CHARS = 320
 MOST_CAVEAT_CHARS = 1000
@@ -61,7 +61,7 @@ def _versions_seen(ctx: Context, lines: list[Undo]) -> Iterator[tuple[str, str]]
     returned = ctx.run.found or (good.version if good is not None else "")
 
     for line in lines:
-        name = line.subject.removeprefix("target/")
+        name = name_of_subject(line.subject)
         standing = ctx.seen.standings.get(line.subject)
         if standing is not None:
             # What is there now counts, also where others have changed it since.

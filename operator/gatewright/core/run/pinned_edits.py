@@ -12,7 +12,7 @@ from gatewright.core.model.pinned_spec import PinnedSpec, hash_spec
 from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
 from gatewright.core.run.operations import done_by_body, operations_of_step, subjects_of
-from gatewright.core.run.pinning import fresh_stages, make_revision
+from gatewright.core.run.pinning import fresh_stages, make_revision, may_undo_stages
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference

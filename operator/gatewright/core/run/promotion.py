@@ -14,7 +14,7 @@ from gatewright.core.run.run_end import finish_run, known_live, set_live
 from gatewright.core.run.undo import RECORD_FIELD, keep_promoted, record_of_run
 from gatewright.core.spec.pinned_spec import has_subjects
 from gatewright.core.spec.targets import captured_configs
-from gatewright.core.subject import traits_of
+from gatewright.core.subject import name_of_subject, traits_of
 
 IDLE_REMARK = "nobody ran it when it was promoted"
 
@@ -97,7 +97,7 @@ def promoted_subjects(ctx: Context) -> dict[str, Any]:
             {"kind": operation.kind, "config": operation.config} for operation in holding.operations
         ]
         subjects[holding.subject] = {"config": holding.config, "changes": changes}
-        captured = captured_configs(ctx.body, holding.subject.removeprefix("target/"))
+        captured = captured_configs(ctx.body, name_of_subject(holding.subject))
         subjects |= {name: {"config": config, "changes": []} for name, config in captured.items()}
     return subjects
 
