@@ -42,6 +42,8 @@ class Scenario:
     undo: bool = False
     """First it is promoted without a fault; then somebody asks for the way back, and only writes
     from then on count."""
+    by_guard: bool = False
+    """With `undo`: nobody asks, a guard at rest fails."""
 
     @property
     def run(self) -> int:
@@ -53,6 +55,7 @@ class Scenario:
         site.configmap("web-flags", {"VOICE": "off", "KEPT": "yes"})
         site.lab.standin.number(scenarios.query("errors", site.name), 0.001)
         site.lab.standin.number(scenarios.query("broken", site.name), 0.2)
+        site.lab.standin.number(scenarios.query("uptime", site.name), 0.001)
         follow_beta(site)
 
 
@@ -77,6 +80,14 @@ UNDO = Scenario(
     "RolledBack",
     {"backup": 1, "migrate": 1, "restore": 1, "smoke": 1},
     undo=True,
+)
+AT_REST = Scenario(
+    "at rest",
+    scenarios.crash_at_rest,
+    "RolledBack",
+    {"backup": 1, "migrate": 1, "smoke": 1},
+    undo=True,
+    by_guard=True,
 )
 STAGE = Scenario("stage", scenarios.crash_stage, "Promoted", {"announce": 1, "tidy": 1, "smoke": 1})
 PATIENT = Scenario(
@@ -148,7 +159,9 @@ def run(lab: Lab, scenario: Scenario, point: Point | Fault | None, plain: float 
     began = time.monotonic()
     fault = kill_at(point.number, point.position) if isinstance(point, Point) else point
     with lab.proxy.fault(*([fault] if fault else [])):
-        if scenario.undo:
+        if scenario.by_guard:
+            site.lab.standin.number(scenarios.query("uptime", site.name), 0.5)
+        elif scenario.undo:
             intervene(site, "Rollback", withDatabase=True, reason="data is broken")
         else:
             site.apply(scenario.spec(site.name))

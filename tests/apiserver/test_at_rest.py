@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness.lab import Site
+from tests.apiserver.killing import AT_REST, killed_at_every_write
+from tests.harness.lab import Lab, Site
 from tests.harness.scenarios import gate, query, simple
 
 pytestmark = pytest.mark.apiserver
@@ -89,3 +90,7 @@ def test_after_a_restart_it_is_watched_again(site: Site) -> None:
     site.ended("RolledBack", 30, run=2)
     assert site.image() == "shop/web:1.0.0"
     site.clean()
+
+
+def test_killed_at_any_write_a_guard_at_rest_undoes_the_same(lanes: list[Lab], capsys: Any) -> None:
+    killed_at_every_write(lanes, AT_REST, capsys)

@@ -245,3 +245,9 @@ def crash_stage(namespace: str) -> dict[str, Any]:
             {"name": "final", "steps": [deploy(), job("smoke")]},
         ],
     }
+
+
+def crash_at_rest(namespace: str) -> dict[str, Any]:
+    """What `crash_undo` promotes, with a guard that undoes it when it fails at rest."""
+    uptime = gate("uptime", query("uptime", namespace), failureThreshold=2)
+    return crash_undo(namespace) | {"guards": [uptime | {"atRest": True, "rollbackFor": "1h"}]}
