@@ -130,6 +130,19 @@ def test_an_approval_in_a_stage_that_has_led_on_stays() -> None:
     assert [note.reason for note in world.notes].count("ApprovalExpired") == 0
 
 
+@pytest.mark.parametrize("where", ["preflight", "stage"])
+def test_an_approval_counts_for_a_minute_at_least(where: str) -> None:
+    body = spec()
+    approval = {"name": "go", "approval": {"expires": "59s"}}
+    if where == "preflight":
+        body["preflight"] = [approval]
+    else:
+        body["stages"][1]["steps"].append(approval)
+    path = {"preflight": "spec.preflight[0]", "stage": "spec.stages[1].steps[1]"}[where]
+    (problem,) = find_problems(ReleaseSpec.model_validate(body))
+    assert problem.startswith(f'{path}.approval.expires: "59s" is over before anything can begin')
+
+
 # --- not of whoever asks
 
 

@@ -247,9 +247,10 @@ def test_a_zone_that_is_not_known_is_refused(zone: str) -> None:
     assert problem.startswith(f'spec.windows[0].timeZone: "{zone}" is no time zone')
 
 
-def test_a_window_is_open_for_a_week_at_most() -> None:
-    (problem,) = find_problems(_with(duration="8d"))
-    assert problem == 'spec.windows[0].duration: "8d" is longer than 7d'
+@pytest.mark.parametrize("duration", ["8d", "0s", "59s"])
+def test_a_window_is_open_for_a_minute_at_least_and_a_week_at_most(duration: str) -> None:
+    (problem,) = find_problems(_with(duration=duration))
+    assert problem == f'spec.windows[0].duration: "{duration}" is not between 1m and 7d'
 
 
 HOSTILE = (

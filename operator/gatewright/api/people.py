@@ -17,8 +17,8 @@ class Approval(Model):
     count: Annotated[int, Field(ge=1, le=10)] = 1
     """How many different people must approve."""
     expires: Duration | None = None
-    """How long an approval counts; it is asked again when by then the run has not left preflight,
-    or the next step of the stage has not begun."""
+    """How long an approval counts, at least 1m; it is asked again when by then the run has not left
+    preflight, or the next step of the stage has not begun."""
     notBy: Literal["Requester"] | None = None
     """Requester: whoever `spec.requestedBy` names may not approve."""
 

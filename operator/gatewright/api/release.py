@@ -149,7 +149,7 @@ class Window(Model):
     timeZone: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     """Whose local time that is, as `America/Mexico_City`."""
     duration: Duration
-    """How long it is open; at most 7d."""
+    """How long it is open; from 1m to 7d."""
 
 
 MOST_PARTS = 500

@@ -5,10 +5,15 @@ Names, references, and what stands in a place where it means nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
+from gatewright.api.base import seconds
 from gatewright.api.checks import Check
+from gatewright.api.people import Approval
 from gatewright.api.release import Procedure, ReleaseSpec, Stage
 from gatewright.api.steps import Step
 from gatewright.core.report import size
@@ -22,6 +27,8 @@ from gatewright.core.spec.expand import (
 )
 from gatewright.core.steps import STEPS, kind_of
 
+SHORTEST_APPROVAL_S = 60.0
+"""Seconds that an approval has to count at least."""
 _MOST_NAME_CHARS = 100
 """Characters of an unknown name that a message repeats."""
 
@@ -55,7 +62,7 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     yield from _unknown_references(spec)
     yield from _misplaced_checks(spec)
     yield from _misplaced_proofs(spec)
-    yield from _unknown_requesters(spec)
+    yield from _misused_approvals(spec)
     yield from windows.find_problems(spec)
     yield from stage_conditions.find_problems(spec)
     yield from _early_references(spec)
@@ -245,24 +252,35 @@ def _misplaced_proofs(spec: ReleaseSpec) -> Iterator[str]:
                 )
 
 
-def _unknown_requesters(spec: ReleaseSpec) -> Iterator[str]:
-    """Yield approvals that keep out who asks for the version, where nobody knows who that is."""
-    if spec.requestedBy is not None:
-        return
-
-    approvals: list[tuple[str, Any]] = []
-    for index, check in enumerate(spec.preflight):
-        approvals.append((f"spec.preflight[{index}]", (check.model_extra or {}).get("approval")))
-    for index, stage in enumerate(spec.stages):
-        for where, step in _steps_with_paths(f"spec.stages[{index}]", stage):
-            approvals.append((where, step.approval and step.approval.model_dump()))
-
-    for where, approval in approvals:
-        if isinstance(approval, dict) and approval.get("notBy") is not None:
+def _misused_approvals(spec: ReleaseSpec) -> Iterator[str]:
+    """Yield approvals that nobody could give, or that could keep nobody out."""
+    for path, approval in _approvals_with_paths(spec):
+        # Nobody knows who that is.
+        if approval.notBy is not None and spec.requestedBy is None:
             yield (
-                f"{where}.approval.notBy: nobody knows who asks for the version; set "
-                "spec.requestedBy to your own user name (kubectl auth whoami), or leave notBy out"
+                f"{path}.notBy: nobody knows who asks for the version; set spec.requestedBy to "
+                "your own user name (kubectl auth whoami), or leave notBy out"
             )
+        if approval.expires is not None and seconds(approval.expires) < SHORTEST_APPROVAL_S:
+            yield (
+                f'{path}.expires: "{approval.expires}" is over before anything can begin; at least '
+                "1m"
+            )
+
+
+def _approvals_with_paths(spec: ReleaseSpec) -> Iterator[tuple[str, Approval]]:
+    for index, check in enumerate(spec.preflight):
+        raw = (check.model_extra or {}).get("approval")
+        # What is wrong with its own fields is said elsewhere.
+        with contextlib.suppress(ValidationError):
+            if raw is not None:
+                path = f"spec.preflight[{index}].approval"
+                yield path, Approval.model_validate(raw)
+
+    for index, stage in enumerate(spec.stages):
+        for number, step in enumerate(stage.steps):
+            if step.approval is not None:
+                yield f"spec.stages[{index}].steps[{number}].approval", step.approval
 
 
 def _misplaced_checks(spec: ReleaseSpec) -> Iterator[str]:

@@ -15,6 +15,7 @@ from gatewright.api.base import seconds
 from gatewright.api.release import ReleaseSpec, Window
 from gatewright.core.spec.recurrence import BadRule, Recurrence, parse_rule
 
+MIN_WINDOW_S = 60.0
 MAX_WINDOW_S = 7 * 86400.0
 SEARCHED_DAYS = 5 * 366
 """How far ahead an opening is looked for."""
@@ -40,8 +41,8 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
 
         if next(rule.starts(*SAMPLE_YEARS), None) is None:
             yield f"{path}.rrule: it never opens, not once in five years; mend its days"
-        if seconds(window.duration) > MAX_WINDOW_S:
-            yield f'{path}.duration: "{window.duration}" is longer than 7d'
+        if not MIN_WINDOW_S <= seconds(window.duration) <= MAX_WINDOW_S:
+            yield f'{path}.duration: "{window.duration}" is not between 1m and 7d'
         try:
             _zone_of(window)
         except UnknownZone:
