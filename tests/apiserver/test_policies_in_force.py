@@ -17,7 +17,7 @@ import pytest
 import yaml
 from kubernetes.aio import client, config
 
-from gatewright.codegen import admission, authors, job_owners, openers, statuses, uses
+from gatewright.codegen import admission, authors, job_owners, openers, requesters, statuses, uses
 from gatewright.runtime import admission_probe
 from gatewright.runtime.admission_trials import ALL_TRIALS, INTERVENTION_TRIAL, Trial
 from gatewright.runtime.cluster.kube import Kube
@@ -235,7 +235,8 @@ def test_a_policy_that_is_broken_is_found_out(bench: Bench, way: str, policy: st
 
 def test_every_policy_is_tried() -> None:
     assert [trial.policy for trial in ALL_TRIALS] == [
-        part.POLICY_NAME for part in (admission, authors, uses, statuses, job_owners, openers)
+        part.POLICY_NAME
+        for part in (admission, authors, uses, requesters, statuses, job_owners, openers)
     ]  # fmt: skip
 
 
