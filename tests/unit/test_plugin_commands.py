@@ -433,7 +433,7 @@ def test_to_look_at_nothing_is_no_good_news(
     good = written(tmp_path, GOOD, "good.yaml")
     assert main(["lint", "-f", other, "-f", good]) == 0
     assert capsys.readouterr().out == (
-        "1 objects without a problem; 1 of other kinds were not looked at\n"
+        "1 object without a problem; 1 of other kinds not looked at\n"
     )
     assert main(["lint", "-f", str(tmp_path / "none.yaml")]) == 1
     assert "none.yaml: No such file" in capsys.readouterr().err

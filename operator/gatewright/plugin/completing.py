@@ -37,8 +37,8 @@ class _CommandLine:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what may follow; never an error, which would end up on the line that is typed."""
     words = list(sys.argv[1:] if argv is None else argv) or [""]
-    found, directive = complete(words[:-1], words[-1])
-    for word, meaning in found:
+    candidates, directive = complete(words[:-1], words[-1])
+    for word, meaning in candidates:
         sys.stdout.write(f"{word}\t{meaning}\n" if meaning else f"{word}\n")
     sys.stdout.write(f":{directive}\n")
     return 0

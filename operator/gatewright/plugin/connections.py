@@ -58,11 +58,11 @@ def used_readiness(
 
     `uses`: (path, provider, name); without a name the namespace's only one of its kind is meant.
     """
-    found: dict[str, Readiness] = {}
+    by_name: dict[str, Readiness] = {}
     for path, kind, name in uses:
         readiness = _resolve(kind, name, connections)
-        found.setdefault(readiness.name, readiness).used_by.append(path)
-    return list(found.values())
+        by_name.setdefault(readiness.name, readiness).used_by.append(path)
+    return list(by_name.values())
 
 
 def _resolve(kind: str, name: str | None, connections: Sequence[Object]) -> Readiness:
@@ -92,20 +92,20 @@ def _of_kind(kind: str, connection: Object) -> Readiness:
     return Readiness(name, "False", "WrongKind", f"it is of kind {actual}; {kind} is needed")
 
 
-def used_rows(found: Iterable[Readiness]) -> Iterator[list[Any]]:
+def used_rows(connections: Iterable[Readiness]) -> Iterator[list[Any]]:
     """Yield the cells of each Connection that a Release uses."""
-    for readiness in found:
+    for readiness in connections:
         paths = readiness.used_by
         more = f" and {len(paths) - _MOST_PATHS} more" if len(paths) > _MOST_PATHS else ""
         where = f"{', '.join(paths[:_MOST_PATHS])}{more}"
         yield [readiness.name, readiness.ready, readiness.reason, where]
 
 
-def unready_lines(found: Iterable[Readiness]) -> list[str]:
+def unready_lines(connections: Iterable[Readiness]) -> list[str]:
     """Return why, for each that is not ready."""
     return [
         f"{readiness.name}: {clean_text(readiness.message)}"
-        for readiness in found
+        for readiness in connections
         if not readiness.is_ready
     ]
 

@@ -32,5 +32,5 @@ def open_fetched(
         return headers.get("authorization") or headers.get("Authorization")
 
     server = configuration.host.rstrip("/")
-    found = dataclasses.replace(access, server=server, authorization=authorization)
-    return found, api.rest_client.pool_manager
+    opened = dataclasses.replace(access, server=server, authorization=authorization)
+    return opened, api.rest_client.pool_manager

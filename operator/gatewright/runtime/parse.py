@@ -124,8 +124,8 @@ def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
 
 def spec_of(raw: Any) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
     """Return a spec and everything that is wrong with it."""
-    spec, found = validate.check_spec(raw)
-    return spec, _first_problems(found)
+    spec, messages = validate.check_spec(raw)
+    return spec, _first_problems(messages)
 
 
 def _first_problems(problems: Iterable[str]) -> tuple[str, ...]:

@@ -36,17 +36,17 @@ def run(options: argparse.Namespace) -> int:
     objects = [row["object"] for row in table.get("rows") or ()]
 
     if options.name:
-        found = _used_by(cluster, options.name, objects)
+        judged = _used_by(cluster, options.name, objects)
     else:
-        found = [connections.readiness_of(connection) for connection in objects]
+        judged = [connections.readiness_of(connection) for connection in objects]
 
-    if not found and options.output not in ("json", "yaml", "name"):
+    if not judged and options.output not in ("json", "yaml", "name"):
         place = f"Release {options.name}" if options.name else f"namespace {cluster.namespace}"
         print_lines([f"No Connections found in {place}."], sys.stderr)
         return DONE
 
-    _print_found(options, table, found)
-    return DONE if all(readiness.is_ready for readiness in found) else FAILED
+    _print_readiness(options, table, judged)
+    return DONE if all(readiness.is_ready for readiness in judged) else FAILED
 
 
 def _used_by(
@@ -61,30 +61,32 @@ def _used_by(
     return connections.used_readiness(uses, objects)
 
 
-def _print_found(
-    options: argparse.Namespace, table: dict[str, Any], found: Sequence[connections.Readiness]
+def _print_readiness(
+    options: argparse.Namespace, table: dict[str, Any], judged: Sequence[connections.Readiness]
 ) -> None:
     is_wide = options.output == "wide"
 
     def lines() -> Iterable[str]:
         if options.name:
-            yield from _used_lines(found, is_wide)
+            yield from _used_lines(judged, is_wide)
         else:
             yield from server_table_lines(table, is_wide)
-        reasons = [] if is_wide else connections.unready_lines(found)
+        reasons = [] if is_wide else connections.unready_lines(judged)
         if reasons:
             yield from ("", *reasons)
 
     print_answer(
         options.output,
-        {"connections": [connections.readiness_object(readiness) for readiness in found]},
-        [f"connection.gatewright.dev/{readiness.name}" for readiness in found],
+        {"connections": [connections.readiness_object(readiness) for readiness in judged]},
+        [f"connection.gatewright.dev/{readiness.name}" for readiness in judged],
         lines,
     )
 
 
-def _used_lines(found: Sequence[connections.Readiness], is_wide: bool) -> list[str]:
+def _used_lines(judged: Sequence[connections.Readiness], is_wide: bool) -> list[str]:
     if not is_wide:
-        return table_lines(_USED_HEAD, connections.used_rows(found))
-    rows = ([one.name, one.ready, one.reason, one.message, ", ".join(one.used_by)] for one in found)
+        return table_lines(_USED_HEAD, connections.used_rows(judged))
+    rows = (
+        [one.name, one.ready, one.reason, one.message, ", ".join(one.used_by)] for one in judged
+    )
     return table_lines(_WIDE_USED_HEAD, rows)

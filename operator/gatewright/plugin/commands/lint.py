@@ -27,25 +27,30 @@ def run(options: argparse.Namespace) -> int:
     from gatewright.plugin.files import read_documents
     from gatewright.plugin.lint import find_problems
 
-    ours = others = found = 0
+    ours = others = count = 0
     for document in read_documents(options.filename):
         ours, others = ours + document.is_ours, others + (not document.is_ours)
         what = "/".join(part for part in (document.kind, document.name) if part)
         for problem in find_problems(document):
-            found += 1
+            count += 1
             line = document.line_of(problem.partition(": ")[0])
             place = ": ".join(part for part in (f"{document.file}:{line}", what) if part)
             print_lines([f"{place}: {clean_text(problem)}"])
 
     # To look at nothing is no good news.
-    if not ours and not found:
+    if not ours and not count:
         print_lines(["nothing of gatewright.dev is in there"], sys.stderr)
         return FAILED
-    if found:
-        problems = "1 problem" if found == 1 else f"{found} problems"
-        print_lines([f"{problems} in {ours + others} objects"], sys.stderr)
+    if count:
+        print_lines(
+            [f"{_number(count, 'problem')} in {_number(ours + others, 'object')}"], sys.stderr
+        )
         return FAILED
 
-    passed_over = f"; {others} of other kinds were not looked at" if others else ""
-    print_lines([f"{ours} objects without a problem{passed_over}"])
+    passed_over = f"; {others} of other kinds not looked at" if others else ""
+    print_lines([f"{_number(ours, 'object')} without a problem{passed_over}"])
     return DONE
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

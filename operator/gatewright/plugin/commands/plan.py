@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from gatewright.plugin.specs import pin_next
     from gatewright.providers.validate import check_spec
 
-    spec, found = check_spec(release.get("spec"))
-    problems = [*found]
+    spec, messages = check_spec(release.get("spec"))
+    problems = [*messages]
     if spec is None or problems:
         nothing = "nothing would run; the spec is refused:"
         print_lines([nothing, *(f"  {clean_text(line)}" for line in problems)], sys.stderr)
