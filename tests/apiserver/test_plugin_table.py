@@ -309,6 +309,7 @@ def terminals(laboratory: Lab) -> Iterator[Terminals]:
 
     users = {*ROLES, "dan"}
     configs = {user: lab.server.kubeconfig_for(user, GROUPS.get(user, [])) for user in users}
+    configs["admin"] = lab.server.kubeconfig
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acts, "POLL_DELAYS_S", (0.02,))
         # Who types a thousand commands keeps the connection; each of them would open its own.
@@ -382,3 +383,15 @@ def test_lists_are_the_api_servers_own(terminals: Terminals) -> None:
     code, said = terminals.type("cem", "connections")
     assert (code, said.splitlines()[0].split()) == (0, ["NAME", "READY", "REASON", "AGE"])
     assert terminals.type("cem", "status", "-o", "wide")[1].splitlines()[0].endswith("MESSAGE")
+
+
+def test_a_plan_reads_what_the_last_run_has_pinned(terminals: Terminals) -> None:
+    terminals.site.until(TABLE["promoted"].is_there, 60, "promoted")
+    code, said = terminals.type("admin", "plan", "promoted")
+    assert code == 0
+    assert "Changed since 2.0.0:\n  nothing but the version\n" in said
+    assert "2.0.0 is live already" in said
+    assert "restore flags/ship.set" in said or "restore configmap/promoted-flags" in said
+    # Who may not read what it has pinned is told so, and sees the rest.
+    code, said = terminals.type("cem", "plan", "promoted")
+    assert code == 0 and "not known: Error from server (Forbidden)" in said
