@@ -15,7 +15,8 @@
     rollback, rollback_plan            what is undone, and in which order
     undo_lines, rollback_budgets       one line of that; how long it may take
     late_restores, rollback_repeat     what is looked at, or undone, once more
-    verification, rollback_end         what has to hold then, and what is said
+    verification, rollback_end         what has to hold then, and what is said (`last_seen`: where
+                                       nobody vouches for it)
     run_end                            the outcome, and what is live
 
 What these stand on:
