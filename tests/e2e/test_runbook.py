@@ -280,6 +280,26 @@ def test_slow_pages_the_cache_is_cleared_when_nothing_is_being_released(
     assert status["live"]["version"] == NEW and status["runs"] == 1, "no run"
 
 
+def test_broken_data_the_database_is_restored_when_nothing_is_being_released(
+    played: dict[str, Scene],
+) -> None:
+    """P0: whoever runs it has read what will be lost, and a release manager has approved."""
+    scene = played["promoted"]
+    scene.wait("Promoted", 3 * SECONDS)
+    [backup] = scene.foco.backups.kept
+    steps = [step for stage in scene.ended["run"]["stages"] for step in stage["steps"]]
+    made = next(step["outputs"]["createdAt"] for step in steps if step["name"] == "backup")
+    row = scene.run_procedure(
+        "restore-database",
+        [scenes.MANAGERS],
+        SECONDS,
+        confirmed=f"Everything that was written since {made} is lost.",
+    )
+    assert row["state"] == "Succeeded", row
+    assert scene.place.runs("rollback")[-1].command[-1] == backup
+    assert scene.foco.database.ask(COLUMNS) == "id workspace title", "as before the migration"
+
+
 def test_promoted_and_taken_back_when_nothing_is_being_released(played: dict[str, Scene]) -> None:
     """P0: production is down after a good release. The data stays, and no old key comes back."""
     scene = played["promoted"]
@@ -302,26 +322,6 @@ def test_promoted_and_taken_back_when_nothing_is_being_released(played: dict[str
     assert scene.foco.supabase.restores == []
     assert jobs == {word: scene.ran(word) for word in jobs}, "no stage and no compensation"
     assert scene.secrets_told == []
-
-
-def test_broken_data_the_database_is_restored_when_nothing_is_being_released(
-    played: dict[str, Scene],
-) -> None:
-    """P0: whoever runs it has read what will be lost, and a release manager has approved."""
-    scene = played["promoted"]
-    scene.wait("Promoted", 3 * SECONDS)
-    [backup] = scene.foco.backups.kept
-    steps = [step for stage in scene.ended["run"]["stages"] for step in stage["steps"]]
-    made = next(step["outputs"]["createdAt"] for step in steps if step["name"] == "backup")
-    row = scene.run_procedure(
-        "restore-database",
-        [scenes.MANAGERS],
-        SECONDS,
-        confirmed=f"Everything that was written since {made} is lost.",
-    )
-    assert row["state"] == "Succeeded", row
-    assert scene.place.runs("rollback")[-1].command[-1] == backup
-    assert scene.foco.database.ask(COLUMNS) == "id workspace title", "as before the migration"
 
 
 def test_stage_one_policies_are_lost(played: dict[str, Scene]) -> None:
