@@ -386,3 +386,78 @@ def test_its_start_its_question_and_its_end_are_told() -> None:
     accepted(world.act("Approve", procedure="restore", groups=frozenset({"on-call"})))
     assert notices(world)[-1] == "1.ProcedureFailed.restore.2"
     assert "exit code 2" in world.status.notices[-1].text
+
+
+# --- a guard runs one
+
+
+def watched(**guard: Any) -> World:
+    """A Release at rest with a guard that runs a procedure."""
+    one = {
+        "name": "hits",
+        "prometheus": {"query": "hits"},
+        "max": "1%",
+        "action": "Run",
+        "procedure": "clear-cache",
+        "atRest": True,
+        **guard,
+    }
+    return at_rest(CACHE, guards=[one])
+
+
+def test_a_guard_that_fails_at_rest_runs_its_procedure_once() -> None:
+    world = watched()
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert (row(world).state, row(world).by) == ("Succeeded", "guard hits")
+    assert "hits" in (row(world).reason or "") and world.done() == ["job job/flush"]
+    world.later(60)
+    assert len(world.status.procedures) == 1, "once for each fault"
+
+    world.gates["hits"] = "Passing"
+    world.later(5)
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert len(world.status.procedures) == 2 and not world.finalized
+
+
+def test_a_guard_that_fails_in_a_run_runs_its_procedure_and_undoes_nothing() -> None:
+    guard = {"name": "hits", "prometheus": {"query": "hits"}, "max": "1%"}
+    guard |= {"action": "Run", "procedure": "clear-cache"}
+    world = World(spec=spec(procedures=[CACHE], guards=[guard], guardFor="1h")).settle()
+    world.later(30)
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert row(world).state == "Succeeded" and world.phase() == "Guarding"
+
+
+def test_what_stands_against_the_procedure_of_a_guard_is_said() -> None:
+    world = watched()
+    world.procedure_rival = "the run of release shop"
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert row(world).state == "Failed" and "the run of release shop" in (row(world).message or "")
+    assert not world.done() and not world.finalized
+
+
+def test_a_guard_that_fails_while_another_procedure_is_under_way_is_told() -> None:
+    world = watched()
+    world.slow.add("flush")
+    accepted(run(world))
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert len(world.status.procedures) == 1
+    assert "ProcedureRefused" in [note.reason for note in world.notes]
+
+
+@pytest.mark.parametrize(
+    ("procedure", "words"),
+    [("other", "is not in spec.procedures"), ("lossy", "a guard cannot say yes")],
+)
+def test_what_a_guard_may_run_is_judged(procedure: str, words: str) -> None:
+    guard = {"name": "hits", "prometheus": {"query": "hits"}, "max": "1%"}
+    guard |= {"action": "Run", "procedure": procedure}
+    lossy = CACHE | {"name": "lossy", "confirm": "all is lost"}
+    raw = spec(procedures=[CACHE, lossy], guards=[guard])
+    problems = list(find_problems(ReleaseSpec.model_validate(raw)))
+    assert any(words in problem for problem in problems), problems

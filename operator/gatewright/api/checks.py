@@ -9,7 +9,7 @@ from pydantic import Field
 from gatewright.api.base import Duration, Interval, Keyed, Name, Quantity
 from gatewright.api.conditions import Is, IsFalse, IsTrue, Missing
 from gatewright.api.people import Confirm
-from gatewright.api.rules import NotTogether, OneProvider, Rule
+from gatewright.api.rules import Needs, NotTogether, OneProvider, OnlyWith, Rule
 
 
 class Check(Keyed):
@@ -78,11 +78,24 @@ class Guard(Check):
             "rollbackFor",
             message="rollbackFor is for action: Rollback; leave it out",
         ),
+        NotTogether(
+            Is("action", "Run"),
+            "rollbackFor",
+            message="rollbackFor is for action: Rollback; leave it out",
+        ),
+        Needs(
+            Is("action", "Run"),
+            "procedure",
+            message="action: Run needs procedure: the name of one in spec.procedures",
+        ),
+        OnlyWith("procedure", "action", ("Run",)),
     )
 
-    action: Literal["Rollback", "RollbackStage", "Pause", "Notify"] = "Rollback"
+    action: Literal["Rollback", "RollbackStage", "Pause", "Run", "Notify"] = "Rollback"
     """What a failed guard does: undo the whole release; undo the stage under way alone, or the last
-    one while Guarding; let a person decide; or only say so."""
+    one while Guarding; let a person decide; run a procedure; or only say so."""
+    procedure: Name | None = None
+    """The procedure to run, with `action: Run`."""
     severity: Severity = "error"
     """How grave its fault is for whoever is told."""
     atRest: bool = False

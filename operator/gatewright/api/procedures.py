@@ -8,8 +8,8 @@ from pydantic import Field
 
 from gatewright.api.run import JournalEntry, Message, Model, Short, StepStatus, Time, Timer
 
-ProcedureState = Literal["Running", "Stopping", "Succeeded", "Failed", "Aborted"]
-OPEN_PROCEDURES: tuple[ProcedureState, ...] = ("Running", "Stopping")
+ProcedureState = Literal["Asked", "Running", "Stopping", "Succeeded", "Failed", "Aborted"]
+OPEN_PROCEDURES: tuple[ProcedureState, ...] = ("Asked", "Running", "Stopping")
 """Under way: no other one begins."""
 
 
@@ -25,11 +25,11 @@ class ProcedureStatus(Model):
     state: ProcedureState
     """How far it is."""
     by: Short
-    """Who runs it."""
+    """Who runs it: a person, or `guard NAME`."""
     reason: Message | None = None
     """Why, in the words of who runs it."""
-    intervention: Short
-    """Name of the Intervention that asked for it."""
+    intervention: Short | None = None
+    """Name of the Intervention that asked for it; a guard asks without one."""
     startedAt: Time
     """When it began."""
     finishedAt: Time | None = None

@@ -5,6 +5,7 @@ the status before it acts, and is followed as steps of a run are. The run stands
 of the row in `status.procedures` for each pass.
 
     Run                 `start_procedure`    one write: the row, and the intent of its first step
+    a guard has failed  `guard_procedures`      a row that is Asked; the next pass begins it
     the next passes     `advance_procedure`  step after step
     Approve ... Abort   `answer`             as in a stage
 
@@ -17,7 +18,6 @@ Nothing is undone by itself: what takes a procedure back is run by a person (`un
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -25,12 +25,9 @@ from datetime import datetime
 from gatewright.api.release import Procedure
 from gatewright.api.status import (
     OPEN_PROCEDURES,
-    JournalEntry,
     ProcedureState,
     ProcedureStatus,
     ReleaseStatus,
-    Run,
-    StageStatus,
     StepStatus,
 )
 from gatewright.core.interventions import questions
@@ -43,6 +40,7 @@ from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.operations import operations_of_step, stops_of_step
 from gatewright.core.run.position import unfinished_step_index
+from gatewright.core.run.procedure_run import journal_of, run_of, view_of
 from gatewright.core.run.running_step import advance_step
 from gatewright.core.run.stage_end import fail_stage, settle_stopping, stops_of
 from gatewright.core.spec import procedures as written
@@ -73,13 +71,13 @@ def operations_to_follow(view: View, kept: Mapping[str, PinnedSpec | None]) -> l
     if row is None or body is None:
         return []
 
-    run = _run_of(row, body)
+    run = run_of(row, body)
     operations = stops_of(run)
     for number, step in enumerate(row.steps):
         if step.state == "Running":
             find = stops_of_step if step.skippedBy is not None else operations_of_step
             try:
-                operations += find(_view_of(view, run), body, run, 0, number)
+                operations += find(view_of(view, run), body, run, 0, number)
             except UnknownReference:
                 continue
     return operations
@@ -87,6 +85,12 @@ def operations_to_follow(view: View, kept: Mapping[str, PinnedSpec | None]) -> l
 
 def wanted_body(view: View) -> PinnedSpec | None:
     """Return what the next Intervention would run; None where it runs nothing."""
+    asked = _asked_row(view.status)
+    if asked is not None and view.spec is not None:
+        procedure = written.find_procedure(view.spec, asked.name)
+        if procedure is not None:
+            return written.pin_procedure(view.spec, view.status, procedure, undo=False)
+
     act = view.next_intervention
     if act is None or act.action != "Run" or act.procedure is None or view.spec is None:
         return None
@@ -95,6 +99,12 @@ def wanted_body(view: View) -> PinnedSpec | None:
     if procedure is None or (act.undo and not procedure.undo):
         return None
     return written.pin_procedure(view.spec, view.status, procedure, act.undo)
+
+
+def _asked_row(status: ReleaseStatus) -> ProcedureStatus | None:
+    """Return the row of a procedure that a guard asks for, and that has not begun."""
+    row = procedure_under_way(status)
+    return row if row is not None and row.state == "Asked" else None
 
 
 # Start
@@ -117,7 +127,9 @@ def start_procedure(ctx: Context, act: Intervention) -> str:
             "wait for its end, or Abort that"
         )
 
-    _add_row(ctx, act, procedure, body)
+    row = add_row(ctx, procedure.name, act.by, act.reason)
+    row.undo, row.intervention = act.undo, act.name
+    _begin(ctx, row, body)
     back = " is taken back" if act.undo else " begins"
     return f"procedure {procedure.name}{back}, as number {ctx.status.procedureRuns}"
 
@@ -173,32 +185,59 @@ def _require_repeated(ctx: Context, act: Intervention, procedure: Procedure) -> 
         raise Refused(f'procedure {procedure.name} asks you to repeat (confirmed): "{sentence}"')
 
 
-def _add_row(ctx: Context, act: Intervention, procedure: Procedure, body: PinnedSpec) -> None:
+def add_row(ctx: Context, name: str, by: str, reason: str) -> ProcedureStatus:
+    """Add the row of a procedure that is asked for."""
     status, number = ctx.status, ctx.status.procedureRuns + 1
-    revision = Revision.named(ctx.view, f"procedure-{number}", {"body": body.pinned()})
-    ctx.decision.procedure_revision = revision
-
     for older in status.procedures:
         older.steps = []
     row = ProcedureStatus(
         id=number,
-        name=procedure.name,
-        undo=act.undo,
-        state="Running",
-        by=act.by,
-        reason=act.reason[:MOST_MESSAGE_CHARS],
-        intervention=act.name,
+        name=name,
+        state="Asked",
+        by=by,
+        reason=reason[:MOST_MESSAGE_CHARS],
         startedAt=clocks.format_time(ctx.now),
-        revision=revision.name,
-        steps=[StepStatus(name=step.name, state="Pending") for step in body.spec.stages[0].steps],
     )
     status.procedures = [row, *status.procedures][:MOST_PROCEDURES]
     status.procedureRuns = number
+    ctx.write_now()
+    return row
+
+
+def _begin(ctx: Context, row: ProcedureStatus, body: PinnedSpec) -> None:
+    """Pin what a procedure does; its first step begins in this very pass."""
+    revision = Revision.named(ctx.view, f"procedure-{row.id}", {"body": body.pinned()})
+    ctx.decision.procedure_revision, row.revision = revision, revision.name
+    row.state, row.startedAt = "Running", clocks.format_time(ctx.now)
+    row.steps = [StepStatus(name=step.name, state="Pending") for step in body.spec.stages[0].steps]
     ctx.begun_procedure = body
 
-    what = f"{procedure.name} is taken back" if act.undo else procedure.name
-    ctx.record_event("ProcedureStarted", f"procedure {what} by {act.attribution}")
+    what = f"{row.name} is taken back" if row.undo else row.name
+    ctx.record_event("ProcedureStarted", f"procedure {what} by {row.by}: {row.reason}")
     ctx.write_now()
+
+
+def _begin_asked(ctx: Context, row: ProcedureStatus) -> bool:
+    """Begin what a guard asks for; return whether it has begun, else it has ended or waits."""
+    if ctx.view is not None and _asked_row(ctx.view.status) is None:
+        # Asked in this very pass: what stands against it is found out before the next.
+        ctx.requeue_times.append(ctx.now)
+        return False
+
+    body = wanted_body(ctx.view)
+    why = ctx.seen.doubt
+    if body is None:
+        why = f"there is no procedure {row.name} in the spec as it is now"
+    elif written.unknown_names(body):
+        why = f"nobody knows $({written.unknown_names(body)[0]}) now"
+    elif ctx.seen.procedure_rival is not None:
+        why = f"{ctx.seen.procedure_rival} is at work on what it changes"
+    if why or body is None:
+        _end(ctx, row, "Failed", why)
+        return False
+
+    _begin(ctx, row, body)
+    return True
 
 
 # While it is under way
@@ -210,6 +249,8 @@ def advance_procedure(ctx: Context) -> datetime | None:
     if row is None:
         return None
 
+    if row.state == "Asked" and not _begin_asked(ctx, row):
+        return None
     _keep_release(ctx)
     body = ctx.begun_procedure or ctx.seen.kept.get(row.revision or "")
     if body is None:
@@ -235,7 +276,7 @@ def answer(ctx: Context, act: Intervention) -> str:
         raise Refused(f"procedure {act.procedure} is not under way; {under_way}")
     body = ctx.seen.kept.get(row.revision or "")
     if body is None or row.state != "Running":
-        raise Refused(f"procedure {row.name} is {row.state}")
+        raise Refused(f"procedure {row.name} is {row.state}; ask again in a moment")
 
     side = _side_of(ctx, row, body)
     if act.action == "Abort":
@@ -327,56 +368,14 @@ def _keep_release(ctx: Context) -> None:
         decision.deferrable = False
 
 
-# The run that it is walked as
-
-
-def _run_of(row: ProcedureStatus, body: PinnedSpec) -> Run:
-    """Return a procedure as a run; it shares the lines of the row."""
-    stage = StageStatus(name=row.name, state="Running")
-    stage.steps = row.steps
-    run = Run(
-        id=row.id,
-        kind="Procedure",
-        version=body.spec.version,
-        phase="Paused" if row.state == "Stopping" else "Progressing",
-        generation=0,
-        revision=row.revision or "",
-        bodyHash="",
-        startedAt=row.startedAt,
-        timers=dict(row.timers),
-    )
-    run.stages, run.stopping = [stage], list(row.stopping)
-    return run
-
-
-def _view_of(view: View, run: Run) -> View:
-    return replace(view, status=ReleaseStatus(run=run, runs=run.id), memo={})
-
-
 def _side_of(ctx: Context, row: ProcedureStatus, body: PinnedSpec) -> Context:
     """Return the context in which a procedure is walked."""
-    run = _run_of(row, body)
+    run = run_of(row, body)
     status = ReleaseStatus(runs=run.id)
     status.run = run
-    view = _view_of(ctx.view, run)
-    run.journal = _journal_of(view, body, run)
+    view = view_of(ctx.view, run)
+    run.journal = journal_of(view, body, run)
     return Context(view, replace(ctx.seen, body=body), Decision(status), body)
-
-
-def _journal_of(view: View, body: PinnedSpec, run: Run) -> list[JournalEntry]:
-    """Return what the steps under way have begun: by it a Job is found that has to be stopped."""
-    journal = []
-    for number, step in enumerate(run.stages[0].steps):
-        if step.state != "Running" or step.key is None:
-            continue
-        with contextlib.suppress(UnknownReference):
-            journal += [
-                JournalEntry(
-                    key=step.key, stage=run.stages[0].name, step=step.name, subject=one.subject
-                )
-                for one in operations_of_step(view, body, run, 0, number)
-            ]
-    return journal
 
 
 def _take_over(ctx: Context, side: Context, row: ProcedureStatus) -> None:

@@ -55,6 +55,7 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
     for index, stage in enumerate(spec.stages):
         yield from _problems_of_stage(spec, index, stage)
 
+    yield from _problems_of_guards(spec)
     for index, procedure in enumerate(spec.procedures):
         yield from _problems_of_procedure(spec, index, procedure)
 
@@ -99,6 +100,23 @@ def _problems_of_stage(spec: ReleaseSpec, index: int, stage: Stage) -> Iterator[
             yield (
                 f"{path}.rollback.steps[{number}]: {step.kind} cannot compensate; "
                 f"use {able} or a provider's action"
+            )
+
+
+def _problems_of_guards(spec: ReleaseSpec) -> Iterator[str]:
+    """Yield what is wrong with procedures that guards run."""
+    known = {procedure.name: procedure for procedure in spec.procedures}
+    for index, guard in enumerate(spec.guards):
+        if guard.procedure is None:
+            continue
+        path, procedure = f"spec.guards[{index}].procedure", known.get(guard.procedure)
+        if procedure is None:
+            names = f"known: {list_names(known)}"
+            yield f'{path}: "{guard.procedure}" is not in spec.procedures ({names})'
+        elif procedure.confirm is not None:
+            yield (
+                f"{path}: a guard cannot say yes to what {procedure.name} asks to be confirmed; "
+                "give the procedure an approval in place of confirm"
             )
 
 
