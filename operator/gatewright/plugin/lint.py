@@ -21,8 +21,12 @@ from gatewright.api.freeze import FreezeSpec
 from gatewright.api.intervention import InterventionSpec
 from gatewright.core.report import size
 from gatewright.plugin.files import Document
-from gatewright.providers.common import context
-from gatewright.providers.validate import check_spec, connection_problems, iter_explained
+from gatewright.providers.validate import (
+    check_spec,
+    connection_problems,
+    iter_explained,
+    use_default_settings,
+)
 
 MOST_PROBLEMS = 100
 """Problems of one object that are told."""
@@ -104,8 +108,7 @@ def _release_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> It
 def _connection_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
     meta = content.get("metadata")
     namespace = meta.get("namespace") if isinstance(meta, dict) else None
-    # Which addresses are refused where nothing is set: the operator's own settings are not at hand.
-    context.install(context.ProviderContext())
+    use_default_settings()
     yield from connection_problems(spec, str(namespace or ""))
 
 

@@ -28,7 +28,7 @@ from gatewright.core.spec import procedures
 from gatewright.core.spec.problems import find_problems
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
-from gatewright.providers.common import addresses
+from gatewright.providers.common import addresses, context
 from gatewright.providers.config_problems import choose_provider, validate_config
 from gatewright.providers.error_messages import (
     explain_errors,
@@ -103,6 +103,12 @@ def spec_problems(spec: ReleaseSpec) -> Iterator[str]:
         yield from _check_problems(path, check, known)
     for index, follow_up in enumerate(spec.followUps):
         yield from _follow_up_problems(f"spec.followUps[{index}]", follow_up, names)
+
+
+def use_default_settings() -> None:
+    """Judge addresses by what holds where nothing is set: the operator's settings are not at
+    hand."""
+    context.install(context.ProviderContext())
 
 
 def connection_problems(spec: Mapping[str, Any], namespace: str = "") -> list[str]:
