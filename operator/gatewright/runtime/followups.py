@@ -58,7 +58,10 @@ async def _read_body(
 
     try:
         data = await revisions.read_revision(cluster, view, name)
-        return _keep_checks(unpin_spec(data["body"]))
+        body = unpin_spec(data["body"])
+        # Of a procedure under way all is needed.
+        is_procedure = name in procedures.revisions_in_use(view.status)
+        return body if is_procedure else _keep_checks(body)
     except (Permanent, ValidationError, KeyError) as error:
         log.warning(
             "%s/%s: what follow-ups measure or a procedure does cannot be told: %s",
