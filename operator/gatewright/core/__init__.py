@@ -20,8 +20,9 @@ Then, by question:
 * Why do the clocks of a run stand still? `run/holds.py`
 * What does a new version do to the run under way? `run/superseding.py`
 * How is one line of a rollback undone? `run/undo_lines.py`
-* In which order? `run/rollback_plan.py` puts the lines in order; `run/rollback._advance_lines` says
-  which of them wait
+* In which order? `run/rollback_plan.py` puts the lines in order; `run/rollback_lines.py` says which
+  of them wait
+* How is a stage judged once its steps are done? `run/stage_gates.py`
 * Why does nothing start? `run/rest_checks.py`
 * What is looked at before a decision? `model/needs.py`, then `run/needs.py`
 

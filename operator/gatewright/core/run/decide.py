@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.checks import at_rest, followups
@@ -20,7 +20,7 @@ from gatewright.core.interventions import answer
 from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
-from gatewright.core.report import conditions, notifications, size
+from gatewright.core.report import conditions, size
 from gatewright.core.run import (
     clocks,
     closures,
@@ -33,6 +33,7 @@ from gatewright.core.run import (
 )
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
+from gatewright.core.run.next_look import next_look
 from gatewright.core.run.situations import Situation, classify_situation
 from gatewright.core.run.unresolved import fail_unresolved
 from gatewright.core.spec.expand import UnknownReference
@@ -65,7 +66,7 @@ def decide(view: View, seen: Observation) -> Decision:
     if situation != "BodyNotLoaded" and looked:
         conditions.summarize(ctx, situation)
 
-    ctx.decision.requeue_at = _next_look(ctx, follow_up_due, procedure_due)
+    ctx.decision.requeue_at = next_look(ctx, follow_up_due, procedure_due)
     # Last, since everything that was said has to fit.
     size.fit(ctx.status)
     return ctx.decision
@@ -175,20 +176,3 @@ PHASES: Mapping[str, Situation] = {
     "Verifying": "Verifying",
 }
 """The phases of a run under way, as situations."""
-
-
-def _next_clock(ctx: Context) -> datetime | None:
-    """Return when the next clock of the run under way runs out."""
-    run = ctx.status.run
-    # A run that has ended has no clock.
-    if run is None or run.outcome is not None:
-        return None
-    return clocks.next_due(run, ctx.now)
-
-
-def _next_look(ctx: Context, *due: datetime | None) -> datetime | None:
-    """Return when the Release has to be looked at again, though nothing has changed outside."""
-    clock_due = _next_clock(ctx)
-    notification_due = notifications.update_notifications(ctx)
-    times = [clock_due, notification_due, *due, *ctx.requeue_times]
-    return min((time for time in times if time is not None), default=None)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gatewright.api.status import Difference, GateStatus
+from gatewright.api.status import GateStatus
 from gatewright.core.checks import guards, judge
 from gatewright.core.checks.active import active_checks
-from gatewright.core.run import clocks, observed
+from gatewright.core.run import observed
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import SUSPENDED_HOLD, update_hold
+from gatewright.core.run.lasting import (
+    announce_overdue,
+    fail_on_lasting_difference,
+    roll_back_on_failure,
+)
 from gatewright.core.run.position import current_stage_index
 from gatewright.core.run.rollback import begin_rollback
-from gatewright.core.run.stage_end import fail_current
 from gatewright.core.run.stage_rollback import begin_stage_rollback
 from gatewright.core.run.superseding import ignore_other_version, roll_back_if_replaced
 
@@ -43,15 +47,15 @@ def handle_interruptions(ctx: Context) -> bool:
     # An observed run has changed nothing that others could change.
     if not run.observe:
         observed.update_rows(ctx)
-    if _act_on_guards(ctx) or _roll_back_on_failure(ctx):
+    if _act_on_guards(ctx) or roll_back_on_failure(ctx):
         return True
 
     ignore_other_version(ctx)
     update_hold(ctx)
-    _announce_overdue(ctx)
+    announce_overdue(ctx)
 
     # A failed stage that is passed over (`onFailure: Continue`) stops nothing.
-    if run.phase == "Progressing" and _fail_on_lasting_difference(ctx):
+    if run.phase == "Progressing" and fail_on_lasting_difference(ctx):
         return run.phase != "Progressing"
 
     return run.holdReason == SUSPENDED_HOLD
@@ -102,65 +106,3 @@ GUARD_ACTIONS: Mapping[str, Callable[[Context, GateStatus], bool]] = {
 
 Each returns whether the run has turned, so that nothing else is decided about its way forward. A
 guard that runs a procedure goes here."""
-
-
-def _roll_back_on_failure(ctx: Context) -> bool:
-    """Roll back where the built-in guard of a target has failed; return whether one has.
-
-    Once all stages have passed, what others have changed for too long does the same.
-    """
-    if _roll_back_if_unavailable(ctx):
-        return True
-
-    # While a stage is under way its own `onFailure` decides about that.
-    lasting = observed.expired_difference(ctx)
-    if lasting is None or ctx.run.phase != "Guarding":
-        return False
-
-    begin_rollback(ctx, "Difference", _describe_lasting(ctx, lasting))
-    return True
-
-
-def _roll_back_if_unavailable(ctx: Context) -> bool:
-    """Do what the built-in guard of a target says that has not run for too long."""
-    failed = observed.failed_target(ctx)
-    if failed is None:
-        return False
-
-    row, availability = failed
-    # Nothing is undone by that, so that what comes after it still counts.
-    if availability.action != "Rollback":
-        guards.notify_or_pause(ctx, row, availability.action)
-        return False
-
-    reason = f"{row.message} for {availability.for_}"
-    begin_rollback(ctx, "Guard", reason, gate=f"availability/{row.name}")
-    return True
-
-
-def _fail_on_lasting_difference(ctx: Context) -> bool:
-    """Fail the stage under way where what others have changed was not put back in time."""
-    lasting = observed.expired_difference(ctx)
-    if lasting is None:
-        return False
-
-    fail_current(ctx, "Difference", _describe_lasting(ctx, lasting))
-    return True
-
-
-def _describe_lasting(ctx: Context, lasting: Difference) -> str:
-    limit = clocks.format_duration(observed.hold_for(ctx, lasting.subject))
-    return f"{lasting.message}, longer than {limit}"
-
-
-def _announce_overdue(ctx: Context) -> None:
-    """Say once that the stage under way takes longer than expected; nothing else follows."""
-    index = current_stage_index(ctx.run)
-    if index is None or not clocks.expired(ctx.run, "overdue", ctx.now):
-        return
-
-    clocks.stop(ctx.run, "overdue")
-    stage, expected = ctx.run.stages[index], ctx.body.spec.stages[index].expectedDuration
-    stage.message = f"overdue: expected to take {expected}"
-    message = f"stage {stage.name} is taking longer than {expected}"
-    ctx.record_event("Overdue", message, warning=True)

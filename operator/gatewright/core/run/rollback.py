@@ -1,7 +1,7 @@
 """The way back: undo what ran, look at it once more, verify, say what is served.
 
 The order of the lines has two halves: `rollback_plan` says in which order they stand, and
-`_advance_lines` which of them wait for one another.
+`rollback_lines` which of them wait for one another.
 
 A rollback's critical path is two requests: the write that holds the plan as intents, and the first
 restore. Restores do not wait for each other; a compensation waits until everything before it has
@@ -35,16 +35,13 @@ from gatewright.core.run.rollback_budgets import (
     stage_budgets,
 )
 from gatewright.core.run.rollback_end import fail_rollback
-from gatewright.core.run.rollback_plan import FINISHED_LINE_STATES, are_finished, plan_rollback
+from gatewright.core.run.rollback_lines import advance_lines, describe_broken
+from gatewright.core.run.rollback_plan import are_finished, plan_rollback
 from gatewright.core.run.rollback_repeat import stop_unended_jobs
 from gatewright.core.run.run_end import finish_run
 from gatewright.core.run.undo_lines import (
-    KEPT_BACK_PREFIX,
-    advance_line,
     give_keys,
-    is_kept_back,
     repeat_compensations,
-    unmet_requirements,
 )
 
 
@@ -168,49 +165,9 @@ def roll_back(ctx: Context) -> None:
 def are_lines_done(ctx: Context) -> bool:
     """Take the lines further; return whether all of them have ended, well or not."""
     assert ctx.run.rollback is not None
-    _advance_lines(ctx, ctx.run.rollback.undo)
+    advance_lines(ctx, ctx.run.rollback.undo)
     report_exceeded_budgets(ctx)
     return are_finished(ctx.run.rollback.undo) and not recheck_late_restores(ctx)
-
-
-def describe_broken(undo: list[Undo]) -> str:
-    """Return which lines have not undone what they stand for; empty where all have."""
-    broken = [line for line in undo if line.state == "Failed" or is_kept_back(line)]
-    return "; ".join(f"{line.subject}: {line.message}" for line in broken)
-
-
-def _advance_lines(ctx: Context, undo: list[Undo]) -> None:
-    """Take each line one transition further, up to the first compensation that has to wait."""
-    waiting, unended = False, ""
-    for line in undo:
-        compensates = line.kind == "Compensate"
-        if compensates and line.state == "Pending" and unended:
-            _keep_back(line, f"{unended} may still be going on")
-
-        # A compensation waits until everything before it has ended.
-        if compensates and line.state not in FINISHED_LINE_STATES and waiting:
-            break
-
-        unmet = unmet_requirements(ctx, line) if compensates and line.state == "Pending" else []
-        if unmet:
-            _keep_back(line, f"nothing has produced {', '.join(unmet)}")
-
-        if line.state not in FINISHED_LINE_STATES:
-            advance_line(ctx, line)
-        if line.unended and not unended:
-            unended = line.subject
-        if line.state in FINISHED_LINE_STATES:
-            continue
-
-        # Restores do not wait for each other; a compensation may be at work on the same thing.
-        waiting = True
-        if compensates:
-            break
-
-
-def _keep_back(line: Undo, reason: str) -> None:
-    states.move(line, "Skipped")
-    line.message = f"{KEPT_BACK_PREFIX}: {reason}"
 
 
 def _begin_verification(ctx: Context) -> None:

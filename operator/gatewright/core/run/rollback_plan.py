@@ -5,7 +5,7 @@ snapshot once, at the latest of them. A stage's own compensations follow after w
 been returned, so that the old version serves before its database is restored. What needs no waiting
 stands first: a Job that is still running is stopped.
 
-That is half of the order: which lines wait for those before them says `rollback._advance_lines`.
+That is half of the order: which lines wait for those before them says `rollback_lines`.
 """
 
 from __future__ import annotations

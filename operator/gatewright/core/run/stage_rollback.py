@@ -26,10 +26,10 @@ from gatewright.core.run.context import Context
 from gatewright.core.run.rollback import (
     are_lines_done,
     begin_rollback,
-    describe_broken,
     leave_way_forward,
 )
 from gatewright.core.run.rollback_budgets import stage_budgets
+from gatewright.core.run.rollback_lines import describe_broken
 from gatewright.core.run.rollback_plan import plan_stage_rollback, stages_undone
 from gatewright.core.run.undo_lines import give_keys
 

@@ -17,7 +17,7 @@ rollback:
                                                           starts all pods anew
     stopping  `_end_late_line`; `repeat_rollback` clears  `operations_of_undo`: its Job is stopped;
               it                                          `_complete_line`: that is no success
-    unended   `_end_late_line`; `stop_unended_jobs`       `rollback._advance_lines`: what follows it
+    unended   `_end_late_line`; `stop_unended_jobs`       `rollback_lines`: what follows it
               clears it                                   is kept back; `stop_unended_jobs`
     attempt   `repeat_rollback`, `verification` count     the keys: `.ATTEMPT`; those of the checks
                                                           of `verify`
