@@ -21,18 +21,10 @@ from gatewright.core.model.decision import Decision
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.report import conditions, size
-from gatewright.core.run import (
-    clocks,
-    closures,
-    guard_procedures,
-    phases,
-    procedures,
-    start,
-    undo,
-    verification,
-)
+from gatewright.core.run import clocks, closures, phases, procedures, start, undo, verification
 from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
+from gatewright.core.run.guard_procedures import ask_by_guards
 from gatewright.core.run.next_look import next_look
 from gatewright.core.run.situations import Situation, classify_situation
 from gatewright.core.run.unresolved import fail_unresolved
@@ -58,7 +50,7 @@ def decide(view: View, seen: Observation) -> Decision:
     at_rest.update_rows(ctx)
     situation = _answer_and_act(ctx, situation)
     follow_up_due = followups.update_rows(ctx)
-    guard_procedures.ask_by_guards(ctx)
+    ask_by_guards(ctx)
     procedure_due = procedures.advance_procedure(ctx)
 
     # What nobody has seen yet is not summarized: the conditions stay as they were.
