@@ -472,11 +472,12 @@ async def test_latency_leaves_out_connecting() -> None:
             patch.setattr("gatewright.providers.common.addresses.resolve_host", _slow_lookup)
             answer = await gate.measure(gate.config(path="/", measure="Latency"), link)
         await current().close()
-    assert isinstance(answer.value, float) and 0.2 <= answer.value < 0.3
+    # The look-up took three seconds, and what was asked a moment.
+    assert isinstance(answer.value, float) and 0.2 <= answer.value < 3.0
 
 
 async def _slow_lookup(host: str, namespace: str, port: int) -> list[str]:
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(3.0)
     return ["127.0.0.1"]
 
 
