@@ -395,7 +395,8 @@ class World:
                 *procedures.revisions_in_use(status),
             }
             needed |= {past.revision for past in status.history if past.revision}
-            needed |= {row.revision for row in (*status.atRest, *status.kept)}
+            needed |= {row.revision for row in status.atRest}
+            needed |= {row.revision for row in status.kept}
             self.revisions = {name: body for name, body in self.revisions.items() if name in needed}
         for operation in decision.operations:
             self._perform(operation)

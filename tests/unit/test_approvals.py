@@ -59,7 +59,7 @@ def test_an_answer_that_comes_before_the_question_is_refused() -> None:
     world.gates["ci"] = "Breaching"
     world.settle()
     for action in ("Approve", "Reject"):
-        said = world.act(action)  # type: ignore[arg-type]
+        said = world.act(action)
         assert said is not None and said.result == "Refused"
         assert "preflight go is asked when all other checks pass" in said.message
         assert "ci: 5% > 1%" in said.message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,7 +11,7 @@ from gatewright.api.notify import Event
 from gatewright.api.status import dump
 from tests.unit.sim import World, spec
 
-EVERYTHING = list(Event.__args__)
+EVERYTHING: list[Event] = list(get_args(Event))
 
 
 def guard(name: str = "uptime", **more: Any) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def test_a_failure_in_its_time_undoes_the_promotion() -> None:
     writes = world.writes
     world.gates["uptime"] = "Failed"
     world.jump(1800).later(10)
-    run = world.status.run
+    run = world.run
     assert (run.kind, run.undoes, run.outcome, world.live) == ("Undo", [1], "RolledBack", "1.0")
-    assert run.rollback.cause == "Guard" and run.rollback.gate == "uptime"
+    assert world.rollback.cause == "Guard" and world.rollback.gate == "uptime"
     rejected = world.status.rejected[0]
     assert (rejected.version, rejected.gate) == ("2.0", "uptime")
     assert world.done() == ["restore target/web"] and world.writes > writes
@@ -87,8 +87,9 @@ def test_the_failure_and_the_plan_are_one_write() -> None:
     assert world.writes == writes and world.run.id == 1, "the record is read first"
     world.tick()
     assert world.writes == writes + 1 and world.run.phase == "RollingBack"
-    (line,) = world.run.rollback.undo
-    assert line.state == "Running" and line.key.startswith("1.undo2.rollback.")
+    (line,) = world.rollback.undo
+    assert line.state == "Running"
+    assert line.key is not None and line.key.startswith("1.undo2.rollback.")
 
 
 def test_after_its_time_a_failure_is_only_told() -> None:
@@ -141,7 +142,7 @@ def test_a_failure_from_before_a_restart_is_measured_again_before_anything_is_un
     assert world.run.id == 1
     world.gates["uptime"] = "Passing"
     world.settle()
-    assert world.run.id == 1 and world.status.atRest[0].state == "Passing"
+    assert world.run.id == 1 and [row.state for row in world.status.atRest] == ["Passing"]
 
 
 def test_the_run_itself_is_guarded_by_it_as_by_any_other() -> None:

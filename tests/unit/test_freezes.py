@@ -233,7 +233,7 @@ def test_what_the_watch_tells_is_kept_and_forgotten() -> None:
     freezes = Freezes()
     assert freezes.event("ADDED", body(by="ana", exceptions=["web"]))
     (kept,) = freezes.of("shop")
-    assert (kept.by, kept.exceptions) == ("ana", {"web"}) and kept.until is not None
+    assert (kept.by, kept.exceptions) == ("ana", frozenset({"web"})) and kept.until is not None
     assert kept.until.tzinfo is UTC and freezes.of("other") == ()
     assert freezes.event("DELETED", body()) and freezes.of("shop") == ()
 

@@ -22,7 +22,7 @@ from tests.unit.sim import START, World, spec
 
 EVERYTHING: list[Event] = list(get_args(Event))
 SLACK = {"slack": {"channel": "#deployments"}}
-WEBHOOK = {"webhook": {}}
+WEBHOOK: dict[str, Any] = {"webhook": {}}
 VERIFY = [{"name": "up", "job": {"image": "check:1"}}]
 HEALTH = [{"name": "health", "http": {"path": "/health"}}]
 

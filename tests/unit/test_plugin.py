@@ -115,7 +115,7 @@ class Fake(Cluster):
     def __init__(self, *answers: Any, groups: tuple[str, ...] = ()) -> None:
         self.answers, self.groups = list(answers), list(groups)
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, accept: str = "application/json") -> dict[str, Any]:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -206,7 +206,7 @@ def test_each_action_wants_its_own_end_of_the_run(action: str, outcome: str, rea
     observes."""
     request = acts.InterventionRequest("web", action)
     status = {"run": {"id": 2, "outcome": outcome, "reason": reason or "why"}}
-    code, words = acts.wait_for_end(Fake(status), request, 2, 30.0)  # type: ignore[arg-type]
+    code, words = acts.wait_for_end(Fake(status), request, 2, 30.0)
     assert code == (0 if (outcome, reason) in WANTED_ENDS[action] else 1)
     assert words.startswith(f"{outcome}: ")
 

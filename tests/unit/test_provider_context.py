@@ -53,8 +53,9 @@ def _may_change(name: str, value: Any) -> bool:
         # A table has its name in capitals, and nothing is put into it.
         return not (isinstance(value, Mapping | set | list) and name.isupper())
     # What has no value of its own is told apart by what it keeps.
-    own = type(value).__module__.startswith(("gatewright.providers.", "gatewright.core."))
-    return own and type(value).__hash__ is object.__hash__
+    kind: Any = type(value)
+    own: bool = kind.__module__.startswith(("gatewright.providers.", "gatewright.core."))
+    return own and kind.__hash__ is object.__hash__
 
 
 def test_no_module_of_providers_keeps_a_state() -> None:

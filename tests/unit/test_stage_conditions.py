@@ -62,7 +62,7 @@ def test_a_variable_decides(when: dict[str, Any], runs: bool) -> None:
 def test_changed_paths_decide_and_what_is_not_known_skips_nothing(
     changed: list[str] | None, runs: bool
 ) -> None:
-    more = {} if changed is None else {"changedPaths": changed}
+    more: dict[str, Any] = {} if changed is None else {"changedPaths": changed}
     world = conditional({"changed": ["db/**", "*.sql"]}, **more).settle().later(12)
     assert stages(world) == ["Passed" if runs else "Skipped", "Passed"]
     notes = [note.reason for note in world.notes]

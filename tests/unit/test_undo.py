@@ -368,7 +368,7 @@ def test_one_that_fails_says_so_and_is_repeated() -> None:
     accepted(world.act("Rollback"))
     world.later(10)
     assert world.run.outcome == "RollbackFailed"
-    assert world.status.unverified.run == 2 and world.served.version == "1.0"
+    assert world.unverified.run == 2 and world.served.version == "1.0"
     assert "repeats that first" in refused(world.act("Rollback", to="1.0"))
 
     world.jobs.clear()
@@ -411,6 +411,12 @@ def ended(world: World, outcome: str) -> None:
     assert world.run.outcome == outcome, world.status.message
 
 
+def reasons(world: World) -> tuple[str, str, str]:
+    """Why the rollback failed: as its run, what it has left, and the status say it."""
+    assert world.run.reason is not None, "the run says nothing"
+    return world.run.reason, world.unverified.reason, world.message
+
+
 def test_a_repeat_says_what_it_has_met_itself() -> None:
     world = failed_way_back()
     world.jobs["up"] = Progress("Failed", "exit code 7")
@@ -418,12 +424,12 @@ def test_a_repeat_says_what_it_has_met_itself() -> None:
     world.live = "hotfix"
     accepted(world.act("Rollback"))
     ended(world, "RollbackFailed")
-    told = (world.run.reason, world.status.unverified.reason, world.status.message)
+    told = reasons(world)
     assert all("403 policy" in words and "exit code" not in words for words in told), told
     world.refused.clear()
     accepted(world.act("Rollback"))
     world.later(10)
-    told = (world.run.reason, world.status.unverified.reason, world.status.message)
+    told = reasons(world)
     assert all("exit code 7" in words and "403" not in words for words in told), told
 
 
@@ -445,7 +451,7 @@ def failed_way_back(**seen: Any) -> World:
 
 def test_after_a_failed_way_back_what_was_last_seen_is_said() -> None:
     world = failed_way_back()
-    live, caveat = world.status.live, "not verified: web was last seen as 1.0"
+    live, caveat = world.served, "not verified: web was last seen as 1.0"
     assert (live.version, live.caveat, live.snapshot) == ("1.0", caveat, None)
     assert f"; what is served is {caveat}" in world.message
 
@@ -478,7 +484,7 @@ def test_what_was_live_before_a_run_that_touched_no_target_is_said() -> None:
     world.jobs["restore"] = Progress("Failed", "no space")
     world.settle().later(5)
     assert world.run.outcome == "RollbackFailed"
-    live, caveat = world.status.live, "not verified: 1.0 was live before, and no target was touched"
+    live, caveat = world.served, "not verified: 1.0 was live before, and no target was touched"
     assert (live.version, live.caveat) == ("1.0", caveat)
     assert f"what is served is {caveat}" in world.message
 

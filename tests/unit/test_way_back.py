@@ -186,7 +186,7 @@ def test_a_compensation_that_failed_is_not_made_good_by_the_rollback_of_a_later_
     world.ask("3.0", stages=spec()["stages"]).settle()
     run = world.run
     assert run.id == 2 and run.outcome == "RolledBack" and lines(world)["target/web"] == "Succeeded"
-    assert world.status.unverified.subjects == ["run 1: step/purge"]
+    assert world.unverified.subjects == ["run 1: step/purge"]
     assert world.served.caveat == "not verified: web was last seen as 1.0"
     assert world.message.startswith("rollback of 2.0 failed")
 
