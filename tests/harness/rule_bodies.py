@@ -57,9 +57,10 @@ EXAMPLES: Mapping[str, Example] = {
     "Guard": Example(
         {"name": "calm", "action": "Notify", "atRest": True},
         {
-            "action": ("Rollback", "RollbackStage", "Pause"),
+            "action": ("Rollback", "RollbackStage", "Pause", "Run"),
             "atRest": (False,),
             "rollbackFor": ("1h",),
+            "procedure": ("clear-cache",),
         },
     ),
     "FollowUp": Example(

@@ -453,30 +453,30 @@ def _captured() -> dict[str, Any]:
     return raw
 
 
-def test_at_rest_captured_configuration_is_compared_and_is_no_other_version():
+def test_at_rest_captured_configuration_is_compared_and_is_no_other_version() -> None:
     """GitOps may apply it before the version that it belongs to."""
     world = World(spec=_captured()).settle().later(60)
     assert world.status.state == "Promoted"
     world.changed["configmap/web-flags"] = "configmap/web-flags does not hold what it did"
     world.settle()
-    assert world.status.state == "Drifted" and "configmap/web-flags" in world.status.message
+    assert world.status.state == "Drifted" and "configmap/web-flags" in world.message
 
     world.gates["errors"] = "Failed"
     world.ask("3.0").settle()
-    assert world.status.run.version == "3.0" and world.status.run.found is None
+    assert world.run.version == "3.0" and world.run.found is None
     world.changed.clear()
     world.later(60)
-    assert world.status.run.outcome == "RolledBack"
-    live = world.status.live
+    assert world.run.outcome == "RolledBack"
+    live = world.served
     assert (live.version, live.caveat) == ("2.0", None)
 
 
-def test_what_a_compensation_has_set_in_captured_configuration_is_no_difference_at_rest():
+def test_what_a_compensation_has_set_in_captured_configuration_is_no_difference_at_rest() -> None:
     raw = _captured()
     off = {"name": "off", "flags": {"configMap": "web-flags", "set": {"VOICE": "off"}}}
     raw["stages"][1]["rollback"] = {"steps": [off]}
     world = World(spec=raw, gates={"errors": "Failed"}).settle().later(60)
-    assert world.status.run.outcome == "RolledBack"
+    assert world.run.outcome == "RolledBack"
     assert list(world.left()) == ["target/web"]
     world = World(spec=_captured(), gates={"errors": "Failed"}).settle().later(60)
     assert sorted(world.left()) == ["configmap/web-flags", "target/web"]

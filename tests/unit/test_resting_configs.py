@@ -38,7 +38,7 @@ def left(snapshot: dict[str, Any], config: Any = CAPTURED, name: str = "configma
     return resting.left_subjects(data)
 
 
-def test_of_a_captured_configmap_only_the_hash_is_remembered():
+def test_of_a_captured_configmap_only_the_hash_is_remembered() -> None:
     found = left({"data": {"VOICE": "on"}, "binaryData": {}, "hash": "h1"})
     assert found["configmap/flags"]["snapshot"] == {"hash": "h1"}
     (holding,) = resting.holdings(found)
@@ -60,11 +60,11 @@ def test_of_a_captured_configmap_only_the_hash_is_remembered():
         ({"data": {}}, CAPTURED, "configmap/flags"),
     ],
 )
-def test_what_is_not_compared(snapshot: dict[str, Any], config: Any, name: str):
+def test_what_is_not_compared(snapshot: dict[str, Any], config: Any, name: str) -> None:
     assert left(snapshot, config, name) == {}
 
 
-def test_one_that_was_as_it_had_been_promoted_is_compared_after_a_rollback():
+def test_one_that_was_as_it_had_been_promoted_is_compared_after_a_rollback() -> None:
     found = left({"data": {}, "hash": "h1", "found": "h1"})
     assert found["configmap/flags"]["snapshot"] == {"hash": "h1"}
 
@@ -94,15 +94,17 @@ async def compared(reads: Reads, known: dict[str, RestingConfig], wanted: str) -
     return standing.difference
 
 
-async def test_what_has_not_changed_is_read_once():
-    reads, known = Reads(ON), {}
+async def test_what_has_not_changed_is_read_once() -> None:
+    reads = Reads(ON)
+    known: dict[str, Any] = {}
     for _ in range(5):
         assert await compared(reads, known, hash_configmap(ON)) == ""
     assert reads.asked == 1
 
 
-async def test_what_differs_is_read_once_more_for_who_it_was():
-    reads, known = Reads(ON), {}
+async def test_what_differs_is_read_once_more_for_who_it_was() -> None:
+    reads = Reads(ON)
+    known: dict[str, Any] = {}
     for _ in range(5):
         difference = await compared(reads, known, "other")
         assert "does not hold what it did at the end of the last run" in difference
@@ -115,8 +117,9 @@ async def test_what_differs_is_read_once_more_for_who_it_was():
     )
 
 
-async def test_what_cannot_be_read_is_not_taken_for_gone():
-    reads, known = Reads(Retryable("away"), ON), {}
+async def test_what_cannot_be_read_is_not_taken_for_gone() -> None:
+    reads = Reads(Retryable("away"), ON)
+    known: dict[str, Any] = {}
     with pytest.raises(Retryable):
         await compared(reads, known, hash_configmap(ON))
     assert await compared(reads, known, hash_configmap(ON)) == ""
@@ -151,11 +154,12 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-async def test_one_watch_of_metadata_serves_all_and_tells_of_what_is_followed():
-    there, told = Streams(), []
+async def test_one_watch_of_metadata_serves_all_and_tells_of_what_is_followed() -> None:
+    there = Streams()
+    told: list[tuple[Any, Any]] = []
     changes = ConfigChanges(cast(Any, there), (), lambda key, path: told.append((key, path)))
     await asyncio.sleep(0.01)
-    assert there.lists == there.open == [], "nobody has captured anything"
+    assert (there.lists, there.open) == ([], []), "nobody has captured anything"
 
     a, b = ("shop", "a"), ("shop", "b")
     changes.follow(a, {FLAGS})
@@ -179,7 +183,7 @@ async def test_one_watch_of_metadata_serves_all_and_tells_of_what_is_followed():
     await changes.close()
 
 
-async def test_within_namespaces_there_is_one_for_each():
+async def test_within_namespaces_there_is_one_for_each() -> None:
     there = Streams()
     changes = ConfigChanges(cast(Any, there), ("shop", "bank"), lambda key, path: None)
     changes.follow(("shop", "a"), {FLAGS})
@@ -191,5 +195,5 @@ async def test_within_namespaces_there_is_one_for_each():
     await changes.close()
 
 
-def test_within_a_run_the_watch_of_what_they_hold_tells():
+def test_within_a_run_the_watch_of_what_they_hold_tells() -> None:
     assert resting_paths(VIEW, [HOLDING]) == {FLAGS}

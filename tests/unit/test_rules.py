@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from gatewright.api import base, connection, intervention, jobs, release
+from gatewright.api import base, checks, connection, intervention, jobs, release, steps
 from gatewright.api.conditions import Place
 from gatewright.api.release import MOST_PARTS
 from gatewright.api.rules import AtApply, OneProvider, Rule
@@ -224,7 +224,7 @@ def test_an_intervention_stays_as_it_is(changed: bool) -> None:
     assert evaluate(cel, self=after, oldSelf=before) is not changed
 
 
-CHECKS = [path for path, where in PLACES.items() if issubclass(where.model, release.Check)]
+CHECKS = [path for path, where in PLACES.items() if issubclass(where.model, checks.Check)]
 
 
 def _gate_bodies() -> list[tuple[str, Body]]:
@@ -322,7 +322,22 @@ def test_what_cel_would_call_an_error_is_one(cel: str) -> None:
 def test_a_rule_that_means_nothing_at_a_place_is_not_written_there() -> None:
     names = rules.meaningless_fields("spec.stages[].rollback.steps[]")
     assert "wait" in names
-    place = Place(release.Step, ("redis",), names)
-    kinds, timeout = (rule.at(place).cel(place) for rule in release.Step.rules)
+    place = Place(steps.Step, ("redis",), names)
+    kinds, timeout = (rule.at(place).cel(place) for rule in steps.Step.rules)
     assert kinds == "[has(self.job), has(self.flags), has(self.redis)].exists_one(x, x)"
     assert timeout == "!has(self.timeout) || !(has(self.job) || has(self.flags))"
+
+
+def test_whatever_takes_providers_wants_exactly_one() -> None:
+    """A model with rules of its own must not lose the one that it inherits."""
+    found = [base.Keyed]
+    for model in found:
+        found += model.__subclasses__()
+    ours = [model for model in found if model.__module__.startswith("gatewright.api")]
+    assert len(ours) > 6
+    lost = [model.__name__ for model in ours if not any(map(_wants_one_provider, model.rules))]
+    assert lost == []
+
+
+def _wants_one_provider(rule: Rule) -> bool:
+    return isinstance(rule, OneProvider)

@@ -51,6 +51,7 @@ class Guard(Check):
     """A check that is watched from the first change until `guardFor` after completion."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        *Check.rules,
         NotTogether(
             IsTrue("atRest"),
             Is("action", "Rollback"),
@@ -81,7 +82,7 @@ class Guard(Check):
         NotTogether(
             Is("action", "Run"),
             "rollbackFor",
-            message="rollbackFor is for action: Rollback; leave it out",
+            message="rollbackFor is for action: Rollback; a procedure undoes nothing by itself",
         ),
         Needs(
             Is("action", "Run"),
