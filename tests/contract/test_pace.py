@@ -114,7 +114,8 @@ async def test_what_a_postgresql_sends_is_waited_for_as_well(
     clock = Clock()
     monkeypatch.setattr(pace, "PACE", paced(clock, 65_536.0, 0.0))
     with hostile("a row", after=3) as port:
-        link = world.sql_link(f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop")
+        url = f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop"
+        link = world.sql_link(url, timeout=60.0)
         ended: list[float] = []
         for namespace in ("loud", "loud", "loud", "quiet"):
             asking = replace(link, identity=namespace, namespace=namespace)
