@@ -4,6 +4,7 @@ missing."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,7 @@ class Row:
     heading: str
     line: str
     paths: tuple[str, ...]
+    which: str
     note: str
 
 
@@ -49,10 +51,10 @@ def rows() -> list[Row]:
             heading = text.removeprefix("### ")
         if not heading or not text.startswith("| ") or text.startswith("| Runbook |"):
             continue
-        line, paths, note = (
+        line, paths, which, note = (
             cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", text)[1:-1]
         )
-        found.append(Row(heading, plain(line), tuple(re.findall(r"`([^`]+)`", paths)), note))
+        found.append(Row(heading, plain(line), tuple(re.findall(r"`([^`]+)`", paths)), which, note))
     return found
 
 
@@ -129,6 +131,33 @@ def test_every_path_leads_somewhere(heading: str) -> None:
 
 def test_a_line_without_a_path_says_why() -> None:
     assert [row.line for row in rows() if not row.paths and not row.note.startswith(REASONS)] == []
+
+
+WHICH = ("does it", "a place for your own test", "asks a person", "only told", "not ours")
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.line[:40])
+def test_each_line_says_honestly_which_it_is(row: Row) -> None:
+    assert row.which in WHICH
+    values = [lookup(path) for path in row.paths]
+    if row.which == "not ours":
+        assert not row.paths and not row.note.startswith("Built in: ")
+    if row.which == "a place for your own test":
+        assert any(
+            "job" in json.dumps(value) or ".job" in path
+            for value, path in zip(values, row.paths, strict=True)
+        )
+    if row.which == "asks a person":
+        asked = ("confirm", "approval", "followUps")
+        assert any(
+            word in json.dumps(value) + path
+            for value, path in zip(values, row.paths, strict=True)
+            for word in asked
+        )
+    if row.which == "does it":
+        # Neither a program of yours alone, nor a person alone.
+        own = [path for path in row.paths if ".job" not in path and ".confirm" not in path]
+        assert own or row.note.startswith("Built in: ")
 
 
 def test_few_lines_have_no_path() -> None:
