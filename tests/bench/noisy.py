@@ -58,6 +58,9 @@ class Figures:
     """Bytes of resident memory at most."""
     cpu: float = 0.0
     """Seconds of CPU of the operator."""
+    own: float = 0.0
+    """Milliseconds from an answer that breaches until its write is sent, on average: the part of
+    an intent that is the operator's own, without what the API server takes for the write."""
 
     @property
     def wrong(self) -> list[str]:
@@ -96,6 +99,7 @@ def main() -> None:
     for name, one in phases.items():
         print(f"  {name:8} stage changes    {spread(one.stages, 'ms')}")
         print(f"  {name:8} rollback intent  {spread(one.intents, 'ms')}")
+        print(f"  {name:8} of which our own {one.own:.1f} ms on average, until the write is sent")
         print(
             f"  {name:8} held {len(one.held)}, wrong endings {len(one.wrong)}, unhealthy "
             f"{one.sick} of {one.probes},"
@@ -119,6 +123,9 @@ def walk(lab: Lab, site: Site, word: str, releases: int, every: float) -> Figure
     with _probing(lab, found):
         _walk(lab, site, word, releases, every, found)
     found.cpu = lab.operator.cpu() - before
+    metric = "gatewright_decision_to_write_seconds"
+    count = lab.operator.metric(f"{metric}_count")
+    found.own = 1000 * lab.operator.metric(f"{metric}_sum") / count if count else 0.0
     return found
 
 
