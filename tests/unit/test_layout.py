@@ -106,7 +106,9 @@ def test_every_vendor_is_under_the_contracts_of_independence() -> None:
 
 @pytest.mark.parametrize("key", registry.GATES)
 def test_a_gate_has_its_contract_test(key: str) -> None:
-    assert list(CONTRACT.glob(f"test_{key}*.py")), f"write tests/contract/test_{key}.py"
+    assert list(CONTRACT.glob(f"test_{key}*.py")), (
+        f"write tests/contract/test_{key}.py: what is special about the gate"
+    )
 
 
 @pytest.mark.parametrize("key", registry.TARGETS)
@@ -126,7 +128,10 @@ def test_a_connection_has_its_contract_test(key: str) -> None:
         for text in texts
         if re.search(r"CONNECTIONS\[.+?\]\.check\(", text) and f'"{key}"' in text
     ]
-    assert asked, f'no test in tests/contract/ asks CONNECTIONS["{key}"].check'
+    assert asked, (
+        f'no test in tests/contract/ asks CONNECTIONS["{key}"].check(...): '
+        f"ask it in tests/contract/test_{key}.py, with good secrets and with wrong ones"
+    )
 
 
 @pytest.mark.parametrize("key", registry.NOTIFIERS)
@@ -178,7 +183,8 @@ def _jobs(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 )
 def test_a_provider_has_its_sample(where: str, key: str) -> None:
     assert (where, key) in _keys_of_samples(), (
-        f"no file in manifests/samples/ uses the {where} {key}"
+        f"no file in manifests/samples/ uses the {where} {key}: add it to "
+        + ("connections.yaml" if where == "connection" else "a Release there")
     )
 
 

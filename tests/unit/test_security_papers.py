@@ -52,7 +52,10 @@ def test_the_page_names_the_hosts_whose_sentences_are_repeated() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
     sentence = re.search(r"Sentences are repeated from [^.]*?:((?:\s+`[a-z.]+`,?)+)\.", page)
     assert sentence is not None
-    assert re.findall(r"`([a-z.]+)`", sentence[1]) == list(rest.VENDOR_HOSTS)
+    assert re.findall(r"`([a-z.]+)`", sentence[1]) == list(rest.VENDOR_HOSTS), (
+        "name the same hosts in the same order in docs/security.md (**Answers**) and in VENDOR_HOSTS"
+        " of providers/common/rest.py"
+    )
 
 
 def test_a_file_of_the_threat_model_has_the_rule_that_it_is_named_for() -> None:
