@@ -18,7 +18,7 @@ _COLOUR_OF: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "WaitingForPerson", "Paused", "Suspended", "Holding", "Drifted", "Waiting", "Overdue",
-            "RollingBack", "Breaching", "Verifying", "Unknown",
+            "RollingBack", "Breaching", "Verifying", "Unknown", "Frozen", "OutsideWindow",
         ),
         _YELLOW,
     ),
