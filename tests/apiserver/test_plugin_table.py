@@ -66,7 +66,15 @@ def _spec(name: str, gates: list[Spec], **more: Any) -> Spec:
         "gates": gates,
         **more.pop("stage", {}),
     }
-    return {"version": "2.0.0", "adopt": "Never", "stages": [stage], **more}
+    speak = {"name": "say", "flags": {"configMap": f"{name}-words", "set": {"SAY": "yes"}}}
+    procedures = [{"name": "speak", "steps": [speak]}]
+    return {
+        "version": "2.0.0",
+        "adopt": "Never",
+        "stages": [stage],
+        "procedures": procedures,
+        **more,
+    }
 
 
 def _good(namespace: str) -> list[Spec]:
@@ -94,11 +102,22 @@ def _ended(outcome: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 NO_RUN = "- no run is under way"
+UNDER_WAY = {
+    "run": "+ procedure speak",
+    "hotfix": "- a Hotfix starts a run, and one is under way",
+}
+NEVER = [{"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", "timeZone": "UTC", "duration": "1m"}]
+MORE: Mapping[str, tuple[str, ...]] = {
+    "run": ("speak", "--reason", "it is asked for"),
+    "hotfix": ("--reason", "it is asked for"),
+}
+"""What some verbs need beside the name of the Release."""
 TABLE: Mapping[str, Row] = {
     "preflight": Row(
         lambda ns, name: _spec(name, _good(ns), preflight=[GO]),
         _phase("Preflight", "WaitingForPerson"),
         {
+            **UNDER_WAY,
             "approve": "+ approval check go is approved by ana",
             "reject": "+ is rejected",
             "confirm": "-",
@@ -116,6 +135,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), first=[CONFIRM]),
         _phase("Progressing", "WaitingForPerson"),
         {
+            **UNDER_WAY,
             "approve": "- is answered by Confirm or Reject",
             "reject": "+",
             "confirm": "+",
@@ -132,6 +152,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), stage={"bake": "1h"}),
         _phase("Progressing", "Baking"),
         {
+            **UNDER_WAY,
             "approve": "-",
             "reject": "-",
             "confirm": "-",
@@ -148,6 +169,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _bad(ns), stage={"onFailure": "Pause"}),
         _phase("Paused", "Paused"),
         {
+            **UNDER_WAY,
             "approve": "-",
             "reject": "-",
             "confirm": "-",
@@ -164,6 +186,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), stage={"bake": "1h"}),
         _phase("Progressing", "Suspended"),
         {
+            **UNDER_WAY,
             "approve": "-",
             "reject": "-",
             "confirm": "-",
@@ -181,6 +204,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), guards=_good(ns), guardFor="1h"),
         _phase("Guarding", "Guarding"),
         {
+            **UNDER_WAY,
             "approve": "-",
             "reject": "-",
             "confirm": "-",
@@ -197,6 +221,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _rolled_back(ns, name, verify=[gate("back", query("silent", ns))]),
         _phase("Verifying"),
         {
+            **UNDER_WAY,
             "approve": "-",
             "reject": "-",
             "confirm": "-",
@@ -215,34 +240,78 @@ TABLE: Mapping[str, Row] = {
         {
             **dict.fromkeys(ACTIONS, NO_RUN),
             "retry": "- its version is live and last good",
+            "hotfix": "- its version is live and last good",
+            "run": "+ procedure speak",
             "rollback": "+ 2.0.0 is undone",
         },
     ),
     "rolled-back": Row(
         lambda ns, name: _rolled_back(ns, name),
         _ended("RolledBack"),
-        {**dict.fromkeys(ACTIONS, NO_RUN), "retry": "+", "rollback": "-"},
+        {
+            **dict.fromkeys(ACTIONS, NO_RUN),
+            "retry": "+",
+            "hotfix": "+",
+            "run": "+",
+            "rollback": "-",
+        },
     ),
     "aborted": Row(
         lambda ns, name: _spec(name, _good(ns), preflight=[GO]),
         _ended("Aborted"),
-        {**dict.fromkeys(ACTIONS, NO_RUN), "retry": "+", "rollback": "-"},
+        {
+            **dict.fromkeys(ACTIONS, NO_RUN),
+            "retry": "+",
+            "hotfix": "+",
+            "run": "+",
+            "rollback": "-",
+        },
         before=("abort",),
     ),
     "rollback-failed": Row(
         lambda ns, name: _rolled_back(ns, name, verify=_bad(ns), within="1s"),
         _ended("RollbackFailed"),
-        {**dict.fromkeys(ACTIONS, NO_RUN), "confirm": "+", "retry": "+", "rollback": "+"},
+        {
+            **dict.fromkeys(ACTIONS, NO_RUN),
+            "confirm": "+",
+            "retry": "+",
+            "rollback": "+",
+            "hotfix": "+",
+            "run": "+",
+        },
     ),
     "observed": Row(
         lambda ns, name: _spec(name, _good(ns), mode="Observe"),
         _ended("Observed"),
-        {**dict.fromkeys(ACTIONS, NO_RUN), "retry": "+", "rollback": "-"},
+        {
+            **dict.fromkeys(ACTIONS, NO_RUN),
+            "retry": "+",
+            "hotfix": "+",
+            "rollback": "-",
+            "run": "- mode: Observe acts on nothing",
+        },
+    ),
+    "closed": Row(
+        lambda ns, name: _spec(name, _good(ns), windows=NEVER),
+        lambda status: status.get("state") == "OutsideWindow",
+        {
+            **dict.fromkeys(ACTIONS, NO_RUN),
+            "retry": "- 2.0.0 cannot start now: it waits for",
+            "hotfix": "+ in spite of",
+            "run": "+ procedure speak",
+            "rollback": "-",
+        },
     ),
     "invalid": Row(
         lambda ns, name: _spec(name, _good(ns), first=[{"name": "a", "job": {"image": "$(b)"}}]),
         lambda status: status.get("state") == "Invalid",
-        {**dict.fromkeys(ACTIONS, NO_RUN), "retry": "- its spec is invalid", "rollback": "-"},
+        {
+            **dict.fromkeys(ACTIONS, NO_RUN),
+            "retry": "- its spec is invalid",
+            "hotfix": "- its spec is invalid",
+            "rollback": "-",
+            "run": "- its spec is invalid",
+        },
         plan_code=1,
     ),
 }
@@ -302,6 +371,7 @@ def terminals(laboratory: Lab) -> Iterator[Terminals]:
         for user, verb in (("", ""), *_accepted(row)):
             name = _name(state, user, verb)
             site.configmap(f"{name}-flags", {"A": "old"})
+            site.configmap(f"{name}-words", {"SAY": "no"})
             site.apply(row.spec(site.name, name), name)
 
     path = f"{CONNECTIONS.format(site.name)}/prometheus"
@@ -334,7 +404,7 @@ def test_every_verb_by_everybody(terminals: Terminals, state: str) -> None:
     wrong: list[str] = []
 
     def expect(user: str, verb: str, release: str, code: int, *words: str) -> None:
-        got, printed = terminals.type(user, verb, release)
+        got, printed = terminals.type(user, verb, release, *MORE.get(verb, ()))
         said = " ".join(printed.split())
         if got != code or not all(word in said for word in words):
             wrong.append(f"{user} {verb}: {got} {said} (not {code}, {words})")
