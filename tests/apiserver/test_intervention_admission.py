@@ -141,8 +141,10 @@ _numbers = itertools.count(1)
 
 def act(by: str, action: str, release: str = "web", **more: Any) -> dict[str, Any]:
     name = f"{release}-{action.lower()}-{next(_numbers)}"
-    # A Hotfix says why.
+    # A Hotfix says why, and a Run what.
     reason = {"reason": "P0"} if action == "Hotfix" else {}
+    if action == "Run":
+        reason = {"procedure": "clear-cache"}
     spec = {"release": release, "action": action, "by": by, **reason, **more}
     return {
         "apiVersion": "gatewright.dev/v1alpha1",

@@ -104,6 +104,8 @@ def holding(path: str, value: Mapping[str, Any]) -> dict[str, Any]:
         for name in outer:
             node = node.setdefault(name, {})
         found = node.setdefault(last, [])
+        if last == "procedures":
+            found.append({"name": "run", "steps": [{"name": "wait", "wait": "1s"}]})
         if part is lists[-1]:
             found.append({"name": "here"})
         node = found[-1]
@@ -114,7 +116,10 @@ def holding(path: str, value: Mapping[str, Any]) -> dict[str, Any]:
 def named(path: str) -> str:
     """The path as messages say it."""
     head, _, tail = path.rpartition("[].")
-    return head.replace("stages[]", "stages[ship]") + f"[here].{tail}"
+    return (
+        head.replace("stages[]", "stages[ship]").replace("procedures[]", "procedures[run]")
+        + f"[here].{tail}"
+    )
 
 
 @pytest.fixture(scope="module")

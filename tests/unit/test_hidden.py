@@ -165,6 +165,33 @@ def test_a_guess_in_two_fields_that_a_message_joins_is_shown_as_well() -> None:
         assert hide_secrets("NiJ9.eyJzdWI has no rows", link(TOKEN)) == "NiJ9.eyJzdWI has no rows"
 
 
+def test_pieces_that_an_author_has_written_are_not_put_together() -> None:
+    with spare_words_of({"names": ["Tige", "rX7Z", "T", "i", "g"]}):
+        assert hide_secrets("X-Key is TigerX7Z", link("TigerX7Z")) == "X-Key is ***"
+
+
+def test_one_long_value_is_no_list_of_guesses() -> None:
+    """Seen on a cluster: a service repeated the secret, and the guess in the middle of a path had
+    it shown."""
+    for written in "/echo?g=aaaaaaTigerX7Zbbbbbb", "0000000482913999999":
+        for secret in "TigerX7Z", "482913":
+            with spare_words_of({"path": written}):
+                assert hide_secrets(f"X-Key is {secret}", link(secret)) == "X-Key is ***"
+                assert hide_secrets(f"GET {written}: 404", link(secret)) == f"GET {written}: 404"
+
+
+@pytest.mark.parametrize("spell", [str.upper, str.lower, str.swapcase])
+def test_a_short_secret_is_hidden_in_either_case(spell: Callable[[str], str]) -> None:
+    """Seen on a cluster: a redirect's host is told in lower case."""
+    shown = hide_secrets(f"a redirect to https://{spell('Hunter2x')}.example.com", link("Hunter2x"))
+    assert shown == "a redirect to https://***.example.com"
+
+
+def test_a_short_secret_is_hidden_encoded() -> None:
+    for encoded in base64.b64encode(b"Hunter2x").decode().rstrip("="), b"Hunter2x".hex():
+        assert hide_secrets(f"got {encoded}", link("Hunter2x")) == "got ***"
+
+
 @pytest.mark.parametrize("spell", [quote_plus, html.escape, lambda text: json.dumps(text)[1:-1]])
 def test_a_guess_is_shown_as_the_message_spells_it(spell: Callable[[str], str]) -> None:
     guess = "w+rd & <q7Zk2Xb9Lm4Tc8Vw"

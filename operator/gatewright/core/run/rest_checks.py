@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.intervention import OF_START
+from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.pinned_spec import hash_spec
@@ -119,7 +120,12 @@ def _is_rejected(view: View) -> bool:
 def has_ended(view: View, seen: Observation) -> bool:
     """Return whether the last run of this version has ended, and none follows it by itself."""
     last, spec = view.status.run, view.spec
-    if last is None or spec is None or last.version != spec.version or is_retry_next(view):
+    if last is None or spec is None or is_retry_next(view):
+        return False
+    # The way back from what was promoted asks for no version.
+    if last.kind == "Undo" and last.outcome == "RolledBack":
+        return _has_ended_before_undo(view.status, spec)
+    if last.version != spec.version:
         return False
 
     # Only observing ends with it: what was observed may be run.
@@ -130,6 +136,15 @@ def has_ended(view: View, seen: Observation) -> bool:
         return view.generation <= last.generation
 
     return last.outcome == "Aborted"
+
+
+def _has_ended_before_undo(status: ReleaseStatus, spec: ReleaseSpec) -> bool:
+    """Return whether the last run that brought a version was of the wanted one, and a person has
+    ended it, or it only observed."""
+    last = next((past for past in status.history if not past.undoes), None)
+    if last is None or last.version != spec.version:
+        return False
+    return last.outcome == "Aborted" or (last.outcome == "Observed" and spec.mode == "Observe")
 
 
 def is_settling(view: View, seen: Observation) -> bool:

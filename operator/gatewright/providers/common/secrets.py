@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import html
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,8 +32,11 @@ MAX_SECRET_BYTES = 8 * 1024
 every message."""
 _MAX_SEARCHED_LENGTH = 16 * 1024
 """Characters of a message that are looked at."""
-_BETWEEN_WORDS = re.compile(r"[^0-9a-z]+")
 _MAX_AUTHOR_WORDS = 300
+_MARKS = " .,:;/?&='\"[](){}<>$"
+"""What messages put between two fields."""
+_LONG_BEGINNING = 24
+"""So many characters of a longer value show that it is repeated: messages cut what is long."""
 _written_by_author: ContextVar[tuple[Any, ...]] = ContextVar("written_by_author", default=())
 """What the author of a Release has written in what is asked right now."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -102,7 +106,8 @@ def hide_in_error(error: Retryable | Permanent, link: OpenConnection) -> Retryab
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _KnownSecrets:
-    """What a message may not hold: values as they are spelled, and pieces of them in lower case."""
+    """What a message may not hold: values as they may be spelled, and pieces of them, all in lower
+    case."""
 
     whole: tuple[str, ...]
     pieces: frozenset[str]
@@ -140,34 +145,57 @@ def _merged_spans(message: str, secrets: _KnownSecrets) -> Iterator[tuple[int, i
             continue
         if begin >= 0:
             # Most messages hold no secret: then nobody has to know what the author wrote.
-            author = author or _AuthorWords(_written_by_author.get())
-            if not author.has_written(message[begin:end]):
+            author = author or _AuthorWords(_written_by_author.get(), message)
+            if not author.has_written(begin, end):
                 yield begin, end
         begin, end = start, stop
 
 
 class _AuthorWords:
-    """What the author of a Release has written in what is asked right now."""
+    """Where a message repeats a value that the author of a Release has written, as a whole or from
+    its beginning.
 
-    def __init__(self, written: tuple[Any, ...]) -> None:
-        self._text = "\n".join(_words_of(written))
-        self._known: dict[str, bool] = {}
+    A piece out of the middle is not his: else one long value would hold thousands of guesses, and
+    the one that a service repeats would stand there unmasked.
+    """
 
-    def has_written(self, text: str) -> bool:
-        """Return whether a text is made of what the author has written.
+    def __init__(self, written: tuple[Any, ...], message: str) -> None:
+        self._lower = lower = _lowered(message)
+        values = itertools.islice(dict.fromkeys(_words_of(written)), _MAX_AUTHOR_WORDS)
+        self._stretches = [
+            stretch for value in values if value for stretch in _stretches_of(value, lower)
+        ]
 
-        Messages join fields of his, so that it is asked word by word.
+    def has_written(self, begin: int, end: int) -> bool:
+        """Return whether a stretch of the message is made of values of the author alone.
+
+        Messages join his fields, with marks between them: without a mark, pieces of a guess would
+        be put together to a secret.
         """
-        words = [word for word in _BETWEEN_WORDS.split(text.lower()) if word]
-        return bool(self._text and words) and all(self._has_word(word) for word in words)
+        place = begin
+        for start, stop in sorted(self._stretches):
+            if stop <= place:
+                continue
+            gap = self._lower[place:start]
+            if start >= end or gap.strip(_MARKS) or (place > begin and not gap):
+                break
+            place = stop
+            if place >= end:
+                return True
 
-    def _has_word(self, word: str) -> bool:
-        if word not in self._known:
-            # Far more than fit into what is shown of a message: what comes behind is cut.
-            if len(self._known) >= _MAX_AUTHOR_WORDS:
-                return False
-            self._known[word] = word in self._text
-        return self._known[word]
+        return place > begin and not self._lower[place:end].strip(_MARKS)
+
+
+def _stretches_of(value: str, message: str) -> Iterator[tuple[int, int]]:
+    """Yield where a message repeats a value: all of it, or a long beginning that was cut."""
+    head = value[:_LONG_BEGINNING]
+    at = message.find(head)
+    while at >= 0:
+        length = len(head)
+        while length < len(value) and message[at + length : at + length + 1] == value[length]:
+            length += 1
+        yield at, at + length
+        at = message.find(head, at + length)
 
 
 def _words_of(value: Any) -> Iterator[str]:
@@ -188,15 +216,14 @@ def _words_of(value: Any) -> Iterator[str]:
 
 
 def _secret_spans(message: str, secrets: _KnownSecrets) -> Iterator[tuple[int, int]]:
+    lower = _lowered(message)
     for value in secrets.whole:
-        at = message.find(value)
+        at = lower.find(value)
         while at >= 0:
             yield at, at + len(value)
-            at = message.find(value, at + len(value))
+            at = lower.find(value, at + len(value))
 
     if secrets.pieces:
-        # Some letters become several in lower case, and every place behind them another.
-        lower = message.lower() if len(message.lower()) == len(message) else message
         for at in range(len(lower) - PIECE_LENGTH + 1):
             if lower[at : at + PIECE_LENGTH] in secrets.pieces:
                 yield at, at + PIECE_LENGTH
@@ -226,8 +253,12 @@ def _parts_to_hide(values: frozenset[str]) -> _KnownSecrets:
 
     whole: set[str] = set()
     for part in parts | values:
+        # What is too short for any of its pieces to be looked for may come encoded as a whole.
+        encoded = _whole_encodings_of(part) if len(part) >= _MIN_SECRET_LENGTH else ()
         whole.update(
-            spelled for spelled in _spellings_of(part) if len(spelled) >= _MIN_SECRET_LENGTH
+            _lowered(spelled)
+            for spelled in (*_spellings_of(part), *encoded)
+            if len(spelled) >= _MIN_SECRET_LENGTH
         )
 
     pieces: set[str] = set()
@@ -270,6 +301,20 @@ def _spellings_of(part: str) -> set[str]:
 
     in_json = {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
     return quotes | lower | in_json | {html.escape(part)}
+
+
+def _lowered(text: str) -> str:
+    """Return a text in lower case, where each letter keeps its place."""
+    # Some letters become several, and every place behind them another.
+    lower = text.lower()
+    return lower if len(lower) == len(text) else text
+
+
+def _whole_encodings_of(part: str) -> Iterator[str]:
+    """Yield its base64, without padding, and hexadecimal."""
+    raw = part.encode(errors="replace")
+    encoded = base64.b64encode(raw).decode().rstrip("=")
+    yield from (encoded, encoded.replace("+", "-").replace("/", "_"), raw.hex())
 
 
 def _encodings_of(part: str) -> Iterator[str]:

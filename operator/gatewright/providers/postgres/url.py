@@ -69,6 +69,10 @@ def settings_of(url: str) -> dict[str, str]:
 
 
 def _parse_url(url: str) -> dict[str, str]:
+    # Behind an @ that is not escaped the rest of a password would be read, and told, as a host.
+    if url.partition("://")[2].partition("?")[0].count("@") > 1:
+        raise Permanent(f"the Secret's URL has an @ too many ({_TRY}; in a password it is %40)")
+
     problem = ""
     try:
         parsed = conninfo_to_dict(url)
