@@ -27,7 +27,9 @@ from gatewright.core.steps.flags import SetFlags
 from gatewright.core.steps.kind import SubjectlessKind
 from gatewright.core.steps.wait import Wait
 from gatewright.core.subject import SubjectKind, kind_of_subject, traits_of
+from gatewright.plugin import wording
 from gatewright.runtime.execution import handlers
+from gatewright.runtime.execution.chosen import EXTERNALS_BY_KIND
 from tests.harness import oracle
 from tests.unit.sim import World, spec
 
@@ -36,6 +38,7 @@ NAMED_BY_HAND = (
     "docs/concepts.md",
     "docs/development/glossary.md",
     "docs/development/steps.md",
+    "docs/procedures.md",
     "tests/unit/model/specs.py",
     "tests/contract/test_validate.py",
 )
@@ -100,6 +103,7 @@ def check_walk(written: dict[str, Any]) -> None:
     if kind is not ACTION:
         check_permissions(kind, done)
     _check_operations(kind, step, stage_of(world), done)
+    _check_answers(kind, step, stage_of(world), done)
     journal = {entry.subject for entry in run.journal}
     unwritten = {one.subject for one in done if one.kind != "ask"} - journal
     assert not unwritten, f"{unwritten} are not in the journal"
@@ -135,6 +139,36 @@ def _check_operations(kind: StepKind, step: Step, stage: Stage, done: list[Opera
     assert not left, f"no rollback returns {left}; derive from SubjectlessKind"
 
 
+def _check_answers(kind: StepKind, step: Step, stage: Stage, done: list[Operation]) -> None:
+    """What it says of itself and of its subjects is what it does."""
+    for one in done:
+        fitting = _fitting_kinds(one.subject)
+        assert one.kind in fitting, f"{one.kind} {one.subject}: it takes {' or '.join(fitting)}"
+        is_stopped = traits_of(one.subject).stopped
+        assert is_stopped == (one.kind == "job"), f"{one.subject}: only a job is `stopped`"
+        assert one.since is not None, "an operation has no `since`: give it that of the point"
+
+    kinds = {one.kind for one in done}
+    assert kind.deploys == ("apply" in kinds), "`deploys` says whether it performs `apply`"
+    assert kind.stoppable == ("job" in kinds), "`stoppable` says whether it performs `job`"
+    assert not (kind.ends_with_clock and done), "what it does has not succeeded by time alone"
+
+    changes, targets = kind.changes(stage, step), {f"target/{one}" for one in kind.targets(step)}
+    for subject in changes:
+        traits = traits_of(subject)
+        assert traits.changed_alone, f"{subject}: a step changes it by itself (`changed_alone`)"
+        assert traits.versioned == (subject in targets), f"{subject}: a target is `versioned`"
+    is_held = kind.hold_for(step) is not None
+    assert is_held or set(changes) <= targets, "`hold_for` does not say how long others may"
+
+
+def _fitting_kinds(subject: str) -> tuple[str, ...]:
+    """What a step may do to a subject. `restore` and `stop` are the core's own."""
+    kinds = {"target": ("apply", "set"), "job": ("job",), "action": ("act",)}
+    questions = {"confirm": ("ask",), "approval": ("ask",)}
+    return (kinds | questions).get(kind_of_subject(subject), ("set",))
+
+
 def _check_way_back(world: World, changed: set[str]) -> None:
     """Every subject with a state has been restored, to something, by what finds it."""
     run = world.status.run
@@ -151,7 +185,10 @@ def _check_way_back(world: World, changed: set[str]) -> None:
 
 
 def test_each_field_of_a_step_has_its_kind() -> None:
-    assert set(STEP_KINDS) == set(Step.model_fields) - COMMON_FIELDS == set(STEPS) == set(EXAMPLES)
+    fields = set(Step.model_fields) - COMMON_FIELDS
+    assert fields == set(STEP_KINDS), "api/steps.py: the fields of Step, and StepKindName"
+    assert set(STEPS) == set(STEP_KINDS), "core/steps/__init__.py: STEPS"
+    assert set(EXAMPLES) == set(STEP_KINDS), "this file: EXAMPLES"
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
@@ -221,7 +258,9 @@ def test_the_other_kinds_of_the_package_are_in_the_list() -> None:
 @pytest.mark.parametrize("place", NAMED_BY_HAND)
 def test_each_kind_is_named_where_people_and_tests_look_for_it(place: str) -> None:
     text = (ROOT / place).read_text()
-    forgotten = [name for name in STEP_KINDS if not re.search(rf"\b{name}\b", text)]
+    # In a test a kind stands as the key of a step; a word of a message is not enough.
+    written = r'"{}":' if place.endswith(".py") else r"\b{}\b"
+    forgotten = [name for name in STEP_KINDS if not re.search(written.format(name), text)]
     assert not forgotten, f"{place} does not name {forgotten}"
 
 
@@ -241,11 +280,12 @@ def test_the_messages_of_the_api_name_the_kinds_that_they_are_about() -> None:
     timed = [name for name in STEPS if "timeout" in getattr(_model_of(name), "model_fields", {})]
     (untimed,) = [rule.message for rule in Step.rules if isinstance(rule, Excludes)]
     assert untimed is not None
-    assert [name for name in timed if name not in untimed] == []
+    assert [name for name in timed if name not in untimed] == [], "the message of Step.rules"
 
     compensations = docstrings(StageRollback)["steps"]
     able = [name for name, kind in STEPS.items() if kind.compensates]
-    assert [name for name in able if name not in compensations] == []
+    unnamed = [name for name in able if name not in compensations]
+    assert unnamed == [], "api/release.py: the docstring of StageRollback.steps"
 
 
 def _model_of(kind: StepKindName) -> object:
@@ -265,6 +305,53 @@ def test_the_reference_says_which_subjects_a_status_names(kind: SubjectKind) -> 
 @pytest.mark.parametrize("kind", get_args(SubjectKind))
 def test_each_kind_of_subject_has_its_handler(kind: SubjectKind) -> None:
     assert handlers.handler_of(f"{kind}/name") is not None
+
+
+ASKED_OF_HANDLERS = ("inspect", "start", "follow", "compare")
+"""Of what is returned to a snapshot; a default refuses each of them."""
+
+
+def unanswered(kind: SubjectKind) -> list[str]:
+    """What the handler of a kind of subject leaves to the defaults, and is asked in every run."""
+    handler = type(handlers.handler_of(f"{kind}/name"))
+    if kind in EXTERNALS_BY_KIND and handler is handlers._ExternalHandler:
+        return []
+    if not traits_of(f"{kind}/name").restored:
+        return []
+    return [
+        name
+        for name in ASKED_OF_HANDLERS
+        if getattr(handler, name) is getattr(handlers.Handler, name)
+    ]
+
+
+@pytest.mark.parametrize("kind", get_args(SubjectKind))
+def test_what_is_returned_to_a_snapshot_has_a_whole_handler(kind: SubjectKind) -> None:
+    """That it does the right thing only an API server tells."""
+    assert unanswered(kind) == [], "its handler leaves that to `Handler`, which refuses it"
+
+
+def test_an_empty_handler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "handler_of", lambda subject: handlers.Handler())
+    assert unanswered("configmap") == list(ASKED_OF_HANDLERS)
+
+
+def test_the_plugin_has_words_for_each_kind() -> None:
+    """Without them it shows a step as if it were a provider's action."""
+    assert {*wording._STEPS, "confirm"} == set(STEP_KINDS), "plugin/wording.py::_STEPS"
+
+
+@pytest.mark.parametrize("kind", [name for name in STEP_KINDS if not STEPS[name].deploys])
+def test_a_procedure_does_what_a_stage_does(kind: StepKindName) -> None:
+    """It has no snapshot and no way back but what stands in its `undo`."""
+    row = {"name": "by-hand", "steps": [{"name": "it", kind: EXAMPLES[kind]}]}
+    back = {"undo": [{"name": "back", kind: EXAMPLES[kind]}]} if STEPS[kind].compensates else {}
+    world = World(spec=spec(procedures=[row | back]))
+    world.settle().later(120)
+    world.performed.clear()
+    world.act("Run", procedure="by-hand", reason="pages are slow")
+    assert bool(world.performed) == (STEPS[kind].acts or STEPS[kind].answered_by is not None)
+    assert world.status.procedures[0].state == ("Succeeded" if STEPS[kind].acts else "Running")
 
 
 @pytest.mark.parametrize(
@@ -327,6 +414,21 @@ class _WorksOn(SetFlags):
         return [Operation(point.key, "set", self.subject, {"set": {}}, point.since)]
 
 
+class _Does(SetFlags):
+    """It does something of another kind, or says something else of itself."""
+
+    def __init__(self, kind: Any = "set", **says: Any) -> None:
+        self.kind, self.says = kind, says
+        vars(self).update(says)
+
+    def hold_for(self, step: Step) -> float | None:
+        return None if "nothing_held" in self.says else super().hold_for(step)
+
+    def operations(self, point: StepPoint) -> list[Operation]:
+        since = None if "nothing_since" in self.says else point.since
+        return [replace(one, kind=self.kind, since=since) for one in super().operations(point)]
+
+
 class _NoPermissions(SetFlags):
     acts = False
     deploys = True
@@ -358,6 +460,14 @@ class _SubjectlessWithState(Wait):
         ("flags", _WorksOn("configmap/other", "configmap/flags"), "says that it changes"),
         ("flags", _WorksOn("confirm/it", "confirm/it"), "no rollback returns"),
         ("flags", _WorksOn("job/it", "job/it"), "no rollback returns"),
+        ("flags", _Does("act"), "act configmap/flags: it takes set"),
+        ("flags", _Does("job"), "job configmap/flags: it takes set"),
+        ("flags", _Does("restore"), "restore configmap/flags: it takes set"),
+        ("flags", _Does(deploys=True), "whether it performs `apply`"),
+        ("flags", _Does(stoppable=True), "whether it performs `job`"),
+        ("flags", _Does(ends_with_clock=True), "by time alone"),
+        ("flags", _Does(nothing_held=True), "`hold_for` does not say"),
+        ("flags", _Does(nothing_since=True), "no `since`"),
         ("flags", _NoPermissions(), "nobody is asked for the right to change {'configmap/flags'}"),
         ("wait", _DoesSilently(), "nobody is asked for the right to change {'job/it'}"),
         ("wait", _SubjectlessWithState(), "of a SubjectlessKind"),
