@@ -108,11 +108,9 @@ async def test_the_size_of_answers_is_what_requests_wait_for(
     assert asked == [pytest.approx(at, abs=0.1) for at in (100.0, 102.0, 104.0, 104.0)]
 
 
-async def test_what_a_postgresql_sends_is_waited_for_as_well(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_a_postgresql_sends_is_waited_for_as_well() -> None:
     clock = Clock()
-    monkeypatch.setattr(pace, "PACE", paced(clock, 65_536.0, 0.0))
+    current().pace = paced(clock, 65_536.0, 0.0)
     with hostile("a row", after=3) as port:
         url = f"postgresql://reader:{world.PASSWORD_QUOTED}@127.0.0.1:{port}/shop"
         link = world.sql_link(url, timeout=60.0)
@@ -122,7 +120,7 @@ async def test_what_a_postgresql_sends_is_waited_for_as_well(
             found = await world.verdict("sql", {"query": "select 1"}, asking, {"max": "1"})
             assert "was cut off" in found[1]
             ended.append(clock.now)
-        await CONNECTIONS["postgres"].close()
+        await current().close()
     # 64 KiB at least came in each time, and a second pays for them
     assert ended[0] == 100.0 and ended[1] >= 101.0 and ended[2] >= ended[1] + 1.0
     assert ended[3] == ended[2], "nobody else waits"
