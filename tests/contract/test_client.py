@@ -467,7 +467,8 @@ async def test_latency_leaves_out_connecting() -> None:
 
     gate = GATES["http"]
     async with await asyncio.start_server(slow, "127.0.0.1", 0) as listening:
-        link = world.http_link(f"http://slow.example:{listening.sockets[0].getsockname()[1]}")
+        port = listening.sockets[0].getsockname()[1]
+        link = world.http_link(f"http://slow.example:{port}", timeout=60.0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gatewright.providers.common.addresses.resolve_host", _slow_lookup)
             answer = await gate.measure(gate.config(path="/", measure="Latency"), link)
