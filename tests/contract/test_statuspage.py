@@ -100,7 +100,7 @@ async def test_a_downtime_is_an_incident_until_users_are_served_again() -> None:
         handle = await told(
             "statuspage", config, connection, message("RolledBack", "warning", over=True), handle
         )
-        assert handle == f"incident={opened['id']}", (
+        assert handle == f"incident={opened['id']},said=monitoring", (
             "the end of the run is not the end of the downtime"
         )
         assert await told("statuspage", config, connection, RESTORED, handle) is None
@@ -109,6 +109,28 @@ async def test_a_downtime_is_an_incident_until_users_are_served_again() -> None:
         and there.components == {"c1": "operational"}
         and len(there.told) == 4
     )
+
+
+async def test_customers_are_not_told_the_same_twice_nor_backwards() -> None:
+    there, config = Statuspage(world.TOKEN), {"page": PAGE}
+    late = [
+        replace(DOWN, returning="RollingBack"),
+        replace(ROLLING, returning="RollingBack"),
+        replace(ROLLING, returning="Verifying"),
+        message("Verifying", returning="Verifying"),
+        RESTORED,
+    ]
+    async with serving(there.app()) as url:
+        handle = None
+        for wanted in late:
+            handle = await told("statuspage", config, link(f"{url}/v1"), wanted, handle)
+    [incident] = there.of("resolved")
+    assert [update["status"] for update in incident["updates"]] == [
+        "identified",
+        "monitoring",
+        "resolved",
+    ]
+    assert handle is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@
 
 Nothing of a run's own texts goes there: they name gates, hosts and errors. The API has no
 idempotency key, so each incident carries the Release and what it is for in its metadata, and is
-looked for before it is created. The handle is `KIND=ID` of what is open. An incident outlives its
+looked for before it is created. The handle is `KIND=ID` of what is open, and `said=STATUS` once an
+incident says what a rollback has come to: nobody is told the same twice. An incident outlives its
 run: it is the Release's, and closed when users are served again.
 """
 
@@ -123,10 +124,15 @@ class StatuspageNotifier:
             await page.open("maintenance", _maintenance_body(config, message))
         if message.event == "Downtime":
             status = _INCIDENT_STATUS[message.returning]
-            await page.open("incident", _incident_body(config, status))
+            is_new = await page.open("incident", _incident_body(config, status))
+            if is_new and message.returning:
+                page.known["said"] = status
         if message.event in ("RollingBack", "Verifying") and "incident" in page.known:
-            status = _INCIDENT_STATUS[message.event]
-            await page.update("incident", _update_body(config, status))
+            # Told late, an event says what the rollback has come to since.
+            status = _INCIDENT_STATUS[message.returning or message.event]
+            if page.known.get("said") != status:
+                page.known["said"] = status
+                await page.update("incident", _update_body(config, status))
         if message.event == "Restored":
             await page.close("incident", _update_body(config, "resolved"))
         if message.over and config.maintenance is not None:
@@ -146,9 +152,10 @@ class _Page:
         self._message = message
         self._path = f"/pages/{rest.path_segment(page)}/incidents"
 
-    async def open(self, kind: Kind, body: dict[str, Any]) -> None:
-        """Create it, unless it is there."""
+    async def open(self, kind: Kind, body: dict[str, Any]) -> bool:
+        """Create it, unless it is there; return whether it is new."""
         identity = self.known.get(kind) or await self._find_open(kind)
+        is_new = identity is None
         if identity is None:
             body["metadata"] = {"gatewright": self._mark_for(kind)}
             reply = await call(self._link, "POST", self._path, body={"incident": body})
@@ -157,6 +164,7 @@ class _Page:
                 raise Permanent(f"{reply.where}: the answer does not say what was created")
             identity = rest.require_identifier(created["id"], reply.where)
         self.known[kind] = identity
+        return is_new
 
     async def update(self, kind: Kind, body: dict[str, Any]) -> None:
         """Change it; one that somebody has deleted is let be."""
@@ -165,7 +173,7 @@ class _Page:
             self._link, "PATCH", path, body={"incident": body}, accepted=frozenset({404})
         )
         if reply.status == 404:
-            del self.known[kind]
+            self._forget(kind)
         elif not isinstance(replies.json_of(reply), dict):
             raise Permanent(f"{reply.where}: the answer is not an incident")
 
@@ -175,7 +183,12 @@ class _Page:
         if identity is not None:
             self.known[kind] = identity
             await self.update(kind, body)
-            self.known.pop(kind, None)
+            self._forget(kind)
+
+    def _forget(self, kind: Kind) -> None:
+        self.known.pop(kind, None)
+        if kind == "incident":
+            self.known.pop("said", None)
 
     async def _find_open(self, kind: Kind) -> str | None:
         """Return the ID of an open one of this Release, by its metadata; None without one."""
