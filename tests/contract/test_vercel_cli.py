@@ -21,7 +21,7 @@ from gatewright.core.model.operation import Operation
 from gatewright.ports import OpenConnection, Permanent
 from gatewright.providers.registry import CONNECTIONS, EXTERNAL_TARGETS, FLAGS
 from gatewright.providers.vercel import connection as api
-from gatewright.providers.vercel import logs, restoring, rollout
+from gatewright.providers.vercel import logs, rollout, withdrawing
 from tests.cluster.processes import free_port
 from tests.fakes import npm, vercel
 from tests.fakes.serving import linked, serving
@@ -357,7 +357,7 @@ async def test_emulate_has_logs_and_lets_deployments_go(emulated: OpenConnection
     )
     found = await api.fetch_deployment(emulated, identity)
     assert found is not None and found["readyState"] == "READY"
-    assert await restoring._withdraw_deployment(emulated, found) == ""
+    assert await withdrawing.withdraw_deployment(emulated, found) == ""
     assert await api.fetch_deployment(emulated, identity) is None
     with pytest.raises(Permanent, match=r"no such path \(404\)"):
         await rollout.promote_deployment(emulated, project, identity)
