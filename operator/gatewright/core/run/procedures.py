@@ -219,17 +219,18 @@ def _begin(ctx: Context, row: ProcedureStatus, body: PinnedSpec) -> None:
 
 def _begin_asked(ctx: Context, row: ProcedureStatus) -> bool:
     """Begin what a guard asks for; return whether it has begun, else it has ended or waits."""
-    if ctx.view is not None and _asked_row(ctx.view.status) is None:
+    if _asked_row(ctx.view.status) is None:
         # Asked in this very pass: what stands against it is found out before the next.
         ctx.requeue_times.append(ctx.now)
         return False
 
     body = wanted_body(ctx.view)
+    unknown = written.unknown_names(body) if body is not None else []
     why = ctx.seen.doubt
     if body is None:
         why = f"there is no procedure {row.name} in the spec as it is now"
-    elif written.unknown_names(body):
-        why = f"nobody knows $({written.unknown_names(body)[0]}) now"
+    elif unknown:
+        why = f"nobody knows $({unknown[0]}) now"
     elif ctx.seen.procedure_rival is not None:
         why = f"{ctx.seen.procedure_rival} is at work on what it changes"
     if why or body is None:
