@@ -159,13 +159,6 @@ class _JobHandler(Handler):
 class _ConfigHandler(Handler):
     """A ConfigMap, or a Secret that is captured with a target; Secrets are not watched."""
 
-    def owned(self, namespace: str, subject: str, config: Any) -> set[str]:
-        """Return what a run owns, in its namespace, while it is under way. Raises Permanent.
-
-        It is the subject, unless two names may lead to one object.
-        """
-        return {subject}
-
     def held_paths(self, namespace: str, subject: str, config: Any) -> set[str]:
         is_watched = is_of_kind(subject, "configmap")
         return {config_standings.config_path(namespace, subject)} if is_watched else set()
