@@ -25,6 +25,7 @@ from gatewright.api.release import ReleaseSpec, Target
 from gatewright.api.steps import STEP_KINDS, Step
 from gatewright.core.report import size
 from gatewright.core.spec import procedures
+from gatewright.core.spec.pinned_spec import variable_names
 from gatewright.core.spec.problems import find_problems
 from gatewright.ports import Permanent
 from gatewright.providers import places, registry
@@ -142,8 +143,7 @@ def connection_problems(spec: Mapping[str, Any], namespace: str = "") -> list[st
 
 
 def _known_names(spec: ReleaseSpec) -> dict[str, str]:
-    variables = {f"vars.{name}": value for name, value in spec.vars.items()}
-    return {"version": spec.version, "run": "1", **variables}
+    return {"version": spec.version, "run": "1", **variable_names(spec)}
 
 
 def _target_problems(path: str, target: Target, names: Mapping[str, str]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gatewright.api.checks import Check
 from gatewright.api.release import ReleaseSpec, Stage
-from gatewright.api.status import Run
+from gatewright.api.status import Run, StageStatus
 from gatewright.core.model.operation import Operation
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.expand import OUTPUT_NAME, find_references, show_path
@@ -17,10 +17,25 @@ from gatewright.core.steps import changed_by
 def pin_spec(spec: ReleaseSpec, run_id: int, last_good: str | None) -> PinnedSpec:
     """Return the body as a run starts with it."""
     names = {"version": spec.version, "run": str(run_id)}
-    names |= {f"vars.{name}": value for name, value in spec.vars.items()}
+    names |= variable_names(spec)
     if last_good:
         names["lastGood.version"] = last_good
     return PinnedSpec(spec, names)
+
+
+def variable_names(spec: ReleaseSpec) -> dict[str, str]:
+    """Return what `$(vars.NAME)` stands for."""
+    return {f"vars.{name}": value for name, value in spec.vars.items()}
+
+
+def output_names(stages: Iterable[StageStatus]) -> dict[str, str]:
+    """Return what `$(steps.NAME.outputs.KEY)` stands for; later stages go before earlier ones."""
+    return {
+        f"steps.{step.name}.outputs.{key}": value
+        for stage in stages
+        for step in stage.steps
+        for key, value in step.outputs.items()
+    }
 
 
 def unpin_spec(data: Mapping[str, Any]) -> PinnedSpec:
@@ -76,12 +91,7 @@ def names_at(body: PinnedSpec, run: Run, stage: int | None) -> dict[str, str]:
         return names
 
     names["stage"] = body.spec.stages[stage].name
-    for earlier in run.stages[: stage + 1]:
-        for step in earlier.steps:
-            prefix = f"steps.{step.name}.outputs"
-            names |= {f"{prefix}.{key}": value for key, value in step.outputs.items()}
-
-    return names
+    return names | output_names(run.stages[: stage + 1])
 
 
 def produced_artifacts(body: PinnedSpec, run: Run) -> set[str]:

@@ -9,6 +9,7 @@ from gatewright.api.status import ReleaseStatus
 from gatewright.api.steps import Step
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.spec.expand import expand_references, find_references
+from gatewright.core.spec.pinned_spec import output_names, variable_names
 
 APPROVAL_STEP = "approval"
 """Name of the step in which a procedure asks people."""
@@ -33,7 +34,7 @@ def names_of(spec: ReleaseSpec, status: ReleaseStatus, procedure: str) -> dict[s
     The version is the one that is served: what is wanted may have been rolled back. Outputs are
     those of the last run.
     """
-    names = {f"vars.{name}": value for name, value in spec.vars.items()} | {"stage": procedure}
+    names = variable_names(spec) | {"stage": procedure}
     served = status.live or status.lastGood
     if served is not None and served.version:
         names["version"] = served.version
@@ -43,11 +44,7 @@ def names_of(spec: ReleaseSpec, status: ReleaseStatus, procedure: str) -> dict[s
     if status.run is None:
         return names
     names["run"] = str(status.run.id)
-    for stage in status.run.stages:
-        for step in stage.steps:
-            prefix = f"steps.{step.name}.outputs"
-            names |= {f"{prefix}.{key}": value for key, value in step.outputs.items()}
-    return names
+    return names | output_names(status.run.stages)
 
 
 def pin_procedure(

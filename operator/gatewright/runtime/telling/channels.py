@@ -10,6 +10,7 @@ from typing import Any
 from gatewright.api.status import Notification
 from gatewright.core.model.view import View
 from gatewright.core.spec.expand import UnknownReference, expand_references
+from gatewright.core.spec.pinned_spec import variable_names
 from gatewright.ports import Message
 from gatewright.runtime.telling.messages import version_of
 from gatewright.runtime.tracked import Key
@@ -88,8 +89,7 @@ def expand_config(view: View, notice: Notification, raw: Any) -> Any:
         "run": str(notice.run),
         "lastGood.version": last.version if last else "",
     }
-    own = view.spec.vars if view.spec is not None else {}
-    names |= {f"vars.{name}": value for name, value in own.items()}
+    names |= variable_names(view.spec) if view.spec is not None else {}
 
     try:
         return expand_references(raw, names)
