@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatewright.api.intervention import Action
+from gatewright.core.text.lines import one_line
 
 URGENT_ACTIONS = ("Rollback", "Abort")
 """What overtakes everything else that people ask for: the way back waits for no queue."""
@@ -58,6 +59,5 @@ class Intervention:
 
         It is one line, so that nobody can write a line of the log in another's name.
         """
-        printable = "".join(char if char.isprintable() else " " for char in self.reason)
-        reason = " ".join(printable.split())
+        reason = one_line(self.reason)
         return f"{self.by}: {reason}" if reason else self.by

@@ -16,6 +16,7 @@ from gatewright.core.model.view import View
 from gatewright.core.run.context import Context
 from gatewright.core.run.rest_checks import is_hotfix_next
 from gatewright.core.spec import selectors, windows
+from gatewright.core.text.lines import one_line
 
 CLOSED = ("Frozen", "OutsideWindow")
 """Situations in which a run could start, and may not yet."""
@@ -74,7 +75,8 @@ def describe_freeze(ctx: Context) -> str:
         until = f"until {freeze.until:%Y-%m-%dT%H:%M:%SZ}"
     by = f" by {freeze.by}" if freeze.by else ""
     more = f" (and {len(freezes) - 1} more)" if len(freezes) > 1 else ""
-    return f"Freeze {freeze.name}{by}, {until}: {_one_line(freeze.reason)}{more}"
+    reason = one_line(freeze.reason)[:MOST_REASON_CHARS]
+    return f"Freeze {freeze.name}{by}, {until}: {reason}{more}"
 
 
 def describe_opening(ctx: Context) -> str:
@@ -108,11 +110,6 @@ def _is_meant(freeze: Freeze, labels: Mapping[str, str] | None) -> bool:
 
 def _end_of(freeze: Freeze) -> float:
     return freeze.until.timestamp() if freeze.until is not None else float("inf")
-
-
-def _one_line(text: str) -> str:
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:MOST_REASON_CHARS]
 
 
 def _next_opening(ctx: Context) -> tuple[datetime, Window] | None:

@@ -22,6 +22,7 @@ from typing import Any
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model.operation import Progress
 from gatewright.core.text import masking
+from gatewright.core.text.lines import printable_text
 from gatewright.ports import Cluster, Permanent, Retryable
 from gatewright.providers.workload import pods
 from gatewright.runtime.execution import job_outputs, job_pods, job_reports
@@ -132,7 +133,7 @@ def given_reason(message: str) -> str:
     published = job_outputs.object_of(message) or {}
     given = [str(published[name]) for name in _REASONS if published.get(name)]
     reason = ": ".join(masking.join_lines(text.splitlines()) for text in given)
-    return masking.mask_beginning(_storable_text(reason), MAX_MESSAGE_LENGTH)
+    return masking.mask_beginning(printable_text(reason), MAX_MESSAGE_LENGTH)
 
 
 async def read_newest_log(cluster: Cluster, job: Mapping[str, Any], all_pods: Sequence[Pod]) -> str:
@@ -216,10 +217,5 @@ def _last_words(left: str) -> str:
     # The kubelet keeps the end of a longer message.
     size = len(left.encode(errors="replace"))
     is_cut = size > job_outputs.MAX_TERMINATION_MESSAGE_BYTES - 4
-    end = masking.mask_ending(_storable_text(masking.join_lines(lines)), is_cut)
+    end = masking.mask_ending(printable_text(masking.join_lines(lines)), is_cut)
     return f"{masking.LOG_END_MARK}{end}" if len(lines) > 1 and end else end
-
-
-def _storable_text(line: str) -> str:
-    """Return text that a status can hold: no control characters, no half of a surrogate pair."""
-    return "".join(char if char.isprintable() else " " for char in line)
