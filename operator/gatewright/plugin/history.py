@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from gatewright.plugin.show import (
-    MAX_CELL_LENGTH,
     Object,
     clean_text,
+    cut_text,
     parse_time,
     table_lines,
     time_since,
@@ -50,14 +50,13 @@ def history_lines(release: Object, now: datetime, is_wide: bool = False) -> list
 
 
 def _row(run: Object, now: datetime) -> list[Any]:
-    reason = str(run.get("reason") or "")
     return [
         run["id"],
         run["version"],
         _outcome_of(run),
         _ago(run.get("finishedAt"), now),
         _duration_of(run, now),
-        reason if len(reason) <= MAX_CELL_LENGTH else f"{reason[: MAX_CELL_LENGTH - 1]}…",
+        cut_text(str(run.get("reason") or "")),
     ]
 
 

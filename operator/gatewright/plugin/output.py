@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from gatewright.plugin.show import MAX_CELL_LENGTH, table_lines
+from gatewright.plugin.show import cut_text, table_lines
 from gatewright.plugin.terminal import print_lines
 
 _UNCUT = ("NAME", "NAMESPACE")
@@ -60,6 +60,4 @@ def server_table_lines(
 
 def _cell(column: str, value: Any, is_wide: bool) -> str:
     text = "" if value is None else str(value)
-    if is_wide or column in _UNCUT or len(text) <= MAX_CELL_LENGTH:
-        return text
-    return f"{text[: MAX_CELL_LENGTH - 1]}…"
+    return text if is_wide or column in _UNCUT else cut_text(text)

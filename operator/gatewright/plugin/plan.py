@@ -13,7 +13,14 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.pinned_spec import unresolved_references
-from gatewright.plugin.show import Object, clean_text, table_lines, time_span, titled_lines
+from gatewright.plugin.show import (
+    MAX_CELL_LENGTH,
+    Object,
+    clean_text,
+    table_lines,
+    time_span,
+    titled_lines,
+)
 from gatewright.plugin.wording import cut, describe_check, describe_step, resolve_known
 
 Plan = dict[str, Any]
@@ -29,7 +36,7 @@ def make_plan(
     meta = release.get("metadata") or {}
     spec = resolved_spec(body)
     hints = restore_hints((status.get("run") or {}).get("plan") or ())
-    longest = _LONGEST_WIDE if is_wide else 0
+    longest = _LONGEST_WIDE if is_wide else MAX_CELL_LENGTH
 
     return {
         "release": meta.get("name", ""),
@@ -107,8 +114,7 @@ def _checks(
 
 
 def _check(check: Object, verdict: Object, longest: int) -> dict[str, Any]:
-    words = describe_check(check, longest) if longest else describe_check(check)
-    row = {"name": check["name"], "asks": words}
+    row = {"name": check["name"], "asks": describe_check(check, longest)}
     if check.get("action"):
         row["action"] = check["action"]
     if verdict:
@@ -122,10 +128,7 @@ def _check(check: Object, verdict: Object, longest: int) -> dict[str, Any]:
 
 def _stage(stage: Object, longest: int) -> dict[str, Any]:
     steps = [
-        {
-            "name": step["name"],
-            "does": describe_step(step, longest) if longest else describe_step(step),
-        }
+        {"name": step["name"], "does": describe_step(step, longest)}
         for step in stage.get("steps") or ()
     ]
     row = {

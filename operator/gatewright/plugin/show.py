@@ -38,6 +38,11 @@ def clean_text(text: Any) -> str:
     return "".join(char if char.isprintable() else " " for char in str(text))
 
 
+def cut_text(text: str, longest: int = MAX_CELL_LENGTH) -> str:
+    """Return a text with its end left out where it is longer."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def table_lines(head: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "") -> list[str]:
     """Lay out columns as wide as they must be, three spaces apart; the last one is not padded."""
     table = [list(head)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gatewright.core.spec.expand import UnknownReference, expand_references, find_references
-from gatewright.plugin.show import MAX_CELL_LENGTH, Object, clean_text
+from gatewright.plugin.show import MAX_CELL_LENGTH, Object, clean_text, cut_text
 
 _NO_PROVIDERS = ("proof", "set")
 """Maps of a check or a step that are no provider."""
@@ -94,8 +94,7 @@ def describe_confirm(confirm: Object, longest: int = MAX_CELL_LENGTH) -> str:
 
 def cut(text: Any, longest: int = MAX_CELL_LENGTH) -> str:
     """Return a text on one line, not too long."""
-    line = " ".join(clean_text(text).split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return cut_text(" ".join(clean_text(text).split()), longest)
 
 
 def _describe_deploy(deploy: Object) -> str:
