@@ -201,9 +201,7 @@ def wait_for_end(
     cluster: Cluster, wish: InterventionRequest, number: int, deadline: float
 ) -> tuple[int, str]:
     """Return the exit code, and the words, for the end of a run. Raises RequestFailed."""
-    path = api_path("releases", cluster.namespace, wish.release)
-
-    for status in poll_status(lambda: cluster.get(path), deadline):
+    for status in poll_status(lambda: cluster.get_release(wish.release), deadline):
         run = status.get("run") or {}
         meant = _run_numbered(status, number)
         outcome = meant.get("outcome")

@@ -66,6 +66,10 @@ class Cluster:
         """Raises RequestFailed."""
         return self._request_object("GET", path, accept=accept)
 
+    def get_release(self, name: str) -> dict[str, Any]:
+        """Return a Release of the namespace. Raises RequestFailed."""
+        return self.get(api_path("releases", self.namespace, name))
+
     def create(self, path: str, body: Any) -> dict[str, Any]:
         """Raises RequestFailed."""
         return self._request_object("POST", path, body)

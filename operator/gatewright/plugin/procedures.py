@@ -14,7 +14,7 @@ from gatewright.api.status import OPEN_PROCEDURES, ReleaseStatus
 from gatewright.core.spec.expand import UnknownReference
 from gatewright.core.spec.procedures import find_procedure, sentence_to_repeat
 from gatewright.plugin import acts
-from gatewright.plugin.cluster import Cluster, RequestFailed, api_path
+from gatewright.plugin.cluster import Cluster, RequestFailed
 from gatewright.plugin.exit_codes import DONE, FAILED, LATE
 from gatewright.plugin.show import Object, clean_text, time_since
 from gatewright.plugin.terminal import print_lines
@@ -65,8 +65,7 @@ def wait_for_end(
 ) -> tuple[int, str]:
     """Return the exit code, and the words, for the end of the procedure that an Intervention has
     begun. Raises RequestFailed."""
-    path = api_path("releases", cluster.namespace, release)
-    for status in acts.poll_status(lambda: cluster.get(path), deadline):
+    for status in acts.poll_status(lambda: cluster.get_release(release), deadline):
         row = _row_of(status, intervention)
         if row is not None and row["state"] not in OPEN_PROCEDURES:
             message = f": {row['message']}" if row.get("message") else ""

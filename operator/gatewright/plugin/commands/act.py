@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
         options.procedure,
         options.undo,
     )
-    release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    release = cluster.get_release(options.name)
     if options.action == "Run":
         request = _with_confirmation(request, release, options.yes)
     query = "?dryRun=All" if options.dry_run else ""

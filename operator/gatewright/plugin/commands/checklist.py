@@ -30,10 +30,8 @@ def run(options: argparse.Namespace) -> int:
 
         release = read_release(options.filename, options.name)
     elif options.name:
-        from gatewright.plugin.cluster import api_path
-
         cluster = connect_cluster(options)
-        release = cluster.get(api_path("releases", cluster.namespace, options.name))
+        release = cluster.get_release(options.name)
     else:
         raise WrongUsage("name a Release, or a file by -f")
 

@@ -55,7 +55,7 @@ def _used_by(
     from gatewright.plugin.specs import pin_next, read_spec
     from gatewright.providers.connections_used import connections_used
 
-    release = cluster.get(api_path("releases", cluster.namespace, name))
+    release = cluster.get_release(name)
     body = pin_next(read_spec(release), release.get("status") or {})
     uses = [(use.path, use.kind, use.name) for use in connections_used(body)]
     return connections.used_readiness(uses, objects)

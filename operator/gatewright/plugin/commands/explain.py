@@ -6,7 +6,6 @@ import argparse
 from datetime import UTC, datetime
 
 from gatewright.plugin import explain, show
-from gatewright.plugin.cluster import api_path
 from gatewright.plugin.exit_codes import DONE
 from gatewright.plugin.options import add_connection, add_output, connect_cluster
 from gatewright.plugin.output import print_answer
@@ -22,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show everything that explains it. Raises RequestFailed."""
     cluster = connect_cluster(options)
-    release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    release = cluster.get_release(options.name)
     print_answer(
         options.output,
         # A program that asks why gets the status, in which all of it stands.

@@ -6,7 +6,6 @@ import argparse
 from datetime import UTC, datetime
 
 from gatewright.plugin import history
-from gatewright.plugin.cluster import api_path
 from gatewright.plugin.exit_codes import DONE
 from gatewright.plugin.options import add_connection, add_output, connect_cluster
 from gatewright.plugin.output import print_answer
@@ -22,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the runs; with `-o name` their numbers, as `--run` takes them. Raises RequestFailed."""
     cluster = connect_cluster(options)
-    release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    release = cluster.get_release(options.name)
     runs = history.runs_of(release)
 
     print_answer(

@@ -70,10 +70,8 @@ def _release_of(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     if not options.name:
         raise WrongUsage("name a Release, or a file by -f")
 
-    from gatewright.plugin.cluster import api_path
-
     cluster = connect_cluster(options)
-    release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    release = cluster.get_release(options.name)
     if options.filename:
         from gatewright.plugin.files import read_release
 

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show_release(cluster: Cluster, options: argparse.Namespace) -> int:
-    release = cluster.get(api_path("releases", cluster.namespace, options.name))
+    release = cluster.get_release(options.name)
     print_answer(
         options.output,
         release,
