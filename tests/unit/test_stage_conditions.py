@@ -220,3 +220,47 @@ def test_the_largest_list_of_paths_is_compared_at_once() -> None:
     world.settle()
     # Measured: a fraction of a second, many decisions included.
     assert time.process_time() - began < 10 and stages(world)[0] == "Skipped"
+
+
+def test_what_is_promoted_says_which_target_kept_its_version() -> None:
+    body = spec()
+    body["stages"][1]["when"] = {"changed": ["web/**"]}
+    world = World(spec={**body, "changedPaths": ["db/schema.sql"]}).settle().later(12)
+    assert world.status.state == "Promoted" and world.status.lastGood is not None
+    kept = "target web was not deployed: stage deploy had nothing to do"
+    assert world.status.lastGood.caveat == kept
+    assert world.status.message == f"serving 2.0 ({kept})"
+    assert (world.status.history[0].reason or "").endswith(f"; {kept}")
+
+
+def test_guards_do_not_say_that_a_version_serves_which_was_not_deployed() -> None:
+    guard = {"name": "errors", "prometheus": {"query": "errors"}, "max": "1%"}
+    body = spec(guards=[guard], guardFor="10m")
+    body["stages"][1]["when"] = {"changed": ["web/**"]}
+    world = World(spec={**body, "changedPaths": ["db/schema.sql"]}).settle().later(12)
+    assert world.status.state == "Guarding"
+    kept = "(target web was not deployed: stage deploy had nothing to do)"
+    assert kept in (world.status.message or "")
+
+
+def test_a_run_in_which_no_stage_had_anything_to_do_says_so() -> None:
+    body = spec()
+    for stage in body["stages"]:
+        stage["when"] = {"changed": ["web/**"]}
+    world = World(spec={**body, "changedPaths": ["docs/a.md"]}).settle()
+    assert stages(world) == ["Skipped", "Skipped"]
+    assert world.status.message == "serving 2.0 (nothing was changed: no stage had anything to do)"
+
+
+def test_a_target_that_another_stage_deploys_is_not_said_to_be_left() -> None:
+    body = spec()
+    body["stages"].insert(
+        0,
+        {
+            "name": "early",
+            "steps": [{"name": "deploy", "deploy": {"targets": ["web"]}}],
+            "when": {"changed": ["web/**"]},
+        },
+    )
+    world = World(spec={**body, "changedPaths": ["db/schema.sql"]}).settle().later(12)
+    assert world.status.message == "serving 2.0"

@@ -14,6 +14,7 @@ from gatewright.core.report.summary import Summary, describe_idle, first_target_
 from gatewright.core.run import clocks, observed
 from gatewright.core.run.context import Context
 from gatewright.core.run.holds import is_suspended
+from gatewright.core.run.promotion import describe_undeployed
 from gatewright.core.run.stage_rollback import describe_undone
 
 GRAVITY = ("Expired", "Holding", "Breaching")
@@ -44,7 +45,8 @@ def summarize_guarding(ctx: Context, run: Run) -> Summary:
         message = f"{run.version} is only observed"
         return Summary("Guarding", "Unknown", "Guarding", message, waiting, working=True)
 
-    remark = "; ".join(filter(None, (describe_idle(ctx), describe_undone(run))))
+    remarks = (describe_idle(ctx), describe_undone(run), describe_undeployed(ctx))
+    remark = "; ".join(filter(None, remarks))
     idle = f" ({remark})" if remark else ""
     message = f"serving {run.version}{idle}; guards watch{until}"
     return Summary("Guarding", "True", "Guarding", message, waiting)

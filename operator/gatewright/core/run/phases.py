@@ -16,7 +16,7 @@ from gatewright.core.run.interruptions import (
     handle_interruptions_of_stage_rollback,
 )
 from gatewright.core.run.position import current_stage_index
-from gatewright.core.run.promotion import promote_run, set_live_when_observed
+from gatewright.core.run.promotion import describe_undeployed, promote_run, set_live_when_observed
 from gatewright.core.run.rollback import roll_back
 from gatewright.core.run.run_end import ALL_WELL, finish_run
 from gatewright.core.run.stage_end import settle_stopping
@@ -98,7 +98,8 @@ def run_guarding(ctx: Context) -> None:
     silent = guards.expired_guard(ctx)
     if silent is not None and is_next_version_waiting(ctx) and not run.observe:
         unwatched = f"not watched to its end: guard {judge.describe(silent)}"
-        promote_run(ctx, "; ".join(filter(None, (describe_undone(run), unwatched))))
+        caveats = (describe_undone(run), describe_undeployed(ctx), unwatched)
+        promote_run(ctx, "; ".join(filter(None, caveats)))
         return
 
     # On silence nothing is promoted, and nothing is undone.
@@ -109,7 +110,7 @@ def run_guarding(ctx: Context) -> None:
         finish_run(ctx, "Observed", ALL_WELL)
         return
 
-    caveats = (describe_undone(run), guards.describe_waived(ctx))
+    caveats = (describe_undone(run), describe_undeployed(ctx), guards.describe_waived(ctx))
     promote_run(ctx, "; ".join(filter(None, caveats)))
 
 

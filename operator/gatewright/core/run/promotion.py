@@ -31,6 +31,31 @@ def set_live_when_observed(ctx: Context) -> None:
         set_live(ctx, Served(version=run.version))
 
 
+def describe_undeployed(ctx: Context) -> str:
+    """Return which targets have kept their version, as only stages with nothing to do deploy them.
+
+    Empty for none.
+    """
+    run, spec = ctx.run, ctx.body.spec
+    if all(row.unmet is not None for row in run.stages):
+        return "nothing was changed: no stage had anything to do"
+
+    left: dict[str, str] = {}
+    deployed: set[str] = set()
+    for row, stage in zip(run.stages, spec.stages, strict=True):
+        names = {name for step in stage.steps if step.deploy for name in step.deploy.targets}
+        if row.unmet is None:
+            deployed |= names
+        else:
+            left |= {name: stage.name for name in sorted(names) if name not in left}
+
+    return "; ".join(
+        f"target {name} was not deployed: stage {stage} had nothing to do"
+        for name, stage in left.items()
+        if name not in deployed
+    )
+
+
 def promote_run(ctx: Context, caveat: str = "") -> None:
     """Let what is live become last good, if it is what the run wants.
 
