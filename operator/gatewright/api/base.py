@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    RootModel,
     StringConstraints,
     WithJsonSchema,
     model_validator,
@@ -254,6 +255,9 @@ def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
     """
     described: dict[str, str] = {}
     for owner in reversed(model.__mro__):
+        # A model that is one value has no fields to describe.
+        if issubclass(owner, RootModel):
+            continue
         if issubclass(owner, BaseModel) and owner is not BaseModel:
             (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
             assert isinstance(tree, ast.ClassDef)

@@ -6,7 +6,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from gatewright.api.base import Duration, Keyed, LongText, Model, Name, Text, Version
+from gatewright.api.base import (
+    URL_PATTERN,
+    Duration,
+    Keyed,
+    LongText,
+    Model,
+    Name,
+    ObjectName,
+    Text,
+    Version,
+)
 from gatewright.api.checks import Check, FollowUp, Guard
 from gatewright.api.notify import Notify
 from gatewright.api.people import Approval
@@ -156,15 +166,17 @@ MOST_PARTS = 500
 """Steps, gates and compensations of all stages together."""
 
 # `core.spec.problems` names the step and the target.
-_DEPLOYS_KNOWN_TARGETS = AtApply(
-    "self.stages.all(s, !has(s.steps) || s.steps.all(step, !has(step.deploy) || "
+DEPLOYS_KNOWN_TARGETS = AtApply(
+    "!has(self.stages) || self.stages.all(s, "
+    "!has(s.steps) || s.steps.all(step, !has(step.deploy) || "
     "step.deploy.targets.all(name, has(self.targets) && self.targets.exists(t, t.name == name))))",
     "a deploy step names a target that is not in spec.targets",
     path=".stages",
 )
 # `core.report.size` counts them.
-_HAS_FEW_PARTS = AtApply(
-    "self.stages.map(s, (has(s.steps) ? s.steps.size() : 0) + (has(s.gates) ? s.gates.size() : 0) "
+HAS_FEW_PARTS = AtApply(
+    "!has(self.stages) || self.stages.map(s, (has(s.steps) ? s.steps.size() : 0) "
+    "+ (has(s.gates) ? s.gates.size() : 0) "
     "+ (has(s.rollback) && has(s.rollback.steps) ? s.rollback.steps.size() : 0)).sum() "
     f"<= {MOST_PARTS}",
     f"more than {MOST_PARTS} steps, gates and compensations; split the Release",
@@ -172,13 +184,35 @@ _HAS_FEW_PARTS = AtApply(
 )
 
 
-class ReleaseSpec(Model):
-    """The wanted version, and the stages that lead there."""
+class Link(Model):
+    """Where to read on."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        _DEPLOYS_KNOWN_TARGETS,
-        _HAS_FEW_PARTS,
-    )
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    """What is found there, as `dashboard`."""
+    url: Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=1024)]
+    """Its address."""
+
+
+class About(Model):
+    """Whose it is and what it is for; shown to people, and read by nothing else."""
+
+    owner: Annotated[str, Field(max_length=253)] = ""
+    """Whom to ask about it."""
+    description: Text = ""
+    """What it is for, in a sentence or two."""
+    links: Annotated[list[Link], Field(max_length=10)] = []
+    """Where to read on."""
+
+
+class RunbookRef(Model):
+    """The Runbook that says what a run does."""
+
+    name: ObjectName
+    """Name of a Runbook in the namespace of the Release."""
+
+
+class ReleaseRequest(Model):
+    """What is asked for: a version, and how the request is to be taken."""
 
     version: Version
     """The version that should be live. Changing it starts a run."""
@@ -196,6 +230,9 @@ class ReleaseSpec(Model):
     ) = None
     """What CI says has changed since the last version, as paths of the repository; for `when` of
     stages. Left out: nobody knows. Empty: nothing has."""
+    runbookRef: RunbookRef | None = None
+    """The Runbook that says what a run does, in place of `stages` and everything beside them.
+    `vars` then has values for its variables."""
     suspend: bool = False
     """Pauses the walk; guards keep watching."""
     supersede: Literal["Queue", "Replace", "Reject"] = "Queue"
@@ -207,6 +244,11 @@ class ReleaseSpec(Model):
     """When a version that every target already has becomes last good without a run. First: only
     while the Release has no history. Always: whenever it is so. Never: every version walks its
     stages."""
+
+
+class ReleaseBody(Model):
+    """What a run does; it stands in a Release, or in the Runbook that the Release names."""
+
     windows: Annotated[list[Window], Field(max_length=10)] = []
     """When a run may start; empty: at any time. A run under way goes on, and a rollback waits for
     no window."""
@@ -228,3 +270,35 @@ class ReleaseSpec(Model):
     """What is left to do when a run has ended; it holds up nothing and rolls nothing back."""
     notify: Annotated[list[Notify], Field(max_length=10)] = []
     """Who is told what; an edit counts at once, also within a run."""
+
+
+BODY_FIELDS: tuple[str, ...] = tuple(ReleaseBody.model_fields)
+"""What stands in a Runbook, where a Release names one."""
+
+_HAS_STAGES_OR_RUNBOOK = AtApply(
+    "has(self.stages) || has(self.runbookRef)",
+    "needs stages, or the Runbook that has them: give one of stages, runbookRef",
+    path=".stages",
+)
+# `core.spec.runbooks` names the fields.
+_HAS_ONE_BODY = AtApply(
+    "!has(self.runbookRef) || !("
+    + " || ".join(f"has(self.{field})" for field in BODY_FIELDS)
+    + ")",
+    "what a run does stands in the Runbook: leave out runbookRef, or all of "
+    + ", ".join(BODY_FIELDS),
+)
+
+
+class ReleaseSpec(ReleaseBody, About, ReleaseRequest):
+    """The wanted version, and the stages that lead there.
+
+    One that names a Runbook has its fields, too, as soon as it was read (`core.spec.runbooks`).
+    """
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        DEPLOYS_KNOWN_TARGETS,
+        HAS_FEW_PARTS,
+        _HAS_STAGES_OR_RUNBOOK,
+        _HAS_ONE_BODY,
+    )

@@ -221,6 +221,17 @@ class Rollback(Model):
     """Verdicts of `spec.rollback.verify`."""
 
 
+class RunbookUsed(Model):
+    """A Runbook as it was when it was read."""
+
+    name: Short
+    """Its name."""
+    uid: Short
+    """Tells it from another one of that name."""
+    generation: int
+    """Its `metadata.generation`."""
+
+
 class Run(Model):
     """One walk through the stages, or the way back from versions that were promoted."""
 
@@ -249,6 +260,8 @@ class Run(Model):
     """Evaluates everything and acts on nothing."""
     generation: int
     """`metadata.generation` of the spec that was pinned."""
+    runbook: RunbookUsed | None = None
+    """The Runbook whose body was pinned with it."""
     revision: Short
     """ControllerRevision with the pinned body and the snapshot of every target before the first
     change."""

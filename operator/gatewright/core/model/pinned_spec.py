@@ -10,8 +10,21 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.core.fingerprints import fingerprint
 from gatewright.core.model.operation import Operation
 
-UNPINNED_FIELDS = ("notify", "suspend", "supersede", "adopt", "windows", "procedures")
-"""Fields of the spec that count at once, also within a run: they are no part of what it pins."""
+UNPINNED_FIELDS = (
+    "notify",
+    "suspend",
+    "supersede",
+    "adopt",
+    "windows",
+    "procedures",
+    "runbookRef",
+    "owner",
+    "description",
+    "links",
+)
+"""Fields of the spec that count at once, also within a run: they are no part of what it pins.
+
+Of a Runbook its body counts, and not where it stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.api.run import Run
+from gatewright.api.run import Run, RunbookUsed
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model.intervention import Intervention
 
@@ -38,12 +38,19 @@ class View:
     """None where there are more than are kept, so that nobody knows which."""
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from this very view, and is asked for more than once in a pass."""
+    runbook: RunbookUsed | None = None
+    """The Runbook that the spec has its body from."""
 
     @property
     def run(self) -> Run | None:
         """The run under way, if any."""
         run = self.status.run
         return run if run is not None and run.outcome is None else None
+
+    def is_edited_since(self, run: Run) -> bool:
+        """Return whether the spec, or its Runbook, may say something else than what a run has
+        pinned."""
+        return self.generation != run.generation or self.runbook != run.runbook
 
     @property
     def next_intervention(self) -> Intervention | None:

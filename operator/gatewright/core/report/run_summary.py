@@ -58,7 +58,7 @@ def _describe_edit(ctx: Context, run: Run) -> str:
         return "" if is_turned_around else f"; {spec.version} {then}"
 
     # Without the pinned body there is nothing to compare an edit with.
-    if ctx.view.generation == run.generation or ctx.body_if_read is None:
+    if not ctx.view.is_edited_since(run) or ctx.body_if_read is None:
         return ""
 
     # A new generation alone is no edit: what would be pinned now may be the same.

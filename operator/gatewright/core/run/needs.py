@@ -109,7 +109,7 @@ def _needs_now(
         operations=tuple(_operations_to_follow(view, body, run)),
         measures=tuple(_active_measures(body, run)),
         holdings=tuple(holdings),
-        author=run.phase == "Paused" and is_retry_next(view) and view.generation != run.generation,
+        author=run.phase == "Paused" and is_retry_next(view) and view.is_edited_since(run),
     )
 
 

@@ -36,7 +36,7 @@ def pin_again(ctx: Context, index: int) -> str:
     """Let an edit count from a Retry on; return why it does not, where it does not."""
     run, spec = ctx.run, ctx.view.spec
     # Nothing was edited, or another version is wanted: that is no edit of this run.
-    if spec is None or ctx.view.generation == run.generation or spec.version != run.version:
+    if spec is None or not ctx.view.is_edited_since(run) or spec.version != run.version:
         return ""
     if ctx.view.problems:
         return f"the edited spec is invalid: {ctx.view.problems[0]}"
@@ -133,7 +133,7 @@ def _pin_edited(ctx: Context, body: PinnedSpec, index: int) -> None:
     revision = make_revision(ctx, run.id, body, ctx.snapshots(), ctx.pinned_connections())
     ctx.decision.revision = revision
     run.revision, run.bodyHash, run.generation = revision.name, body.hash(), ctx.view.generation
-    run.specHash = hash_spec(spec)
+    run.specHash, run.runbook = hash_spec(spec), ctx.view.runbook
 
     run.stages = run.stages[: index + 1] + fresh_stages(body)[index + 1 :]
     known = {row.name: row.faultSince for row in run.guards}

@@ -104,7 +104,7 @@ def is_edited(view: View) -> bool:
         return False
     if last.version != spec.version:
         return False
-    return view.generation != last.generation and hash_spec(spec) != last.specHash
+    return view.is_edited_since(last) and hash_spec(spec) != last.specHash
 
 
 def stays_rejected(view: View, seen: Observation) -> bool:

@@ -73,6 +73,7 @@ def _new_run(ctx: Context, spec: ReleaseSpec, body: PinnedSpec, revision: Revisi
         phase="Preflight",
         observe=spec.mode == "Observe",
         generation=ctx.view.generation,
+        runbook=ctx.view.runbook,
         revision=revision.name,
         bodyHash=body.hash(),
         specHash=hash_spec(spec),

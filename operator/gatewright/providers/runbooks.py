@@ -1,0 +1,150 @@
+"""What is wrong with a Runbook, and with a Release that names one, in sentences that name the
+path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from gatewright.api.release import BODY_FIELDS, About, ReleaseSpec
+from gatewright.api.runbook import RunbookSpec, RunbookVariables, Variable
+from gatewright.core.report import size
+from gatewright.core.spec import runbooks
+from gatewright.providers.error_messages import iter_explained
+from gatewright.providers.validate import check_spec
+
+_FIELD = re.compile(r"spec\.(\w+)")
+_SAMPLES: Mapping[str, str] = {
+    "String": "value",
+    "Word": "value",
+    "Integer": "1",
+    "Boolean": "true",
+    "Duration": "1m",
+    "Quantity": "1",
+}
+"""What a variable without a default has where a Runbook is checked by itself."""
+_SOME_RELEASE: Mapping[str, Any] = {"version": "1"}
+_SOME_STAGE: Mapping[str, Any] = {"name": "any", "steps": [{"name": "any", "wait": "1s"}]}
+
+
+class RunbookHead(RunbookVariables, About):
+    """A Runbook without the body of a Release, which is judged when its variables have values."""
+
+
+def check_release(
+    release: Any, runbook: Mapping[str, Any], name: str
+) -> tuple[ReleaseSpec | None, Iterator[str]]:
+    """Return the spec of a Release with the body of Runbook `name`, and everything that is wrong
+    with both.
+
+    None where it cannot be read.
+    """
+    merged, wrong = resolve_release(release, runbook, name)
+    if merged is None:
+        return None, iter(wrong)
+
+    spec, problems = check_spec(merged)
+    return spec, _tell_whose(problems, name)
+
+
+def resolve_release(
+    release: Mapping[str, Any], runbook: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the JSON of a Release's spec with the body of Runbook `name`; None where it has none,
+    and why."""
+    own = runbooks.own_body_fields(release)
+    if own:
+        remedy = "take it out here, or take out spec.runbookRef"
+        return None, [f"spec.{field}: stands in Runbook {name}; {remedy}" for field in own]
+
+    head, wrong = _read_head(runbook)
+    if head is None:
+        return None, [_of_runbook(name, problem) for problem in wrong]
+
+    given = release.get("vars")
+    filled = runbooks.fill_variables(head.vars, given if isinstance(given, Mapping) else {}, name)
+    if filled.problems:
+        return None, [*filled.problems]
+
+    merged, wrong = _merge(release, runbook, head, filled.values)
+    return merged, [_of_runbook(name, problem) for problem in wrong]
+
+
+def runbook_problems(runbook: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a Runbook by itself, whatever a Release may give."""
+    head, wrong = _read_head(runbook)
+    if head is None:
+        yield from wrong
+        return
+
+    values = {variable.name: _sample_of(variable) for variable in head.vars}
+    merged, wrong = _merge(_SOME_RELEASE, runbook, head, values)
+    yield from wrong if merged is None else check_spec(merged)[1]
+
+    # Checks that nobody uses yet are judged, too.
+    checks = {"preflight": runbook.get("checks") or [], "stages": [_SOME_STAGE]}
+    merged, _ = _merge(_SOME_RELEASE, checks, head, values)
+    for problem in check_spec(merged)[1] if merged is not None else ():
+        yield problem.replace("spec.preflight", "spec.checks", 1)
+
+
+def _read_head(runbook: Mapping[str, Any]) -> tuple[RunbookHead | None, list[str]]:
+    raw = {field: value for field, value in runbook.items() if field not in BODY_FIELDS}
+    try:
+        head = RunbookHead.model_validate(raw)
+    except ValidationError as error:
+        return None, list(iter_explained(error, "spec", RunbookSpec))
+
+    problems = [
+        f"spec.vars[{index}].default: {misfit}"
+        for index, variable in enumerate(head.vars)
+        if variable.default is not None
+        and (misfit := runbooks.find_misfit(variable, variable.default))
+    ]
+    return (None, problems) if problems else (head, [])
+
+
+def _merge(
+    release: Mapping[str, Any],
+    runbook: Mapping[str, Any],
+    head: RunbookHead,
+    values: Mapping[str, str],
+) -> tuple[dict[str, Any] | None, list[str]]:
+    added = runbooks.count_uses(runbook)
+    if added > size.MOST_BYTES:
+        used, most = added // 1024, size.MOST_BYTES // 1024
+        fault = f"come to {used} KiB where they are used, at most {most} KiB"
+        return None, [f"spec.checks: {fault}; make them shorter"]
+
+    late_names = {variable.name for variable in head.vars if variable.type in runbooks.LATE_TYPES}
+    late = {key: value for key, value in values.items() if key in late_names}
+    merged, misused = runbooks.merge_runbook(release, runbook, values, late)
+    if misused:
+        return None, misused
+
+    # Together they may be no more than a Release alone.
+    count, _ = size.measure_shape(merged, size.MOST_VALUES)
+    too_much = size.too_much(len(orjson.dumps(merged)), count)
+    return (None, [too_much]) if too_much is not None else (merged, [])
+
+
+def _tell_whose(problems: Iterable[str], name: str) -> Iterator[str]:
+    """Yield problems, with the Runbook before those of what stands in it."""
+    for problem in problems:
+        field = _FIELD.match(problem)
+        in_runbook = field is not None and field[1] in BODY_FIELDS
+        yield _of_runbook(name, problem) if in_runbook else problem
+
+
+def _of_runbook(name: str, problem: str) -> str:
+    return f"Runbook {name}: {problem}" if name else problem
+
+
+def _sample_of(variable: Variable) -> str:
+    if variable.default is not None:
+        return variable.default
+    return variable.values[0] if variable.values else _SAMPLES[variable.type]
