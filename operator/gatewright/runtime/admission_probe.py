@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,7 @@ from gatewright.runtime.admission_trials import (
     CONNECTIONS_TRIAL,
     INTERVENTION_TRIAL,
     RELEASE_TRIALS,
-    RELEASES_TRIAL,
+    RUNBOOK_TRIALS,
     Trial,
 )
 from gatewright.runtime.cluster.kube import Kube
@@ -78,17 +78,19 @@ async def probe_interventions(kube: Kube, namespace: str) -> str:
     )
 
 
-async def probe_author(kube: Kube, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+async def probe_author(
+    kube: Kube, namespace: str, names: Mapping[str, str], trials: tuple[Trial, ...]
+) -> str:
     """Return why nobody can know whether authors were asked for the rights that they use.
 
-    Empty where the API server asks. `name`: an object of the kind that is there, of which a change
-    is tried. Raises Retryable, LeaseLost.
+    Empty where the API server asks. `names`: by plural, an object of the kind that is there, of
+    which a change is tried. Raises Retryable, LeaseLost.
     """
     created = [trial for trial in trials if trial.create is not None]
     changed = [trial for trial in trials if trial.change is not None]
     failures = await asyncio.gather(
         *(_try_create(kube, trial, namespace) for trial in created),
-        *(_try_change(kube, trial, namespace, name) for trial in changed),
+        *(_try_change(kube, trial, namespace, names[trial.plural]) for trial in changed),
     )
     failed = [
         (trial, failure)
@@ -193,19 +195,24 @@ class AdmissionProbe:
                 "(--trust-authors)"
             )
 
-    async def releases(self, namespace: str, name: str) -> str:
+    async def releases(self, namespace: str, name: str, runbook: str = "") -> str:
         """Return why no Release of a namespace may begin a run; empty where one may.
 
-        `name`: one that is there. Raises Retryable, Permanent.
+        `name`: one that is there. `runbook`: the Runbook that it names. Raises Retryable,
+        Permanent.
         """
-        return await self._find_doubt(namespace, name, RELEASE_TRIALS)
+        names = {"releases": name, "runbooks": runbook}
+        doubt = await self._find_doubt(namespace, names, RELEASE_TRIALS)
+        if doubt or not runbook:
+            return doubt
+        return await self._find_doubt(namespace, names, RUNBOOK_TRIALS)
 
     async def connections(self, namespace: str, name: str) -> str:
         """Return why no Secret of a Connection may be read; empty where it may.
 
         `name`: one that is there. Raises Retryable, Permanent.
         """
-        return await self._find_doubt(namespace, name, (CONNECTIONS_TRIAL,))
+        return await self._find_doubt(namespace, {"connections": name}, (CONNECTIONS_TRIAL,))
 
     def again(self, namespace: str, plural: str) -> float | None:
         """Return in how many seconds what is in doubt may be tried again; None where nothing is."""
@@ -221,7 +228,9 @@ class AdmissionProbe:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _find_doubt(self, namespace: str, name: str, trials: tuple[Trial, ...]) -> str:
+    async def _find_doubt(
+        self, namespace: str, names: Mapping[str, str], trials: tuple[Trial, ...]
+    ) -> str:
         # No policy tells the operator from somebody who acts under its ServiceAccount.
         if self._own and namespace == self._own:
             return self._refuse_own(trials[0].plural)
@@ -236,7 +245,7 @@ class AdmissionProbe:
 
         # Many Releases of a namespace may begin at once: one of them tries, and all of them know.
         if key not in self._trial_tasks:
-            task = loop.create_task(self._run_trials(key, name, trials))
+            task = loop.create_task(self._run_trials(key, names, trials))
             self._trial_tasks[key] = task
             task.add_done_callback(lambda _: self._trial_tasks.pop(key, None))
 
@@ -254,12 +263,14 @@ class AdmissionProbe:
 
     def _tell_doubt(self, key: tuple[str, str], doubt: str) -> None:
         plural, namespace = key[1], key[0]
-        effect = "no run begins" if plural == RELEASES_TRIAL.plural else "no Connection is opened"
+        effect = "no Connection is opened" if plural == "connections" else "no run begins"
         log.error("%s in namespace %s: %s", effect, namespace, doubt, extra=about(namespace))
 
-    async def _run_trials(self, key: tuple[str, str], name: str, trials: tuple[Trial, ...]) -> str:
+    async def _run_trials(
+        self, key: tuple[str, str], names: Mapping[str, str], trials: tuple[Trial, ...]
+    ) -> str:
         began = asyncio.get_running_loop().time()
-        doubt = await probe_author(self._kube, key[0], name, trials)
+        doubt = await probe_author(self._kube, key[0], names, trials)
         before = self._known.get(key)
 
         doubts = 0

@@ -10,6 +10,13 @@
     gatewright-jobs           a Job with an empty key                 the same
     gatewright-connections    a Connection with the reserved Secret   its Secrets are read
 
+And where a Release names a Runbook, before a run begins:
+
+    gatewright-releases       a Runbook with such a Job
+    gatewright-uses           a Runbook with such a check
+    gatewright-runbook-rights a Release of one reserved version
+    gatewright-runbook-uses   a Release of another one
+
 The reserved name is refused to everybody, also to who may do anything, by the very expression that
 asks RBAC about all others. An object is tried to be created, and one that is there to be changed,
 since a policy may look at one of both only.
@@ -34,6 +41,10 @@ NOBODY_USER = f"{GROUP}/nobody"
 
 RESERVED_NAME = "gatewright-trial"
 """A ServiceAccount, Connection and Secret that nobody may name."""
+
+RUNBOOK_RIGHTS_VERSION = f"{RESERVED_NAME}-rights"
+RUNBOOK_USES_VERSION = f"{RESERVED_NAME}-uses"
+"""Versions that nobody may ask for where there are Runbooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +75,12 @@ def _spec_trial(
 
 
 def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {"version": "0", "suspend": True, **_body_with(check)}
+
+
+def _body_with(check: Mapping[str, Any]) -> dict[str, Any]:
     stages = [{"name": "trial", "steps": [{"name": "wait", "wait": "1s"}]}]
-    return {
-        "version": "0",
-        "suspend": True,
-        "preflight": [{"name": "trial", **check}],
-        "stages": stages,
-    }
+    return {"preflight": [{"name": "trial", **check}], "stages": stages}
 
 
 INTERVENTION_TRIAL = Trial(
@@ -150,6 +160,47 @@ CONNECTIONS_TRIAL = _spec_trial(
         }
     },
 )
+
+RUNBOOKS_TRIAL = _spec_trial(
+    "gatewright-releases",
+    "runbooks",
+    "Runbook",
+    f"may not impersonate serviceaccounts/{RESERVED_NAME} in namespace",
+    _body_with({"job": {"image": RESERVED_NAME, "serviceAccountName": RESERVED_NAME}}),
+)
+
+RUNBOOK_CONNECTIONS_TRIAL = _spec_trial(
+    "gatewright-uses",
+    "runbooks",
+    "Runbook",
+    f"may not use connections.{GROUP}/{RESERVED_NAME} in namespace",
+    _body_with({"http": {"connection": RESERVED_NAME, "path": "/"}}),
+)
+
+RUNBOOK_RIGHTS_TRIAL = _spec_trial(
+    "gatewright-runbook-rights",
+    "releases",
+    "Release",
+    f"the version {RUNBOOK_RIGHTS_VERSION} is reserved",
+    {**_release_with({"approval": {}}), "version": RUNBOOK_RIGHTS_VERSION},
+)
+
+RUNBOOK_USES_TRIAL = _spec_trial(
+    "gatewright-runbook-uses",
+    "releases",
+    "Release",
+    f"the version {RUNBOOK_USES_VERSION} is reserved",
+    {**_release_with({"approval": {}}), "version": RUNBOOK_USES_VERSION},
+)
+
+RUNBOOK_TRIALS = (
+    RUNBOOKS_TRIAL,
+    RUNBOOK_CONNECTIONS_TRIAL,
+    RUNBOOK_RIGHTS_TRIAL,
+    RUNBOOK_USES_TRIAL,
+)
+"""Where a Release names a Runbook: the policies with parameters judge nothing where there is
+none."""
 
 RELEASE_TRIALS = (RELEASES_TRIAL, USES_TRIAL, REQUESTERS_TRIAL, STATUS_TRIAL, JOBS_TRIAL)
 

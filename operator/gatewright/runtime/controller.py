@@ -24,7 +24,8 @@ from gatewright.runtime.workers import Workers
 EVENT_SENDER_COUNT = 4
 WATCH_START_TIMEOUT_S = 3.0
 OWN_KINDS = tuple(
-    (API_VERSION, plural, "") for plural in ("releases", "connections", "interventions", "freezes")
+    (API_VERSION, plural, "")
+    for plural in ("releases", "runbooks", "connections", "interventions", "freezes")
 )
 FOLLOWED_KINDS = (
     ("apps/v1", "deployments", ""),

@@ -1,4 +1,5 @@
-"""What the watches tell of what people write: Releases, Connections, Interventions, Freezes."""
+"""What the watches tell of what people write: Releases, Runbooks, Connections, Interventions,
+Freezes."""
 
 from __future__ import annotations
 
@@ -47,6 +48,19 @@ class Intake:
             if entry.working.get("state") == "Waiting":
                 runtime.queue.add(entry.key)
 
+    def runbook_event(self, kind: str | None, body: dict[str, Any]) -> None:
+        """Take in a watch event of a Runbook; the Releases that name it are checked anew."""
+        if self._runtime.runbooks.event(kind, body):
+            self.check_anew(body["metadata"]["namespace"], body["metadata"]["name"])
+
+    def check_anew(self, namespace: str, runbook: str) -> None:
+        """Have the Releases that name a Runbook checked, and looked at."""
+        for entry in self._runtime.releases.of(namespace):
+            if entry.names_runbook(runbook):
+                entry.forget_check()
+                if self._tracking.acting:
+                    self._runtime.queue.add(entry.key)
+
     def freeze_event(self, kind: str | None, body: dict[str, Any]) -> None:
         """Take in a watch event of a Freeze; what waits for its end may start."""
         if self._runtime.freezes.event(kind, body) and self._tracking.acting:
@@ -67,6 +81,8 @@ class Intake:
     def _take_in(self, api_path: str, kind: str, body: dict[str, Any]) -> None:
         if "/connections/" in api_path:
             self.connection_event(kind, body)
+        elif "/runbooks/" in api_path:
+            self.runbook_event(kind, body)
         elif "/freezes/" in api_path:
             self.freeze_event(kind, body)
         elif "/interventions/" in api_path:

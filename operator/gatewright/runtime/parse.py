@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,17 @@ from pydantic import ValidationError
 
 from gatewright.api import FINALIZER
 from gatewright.api.release import ReleaseSpec
+from gatewright.api.run import RunbookUsed
 from gatewright.api.status import ReleaseStatus
 from gatewright.core.model.view import View
 from gatewright.core.report import size
 from gatewright.core.spec.expand import cut_middle
+from gatewright.core.spec.runbooks import runbook_of
 from gatewright.providers import validate
+from gatewright.providers.runbooks import check_release
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.cluster.outline import Unreadable, UnreadSpec
+from gatewright.runtime.runbooks import WatchedRunbook
 
 MAX_PROBLEMS = 20
 """So many are kept in words; that there are more says one without."""
@@ -31,6 +35,9 @@ RENAMED_RUN_FIELDS = {"held": "holdReason", "took": "duration"}
 """Fields of a run as older operators wrote them."""
 UNKNOWN_HOLD = "held by an older operator"
 """Why clocks stand still where the reason is lost; the next decision finds the true one."""
+
+FindRunbook = Callable[[str], WatchedRunbook | None]
+"""Returns a Runbook of the namespace by its name."""
 
 
 @dataclass(slots=True)
@@ -46,29 +53,66 @@ class WrittenSpec:
     """None while it was not checked."""
     measured: bool = True
     """Whether it is known to be small and flat enough."""
+    runbook: str = ""
+    """The Runbook that it names, once it was checked."""
+    used: RunbookUsed | None = None
+    """The Runbook that it was checked with."""
 
-    def read(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
+    def read(self, find: FindRunbook) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         """Return the model, and everything that is wrong with it.
 
-        What was checked before is not checked again.
+        What was checked before is not checked again. `find` knows the Runbooks of the namespace.
         """
         if self.problems is None:
-            return self._check()
+            return self._check(find)
+        if self.runbook:
+            return self._check_with(orjson.loads(self.text), find(self.runbook))
 
         spec = ReleaseSpec.model_validate(orjson.loads(self.text)) if self.text else None
         return spec, self.problems
 
-    def _check(self) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
+    def forget_check(self) -> None:
+        """Have it checked anew, since its Runbook is another one."""
+        self.problems, self.used = None, None
+
+    def _check(self, find: FindRunbook) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
         raw = self._raw()
 
         if self.problems is not None:
             return None, self.problems
+
+        self.runbook = runbook_of(raw)
+        if self.runbook:
+            return self._check_with(raw, find(self.runbook))
 
         spec, self.problems = spec_of(raw)
         if spec is None:
             # Nobody can make anything of its text.
             self.text = b""
 
+        return spec, self.problems
+
+    def _check_with(
+        self, raw: Any, runbook: WatchedRunbook | None
+    ) -> tuple[ReleaseSpec | None, tuple[str, ...]]:
+        """Return the model with the body of its Runbook, and what is wrong with both.
+
+        Its text stays, whatever is wrong: the Runbook may be mended.
+        """
+        if runbook is None:
+            self.used = None
+            fault = f"there is no Runbook {self.runbook} in this namespace"
+            self.problems = (f"spec.runbookRef.name: {fault}; create it, or name another one",)
+            return None, self.problems
+
+        self.used = runbook.used
+        body, unread = runbook.read()
+        if unread:
+            self.problems = (f"Runbook {self.runbook}: {unread}",)
+            return None, self.problems
+
+        spec, messages = check_release(raw, body, self.runbook)
+        self.problems = _first_problems(messages)
         return spec, self.problems
 
     def _raw(self) -> Any:
@@ -179,6 +223,7 @@ def view_of(
     spec: ReleaseSpec | None,
     problems: tuple[str, ...],
     status: ReleaseStatus,
+    runbook: RunbookUsed | None = None,
 ) -> View:
     """Return the Release as it stands."""
     meta = obj["metadata"]
@@ -190,6 +235,7 @@ def view_of(
         spec=spec,
         status=status,
         problems=problems,
+        runbook=runbook,
         deleting="deletionTimestamp" in meta,
         finalized=FINALIZER in meta.get("finalizers", []),
         labels=meta.get("labels", {}),

@@ -181,7 +181,7 @@ def _body_from_spec(view: View) -> PinnedSpec | None:
 
     # A Retry may have pinned more than the spec says.
     repeated = any(stage.attempt > 1 for stage in run.stages)
-    if view.spec is None or view.generation != run.generation or repeated:
+    if view.spec is None or view.is_edited_since(run) or repeated:
         return None
 
     last = view.status.lastGood

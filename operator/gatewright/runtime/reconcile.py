@@ -138,7 +138,9 @@ class Reconciler:
             seen = replace(seen, procedure_rival=rival)
 
         if needs.author:
-            seen = replace(seen, doubt=await self.runtime.probe.releases(*entry.key))
+            runbook = view.runbook.name if view.runbook is not None else ""
+            doubt = await self.runtime.probe.releases(*entry.key, runbook)
+            seen = replace(seen, doubt=doubt)
 
         decision = decide(view, seen)
         return decision, await self._carry_out(entry, view, decision, looked.copies)
@@ -285,3 +287,4 @@ class Reconciler:
         if decision.status.state == "Waiting":
             yield RECHECK_INTERVAL.total_seconds()
             yield self.runtime.probe.again(entry.key[0], "releases")
+            yield self.runtime.probe.again(entry.key[0], "runbooks")

@@ -44,6 +44,7 @@ class Relist:
         self._runtime.releases.clear()
         await self._list_connections()
         await self._list_freezes()
+        await self._list_runbooks()
         await self._list_interventions()
         await self._list_releases(first=True)
 
@@ -63,6 +64,7 @@ class Relist:
             await self._compare_safely(
                 connections=self._runtime.connections.left_out,
                 freezes=self._runtime.freezes.left_out,
+                runbooks=self._runtime.runbooks.left_out,
             )
 
     def on_watch_gap(self, part: str) -> None:
@@ -73,7 +75,10 @@ class Relist:
         if self._tracking.acting:
             self._runtime.background.begin(
                 self._compare_safely(
-                    gap=True, connections=part == "/connections/", freezes=part == "/freezes/"
+                    gap=True,
+                    connections=part == "/connections/",
+                    freezes=part == "/freezes/",
+                    runbooks=part == "/runbooks/",
                 )
             )
 
@@ -161,6 +166,23 @@ class Relist:
         for namespace in self._runtime.freezes.forget_vanished(listed):
             self._intake.wake_closed(namespace)
 
+    async def _list_runbooks(self) -> None:
+        """Take in all Runbooks, before the Releases that name them."""
+        listed: set[Key] = set()
+
+        for namespace in self._namespaces:
+            collection = api_path(API_VERSION, "runbooks", namespace)
+            async for item in self._runtime.kube.each(collection):
+                key = (item["metadata"]["namespace"], item["metadata"]["name"])
+                listed.add(key)
+                try:
+                    self._intake.runbook_event(None, item)
+                except Exception:
+                    log_passed_over("Runbook", key)
+
+        for namespace, name in self._runtime.runbooks.forget_vanished(listed):
+            self._intake.check_anew(namespace, name)
+
     async def _list_interventions(self) -> None:
         try:
             await self._runtime.interventions.relist(self._namespaces, first=True)
@@ -172,13 +194,19 @@ class Relist:
             log.exception("not all Interventions were taken in")
 
     async def _compare_safely(
-        self, gap: bool = False, connections: bool = False, freezes: bool = False
+        self,
+        gap: bool = False,
+        connections: bool = False,
+        freezes: bool = False,
+        runbooks: bool = False,
     ) -> None:
         try:
             if connections:
                 await self._list_connections()
             if freezes:
                 await self._list_freezes()
+            if runbooks:
+                await self._list_runbooks()
             await self.compare(gap)
             for key in await self._runtime.interventions.relist(self._namespaces):
                 self._tracking.wake(key)

@@ -27,6 +27,7 @@ from gatewright.runtime.queue import WorkQueue
 from gatewright.runtime.reading import Reading
 from gatewright.runtime.rescue import Rescue
 from gatewright.runtime.run_memory import RunMemory
+from gatewright.runtime.runbooks import Runbooks
 from gatewright.runtime.sampler import Sampler
 from gatewright.runtime.settings import Settings
 from gatewright.runtime.telling.events import EventSender
@@ -55,6 +56,7 @@ class Runtime:
     probe: AdmissionProbe
     connections: Connections
     freezes: Freezes
+    runbooks: Runbooks
     externals: Externals
     sampler: Sampler
     claims: Claims
@@ -86,7 +88,8 @@ class Runtime:
 
 def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
     """Make all parts; none of them begins anything by that."""
-    releases = TrackedReleases()
+    runbooks = Runbooks()
+    releases = TrackedReleases(runbooks)
 
     def is_urgent(key: Key) -> bool:
         return _is_rolling_back(key, releases, interventions)
@@ -121,6 +124,7 @@ def build_runtime(kube: Kube, leader: Leader, settings: Settings) -> Runtime:
         probe=probe,
         connections=connections,
         freezes=Freezes(),
+        runbooks=runbooks,
         externals=Externals(connections, leader.fence, queue.add, pins, settings.fastest),
         sampler=Sampler(connections, queue.add, pins, settings.fastest, settings.rate),
         claims=Claims(releases, queue.add, connections, pins),

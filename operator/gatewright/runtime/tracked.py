@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -22,9 +23,16 @@ from gatewright.providers.workload import rollout
 from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
 from gatewright.runtime.lookups import HoldingWatch, Inspection, RestingConfig
 from gatewright.runtime.operation_state import OperationState
-from gatewright.runtime.parse import WrittenSpec, status_of, view_of, written_spec_of
+from gatewright.runtime.parse import (
+    FindRunbook,
+    WrittenSpec,
+    status_of,
+    view_of,
+    written_spec_of,
+)
 from gatewright.runtime.recalled import LeftState, Recalled
 from gatewright.runtime.records import Claim, PassRecord, WorkRecord
+from gatewright.runtime.runbooks import Runbooks
 from gatewright.runtime.status_record import StatusRecord
 
 Key = tuple[str, str]
@@ -81,6 +89,8 @@ class TrackedRelease:
     """Its status cannot be read."""
     many_finalizers: bool = False
     """There are more finalizers than are remembered; `obj` says only whether ours is among them."""
+    find_runbook: FindRunbook = lambda name: None
+    """Returns a Runbook of its namespace by its name."""
     _spec: WrittenSpec = field(default_factory=WrittenSpec)
     _paced: tuple[Any, ...] = ()
     _parsed: tuple[int, ReleaseSpec | None, tuple[str, ...]] | None = None
@@ -237,8 +247,17 @@ class TrackedRelease:
         """
         generation = self._spec.generation
         if self._parsed is None or self._parsed[0] != generation:
-            self._parsed = (generation, *self._spec.read())
+            self._parsed = (generation, *self._spec.read(self.find_runbook))
         return self._parsed
+
+    def names_runbook(self, name: str) -> bool:
+        """Return whether its spec has its body from that Runbook."""
+        return self._spec.runbook == name
+
+    def forget_check(self) -> None:
+        """Have its spec checked anew, since its Runbook is another one."""
+        self._spec.forget_check()
+        self._parsed = None
 
     def view(self) -> View:
         """Return the Release as the core sees it."""
@@ -248,7 +267,7 @@ class TrackedRelease:
             status = status_of(self.working)
             self.tampered = status is None
             self._read = (self.working, status or ReleaseStatus())
-        return view_of(self.obj, spec, problems, self._read[1])
+        return view_of(self.obj, spec, problems, self._read[1], self._spec.used)
 
     def rest(self) -> None:
         """Drop the models of a Release at rest, after a pass.
@@ -286,7 +305,8 @@ class TrackedRelease:
 class TrackedReleases(MutableMapping[Key, TrackedRelease]):
     """All Releases of this process, by namespace: what happens in one costs no look at another."""
 
-    def __init__(self) -> None:
+    def __init__(self, runbooks: Runbooks | None = None) -> None:
+        self._runbooks = runbooks or Runbooks()
         self._all: dict[Key, TrackedRelease] = {}
         self._here: dict[str, dict[Key, TrackedRelease]] = {}
 
@@ -299,6 +319,7 @@ class TrackedReleases(MutableMapping[Key, TrackedRelease]):
 
     def __setitem__(self, key: Key, entry: TrackedRelease) -> None:
         self._all[key] = entry
+        entry.find_runbook = partial(self._runbooks.find, key[0])
         self._here.setdefault(key[0], {})[key] = entry
 
     def __delitem__(self, key: Key) -> None:
