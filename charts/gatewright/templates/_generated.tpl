@@ -18,7 +18,7 @@
   verbs: [get, list, watch]
 # try by dry runs whether the admission policies refuse what they must
 - apiGroups: ["gatewright.dev"]
-  resources: [releases, connections, interventions]
+  resources: [releases, runbooks, connections, interventions]
   verbs: [create]
 # say what came of it
 - apiGroups: ["gatewright.dev"]
@@ -32,9 +32,13 @@
 - apiGroups: ["gatewright.dev"]
   resources: [freezes]
   verbs: [list, watch]
+# know what the Releases do that name one
+- apiGroups: ["gatewright.dev"]
+  resources: [runbooks]
+  verbs: [list, watch]
 # try by a dry run whether a policy refuses the change that it must
 - apiGroups: ["gatewright.dev"]
-  resources: [connections]
+  resources: [connections, runbooks]
   verbs: [patch]
 # say whether they answer
 - apiGroups: ["gatewright.dev"]
@@ -144,9 +148,9 @@ rbac.authorization.k8s.io/aggregate-to-edit: "true"
 rbac.authorization.k8s.io/aggregate-to-admin: "true"
 {{- end }}
 {{- define "gatewright.viewRules" -}}
-# see Releases, Connections, Freezes and who did what
+# see all kinds, and who did what
 - apiGroups: ["gatewright.dev"]
-  resources: [releases, connections, interventions, freezes]
+  resources: [releases, connections, runbooks, interventions, freezes]
   verbs: [get, list, watch]
 {{- end }}
 {{- define "gatewright.editLabels" -}}
@@ -172,10 +176,23 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
   resources: [connections]
   verbs: [create, update, patch, delete, deletecollection]
 {{- end }}
-{{- define "gatewright.releaserRules" -}}
-# see what waits
+{{- define "gatewright.runbooksLabels" -}}
+rbac.authorization.k8s.io/aggregate-to-admin: "true"
+{{- end }}
+{{- define "gatewright.runbooksRules" -}}
+# write Runbooks, whose rights they have
 - apiGroups: ["gatewright.dev"]
-  resources: [releases]
+  resources: [runbooks]
+  verbs: [create, update, patch, delete, deletecollection]
+# name any of them in Releases
+- apiGroups: ["gatewright.dev"]
+  resources: [runbooks]
+  verbs: [use]
+{{- end }}
+{{- define "gatewright.releaserRules" -}}
+# see what waits, and for what
+- apiGroups: ["gatewright.dev"]
+  resources: [releases, runbooks]
   verbs: [get, list, watch]
 # act, and see who did what
 - apiGroups: ["gatewright.dev"]
@@ -191,9 +208,9 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
   verbs: [get, list, watch, create, update, patch, delete, deletecollection]
 {{- end }}
 {{- define "gatewright.approverRules" -}}
-# see what waits
+# see what waits, and for what
 - apiGroups: ["gatewright.dev"]
-  resources: [releases]
+  resources: [releases, runbooks]
   verbs: [get, list, watch]
 # act, and see who did what
 - apiGroups: ["gatewright.dev"]
@@ -238,6 +255,12 @@ validations:
   message: an Intervention cannot be changed; make another one
   reason: Invalid
 {{- end }}
+{{- define "gatewright-interventions.binding" -}}
+policyName: gatewright-interventions
+validationActions:
+- Deny
+- Audit
+{{- end }}
 {{- define "gatewright-releases.policy" -}}
 failurePolicy: Fail
 matchConstraints:
@@ -251,34 +274,36 @@ matchConstraints:
     - UPDATE
     resources:
     - releases
+    - runbooks
     scope: Namespaced
 matchConditions:
 - name: spec-changed
   expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
 variables:
 - name: job
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].job''), ''of'': dyn(item.job)})] + object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item,
-    item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].job''), ''of'':
-    dyn(item.job)})) + object.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?job.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].job''), ''of'': dyn(item.job)})) + object.?spec.stages.orValue([]).map(outer,
-    outer.?rollback.steps.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
-    item.?job.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].job''), ''of'': dyn(item.job)})]
-    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?job.hasValue()).map(item,
-    {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + object.?spec.procedures.orValue([]).map(outer,
-    outer.?undo.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name +
-    ''].undo['' + item.name + ''].job''), ''of'': dyn(item.job)}))'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].job''), ''of'': dyn(item.job)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?job.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].job''), ''of'': dyn(item.job)})] + dyn(object).?spec.stages.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].steps[''
+    + item.name + ''].job''), ''of'': dyn(item.job)})) + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item,
+    item.?job.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].job''), ''of'':
+    dyn(item.job)})) + dyn(object).?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?job.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].job''), ''of'': dyn(item.job)}))
+    + [dyn(object).?spec.rollback.verify.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify[''
+    + item.name + ''].job''), ''of'': dyn(item.job)})] + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item,
+    item.?job.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].job''),
+    ''of'': dyn(item.job)})) + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?job.hasValue()).map(item,
+    {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].job''), ''of'': dyn(item.job)}))'
 - name: workloadConfig
-  expression: '[object.?spec.targets.orValue([]).filter(item, item.?workload.hasValue()).map(item, {''at'': dyn(''spec.targets[''
+  expression: '[dyn(object).?spec.targets.orValue([]).filter(item, item.?workload.hasValue()).map(item, {''at'': dyn(''spec.targets[''
     + item.name + ''].workload''), ''of'': dyn(item.workload)})]'
 - name: flagsStep
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.stages.orValue([]).map(outer,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + dyn(object).?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].rollback.steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
-    + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?undo.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
     + ''].undo['' + item.name + ''].flags''), ''of'': dyn(item.flags)}))'
 - name: needs0
@@ -360,9 +385,9 @@ validations:
     group.map(one, one.at).join('', '')).join('', '').size() > 2500 ? variables.job.filter(group, group.size() > 0).map(group,
     group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.job.filter(group, group.size()
     > 0).map(group, group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not ''
-    + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may
-    not do: RBAC must allow that verb, or somebody who has it applies the Release'''
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author,
+    or that of its Runbook, may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue('Deployment') == 'StatefulSet')).all(group,
     group.size() == 0) || authorizer.group('').resource('pods').namespace(request.namespace).check('delete').allowed()
@@ -373,9 +398,9 @@ validations:
     group.size() > 0).map(group, group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.workloadConfig.map(group,
     group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).filter(group, group.size() > 0).map(group,
     group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not '' + ''delete pods''
-    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do: RBAC must allow
-    that verb, or somebody who has it applies the Release'''
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
   messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
@@ -385,9 +410,9 @@ validations:
     '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
     + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
   messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
@@ -397,9 +422,9 @@ validations:
     '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
     + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
   messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
@@ -409,9 +434,9 @@ validations:
     '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
     + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
   messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
@@ -421,9 +446,9 @@ validations:
     '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
     + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
   messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
@@ -433,9 +458,9 @@ validations:
     '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
     + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
   messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
@@ -445,9 +470,9 @@ validations:
     '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
     + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
   messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
@@ -457,9 +482,9 @@ validations:
     '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
     + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
   messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
@@ -469,9 +494,9 @@ validations:
     '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
     + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
   messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
@@ -481,9 +506,9 @@ validations:
     '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
     + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
   messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
@@ -493,39 +518,45 @@ validations:
     '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
     + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'')'
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.wanted10.all(line, line.startsWith('patch,,configmaps,') || line.startsWith('patch,,secrets,') ||
     line.startsWith('impersonate,,serviceaccounts,'))
-  message: 'a Release does nothing that its author may not do, and RBAC does not allow it all: it names more than can be asked
-    for'
+  message: 'a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all: it
+    names more than can be asked for'
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) || authorizer.group('''').resource(''configmaps'').namespace(request.namespace).check(''patch'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''patch,,configmaps,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,configmaps,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch configmaps of any
-    name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do: RBAC must
-    allow that verb, or somebody who has it applies the Release'''
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) || authorizer.group('''').resource(''secrets'').namespace(request.namespace).check(''patch'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''patch,,secrets,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,secrets,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch secrets of any name''
-    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do: RBAC must allow
-    that verb, or somebody who has it applies the Release'''
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
 - expression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) || authorizer.group('''').resource(''serviceaccounts'').namespace(request.namespace).check(''impersonate'').allowed()'
   messageExpression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) ? '''' : variables.wanted10.filter(line,
     line.startsWith(''impersonate,,serviceaccounts,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''impersonate,,serviceaccounts,''))[0].indexOf(''
     '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''impersonate serviceaccounts
-    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author may not do:
-    RBAC must allow that verb, or somebody who has it applies the Release'''
-  message: a Release does nothing that its author may not do, and RBAC does not allow it all
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of
+    its Runbook, may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
   reason: Forbidden
+{{- end }}
+{{- define "gatewright-releases.binding" -}}
+policyName: gatewright-releases
+validationActions:
+- Deny
+- Audit
 {{- end }}
 {{- define "gatewright-connections.policy" -}}
 failurePolicy: Fail
@@ -897,6 +928,12 @@ validations:
   message: a Connection opens only what its author may read, and RBAC does not allow it all
   reason: Forbidden
 {{- end }}
+{{- define "gatewright-connections.binding" -}}
+policyName: gatewright-connections
+validationActions:
+- Deny
+- Audit
+{{- end }}
 {{- define "gatewright-uses.policy" -}}
 failurePolicy: Fail
 matchConstraints:
@@ -910,215 +947,234 @@ matchConstraints:
     - UPDATE
     resources:
     - releases
+    - runbooks
     scope: Namespaced
 matchConditions:
 - name: spec-changed
   expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
 variables:
-- name: vercelTarget
-  expression: '[object.?spec.targets.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.targets[''
-    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
 - name: githubCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].github''), ''of'': dyn(item.github)})] + [object.?spec.guards.orValue([]).filter(item, item.?github.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].github''), ''of'': dyn(item.github)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
-    ''].gates['' + item.name + ''].github''), ''of'': dyn(item.github)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].github''), ''of'': dyn(item.github)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].github''), ''of'': dyn(item.github)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?github.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].github''), ''of'': dyn(item.github)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].github''), ''of'': dyn(item.github)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
     item.?github.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].github''), ''of'': dyn(item.github)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
     + item.name + ''].github''), ''of'': dyn(item.github)})]'
 - name: httpCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].http''), ''of'': dyn(item.http)})] + [object.?spec.guards.orValue([]).filter(item, item.?http.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].http''), ''of'': dyn(item.http)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
-    + item.name + ''].http''), ''of'': dyn(item.http)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?http.hasValue()).map(item,
-    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].http''), ''of'': dyn(item.http)})] + [object.?spec.followUps.orValue([]).filter(item,
-    item.?http.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].http''), ''of'': dyn(item.http)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].http''), ''of'': dyn(item.http)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].http''), ''of'': dyn(item.http)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?http.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].http''), ''of'': dyn(item.http)})] +
+    dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].http''), ''of'': dyn(item.http)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
+    item.?http.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].http''), ''of'': dyn(item.http)})]
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].http''), ''of'': dyn(item.http)})]'
 - name: launchDarklyCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + [object.?spec.guards.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + object.?spec.stages.orValue([]).map(outer,
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + [dyn(object).?spec.preflight.orValue([]).filter(item,
+    item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.preflight['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]
+    + [dyn(object).?spec.guards.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.guards[''
+    + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + dyn(object).?spec.stages.orValue([]).map(outer,
     outer.?gates.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].gates['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+    + ''].gates['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
     item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].launchdarkly''), ''of'':
-    dyn(item.launchdarkly)})] + [object.?spec.followUps.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item,
+    dyn(item.launchdarkly)})] + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item,
     {''at'': dyn(''spec.followUps['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]'
 - name: ofrepCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [object.?spec.guards.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
-    + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
-    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [object.?spec.followUps.orValue([]).filter(item,
-    item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
+    item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]'
 - name: openAICheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].openai''), ''of'': dyn(item.openai)})] + [object.?spec.guards.orValue([]).filter(item, item.?openai.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].openai''), ''of'': dyn(item.openai)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
-    ''].gates['' + item.name + ''].openai''), ''of'': dyn(item.openai)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].openai''), ''of'': dyn(item.openai)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?openai.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].openai''), ''of'': dyn(item.openai)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?openai.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].openai''), ''of'': dyn(item.openai)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?openai.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].openai''), ''of'': dyn(item.openai)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
     item.?openai.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].openai''), ''of'': dyn(item.openai)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
     + item.name + ''].openai''), ''of'': dyn(item.openai)})]'
 - name: prometheusCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + [object.?spec.guards.orValue([]).filter(item, item.?prometheus.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].gates['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
-    item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].prometheus''), ''of'':
-    dyn(item.prometheus)})] + [object.?spec.followUps.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'':
-    dyn(''spec.followUps['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + [dyn(object).?spec.preflight.orValue([]).filter(item,
+    item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.preflight['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]
+    + [dyn(object).?spec.guards.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.guards[''
+    + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item,
+    item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].prometheus''),
+    ''of'': dyn(item.prometheus)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item, item.?prometheus.hasValue()).map(item,
+    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + [dyn(object).?spec.followUps.orValue([]).filter(item,
+    item.?prometheus.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]'
 - name: redisCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [object.?spec.guards.orValue([]).filter(item, item.?redis.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].redis''), ''of'': dyn(item.redis)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
-    + item.name + ''].redis''), ''of'': dyn(item.redis)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?redis.hasValue()).map(item,
-    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [object.?spec.followUps.orValue([]).filter(item,
-    item.?redis.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?redis.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].redis''), ''of'': dyn(item.redis)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
+    item.?redis.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].redis''), ''of'': dyn(item.redis)})]
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].redis''), ''of'': dyn(item.redis)})]'
 - name: sentryCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + [object.?spec.guards.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
-    ''].gates['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
     item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
     + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]'
 - name: sqlCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [object.?spec.guards.orValue([]).filter(item, item.?sql.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + object.?spec.stages.orValue([]).map(outer,
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?sql.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + dyn(object).?spec.stages.orValue([]).map(outer,
     outer.?gates.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name + ''].gates[''
-    + item.name + ''].sql''), ''of'': dyn(item.sql)})) + [object.?spec.rollback.verify.orValue([]).filter(item, item.?sql.hasValue()).map(item,
-    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [object.?spec.followUps.orValue([]).filter(item,
+    + item.name + ''].sql''), ''of'': dyn(item.sql)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''spec.rollback.verify['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [dyn(object).?spec.followUps.orValue([]).filter(item,
     item.?sql.hasValue()).map(item, {''at'': dyn(''spec.followUps['' + item.name + ''].sql''), ''of'': dyn(item.sql)})]'
 - name: supabaseCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [object.?spec.guards.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].gates['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
-    item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
-    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
+    + [dyn(object).?spec.rollback.verify.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify[''
+    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''spec.followUps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})]'
 - name: unleashCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [object.?spec.guards.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
-    ''].gates['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
-    item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
-    + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})) +
+    [dyn(object).?spec.rollback.verify.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify[''
+    + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''spec.followUps['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]'
 - name: upstashCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [object.?spec.guards.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
-    ''].gates['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
-    item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
-    + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]'
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) +
+    [dyn(object).?spec.rollback.verify.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify[''
+    + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''spec.followUps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]'
 - name: vercelCheck
-  expression: '[object.?spec.preflight.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.preflight[''
-    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + [object.?spec.guards.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
-    {''at'': dyn(''spec.guards['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + object.?spec.stages.orValue([]).map(outer,
-    outer.?gates.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name +
-    ''].gates['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})) + [object.?spec.rollback.verify.orValue([]).filter(item,
+  expression: '[dyn(object).?spec.checks.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.checks[''
+    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + [dyn(object).?spec.preflight.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.preflight['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + [dyn(object).?spec.guards.orValue([]).filter(item,
+    item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.guards['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].gates['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})) + [dyn(object).?spec.rollback.verify.orValue([]).filter(item,
     item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.rollback.verify['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]
-    + [object.?spec.followUps.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + [dyn(object).?spec.followUps.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.followUps[''
+    + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
+- name: vercelTarget
+  expression: '[dyn(object).?spec.targets.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''spec.targets[''
     + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
 - name: launchDarklyConfig
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
-    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))'
 - name: unleashConfig
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
-    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))'
 - name: vercelFlags
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
-    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))'
 - name: githubAction
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.stages.orValue([]).map(outer,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + dyn(object).?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].rollback.steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
-    + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?undo.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
     + ''].undo['' + item.name + ''].github''), ''of'': dyn(item.github)}))'
 - name: redisAction
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.stages.orValue([]).map(outer,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + dyn(object).?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].rollback.steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
-    + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?undo.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
     + ''].undo['' + item.name + ''].redis''), ''of'': dyn(item.redis)}))'
 - name: sentryAction
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
-    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.stages.orValue([]).map(outer,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + dyn(object).?spec.stages.orValue([]).map(outer,
     outer.?rollback.steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.stages['' + outer.name
-    + ''].rollback.steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].rollback.steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
-    + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + object.?spec.procedures.orValue([]).map(outer,
+    + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + dyn(object).?spec.procedures.orValue([]).map(outer,
     outer.?undo.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''spec.procedures['' + outer.name
     + ''].undo['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)}))'
 - name: supabaseAction
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
-    + object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    + dyn(object).?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))'
 - name: upstashAction
-  expression: 'object.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+  expression: 'dyn(object).?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) +
-    object.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    dyn(object).?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
     {''at'': dyn(''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))
-    + object.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    + dyn(object).?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
     {''at'': dyn(''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))'
 - name: pagerdutyNotice
-  expression: '[object.?spec.notify.orValue([]).filter(item, item.?pagerduty.hasValue()).map(item, {''at'': dyn(''spec.notify[].pagerduty''),
+  expression: '[dyn(object).?spec.notify.orValue([]).filter(item, item.?pagerduty.hasValue()).map(item, {''at'': dyn(''spec.notify[].pagerduty''),
     ''of'': dyn(item.pagerduty)})]'
 - name: slackNotice
-  expression: '[object.?spec.notify.orValue([]).filter(item, item.?slack.hasValue()).map(item, {''at'': dyn(''spec.notify[].slack''),
+  expression: '[dyn(object).?spec.notify.orValue([]).filter(item, item.?slack.hasValue()).map(item, {''at'': dyn(''spec.notify[].slack''),
     ''of'': dyn(item.slack)})]'
 - name: statuspageNotice
-  expression: '[object.?spec.notify.orValue([]).filter(item, item.?statuspage.hasValue()).map(item, {''at'': dyn(''spec.notify[].statuspage''),
+  expression: '[dyn(object).?spec.notify.orValue([]).filter(item, item.?statuspage.hasValue()).map(item, {''at'': dyn(''spec.notify[].statuspage''),
     ''of'': dyn(item.statuspage)})]'
 - name: webhookNotice
-  expression: '[object.?spec.notify.orValue([]).filter(item, item.?webhook.hasValue()).map(item, {''at'': dyn(''spec.notify[].webhook''),
+  expression: '[dyn(object).?spec.notify.orValue([]).filter(item, item.?webhook.hasValue()).map(item, {''at'': dyn(''spec.notify[].webhook''),
     ''of'': dyn(item.webhook)})]'
+- name: runbookUse
+  expression: 'dyn(object).?spec.runbookRef.name.hasValue() ? [''use,gatewright.dev,runbooks,'' + (dyn(object).?spec.runbookRef.name.orValue('''').matches(''^[a-z0-9.-]+$'')
+    ? dyn(object).?spec.runbookRef.name.orValue('''') : '''') + '', '' + ''spec.runbookRef''] : []'
 - name: needs0
-  expression: 'variables.vercelTarget.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
-    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
-    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+  expression: variables.runbookUse
 - name: needs1
   expression: 'variables.githubCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
@@ -1172,50 +1228,54 @@ variables:
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs14
-  expression: 'variables.launchDarklyConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.vercelTarget.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs15
-  expression: 'variables.unleashConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.launchDarklyConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs16
-  expression: 'variables.vercelFlags.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.unleashConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs17
-  expression: 'variables.githubAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.vercelFlags.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs18
-  expression: 'variables.redisAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.githubAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs19
-  expression: 'variables.sentryAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.redisAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs20
-  expression: 'variables.supabaseAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.sentryAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs21
-  expression: 'variables.upstashAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.supabaseAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs22
-  expression: 'variables.pagerdutyNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.upstashAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs23
-  expression: 'variables.slackNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.pagerdutyNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs24
-  expression: 'variables.statuspageNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+  expression: 'variables.slackNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
 - name: needs25
+  expression: 'variables.statuspageNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs26
   expression: 'variables.webhookNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
     == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
     '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
@@ -1224,7 +1284,7 @@ variables:
     + variables.needs6 + variables.needs7 + variables.needs8 + variables.needs9 + variables.needs10 + variables.needs11 +
     variables.needs12 + variables.needs13 + variables.needs14 + variables.needs15 + variables.needs16 + variables.needs17
     + variables.needs18 + variables.needs19 + variables.needs20 + variables.needs21 + variables.needs22 + variables.needs23
-    + variables.needs24 + variables.needs25).join('\n').split('\n').filter(line, line != '')
+    + variables.needs24 + variables.needs25 + variables.needs26).join('\n').split('\n').filter(line, line != '')
 - name: asked0
   expression: 'variables.wanted0.size() == 0 ? '''' : variables.wanted0[0].substring(0, variables.wanted0[0].indexOf('' ''))'
 - name: wanted1
@@ -1304,11 +1364,11 @@ validations:
     '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
     + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked0.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked0.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
   messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
@@ -1318,11 +1378,11 @@ validations:
     '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
     + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked1.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked1.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
   messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
@@ -1332,11 +1392,11 @@ validations:
     '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
     + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked2.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked2.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
   messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
@@ -1346,11 +1406,11 @@ validations:
     '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
     + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked3.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked3.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
   messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
@@ -1360,11 +1420,11 @@ validations:
     '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
     + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked4.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked4.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
   messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
@@ -1374,11 +1434,11 @@ validations:
     '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
     + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked5.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked5.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
   messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
@@ -1388,11 +1448,11 @@ validations:
     '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
     + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked6.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked6.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
   messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
@@ -1402,11 +1462,11 @@ validations:
     '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
     + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked7.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked7.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
   messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
@@ -1416,11 +1476,11 @@ validations:
     '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
     + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked8.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked8.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
   messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
@@ -1430,11 +1490,11 @@ validations:
     '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
     + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked9.split('','')[3] == '''' ? ''a Release goes only
-    through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it applies
-    the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author may use:
-    RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked9.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked10 == '' || variables.asked10.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
   messageExpression: 'variables.asked10 == '''' ? '''' : (variables.wanted10.size() > 20 ? [variables.wanted10[0]] : variables.wanted10.filter(line,
@@ -1444,11 +1504,11 @@ validations:
     + '' '' + variables.asked10.split('','')[2] + (variables.asked10.split('','')[1] == '''' ? '''' : ''.'' + variables.asked10.split('','')[1])
     + (variables.asked10.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked10.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked10.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked10.split('','')[3] == '''' ? ''a Release goes
-    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
-    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked10.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked11 == '' || variables.asked11.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
   messageExpression: 'variables.asked11 == '''' ? '''' : (variables.wanted11.size() > 20 ? [variables.wanted11[0]] : variables.wanted11.filter(line,
@@ -1458,11 +1518,11 @@ validations:
     + '' '' + variables.asked11.split('','')[2] + (variables.asked11.split('','')[1] == '''' ? '''' : ''.'' + variables.asked11.split('','')[1])
     + (variables.asked11.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked11.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked11.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked11.split('','')[3] == '''' ? ''a Release goes
-    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
-    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked11.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked12 == '' || variables.asked12.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
   messageExpression: 'variables.asked12 == '''' ? '''' : (variables.wanted12.size() > 20 ? [variables.wanted12[0]] : variables.wanted12.filter(line,
@@ -1472,11 +1532,11 @@ validations:
     + '' '' + variables.asked12.split('','')[2] + (variables.asked12.split('','')[1] == '''' ? '''' : ''.'' + variables.asked12.split('','')[1])
     + (variables.asked12.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked12.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked12.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked12.split('','')[3] == '''' ? ''a Release goes
-    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
-    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked12.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked13 == '' || variables.asked13.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
   messageExpression: 'variables.asked13 == '''' ? '''' : (variables.wanted13.size() > 20 ? [variables.wanted13[0]] : variables.wanted13.filter(line,
@@ -1486,11 +1546,11 @@ validations:
     + '' '' + variables.asked13.split('','')[2] + (variables.asked13.split('','')[1] == '''' ? '''' : ''.'' + variables.asked13.split('','')[1])
     + (variables.asked13.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked13.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked13.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked13.split('','')[3] == '''' ? ''a Release goes
-    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
-    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked13.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked14 == '' || variables.asked14.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
   messageExpression: 'variables.asked14 == '''' ? '''' : (variables.wanted14.size() > 20 ? [variables.wanted14[0]] : variables.wanted14.filter(line,
@@ -1500,11 +1560,11 @@ validations:
     + '' '' + variables.asked14.split('','')[2] + (variables.asked14.split('','')[1] == '''' ? '''' : ''.'' + variables.asked14.split('','')[1])
     + (variables.asked14.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked14.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked14.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked14.split('','')[3] == '''' ? ''a Release goes
-    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
-    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked14.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
 - expression: variables.asked15 == '' || variables.asked15.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
   messageExpression: 'variables.asked15 == '''' ? '''' : (variables.wanted15.size() > 20 ? [variables.wanted15[0]] : variables.wanted15.filter(line,
@@ -1514,20 +1574,30 @@ validations:
     + '' '' + variables.asked15.split('','')[2] + (variables.asked15.split('','')[1] == '''' ? '''' : ''.'' + variables.asked15.split('','')[1])
     + (variables.asked15.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked15.split('','')[3]) + '' in namespace
     '' + request.namespace + ''; '' + (variables.asked15.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
-    is reserved, so that nobody may use it; take another'' : variables.asked15.split('','')[3] == '''' ? ''a Release goes
-    only through Connections that its author may use: RBAC must allow the verb use on connections, or somebody who has it
-    applies the Release, or name the Connection by connection:'' : ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'')'
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    is reserved, so that nobody may use it; take another'' : variables.asked15.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.wanted16.all(line, line.startsWith('use,gatewright.dev,connections,'))
+  message: 'a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all: it names
+    more than can be asked for'
   reason: Forbidden
 - expression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) || authorizer.group(''gatewright.dev'').resource(''connections'').namespace(request.namespace).check(''use'').allowed()'
   messageExpression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) ? '''' : variables.wanted16.filter(line,
     line.startsWith(''use,gatewright.dev,connections,''))[0].substring(variables.wanted16.filter(line, line.startsWith(''use,gatewright.dev,connections,''))[0].indexOf(''
     '') + 1) + '', after 16 other names'' + '': '' + request.userInfo.username + '' may not '' + ''use connections.gatewright.dev
-    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release goes only through Connections that its author
-    may use: RBAC must allow the verb use on connections, or somebody who has it applies the Release'''
-  message: a Release goes only through Connections that its author may use, and RBAC does not allow it all
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release has only Connections and a Runbook that
+    its author may use: RBAC must allow the verb use on them, or somebody who has it applies it'''
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
   reason: Forbidden
+{{- end }}
+{{- define "gatewright-uses.binding" -}}
+policyName: gatewright-uses
+validationActions:
+- Deny
+- Audit
 {{- end }}
 {{- define "gatewright-requesters.policy" -}}
 failurePolicy: Fail
@@ -1555,17 +1625,24 @@ variables:
 - name: kept
   expression: '!(request.resource.resource == ''freezes'') && request.operation == ''UPDATE'' && dyn(object).spec.?version
     == dyn(oldObject).spec.?version && dyn(object).spec.?requestedBy == dyn(oldObject).spec.?requestedBy && dyn(object).spec.?vars
-    == dyn(oldObject).spec.?vars && dyn(object).spec.?changedPaths == dyn(oldObject).spec.?changedPaths && dyn(object).spec.?mode
-    == dyn(oldObject).spec.?mode && dyn(object).spec.?targets == dyn(oldObject).spec.?targets && dyn(object).spec.?preflight
-    == dyn(oldObject).spec.?preflight && dyn(object).spec.?guards == dyn(oldObject).spec.?guards && dyn(object).spec.?guardFor
-    == dyn(oldObject).spec.?guardFor && dyn(object).spec.?stages == dyn(oldObject).spec.?stages && dyn(object).spec.?rollback
-    == dyn(oldObject).spec.?rollback && dyn(object).spec.?followUps == dyn(oldObject).spec.?followUps'
+    == dyn(oldObject).spec.?vars && dyn(object).spec.?changedPaths == dyn(oldObject).spec.?changedPaths && dyn(object).spec.?runbookRef
+    == dyn(oldObject).spec.?runbookRef && dyn(object).spec.?mode == dyn(oldObject).spec.?mode && dyn(object).spec.?targets
+    == dyn(oldObject).spec.?targets && dyn(object).spec.?preflight == dyn(oldObject).spec.?preflight && dyn(object).spec.?guards
+    == dyn(oldObject).spec.?guards && dyn(object).spec.?guardFor == dyn(oldObject).spec.?guardFor && dyn(object).spec.?stages
+    == dyn(oldObject).spec.?stages && dyn(object).spec.?rollback == dyn(oldObject).spec.?rollback && dyn(object).spec.?followUps
+    == dyn(oldObject).spec.?followUps'
 validations:
 - expression: variables.named == '' || variables.named == request.userInfo.username || variables.kept
   messageExpression: '''spec.'' + variables.field + '': "'' + variables.named + ''" is not who asks ("'' + request.userInfo.username
     + ''"); nobody acts under another name: set it to your own user name (kubectl auth whoami), or leave it out'''
   message: the name in it is not who asks; nobody acts under another name
   reason: Forbidden
+{{- end }}
+{{- define "gatewright-requesters.binding" -}}
+policyName: gatewright-requesters
+validationActions:
+- Deny
+- Audit
 {{- end }}
 {{- define "gatewright-status.policy" -}}
 failurePolicy: Fail
@@ -1595,6 +1672,12 @@ validations:
     runs in, and may not operate-without-pod '' + request.resource.resource + '' in namespace '' + request.namespace'
   message: status is written by the operator alone
   reason: Forbidden
+{{- end }}
+{{- define "gatewright-status.binding" -}}
+policyName: gatewright-status
+validationActions:
+- Deny
+- Audit
 {{- end }}
 {{- define "gatewright-jobs.policy" -}}
 failurePolicy: Fail
@@ -1635,4 +1718,1052 @@ validations:
     pod that it runs in, and may not operate-without-pod releases in namespace '' + request.namespace'
   message: the Jobs of a Release are made by the operator alone
   reason: Forbidden
+{{- end }}
+{{- define "gatewright-jobs.binding" -}}
+policyName: gatewright-jobs
+validationActions:
+- Deny
+- Audit
+{{- end }}
+{{- define "gatewright-runbook-rights.policy" -}}
+paramKind:
+  apiVersion: gatewright.dev/v1alpha1
+  kind: Runbook
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - releases
+    scope: Namespaced
+matchConditions:
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+- name: names-this-runbook
+  expression: dyn(object).spec.?version.orValue('') in ['gatewright-trial-rights', 'gatewright-trial-uses'] || dyn(object).spec.?runbookRef.name.orValue('')
+    == params.metadata.name
+variables:
+- name: runbook
+  expression: 'dyn(object).spec.?version.orValue('''') in [''gatewright-trial-rights'', ''gatewright-trial-uses''] ? dyn({})
+    : dyn(params)'
+- name: job
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].job''), ''of'': dyn(item.job)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?job.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].job''), ''of'': dyn(item.job)})] + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item,
+    item.?job.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + variables.runbook.?spec.stages.orValue([]).map(outer,
+    outer.?gates.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name + ''].job''), ''of'': dyn(item.job)})) + variables.runbook.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) +
+    [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].job''), ''of'': dyn(item.job)})] + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].job''), ''of'': dyn(item.job)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?job.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].job''), ''of'': dyn(item.job)}))'
+- name: workloadConfig
+  expression: '[variables.runbook.?spec.targets.orValue([]).filter(item, item.?workload.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.targets['' + item.name + ''].workload''), ''of'': dyn(item.workload)})]'
+- name: flagsStep
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].flags''), ''of'': dyn(item.flags)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?flags.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags''), ''of'': dyn(item.flags)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?flags.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags''), ''of'': dyn(item.flags)}))'
+- name: needs0
+  expression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''Deployment'').map(one,
+    [one.of.?name.orValue('''')].filter(name, type(name) == string && !(name in [''''])).map(name, ''patch,apps,deployments,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs1
+  expression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'').map(one,
+    [one.of.?name.orValue('''')].filter(name, type(name) == string && !(name in [''''])).map(name, ''patch,apps,statefulsets,''
+    + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs2
+  expression: 'variables.workloadConfig.map(group, group.map(one, one.of.?config.orValue([]).map(part, part.?configMap.orValue('''')).filter(name,
+    type(name) == string && !(name in [''''])).map(name, ''patch,,configmaps,'' + (name.matches(''^[a-z0-9.-]+$'') ? name
+    : '''') + '', '' + one.at + ''.config'').join(''\n'')).join(''\n''))'
+- name: needs3
+  expression: 'variables.workloadConfig.map(group, group.map(one, one.of.?config.orValue([]).map(part, part.?secret.orValue('''')).filter(name,
+    type(name) == string && !(name in [''''])).map(name, ''patch,,secrets,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at + ''.config'').join(''\n'')).join(''\n''))'
+- name: needs4
+  expression: 'variables.flagsStep.map(group, group.map(one, [one.of.?configMap.orValue('''')].filter(name, type(name) ==
+    string && !(name in [''''])).map(name, ''patch,,configmaps,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '',
+    '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs5
+  expression: 'variables.job.map(group, group.map(one, [one.of.?serviceAccountName.orValue(''''), one.of.?template.spec.serviceAccountName.orValue(''''),
+    one.of.?template.spec.serviceAccount.orValue('''')].filter(name, type(name) == string && !(name in ['''', ''default''])).map(name,
+    ''impersonate,,serviceaccounts,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs6
+  expression: variables.job.map(group, group.filter(one, one.of.?template.spec.hasValue() && (one.of.?template.spec.automountServiceAccountToken.orValue(false)
+    == true || (one.of.?template.spec.volumes.orValue(null) != null && one.of.?template.spec.volumes.orValue(null).exists(volume,
+    volume.?projected.sources.orValue(null) != null && volume.?projected.sources.orValue(null).exists(source, source.?serviceAccountToken.hasValue()))))
+    && ![one.of.?template.spec.serviceAccountName.orValue(''), one.of.?template.spec.serviceAccount.orValue('')].exists(name,
+    type(name) == string && !(name in ['', 'default']))).map(one, 'impersonate,,serviceaccounts,default, ' + one.at).join('\n'))
+- name: wanted0
+  expression: (variables.needs0 + variables.needs1 + variables.needs2 + variables.needs3 + variables.needs4 + variables.needs5
+    + variables.needs6).join('\n').split('\n').filter(line, line != '')
+- name: asked0
+  expression: 'variables.wanted0.size() == 0 ? '''' : variables.wanted0[0].substring(0, variables.wanted0[0].indexOf('' ''))'
+- name: wanted1
+  expression: variables.wanted0.filter(line, !line.startsWith(variables.asked0))
+- name: asked1
+  expression: 'variables.wanted1.size() == 0 ? '''' : variables.wanted1[0].substring(0, variables.wanted1[0].indexOf('' ''))'
+- name: wanted2
+  expression: variables.wanted1.filter(line, !line.startsWith(variables.asked1))
+- name: asked2
+  expression: 'variables.wanted2.size() == 0 ? '''' : variables.wanted2[0].substring(0, variables.wanted2[0].indexOf('' ''))'
+- name: wanted3
+  expression: variables.wanted2.filter(line, !line.startsWith(variables.asked2))
+- name: asked3
+  expression: 'variables.wanted3.size() == 0 ? '''' : variables.wanted3[0].substring(0, variables.wanted3[0].indexOf('' ''))'
+- name: wanted4
+  expression: variables.wanted3.filter(line, !line.startsWith(variables.asked3))
+- name: asked4
+  expression: 'variables.wanted4.size() == 0 ? '''' : variables.wanted4[0].substring(0, variables.wanted4[0].indexOf('' ''))'
+- name: wanted5
+  expression: variables.wanted4.filter(line, !line.startsWith(variables.asked4))
+- name: asked5
+  expression: 'variables.wanted5.size() == 0 ? '''' : variables.wanted5[0].substring(0, variables.wanted5[0].indexOf('' ''))'
+- name: wanted6
+  expression: variables.wanted5.filter(line, !line.startsWith(variables.asked5))
+- name: asked6
+  expression: 'variables.wanted6.size() == 0 ? '''' : variables.wanted6[0].substring(0, variables.wanted6[0].indexOf('' ''))'
+- name: wanted7
+  expression: variables.wanted6.filter(line, !line.startsWith(variables.asked6))
+- name: asked7
+  expression: 'variables.wanted7.size() == 0 ? '''' : variables.wanted7[0].substring(0, variables.wanted7[0].indexOf('' ''))'
+- name: wanted8
+  expression: variables.wanted7.filter(line, !line.startsWith(variables.asked7))
+- name: asked8
+  expression: 'variables.wanted8.size() == 0 ? '''' : variables.wanted8[0].substring(0, variables.wanted8[0].indexOf('' ''))'
+- name: wanted9
+  expression: variables.wanted8.filter(line, !line.startsWith(variables.asked8))
+- name: asked9
+  expression: 'variables.wanted9.size() == 0 ? '''' : variables.wanted9[0].substring(0, variables.wanted9[0].indexOf('' ''))'
+- name: wanted10
+  expression: variables.wanted9.filter(line, !line.startsWith(variables.asked9))
+validations:
+- expression: dyn(object).spec.?version.orValue('') != 'gatewright-trial-rights'
+  message: the version gatewright-trial-rights is reserved, so that nobody may ask for it; take another
+  reason: Forbidden
+- expression: variables.job.all(group, group.size() == 0) || authorizer.group('batch').resource('jobs').namespace(request.namespace).check('create').allowed()
+  messageExpression: 'variables.job.all(group, group.size() == 0) ? '''' : (variables.job.filter(group, group.size() > 0).map(group,
+    group.map(one, one.at).join('', '')).join('', '').size() > 2500 ? variables.job.filter(group, group.size() > 0).map(group,
+    group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.job.filter(group, group.size()
+    > 0).map(group, group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not ''
+    + ''create jobs.batch'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author,
+    or that of its Runbook, may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue('Deployment') == 'StatefulSet')).all(group,
+    group.size() == 0) || authorizer.group('').resource('pods').namespace(request.namespace).check('delete').allowed()
+  messageExpression: 'variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).all(group,
+    group.size() == 0) ? '''' : (variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'')
+    == ''StatefulSet'')).filter(group, group.size() > 0).map(group, group.map(one, one.at).join('', '')).join('', '').size()
+    > 2500 ? variables.workloadConfig.map(group, group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).filter(group,
+    group.size() > 0).map(group, group.map(one, one.at).join('', '')).join('', '').substring(0, 2500) + '' ...'' : variables.workloadConfig.map(group,
+    group.filter(one, one.of.?kind.orValue(''Deployment'') == ''StatefulSet'')).filter(group, group.size() > 0).map(group,
+    group.map(one, one.at).join('', '')).join('', '')) + '': '' + request.userInfo.username + '' may not '' + ''delete pods''
+    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+  messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
+    line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
+    > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
+    '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
+    + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+  messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
+    line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
+    > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
+    '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
+    + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+  messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
+    line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
+    > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
+    '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
+    + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+  messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
+    line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
+    > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
+    '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
+    + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+  messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
+    line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
+    > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
+    '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
+    + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+  messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
+    line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
+    > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
+    '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
+    + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+  messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
+    line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
+    > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
+    '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
+    + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+  messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
+    line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
+    > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
+    '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
+    + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+  messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
+    line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
+    > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
+    '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
+    + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+  messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
+    line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
+    > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
+    '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
+    + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'')'
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.wanted10.all(line, line.startsWith('patch,,configmaps,') || line.startsWith('patch,,secrets,') ||
+    line.startsWith('impersonate,,serviceaccounts,'))
+  message: 'a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all: it
+    names more than can be asked for'
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) || authorizer.group('''').resource(''configmaps'').namespace(request.namespace).check(''patch'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,configmaps,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''patch,,configmaps,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,configmaps,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch configmaps of any
+    name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) || authorizer.group('''').resource(''secrets'').namespace(request.namespace).check(''patch'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''patch,,secrets,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''patch,,secrets,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''patch,,secrets,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''patch secrets of any name''
+    + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of its Runbook,
+    may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+- expression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) || authorizer.group('''').resource(''serviceaccounts'').namespace(request.namespace).check(''impersonate'').allowed()'
+  messageExpression: '!variables.wanted10.exists(line, line.startsWith(''impersonate,,serviceaccounts,'')) ? '''' : variables.wanted10.filter(line,
+    line.startsWith(''impersonate,,serviceaccounts,''))[0].substring(variables.wanted10.filter(line, line.startsWith(''impersonate,,serviceaccounts,''))[0].indexOf(''
+    '') + 1) + '', after 10 other names'' + '': '' + request.userInfo.username + '' may not '' + ''impersonate serviceaccounts
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release does nothing that its author, or that of
+    its Runbook, may not do: RBAC must allow that verb, or somebody who has it applies it'''
+  message: a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does not allow it all
+  reason: Forbidden
+{{- end }}
+{{- define "gatewright-runbook-rights.binding" -}}
+policyName: gatewright-runbook-rights
+validationActions:
+- Deny
+- Audit
+paramRef:
+  selector: {}
+  parameterNotFoundAction: Allow
+{{- end }}
+{{- define "gatewright-runbook-uses.policy" -}}
+paramKind:
+  apiVersion: gatewright.dev/v1alpha1
+  kind: Runbook
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+  - apiGroups:
+    - gatewright.dev
+    apiVersions:
+    - '*'
+    operations:
+    - CREATE
+    - UPDATE
+    resources:
+    - releases
+    scope: Namespaced
+matchConditions:
+- name: spec-changed
+  expression: request.operation != 'UPDATE' || object.spec != oldObject.spec
+- name: names-this-runbook
+  expression: dyn(object).spec.?version.orValue('') in ['gatewright-trial-rights', 'gatewright-trial-uses'] || dyn(object).spec.?runbookRef.name.orValue('')
+    == params.metadata.name
+variables:
+- name: runbook
+  expression: 'dyn(object).spec.?version.orValue('''') in [''gatewright-trial-rights'', ''gatewright-trial-uses''] ? dyn({})
+    : dyn(params)'
+- name: githubCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].github''), ''of'': dyn(item.github)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?github.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].github''), ''of'': dyn(item.github)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].github''), ''of'': dyn(item.github)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].github''), ''of'': dyn(item.github)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].github''), ''of'':
+    dyn(item.github)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].github''), ''of'': dyn(item.github)})]'
+- name: httpCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].http''), ''of'': dyn(item.http)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?http.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].http''), ''of'': dyn(item.http)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].http''), ''of'': dyn(item.http)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].http''), ''of'': dyn(item.http)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?http.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].http''), ''of'':
+    dyn(item.http)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?http.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].http''), ''of'': dyn(item.http)})]'
+- name: launchDarklyCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]
+    + [variables.runbook.?spec.preflight.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]
+    + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item,
+    item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify[''
+    + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item,
+    item.?launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps[''
+    + item.name + ''].launchdarkly''), ''of'': dyn(item.launchdarkly)})]'
+- name: ofrepCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?ofrep.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].ofrep''), ''of'': dyn(item.ofrep)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].ofrep''), ''of'': dyn(item.ofrep)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?ofrep.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].ofrep''), ''of'':
+    dyn(item.ofrep)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?ofrep.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].ofrep''), ''of'': dyn(item.ofrep)})]'
+- name: openAICheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].openai''), ''of'': dyn(item.openai)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?openai.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].openai''), ''of'': dyn(item.openai)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?openai.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].openai''), ''of'': dyn(item.openai)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?openai.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].openai''), ''of'': dyn(item.openai)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?openai.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].openai''), ''of'':
+    dyn(item.openai)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?openai.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].openai''), ''of'': dyn(item.openai)})]'
+- name: prometheusCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]
+    + [variables.runbook.?spec.preflight.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]
+    + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?prometheus.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?prometheus.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].prometheus''), ''of'': dyn(item.prometheus)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item,
+    item.?prometheus.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify[''
+    + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item,
+    item.?prometheus.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps[''
+    + item.name + ''].prometheus''), ''of'': dyn(item.prometheus)})]'
+- name: redisCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].redis''), ''of'': dyn(item.redis)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?redis.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].redis''), ''of'': dyn(item.redis)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].redis''), ''of'': dyn(item.redis)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].redis''), ''of'': dyn(item.redis)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].redis''), ''of'':
+    dyn(item.redis)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})]'
+- name: sentryCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?sentry.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].sentry''), ''of'': dyn(item.sentry)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].sentry''), ''of'': dyn(item.sentry)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].sentry''), ''of'':
+    dyn(item.sentry)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})]'
+- name: sqlCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].sql''), ''of'': dyn(item.sql)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?sql.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].sql''), ''of'': dyn(item.sql)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].sql''), ''of'': dyn(item.sql)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].sql''), ''of'': dyn(item.sql)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?sql.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].sql''), ''of'':
+    dyn(item.sql)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?sql.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].sql''), ''of'': dyn(item.sql)})]'
+- name: supabaseCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' +
+    item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [variables.runbook.?spec.guards.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name
+    + ''].supabase''), ''of'': dyn(item.supabase)})] + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].gates['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify[''
+    + item.name + ''].supabase''), ''of'': dyn(item.supabase)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' +
+    item.name + ''].supabase''), ''of'': dyn(item.supabase)})]'
+- name: unleashCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?unleash.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?unleash.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' +
+    item.name + ''].unleash''), ''of'': dyn(item.unleash)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].unleash''), ''of'': dyn(item.unleash)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].unleash''), ''of'': dyn(item.unleash)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].unleash''), ''of'':
+    dyn(item.unleash)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?unleash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].unleash''), ''of'':
+    dyn(item.unleash)})]'
+- name: upstashCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?upstash.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' +
+    item.name + ''].upstash''), ''of'': dyn(item.upstash)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].upstash''), ''of'': dyn(item.upstash)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].upstash''), ''of'':
+    dyn(item.upstash)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].upstash''), ''of'':
+    dyn(item.upstash)})]'
+- name: vercelCheck
+  expression: '[variables.runbook.?spec.checks.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.checks['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})] + [variables.runbook.?spec.preflight.orValue([]).filter(item,
+    item.?vercel.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.preflight['' + item.name
+    + ''].vercel''), ''of'': dyn(item.vercel)})] + [variables.runbook.?spec.guards.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.guards['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]
+    + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?gates.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].gates['' + item.name +
+    ''].vercel''), ''of'': dyn(item.vercel)})) + [variables.runbook.?spec.rollback.verify.orValue([]).filter(item, item.?vercel.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.rollback.verify['' + item.name + ''].vercel''), ''of'':
+    dyn(item.vercel)})] + [variables.runbook.?spec.followUps.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'':
+    dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.followUps['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
+- name: vercelTarget
+  expression: '[variables.runbook.?spec.targets.orValue([]).filter(item, item.?vercel.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.targets['' + item.name + ''].vercel''), ''of'': dyn(item.vercel)})]'
+- name: launchDarklyConfig
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)})) + variables.runbook.?spec.stages.orValue([]).map(outer,
+    outer.?rollback.steps.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook ''
+    + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].rollback.steps['' + item.name + ''].flags.launchdarkly''),
+    ''of'': dyn(item.flags.launchdarkly)})) + variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?steps.orValue([]).filter(item,
+    item.?flags.launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures[''
+    + outer.name + ''].steps['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?flags.launchdarkly.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].flags.launchdarkly''), ''of'': dyn(item.flags.launchdarkly)}))'
+- name: unleashConfig
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].flags.unleash''), ''of'': dyn(item.flags.unleash)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?flags.unleash.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages[''
+    + outer.name + ''].rollback.steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))
+    + variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.unleash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name
+    + ''].flags.unleash''), ''of'': dyn(item.flags.unleash)}))'
+- name: vercelFlags
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].flags.vercel''), ''of'': dyn(item.flags.vercel)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?flags.vercel.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages[''
+    + outer.name + ''].rollback.steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))
+    + variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?flags.vercel.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name
+    + ''].flags.vercel''), ''of'': dyn(item.flags.vercel)}))'
+- name: githubAction
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].github''), ''of'': dyn(item.github)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?github.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?github.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].github''), ''of'': dyn(item.github)})) +
+    variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?github.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name
+    + ''].github''), ''of'': dyn(item.github)}))'
+- name: redisAction
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].redis''), ''of'': dyn(item.redis)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?redis.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].redis''), ''of'': dyn(item.redis)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?undo.orValue([]).filter(item, item.?redis.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name + ''].redis''), ''of'': dyn(item.redis)}))'
+- name: sentryAction
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].sentry''), ''of'': dyn(item.sentry)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?sentry.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?sentry.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].sentry''), ''of'': dyn(item.sentry)})) +
+    variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?sentry.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name
+    + ''].sentry''), ''of'': dyn(item.sentry)}))'
+- name: supabaseAction
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].supabase''), ''of'': dyn(item.supabase)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?supabase.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].supabase''), ''of'': dyn(item.supabase)}))
+    + variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?supabase.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name
+    + ''].supabase''), ''of'': dyn(item.supabase)}))'
+- name: upstashAction
+  expression: 'variables.runbook.?spec.stages.orValue([]).map(outer, outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name + ''].steps['' + item.name +
+    ''].upstash''), ''of'': dyn(item.upstash)})) + variables.runbook.?spec.stages.orValue([]).map(outer, outer.?rollback.steps.orValue([]).filter(item,
+    item.?upstash.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.stages['' + outer.name
+    + ''].rollback.steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)})) + variables.runbook.?spec.procedures.orValue([]).map(outer,
+    outer.?steps.orValue([]).filter(item, item.?upstash.hasValue()).map(item, {''at'': dyn(''Runbook '' + params.metadata.name
+    + '': '' + ''spec.procedures['' + outer.name + ''].steps['' + item.name + ''].upstash''), ''of'': dyn(item.upstash)}))
+    + variables.runbook.?spec.procedures.orValue([]).map(outer, outer.?undo.orValue([]).filter(item, item.?upstash.hasValue()).map(item,
+    {''at'': dyn(''Runbook '' + params.metadata.name + '': '' + ''spec.procedures['' + outer.name + ''].undo['' + item.name
+    + ''].upstash''), ''of'': dyn(item.upstash)}))'
+- name: pagerdutyNotice
+  expression: '[variables.runbook.?spec.notify.orValue([]).filter(item, item.?pagerduty.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.notify[].pagerduty''), ''of'': dyn(item.pagerduty)})]'
+- name: slackNotice
+  expression: '[variables.runbook.?spec.notify.orValue([]).filter(item, item.?slack.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.notify[].slack''), ''of'': dyn(item.slack)})]'
+- name: statuspageNotice
+  expression: '[variables.runbook.?spec.notify.orValue([]).filter(item, item.?statuspage.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.notify[].statuspage''), ''of'': dyn(item.statuspage)})]'
+- name: webhookNotice
+  expression: '[variables.runbook.?spec.notify.orValue([]).filter(item, item.?webhook.hasValue()).map(item, {''at'': dyn(''Runbook
+    '' + params.metadata.name + '': '' + ''spec.notify[].webhook''), ''of'': dyn(item.webhook)})]'
+- name: runbookUse
+  expression: 'variables.runbook.?spec.runbookRef.name.hasValue() ? [''use,gatewright.dev,runbooks,'' + (variables.runbook.?spec.runbookRef.name.orValue('''').matches(''^[a-z0-9.-]+$'')
+    ? variables.runbook.?spec.runbookRef.name.orValue('''') : '''') + '', '' + ''spec.runbookRef''] : []'
+- name: needs0
+  expression: variables.runbookUse
+- name: needs1
+  expression: 'variables.githubCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs2
+  expression: 'variables.httpCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs3
+  expression: 'variables.launchDarklyCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs4
+  expression: 'variables.ofrepCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs5
+  expression: 'variables.openAICheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs6
+  expression: 'variables.prometheusCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs7
+  expression: 'variables.redisCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs8
+  expression: 'variables.sentryCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs9
+  expression: 'variables.sqlCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name) ==
+    string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name : '''')
+    + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs10
+  expression: 'variables.supabaseCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs11
+  expression: 'variables.unleashCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs12
+  expression: 'variables.upstashCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs13
+  expression: 'variables.vercelCheck.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs14
+  expression: 'variables.vercelTarget.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs15
+  expression: 'variables.launchDarklyConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs16
+  expression: 'variables.unleashConfig.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs17
+  expression: 'variables.vercelFlags.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs18
+  expression: 'variables.githubAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs19
+  expression: 'variables.redisAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs20
+  expression: 'variables.sentryAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs21
+  expression: 'variables.supabaseAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs22
+  expression: 'variables.upstashAction.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs23
+  expression: 'variables.pagerdutyNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs24
+  expression: 'variables.slackNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs25
+  expression: 'variables.statuspageNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: needs26
+  expression: 'variables.webhookNotice.map(group, group.map(one, [one.of.?connection.orValue('''')].filter(name, type(name)
+    == string && !(name in [])).map(name, ''use,gatewright.dev,connections,'' + (name.matches(''^[a-z0-9.-]+$'') ? name :
+    '''') + '', '' + one.at).join(''\n'')).join(''\n''))'
+- name: wanted0
+  expression: (variables.needs0 + variables.needs1 + variables.needs2 + variables.needs3 + variables.needs4 + variables.needs5
+    + variables.needs6 + variables.needs7 + variables.needs8 + variables.needs9 + variables.needs10 + variables.needs11 +
+    variables.needs12 + variables.needs13 + variables.needs14 + variables.needs15 + variables.needs16 + variables.needs17
+    + variables.needs18 + variables.needs19 + variables.needs20 + variables.needs21 + variables.needs22 + variables.needs23
+    + variables.needs24 + variables.needs25 + variables.needs26).join('\n').split('\n').filter(line, line != '')
+- name: asked0
+  expression: 'variables.wanted0.size() == 0 ? '''' : variables.wanted0[0].substring(0, variables.wanted0[0].indexOf('' ''))'
+- name: wanted1
+  expression: variables.wanted0.filter(line, !line.startsWith(variables.asked0))
+- name: asked1
+  expression: 'variables.wanted1.size() == 0 ? '''' : variables.wanted1[0].substring(0, variables.wanted1[0].indexOf('' ''))'
+- name: wanted2
+  expression: variables.wanted1.filter(line, !line.startsWith(variables.asked1))
+- name: asked2
+  expression: 'variables.wanted2.size() == 0 ? '''' : variables.wanted2[0].substring(0, variables.wanted2[0].indexOf('' ''))'
+- name: wanted3
+  expression: variables.wanted2.filter(line, !line.startsWith(variables.asked2))
+- name: asked3
+  expression: 'variables.wanted3.size() == 0 ? '''' : variables.wanted3[0].substring(0, variables.wanted3[0].indexOf('' ''))'
+- name: wanted4
+  expression: variables.wanted3.filter(line, !line.startsWith(variables.asked3))
+- name: asked4
+  expression: 'variables.wanted4.size() == 0 ? '''' : variables.wanted4[0].substring(0, variables.wanted4[0].indexOf('' ''))'
+- name: wanted5
+  expression: variables.wanted4.filter(line, !line.startsWith(variables.asked4))
+- name: asked5
+  expression: 'variables.wanted5.size() == 0 ? '''' : variables.wanted5[0].substring(0, variables.wanted5[0].indexOf('' ''))'
+- name: wanted6
+  expression: variables.wanted5.filter(line, !line.startsWith(variables.asked5))
+- name: asked6
+  expression: 'variables.wanted6.size() == 0 ? '''' : variables.wanted6[0].substring(0, variables.wanted6[0].indexOf('' ''))'
+- name: wanted7
+  expression: variables.wanted6.filter(line, !line.startsWith(variables.asked6))
+- name: asked7
+  expression: 'variables.wanted7.size() == 0 ? '''' : variables.wanted7[0].substring(0, variables.wanted7[0].indexOf('' ''))'
+- name: wanted8
+  expression: variables.wanted7.filter(line, !line.startsWith(variables.asked7))
+- name: asked8
+  expression: 'variables.wanted8.size() == 0 ? '''' : variables.wanted8[0].substring(0, variables.wanted8[0].indexOf('' ''))'
+- name: wanted9
+  expression: variables.wanted8.filter(line, !line.startsWith(variables.asked8))
+- name: asked9
+  expression: 'variables.wanted9.size() == 0 ? '''' : variables.wanted9[0].substring(0, variables.wanted9[0].indexOf('' ''))'
+- name: wanted10
+  expression: variables.wanted9.filter(line, !line.startsWith(variables.asked9))
+- name: asked10
+  expression: 'variables.wanted10.size() == 0 ? '''' : variables.wanted10[0].substring(0, variables.wanted10[0].indexOf(''
+    ''))'
+- name: wanted11
+  expression: variables.wanted10.filter(line, !line.startsWith(variables.asked10))
+- name: asked11
+  expression: 'variables.wanted11.size() == 0 ? '''' : variables.wanted11[0].substring(0, variables.wanted11[0].indexOf(''
+    ''))'
+- name: wanted12
+  expression: variables.wanted11.filter(line, !line.startsWith(variables.asked11))
+- name: asked12
+  expression: 'variables.wanted12.size() == 0 ? '''' : variables.wanted12[0].substring(0, variables.wanted12[0].indexOf(''
+    ''))'
+- name: wanted13
+  expression: variables.wanted12.filter(line, !line.startsWith(variables.asked12))
+- name: asked13
+  expression: 'variables.wanted13.size() == 0 ? '''' : variables.wanted13[0].substring(0, variables.wanted13[0].indexOf(''
+    ''))'
+- name: wanted14
+  expression: variables.wanted13.filter(line, !line.startsWith(variables.asked13))
+- name: asked14
+  expression: 'variables.wanted14.size() == 0 ? '''' : variables.wanted14[0].substring(0, variables.wanted14[0].indexOf(''
+    ''))'
+- name: wanted15
+  expression: variables.wanted14.filter(line, !line.startsWith(variables.asked14))
+- name: asked15
+  expression: 'variables.wanted15.size() == 0 ? '''' : variables.wanted15[0].substring(0, variables.wanted15[0].indexOf(''
+    ''))'
+- name: wanted16
+  expression: variables.wanted15.filter(line, !line.startsWith(variables.asked15))
+validations:
+- expression: dyn(object).spec.?version.orValue('') != 'gatewright-trial-uses'
+  message: the version gatewright-trial-uses is reserved, so that nobody may ask for it; take another
+  reason: Forbidden
+- expression: variables.asked0 == '' || variables.asked0.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked0.split(',')[1]).resource(variables.asked0.split(',')[2]).namespace(request.namespace).name(variables.asked0.split(',')[3]).check(variables.asked0.split(',')[0]).allowed()
+  messageExpression: 'variables.asked0 == '''' ? '''' : (variables.wanted0.size() > 20 ? [variables.wanted0[0]] : variables.wanted0.filter(line,
+    line.startsWith(variables.asked0))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted0.size()
+    > 20 && variables.wanted0.size() - variables.wanted1.size() - 1 > 0 ? '' and '' + string(variables.wanted0.size() - variables.wanted1.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked0.split('','')[0] + ''
+    '' + variables.asked0.split('','')[2] + (variables.asked0.split('','')[1] == '''' ? '''' : ''.'' + variables.asked0.split('','')[1])
+    + (variables.asked0.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked0.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked0.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked0.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked1 == '' || variables.asked1.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked1.split(',')[1]).resource(variables.asked1.split(',')[2]).namespace(request.namespace).name(variables.asked1.split(',')[3]).check(variables.asked1.split(',')[0]).allowed()
+  messageExpression: 'variables.asked1 == '''' ? '''' : (variables.wanted1.size() > 20 ? [variables.wanted1[0]] : variables.wanted1.filter(line,
+    line.startsWith(variables.asked1))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted1.size()
+    > 20 && variables.wanted1.size() - variables.wanted2.size() - 1 > 0 ? '' and '' + string(variables.wanted1.size() - variables.wanted2.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked1.split('','')[0] + ''
+    '' + variables.asked1.split('','')[2] + (variables.asked1.split('','')[1] == '''' ? '''' : ''.'' + variables.asked1.split('','')[1])
+    + (variables.asked1.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked1.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked1.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked1.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked2 == '' || variables.asked2.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked2.split(',')[1]).resource(variables.asked2.split(',')[2]).namespace(request.namespace).name(variables.asked2.split(',')[3]).check(variables.asked2.split(',')[0]).allowed()
+  messageExpression: 'variables.asked2 == '''' ? '''' : (variables.wanted2.size() > 20 ? [variables.wanted2[0]] : variables.wanted2.filter(line,
+    line.startsWith(variables.asked2))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted2.size()
+    > 20 && variables.wanted2.size() - variables.wanted3.size() - 1 > 0 ? '' and '' + string(variables.wanted2.size() - variables.wanted3.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked2.split('','')[0] + ''
+    '' + variables.asked2.split('','')[2] + (variables.asked2.split('','')[1] == '''' ? '''' : ''.'' + variables.asked2.split('','')[1])
+    + (variables.asked2.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked2.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked2.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked2.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked3 == '' || variables.asked3.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked3.split(',')[1]).resource(variables.asked3.split(',')[2]).namespace(request.namespace).name(variables.asked3.split(',')[3]).check(variables.asked3.split(',')[0]).allowed()
+  messageExpression: 'variables.asked3 == '''' ? '''' : (variables.wanted3.size() > 20 ? [variables.wanted3[0]] : variables.wanted3.filter(line,
+    line.startsWith(variables.asked3))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted3.size()
+    > 20 && variables.wanted3.size() - variables.wanted4.size() - 1 > 0 ? '' and '' + string(variables.wanted3.size() - variables.wanted4.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked3.split('','')[0] + ''
+    '' + variables.asked3.split('','')[2] + (variables.asked3.split('','')[1] == '''' ? '''' : ''.'' + variables.asked3.split('','')[1])
+    + (variables.asked3.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked3.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked3.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked3.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked4 == '' || variables.asked4.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked4.split(',')[1]).resource(variables.asked4.split(',')[2]).namespace(request.namespace).name(variables.asked4.split(',')[3]).check(variables.asked4.split(',')[0]).allowed()
+  messageExpression: 'variables.asked4 == '''' ? '''' : (variables.wanted4.size() > 20 ? [variables.wanted4[0]] : variables.wanted4.filter(line,
+    line.startsWith(variables.asked4))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted4.size()
+    > 20 && variables.wanted4.size() - variables.wanted5.size() - 1 > 0 ? '' and '' + string(variables.wanted4.size() - variables.wanted5.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked4.split('','')[0] + ''
+    '' + variables.asked4.split('','')[2] + (variables.asked4.split('','')[1] == '''' ? '''' : ''.'' + variables.asked4.split('','')[1])
+    + (variables.asked4.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked4.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked4.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked4.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked5 == '' || variables.asked5.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked5.split(',')[1]).resource(variables.asked5.split(',')[2]).namespace(request.namespace).name(variables.asked5.split(',')[3]).check(variables.asked5.split(',')[0]).allowed()
+  messageExpression: 'variables.asked5 == '''' ? '''' : (variables.wanted5.size() > 20 ? [variables.wanted5[0]] : variables.wanted5.filter(line,
+    line.startsWith(variables.asked5))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted5.size()
+    > 20 && variables.wanted5.size() - variables.wanted6.size() - 1 > 0 ? '' and '' + string(variables.wanted5.size() - variables.wanted6.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked5.split('','')[0] + ''
+    '' + variables.asked5.split('','')[2] + (variables.asked5.split('','')[1] == '''' ? '''' : ''.'' + variables.asked5.split('','')[1])
+    + (variables.asked5.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked5.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked5.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked5.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked6 == '' || variables.asked6.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked6.split(',')[1]).resource(variables.asked6.split(',')[2]).namespace(request.namespace).name(variables.asked6.split(',')[3]).check(variables.asked6.split(',')[0]).allowed()
+  messageExpression: 'variables.asked6 == '''' ? '''' : (variables.wanted6.size() > 20 ? [variables.wanted6[0]] : variables.wanted6.filter(line,
+    line.startsWith(variables.asked6))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted6.size()
+    > 20 && variables.wanted6.size() - variables.wanted7.size() - 1 > 0 ? '' and '' + string(variables.wanted6.size() - variables.wanted7.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked6.split('','')[0] + ''
+    '' + variables.asked6.split('','')[2] + (variables.asked6.split('','')[1] == '''' ? '''' : ''.'' + variables.asked6.split('','')[1])
+    + (variables.asked6.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked6.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked6.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked6.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked7 == '' || variables.asked7.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked7.split(',')[1]).resource(variables.asked7.split(',')[2]).namespace(request.namespace).name(variables.asked7.split(',')[3]).check(variables.asked7.split(',')[0]).allowed()
+  messageExpression: 'variables.asked7 == '''' ? '''' : (variables.wanted7.size() > 20 ? [variables.wanted7[0]] : variables.wanted7.filter(line,
+    line.startsWith(variables.asked7))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted7.size()
+    > 20 && variables.wanted7.size() - variables.wanted8.size() - 1 > 0 ? '' and '' + string(variables.wanted7.size() - variables.wanted8.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked7.split('','')[0] + ''
+    '' + variables.asked7.split('','')[2] + (variables.asked7.split('','')[1] == '''' ? '''' : ''.'' + variables.asked7.split('','')[1])
+    + (variables.asked7.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked7.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked7.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked7.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked8 == '' || variables.asked8.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked8.split(',')[1]).resource(variables.asked8.split(',')[2]).namespace(request.namespace).name(variables.asked8.split(',')[3]).check(variables.asked8.split(',')[0]).allowed()
+  messageExpression: 'variables.asked8 == '''' ? '''' : (variables.wanted8.size() > 20 ? [variables.wanted8[0]] : variables.wanted8.filter(line,
+    line.startsWith(variables.asked8))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted8.size()
+    > 20 && variables.wanted8.size() - variables.wanted9.size() - 1 > 0 ? '' and '' + string(variables.wanted8.size() - variables.wanted9.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked8.split('','')[0] + ''
+    '' + variables.asked8.split('','')[2] + (variables.asked8.split('','')[1] == '''' ? '''' : ''.'' + variables.asked8.split('','')[1])
+    + (variables.asked8.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked8.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked8.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked8.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked9 == '' || variables.asked9.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked9.split(',')[1]).resource(variables.asked9.split(',')[2]).namespace(request.namespace).name(variables.asked9.split(',')[3]).check(variables.asked9.split(',')[0]).allowed()
+  messageExpression: 'variables.asked9 == '''' ? '''' : (variables.wanted9.size() > 20 ? [variables.wanted9[0]] : variables.wanted9.filter(line,
+    line.startsWith(variables.asked9))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted9.size()
+    > 20 && variables.wanted9.size() - variables.wanted10.size() - 1 > 0 ? '' and '' + string(variables.wanted9.size() - variables.wanted10.size()
+    - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked9.split('','')[0] + ''
+    '' + variables.asked9.split('','')[2] + (variables.asked9.split('','')[1] == '''' ? '''' : ''.'' + variables.asked9.split('','')[1])
+    + (variables.asked9.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked9.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked9.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked9.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked10 == '' || variables.asked10.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked10.split(',')[1]).resource(variables.asked10.split(',')[2]).namespace(request.namespace).name(variables.asked10.split(',')[3]).check(variables.asked10.split(',')[0]).allowed()
+  messageExpression: 'variables.asked10 == '''' ? '''' : (variables.wanted10.size() > 20 ? [variables.wanted10[0]] : variables.wanted10.filter(line,
+    line.startsWith(variables.asked10))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted10.size()
+    > 20 && variables.wanted10.size() - variables.wanted11.size() - 1 > 0 ? '' and '' + string(variables.wanted10.size() -
+    variables.wanted11.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked10.split('','')[0]
+    + '' '' + variables.asked10.split('','')[2] + (variables.asked10.split('','')[1] == '''' ? '''' : ''.'' + variables.asked10.split('','')[1])
+    + (variables.asked10.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked10.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked10.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked10.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked11 == '' || variables.asked11.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked11.split(',')[1]).resource(variables.asked11.split(',')[2]).namespace(request.namespace).name(variables.asked11.split(',')[3]).check(variables.asked11.split(',')[0]).allowed()
+  messageExpression: 'variables.asked11 == '''' ? '''' : (variables.wanted11.size() > 20 ? [variables.wanted11[0]] : variables.wanted11.filter(line,
+    line.startsWith(variables.asked11))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted11.size()
+    > 20 && variables.wanted11.size() - variables.wanted12.size() - 1 > 0 ? '' and '' + string(variables.wanted11.size() -
+    variables.wanted12.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked11.split('','')[0]
+    + '' '' + variables.asked11.split('','')[2] + (variables.asked11.split('','')[1] == '''' ? '''' : ''.'' + variables.asked11.split('','')[1])
+    + (variables.asked11.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked11.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked11.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked11.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked12 == '' || variables.asked12.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked12.split(',')[1]).resource(variables.asked12.split(',')[2]).namespace(request.namespace).name(variables.asked12.split(',')[3]).check(variables.asked12.split(',')[0]).allowed()
+  messageExpression: 'variables.asked12 == '''' ? '''' : (variables.wanted12.size() > 20 ? [variables.wanted12[0]] : variables.wanted12.filter(line,
+    line.startsWith(variables.asked12))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted12.size()
+    > 20 && variables.wanted12.size() - variables.wanted13.size() - 1 > 0 ? '' and '' + string(variables.wanted12.size() -
+    variables.wanted13.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked12.split('','')[0]
+    + '' '' + variables.asked12.split('','')[2] + (variables.asked12.split('','')[1] == '''' ? '''' : ''.'' + variables.asked12.split('','')[1])
+    + (variables.asked12.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked12.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked12.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked12.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked13 == '' || variables.asked13.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked13.split(',')[1]).resource(variables.asked13.split(',')[2]).namespace(request.namespace).name(variables.asked13.split(',')[3]).check(variables.asked13.split(',')[0]).allowed()
+  messageExpression: 'variables.asked13 == '''' ? '''' : (variables.wanted13.size() > 20 ? [variables.wanted13[0]] : variables.wanted13.filter(line,
+    line.startsWith(variables.asked13))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted13.size()
+    > 20 && variables.wanted13.size() - variables.wanted14.size() - 1 > 0 ? '' and '' + string(variables.wanted13.size() -
+    variables.wanted14.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked13.split('','')[0]
+    + '' '' + variables.asked13.split('','')[2] + (variables.asked13.split('','')[1] == '''' ? '''' : ''.'' + variables.asked13.split('','')[1])
+    + (variables.asked13.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked13.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked13.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked13.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked14 == '' || variables.asked14.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked14.split(',')[1]).resource(variables.asked14.split(',')[2]).namespace(request.namespace).name(variables.asked14.split(',')[3]).check(variables.asked14.split(',')[0]).allowed()
+  messageExpression: 'variables.asked14 == '''' ? '''' : (variables.wanted14.size() > 20 ? [variables.wanted14[0]] : variables.wanted14.filter(line,
+    line.startsWith(variables.asked14))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted14.size()
+    > 20 && variables.wanted14.size() - variables.wanted15.size() - 1 > 0 ? '' and '' + string(variables.wanted14.size() -
+    variables.wanted15.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked14.split('','')[0]
+    + '' '' + variables.asked14.split('','')[2] + (variables.asked14.split('','')[1] == '''' ? '''' : ''.'' + variables.asked14.split('','')[1])
+    + (variables.asked14.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked14.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked14.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked14.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.asked15 == '' || variables.asked15.split(',')[3] != 'gatewright-trial' && authorizer.group(variables.asked15.split(',')[1]).resource(variables.asked15.split(',')[2]).namespace(request.namespace).name(variables.asked15.split(',')[3]).check(variables.asked15.split(',')[0]).allowed()
+  messageExpression: 'variables.asked15 == '''' ? '''' : (variables.wanted15.size() > 20 ? [variables.wanted15[0]] : variables.wanted15.filter(line,
+    line.startsWith(variables.asked15))).map(line, line.substring(line.indexOf('' '') + 1)).join('', '') + (variables.wanted15.size()
+    > 20 && variables.wanted15.size() - variables.wanted16.size() - 1 > 0 ? '' and '' + string(variables.wanted15.size() -
+    variables.wanted16.size() - 1) + '' more'' : '''') + '': '' + request.userInfo.username + '' may not '' + variables.asked15.split('','')[0]
+    + '' '' + variables.asked15.split('','')[2] + (variables.asked15.split('','')[1] == '''' ? '''' : ''.'' + variables.asked15.split('','')[1])
+    + (variables.asked15.split('','')[3] == '''' ? '' of any name'' : ''/'' + variables.asked15.split('','')[3]) + '' in namespace
+    '' + request.namespace + ''; '' + (variables.asked15.split('','')[3] == ''gatewright-trial'' ? ''the name gatewright-trial
+    is reserved, so that nobody may use it; take another'' : variables.asked15.split('','')[3] == '''' ? ''a Release has only
+    Connections and a Runbook that its author may use: RBAC must allow the verb use on them, or somebody who has it applies
+    it, or name the Connection by connection:'' : ''a Release has only Connections and a Runbook that its author may use:
+    RBAC must allow the verb use on them, or somebody who has it applies it'')'
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+- expression: variables.wanted16.all(line, line.startsWith('use,gatewright.dev,connections,'))
+  message: 'a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all: it names
+    more than can be asked for'
+  reason: Forbidden
+- expression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) || authorizer.group(''gatewright.dev'').resource(''connections'').namespace(request.namespace).check(''use'').allowed()'
+  messageExpression: '!variables.wanted16.exists(line, line.startsWith(''use,gatewright.dev,connections,'')) ? '''' : variables.wanted16.filter(line,
+    line.startsWith(''use,gatewright.dev,connections,''))[0].substring(variables.wanted16.filter(line, line.startsWith(''use,gatewright.dev,connections,''))[0].indexOf(''
+    '') + 1) + '', after 16 other names'' + '': '' + request.userInfo.username + '' may not '' + ''use connections.gatewright.dev
+    of any name'' + '' in namespace '' + request.namespace + ''; '' + ''a Release has only Connections and a Runbook that
+    its author may use: RBAC must allow the verb use on them, or somebody who has it applies it'''
+  message: a Release has only Connections and a Runbook that its author may use, and RBAC does not allow it all
+  reason: Forbidden
+{{- end }}
+{{- define "gatewright-runbook-uses.binding" -}}
+policyName: gatewright-runbook-uses
+validationActions:
+- Deny
+- Audit
+paramRef:
+  selector: {}
+  parameterNotFoundAction: Allow
 {{- end }}

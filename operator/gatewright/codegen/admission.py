@@ -22,7 +22,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-pol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from gatewright.api import GROUP
@@ -99,15 +99,17 @@ def _require_verb() -> dict[str, str]:
 
 
 def spec_policy(
-    plural: str, variables: Iterable[tuple[str, str]], validations: Iterable[dict[str, str]]
+    plurals: Sequence[str],
+    variables: Iterable[tuple[str, str]],
+    validations: Iterable[dict[str, str]],
 ) -> dict[str, Any]:
-    """Return a policy on who writes the spec of a kind.
+    """Return a policy on who writes the spec of these kinds.
 
     Labels, annotations, finalizers, and an apply that changes nothing, are not looked at.
     """
     changed = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
     return {
-        **match_writes(plural),
+        **match_writes(*plurals),
         "matchConditions": [{"name": "spec-changed", "expression": changed}],
         "variables": [{"name": name, "expression": text} for name, text in variables],
         "validations": [*validations],
@@ -129,6 +131,12 @@ def match_writes(*resources: str, group: str = GROUP) -> dict[str, Any]:
     return {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}}
 
 
-def binding_spec(name: str) -> dict[str, Any]:
-    """Return the binding's spec: everywhere, and each refusal also in the audit log."""
-    return {"policyName": name, "validationActions": ["Deny", "Audit"]}
+def binding_spec(name: str, policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the binding's spec: everywhere, and each refusal also in the audit log.
+
+    A policy with parameters has each object of that kind in the namespace, one after the other.
+    """
+    binding: dict[str, Any] = {"policyName": name, "validationActions": ["Deny", "Audit"]}
+    if "paramKind" in policy:
+        binding["paramRef"] = {"selector": {}, "parameterNotFoundAction": "Allow"}
+    return binding

@@ -29,6 +29,8 @@ SAFE_PATTERN = "^[a-z0-9.-]+$"
 name."""
 TAKEN = f"the name {RESERVED_NAME} is reserved, so that nobody may use it; take another"
 """How a refusal of the reserved name ends: no right would help."""
+TAKEN_VERSION = "the version {} is reserved, so that nobody may ask for it; take another"
+"""The same of a version."""
 
 
 @dataclass(frozen=True, slots=True)

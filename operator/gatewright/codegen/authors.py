@@ -15,7 +15,14 @@ from typing import Any
 from gatewright.api.jobs import Job
 from gatewright.codegen import admission, crds, schema
 from gatewright.codegen.asking import Question, cel_is_allowed, describe_right, line_head
-from gatewright.codegen.standing import cel_lines, cel_only, cel_standing, variable_name
+from gatewright.codegen.standing import (
+    OBJECT,
+    Root,
+    cel_lines,
+    cel_only,
+    cel_standing,
+    variable_name,
+)
 from gatewright.core.permissions import AuthorPermission
 from gatewright.core.steps import STEPS
 from gatewright.core.steps.job import USE_ACCOUNT
@@ -36,10 +43,11 @@ MAX_MESSAGE_LENGTH = 2500
 _QUESTION = Question(
     MAX_NAMES_ASKED,
     (
-        "a Release does nothing that its author may not do: RBAC must allow that verb, or "
-        "somebody who has it applies the Release"
+        "a Release does nothing that its author, or that of its Runbook, may not do: RBAC must "
+        "allow that verb, or somebody who has it applies it"
     ),
-    "a Release does nothing that its author may not do, and RBAC does not allow it all",
+    "a Release does nothing that its author, or that of its Runbook, may not do, and RBAC does "
+    "not allow it all",
 )
 
 
@@ -96,30 +104,32 @@ def require_own_models(nodes: Mapping[str, schema.Schema]) -> None:
 
 def policy_spec() -> dict[str, Any]:
     """The ValidatingAdmissionPolicy's spec. Raises schema.Unsupported."""
-    nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+    plurals = (crds.RELEASE.plural, crds.RUNBOOK.plural)
+    return admission.spec_policy(plurals, policy_variables(), validations())
+
+
+def validations() -> Iterator[dict[str, str]]:
+    """Yield what is asked. Raises schema.Unsupported."""
+    nodes = crds.nodes_of_body()
     require_own_models(nodes)
-    validations = (
-        *(
-            _validate_nameless(model, right, nodes)
-            for model, right in author_rights()
-            if not right.fields
-        ),
-        *_QUESTION.validations(
-            (right for _, right in author_rights() if right.fields), few_rights()
-        ),
-    )
-    return admission.spec_policy(crds.RELEASE.plural, _policy_variables(), validations)
+    for model, right in author_rights():
+        if not right.fields:
+            yield _validate_nameless(model, right, nodes)
+
+    named = (right for _, right in author_rights() if right.fields)
+    yield from _QUESTION.validations(named, few_rights())
 
 
 # --------------------------------------------------------------------------------------------------
 # What is needed
 
 
-def _policy_variables() -> Iterator[tuple[str, str]]:
-    nodes = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+def policy_variables(root: Root = OBJECT) -> Iterator[tuple[str, str]]:
+    """Yield what is needed by what stands in an object."""
+    nodes = crds.nodes_of_body()
     for model in dict(author_rights()):
         paths = [path for path, node in nodes.items() if node.get(schema.MODEL_NOTE) == model]
-        yield variable_name(model), " + ".join(cel_standing(path, nodes) for path in paths)
+        yield variable_name(model), " + ".join(cel_standing(path, nodes, root) for path in paths)
     needs = [
         *(cel_lines(model, right, nodes) for model, right in author_rights() if right.fields),
         _cel_wants_token(),

@@ -13,6 +13,7 @@ from gatewright.api.connection import ConnectionSpec, ConnectionStatus
 from gatewright.api.freeze import FreezeSpec
 from gatewright.api.intervention import InterventionSpec, InterventionStatus
 from gatewright.api.release import ReleaseSpec
+from gatewright.api.runbook import CheckUse, RunbookSpec
 from gatewright.api.status import ReleaseStatus
 from gatewright.codegen import rules, schema
 from gatewright.providers import registry
@@ -52,6 +53,10 @@ class Kind:
     columns: tuple[Column, ...]
     repeated: Mapping[str, str] = field(default_factory=dict)
     """Places whose fields are described at another place, which comes second."""
+    optional: tuple[str, ...] = ()
+    """Fields that the model requires, and an object may leave out: another object has them."""
+    expanded: bool = False
+    """Every text may hold `$(...)`, and is judged for its form when that was put in."""
     judged: tuple[str, ...] = ()
     """Fields that mean nothing beside some others. The API server does not fill them in: who gave
     one is refused, and who did not must not look as if they had."""
@@ -75,12 +80,15 @@ NOTIFIERS = _configs_of(registry.NOTIFIERS)
 CONNECTIONS = _configs_of(registry.CONNECTIONS)
 
 _LIMITS = ("maxLength", "minLength", "maxItems", "minItems", "maxProperties")
-REPEATED: Mapping[str, str] = {
+_REPEATED_IN_BODY: Mapping[str, str] = {
     **{f"spec.{place}": "spec.stages.gates" for place in CHECKS if place != "stages.gates"},
     "spec.stages.gates.job": "spec.stages.steps.job",
     "spec.stages.rollback.steps": "spec.stages.steps",
     "spec.procedures.steps": "spec.stages.steps",
     "spec.procedures.undo": "spec.stages.steps",
+}
+REPEATED: Mapping[str, str] = {
+    **_REPEATED_IN_BODY,
     "status.run.preflight": "status.run.stages.gates",
     "status.run.guards": "status.run.stages.gates",
     "status.run.availability": "status.run.stages.gates",
@@ -93,30 +101,30 @@ REPEATED: Mapping[str, str] = {
 """`kubectl apply` keeps the whole definition in an annotation, and annotations end at 256 KiB. So
 what stands at several places is described at one."""
 
-RELEASE = Kind(
-    name="Release",
-    repeated=REPEATED,
-    judged=(
-        *_below_each(CHECKS, ("interval", "onNoData", "onError", "holdFor")),
-        "stages.steps.timeout",
-        "stages.rollback.steps.timeout",
-        "procedures.steps.timeout",
-        "procedures.undo.timeout",
-        "notify.after",
-        "targets.workload.drainTimeout",
-    ),
-    plural="releases",
-    short="rls",
-    description="The wanted version, and the stages that lead there.",
-    spec=ReleaseSpec,
-    status=ReleaseStatus,
-    variants={
+_JUDGED = (
+    *_below_each(CHECKS, ("interval", "onNoData", "onError", "holdFor")),
+    "stages.steps.timeout",
+    "stages.rollback.steps.timeout",
+    "procedures.steps.timeout",
+    "procedures.undo.timeout",
+    "notify.after",
+    "targets.workload.drainTimeout",
+)
+_USE: dict[str, type[BaseModel]] = {"use": CheckUse}
+"""In a Runbook each check may be one that is written once."""
+
+
+def _variants_of_body(
+    use: dict[str, type[BaseModel]],
+) -> dict[str, Mapping[str, type[BaseModel]]]:
+    """Return which providers may stand at each place of what a run does."""
+    return {
         "spec.targets[]": TARGETS,
-        "spec.preflight[]": GATES | rules.CHECK_JOB | rules.CHECK_APPROVAL,
-        "spec.guards[]": GATES,
-        "spec.stages[].gates[]": GATES | rules.CHECK_JOB,
-        "spec.rollback.verify[]": GATES | rules.CHECK_JOB,
-        "spec.followUps[]": GATES,
+        "spec.preflight[]": {**GATES, **rules.CHECK_JOB, **rules.CHECK_APPROVAL, **use},
+        "spec.guards[]": {**GATES, **use},
+        "spec.stages[].gates[]": {**GATES, **rules.CHECK_JOB, **use},
+        "spec.rollback.verify[]": {**GATES, **rules.CHECK_JOB, **use},
+        "spec.followUps[]": {**GATES, **use},
         "spec.stages[].steps[]": ACTIONS,
         "spec.stages[].steps[].flags": FLAGS,
         "spec.stages[].rollback.steps[]": ACTIONS,
@@ -126,7 +134,21 @@ RELEASE = Kind(
         "spec.procedures[].undo[]": ACTIONS,
         "spec.procedures[].undo[].flags": FLAGS,
         "spec.notify[]": NOTIFIERS,
-    },
+    }
+
+
+RELEASE = Kind(
+    name="Release",
+    repeated=REPEATED,
+    # What stands in a Runbook must not look as if the Release had said it.
+    judged=(*_JUDGED, "guardFor"),
+    optional=("stages",),
+    plural="releases",
+    short="rls",
+    description="The wanted version, and the stages that lead there.",
+    spec=ReleaseSpec,
+    status=ReleaseStatus,
+    variants=_variants_of_body({}),
     columns=(
         Column("Version", ".spec.version", description="The version that should be live."),
         Column("Live", ".status.live.version", description="The version that is served."),
@@ -242,15 +264,49 @@ FREEZE = Kind(
     ),
 )
 
-KINDS = (RELEASE, CONNECTION, INTERVENTION, FREEZE)
+RUNBOOK = Kind(
+    name="Runbook",
+    plural="runbooks",
+    short="rb",
+    description=(
+        "What a run does, written once. A Release names it and has only a version and values for "
+        "its variables."
+    ),
+    spec=RunbookSpec,
+    status=None,
+    repeated={**_REPEATED_IN_BODY, "spec.checks": "spec.stages.gates"},
+    expanded=True,
+    judged=(
+        *_JUDGED,
+        *_below_each(("checks",), ("interval", "onNoData", "onError", "holdFor")),
+    ),
+    variants={
+        **_variants_of_body(_USE),
+        "spec.checks[]": GATES | rules.CHECK_JOB,
+    },
+    columns=(
+        Column("Owner", ".spec.owner", description="Whom to ask about it."),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Description", ".spec.description", description="What it is for.", wide=True),
+    ),
+)
+
+KINDS = (RELEASE, RUNBOOK, CONNECTION, INTERVENTION, FREEZE)
 
 
 def schemas_of(kind: Kind) -> tuple[schema.Schema, ...]:
     """Return spec and status, if there is one, with the notes that the reference reads."""
-    spec = schema.structural_schema(kind.spec, "spec", kind.variants)
+    spec = schema.structural_schema(kind.spec, "spec", kind.variants, kind.expanded)
+    if kind.optional:
+        spec["required"] = [name for name in spec["required"] if name not in kind.optional]
     if kind.status is None:
         return (spec,)
     return spec, schema.structural_schema(kind.status, "status", {})
+
+
+def nodes_of_body() -> dict[str, schema.Schema]:
+    """Return every place of what a run does, in a Release or a Runbook, with its schema."""
+    return dict(schema.walk_schema(schemas_of(RUNBOOK)[0], "spec"))
 
 
 def definition_of(kind: Kind) -> dict[str, Any]:
@@ -309,7 +365,8 @@ def _drop_default(node: schema.Schema, place: str) -> None:
     The operator knows it, and the reference tells it.
     """
     owner, _, name = place.rpartition(".")
-    del _node_at(node, owner)["properties"][name]["default"]
+    holder = _node_at(node, owner) if owner else node
+    del holder["properties"][name]["default"]
 
 
 def _describe_elsewhere(node: schema.Schema, described: schema.Schema, place: str) -> None:

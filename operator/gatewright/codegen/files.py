@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from gatewright.codegen import (
     rbac,
     reference,
     requesters,
+    runbook_policies,
     statuses,
     uses,
 )
@@ -32,16 +33,22 @@ UNNAMED = "name-the-namespace"
 fails at once."""
 SCOPES = (("cluster", "Cluster", ""), ("namespaced", "", UNNAMED))
 """Folder, prefix of kinds, and namespace of the operator's roles where Releases are."""
-POLICIES = (
-    (admission, ""),
-    (authors, "releases-"),
-    (openers, "connections-"),
-    (uses, "uses-"),
-    (requesters, "requesters-"),
-    (statuses, "status-"),
-    (job_owners, "jobs-"),
+POLICIES: tuple[tuple[str, str, Callable[[], dict[str, Any]]], ...] = (
+    (admission.POLICY_NAME, "", admission.policy_spec),
+    (authors.POLICY_NAME, "releases-", authors.policy_spec),
+    (openers.POLICY_NAME, "connections-", openers.policy_spec),
+    (uses.POLICY_NAME, "uses-", uses.policy_spec),
+    (requesters.POLICY_NAME, "requesters-", requesters.policy_spec),
+    (statuses.POLICY_NAME, "status-", statuses.policy_spec),
+    (job_owners.POLICY_NAME, "jobs-", job_owners.policy_spec),
+    (
+        runbook_policies.RIGHTS_POLICY_NAME,
+        "runbook-rights-",
+        runbook_policies.rights_policy_spec,
+    ),
+    (runbook_policies.USES_POLICY_NAME, "runbook-uses-", runbook_policies.uses_policy_spec),
 )
-"""Modules that make an admission policy, and how its files begin."""
+"""The admission policies: the name, how its files begin, and what it is."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -214,12 +221,11 @@ def _role_texts(roles: Iterable[tuple[str, dict[str, str], list[Access]]]) -> It
 
 
 def _admission_files() -> Iterator[tuple[str, str]]:
-    for part, prefix in POLICIES:
-        policy = _admission_object("", part.POLICY_NAME, part.policy_spec())
-        yield f"manifests/admission/{prefix}policy.yaml", policy
+    for name, prefix, make_spec in POLICIES:
+        spec = make_spec()
+        yield f"manifests/admission/{prefix}policy.yaml", _admission_object("", name, spec)
 
-        spec = admission.binding_spec(part.POLICY_NAME)
-        binding = _admission_object("Binding", part.POLICY_NAME, spec)
+        binding = _admission_object("Binding", name, admission.binding_spec(name, spec))
         yield f"manifests/admission/{prefix}binding.yaml", binding
 
 
@@ -254,8 +260,10 @@ def _template_file() -> str:
         short = role.removeprefix(f"{rbac.ROLE_NAME}-")
         parts.append(_define(f"gatewright.{short}Rules", rbac.rules_text(rights)))
 
-    for part, _ in POLICIES:
-        parts.append(_define(f"{part.POLICY_NAME}.policy", to_yaml(part.policy_spec())))
+    for name, _, make_spec in POLICIES:
+        spec = make_spec()
+        parts.append(_define(f"{name}.policy", to_yaml(spec)))
+        parts.append(_define(f"{name}.binding", to_yaml(admission.binding_spec(name, spec))))
     return "".join(parts)
 
 

@@ -33,7 +33,7 @@ def policy_spec() -> dict[str, Any]:
     """Return the ValidatingAdmissionPolicy's spec."""
     variables = _QUESTION.variables([_lines_at(place) for place in secret_places()])
     return admission.spec_policy(
-        crds.CONNECTION.plural,
+        [crds.CONNECTION.plural],
         variables,
         [_refuse_helm_secrets(), *_QUESTION.validations([READ_SECRET])],
     )

@@ -56,13 +56,13 @@ EDITOR_VERBS = ("create", "update", "patch", "delete", "deletecollection")
 def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     """Yield name, labels and rules of the roles that are added to view, edit and admin."""
     kinds = ("releases", "connections")
-    seen = (*kinds, "interventions", "freezes")
+    seen = (*kinds, "runbooks", "interventions", "freezes")
     aggregate = f"{API_GROUP}/aggregate-to-"
     view = {f"{aggregate}view": "true", f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield (
         f"{ROLE_NAME}-view",
         view,
-        [Access(GROUP, seen, VIEWER_VERBS, "see Releases, Connections, Freezes and who did what")],
+        [Access(GROUP, seen, VIEWER_VERBS, "see all kinds, and who did what")],
     )
     edit = {f"{aggregate}edit": "true", f"{aggregate}admin": "true"}
     yield (
@@ -80,6 +80,10 @@ def user_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
 
     yield f"{ROLE_NAME}-connections", opener, [opens]
 
+    writes = Access(GROUP, ("runbooks",), EDITOR_VERBS, "write Runbooks, whose rights they have")
+    names = Access(GROUP, ("runbooks",), ("use",), "name any of them in Releases")
+    yield f"{ROLE_NAME}-runbooks", opener, [writes, names]
+
 
 RELEASER_ROLE = f"{ROLE_NAME}-releaser"
 APPROVER_ROLE = f"{ROLE_NAME}-approver"
@@ -91,7 +95,7 @@ def people_roles() -> Iterator[tuple[str, dict[str, str], list[Access]]]:
     Bind them in a namespace to whom you trust there.
     """
     make = Access(GROUP, ("interventions",), ("create", *VIEWER_VERBS), "act, and see who did what")
-    see = Access(GROUP, ("releases",), VIEWER_VERBS, "see what waits")
+    see = Access(GROUP, ("releases", "runbooks"), VIEWER_VERBS, "see what waits, and for what")
     freeze = Access(
         GROUP,
         ("freezes",),

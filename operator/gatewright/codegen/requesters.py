@@ -32,7 +32,7 @@ def policy_spec() -> dict[str, Any]:
         ),
         ("kept", _cel_keeps_what_is_asked()),
     ]
-    policy = admission.spec_policy(crds.RELEASE.plural, variables, [_require_own_name()])
+    policy = admission.spec_policy([crds.RELEASE.plural], variables, [_require_own_name()])
     return policy | admission.match_writes(crds.RELEASE.plural, crds.FREEZE.plural)
 
 
@@ -43,7 +43,12 @@ def _cel_keeps_what_is_asked() -> str:
 
 
 def _pinned_fields() -> list[str]:
-    return [name for name in ReleaseSpec.model_fields if name not in UNPINNED_FIELDS]
+    # Another Runbook is another body.
+    return [
+        name
+        for name in ReleaseSpec.model_fields
+        if name not in UNPINNED_FIELDS or name == "runbookRef"
+    ]
 
 
 def _require_own_name() -> dict[str, str]:

@@ -49,6 +49,7 @@ ROOT_RULES: Mapping[str, list[CelRule]] = {
     "Connection": [],
     "Intervention": [],
     "Freeze": [],
+    "Runbook": [],
 }
 
 
@@ -95,7 +96,7 @@ def _limit_rules(providers: Mapping[str, type[BaseModel]]) -> Iterator[CelRule]:
     """
     if "http" in providers:
         limits = ("max", "min")
-        united = " && ".join(f"(!has(self.{x}) || self.{x}.matches('[smhd]$'))" for x in limits)
+        united = " && ".join(f"(!has(self.{x}) || self.{x}.matches('[smhd)]$'))" for x in limits)
         yield {
             "rule": f"!has(self.http) || self.http.measure != 'Latency' || {united}",
             "message": f"the limit of a latency {UNIT_MESSAGE}",

@@ -1,4 +1,4 @@
-"""What stands in a Release, as variables of a ValidatingAdmissionPolicy.
+"""What stands in a Release or a Runbook, as variables of a ValidatingAdmissionPolicy.
 
 Its path and its configuration, by the model, in lists of lists: one for each stage.
 
@@ -8,10 +8,26 @@ Its path and its configuration, by the model, in lists of lists: one for each st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from gatewright.codegen import schema
 from gatewright.codegen.asking import line
 from gatewright.core.permissions import AuthorPermission
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """An object in which something stands."""
+
+    cel: str
+    """CEL of the object."""
+    called: str = ""
+    """CEL of what is said of it before a path, with a `+` behind; empty for the one that is
+    written."""
+
+
+OBJECT = Root("dyn(object)")
+"""What somebody writes: of either kind, so that no place has to be in the schema of both."""
 
 
 def variable_name(model: str) -> str:
@@ -19,7 +35,7 @@ def variable_name(model: str) -> str:
     return model[0].lower() + model[1:]
 
 
-def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
+def cel_standing(path: str, nodes: Mapping[str, schema.Schema], root: Root = OBJECT) -> str:
     """Return a list of lists of `{at, of}`: what of a model stands at a path.
 
     Raises schema.Unsupported.
@@ -30,14 +46,15 @@ def cel_standing(path: str, nodes: Mapping[str, schema.Schema]) -> str:
             f"{path}: the author of a Release is asked for what stands in one list or two"
         )
 
-    holder = "object" if len(lists) == 1 else "outer"
+    holder = root.cel if len(lists) == 1 else "outer"
+    path_text = f"{root.called}{_cel_path(lists, leaf, nodes)}"
     standing = (
         f"{holder}.?{lists[-1]}.orValue([]).filter(item, item.?{leaf}.hasValue())"
-        f".map(item, {{'at': dyn({_cel_path(lists, leaf, nodes)}), 'of': dyn(item.{leaf})}})"
+        f".map(item, {{'at': dyn({path_text}), 'of': dyn(item.{leaf})}})"
     )
-    if holder == "object":
+    if len(lists) == 1:
         return f"[{standing}]"
-    return f"object.?{lists[0]}.orValue([]).map(outer, {standing})"
+    return f"{root.cel}.?{lists[0]}.orValue([]).map(outer, {standing})"
 
 
 def _cel_path(lists: Sequence[str], leaf: str, nodes: Mapping[str, schema.Schema]) -> str:

@@ -17,6 +17,7 @@ from gatewright.codegen.rules import CelRule
 
 REPEATED_PLACES = (
     "spec.preflight[]",
+    "spec.checks[]",
     "spec.guards[]",
     "spec.rollback.verify[]",
     "spec.followUps[]",
