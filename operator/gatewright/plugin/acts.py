@@ -15,6 +15,8 @@ from gatewright.plugin.show import OPEN_FOLLOW_UPS
 OF_SPEC = ("Approve", "Reject", "Confirm", "Retry", "Skip", "Promote", "Hotfix")
 """As in `api.intervention`, whose models take time to import; a test compares them."""
 OF_START = ("Retry", "Hotfix")
+OF_BODY = (*OF_START, "Run")
+"""Acts for which it matters what the Runbook says; no way back waits for that."""
 """Likewise."""
 OF_PROCEDURE = ("Run", "Approve", "Reject", "Confirm", "Abort")
 """Likewise."""

@@ -56,10 +56,20 @@ def explain_lines(release: Object, now: datetime) -> list[str]:
         ("Earlier runs", _history_lines(status, now)),
     )
 
-    lines = headline_lines(release, now) + _runbook_lines(release) + waiting_lines(status, now)
+    lines = headline_lines(release, now) + _about_lines(release) + _runbook_lines(release)
+    lines += waiting_lines(status, now)
     for title, part in parts:
         lines += titled_lines(title, part)
     return lines
+
+
+def _about_lines(release: Object) -> list[str]:
+    """Return whose it is, what it is for, and where to read on."""
+    spec = release.get("spec") or {}
+    rows = [("Runbook", (spec.get("runbookRef") or {}).get("name"))]
+    rows += [("Owner", spec.get("owner")), ("About", spec.get("description"))]
+    rows += [("Link", f"{link['name']}: {link['url']}") for link in spec.get("links") or ()]
+    return [f"{f'{name}:':<12}{clean_text(text)}" for name, text in rows if text]
 
 
 def _runbook_lines(release: Object) -> list[str]:
@@ -72,7 +82,7 @@ def _runbook_lines(release: Object) -> list[str]:
     status = release.get("status") or {}
     link = link.replace("$(state)", str(status.get("state") or ""))
     link = link.replace("$(check)", _troubled_check(status.get("run") or {}))
-    return [f"{'Runbook:':<12}{link}"]
+    return [f"{'Read on:':<12}{link}"]
 
 
 def _troubled_check(run: Object) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import yaml
 
 from gatewright.api import GROUP
 from gatewright.plugin.failures import RequestFailed
+from gatewright.plugin.runbooks import FindRunbook, with_runbook
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
@@ -175,8 +176,13 @@ def _child(node: yaml.Node | None, key: str, index: str) -> yaml.Node | None:
     return None
 
 
-def read_release(filename: str, name: str | None = None) -> dict[str, Any]:
-    """Return the one Release of a file, or that of a name. Raises RequestFailed."""
+def read_release(
+    filename: str, name: str | None = None, find: FindRunbook | None = None
+) -> dict[str, Any]:
+    """Return the one Release of a file, or that of a name, with the body of its Runbook.
+
+    `find`: where a Runbook is that is not in the file. Raises RequestFailed.
+    """
     documents = [*read_documents([filename])]
     broken = [document for document in documents if document.problems]
     if broken:
@@ -188,8 +194,10 @@ def read_release(filename: str, name: str | None = None) -> dict[str, Any]:
     ]
     fitting = [release for release in releases if name in (None, release.name)]
     if len(fitting) == 1:
-        _require_shape(fitting[0])
-        return dict(fitting[0].content)
+        here = runbooks_in(documents)
+        found = with_runbook(fitting[0].content, lambda of: here.get(of) or (find or _nowhere)(of))
+        _require_shape(fitting[0], here)
+        return found
 
     names = ", ".join(release.name for release in releases) or "none"
     if fitting:
@@ -197,11 +205,26 @@ def read_release(filename: str, name: str | None = None) -> dict[str, Any]:
     raise RequestFailed(f"{filename}: has no Release{f' {name}' if name else ''} (there: {names})")
 
 
-def _require_shape(document: Document) -> None:
+def runbooks_in(documents: Iterable[Document]) -> dict[str, Mapping[str, Any]]:
+    """Return the specs of the Runbooks that stand in files, by name."""
+    return {
+        document.name: document.content["spec"]
+        for document in documents
+        if document.is_ours
+        and document.kind == "Runbook"
+        and isinstance(document.content.get("spec"), Mapping)
+    }
+
+
+def _nowhere(name: str) -> None:
+    raise RequestFailed(f"Runbook {name} is not in the file; put it there, beside its Release")
+
+
+def _require_shape(document: Document, runbooks: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises RequestFailed where it is too broken to be shown."""
     from gatewright.plugin.lint import find_problems
 
-    problem = next(find_problems(document), None)
+    problem = next(find_problems(document, runbooks), None)
     if problem is not None:
         line = document.line_of(problem.partition(": ")[0])
         remedy = "`kubectl release lint` shows all that is wrong"

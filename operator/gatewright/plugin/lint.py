@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +21,9 @@ from gatewright.api.base import OBJECT_NAME_PATTERN
 from gatewright.api.freeze import FreezeSpec
 from gatewright.api.intervention import InterventionSpec
 from gatewright.core.report import size
+from gatewright.core.spec.runbooks import own_body_fields, runbook_of
 from gatewright.plugin.files import Document
+from gatewright.providers.runbooks import check_release, runbook_problems
 from gatewright.providers.validate import (
     check_spec,
     connection_problems,
@@ -35,13 +38,19 @@ LONGEST_NAME = 253
 _FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
-def find_problems(document: Document) -> Iterator[str]:
-    """Yield what is wrong with a document, each with its path; nothing for kinds of others."""
+def find_problems(
+    document: Document, runbooks: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Iterator[str]:
+    """Yield what is wrong with a document, each with its path; nothing for kinds of others.
+
+    `runbooks`: specs of the Runbooks that are at hand. A Release that names another one is judged
+    without it.
+    """
     yield from document.problems
     if not document.is_ours:
         return
 
-    problems = itertools.chain(_problems_around(document), _problems_of_spec(document))
+    problems = itertools.chain(_problems_around(document), _problems_of_spec(document, runbooks))
     yield from itertools.islice(problems, MOST_PROBLEMS)
     if next(problems, None) is not None:
         yield f"spec: has more than {MOST_PROBLEMS} problems; mend these first"
@@ -81,28 +90,58 @@ def _problems_of_name(meta: Any, kind: Any) -> Iterator[str]:
         yield f"metadata.name: has {len(name)} characters; it may have {longest}"
 
 
-def _problems_of_spec(document: Document) -> Iterator[str]:
+def _problems_of_spec(
+    document: Document, runbooks: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     spec = document.content.get("spec")
     if not isinstance(spec, dict):
         yield "spec: is missing" if spec is None else "spec: is no map of fields"
+        return
+    problem = _size_problem(spec)
+    if problem is not None:
+        yield problem
+        return
+
+    name = runbook_of(spec) if document.kind == "Release" else ""
+    if name:
+        yield from _problems_with_runbook(spec, runbooks.get(name), name)
         return
     problems_of = _SPEC_PROBLEMS.get(document.kind)
     if problems_of is not None:
         yield from problems_of(document.content, spec)
 
 
-def _release_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
+def _size_problem(spec: Mapping[str, Any]) -> str | None:
+    """Return why the operator would not even read a spec."""
     count, levels = size.measure_shape(spec, size.MOST_VALUES, size.MOST_LEVELS)
     if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
-        yield size.too_deep(spec)
-        return
+        return size.too_deep(spec)
 
     text = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, default=str)
-    problem = size.too_much(len(text.encode()), count)
-    if problem is not None:
-        yield problem
+    return size.too_much(len(text.encode()), count)
+
+
+def _problems_with_runbook(
+    spec: Mapping[str, Any], runbook: Mapping[str, Any] | None, name: str
+) -> Iterator[str]:
+    if runbook is not None:
+        yield from check_release(spec, runbook, name)[1]
         return
+
+    # What it gives to variables that nobody knows here is not judged.
+    own = own_body_fields(spec)
+    stage = {"name": "any", "steps": [{"name": "any", "wait": "1s"}]}
+    yield from (
+        check_release(spec, {}, name)[1] if own else check_spec({**spec, "stages": [stage]})[1]
+    )
+
+
+def _release_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
     yield from check_spec(spec)[1]
+
+
+def _runbook_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
+    yield from runbook_problems(spec)
 
 
 def _connection_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
@@ -131,6 +170,7 @@ def _freeze_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Ite
 
 _SPEC_PROBLEMS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Iterator[str]]] = {
     "Release": _release_problems,
+    "Runbook": _runbook_problems,
     "Connection": _connection_problems,
     "Freeze": _freeze_problems,
     "Intervention": _intervention_problems,

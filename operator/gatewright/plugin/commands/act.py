@@ -15,6 +15,7 @@ from gatewright.plugin.cluster import Cluster, api_path
 from gatewright.plugin.exit_codes import DONE, FAILED, LATE
 from gatewright.plugin.options import add_connection, connect_cluster, parse_duration
 from gatewright.plugin.output import yaml_text
+from gatewright.plugin.runbooks import find_in, with_runbook
 from gatewright.plugin.terminal import print_lines
 
 PLACES: Mapping[str, tuple[str, ...]] = {
@@ -146,6 +147,8 @@ def run(options: argparse.Namespace) -> int:
         options.undo,
     )
     release = cluster.get_release(options.name)
+    if options.action in acts.OF_BODY:
+        release = with_runbook(release, find_in(cluster))
     if options.action == "Run":
         request = _with_confirmation(request, release, options.yes)
     query = "?dryRun=All" if options.dry_run else ""

@@ -8,6 +8,7 @@ from gatewright.plugin import checklist
 from gatewright.plugin.exit_codes import DONE
 from gatewright.plugin.failures import WrongUsage
 from gatewright.plugin.options import add_connection, connect_cluster
+from gatewright.plugin.runbooks import resolved_release
 from gatewright.plugin.terminal import print_lines
 
 
@@ -30,8 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
         release = read_release(options.filename, options.name)
     elif options.name:
-        cluster = connect_cluster(options)
-        release = cluster.get_release(options.name)
+        release = resolved_release(connect_cluster(options), options.name)
     else:
         raise WrongUsage("name a Release, or a file by -f")
 

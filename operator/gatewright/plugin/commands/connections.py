@@ -12,6 +12,7 @@ from gatewright.plugin.cluster import TABLE, Cluster, api_path
 from gatewright.plugin.exit_codes import DONE, FAILED
 from gatewright.plugin.options import add_connection, add_output, connect_cluster
 from gatewright.plugin.output import print_answer, server_table_lines
+from gatewright.plugin.runbooks import resolved_release
 from gatewright.plugin.show import table_lines
 from gatewright.plugin.terminal import print_lines
 
@@ -55,7 +56,7 @@ def _used_by(
     from gatewright.plugin.specs import pin_next, read_spec
     from gatewright.providers.connections_used import connections_used
 
-    release = cluster.get_release(name)
+    release = resolved_release(cluster, name)
     body = pin_next(read_spec(release), release.get("status") or {})
     uses = [(use.path, use.kind, use.name) for use in connections_used(body)]
     return connections.used_readiness(uses, objects)

@@ -24,14 +24,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print each problem with its file and line; 1 where there is one. Raises RequestFailed."""
-    from gatewright.plugin.files import read_documents
+    from gatewright.plugin.files import read_documents, runbooks_in
     from gatewright.plugin.lint import find_problems
 
     ours = others = count = 0
-    for document in read_documents(options.filename):
+    documents = [*read_documents(options.filename)]
+    runbooks = runbooks_in(documents)
+    for document in documents:
         ours, others = ours + document.is_ours, others + (not document.is_ours)
         what = "/".join(part for part in (document.kind, document.name) if part)
-        for problem in find_problems(document):
+        for problem in find_problems(document, runbooks):
             count += 1
             line = document.line_of(problem.partition(": ")[0])
             place = ": ".join(part for part in (f"{document.file}:{line}", what) if part)

@@ -10,6 +10,7 @@ from gatewright.plugin.exit_codes import DONE, FAILED
 from gatewright.plugin.failures import RequestFailed, WrongUsage
 from gatewright.plugin.options import add_connection, add_output, connect_cluster
 from gatewright.plugin.output import print_answer, yaml_text
+from gatewright.plugin.runbooks import find_in, with_runbook
 from gatewright.plugin.show import clean_text, object_name
 from gatewright.plugin.terminal import print_lines
 
@@ -75,7 +76,10 @@ def _release_of(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     if options.filename:
         from gatewright.plugin.files import read_release
 
-        release = release | {"spec": read_release(options.filename, options.name)["spec"]}
+        edited = read_release(options.filename, options.name, find_in(cluster))
+        release = release | {"spec": edited["spec"]}
+    else:
+        release = with_runbook(release, find_in(cluster))
     return release, _changes(cluster, release)
 
 
