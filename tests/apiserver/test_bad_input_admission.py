@@ -343,7 +343,7 @@ MISTAKES = (
         "measures a number: add max or min",
     ),
     Bad("no version", put("version", DROP), "spec.version", "Required value"),
-    Bad("no stages", put("stages", DROP), "spec.stages", "Required value"),
+    Bad("no stages", put("stages", DROP), "spec.stages", "needs stages, or the Runbook that"),
     Bad(
         "a stage without a name",
         put("stages.0.name", DROP),

@@ -38,6 +38,7 @@ from tests.harness.standin import StandIn
 from tests.harness.world import CONTROLLERS, World
 
 RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/{}/releases"
+RUNBOOKS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/runbooks"
 CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/connections"
 INTERVENTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/{}/interventions"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingadmission"
@@ -169,7 +170,7 @@ class Lab:
         ]
         for crd in documents:
             self.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-        for path in (RELEASES, CONNECTIONS, INTERVENTIONS):
+        for path in (RELEASES, RUNBOOKS, CONNECTIONS, INTERVENTIONS):
             self._served(path.format("default"))
         self._grant()
         if self._policy:
@@ -419,7 +420,8 @@ class Site:
     def evidence(self, *, ended: bool = True) -> Evidence:
         self._settle()
         recording = self.lab.recording
-        objects = {(resource, name): versions for resource in ("deployments", "configmaps", "jobs")
+        followed = ("deployments", "configmaps", "jobs", "runbooks")
+        objects = {(resource, name): versions for resource in followed
                    for name, versions in recording.of(resource, self.name).items()}  # fmt: skip
         server = self.lab.server
         logs = [server.audit_log, self.lab.operator.log]

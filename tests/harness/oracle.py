@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from gatewright.providers.runbooks import check_release
 from tests.harness.recording import Version, Write, unix
 from tests.harness.standin import Given
 
@@ -236,8 +237,20 @@ class _Case:
         """The spec that a run pinned."""
         for version in self.evidence.releases[release]:
             if version.body["metadata"].get("generation") == run.get("generation"):
-                return version.body["spec"]  # type: ignore[no-any-return]
+                return self._with_runbook(version.body["spec"], run)
         raise LookupError(f"generation {run.get('generation')} of {release} was not recorded")
+
+    def _with_runbook(self, spec: Mapping[str, Any], run: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The spec with the body of the Runbook that the run says it has used."""
+        used = run.get("runbook")
+        if used is None:
+            return spec
+        for version in self.evidence.objects.get(("runbooks", used["name"]), ()):
+            if version.body["metadata"]["generation"] == used["generation"]:
+                found, problems = check_release(spec, version.body["spec"], used["name"])
+                assert found is not None and not list(problems)
+                return found.model_dump(mode="json", by_alias=True, exclude_none=True)
+        raise LookupError(f"Runbook {used} was not recorded")
 
     def of_run(self, release: str, number: int) -> list[Effect]:
         """Effects that carry a key of a run."""

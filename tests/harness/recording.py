@@ -28,6 +28,7 @@ from tests.harness.proxy import INSTANCE, resource_of
 
 WATCHED = {
     "releases": "/apis/gatewright.dev/v1alpha1/releases",
+    "runbooks": "/apis/gatewright.dev/v1alpha1/runbooks",
     "deployments": "/apis/apps/v1/deployments",
     "configmaps": "/api/v1/configmaps",
     "jobs": "/apis/batch/v1/jobs",

@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, Example] = {
     "ReleaseSpec": Example(
         {"version": "1.0", "stages": [{"name": "ship", "steps": [{"name": "w", "wait": "1s"}]}]}
     ),
+    "RunbookSpec": Example({"stages": [{"name": "ship", "steps": [{"name": "w", "wait": "1s"}]}]}),
     "Target": Example({"name": "web"}),
     "When": Example(
         {}, {"var": ("db",), "equals": ("", "a"), "notEquals": ("b",), "changed": ([], ["db/**"])}

@@ -49,7 +49,7 @@ READ = (
 )
 """Fields that name what a Job reads: whoever may create Jobs reads it by them."""
 CHECK = 350_000
-NODES = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
+NODES = crds.nodes_of_body()
 
 
 def writes(items: Iterable[Access]) -> Iterator[tuple[str, str, str]]:
@@ -112,9 +112,10 @@ def test_a_target_that_says_nothing_is_found() -> None:
 
 
 def test_every_field_that_names_an_object_is_asked_for_or_only_read() -> None:
+    release = dict(schema.walk_schema(crds.schemas_of(crds.RELEASE)[0], "spec"))
     named = {
         path
-        for path, node in NODES.items()
+        for path, node in {**NODES, **release}.items()
         if node.get(schema.TEXT_NOTE, {}).get("what") == "the name of an object"
     }
     named |= {path for path, node in NODES.items() if "[-a-z0-9.]*" in node.get("pattern", "")}
@@ -124,6 +125,7 @@ def test_every_field_that_names_an_object_is_asked_for_or_only_read() -> None:
         for path in standing(model)
         for field in right.fields
     }
+    asked.add(f"spec.runbookRef.{uses.USE_RUNBOOK.fields[0]}")
     assert {path for path in named - asked if not path.endswith(READ)} == set()
 
 

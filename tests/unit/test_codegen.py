@@ -273,8 +273,9 @@ def test_what_is_free_in_form_is_known(kind: crds.Kind) -> None:
         "procedures[].steps[]",
         "procedures[].undo[]",
     }
-    known = {f"spec.{place}.job.{field}" for place in jobs for field in ("resources", "template")}
-    assert free == (known if kind is crds.RELEASE else set())
+    places = {"Release": jobs, "Runbook": jobs | {"checks[]"}}.get(kind.name, set())
+    fields = ("resources", "template")
+    assert free == {f"spec.{place}.job.{field}" for place in places for field in fields}
 
 
 def _most(node: schema.Schema) -> int:
@@ -480,7 +481,7 @@ def test_the_reference_gives_type_default_limits_and_sentence() -> None:
         "characters "
         "| How long the check may hold before `onHoldExpired` counts. |" in page
     )
-    assert "| `stages` | list of [Stage](#stage) **required** |" in page
+    assert "| `stages` | list of [Stage](#stage) |" in page
     assert "`approval` | [Approval](#approval) |" in page
 
 
@@ -495,17 +496,16 @@ def test_two_models_of_one_name_are_refused() -> None:
         reference._sections_of([("spec.a", one), ("spec.b", other)])
 
 
-def test_what_is_refused_by_its_presence_is_not_filled_in() -> None:
-    spec = crds.definition_of(crds.RELEASE)["spec"]["versions"][0]["schema"]["openAPIV3Schema"][
-        "properties"
-    ]["spec"]
-    for place in crds.RELEASE.judged:
-        owner, _, name = place.rpartition(".")
-        assert "default" not in crds._node_at(spec, owner)["properties"][name], place
+@pytest.mark.parametrize("kind", [crds.RELEASE, crds.RUNBOOK], ids=lambda kind: kind.name)
+def test_what_is_refused_by_its_presence_is_not_filled_in(kind: crds.Kind) -> None:
+    schemas = crds.definition_of(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for place in kind.judged:
+        assert "default" not in crds._node_at(schemas, f"spec.{place}"), place
+
+
+def test_the_reference_tells_what_counts_when_a_field_is_left_out() -> None:
     page = reference.kind_page(crds.RELEASE)
-    assert "| `drainTimeout` | duration | `30s` |" in page, (
-        "the reference tells what counts when it is left out"
-    )
+    assert "| `drainTimeout` | duration | `30s` |" in page
 
 
 @pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)

@@ -150,7 +150,7 @@ def _keys_of_samples() -> set[tuple[str, str]]:
             spec = item["spec"]
             if item["kind"] == "Connection":
                 found |= {("connection", key) for key in spec}
-            if item["kind"] != "Release":
+            if item["kind"] not in ("Release", "Runbook"):
                 continue
             found |= {("target", key) for target in spec.get("targets", []) for key in target}
             found |= {("gate", key) for check in _checks(spec) for key in check}
@@ -165,12 +165,12 @@ def _checks(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         *spec.get("guards", []),
         *spec.get("rollback", {}).get("verify", []),
     )
-    for stage in spec["stages"]:
+    for stage in spec.get("stages", []):
         yield from stage.get("gates", [])
 
 
 def _jobs(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    steps = [step for stage in spec["stages"] for step in stage.get("steps", [])]
+    steps = [step for stage in spec.get("stages", []) for step in stage.get("steps", [])]
     yield from (item["job"] for item in (*steps, *_checks(spec)) if "job" in item)
 
 

@@ -614,7 +614,7 @@ def test_the_link_leads_to_the_line_of_the_runbook() -> None:
     assert "Runbook" not in "\n".join(explain.explain_lines(release, now))
     link = "https://wiki/runbook#$(state)-$(check)"
     release["metadata"]["annotations"] = {explain.RUNBOOK_ANNOTATION: link}
-    assert "Runbook:    https://wiki/runbook#Paused-errors" in explain.explain_lines(release, now)
+    assert "Read on:    https://wiki/runbook#Paused-errors" in explain.explain_lines(release, now)
 
 
 def plan_time() -> Any:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from gatewright.runtime.parse import WrittenSpec
+from gatewright.runtime.parse import FindRunbook, WrittenSpec
 from gatewright.runtime.reading import BURST, SHARE, URGENT_WAIT, Reading
 from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.test_deep import Passes, There, of, reconciler, until
@@ -41,11 +41,11 @@ def costly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     clock, seen = [0.0], []
     read = WrittenSpec.read
 
-    def slow(self: WrittenSpec) -> Any:
+    def slow(self: WrittenSpec, find: FindRunbook) -> Any:
         if self.problems is None:
             clock[0] += 1.0
             seen.append(self.text.decode())
-        return read(self)
+        return read(self, find)
 
     monkeypatch.setattr(WrittenSpec, "read", slow)
     monkeypatch.setattr(time, "thread_time", lambda: clock[0])

@@ -42,7 +42,7 @@ def test_the_threat_model_names_every_policy_and_only_modules_that_there_are() -
         yaml.safe_load(path.read_text())["metadata"]["name"]
         for path in (ROOT / "manifests/admission").glob("*policy.yaml")
     }
-    assert set(re.findall(r"`(gatewright-[a-z]+)`", MODEL)) == shipped
+    assert set(re.findall(r"`(gatewright-[a-z-]+)`", MODEL)) == shipped
     there = [path.as_posix() for path in (ROOT / "operator" / "gatewright").rglob("*.py")]
     named = re.findall(r"`([a-z_/]+\.py)`", MODEL)
     assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
