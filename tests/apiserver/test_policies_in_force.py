@@ -17,12 +17,18 @@ import pytest
 import yaml
 from kubernetes.aio import client, config
 
+from gatewright.api import API_VERSION
 from gatewright.codegen import admission, authors, job_owners, openers, requesters, statuses, uses
 from gatewright.runtime import admission_probe
-from gatewright.runtime.admission_trials import ALL_TRIALS, INTERVENTION_TRIAL, Trial
+from gatewright.runtime.admission_trials import (
+    ALL_TRIALS,
+    INTERVENTION_TRIAL,
+    RUNBOOK_TRIALS,
+    Trial,
+)
 from gatewright.runtime.cluster.kube import Kube
 from tests.cluster.paths import CHECKOUT
-from tests.harness.lab import CONNECTIONS, PLURALS, RELEASES, Lab, require
+from tests.harness.lab import CONNECTIONS, PLURALS, RELEASES, RUNBOOKS, Lab, require
 from tests.harness.oracle import OPERATOR
 
 pytestmark = pytest.mark.apiserver
@@ -130,6 +136,14 @@ UNTRIED = {
 """Ways that the operator does not find out; docs/security.md says so."""
 
 
+TRIALS = (*ALL_TRIALS, *RUNBOOK_TRIALS)
+POLICIES = tuple(dict.fromkeys(trial.policy for trial in TRIALS))
+
+
+def called(trial: Trial) -> str:
+    return f"{trial.policy} ({trial.plural})"
+
+
 class Bench:
     """The broken policies, and what the operator finds of them."""
 
@@ -138,10 +152,9 @@ class Bench:
         shipped = {(item["kind"], item["metadata"]["name"]): item for item in _shipped()}
         for way in WAYS:
             self._prepare(way)
-            for trial in ALL_TRIALS:
+            for name in POLICIES:
                 policy, binding = (
-                    shipped[f"ValidatingAdmissionPolicy{part}", trial.policy]
-                    for part in ("", "Binding")
+                    shipped[f"ValidatingAdmissionPolicy{part}", name] for part in ("", "Binding")
                 )
                 self._break(way, copy.deepcopy(policy), copy.deepcopy(binding))
         self.kube = lab.background.run(connected(lab.server.kubeconfig_for(OPERATOR, [])))
@@ -150,6 +163,8 @@ class Bench:
         site = self.lab.namespace(way.lower())
         stages = [{"name": "ship", "steps": [{"name": "wait", "wait": "1s"}]}]
         site.apply({"version": "2.0.0", "suspend": True, "stages": stages})
+        body = {"apiVersion": API_VERSION, "kind": "Runbook", "metadata": {"name": "web"}}
+        self.lab.api.create(RUNBOOKS.format(site.name), body | {"spec": {"stages": stages}})
 
     def _break(self, way: str, policy: Spec, binding: Spec) -> None:
         base = policy["metadata"]["name"]
@@ -176,15 +191,15 @@ class Bench:
         self.lab.background.run(self.kube.close())
 
     def doubts(self, way: str) -> dict[str, str]:
-        """What the operator finds, by policy."""
+        """What the operator finds, by the policy and the kind that it is tried with."""
 
         async def ask() -> list[str]:
             return await asyncio.gather(
-                *(doubt_of(self.kube, way.lower(), trial) for trial in ALL_TRIALS)
+                *(doubt_of(self.kube, way.lower(), trial) for trial in TRIALS)
             )
 
         found = self.lab.background.run(ask())
-        return {trial.policy: doubt for trial, doubt in zip(ALL_TRIALS, found, strict=True)}
+        return {called(trial): doubt for trial, doubt in zip(TRIALS, found, strict=True)}
 
 
 def _shipped() -> Iterator[Any]:
@@ -203,8 +218,8 @@ async def connected(kubeconfig: Path) -> Kube:
 async def doubt_of(kube: Kube, namespace: str, trial: Trial) -> str:
     if trial is INTERVENTION_TRIAL:
         return await admission_probe.probe_interventions(kube, namespace)
-    name = "prometheus" if trial.plural == "connections" else "shop"
-    return await admission_probe.probe_author(kube, namespace, name, (trial,))
+    names = {"connections": "prometheus", "releases": "shop", "runbooks": "web", "jobs": "none"}
+    return await admission_probe.probe_author(kube, namespace, names, (trial,))
 
 
 @pytest.fixture(scope="module")
@@ -221,14 +236,15 @@ def bench() -> Iterator[Bench]:
             found.close()
 
 
-@pytest.mark.parametrize("policy", [trial.policy for trial in ALL_TRIALS])
+@pytest.mark.parametrize("trial", TRIALS, ids=called)
 @pytest.mark.parametrize("way", [way for way in WAYS if way != SHIPPED])
-def test_a_policy_that_is_broken_is_found_out(bench: Bench, way: str, policy: str) -> None:
-    found = bench.doubts(way)[policy]
-    if (way, policy) in HARMLESS | UNTRIED:
+def test_a_policy_that_is_broken_is_found_out(bench: Bench, way: str, trial: Trial) -> None:
+    found = bench.doubts(way)[called(trial)]
+    if (way, trial.policy) in HARMLESS | UNTRIED:
         return
     assert (
-        policy in found and ("cannot be found out" if way == "broken" else "not in force") in found
+        trial.policy in found
+        and ("cannot be found out" if way == "broken" else "not in force") in found
     )
     assert "manifests/admission" in found and "--trust-" in found
 
@@ -238,16 +254,17 @@ def test_every_policy_is_tried() -> None:
         part.POLICY_NAME
         for part in (admission, authors, uses, requesters, statuses, job_owners, openers)
     ]  # fmt: skip
+    assert set(POLICIES) == {item["metadata"]["name"] for item in _shipped()}
 
 
 def test_what_a_policy_allows_is_not_changed_by_the_trials(bench: Bench) -> None:
     """They are dry runs, and leave nothing."""
     assert not any(bench.doubts(SHIPPED).values())
-    for path in (RELEASES, CONNECTIONS):
+    for path in (RELEASES, CONNECTIONS, RUNBOOKS):
         names = [
             item["metadata"]["name"] for item in bench.lab.api.get(path.format(SHIPPED))["items"]
         ]
-        assert names in (["shop"], ["prometheus"])
+        assert names in (["shop"], ["prometheus"], ["web"])
     assert "status" not in bench.lab.api.get(f"{RELEASES.format(SHIPPED)}/shop")
 
 
@@ -257,8 +274,8 @@ def test_the_reserved_name_is_refused_to_who_may_do_everything(bench: Bench) -> 
     async def ask() -> list[str]:
         kube = await connected(bench.lab.server.kubeconfig)
         try:
-            return [await doubt_of(kube, SHIPPED, trial) for trial in ALL_TRIALS]
+            return [await doubt_of(kube, SHIPPED, trial) for trial in TRIALS]
         finally:
             await kube.close()
 
-    assert bench.lab.background.run(ask()) == [""] * len(ALL_TRIALS)
+    assert bench.lab.background.run(ask()) == [""] * len(TRIALS)
