@@ -8,7 +8,7 @@ import json
 import os
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from gatewright.api.freeze import FreezeSpec
 from gatewright.codegen import crds, rbac
-from gatewright.providers.validate import connection_problems
-from gatewright.runtime.parse import spec_of
+from gatewright.plugin.files import read_documents, runbooks_in
+from gatewright.plugin.lint import find_problems
 from tests.cluster import ApiServer, Unavailable, assets
 from tests.cluster.processes import wait_until
 from tests.golden import endings
@@ -203,16 +202,14 @@ def test_a_sample_is_accepted(server: ApiServer, path: Path, index: int) -> None
     # Whoever applies a sample writes their own name there.
     item["spec"] |= {name: ADMIN for name in ("requestedBy", "by") if name in item["spec"]}
     server.request("POST", f"{_collection(item)}?dryRun=All&fieldValidation=Strict", item)
-    assert _wrong_in(item) == (), "the operator sees more than the API server, and finds nothing"
+    assert _wrong_in(path, index) == [], (
+        "the operator sees more than the API server, and finds nothing"
+    )
 
 
-def _wrong_in(item: Mapping[str, Any]) -> tuple[str, ...]:
-    if item["kind"] == "Release":
-        return spec_of(item["spec"])[1]
-    if item["kind"] == "Freeze":
-        FreezeSpec.model_validate(item["spec"])
-        return ()
-    return tuple(connection_problems(item["spec"]))
+def _wrong_in(path: Path, index: int) -> list[str]:
+    documents = [*read_documents([str(path)])]
+    return [*find_problems(documents[index], runbooks_in(documents))]
 
 
 def test_the_readmes_release_is_thirty_lines_at_most() -> None:
