@@ -7,19 +7,12 @@ are kept.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-
-from gatewright.api.freeze import FreezeSpec
 from gatewright.core.model.freeze import Freeze
-from gatewright.core.run.clocks import parse_time
+from gatewright.core.spec.freezes import MAX_PER_NAMESPACE, is_over, read_freeze, too_many
 from gatewright.runtime import clock
 from gatewright.runtime.telling.judgements import Place
-
-MAX_PER_NAMESPACE = 32
-"""Freezes of one namespace that are kept: of those whose time is not over."""
 
 
 class Freezes:
@@ -33,7 +26,7 @@ class Freezes:
     def of(self, namespace: str) -> tuple[Freeze, ...]:
         """Return the Freezes of a namespace; where some were left out, one that says so."""
         kept = tuple(self._all.get(namespace, {}).values())
-        return (*kept, _too_many()) if self._left_out.get(namespace) else kept
+        return (*kept, too_many()) if self._left_out.get(namespace) else kept
 
     @property
     def left_out(self) -> bool:
@@ -47,8 +40,8 @@ class Freezes:
         before = self.of(namespace)
         self._forget(namespace, name)
 
-        freeze = _freeze_of(body)
-        if kind != "DELETED" and not _is_over(freeze, clock.now()):
+        freeze = read_freeze(body)
+        if kind != "DELETED" and not is_over(freeze, clock.now()):
             self._keep(namespace, freeze)
         return self.of(namespace) != before
 
@@ -67,7 +60,7 @@ class Freezes:
         here = self._all.setdefault(namespace, {})
         if len(here) >= MAX_PER_NAMESPACE:
             now = clock.now()
-            over = [name for name, other in here.items() if _is_over(other, now)]
+            over = [name for name, other in here.items() if is_over(other, now)]
             for name in over:
                 del here[name]
         if len(here) < MAX_PER_NAMESPACE:
@@ -83,29 +76,3 @@ class Freezes:
             self._all.pop(namespace, None)
         if not left_out:
             self._left_out.pop(namespace, None)
-
-
-def _is_over(freeze: Freeze, now: datetime) -> bool:
-    return freeze.until is not None and freeze.until <= now
-
-
-def _freeze_of(body: Mapping[str, Any]) -> Freeze:
-    name = body["metadata"]["name"]
-    try:
-        spec = FreezeSpec.model_validate(body.get("spec"))
-        until = parse_time(spec.until).astimezone(UTC)
-    except (ValidationError, ValueError, RecursionError):
-        return Freeze(name, "its spec cannot be read; mend or delete it", until=None)
-    return Freeze(
-        name=name,
-        reason=spec.reason,
-        until=until,
-        by=spec.by,
-        selector=spec.selector,
-        exceptions=frozenset(spec.exceptions),
-    )
-
-
-def _too_many() -> Freeze:
-    reason = f"the namespace has more than {MAX_PER_NAMESPACE}; delete those that nobody needs"
-    return Freeze("and others", reason, until=None)

@@ -6,7 +6,6 @@ starts one all the same by a Hotfix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from gatewright.api.release import Window
@@ -15,12 +14,10 @@ from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
 from gatewright.core.run.context import Context
 from gatewright.core.run.rest_checks import is_hotfix_next
-from gatewright.core.spec import selectors, windows
-from gatewright.core.text.lines import one_line
+from gatewright.core.spec import freezes, windows
 
 CLOSED = ("Frozen", "OutsideWindow")
 """Situations in which a run could start, and may not yet."""
-MOST_REASON_CHARS = 300
 
 
 def is_frozen(view: View, seen: Observation) -> bool:
@@ -35,12 +32,12 @@ def is_outside_windows(view: View, seen: Observation) -> bool:
 
 def request_look(ctx: Context) -> None:
     """Have the Release looked at when a run may start."""
-    freezes = _freezes_in_force(ctx.view, ctx.seen)
-    ends = [freeze.until for freeze in freezes if freeze.until is not None]
+    closing = _freezes_in_force(ctx.view, ctx.seen)
+    ends = [freeze.until for freeze in closing if freeze.until is not None]
     opening = _next_opening(ctx)
     # A Freeze that nobody can read ends by an edit, of which the watch tells.
     ctx.requeue_times += ends
-    if opening is not None and not freezes:
+    if opening is not None and not closing:
         ctx.requeue_times.append(opening[0])
 
 
@@ -53,7 +50,12 @@ def describe(ctx: Context, situation: str) -> str:
 
 def describe_hotfix(ctx: Context) -> str:
     """Return how a person starts the run all the same."""
-    return f"or a hotfix (kubectl release hotfix {ctx.view.name} --reason WHY)"
+    return f"or a hotfix ({hotfix_command(ctx.view.name)})"
+
+
+def hotfix_command(release: str) -> str:
+    """Return what a person types to start a run in spite of what is closed."""
+    return f"kubectl release hotfix {release} --reason WHY"
 
 
 def describe_passed(ctx: Context) -> str:
@@ -68,15 +70,8 @@ def describe_passed(ctx: Context) -> str:
 
 def describe_freeze(ctx: Context) -> str:
     """Return which Freeze is in force, who froze, until when and why: the one that ends last."""
-    freezes = _freezes_in_force(ctx.view, ctx.seen)
-    freeze = max(freezes, key=_end_of)
-    until = "until somebody mends it"
-    if freeze.until is not None:
-        until = f"until {freeze.until:%Y-%m-%dT%H:%M:%SZ}"
-    by = f" by {freeze.by}" if freeze.by else ""
-    more = f" (and {len(freezes) - 1} more)" if len(freezes) > 1 else ""
-    reason = one_line(freeze.reason)[:MOST_REASON_CHARS]
-    return f"Freeze {freeze.name}{by}, {until}: {reason}{more}"
+    closing = _freezes_in_force(ctx.view, ctx.seen)
+    return freezes.describe_freeze(freezes.last_to_end(closing), more=len(closing) - 1)
 
 
 def describe_opening(ctx: Context) -> str:
@@ -92,24 +87,7 @@ def _is_window_open(view: View, seen: Observation) -> bool:
 
 
 def _freezes_in_force(view: View, seen: Observation) -> list[Freeze]:
-    return [
-        freeze
-        for freeze in seen.freezes
-        if (freeze.until is None or freeze.until > seen.now)
-        and view.name not in freeze.exceptions
-        and _is_meant(freeze, view.labels)
-    ]
-
-
-def _is_meant(freeze: Freeze, labels: Mapping[str, str] | None) -> bool:
-    """Return whether a Freeze means a Release; where nobody knows its labels, it may."""
-    if selectors.is_empty(freeze.selector) or labels is None:
-        return True
-    return selectors.selects(freeze.selector, labels)
-
-
-def _end_of(freeze: Freeze) -> float:
-    return freeze.until.timestamp() if freeze.until is not None else float("inf")
+    return freezes.in_force(seen.freezes, view.name, view.labels, seen.now)
 
 
 def _next_opening(ctx: Context) -> tuple[datetime, Window] | None:
