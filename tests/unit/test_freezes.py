@@ -10,10 +10,10 @@ import pytest
 from gatewright.api.freeze import FreezeSpec, LabelSelector
 from gatewright.core.model.freeze import Freeze
 from gatewright.core.spec.freezes import MAX_PER_NAMESPACE
-from gatewright.core.spec.selectors import selects
+from gatewright.core.spec.selectors import MAX_LABELS, selects
 from gatewright.runtime import clock
 from gatewright.runtime.freezes import Freezes
-from gatewright.runtime.tracked import MAX_LABELS, TrackedRelease
+from gatewright.runtime.tracked import TrackedRelease
 from tests.unit.sim import START, World, spec
 
 NOON = START + timedelta(hours=12)

@@ -19,6 +19,7 @@ from gatewright.api.status import ReleaseStatus, dump
 from gatewright.core.model.observation import Delivery
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
+from gatewright.core.spec.selectors import known_labels
 from gatewright.providers.workload import rollout
 from gatewright.runtime.cluster.outline import MAX_FINALIZERS, MAX_STATUS_BYTES
 from gatewright.runtime.lookups import HoldingWatch, Inspection, RestingConfig
@@ -37,9 +38,6 @@ from gatewright.runtime.status_record import StatusRecord
 
 Key = tuple[str, str]
 KEPT_METADATA = ("namespace", "name", "uid", "resourceVersion", "generation", "deletionTimestamp")
-MAX_LABELS = 32
-MAX_LABEL_CHARS = 2048
-"""Characters of labels and their values of one Release that are kept."""
 
 REPLICA_COUNTS = (
     "replicas",
@@ -231,7 +229,7 @@ class TrackedRelease:
             ]
 
         if "labels" in metadata:
-            meta["labels"] = _kept_labels(metadata["labels"])
+            meta["labels"] = known_labels(metadata["labels"])
 
         self.obj = {"metadata": meta, "status": status}
 
@@ -352,17 +350,6 @@ def fingerprint_parts(obj: Mapping[str, Any] | None, at_rest: bool) -> Any:
         return same, rollout.is_unseen(obj), rollout.is_mixed(obj)
 
     return same, status.get("observedGeneration"), [status.get(name) for name in REPLICA_COUNTS]
-
-
-def _kept_labels(labels: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return labels that are few; None for more than are kept, so that nobody takes them for all.
-
-    Freezes select by them.
-    """
-    if labels is None or len(labels) > MAX_LABELS:
-        return None
-    used = sum(len(key) + len(value) for key, value in labels.items())
-    return dict(labels) if used <= MAX_LABEL_CHARS else None
 
 
 def _status_of(obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,10 +76,8 @@ def describe_freeze(ctx: Context) -> str:
 
 def describe_opening(ctx: Context) -> str:
     """Return which window is waited for, and until when."""
-    opening = _next_opening(ctx)
-    if opening is None:
-        return "a window to open, and none does within five years; edit spec.windows"
-    return f"the next window to open at {windows.describe_opening(*opening)}"
+    spec = ctx.view.spec
+    return windows.describe_next_opening(spec.windows if spec is not None else (), ctx.now)
 
 
 def _is_window_open(view: View, seen: Observation) -> bool:

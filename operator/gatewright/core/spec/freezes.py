@@ -58,9 +58,7 @@ def in_force(
     return [
         freeze
         for freeze in freezes
-        if not is_over(freeze, now)
-        and name not in freeze.exceptions
-        and _is_meant(freeze, labels)
+        if not is_over(freeze, now) and name not in freeze.exceptions and _is_meant(freeze, labels)
     ]
 
 

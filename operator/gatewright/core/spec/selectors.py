@@ -6,6 +6,21 @@ from collections.abc import Mapping
 
 from gatewright.api.freeze import LabelRequirement, LabelSelector
 
+MAX_LABELS = 32
+MAX_LABEL_CHARS = 2048
+"""Characters of labels and their values of one Release that are kept."""
+
+
+def known_labels(labels: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return labels that are few; None for more than are kept, so that nobody takes them for all.
+
+    Freezes select by them.
+    """
+    if labels is None or len(labels) > MAX_LABELS:
+        return None
+    used = sum(len(key) + len(value) for key, value in labels.items())
+    return dict(labels) if used <= MAX_LABEL_CHARS else None
+
 
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     """Return whether a selector means an object with these labels; an empty one means all."""

@@ -54,7 +54,17 @@ def find_problems(spec: ReleaseSpec) -> Iterator[str]:
 
 def is_open(windows: Sequence[Window], now: datetime) -> bool:
     """Return whether a run may start now. Raises BadRule, UnknownZone."""
-    return not windows or any(_is_window_open(window, now) for window in windows)
+    return not windows or open_until(windows, now) is not None
+
+
+def open_until(windows: Sequence[Window], now: datetime) -> tuple[datetime, Window] | None:
+    """Return when the window that is open longest closes, and which it is; None where none is open.
+
+    Raises BadRule, UnknownZone.
+    """
+    closings = [(_closing_of(window, now), window) for window in windows]
+    known = [(at, window) for at, window in closings if at is not None]
+    return max(known, key=lambda closing: closing[0], default=None)
 
 
 def next_opening(windows: Sequence[Window], now: datetime) -> tuple[datetime, Window] | None:
@@ -67,20 +77,30 @@ def next_opening(windows: Sequence[Window], now: datetime) -> tuple[datetime, Wi
     return min(known, key=lambda opening: opening[0], default=None)
 
 
-def describe_opening(at: datetime, window: Window) -> str:
-    """Return an opening in UTC and in the local time of its window."""
+def describe_next_opening(windows: Sequence[Window], now: datetime) -> str:
+    """Return which window is waited for, and until when. Raises BadRule, UnknownZone."""
+    opening = next_opening(windows, now)
+    if opening is None:
+        return "a window to open, and none does within five years; edit spec.windows"
+    return f"the next window to open at {describe_time(*opening)}"
+
+
+def describe_time(at: datetime, window: Window) -> str:
+    """Return an opening or closing in UTC and in the local time of its window."""
     local = at.astimezone(_zone_of(window))
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[local.weekday()]
     return f"{at:%Y-%m-%dT%H:%M:%SZ} ({day} {local:%H:%M} {window.timeZone})"
 
 
-def _is_window_open(window: Window, now: datetime) -> bool:
+def _closing_of(window: Window, now: datetime) -> datetime | None:
+    """Return when a window closes that is open; None where it is not."""
     rule, zone = parse_rule(window.rrule), _zone_of(window)
     duration = timedelta(seconds=seconds(window.duration))
     today = now.astimezone(zone).date()
     # Clocks may be set in between.
     starts = _starts(rule, zone, today - duration - _ONE_DAY, today + _ONE_DAY)
-    return any(start <= now < start + duration for start in starts)
+    closings = (start + duration for start in starts if start <= now < start + duration)
+    return max(closings, default=None)
 
 
 def _next_opening_of(window: Window, now: datetime) -> datetime | None:
