@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.plugin import checklist, explain, history, plan, show
 from gatewright.plugin.specs import pin_next, read_spec
+from gatewright.plugin.start import KnownFreezes, make_start
 from tests.golden import endings
 from tests.golden.test_endings import UPDATE
 
@@ -28,6 +30,7 @@ NAMES = (
     "promoted",
     "not_started",
     "frozen",
+    "outside_window",
     "nothing_to_do",
     "followed_up",
 )
@@ -35,6 +38,19 @@ NAMES = (
 
 def pinned(release: dict[str, Any]) -> PinnedSpec:
     return pin_next(read_spec(release), release["status"])
+
+
+def plan_lines(release: dict[str, Any], freezes: KnownFreezes) -> list[str]:
+    body = pinned(release)
+    start = make_start(body.spec, release, freezes, NOW)
+    return plan.plan_lines(plan.make_plan(release, body, start))
+
+
+def freezes_of(name: str) -> KnownFreezes:
+    if name != "frozen":
+        return KnownFreezes()
+    until = datetime(2026, 1, 3, tzinfo=UTC)
+    return KnownFreezes([Freeze("quarter-end", "the books are being closed", until, by="ana")])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,10 +68,10 @@ def test_what_people_read_is_what_the_golden_file_says(name: str) -> None:
             *history.history_lines(release, NOW),
             "",
             "--- checklist",
-            *checklist.checklist_lines(release),
+            *checklist.checklist_lines(release, freezes_of(name), NOW),
             "",
             "--- plan",
-            *plan.plan_lines(plan.make_plan(release, pinned(release))),
+            *plan_lines(release, freezes_of(name)),
             "",
         ]
     )
@@ -89,9 +105,9 @@ def test_every_state_has_a_history_a_checklist_and_a_plan(name: str) -> None:
     release = endings.kept(name)
     lines = [
         *history.history_lines(release, NOW, is_wide=True),
-        *checklist.checklist_lines(release),
+        *checklist.checklist_lines(release, freezes_of(name), NOW),
     ]
     if name != "invalid_spec":
-        lines += plan.plan_lines(plan.make_plan(release, pinned(release)))
+        lines += plan_lines(release, freezes_of(name))
     assert "None" not in "\n".join(lines)
     assert not [line for line in lines if line != line.rstrip()]

@@ -28,6 +28,7 @@ from gatewright.plugin.completing import complete
 from gatewright.plugin.completing import main as complete_main
 from gatewright.plugin.exit_codes import EXIT_CODES
 from gatewright.plugin.specs import read_spec
+from gatewright.plugin.start import KnownFreezes, make_start
 from tests.golden import endings
 from tests.unit.sim import spec
 
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "manifests" / "samples"
 RELEASES = "/apis/gatewright.dev/v1alpha1/namespaces/shop/releases"
 CONNECTIONS = "/apis/gatewright.dev/v1alpha1/namespaces/shop/connections"
+NOW = show.parse_time("2026-01-01T00:03:02Z")
 REVISIONS = "/apis/apps/v1/namespaces/shop/controllerrevisions"
 
 
@@ -522,7 +524,7 @@ def test_every_state_has_a_mark() -> None:
     ],
 )
 def test_marks_are_those_of_the_run(name: str, marked: list[str]) -> None:
-    lines = checklist.checklist_lines(endings.kept(name))
+    lines = checklist.checklist_lines(endings.kept(name), KnownFreezes(), NOW)
     assert [line for line in marked if line not in lines] == []
 
 
@@ -533,9 +535,14 @@ def pinned(release: dict[str, Any]) -> PinnedSpec:
     return pin_spec(read_spec(release), 2, "1.0")
 
 
+def planned(release: dict[str, Any]) -> plan.Plan:
+    body = pinned(release)
+    return plan.make_plan(release, body, make_start(body.spec, release, KnownFreezes(), NOW))
+
+
 def test_the_rollback_plan_is_the_operators_own() -> None:
     release = endings.kept("paused")
-    assert plan.make_plan(release, pinned(release))["rollback"] == release["status"]["run"]["plan"]
+    assert planned(release)["rollback"] == release["status"]["run"]["plan"]
 
 
 @pytest.mark.parametrize(
@@ -551,7 +558,7 @@ def test_the_rollback_plan_is_the_operators_own() -> None:
 )
 def test_what_stands_between_now_and_the_run(name: str, words: str) -> None:
     release = endings.kept(name)
-    assert words in " ".join(plan.make_plan(release, pinned(release))["notes"])
+    assert words in " ".join(planned(release)["notes"])
 
 
 def test_a_plan_says_what_changed_since_the_last_version(
@@ -610,15 +617,11 @@ def test_the_spec_is_shown_as_a_run_reads_it(
 
 def test_the_link_leads_to_the_line_of_the_runbook() -> None:
     release = endings.kept("paused")
-    now = plan_time()
+    now = NOW
     assert "Runbook" not in "\n".join(explain.explain_lines(release, now))
     link = "https://wiki/runbook#$(state)-$(check)"
     release["metadata"]["annotations"] = {explain.RUNBOOK_ANNOTATION: link}
     assert "Read on:    https://wiki/runbook#Paused-errors" in explain.explain_lines(release, now)
-
-
-def plan_time() -> Any:
-    return show.parse_time("2026-01-01T00:03:02Z")
 
 
 # --- colours

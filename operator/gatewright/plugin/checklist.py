@@ -2,20 +2,38 @@
 
     [x] done   [ ] to be done   [!] failed, or somebody has to look   [-] left out
 
-Pure: a Release in, lines out. Without a status nothing is marked, so that it can be printed.
+Pure: a Release in, lines out. Without a status nothing is ticked off, so that it can be printed;
+what its spec alone leaves out is marked all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
+from gatewright.api.release import ReleaseSpec
+from gatewright.core.spec.recurrence import BadRule
+from gatewright.core.spec.stage_conditions import Judged
+from gatewright.core.spec.windows import UnknownZone
+from gatewright.plugin.conditions import (
+    describe_condition,
+    describe_consequence,
+    is_left_out,
+    judge_stages,
+)
 from gatewright.plugin.show import Object
+from gatewright.plugin.start import KnownFreezes, Start, make_start
 from gatewright.plugin.wording import (
     cut,
     describe_check,
+    describe_procedure,
     describe_step,
     known_names,
+    procedure_command,
     resolve_known,
 )
 
@@ -42,11 +60,23 @@ _MARK_OF: Mapping[str, str] = {
 """The mark of every state that a check, a step, a stage or a follow-up may have."""
 
 
-def checklist_lines(release: Object) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the operator would judge of a run that has not come so far."""
+
+    start: Start | None = None
+    """Whether it may start now; None where nobody can read the spec."""
+    conditions: Mapping[str, Judged | None] = field(default_factory=dict)
+    """What `when` of each stage comes to."""
+
+
+def checklist_lines(release: Object, freezes: KnownFreezes, now: datetime) -> list[str]:
     """Return the checklist of a Release."""
     status = release.get("status") or {}
     run = _run_of_version(release.get("spec") or {}, status)
-    spec = resolve_known(release.get("spec") or {}, known_names(release, run.get("id")))
+    names = known_names(release, run.get("id"))
+    spec = resolve_known(release.get("spec") or {}, names)
+    outlook = _outlook(release, names, freezes, now)
     name = (release.get("metadata") or {}).get("name", "")
 
     return [
@@ -55,13 +85,26 @@ def checklist_lines(release: Object) -> list[str]:
         "",
         "PRE-DEPLOYMENT",
         *_preflight_lines(spec, run),
+        *_start_lines(outlook.start, status, run),
         "",
         "DEPLOYMENT",
-        *_stage_lines(spec, run),
+        *_stage_lines(spec, run, outlook.conditions),
         "",
         "POST-DEPLOYMENT",
         *_after_lines(spec, status, run),
+        *_procedure_lines(release.get("spec") or {}, name),
     ]
+
+
+def _outlook(
+    release: Object, names: Mapping[str, str], freezes: KnownFreezes, now: datetime
+) -> Outlook:
+    """Return what is to be said of what has not begun; nothing of a spec that is not valid."""
+    try:
+        spec = ReleaseSpec.model_validate(release.get("spec"))
+        return Outlook(make_start(spec, release, freezes, now), judge_stages(spec, names))
+    except (ValidationError, BadRule, UnknownZone, KeyError):
+        return Outlook()
 
 
 def _run_of_version(spec: Object, status: Object) -> Object:
@@ -90,16 +133,49 @@ def _preflight_lines(spec: Object, run: Object) -> Iterator[str]:
     yield f"{DONE if is_known else OPEN} rollback plan: `kubectl release plan` shows it"
 
 
-def _stage_lines(spec: Object, run: Object) -> Iterator[str]:
+def _start_lines(start: Start | None, status: Object, run: Object) -> Iterator[str]:
+    """Yield what keeps a run from starting; a run that has begun is held up by none of it."""
+    if start is None:
+        return
+    given = start["windows"]
+    if given is not None:
+        # When nobody has looked at the Release, it is a list to be printed.
+        is_good = bool(run) or (given["open"] and bool(status))
+        said = "" if run or not status else f" -- {given['message']}"
+        yield f"{DONE if is_good else OPEN} window: {'; or '.join(given['given'])}{said}"
+
+    if run:
+        yield f"{DONE} no Freeze in force"
+    elif start["freezes"] is None:
+        said = f" -- not known: {start['freezesUnknown']}" if status else ""
+        yield f"{OPEN} no Freeze in force{said}"
+    else:
+        yield from (f"{LOOK} {freeze['message']}" for freeze in start["freezes"])
+        if not start["freezes"]:
+            yield f"{DONE} no Freeze in force"
+
+
+def _stage_lines(
+    spec: Object, run: Object, conditions: Mapping[str, Judged | None]
+) -> Iterator[str]:
     rows = _by_name(run.get("stages"))
     for number, stage in enumerate(spec.get("stages") or (), 1):
         row = rows.get(stage["name"], {})
-        risk = f" (risk {stage['risk']})" if stage.get("risk") else ""
-        said = f": {cut(row['message'])}" if row.get("message") else ""
-        yield f"{_mark(row, run)} Stage {number}: {stage['name']}{risk}{said}"
+        facts = [f"risk {stage['risk']}"] if stage.get("risk") else []
+        facts += [f"when {describe_condition(stage['when'])}"] if stage.get("when") else []
+        shown = f" ({', '.join(facts)})" if facts else ""
 
+        mark, said, missing = _mark(row, run), cut(row.get("message") or ""), OPEN
         # What a stage that has passed does not tell any more was done.
-        missing = DONE if row.get("state") == "Passed" else OPEN
+        if row.get("state") == "Passed":
+            missing = DONE
+        has_begun = row.get("state") not in (None, "Pending")
+        if stage["name"] in conditions and not has_begun and not run.get("outcome"):
+            judged = conditions[stage["name"]]
+            said = cut(describe_consequence(judged))
+            mark = missing = LEFT_OUT if is_left_out(judged) else OPEN
+
+        yield f"{mark} Stage {number}: {stage['name']}{shown}{f': {said}' if said else ''}"
         yield from _indented(_part_lines(stage, row, run, missing))
 
 
@@ -113,7 +189,8 @@ def _part_lines(stage: Object, row: Object, run: Object, missing: str) -> Iterat
         yield _line(_mark(state, run, missing), gate, describe_check, state)
 
     if stage.get("bake"):
-        yield f"{_mark_of_bake(row, run)} bake: {stage['bake']} with all gates good"
+        mark = LEFT_OUT if missing == LEFT_OUT else _mark_of_bake(row, run)
+        yield f"{mark} bake: {stage['bake']} with all gates good"
 
 
 def _mark_of_bake(row: Object, run: Object) -> str:
@@ -138,6 +215,16 @@ def _after_lines(spec: Object, status: Object, run: Object) -> Iterator[str]:
         yield _line(mark, follow_up, _describe_follow_up, row)
     if not guards and not spec.get("followUps"):
         yield "nothing is asked for"
+
+
+def _procedure_lines(spec: Object, name: str) -> Iterator[str]:
+    """Yield what can be done at any time: there is nothing to tick off."""
+    procedures = spec.get("procedures") or ()
+    if procedures:
+        yield from ("", "PROCEDURES", f"at any time, each by `{procedure_command(name)}`")
+    for row in map(describe_procedure, procedures):
+        approval = f" ({row['approval']})" if row.get("approval") else ""
+        yield f"{row['name']}{approval}: {row['description'] or 'it has no description'}"
 
 
 def _mark_of_guards(run: Object) -> str:

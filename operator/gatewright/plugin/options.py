@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from gatewright.plugin.failures import WrongUsage
+
 if TYPE_CHECKING:
     from gatewright.plugin.cluster import Cluster
 
@@ -49,6 +51,12 @@ def connect_cluster(options: argparse.Namespace) -> Cluster:
         options.as_user,
         tuple(options.as_group),
     )
+
+
+def require_subject(options: argparse.Namespace) -> None:
+    """Refuse what names neither a Release nor a file. Raises WrongUsage."""
+    if not options.name and not options.filename:
+        raise WrongUsage("name a Release, or a file by -f")
 
 
 def parse_duration(text: str) -> float:

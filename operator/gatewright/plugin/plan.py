@@ -5,7 +5,7 @@ Pure: nothing is asked and nothing is touched. `make_plan` answers programs, `pl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewright.api.base import seconds
@@ -13,6 +13,13 @@ from gatewright.api.release import ReleaseSpec
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.pinned_spec import unresolved_references
+from gatewright.core.spec.stage_conditions import Judged
+from gatewright.plugin.conditions import (
+    describe_condition,
+    describe_consequence,
+    is_left_out,
+    judge_stages,
+)
 from gatewright.plugin.show import (
     MAX_CELL_LENGTH,
     Object,
@@ -21,22 +28,38 @@ from gatewright.plugin.show import (
     time_span,
     titled_lines,
 )
-from gatewright.plugin.wording import cut, describe_check, describe_step, resolve_known
+from gatewright.plugin.start import Start, start_lines
+from gatewright.plugin.wording import (
+    cut,
+    describe_check,
+    describe_procedure,
+    describe_step,
+    procedure_command,
+    resolve_known,
+)
 
 Plan = dict[str, Any]
 _LONGEST_WIDE = 1024
 
 
 def make_plan(
-    release: Object, body: PinnedSpec, changes: Object | None = None, is_wide: bool = False
+    release: Object,
+    body: PinnedSpec,
+    start: Start,
+    changes: Object | None = None,
+    is_wide: bool = False,
 ) -> Plan:
-    """Return the plan of the next run. `changes`: what the spec is compared with, and how it
-    differs."""
+    """Return the plan of the next run.
+
+    `start`: when it may start. `changes`: what the spec is compared with, and how it differs.
+    """
     status = release.get("status") or {}
     meta = release.get("metadata") or {}
     spec = resolved_spec(body)
     hints = restore_hints((status.get("run") or {}).get("plan") or ())
     longest = _LONGEST_WIDE if is_wide else MAX_CELL_LENGTH
+    judged = judge_stages(body.spec, body.names)
+    left_out = {name for name, condition in judged.items() if is_left_out(condition)}
 
     return {
         "release": meta.get("name", ""),
@@ -45,18 +68,20 @@ def make_plan(
         "run": int(body.names["run"]),
         "lastGood": body.names.get("lastGood.version"),
         "notes": [*_notes(body.spec, release, body.names.get("lastGood.version"))],
+        "start": start,
         "changes": changes,
         "preflight": _checks(spec.get("preflight"), _last_verdicts(release, body.spec), longest),
-        "stages": [_stage(stage, longest) for stage in spec["stages"]],
+        "stages": [_stage(stage, judged.get(stage["name"]), longest) for stage in spec["stages"]],
         "guards": _checks(spec.get("guards"), {}, longest),
         "guardFor": body.spec.guardFor,
-        "people": [*_people(spec)],
-        "waiting": _waiting(body.spec),
+        "people": [*_people(spec, left_out)],
+        "waiting": _waiting(body.spec, left_out),
         "rollback": describe_plan(body, hints),
         "followUps": [
             {"within": row["within"], **_check(row, {}, longest)}
             for row in spec.get("followUps") or ()
         ],
+        "procedures": [describe_procedure(procedure) for procedure in _procedures(body.spec)],
     }
 
 
@@ -65,6 +90,14 @@ def resolved_spec(body: PinnedSpec) -> dict[str, Any]:
     as it is."""
     written = body.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return resolve_known(written, body.names)
+
+
+def _procedures(spec: ReleaseSpec) -> list[dict[str, Any]]:
+    """Return the procedures as they are written: what is put into them is not the next run's."""
+    return [
+        procedure.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for procedure in spec.procedures
+    ]
 
 
 def _notes(spec: ReleaseSpec, release: Object, last_good: str | None) -> Iterator[str]:
@@ -126,7 +159,7 @@ def _check(check: Object, verdict: Object, longest: int) -> dict[str, Any]:
     return row
 
 
-def _stage(stage: Object, longest: int) -> dict[str, Any]:
+def _stage(stage: Object, judged: Judged | None, longest: int) -> dict[str, Any]:
     steps = [
         {"name": step["name"], "does": describe_step(step, longest)}
         for step in stage.get("steps") or ()
@@ -135,6 +168,7 @@ def _stage(stage: Object, longest: int) -> dict[str, Any]:
         "name": stage["name"],
         "risk": stage["risk"],
         "expectedDuration": stage.get("expectedDuration"),
+        "when": _condition(stage["when"], judged) if stage.get("when") else None,
         "steps": steps,
         "gates": _checks(stage.get("gates"), {}, longest),
         "bake": stage["bake"],
@@ -143,22 +177,34 @@ def _stage(stage: Object, longest: int) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _people(spec: Object) -> Iterator[str]:
-    """Yield where somebody has to act, in order."""
+def _condition(when: Object, judged: Judged | None) -> dict[str, Any]:
+    return {
+        "asks": describe_condition(when),
+        "leftOut": is_left_out(judged),
+        "state": judged.state if judged is not None else "Unknown",
+        "message": describe_consequence(judged),
+    }
+
+
+def _people(spec: Object, left_out: Collection[str]) -> Iterator[str]:
+    """Yield where somebody has to act, in order; in stages that are left out nobody has."""
     for check in spec.get("preflight") or ():
         if "approval" in check:
             yield f"preflight {check['name']}: {describe_check(check)}"
     for stage in spec["stages"]:
+        if stage["name"] in left_out:
+            continue
         for step in stage.get("steps") or ():
             if "approval" in step or "confirm" in step:
                 yield f"{stage['name']}/{step['name']}: {describe_step(step)}"
 
 
-def _waiting(spec: ReleaseSpec) -> dict[str, str]:
+def _waiting(spec: ReleaseSpec, left_out: Collection[str]) -> dict[str, str]:
     """Return for how long a run stands still at least, whatever its steps take."""
-    bakes = sum(seconds(stage.bake) for stage in spec.stages)
+    stages = [stage for stage in spec.stages if stage.name not in left_out]
+    bakes = sum(seconds(stage.bake) for stage in stages)
     waits = sum(
-        seconds(step.wait) for stage in spec.stages for step in stage.steps if step.wait is not None
+        seconds(step.wait) for stage in stages for step in stage.steps if step.wait is not None
     )
     guarding = seconds(spec.guardFor)
     parts = {"bake": bakes, "wait": waits, "guards": guarding, "atLeast": bakes + waits + guarding}
@@ -172,6 +218,7 @@ def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as people read it."""
     parts = (
         ("Before it starts", [f"  {cut(note, _LONGEST_WIDE)}" for note in plan["notes"]]),
+        ("When it may start", start_lines(plan["start"])),
         (_title_of_changes(plan["changes"]), _change_lines(plan["changes"])),
         ("Preflight", _preflight_lines(plan["preflight"])),
         ("Stages", [*_stages_lines(plan["stages"])]),
@@ -180,6 +227,7 @@ def plan_lines(plan: Plan) -> list[str]:
         ("Waiting", [_waiting_line(plan["waiting"])]),
         ("A rollback out of the last stage would", _rollback_lines(plan["rollback"])),
         ("Follow-ups", _follow_up_lines(plan["followUps"])),
+        ("Procedures", _procedure_lines(plan["procedures"], plan["release"])),
     )
     place = f"{plan['namespace']}/" if plan.get("namespace") else ""
     good = f"last good: {plan['lastGood']}" if plan["lastGood"] else "no version was promoted yet"
@@ -219,6 +267,9 @@ def _stages_lines(stages: Sequence[Object]) -> Iterator[str]:
         facts += [f"expected {expected}"] if expected else []
         facts.append(f"on failure: {stage['onFailure']}")
         yield f"  {number}. {stage['name']} ({', '.join(facts)})"
+        if stage.get("when"):
+            condition = stage["when"]
+            yield clean_text(f"     when {condition['asks']} -- {condition['message']}")
 
         rows: list[tuple[str, str, str]] = [
             ("step", step["name"], step["does"]) for step in stage["steps"]
@@ -237,6 +288,16 @@ def _check_lines(checks: Sequence[Object]) -> list[str]:
 def _follow_up_lines(follow_ups: Sequence[Object]) -> list[str]:
     rows = [(row["name"], f"within {row['within']}", row["asks"]) for row in follow_ups]
     return _unheaded(rows, "  ")
+
+
+def _procedure_lines(procedures: Sequence[Object], release: str) -> list[str]:
+    if not procedures:
+        return []
+    rows = [
+        (row["name"], row.get("approval", "without an approval"), row["description"])
+        for row in procedures
+    ]
+    return [*_unheaded(rows, "  "), f"  each by `{procedure_command(release)}`"]
 
 
 def _unheaded(rows: Sequence[Sequence[str]], indent: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from gatewright.core.spec.expand import UnknownReference, expand_references, find_references
 from gatewright.plugin.show import MAX_CELL_LENGTH, Object, clean_text, cut_text
 
+_LONGEST_DESCRIPTION = 1024
 _NO_PROVIDERS = ("proof", "set")
 """Maps of a check or a step that are no provider."""
 
@@ -85,6 +86,24 @@ def describe_approval(approval: Object) -> str:
     count = approval.get("count", 1)
     who = f"a member of {groups}" if groups else "whoever may approve"
     return f"approval by {f'{count} people: {who}' if count > 1 else who}"
+
+
+def describe_procedure(procedure: Object) -> dict[str, Any]:
+    """Return what a procedure is for, who approves it, and what it asks to be repeated."""
+    approval = procedure.get("approval")
+    row = {
+        "name": procedure["name"],
+        "description": cut(procedure.get("description") or "", _LONGEST_DESCRIPTION),
+        "approval": describe_approval(approval) if approval is not None else None,
+        "confirm": procedure.get("confirm"),
+        "undo": bool(procedure.get("undo")),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def procedure_command(release: str) -> str:
+    """Return what a person types to run a procedure."""
+    return f"kubectl release run {release or 'RELEASE'} NAME --reason WHY"
 
 
 def describe_confirm(confirm: Object, longest: int = MAX_CELL_LENGTH) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 
-from gatewright.plugin import checklist
 from gatewright.plugin.exit_codes import DONE
-from gatewright.plugin.failures import WrongUsage
-from gatewright.plugin.options import add_connection, connect_cluster
+from gatewright.plugin.options import add_connection, connect_cluster, require_subject
 from gatewright.plugin.runbooks import resolved_release
 from gatewright.plugin.terminal import print_lines
 
@@ -26,14 +25,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it. Raises RequestFailed."""
+    require_subject(options)
+    from gatewright.plugin import checklist
+    from gatewright.plugin.start import NOT_ASKED, fetch_freezes
+
+    now, freezes = datetime.now(UTC), NOT_ASKED
     if options.filename:
         from gatewright.plugin.files import read_release
 
         release = read_release(options.filename, options.name)
-    elif options.name:
-        release = resolved_release(connect_cluster(options), options.name)
     else:
-        raise WrongUsage("name a Release, or a file by -f")
+        cluster = connect_cluster(options)
+        release = resolved_release(cluster, options.name)
+        freezes = fetch_freezes(cluster, now)
 
-    print_lines(checklist.checklist_lines(release))
+    print_lines(checklist.checklist_lines(release, freezes, now))
     return DONE

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from gatewright.plugin.exit_codes import DONE, FAILED
-from gatewright.plugin.failures import RequestFailed, WrongUsage
-from gatewright.plugin.options import add_connection, add_output, connect_cluster
+from gatewright.plugin.failures import RequestFailed
+from gatewright.plugin.options import add_connection, add_output, connect_cluster, require_subject
 from gatewright.plugin.output import print_answer, yaml_text
 from gatewright.plugin.runbooks import find_in, with_runbook
 from gatewright.plugin.show import clean_text, object_name
 from gatewright.plugin.terminal import print_lines
+
+if TYPE_CHECKING:
+    from gatewright.api.release import ReleaseSpec
+    from gatewright.plugin.cluster import Cluster
 
 _REVISIONS = "/apis/apps/v1/namespaces/{}/controllerrevisions/{}"
 
@@ -38,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 where the spec is refused. Raises RequestFailed."""
-    release, changes = _release_of(options)
+    release, cluster = _release_of(options)
 
     from gatewright.plugin.plan import make_plan, plan_lines, resolved_spec
     from gatewright.plugin.specs import pin_next
@@ -57,19 +62,20 @@ def run(options: argparse.Namespace) -> int:
         print_answer(options.output, shown, [object_name(release)], lambda: [yaml_text(shown)])
         return DONE
 
-    plan = make_plan(release, body, changes, options.output == "wide")
+    start = _start(cluster, release, spec)
+    changes = _changes(cluster, release) if cluster is not None else None
+    plan = make_plan(release, body, start, changes, options.output == "wide")
     print_answer(options.output, plan, [object_name(release)], lambda: plan_lines(plan))
     return DONE
 
 
-def _release_of(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the Release as it would be, and how it differs from what was promoted last."""
+def _release_of(options: argparse.Namespace) -> tuple[dict[str, Any], Cluster | None]:
+    """Return the Release as it would be, and the cluster that was asked for it, if one was."""
     if options.filename and not options.name:
         from gatewright.plugin.files import read_release
 
         return read_release(options.filename), None
-    if not options.name:
-        raise WrongUsage("name a Release, or a file by -f")
+    require_subject(options)
 
     cluster = connect_cluster(options)
     release = cluster.get_release(options.name)
@@ -80,10 +86,19 @@ def _release_of(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
         release = release | {"spec": edited["spec"]}
     else:
         release = with_runbook(release, find_in(cluster))
-    return release, _changes(cluster, release)
+    return release, cluster
 
 
-def _changes(cluster: Any, release: dict[str, Any]) -> dict[str, Any] | None:
+def _start(cluster: Cluster | None, release: dict[str, Any], spec: ReleaseSpec) -> dict[str, Any]:
+    """Return when the run may start. Raises RequestFailed."""
+    from gatewright.plugin.start import NOT_ASKED, fetch_freezes, make_start
+
+    now = datetime.now(UTC)
+    known = fetch_freezes(cluster, now) if cluster is not None else NOT_ASKED
+    return make_start(spec, release, known, now)
+
+
+def _changes(cluster: Cluster, release: dict[str, Any]) -> dict[str, Any] | None:
     """Return what has changed since the version that was promoted last."""
     from gatewright.core.spec.edits import describe_edits
     from gatewright.core.spec.pinned_spec import unpin_spec
