@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import pytest
 import yaml
 
 from gatewright.api.release import ReleaseSpec
-from gatewright.core.spec import problems
+from gatewright.core.spec import problems, windows
+from gatewright.core.spec.stage_conditions import is_unmet
 from gatewright.providers.validate import connection_problems, spec_problems
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +117,29 @@ def test_the_sample_is_valid() -> None:
         for name, other in found.items()
         if connection_problems(other)
     } == {}
+
+
+def test_the_windows_of_the_sample_are_mornings_of_the_first_four_days() -> None:
+    spec = ReleaseSpec.model_validate(specs()[""])
+    # 9:00 in Mexico City is 15:00 UTC.
+    for day in range(5, 12):
+        for hour, is_morning in ((14, False), (15, True), (17, True), (18, False)):
+            at = datetime(2026, 1, day, hour, tzinfo=UTC)
+            assert windows.is_open(spec.windows, at) == (is_morning and at.weekday() < 4), at
+
+
+@pytest.mark.parametrize(("variable", "stage"), [("fixes", 2), ("optimizations", 3)])
+def test_a_stage_of_the_sample_without_anything_to_ship_is_left_out(
+    variable: str, stage: int
+) -> None:
+    def left_out(spec: ReleaseSpec) -> list[int]:
+        return [n for n, one in enumerate(spec.stages) if is_unmet(spec, one, dict(spec.vars))]
+
+    spec = ReleaseSpec.model_validate(specs()[""])
+    assert left_out(spec) == []
+    other = spec.model_copy(update={"vars": {**spec.vars, variable: "none"}})
+    assert left_out(other) == [stage]
+    assert [*problems.find_problems(other)] == []
 
 
 @pytest.mark.parametrize("heading", sorted({row.heading for row in rows()}))
