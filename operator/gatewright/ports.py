@@ -376,3 +376,9 @@ class Notifier(Protocol):
         (a Slack message to edit, an incident to update); it is kept for the next one. Raises
         Retryable, Permanent."""
         ...
+
+    async def test(self, config: Any, link: OpenConnection, message: Message) -> str:
+        """Send a message that says that it is a test, once, and open nothing; return what was done,
+        in words. Where a message would alarm somebody, or customers would read it, only try what
+        can be tried without one. Raises Retryable, Permanent."""
+        ...

@@ -51,6 +51,25 @@ async def told(
     return await notifier.send(notifier.config.model_validate(config), link, wanted, handle)
 
 
+TEST = Message(
+    key=f"{UID}/0.Test.abc",
+    thread=f"shop/orders/{UID}/0",
+    event="Test",
+    severity="info",
+    title="TEST, nothing has happened: shop/orders",
+    text="A test that was asked for by ana. Nothing has happened; do nothing.",
+    at="2026-01-13T10:00:00.000Z",
+)
+
+
+async def tried(kind: str, config: dict[str, Any], link: OpenConnection) -> str:
+    """Send a test; what is said of it, in which no secret is."""
+    notifier = NOTIFIERS[kind]
+    said = await notifier.test(notifier.config.model_validate(config), link, TEST)
+    world.assert_silent(said)
+    return said
+
+
 async def outcome(
     kind: str,
     config: dict[str, Any],

@@ -12,7 +12,7 @@ from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.registry import CONNECTIONS
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
-from tests.contract.telling import LINES, STARTED, UID, message, outcome, told
+from tests.contract.telling import LINES, STARTED, TEST, UID, message, outcome, told, tried
 from tests.fakes.pagerduty import Pagerduty
 from tests.fakes.serving import linked, serving
 
@@ -57,6 +57,17 @@ async def test_what_is_no_fault_is_a_change_event_and_pages_nobody() -> None:
     assert there.alerts == [] and [item["summary"].partition(":")[0] for item in there.changes] == [
         STARTED.title
     ]
+
+
+async def test_a_test_pages_nobody_whatever_severity_is_configured() -> None:
+    there = service()
+    async with serving(there.app()) as url:
+        said = await tried("pagerduty", {"severity": "critical"}, link(url))
+        with pytest.raises(Permanent, match="PagerDuty refuses the event"):
+            await tried("pagerduty", {}, link(url, "another-key-of-32-characters-----"))
+    assert "pages nobody" in said and there.alerts == []
+    [change] = there.changes
+    assert change["summary"] == f"{TEST.title}: {TEST.text}"
 
 
 async def test_the_configured_severity_goes_before_the_events_own() -> None:

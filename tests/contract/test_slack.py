@@ -18,7 +18,7 @@ from gatewright.providers.slack.notifier import MAX_TEXT_LENGTH, message_blocks
 from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
-from tests.contract.telling import LINES, STARTED, UID, message, outcome, told
+from tests.contract.telling import LINES, STARTED, TEST, UID, message, outcome, told, tried
 from tests.fakes.serving import linked, serving
 from tests.fakes.slack import CHANNEL, POOR, Between, emulated
 
@@ -87,6 +87,24 @@ async def test_one_message_a_run_edited_in_place_with_a_thread(workspace: str) -
     assert "3.1% &gt; 1%" in text and all(line in text for line in LINES)
     first, second = replies(workspace, handle)
     assert "*Started* 5 stages" in first and "*StageFailed*" in second and "3.1% &gt; 1%" in second
+
+
+async def test_a_test_stands_beside_the_messages_of_runs(workspace: str) -> None:
+    wanted = of_run(STARTED, 90)
+    handle = await told("slack", CONFIG, link(workspace), wanted)
+    assert handle is not None
+    channel = handle.partition("/")[0]
+    assert await tried("slack", CONFIG, link(workspace)) == f"posted in #{CHANNEL}"
+    found = history(workspace, "conversations.history", channel=channel, limit="1000")
+    [posted] = [item for item in found if item["text"] == TEST.title]
+    shown = json.dumps(posted["blocks"])
+    assert "Nothing has happened; do nothing." in shown and "run 0" not in shown
+    assert len(messages(workspace, handle, 90)) == 1 and len(replies(workspace, handle)) == 1
+
+
+async def test_a_test_in_a_channel_that_is_not_there_says_so(workspace: str) -> None:
+    with pytest.raises(Permanent, match="channel_not_found"):
+        await tried("slack", {"channel": "#nowhere"}, link(workspace))
 
 
 async def test_another_run_has_another_message(workspace: str) -> None:

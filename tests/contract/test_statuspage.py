@@ -16,7 +16,7 @@ from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.statuspage import connection as connection_module
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
-from tests.contract.telling import STARTED, UID, message, outcome, told
+from tests.contract.telling import STARTED, UID, message, outcome, told, tried
 from tests.fakes.serving import linked, serving
 from tests.fakes.statuspage import Statuspage
 
@@ -74,6 +74,18 @@ async def test_a_maintenance_goes_with_the_run() -> None:
     assert set(there.components.values()) == {"operational"} and there.told == [], (
         "subscribers are not woken for it"
     )
+
+
+async def test_a_test_posts_nothing_that_customers_would_read() -> None:
+    there = Statuspage(world.TOKEN)
+    async with serving(there.app()) as url:
+        said = await tried("statuspage", CONFIG, link(f"{url}/v1"))
+        with pytest.raises(Permanent):
+            await tried("statuspage", {"page": "elsewhere"}, link(f"{url}/v1"))
+        with pytest.raises(Permanent):
+            await tried("statuspage", CONFIG, link(f"{url}/v1", "another-key"))
+    assert there.incidents == {} and there.components == {}
+    assert said.startswith("nothing was posted") and "was not tried" in said
 
 
 async def test_without_maintenance_a_run_is_nobodys_business() -> None:

@@ -22,7 +22,7 @@ from gatewright.providers.webhook.notifier import sign_headers
 from tests.cluster.processes import free_port
 from tests.contract import world
 from tests.contract.refusals import VERDICTS
-from tests.contract.telling import STARTED, UID, message, outcome, told
+from tests.contract.telling import STARTED, TEST, UID, message, outcome, told, tried
 from tests.fakes import npm
 from tests.fakes.serving import linked, serving
 
@@ -125,6 +125,23 @@ async def test_a_message_is_posted_once_signed_and_complete() -> None:
             "downtimeSeconds": 0,
         },
     }
+
+
+async def test_a_test_is_posted_as_one() -> None:
+    received: list[tuple[dict[str, str], bytes]] = []
+    async with serving(receiver(received)) as url:
+        said = await tried("webhook", {}, link(f"{url}/hooks/deployments"))
+    [(headers, body)] = received
+    assert verified(headers, body, world.TOKEN.encode())
+    posted = json.loads(body)
+    assert posted["type"] == "release.Test" and posted["data"]["title"] == TEST.title
+    assert posted["data"]["run"] == 0 and said == "posted, signed, and received (200)"
+
+
+async def test_a_test_that_is_not_taken_says_so() -> None:
+    async with serving(receiver([], status=404)) as url:
+        with pytest.raises(Permanent, match="404"):
+            await tried("webhook", {}, link(f"{url}/hooks/deployments"))
 
 
 async def test_a_repetition_has_the_same_id_and_another_message_has_not() -> None:

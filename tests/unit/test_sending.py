@@ -20,6 +20,7 @@ from gatewright.api.base import Model, Name
 from gatewright.api.status import Notification, Thread, dump
 from gatewright.core.model.observation import Delivery
 from gatewright.core.report.notifications import channel_of, channels_of
+from gatewright.core.report.notify_test import TEST_EVENT
 from gatewright.core.run.clocks import format_time
 from gatewright.ports import Message, OpenConnection, Permanent, Retryable
 from gatewright.runtime.parse import spec_of, written_spec_of
@@ -50,6 +51,7 @@ class Scripted:
     """By connection: errors and handles, the first first; delivered without a handle where there
     are none left."""
     hanging: set[str] = field(default_factory=set)
+    tested: list[Message] = field(default_factory=list)
 
     async def send(
         self, config: Any, link: OpenConnection, message: Message, handle: str | None
@@ -62,6 +64,14 @@ class Scripted:
         if isinstance(found, Exception):
             raise found
         return found
+
+    async def test(self, config: Any, link: OpenConnection, message: Message) -> str:
+        self.tested.append(message)
+        answers = self.answers.get(link.name) or [None]
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return "tried"
 
     def events(self, name: str = "") -> list[str]:
         return [message.event for connection, message, _ in self.sent if name in ("", connection)]
@@ -113,9 +123,10 @@ class Room:
         **changes: Any,
     ) -> TrackedRelease:
         """A Release as the API server holds it, with these notices for these Connections."""
+        asked = [event for event in events if event != TEST_EVENT]
         raw = spec(
             notify=[
-                {"events": list(events) or ["Started"], "webhook": {"connection": c} if c else {}}
+                {"events": asked or ["Started"], "webhook": {"connection": c} if c else {}}
                 for c in to
             ]
         )

@@ -201,7 +201,7 @@ rbac.authorization.k8s.io/aggregate-to-admin: "true"
 # decide everything about a run
 - apiGroups: ["gatewright.dev"]
   resources: [releases]
-  verbs: [approve, reject, confirm, retry, skip, promote, rollback, abort, pause, resume, run, hotfix]
+  verbs: [approve, reject, confirm, retry, skip, promote, rollback, abort, pause, resume, run, hotfix, notify]
 # say that no run starts, and when again
 - apiGroups: ["gatewright.dev"]
   resources: [freezes]

@@ -24,6 +24,7 @@ Action = Literal[
     "Resume",
     "Run",
     "Hotfix",
+    "Notify",
 ]
 """What a person may do; in lower case the RBAC verb on `releases` that it needs."""
 Result = Literal["Accepted", "Refused"]

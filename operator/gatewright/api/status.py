@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gatewright.api.base import Condition
+from gatewright.api.notify_test import NotifyTest, NotifyTestRow
 from gatewright.api.procedures import OPEN_PROCEDURES, ProcedureState, ProcedureStatus
 from gatewright.api.run import (
     Difference,
@@ -323,6 +324,8 @@ class ReleaseStatus(Model):
     """What somebody is still to be told, in order."""
     threads: Annotated[list[Thread], Field(max_length=20)] = []
     """What was opened elsewhere for runs that are not over."""
+    notifyTest: NotifyTest | None = None
+    """The latest test of who is told."""
     downtime: Downtime | None = None
     """Since when users are not served; kept only where `notify` asks for Downtime."""
 
@@ -347,6 +350,8 @@ __all__ = [
     "Message",
     "Model",
     "Notification",
+    "NotifyTest",
+    "NotifyTestRow",
     "Outcome",
     "Overtaking",
     "Past",

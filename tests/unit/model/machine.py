@@ -51,6 +51,7 @@ ACTIONS = (
     "Pause",
     "Resume",
     "Hotfix",
+    "Notify",
 )
 USUAL = (
     *ACTIONS,

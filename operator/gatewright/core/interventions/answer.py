@@ -25,6 +25,8 @@ and that RBAC allows it, admission has proved; one that it has not proved is Ref
   Resume    paused                    lets it go on
   Hotfix    at rest                   starts the version, whatever Freezes and windows say; for the
                                       rest as a Retry
+  Notify    at any time               sends a test through each entry of `spec.notify`; not while a
+                                      rollback is under way
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from gatewright.api.intervention import OF_START
 from gatewright.api.status import Answered, Overtaking
 from gatewright.core.checks import followups
 from gatewright.core.interventions import commands, questions
+from gatewright.core.interventions.notify_test import start_test
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.run import clocks, closures, procedures, rollback_repeat, undo, undo_choice
@@ -77,6 +80,7 @@ LOGGED_REASONS: Mapping[str, str] = {
 ACTIONS: Mapping[str, Callable[[Context, Intervention], str]] = {
     **questions.ANSWERS,
     **commands.ACTIONS,
+    "Notify": start_test,
 }
 
 
@@ -102,6 +106,10 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
             return situation
         if act.procedure is not None:  # it goes on beside a run, or without one
             answered.message = _act_on_procedure(ctx, act)[:1000]
+            return situation
+        if act.action == "Notify":  # it changes nothing of any run
+            _require_run(ctx, act)
+            answered.message = ACTIONS[act.action](ctx, act)[:1000]
             return situation
         message = _act(ctx, act, situation)
     except Refused as refusal:

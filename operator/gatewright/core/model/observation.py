@@ -41,6 +41,8 @@ class Delivery:
     """What is to be known when the next one of the same run is sent there."""
     failed: str = ""
     """Why it will not be delivered."""
+    said: str = ""
+    """What was done, where it was a test."""
 
 
 @dataclass(frozen=True, slots=True)

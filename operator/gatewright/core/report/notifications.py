@@ -24,6 +24,7 @@ from gatewright.api.status import Downtime, FollowUpStatus, Notification, Releas
 from gatewright.core.checks import followups
 from gatewright.core.fingerprints import short_fingerprint
 from gatewright.core.model.observation import Delivery
+from gatewright.core.report import notify_test
 from gatewright.core.report.downtime import update_downtime
 from gatewright.core.report.procedure_events import find_procedure_events
 from gatewright.core.report.run_events import RunEvent, find_events, find_events_at_rest
@@ -99,6 +100,7 @@ def update_notifications(ctx: Context) -> datetime | None:
     due = _track_downtime(ctx, channels)
 
     _drop_threads(status)
+    notify_test.update_rows(ctx)
     return due
 
 
@@ -121,7 +123,8 @@ def _settle_delivered(ctx: Context, channels: _Channels) -> None:
             if delivery is None and channel in channels:
                 continue
             notice.to.remove(channel)
-            if delivery is not None:
+            # What came of a test stands in a place of its own.
+            if delivery is not None and not notify_test.is_test(notice):
                 _record_delivery(ctx, notice, channel, delivery)
 
     ctx.status.notices = [notice for notice in ctx.status.notices if notice.to]

@@ -59,6 +59,11 @@ class PagerdutyNotifier:
         await _trigger_alert(link, message, config.severity or message.severity)
         return ",".join(dict.fromkeys([*opened, _alert_name(message)]))
 
+    async def test(self, config: Any, link: OpenConnection, message: Message) -> str:
+        """Tell of it as of a change, so that nobody is paged. Raises Retryable, Permanent."""
+        await _send_change(link, message)
+        return "PagerDuty took a change event, which pages nobody: its routing key is good"
+
 
 _EVENTS_OF_CHECKS = ("GuardFailed", "GuardRecovered", "Hindered")
 """Events of a check whose fault has an alert of its own."""

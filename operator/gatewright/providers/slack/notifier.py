@@ -77,6 +77,17 @@ class SlackNotifier:
 
         return handle
 
+    async def test(self, config: Any, link: OpenConnection, message: Message) -> str:
+        """Post it, beside the messages of runs. Raises Retryable, Permanent."""
+        await Slack(link).chat_postMessage(
+            channel=config.channel.removeprefix("#"),
+            unfurl_links=False,
+            text=_escape_text(message.title),
+            blocks=message_blocks(message),
+            metadata=_metadata_for(message.thread, message.key),
+        )
+        return f"posted in {config.channel}"
+
 
 async def _show_message(slack: Slack, channel: str, message: Message, handle: str | None) -> str:
     content: dict[str, Any] = {
@@ -130,7 +141,9 @@ def message_blocks(message: Message) -> list[Block]:
     if message.lines:
         blocks.append(SectionBlock(text=MarkdownTextObject(text=_stage_table(message.lines))))
 
-    foot = f"{message.event} at {message.at}, run {message.thread.rpartition('/')[2]}"
+    run = message.thread.rpartition("/")[2]
+    of_run = f", run {run}" if run != "0" else ""
+    foot = f"{message.event} at {message.at}{of_run}"
     blocks.append(ContextBlock(elements=[MarkdownTextObject(text=foot)]))
     return blocks
 

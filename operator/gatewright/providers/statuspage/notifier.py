@@ -140,6 +140,20 @@ class StatuspageNotifier:
 
         return ",".join(f"{kind}={identity}" for kind, identity in page.known.items()) or None
 
+    async def test(self, config: Any, link: OpenConnection, message: Message) -> str:
+        """Read the page; nothing is posted, since customers would read it.
+
+        Raises Retryable, Permanent.
+        """
+        path = f"/pages/{rest.path_segment(config.page)}/incidents/unresolved"
+        reply = await call(link, "GET", path, query={"page": 1, "per_page": 1})
+        if not isinstance(replies.json_of(reply), list):
+            raise Permanent(f"{reply.where}: the answer is not a list")
+        return (
+            "nothing was posted, since customers would read it; the key reads the page "
+            f"{config.page}, whether it may write there was not tried"
+        )
+
 
 class _Page:
     """The incidents of one Release on one page."""

@@ -42,6 +42,16 @@ class WebhookNotifier:
         self, config: Any, link: OpenConnection, message: Message, handle: str | None
     ) -> str | None:
         """Post it. Raises Retryable, Permanent."""
+        await self._post(link, message)
+        return None
+
+    async def test(self, config: Any, link: OpenConnection, message: Message) -> str:
+        """Post it as `release.Test`. Raises Retryable, Permanent."""
+        status = await self._post(link, message)
+        return f"posted, signed, and received ({status})"
+
+    async def _post(self, link: OpenConnection, message: Message) -> int:
+        """Post a message; return the status of the answer. Raises Retryable, Permanent."""
         body = json.dumps(payload_of(message), separators=(",", ":"), ensure_ascii=False).encode()
         identity = message.key.replace("/", "_").replace(".", "_")
         headers = {
@@ -52,7 +62,7 @@ class WebhookNotifier:
         if reply.headers.get("content-type", "").lower().startswith("text/html"):
             raise Permanent(f"{reply.where}: answered HTML (a login page, or a wrong address?)")
 
-        return None
+        return reply.status
 
 
 def payload_of(message: Message) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gatewright.api.status import Notification
 from gatewright.core.model.view import View
+from gatewright.core.report.notify_test import TEST_EVENT
 from gatewright.core.spec.expand import UnknownReference, expand_references
 from gatewright.core.spec.pinned_spec import variable_names
 from gatewright.ports import Message
@@ -23,7 +24,7 @@ Place = tuple[str, str, str]
 """Namespace, kind and name of a Connection; no name: the only one."""
 
 ChannelKey = tuple[str, str]
-"""UID of a Release, and a channel."""
+"""UID of a Release, and a lane of a channel."""
 
 
 @dataclass(slots=True)
@@ -39,10 +40,22 @@ class QueuedMessage:
     message: Message
     handle: str | None
 
+    @property
+    def is_test(self) -> bool:
+        return self.event == TEST_EVENT
+
+
+def lane_of(channel: str, event: str) -> str:
+    """Return in which lane of a channel a message waits.
+
+    A test waits for no message that is tried again, and no message waits for a test.
+    """
+    return f"{channel}/test" if event == TEST_EVENT else channel
+
 
 @dataclass(slots=True)
 class ChannelQueue:
-    """What one Release has to say to one channel, in order."""
+    """What one Release has to say to one channel, in order; tests by themselves."""
 
     key: Key
     uid: str

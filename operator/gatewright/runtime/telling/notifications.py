@@ -32,8 +32,9 @@ from gatewright.api.status import Notification
 from gatewright.core.model.observation import Delivery
 from gatewright.core.model.view import View
 from gatewright.core.report.notifications import MAX_HANDLE_CHARS, channels_of
+from gatewright.core.report.notify_test import TEST_EVENT
 from gatewright.core.run import clocks
-from gatewright.ports import OpenConnection, Permanent, Retryable
+from gatewright.ports import Notifier, OpenConnection, Permanent, Retryable
 from gatewright.providers.common.secrets import spare_words_of
 from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime.connections import Connections
@@ -46,6 +47,7 @@ from gatewright.runtime.telling.channels import (
     Sender,
     expand_config,
     handle_in_status,
+    lane_of,
 )
 from gatewright.runtime.telling.log_limits import about
 from gatewright.runtime.telling.messages import message_of
@@ -174,9 +176,10 @@ class Notifications:
         # What a Release has to say to a channel keeps its order.
         name = config.get("connection") if isinstance(config, Mapping) else None
         new_place = (key[0], provider, str(name or ""))
-        place = self._lanes.setdefault(view.uid, {}).setdefault(channel, new_place)
+        lane_name = lane_of(channel, notice.event)
+        place = self._lanes.setdefault(view.uid, {}).setdefault(lane_name, new_place)
         sender = self._senders.setdefault(place, Sender())
-        lane = sender.lanes.setdefault((view.uid, channel), ChannelQueue(key, view.uid, channel))
+        lane = sender.lanes.setdefault((view.uid, lane_name), ChannelQueue(key, view.uid, channel))
         lane.items.append(queued)
         sender.woken.set()
 
@@ -186,30 +189,32 @@ class Notifications:
             )
 
     def _is_queued(self, uid: str, pair: tuple[str, str]) -> bool:
-        lane = self._lane_of(uid, pair[1])
-        return lane is not None and any(queued.notice == pair[0] for queued in lane.items)
+        lanes = [self._lane_of(uid, lane_of(pair[1], event)) for event in ("", TEST_EVENT)]
+        return any(
+            queued.notice == pair[0] for lane in lanes if lane is not None for queued in lane.items
+        )
 
     def _withdraw_others(self, uid: str, pairs: Iterable[tuple[str, str]]) -> None:
         """Withdraw what the status holds no more; what is being sent is let be."""
         held = set(pairs)
 
-        for channel, place in list(self._lanes.get(uid, {}).items()):
+        for name, place in list(self._lanes.get(uid, {}).items()):
             sender = self._senders.get(place)
-            if sender is None or (uid, channel) not in sender.lanes:
+            if sender is None or (uid, name) not in sender.lanes:
                 continue
 
-            lane = sender.lanes[uid, channel]
+            lane = sender.lanes[uid, name]
             under_way = lane.items[0] if sender.sending is lane and lane.items else None
             lane.items = deque(
                 queued
                 for queued in lane.items
-                if (queued.notice, channel) in held or queued is under_way
+                if (queued.notice, lane.channel) in held or queued is under_way
             )
 
-    def _lane_of(self, uid: str, channel: str) -> ChannelQueue | None:
-        place = self._lanes.get(uid, {}).get(channel)
+    def _lane_of(self, uid: str, name: str) -> ChannelQueue | None:
+        place = self._lanes.get(uid, {}).get(name)
         sender = self._senders.get(place) if place is not None else None
-        return sender.lanes.get((uid, channel)) if sender is not None else None
+        return sender.lanes.get((uid, name)) if sender is not None else None
 
     # From the lanes to the world
 
@@ -255,7 +260,8 @@ class Notifications:
         result = await self._send_message(place, queued, handle)
 
         is_late = time.time() - queued.at >= GIVE_UP_AFTER_S
-        if isinstance(result, Retryable) and not is_late:
+        # Whoever has asked for a test waits for what comes of it, and expects it now.
+        if isinstance(result, Retryable) and not (is_late or queued.is_test):
             self._put_off(lane, queued, result)
             return
 
@@ -264,13 +270,14 @@ class Notifications:
 
         if isinstance(result, Exception):
             metrics.notifications.labels(queued.provider, "failed").inc()
-            late = "not within a day: " if isinstance(result, Retryable) else ""
+            late = "not within a day: " if isinstance(result, Retryable) and is_late else ""
             failure = Delivery(failed=f"{late}{result}"[:500])
             self._note_delivery(lane, queued.notice, failure)
             return
 
         metrics.notifications.labels(queued.provider, "delivered").inc()
-        lane.remember(queued.run, result.handle)
+        if not queued.is_test:
+            lane.remember(queued.run, result.handle)
         self._note_delivery(lane, queued.notice, result)
 
     def _note_delivery(self, lane: ChannelQueue, notice: str, delivery: Delivery) -> None:
@@ -312,14 +319,14 @@ class Notifications:
 
         result: Delivery | Retryable | Permanent
         try:
+            _require_first_try(queued)
             notifier = NOTIFIERS[queued.provider]
             config = notifier.config.model_validate(queued.config)
             link = await self._connections.open(place[0], notifier.connection, place[2] or None)
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
                 # Much may have happened while it waited for its turn.
                 self._fence()
-                handle = await notifier.send(config, link, queued.message, handle)
-                result = Delivery(_require_storable(handle))
+                result = await _deliver(notifier, config, link, queued, handle)
         except (Retryable, Permanent) as error:
             result = error
         except TimeoutError:
@@ -335,6 +342,26 @@ class Notifications:
             self._connections.used(place[0], link.name, failure)
 
         return result
+
+
+def _require_first_try(queued: QueuedMessage) -> None:
+    """Refuse a test that may have been sent: it is expected once. Raises Permanent."""
+    if queued.is_test and queued.message.again:
+        raise Permanent(
+            "the operator was restarted meanwhile, and nobody knows whether it was sent; ask again"
+        )
+
+
+async def _deliver(
+    notifier: Notifier, config: Any, link: OpenConnection, queued: QueuedMessage, handle: str | None
+) -> Delivery:
+    """Send a message, or a test of it. Raises Retryable, Permanent."""
+    if not queued.is_test:
+        return Delivery(
+            _require_storable(await notifier.send(config, link, queued.message, handle))
+        )
+
+    return Delivery(said=await notifier.test(config, link, queued.message))
 
 
 def _require_storable(handle: str | None) -> str | None:
