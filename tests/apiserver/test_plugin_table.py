@@ -102,7 +102,10 @@ def _ended(outcome: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 NO_RUN = "- no run is under way"
+NOBODY = "- spec.notify names nobody"
+AT_REST = {**dict.fromkeys(ACTIONS, NO_RUN), "notify": NOBODY}
 UNDER_WAY = {
+    "notify": NOBODY,
     "run": "+ procedure speak",
     "hotfix": "- a Hotfix starts a run, and one is under way",
 }
@@ -110,6 +113,7 @@ NEVER = [{"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", "timeZone": "UTC", "du
 MORE: Mapping[str, tuple[str, ...]] = {
     "run": ("speak", "--reason", "it is asked for"),
     "hotfix": ("--reason", "it is asked for"),
+    "notify": ("--test",),
 }
 """What some verbs need beside the name of the Release."""
 TABLE: Mapping[str, Row] = {
@@ -238,7 +242,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns)),
         _ended("Promoted"),
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "retry": "- its version is live and last good",
             "hotfix": "- its version is live and last good",
             "run": "+ procedure speak",
@@ -249,7 +253,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _rolled_back(ns, name),
         _ended("RolledBack"),
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "retry": "+",
             "hotfix": "+",
             "run": "+",
@@ -260,7 +264,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), preflight=[GO]),
         _ended("Aborted"),
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "retry": "+",
             "hotfix": "+",
             "run": "+",
@@ -272,7 +276,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _rolled_back(ns, name, verify=_bad(ns), within="1s"),
         _ended("RollbackFailed"),
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "confirm": "+",
             "retry": "+",
             "rollback": "+",
@@ -284,7 +288,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), mode="Observe"),
         _ended("Observed"),
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "retry": "+",
             "hotfix": "+",
             "rollback": "-",
@@ -295,7 +299,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), windows=NEVER),
         lambda status: status.get("state") == "OutsideWindow",
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "retry": "- 2.0.0 cannot start now: it waits for",
             "hotfix": "+ in spite of",
             "run": "+ procedure speak",
@@ -306,7 +310,7 @@ TABLE: Mapping[str, Row] = {
         lambda ns, name: _spec(name, _good(ns), first=[{"name": "a", "job": {"image": "$(b)"}}]),
         lambda status: status.get("state") == "Invalid",
         {
-            **dict.fromkeys(ACTIONS, NO_RUN),
+            **AT_REST,
             "retry": "- its spec is invalid",
             "hotfix": "- its spec is invalid",
             "rollback": "-",

@@ -49,7 +49,7 @@ def test_a_command_takes_what_its_action_may_say_and_no_more(action: str) -> Non
     of = ["clear-cache"] if action == "run" else ["--run", "3"]
     options = make_parser().parse_args([action, "web", *of, "-n", "shop", "--reason", "because"])
     assert (options.name, options.namespace, options.reason) == ("web", "shop", "because")
-    assert (options.run, options.procedure) == (
+    assert (options.run, getattr(options, "procedure", None)) == (
         (None, "clear-cache") if action == "run" else (3, None)
     )
 
@@ -193,6 +193,7 @@ WANTED_ENDS: dict[str, tuple[tuple[str, str], ...]] = {
     "Resume": FORWARD,
     "Hotfix": FORWARD,
     "Run": FORWARD,
+    "Notify": FORWARD,
     "Reject": (("RolledBack", ""), ("Aborted", ""), ("Promoted", ""), *UNDONE),
     "Rollback": (("RolledBack", ""), *UNDONE),
     "Abort": (("Aborted", ""), *UNDONE),
@@ -216,8 +217,8 @@ def test_after_which_acts_there_is_a_run_to_wait_for() -> None:
     under_way, failed = {"status": {"run": run(2)}}, {"status": {"run": run(2, "RollbackFailed")}}
     for action in get_args(Action):
         request = acts.InterventionRequest("web", action)
-        assert acts.leaves_a_run(request, under_way)
-        assert acts.leaves_a_run(request, failed) == (action != "Confirm")
+        assert acts.leaves_a_run(request, under_way) == (action != "Notify")
+        assert acts.leaves_a_run(request, failed) == (action not in ("Confirm", "Notify"))
     done = acts.InterventionRequest("web", "Confirm", follow_up="log")
     assert not acts.leaves_a_run(done, under_way)
 

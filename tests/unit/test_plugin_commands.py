@@ -62,6 +62,13 @@ class Server:
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
 
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                answer = outer.take(self.path, json.loads(self.rfile.read(length)))
+                self.send_response(201)
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -86,6 +93,10 @@ class Server:
                 }
             )
         )
+
+    def take(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer what is created; nobody may, where a test does not say otherwise."""
+        raise AssertionError(f"{path} was not to be created")
 
     @property
     def port(self) -> int:

@@ -72,7 +72,9 @@ def build_intervention(
     number = wish.run or (
         _run_of_follow_up(release, wish.follow_up) if wish.follow_up else run.get("id")
     )
-    spec |= {"run": number} if number and not wish.procedure else {}
+    # A test is of no run, and goes on beside whichever there is.
+    is_of_run = not wish.procedure and (wish.action != "Notify" or wish.run is not None)
+    spec |= {"run": number} if number and is_of_run else {}
     spec |= {
         name: getattr(wish, name)
         for name in ("stage", "step", "gate", "reason", "procedure", "undo", "confirmed")
@@ -183,7 +185,7 @@ def leaves_a_run(wish: InterventionRequest, release: Mapping[str, Any]) -> bool:
     """
     run = (release.get("status") or {}).get("run") or {}
     is_of_what_was_left = wish.action == "Confirm" and bool(run.get("outcome"))
-    return not (wish.follow_up or is_of_what_was_left)
+    return not (wish.follow_up or is_of_what_was_left or wish.action == "Notify")
 
 
 def meant_run(

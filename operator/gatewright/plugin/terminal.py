@@ -12,7 +12,10 @@ _RESET = "\x1b[0m"
 _GREEN, _YELLOW, _RED, _DIM, _BOLD = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[2m", "\x1b[1m"
 _COLOUR_OF: Mapping[str, str] = {
     **dict.fromkeys(
-        ("Promoted", "Guarding", "Passing", "Passed", "Succeeded", "Done", "[x]", "Accepted"),
+        (
+            "Promoted", "Guarding", "Passing", "Passed", "Succeeded", "Done", "Sent", "[x]",
+            "Accepted",
+        ),
         _GREEN,
     ),
     **dict.fromkeys(

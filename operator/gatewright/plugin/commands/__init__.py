@@ -52,8 +52,11 @@ ACTIONS: Mapping[str, str] = {
     "resume": "let a walk go on that a person or a guard has stopped",
     "run": "run a procedure of the Release, at any time",
     "hotfix": "start the version in spite of windows and Freezes; needs a --reason",
+    "notify": "with --test: have each entry of spec.notify tried by a message that says so",
 }
 """What makes an Intervention, by its RBAC verb."""
+_MODULES: Mapping[str, str] = {"notify": "notify"}
+"""Where those are that wait for something else than a run."""
 
 _SEEN = (
     Command("status", "status", "where Releases stand, or one of them with its stages"),
@@ -68,6 +71,9 @@ _SEEN = (
 
 COMMANDS: Mapping[str, Command] = {
     command.name: command
-    for command in (*_SEEN, *(Command(name, "act", words) for name, words in ACTIONS.items()))
+    for command in (
+        *_SEEN,
+        *(Command(name, _MODULES.get(name, "act"), words) for name, words in ACTIONS.items()),
+    )
 }
 """Every command, in the order of `--help`."""
