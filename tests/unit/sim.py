@@ -135,6 +135,7 @@ class World:
     """What people should know of a target although nothing is different."""
     unconnected: tuple[str, ...] = ()
     procedure_rival: str | None = None
+    procedure_at_work: bool = False
     doubt: str = ""
     unstoppable: bool = False
     """Whether pods of a Job that is stopped go on."""
@@ -288,6 +289,7 @@ class World:
             looking=(self.looking or "") if wants.live_states else "",
             doubt=self.doubt,
             procedure_rival=self.procedure_rival,
+            procedure_at_work=self.procedure_at_work,
             records={name: self.data.get(name, "it is gone") for name in wants.records},
         )
 

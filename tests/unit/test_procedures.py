@@ -8,6 +8,7 @@ import pytest
 
 from gatewright.api.release import ReleaseSpec
 from gatewright.api.status import Answered, ProcedureStatus, dump
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.operation import Progress
 from gatewright.core.report import size
 from gatewright.core.spec.problems import find_problems
@@ -461,3 +462,136 @@ def test_what_a_guard_may_run_is_judged(procedure: str, words: str) -> None:
     raw = spec(procedures=[CACHE, lossy], guards=[guard])
     problems = list(find_problems(ReleaseSpec.model_validate(raw)))
     assert any(words in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("change", ["Observe", "deleting", "invalid"])
+def test_a_guard_runs_nothing_where_nothing_may_be_done(change: str) -> None:
+    world = watched()
+    if change == "Observe":
+        world.ask(mode="Observe")
+    elif change == "invalid":
+        world.ask(vars={"version": "3"}, procedures=[CACHE, CACHE])
+    world.deleting = change == "deleting"
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert not world.done() and not world.finalized
+    states = [one.state for one in world.status.procedures]
+    assert states in ([], ["Failed"]), states
+
+
+def test_what_a_guard_does_is_pinned_as_what_it_measures_is() -> None:
+    world = watched()
+    world.ask(guards=[])
+    world.gates["hits"] = "Failed"
+    world.later(5)
+    assert (row(world).state, row(world).by) == ("Succeeded", "guard hits")
+
+
+# --- beside runs
+
+FLAGS_STAGE: dict[str, Any] = {
+    "name": "beta",
+    "steps": [{"name": "set", "flags": {"configMap": "web-flags", "set": {"VOICE": "beta"}}}],
+}
+
+
+def changing_flags(**changes: Any) -> World:
+    """A Release at rest whose stage and whose procedure change one ConfigMap."""
+    return at_rest(VOICE, stages=[*spec()["stages"], FLAGS_STAGE], **changes)
+
+
+def beside(world: World) -> World:
+    """The world that the runtime sees while the procedure is at work on the same."""
+    world.procedure_at_work = True
+    world.rival = "web (by a procedure that is under way)"
+    return world
+
+
+def test_a_run_does_not_begin_in_the_pass_in_which_a_procedure_does() -> None:
+    world = changing_flags()
+    world.slow.add("web-flags")
+    world.open_interventions.append(
+        Intervention("i-1", "web-run", "Run", "ana", procedure="voice-off", reason="noise")
+    )
+    world.ask("3.0")
+    runs = world.status.runs
+    world.tick()
+    while not world.status.procedures:
+        world.tick()
+    assert row(world).state == "Running" and world.status.runs == runs
+    beside(world).later(1)
+    assert world.status.runs == runs and world.status.state == "Waiting"
+
+
+def test_a_procedure_of_a_guard_does_not_begin_in_the_pass_in_which_a_run_does() -> None:
+    guard = {"name": "hits", "prometheus": {"query": "hits"}, "max": "1%", "atRest": True}
+    guard |= {"action": "Run", "procedure": "voice-off"}
+    world = changing_flags(guards=[guard])
+    world.gates["hits"] = "Failed"
+    while not world.status.procedures:
+        world.tick()
+    world.ask("3.0")
+    runs = world.status.runs
+    while world.status.runs == runs:
+        world.tick()
+    assert row(world).state in ("Asked", "Failed") and not row(world).steps
+
+
+def test_the_way_back_at_rest_is_refused_while_a_procedure_is_at_work_on_the_same() -> None:
+    world = changing_flags()
+    world.slow.add("web-flags")
+    accepted(run(world, "voice-off"))
+    said = refused(world.act("Rollback"))
+    assert "procedure voice-off by ana is at work on what is to be returned" in said
+    assert "kubectl release abort web --procedure voice-off" in said
+    accepted(world.act("Abort", procedure="voice-off"))
+    world.slow.clear()
+    accepted(world.act("Rollback"))
+    assert world.status.run is not None and world.status.run.kind == "Undo"
+
+
+def test_what_a_guard_undoes_at_rest_ends_a_procedure_that_is_at_work_on_the_same() -> None:
+    guard = {"name": "errors", "prometheus": {"query": "errors"}, "max": "1%", "atRest": True}
+    world = changing_flags(guards=[guard | {"rollbackFor": "1h"}])
+    world.slow.add("web-flags")
+    accepted(run(world, "voice-off"))
+    world.gates["errors"] = "Failed"
+    world.later(3)
+    assert row(world).state == "Aborted" and "guard errors" in (row(world).message or "")
+    assert world.status.run is not None and world.status.run.kind == "Undo"
+
+
+def test_what_a_guard_undoes_at_rest_leaves_alone_what_is_at_work_on_something_else() -> None:
+    guard = {"name": "errors", "prometheus": {"query": "errors"}, "max": "1%", "atRest": True}
+    world = at_rest(CACHE, guards=[guard | {"rollbackFor": "1h"}])
+    world.slow.add("flush")
+    accepted(run(world))
+    world.gates["errors"] = "Failed"
+    world.later(3)
+    assert row(world).state == "Running"
+    assert world.status.run is not None and world.status.run.kind == "Undo"
+
+
+def test_an_edit_does_not_count_that_adds_what_a_procedure_is_at_work_on() -> None:
+    stages = [stage | {"onFailure": "Pause"} for stage in spec()["stages"]]
+    world = World(spec=spec(procedures=[VOICE], stages=stages))
+    world.jobs["migrate"] = Progress("Failed", "exit code 2")
+    world.settle()
+    world.slow.add("web-flags")
+    accepted(run(world, "voice-off"))
+    world.jobs.clear()
+    world.ask(stages=[*stages, FLAGS_STAGE])
+    said = accepted(world.act("Retry"))
+    assert "procedure voice-off is at work on what it adds" in said
+
+
+def test_its_clock_does_not_tick_while_nobody_watches() -> None:
+    hang = {"name": "hang", "steps": [{"name": "hang", "job": {"image": "a:1", "timeout": "2m"}}]}
+    world = at_rest(hang)
+    world.slow.add("hang")
+    accepted(run(world, "hang"))
+    world.unwatched = 700
+    world.jump(700)
+    assert row(world).state == "Running"
+    world.later(185)
+    assert row(world).state == "Failed" and "not done in" in (row(world).message or "")

@@ -16,7 +16,7 @@ from typing import Any
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run.operations import subjects_of
-from gatewright.core.run.procedures import procedure_under_way
+from gatewright.core.run.procedure_run import procedure_under_way
 from gatewright.core.spec.expand import UnknownReference, expand_references, find_references
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.core.steps import changed_by
@@ -132,10 +132,21 @@ class Claims:
         holder = self._find_holder(entry, mine)
         entry.claim.blocked = holder or ""
         # A run does not begin under a procedure that is at work on the same.
-        if holder is None and entry.claim.procedure & mine:
+        if holder is None and self.is_procedure_at_work(entry, view):
             return f"{entry.key[1]} (by a procedure that is under way)"
 
         return holder
+
+    def is_procedure_at_work(self, entry: TrackedRelease, view: View) -> bool:
+        """Return whether the procedure under way has something that a run of the spec as it is now
+        would have to itself."""
+        if view.spec is None or view.problems or not entry.claim.procedure:
+            return False
+        try:
+            body = pin_spec(view.spec, view.status.runs + 1, None)
+            return bool(entry.claim.procedure & self.of(entry.key, body))
+        except UnknownReference:
+            return False
 
     def rival_of_procedure(self, entry: TrackedRelease, body: PinnedSpec) -> str | None:
         """Return whose run is at work on what a procedure changes; None where nobody's is.

@@ -9,6 +9,7 @@ from gatewright.core.model.holding import Standing
 from gatewright.core.model.needs import Needs
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.view import View
+from gatewright.core.run.procedure_run import procedure_under_way
 from gatewright.runtime import clock
 from gatewright.runtime.cluster.cached import UncachedReader
 from gatewright.runtime.execution import handlers, live_states, standings
@@ -50,6 +51,8 @@ async def observe(
     compared = await standings.compare_holdings(cached, externals, entry, view, needs, snapshots)
     compared |= {name: Standing(unknown=item["lost"]) for name, item in lost_targets(entry)}
 
+    # Clocks tick in runs and in procedures.
+    is_under_way = view.run is not None or procedure_under_way(view.status) is not None
     seen = Observation(
         now=clock.now(),
         body=entry.body if view.run is not None else None,
@@ -64,7 +67,7 @@ async def observe(
         stayed=entry.left.stayed if entry.left is not None else (),
         connections=entry.connections if view.run is not None else {},
         rival=rival,
-        unwatched=entry.passes.unwatched if view.run is not None else 0.0,
+        unwatched=entry.passes.unwatched if is_under_way else 0.0,
         delivered=entry.deliveries,
         inherited=inherited,
         lost=lost,

@@ -43,6 +43,7 @@ from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.run import clocks, closures, procedures, rollback_repeat, undo, undo_choice
 from gatewright.core.run.context import Context, Refused
+from gatewright.core.run.procedure_obstacles import require_no_procedure_in_way
 from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
@@ -106,7 +107,9 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
             return situation
         if act.procedure is not None:  # it goes on beside a run, or without one
             answered.message = _act_on_procedure(ctx, act)[:1000]
-            return situation
+            # Both could change the same: the next pass knows what the procedure has to itself.
+            begins_both = situation == "ReadyToStart" and ctx.begun_procedure is not None
+            return None if begins_both else situation
         if act.action == "Notify":  # it changes nothing of any run
             _require_run(ctx, act)
             answered.message = ACTIONS[act.action](ctx, act)[:1000]
@@ -353,6 +356,8 @@ def _repeat_rollback(ctx: Context) -> str:
     if run is None or run.outcome != "RollbackFailed" or run.rollback is None or unverified is None:
         raise Refused("no run is under way, so there is nothing to roll back")
 
+    subjects = {line.subject for line in run.rollback.undo}
+    require_no_procedure_in_way(ctx, subjects)
     rollback_repeat.repeat_rollback(ctx)
     return f"what run {run.id} has not undone is undone once more"
 

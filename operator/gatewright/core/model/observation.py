@@ -77,6 +77,9 @@ class Observation:
     """Why the operator has no memory for another run of the namespace."""
     procedure_rival: str | None = None
     """Whose run or procedure has what the procedure that somebody asks for changes."""
+    procedure_at_work: bool = False
+    """Whether the procedure under way has something that a run of the spec as it is now would have
+    to itself."""
     freezes: Sequence[Freeze] = ()
     """At rest: the Freezes of the namespace."""
     rival: str | None = None

@@ -7,6 +7,7 @@ clocks at once, and operator downtime sets them forward by the time nobody watch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from gatewright.api.status import Run, Timer
@@ -89,13 +90,18 @@ def resume(run: Run, now: datetime) -> None:
 
 def shift(run: Run, by: timedelta) -> None:
     """Set ticking clocks forward by the time nobody watched."""
-    for timer in run.timers.values():
-        if timer.due is not None:
-            timer.due = format_time(parse_time(timer.due) + by)
+    shift_timers(run.timers, by)
     # Each line of a rollback has a time of its own, beside the clocks.
     for line in run.rollback.undo if run.rollback is not None else ():
         if line.due is not None:
             line.due = format_time(parse_time(line.due) + by)
+
+
+def shift_timers(timers: Mapping[str, Timer], by: timedelta) -> None:
+    """Set those forward that tick."""
+    for timer in timers.values():
+        if timer.due is not None:
+            timer.due = format_time(parse_time(timer.due) + by)
 
 
 def next_due(run: Run, now: datetime) -> datetime | None:

@@ -26,6 +26,7 @@ from gatewright.core.run.adoption import adopt_version
 from gatewright.core.run.context import Context
 from gatewright.core.run.guard_procedures import ask_by_guards
 from gatewright.core.run.next_look import next_look
+from gatewright.core.run.procedure_run import procedure_under_way
 from gatewright.core.run.situations import Situation, classify_situation
 from gatewright.core.run.unresolved import fail_unresolved
 from gatewright.core.spec.expand import UnknownReference
@@ -45,6 +46,10 @@ def decide(view: View, seen: Observation) -> Decision:
     # Clocks count only the time in which somebody watched.
     if view.run is not None and seen.body is not None and seen.unwatched > 0:
         clocks.shift(ctx.run, timedelta(seconds=seen.unwatched))
+        ctx.write_now()
+    procedure = procedure_under_way(status)
+    if procedure is not None and seen.unwatched > 0:
+        clocks.shift_timers(procedure.timers, timedelta(seconds=seen.unwatched))
         ctx.write_now()
 
     at_rest.update_rows(ctx)

@@ -13,6 +13,7 @@ from gatewright.core.run.check_evaluation import fresh_statuses
 from gatewright.core.run.context import Context
 from gatewright.core.run.operations import done_by_body, operations_of_step, subjects_of
 from gatewright.core.run.pinning import fresh_stages, make_revision, may_undo_stages
+from gatewright.core.run.procedure_obstacles import procedure_in_way
 from gatewright.core.run.rollback_plan import describe_plan, restore_hints
 from gatewright.core.spec.edits import describe_edits, merge_edits
 from gatewright.core.spec.expand import UnknownReference
@@ -76,6 +77,11 @@ def _reason_to_ignore(ctx: Context, body: PinnedSpec, index: int) -> str:
             "it adds action: RollbackStage, and what each stage found was not recorded from the "
             "beginning"
         )
+
+    added = set(subjects_of(body)) - set(subjects_of(ctx.body))
+    procedure = procedure_in_way(ctx, added)
+    if procedure is not None:
+        return f"procedure {procedure.name} is at work on what it adds"
 
     recaptured = _targets_captured_otherwise(ctx, body)
     # Of what is captured anew there is no snapshot from before the first change.

@@ -1,15 +1,31 @@
-"""The run that a procedure is walked as: it is made of the row in the status for each pass."""
+"""Which procedure is under way, and the run as which it is walked.
+
+That is made of the row in the status for each pass.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
 
-from gatewright.api.status import JournalEntry, ProcedureStatus, ReleaseStatus, Run, StageStatus
+from gatewright.api.status import (
+    OPEN_PROCEDURES,
+    JournalEntry,
+    ProcedureStatus,
+    ReleaseStatus,
+    Run,
+    StageStatus,
+)
 from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run.operations import operations_of_step
 from gatewright.core.spec.expand import UnknownReference
+
+
+def procedure_under_way(status: ReleaseStatus) -> ProcedureStatus | None:
+    """Return the procedure under way, if any."""
+    row = status.procedures[0] if status.procedures else None
+    return row if row is not None and row.state in OPEN_PROCEDURES else None
 
 
 def run_of(row: ProcedureStatus, body: PinnedSpec) -> Run:

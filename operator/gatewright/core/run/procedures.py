@@ -40,7 +40,13 @@ from gatewright.core.run import clocks
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.operations import operations_of_step, stops_of_step
 from gatewright.core.run.position import unfinished_step_index
-from gatewright.core.run.procedure_run import journal_of, run_of, view_of
+from gatewright.core.run.procedure_obstacles import find_obstacle
+from gatewright.core.run.procedure_run import (
+    journal_of,
+    procedure_under_way,
+    run_of,
+    view_of,
+)
 from gatewright.core.run.running_step import advance_step
 from gatewright.core.run.stage_end import fail_stage, settle_stopping, stops_of
 from gatewright.core.spec import procedures as written
@@ -49,13 +55,6 @@ from gatewright.core.spec.expand import UnknownReference, list_names
 MOST_PROCEDURES = 5
 """Rows that a status keeps; only the latest keeps its steps."""
 MOST_MESSAGE_CHARS = 300
-_REFUSED_WHEN_DELETING = "the Release is being deleted"
-
-
-def procedure_under_way(status: ReleaseStatus) -> ProcedureStatus | None:
-    """Return the procedure under way, if any."""
-    row = status.procedures[0] if status.procedures else None
-    return row if row is not None and row.state in OPEN_PROCEDURES else None
 
 
 def revisions_in_use(status: ReleaseStatus) -> set[str]:
@@ -136,11 +135,11 @@ def start_procedure(ctx: Context, act: Intervention) -> str:
 
 def _find_wanted(ctx: Context, act: Intervention) -> Procedure:
     """Return the procedure that is named. Raises Refused."""
-    if ctx.view.deleting:
-        raise Refused(_REFUSED_WHEN_DELETING)
+    obstacle = find_obstacle(ctx)
+    if obstacle:
+        raise Refused(obstacle)
     spec = ctx.view.spec
-    if spec is None or ctx.view.problems:
-        raise Refused("its spec is invalid, so nobody knows its procedures; correct it first")
+    assert spec is not None
 
     procedure = written.find_procedure(spec, act.procedure or "")
     if procedure is None:
@@ -152,15 +151,9 @@ def _find_wanted(ctx: Context, act: Intervention) -> Procedure:
 
 
 def _require_startable(ctx: Context, act: Intervention) -> None:
-    """Refuse where nothing may be done now, or nobody may know whose doing it is."""
-    spec = ctx.view.spec
-    assert spec is not None
+    """Refuse where it is not said why, or another one is under way."""
     if not act.reason.strip():
         raise Refused("say why (reason): it is what others read later")
-    if spec.mode == "Observe":
-        raise Refused("mode: Observe acts on nothing; set spec.mode to Enforce first")
-    if ctx.seen.doubt:
-        raise Refused(ctx.seen.doubt)
 
     other = procedure_under_way(ctx.status)
     if other is not None:
@@ -219,19 +212,20 @@ def _begin(ctx: Context, row: ProcedureStatus, body: PinnedSpec) -> None:
 
 def _begin_asked(ctx: Context, row: ProcedureStatus) -> bool:
     """Begin what a guard asks for; return whether it has begun, else it has ended or waits."""
-    if _asked_row(ctx.view.status) is None:
-        # Asked in this very pass: what stands against it is found out before the next.
-        ctx.requeue_times.append(ctx.now)
+    # What stands against it is found out before the next pass, where it is asked for in this one, a
+    # run begins in it, or people have changed what a run has to itself.
+    is_new = _asked_row(ctx.view.status) is None
+    if is_new or ctx.decision.begins or ctx.view.next_intervention is not None:
         return False
 
     body = wanted_body(ctx.view)
     unknown = written.unknown_names(body) if body is not None else []
-    why = ctx.seen.doubt
-    if body is None:
+    why = find_obstacle(ctx)
+    if not why and body is None:
         why = f"there is no procedure {row.name} in the spec as it is now"
-    elif unknown:
+    elif not why and unknown:
         why = f"nobody knows $({unknown[0]}) now"
-    elif ctx.seen.procedure_rival is not None:
+    elif not why and ctx.seen.procedure_rival is not None:
         why = f"{ctx.seen.procedure_rival} is at work on what it changes"
     if why or body is None:
         _end(ctx, row, "Failed", why)
@@ -279,15 +273,26 @@ def answer(ctx: Context, act: Intervention) -> str:
     if body is None or row.state != "Running":
         raise Refused(f"procedure {row.name} is {row.state}; ask again in a moment")
 
-    side = _side_of(ctx, row, body)
     if act.action == "Abort":
-        _stop(side, row, f"aborted by {act.attribution}")
-        message = f"procedure {row.name} is aborted"
-    else:
-        message = questions.ANSWERS[act.action](side, act)
+        stop_procedure(ctx, row, f"aborted by {act.attribution}")
+        return f"procedure {row.name} is aborted"
+
+    side = _side_of(ctx, row, body)
+    message = questions.ANSWERS[act.action](side, act)
     _take_over(ctx, side, row)
     _note_failure(side, row)
     return message
+
+
+def stop_procedure(ctx: Context, row: ProcedureStatus, reason: str) -> None:
+    """End the procedure under way, its Job first; nothing where it ends already."""
+    body = ctx.begun_procedure or ctx.seen.kept.get(row.revision or "")
+    if row.state != "Running" or body is None:
+        return
+    side = _side_of(ctx, row, body)
+    _stop(side, row, reason)
+    _take_over(ctx, side, row)
+    _note_failure(side, row)
 
 
 def _walk(side: Context) -> None:
@@ -355,9 +360,8 @@ def _end(ctx: Context, row: ProcedureStatus, state: ProcedureState, message: str
         warning=state != "Succeeded",
     )
     ctx.decision.prune_revisions = True
+    # The finalizer stood for it alone: the pass after this write takes it away, as at rest.
     ctx.write_now()
-    # The finalizer stood for it alone; the next pass takes it away as it does at rest.
-    ctx.requeue_times.append(ctx.now)
 
 
 def _keep_release(ctx: Context) -> None:

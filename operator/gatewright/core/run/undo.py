@@ -40,8 +40,13 @@ from gatewright.core.model.view import View
 from gatewright.core.run import clocks
 from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.operations import compensation_of, done_by_body
+from gatewright.core.run.operations import compensation_of, done_by_body, subjects_of
 from gatewright.core.run.pinning import make_revision
+from gatewright.core.run.procedure_obstacles import (
+    procedure_in_way,
+    require_no_procedure_in_way,
+)
+from gatewright.core.run.procedures import stop_procedure
 from gatewright.core.run.rollback import begin_rollback
 from gatewright.core.run.rollback_end import reject_version
 from gatewright.core.run.rollback_plan import plan_rollback, with_captured
@@ -181,6 +186,7 @@ def start_undo(ctx: Context, act: Intervention) -> str:
 
     promoted = [_read_promoted(ctx, kept) for kept in undone]
     newest = promoted[0]
+    require_no_procedure_in_way(ctx, _subjects_returned(promoted))
     if len(promoted) > 1:
         newest = _take_together(ctx.view, promoted)
         connections = newest.pinned.get("connections", {})
@@ -204,7 +210,8 @@ def start_undo(ctx: Context, act: Intervention) -> str:
 def roll_back_by_guard(ctx: Context) -> bool:
     """Undo the latest promotion where a guard at rest has failed in its time.
 
-    Return whether it is: the record of what it did is read before that is decided.
+    Return whether it is: the record of what it did is read before that is decided, and a procedure
+    that is at work on the same is ended.
     """
     row = at_rest.guard_to_roll_back(ctx.view, ctx.status.atRest)
     if row is None or ctx.status.runs != ctx.view.status.runs:
@@ -224,9 +231,19 @@ def roll_back_by_guard(ctx: Context) -> bool:
         ctx.record_event("RollbackRefused", message, warning=True, guard=guard)
         return False
 
+    procedure = procedure_in_way(ctx, _subjects_returned([promoted]))
+    if procedure is not None:
+        stop_procedure(ctx, procedure, f"guard {judge.describe(row)}; what it changes is returned")
+        return False
+
     ctx.decision.taken_up = Revision(latest.revision, promoted.pinned)
     _begin(ctx, [latest], promoted, _Cause("Guard", f"guard {judge.describe(row)}", row.name))
     return True
+
+
+def _subjects_returned(promoted: Iterable[_Promoted]) -> set[str]:
+    """Return everything that an Undo may change."""
+    return {subject for one in promoted for subject in subjects_of(one.body)}
 
 
 def _describe_loss(kept: Kept) -> str:
