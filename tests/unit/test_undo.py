@@ -690,3 +690,44 @@ def test_a_version_that_a_person_had_aborted_does_not_start_by_a_way_back(
     accepted(world.act("Retry"))
     world.later(120)
     assert world.live == "3.0"
+
+
+def aborted(world: World) -> World:
+    """A Release that serves 2.0, and of which somebody has aborted 3.0."""
+    world.slow.add("deploy")
+    world.ask("3.0").settle()
+    accepted(world.act("Abort"))
+    world.later(20)
+    assert world.outcome() == "Aborted" and world.live == "2.0"
+    world.slow.clear()
+    return world
+
+
+@pytest.mark.parametrize("times", [1, 12])
+def test_an_aborted_version_does_not_start_by_a_way_back_that_is_rejected(times: int) -> None:
+    """Also after more of them than the history keeps."""
+    world = aborted(asked())
+    for _ in range(times):
+        accepted(world.act("Rollback", with_database=True, reason="data is broken"))
+        accepted(world.act("Reject", by="bo", reason="the data is fine"))
+    world.later(60)
+    runs = world.status.runs
+    assert (world.live, runs) == ("2.0", 2 + times), "nobody has asked for 3.0 again"
+
+    accepted(world.act("Rollback", reason="without the database then"))
+    world.later(60)
+    assert (world.live, world.status.runs) == ("1.0", runs + 1)
+    assert [past.version for past in world.status.history if not past.undoes][:1] == ["3.0"]
+    assert len(world.status.history) <= 10
+
+
+def test_an_aborted_version_does_not_start_by_a_confirmed_way_back_that_has_failed() -> None:
+    world = aborted(asked())
+    world.refused["target/web"] = "quota exceeded"
+    accepted(world.act("Rollback", reason="P0"))
+    world.later(3600)
+    assert world.outcome() == "RollbackFailed"
+    runs = world.status.runs
+    accepted(world.act("Confirm"))
+    world.later(60)
+    assert world.status.runs == runs, "nobody has asked for 3.0 again"

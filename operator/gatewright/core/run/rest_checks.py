@@ -122,9 +122,11 @@ def has_ended(view: View, seen: Observation) -> bool:
     last, spec = view.status.run, view.spec
     if last is None or spec is None or is_retry_next(view):
         return False
-    # The way back from what was promoted asks for no version.
+    # The way back from what was promoted asks for no version, however it has ended.
+    if last.kind == "Undo" and _has_ended_before_undo(view.status, spec):
+        return True
     if last.kind == "Undo" and last.outcome == "RolledBack":
-        return _has_ended_before_undo(view.status, spec)
+        return False
     if last.version != spec.version:
         return False
 

@@ -30,12 +30,24 @@ def finish_run(ctx: Context, outcome: Outcome, reason: str) -> None:
 
     # A rollback that people repeat ends its run once more.
     others = [past for past in ctx.status.history if past.id != run.id]
-    ctx.status.history = [_past_of(run, outcome), *others][:MOST_PAST_RUNS]
+    ctx.status.history = _keep_newest([_past_of(run, outcome), *others])
 
     ctx.decision.remove_finalizer = True
     bad = outcome in ("RolledBack", "RollbackFailed")
     ctx.record_event(outcome, f"{run.version}: {reason}", warning=bad)
     ctx.write_now()
+
+
+def _keep_newest(history: list[Past]) -> list[Past]:
+    """Return the newest runs, and among them the last one that brought a version.
+
+    After any number of ways back it tells whether a person has ended that version.
+    """
+    newest, older = history[:MOST_PAST_RUNS], history[MOST_PAST_RUNS:]
+    brought = [past for past in older if not past.undoes]
+    if brought and all(past.undoes for past in newest):
+        newest[-1] = brought[0]
+    return newest
 
 
 def _past_of(run: Run, outcome: Outcome) -> Past:
