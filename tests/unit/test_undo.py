@@ -731,3 +731,14 @@ def test_an_aborted_version_does_not_start_by_a_confirmed_way_back_that_has_fail
     accepted(world.act("Confirm"))
     world.later(60)
     assert world.status.runs == runs, "nobody has asked for 3.0 again"
+
+
+def test_a_run_without_anything_to_do_keeps_what_it_has_pinned() -> None:
+    """It began and was promoted in one pass, and only the promotion was written."""
+    world = promoted("2.0")
+    stage = {"name": "db", "when": {"changed": ["db/**"]}, "steps": [{"name": "a", "wait": "0s"}]}
+    world.ask("3.0", changedPaths=["web/a"], stages=[stage]).settle()
+    run = world.run
+    assert (run.id, run.outcome) == (2, "Promoted")
+    assert run.revision in world.data
+    assert all(kept.revision in world.data for kept in world.status.kept)

@@ -62,6 +62,9 @@ def promote_run(ctx: Context, caveat: str = "") -> None:
     A target that is gone keeps the run from ending.
     """
     run, live_states = ctx.run, ctx.seen.live_states
+    # Each pass writes one revision: first what the run has pinned, then what was promoted.
+    if ctx.decision.revision is not None:
+        return
     # Nobody has looked at it yet.
     if not live_states and has_subjects(ctx.body.spec):
         return
