@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.spec.pinned_spec import pin_spec
 from gatewright.runtime import claims
@@ -201,3 +202,33 @@ def test_callers_without_connections_claim_what_is_written() -> None:
     assert targets_of("shop", {"target/site": {"vercel": {"project": "shop", "git": GIT}}}) == {
         "vercel::project/shop"
     }
+
+
+def procedure(*steps: dict[str, Any]) -> PinnedSpec:
+    raw = {"version": "2.0", "targets": [SITE], "stages": [{"name": "clear", "steps": [*steps]}]}
+    parsed, problems = spec_of(raw)
+    assert parsed is not None and not problems
+    return pin_spec(parsed, 1, None)
+
+
+FLAGS = {"name": "off", "flags": {"configMap": "web-flags", "set": {"VOICE": "off"}}}
+
+
+def test_a_procedure_has_what_it_changes_from_its_beginning_on() -> None:
+    """Another run could begin between its first effect and the next pass."""
+    room = Room()
+    entry, view = room.release("blog", OTHER, steps=[FLAGS])
+    assert room.claims.begin_procedure(entry, procedure(FLAGS)) is None
+    assert room.claims.is_procedure_at_work(entry, view)
+    assert room.claims.rival(entry, view) == "blog (by a procedure that is under way)"
+    other, other_view = room.release("shop", SITE, steps=[FLAGS])
+    assert room.claims.rival(other, other_view) == "blog"
+    assert room.claims.begin_procedure(other, procedure(FLAGS)) == "the run of release blog"
+
+
+def test_a_procedure_is_at_work_on_nothing_that_its_release_does_not_change() -> None:
+    room = Room()
+    entry, view = room.release("blog", OTHER)
+    assert room.claims.begin_procedure(entry, procedure(FLAGS)) is None
+    assert not room.claims.is_procedure_at_work(entry, view)
+    assert room.claims.rival(entry, view) is None

@@ -164,6 +164,14 @@ class Claims:
         holder = self._find_holder(entry, wanted) if wanted else None
         return f"the run of release {holder}" if holder is not None else None
 
+    def begin_procedure(self, entry: TrackedRelease, body: PinnedSpec) -> str | None:
+        """Claim what a procedure changes before it acts; where a run has it, return whose."""
+        rival = self.rival_of_procedure(entry, body)
+        if rival is None:
+            with contextlib.suppress(UnknownReference):
+                entry.claim.procedure = self.of_procedure(entry.key, body)
+        return rival
+
     def wake_blocked(self, key: Key) -> None:
         """Wake the first few Releases that this one has kept waiting.
 

@@ -166,6 +166,7 @@ class Reconciler:
             self._claim_targets(entry, view, decision)
 
         self._claim_more(entry, view, decision)
+        self._claim_for_procedure(entry, decision)
 
         if decision.add_finalizer and not view.finalized:
             await self.writer.add_finalizer(entry, view)
@@ -249,6 +250,15 @@ class Reconciler:
                 f"release {rival} has a target that the edit adds; the Retry waits for its run "
                 "to end"
             )
+
+    def _claim_for_procedure(self, entry: TrackedRelease, decision: Decision) -> None:
+        """Claim what a procedure that begins changes. Raises Retryable where it is taken by now."""
+        procedure = decision.procedure_revision
+        if procedure is None:
+            return
+        rival = self.runtime.claims.begin_procedure(entry, unpin_spec(procedure.data["body"]))
+        if rival is not None:
+            raise Retryable(f"{rival} has taken what the procedure changes first")
 
     def _remember_decision(self, entry: TrackedRelease, view: View, decision: Decision) -> None:
         """Take over into memory what the write that has just succeeded makes true."""
