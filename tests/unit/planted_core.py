@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gatewright.api.status import ReleaseStatus, Run, Undo
-from gatewright.core.interventions import approvals
+from gatewright.api.release import Procedure, Stage
+from gatewright.api.status import Answered, ProcedureStatus, ReleaseStatus, Run, Undo
+from gatewright.core.interventions import answer, approvals
+from gatewright.core.model.decision import Decision
+from gatewright.core.model.intervention import Intervention
+from gatewright.core.model.observation import Observation
+from gatewright.core.model.view import View
 from gatewright.core.run import (
     clocks,
+    guard_procedures,
     observed,
     position,
+    procedure_obstacles,
+    procedure_run,
+    procedures,
+    rollback,
     rollback_end,
+    running_step,
     stage_end,
     states,
     undo_lines,
 )
+from gatewright.core.run import decide as decide_module
 from gatewright.core.run.context import Context
 from gatewright.core.run.driving import Driven
+from gatewright.core.spec import procedures as written
 from gatewright.runtime import parse
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -105,6 +119,128 @@ def an_edit_takes_approvals_away(patch: pytest.MonkeyPatch) -> None:
     _everywhere(patch, approvals.altered_approval, lambda run, before, after, index: "")
 
 
+# --- procedures
+
+
+def a_second_procedure_begins(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether another one is under way."""
+    _everywhere(patch, procedures._require_startable, lambda ctx, act: None)
+
+
+def a_step_of_a_procedure_begins_anew(patch: pytest.MonkeyPatch) -> None:
+    """What is under way is begun again by each pass."""
+    right = running_step.advance_step
+
+    def advance_step(ctx: Context, index: int, number: int) -> bool:
+        step = ctx.run.stages[index].steps[number]
+        if ctx.run.kind == "Procedure" and step.state == "Running":
+            step.state = "Pending"
+        return right(ctx, index, number)
+
+    _everywhere(patch, right, advance_step)
+
+
+def a_procedure_begins_beside_its_run(patch: pytest.MonkeyPatch) -> None:
+    """A procedure changes what the run under way has to itself."""
+    right = decide_module.decide
+
+    def decide(view: View, seen: Observation) -> Decision:
+        return right(view, replace(seen, procedure_rival=None))
+
+    _everywhere(patch, right, decide)
+
+
+def a_way_back_begins_beside_a_procedure(patch: pytest.MonkeyPatch) -> None:
+    """What a procedure is at work on is returned beside it."""
+    _everywhere(patch, procedure_obstacles.procedure_in_way, lambda ctx, subjects: None)
+
+
+def a_procedure_asks_nobody(patch: pytest.MonkeyPatch) -> None:
+    """Its steps begin before people have approved."""
+    right = written.stage_of
+
+    def stage_of(procedure: Procedure, undo: bool) -> Stage:
+        return right(procedure.model_copy(update={"approval": None}), undo)
+
+    _everywhere(patch, right, stage_of)
+
+
+def a_procedure_begins_in_any_mode(patch: pytest.MonkeyPatch) -> None:
+    """What is to be observed alone is done."""
+    right = procedure_obstacles.find_obstacle
+
+    def find_obstacle(ctx: Context) -> str:
+        found = right(ctx)
+        return "" if found.startswith("mode: Observe") else found
+
+    _everywhere(patch, right, find_obstacle)
+
+
+def a_procedure_waits_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Jobs of a procedure that has failed are never stopped, and it never ends."""
+    right = stage_end.settle_stopping
+
+    def settle_stopping(ctx: Context) -> bool:
+        return True if ctx.run.kind == "Procedure" else right(ctx)
+
+    _everywhere(patch, right, settle_stopping)
+
+
+def a_rollback_waits_for_a_procedure(patch: pytest.MonkeyPatch) -> None:
+    """A rollback stands still while a procedure is under way."""
+    right = rollback.roll_back
+
+    def roll_back(ctx: Context) -> None:
+        if procedure_run.procedure_under_way(ctx.status) is None:
+            right(ctx)
+
+    _everywhere(patch, right, roll_back)
+
+
+def a_run_of_a_procedure_is_not_noted(patch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a procedure is answered by each pass anew."""
+    right = answer.record_answer
+
+    def record_answer(ctx: Context, act: Intervention) -> Answered:
+        answered = right(ctx, act)
+        if act.action == "Run":
+            ctx.status.interventions.remove(answered)
+        return answered
+
+    _everywhere(patch, right, record_answer)
+
+
+def a_run_returns_what_a_procedure_changed(patch: pytest.MonkeyPatch) -> None:
+    """What a procedure does stands in the journal of the run beside it."""
+    right = procedures._take_over
+
+    def take_over(ctx: Context, side: Context, row: ProcedureStatus) -> None:
+        right(ctx, side, row)
+        run = ctx.status.run
+        if run is not None and run.outcome is None and run.stages:
+            stage = run.stages[0].name
+            done = [one.model_copy(update={"stage": stage}) for one in side.run.journal]
+            run.journal += [one for one in done if one not in run.journal]
+
+    _everywhere(patch, right, take_over)
+
+
+def the_procedure_of_a_guard_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A guard that has failed runs nothing, and nobody is told."""
+    _everywhere(patch, guard_procedures.ask_by_guards, lambda ctx: None)
+
+
+def a_procedure_counts_time_without_an_operator(patch: pytest.MonkeyPatch) -> None:
+    """A step is late although nobody watched."""
+    right = clocks.shift_timers
+
+    def shift_timers(timers: Any, by: Any) -> None:
+        if sys._getframe(1).f_code.co_name != "decide":
+            right(timers, by)
+
+    _everywhere(patch, right, shift_timers)
+
+
 PLANTED: Mapping[str, Plant] = {
     plant.__name__: plant
     for plant in (
@@ -116,6 +252,18 @@ PLANTED: Mapping[str, Plant] = {
         a_failed_stage_is_passed_over,
         what_was_approved_stays_so,
         an_edit_takes_approvals_away,
+        a_second_procedure_begins,
+        a_step_of_a_procedure_begins_anew,
+        a_procedure_begins_beside_its_run,
+        a_way_back_begins_beside_a_procedure,
+        a_procedure_asks_nobody,
+        a_procedure_begins_in_any_mode,
+        a_procedure_waits_for_nothing,
+        a_rollback_waits_for_a_procedure,
+        a_run_of_a_procedure_is_not_noted,
+        a_run_returns_what_a_procedure_changed,
+        the_procedure_of_a_guard_is_forgotten,
+        a_procedure_counts_time_without_an_operator,
     )
 }
 """By name, how it is planted."""

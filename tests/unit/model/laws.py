@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 from gatewright.api.status import ReleaseStatus, Run
 from gatewright.core.model.operation import Operation
+from gatewright.core.run.procedure_run import procedure_under_way
 from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.core.subject import traits_of
+from tests.unit.model import procedure_laws
 from tests.unit.model.world import FORWARD, Change, Seen, Wild, is_way_back, part, stage_of
 from tests.unit.test_kstatus import EXPECTED, kstatus
 
@@ -66,12 +68,9 @@ def starts_only_what_may(world: Wild, seen: Seen) -> None:
     assert seen.person or left is None or seen.view.generation > left.generation, (
         "a run starts on what is not verified"
     )
-    same = (
-        before.run is not None
-        and before.run.version == after.run.version
-        and before.run.outcome == "Aborted"
-    )
-    assert seen.person or not same, "an aborted version starts by itself"
+    # No way back in between, and no number of them, lets it start again.
+    aborted = world.brought == (after.run.version, "Aborted")
+    assert seen.person or not aborted, "an aborted version starts by itself"
 
 
 def _is_hotfix(seen: Seen) -> bool:
@@ -194,6 +193,13 @@ def _answered(world: Wild, run: Run) -> set[tuple[str | None, str]]:
             if asked.kind == "approval" and step.state in ("Succeeded", "Skipped"):
                 found.add((stage.name, step.name))
     return found
+
+
+def notes_what_was_brought(world: Wild, seen: Seen) -> None:
+    """Not a law: notes how the last run that brought a version has ended."""
+    run = _ended_now(world, seen)
+    if run is not None and run.kind == "Release":
+        world.brought = (run.version, run.outcome)
 
 
 def passes_over_no_failure(world: Wild, seen: Seen) -> None:
@@ -541,9 +547,19 @@ def goes_back_first(world: Wild, seen: Seen) -> None:
 
 
 def lets_go(world: Wild, seen: Seen) -> None:
-    """A finalizer stands only while a run is under way."""
+    """A finalizer stands only while a run or a procedure is under way."""
     run = world.status.run
     ended = run is None or run.outcome is not None
+    # It goes once the end of the procedure is written; one may end in the pass that begins it.
+    # A pass that answers a person only answers.
+    began = seen.decision.procedure_revision is not None
+    if began or seen.person or procedure_under_way(seen.view.status) is not None:
+        return
+    procedure = procedure_under_way(world.status)
+    if procedure is not None:
+        kept = world.finalized or seen.view.deleting or procedure.state == "Asked"
+        assert kept, "nothing keeps the Release of a procedure"
+        return
     if ended and seen.view.run is None and world.finalized and not _unread(seen):
         assert seen.decision.remove_finalizer, "the finalizer stays at rest"
 
@@ -573,6 +589,7 @@ LAWS: tuple[Law, ...] = (
     stays_small_and_readable,
     keeps_what_it_does_not_know,
     starts_only_what_may,
+    notes_what_was_brought,
     watches_what_is_served,
     promotes_what_runs,
     compensates_in_order,
@@ -589,6 +606,7 @@ LAWS: tuple[Law, ...] = (
     goes_back_first,
     lets_go,
     records_history,
+    *procedure_laws.LAWS,
 )
 
 

@@ -14,6 +14,7 @@ from gatewright.api.status import OPEN_FOLLOW_UPS, Run
 from gatewright.core.model.freeze import Freeze
 from gatewright.core.model.needs import Needs
 from gatewright.core.run.position import current_stage_index
+from gatewright.core.run.procedure_run import procedure_under_way
 from tests.unit.model import laws, specs
 from tests.unit.model.world import GONE, Kill, Wild, name_of
 from tests.unit.sim import CheckState
@@ -496,6 +497,115 @@ class Walk(RuleBasedStateMachine):
         self.world.make_anew()
         self._go()
 
+    # --- procedures
+
+    @precondition(lambda self: self.world.spec.get("procedures"))
+    @rule(
+        number=st.integers(0, 1),
+        undo=st.sampled_from([False, False, False, True]),
+        by=st.sampled_from(["ana", "bo"]),
+        slow=st.sampled_from(["", "", "Running", "Stuck", "Failed"]),
+    )
+    def somebody_runs_a_procedure(self, number: int, undo: bool, by: str, slow: str) -> None:
+        self._run_procedure(number, undo, by, slow)
+        self._go()
+
+    @precondition(lambda self: self.world.spec.get("procedures"))
+    @rule(
+        number=st.integers(0, 1),
+        kills=st.lists(st.sampled_from(["before", "after", None]), min_size=1, max_size=8),
+        seconds=st.sampled_from([0, 3, 700]),
+    )
+    def the_operator_is_killed_in_a_procedure(
+        self, number: int, kills: list[Kill | None], seconds: float
+    ) -> None:
+        """Before or after any of its writes; people answer what it asks."""
+        self._run_procedure(number, undo=False, by="ana", slow="")
+        with self._watched():
+            for kill in kills:
+                self.world.tick(kill)
+                self._look()
+                self._answer_procedure()
+                self.world.restart(seconds)
+        self._go()
+
+    @precondition(lambda self: self.world.spec.get("procedures"))
+    @rule(
+        number=st.integers(0, 1),
+        undo=st.sampled_from([False, False, True]),
+        then=st.sampled_from(
+            ["edit", "version", "version", "Rollback", "Abort", "Retry", "guard", "delete"]
+        ),
+        at_once=st.booleans(),
+    )
+    def in_the_middle_of_a_procedure(
+        self, number: int, undo: bool, then: str, at_once: bool
+    ) -> None:
+        """The Release is edited, a run begins or turns around, or the Release is deleted."""
+        self._run_procedure(number, undo, "ana", "Running")
+        self._go() if not at_once else None
+        if then == "edit":
+            self.world.ask(vars={"edit": f"v{self.world.generation}"})
+        elif then == "version":
+            self.world.ask(f"{self.world.generation + 4}.0")
+        elif then == "guard":
+            self.world.gates |= dict.fromkeys(specs.CHECKS, "Failed")
+        elif then == "delete":
+            self.world.deleting = self.world.deleting or self.world.passes > 60
+        else:
+            self.world.intervene(then)
+        self._go()
+
+    @precondition(lambda self: procedure_under_way(self.world.status) is not None)
+    @rule(
+        action=st.sampled_from(["Approve", "Approve", "Reject", "Confirm", "Abort"]),
+        by=st.sampled_from(["ana", "bo", "cy"]),
+        times=st.sampled_from([1, 1, 2]),
+    )
+    def somebody_answers_the_procedure(self, action: str, by: str, times: int) -> None:
+        row = procedure_under_way(self.world.status)
+        assert row is not None
+        for _ in range(times):
+            self.world.intervene(action, by, procedure=row.name)
+        self._go()
+
+    @precondition(lambda self: self.world.spec.get("procedures"))
+    @rule(procedures=specs.procedures())
+    def edit_procedures(self, procedures: list[dict[str, Any]]) -> None:
+        self.world.ask(procedures=procedures)
+        self._go()
+
+    def _run_procedure(self, number: int, undo: bool, by: str, slow: str) -> None:
+        """Somebody asks for one, and says yes to what it asks to be confirmed."""
+        known = self.world.spec["procedures"]
+        procedure = known[number % len(known)]
+        if slow:
+            steps = procedure["undo"] if undo and "undo" in procedure else procedure["steps"]
+            self.world.fates |= {step["name"]: slow for step in steps}
+        served = self.world.status.live or self.world.status.lastGood
+        version = served.version if served is not None else None
+        sentence = procedure.get("confirm", "").replace(
+            "$(version)", version or self.world.spec["version"]
+        )
+        self.world.intervene(
+            "Run",
+            by,
+            procedure=procedure["name"],
+            undo=undo,
+            confirmed=sentence or None,
+            reason="pages are slow",
+        )
+
+    def _answer_procedure(self) -> bool:
+        """A person answers what the procedure under way asks, if anything."""
+        row = procedure_under_way(self.world.status)
+        for action in ("Approve", "Confirm"):
+            if row is not None and f"kubectl release {action.lower()}" in (row.message or ""):
+                by = f"person-{self.world.people}"
+                self.world.intervene(action, by, procedure=row.name)
+                return True
+        return False
+
     # --- the end
 
     def teardown(self) -> None:
@@ -518,6 +628,7 @@ class Walk(RuleBasedStateMachine):
             self._go(100)
             run = world.status.run
             under_way = run is not None and run.outcome is None
+            under_way = under_way or procedure_under_way(world.status) is not None
             if world.deleting and not under_way:
                 assert not world.finalized, "a Release that is being deleted is not let go"
                 return
@@ -530,12 +641,15 @@ class Walk(RuleBasedStateMachine):
                 self._until_due()
             world.put_back()
         raise AssertionError(
-            f"the run does not end: {world.status.state}: {world.status.waitingFor}"
+            f"the run does not end: {world.status.state}: {world.status.waitingFor}; "
+            f"{world.status.procedures[:1]}"
         )
 
     def _rests(self) -> bool:
         world, run = self.world, self.world.status.run
         if run is not None and run.outcome is None:
+            return False
+        if procedure_under_way(world.status) is not None:
             return False
         assert not world.open_interventions, f"{world.open_interventions} are never answered"
         found = kstatus({"metadata": {"generation": world.generation}, "status": world.raw})
@@ -547,6 +661,8 @@ class Walk(RuleBasedStateMachine):
     def _answer(self) -> bool:
         """A person answers what is asked, if anything is."""
         world, run = self.world, self.world.status.run
+        if self._answer_procedure():
+            return True
         for row in world.status.followUps if run is None or run.outcome is not None else ():
             if row.state in OPEN_FOLLOW_UPS and row.gate is None and row.state != "Overdue":
                 world.intervene("Confirm", follow_up=row.name, run=row.run)

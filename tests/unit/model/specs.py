@@ -17,10 +17,12 @@ CAPTURED = "configmap/web-env"
 STAGES = ("migrate", "deploy", "verify", "preflight", "beta")
 NAMES = ("smoke", "one", "two")
 CHECKS = ("smoke", "rate", "p95")
+PROCEDURES = ("clear", "voice")
 PROVIDERS = {"query": "errors"}
 
 _some = st.integers(0, 5)
 _once = st.sampled_from([False, False, False, True])
+_at_rest = {"Rollback": _once, "Notify": _once, "Run": st.booleans()}
 _bake = st.sampled_from(["0s", "20s", "20s", "5m"])
 _failure = st.sampled_from(["Rollback", "Pause", "Continue"])
 _expired = st.sampled_from([None, None, "Fail", "Pause", "Notify"])
@@ -39,6 +41,10 @@ _kinds = st.sampled_from(
         "act",
     ]
 )
+_one_or_two = st.sampled_from([1, 2])
+_PROCEDURE_KINDS = ["job", "job", "flags", "own", "captured", "confirm", "approval"]
+_PROCEDURE_KINDS += ["wait", "act", "job"]
+_BACK_KINDS = ["job", "flags", "own", "captured"]
 
 
 def _job(*outputs: str) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
-def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
+def _guards(draw: st.DrawFn, runs: bool) -> list[dict[str, Any]]:
     found = [
         draw(_check(CHECKS[number], jobs=False))
         for number in range(draw(st.sampled_from([0, 0, 1, 1, 2])))
@@ -142,11 +148,54 @@ def _guards(draw: st.DrawFn) -> list[dict[str, Any]]:
         guard["action"] = draw(
             st.sampled_from(["Rollback", "Rollback", "RollbackStage", "Pause", "Notify"])
         )
-        if guard["action"] in ("Rollback", "Notify") and draw(_once):
+        if runs and draw(st.booleans()):
+            guard |= {"action": "Run", "procedure": PROCEDURES[0]}
+        if guard["action"] in ("Rollback", "Notify", "Run") and draw(_at_rest[guard["action"]]):
             guard["atRest"] = True
             if guard["action"] == "Rollback":
                 guard["rollbackFor"] = "1h"
     return found
+
+
+@st.composite
+def procedures(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """One or two; a guard may run the first, which asks for no confirmation."""
+    first, *others = (draw(_procedure(name)) for name in PROCEDURES[: draw(_one_or_two)])
+    first.pop("confirm", None)
+    return [first, *others]
+
+
+@st.composite
+def _procedure(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    """Its steps may change what stages change as well."""
+    kinds = draw(st.lists(st.sampled_from(_PROCEDURE_KINDS), min_size=1, max_size=3))
+    steps = [_procedure_step(kind, NAMES[number], name) for number, kind in enumerate(kinds)]
+    made: dict[str, Any] = {"name": name, "steps": steps}
+    if draw(_once):
+        made["approval"] = {"count": draw(st.sampled_from([1, 1, 2]))}
+    if draw(_once):
+        made["confirm"] = f"Everything since {name} of $(version) is lost."
+    if draw(st.booleans()):
+        back = draw(st.lists(st.sampled_from(_BACK_KINDS), min_size=1, max_size=2))
+        made["undo"] = [
+            _procedure_step(kind, f"back{number}", name) for number, kind in enumerate(back)
+        ]
+    return made
+
+
+def _procedure_step(kind: str, name: str, procedure: str) -> dict[str, Any]:
+    value = f"{procedure}-{name}"
+    kinds: dict[str, dict[str, Any]] = {
+        "job": {"job": {**_job(), "timeout": "10m"}},
+        "flags": {"flags": {"configMap": "flags", "set": {"beta": value}}},
+        "captured": {"flags": {"configMap": "web-env", "set": {"beta": value}}},
+        "own": {"flags": {"configMap": "own", "set": {"beta": value}}},
+        "confirm": {"confirm": {"instructions": "Look at it"}},
+        "approval": {"approval": {"count": 1}},
+        "wait": {"wait": "30s"},
+        "act": {"redis": {"command": "FLUSHALL"}},
+    }
+    return {"name": name, **kinds[kind]}
 
 
 @st.composite
@@ -183,12 +232,13 @@ def _targets(draw: st.DrawFn) -> list[dict[str, Any]]:
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
     """A Release as somebody applies it first."""
+    run = draw(st.one_of(st.just([]), procedures()))
     verify = [draw(_check(CHECKS[number])) for number in range(draw(st.sampled_from([0, 0, 1, 2])))]
     found: dict[str, Any] = {
         "version": "2.0",
         "targets": draw(_targets()),
         "preflight": draw(_preflight()),
-        "guards": draw(_guards()),
+        "guards": draw(_guards(runs=bool(run))),
         "guardFor": draw(st.sampled_from(["0s", "1m", "2h"])),
         "stages": draw(stages()),
         "rollback": {"verify": verify},
@@ -196,6 +246,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         "adopt": draw(st.sampled_from(["First", "First", "Always", "Never"])),
         "mode": draw(st.sampled_from(["Enforce"] * 11 + ["Observe"])),
     }
+    if run:
+        found["procedures"] = run
     changed = draw(st.sampled_from([None, None, ["db/a.sql"], ["web/a.html"]]))
     found |= {"changedPaths": changed} if changed is not None else {}
     if draw(_once):

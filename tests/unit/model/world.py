@@ -31,9 +31,13 @@ from gatewright.core.model.pinned_spec import PinnedSpec
 from gatewright.core.model.view import View
 from gatewright.core.run.clocks import format_time
 from gatewright.core.run.decide import decide
+from gatewright.core.run.operations import subjects_of
+from gatewright.core.run.procedure_run import procedure_under_way
 from gatewright.core.run.rescue import decide_stuck
-from gatewright.core.spec.pinned_spec import unpin_spec
+from gatewright.core.spec.expand import UnknownReference
+from gatewright.core.spec.pinned_spec import pin_spec, unpin_spec
 from gatewright.core.spec.problems import find_problems
+from gatewright.core.steps import changed_by
 from gatewright.runtime import parse
 from tests.unit.sim import World
 
@@ -54,6 +58,18 @@ class Change:
     wanted: str
     before: str
     stage: str = ""
+
+
+@dataclass(slots=True)
+class Told:
+    """What is true of one time that a procedure was run."""
+
+    asks: int = 0
+    """How many people have to approve it."""
+    approved: set[str] = field(default_factory=set)
+    """Who has."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Under which key each of its steps has acted."""
 
 
 @dataclass(slots=True)
@@ -108,6 +124,14 @@ class Wild(World):
     """For which body of the run a question was answered, by stage (None: preflight) and name."""
     started: list[Operation] = field(default_factory=list)
     """What the last pass has really begun."""
+    brought: tuple[str, str | None] = ("", None)
+    """The version of the last run that brought one, and how that run has ended."""
+    procedures: dict[int, Told] = field(default_factory=dict)
+    """What is true of procedures, by their number."""
+    answered: set[str] = field(default_factory=set)
+    """Interventions that were answered, by uid."""
+    intended: dict[int, set[str]] = field(default_factory=dict)
+    """What each run was to change."""
     _parsed: tuple[int, ReleaseSpec, tuple[str, ...]] | None = None
     _bodies: dict[str, PinnedSpec] = field(default_factory=dict)
     _status: tuple[dict[str, Any], ReleaseStatus] | None = None
@@ -185,7 +209,45 @@ class Wild(World):
         )
         inherited = self.data[run.revision]["snapshots"] if broken and run is not None else None
         looking = (self.looking or "") if wants.live_states else ""
-        return replace(found, live_states=sights, inherited=inherited, looking=looking)
+        return replace(
+            found,
+            live_states=sights,
+            inherited=inherited,
+            looking=looking,
+            rival=self.rival or self._rival_of_run(wants),
+            procedure_rival=self._rival_of_procedure(wants),
+            procedure_at_work=self._is_procedure_at_work(),
+        )
+
+    # --- who has what to himself, as `runtime.claims` tells it
+
+    def _rival_of_run(self, wants: Needs) -> str | None:
+        """Its own procedure, where that is at work on what its next run has to itself."""
+        begins = bool(wants.live_states) and self.body is None
+        in_way = begins and self._is_procedure_at_work()
+        return "web (by a procedure that is under way)" if in_way else None
+
+    def _is_procedure_at_work(self) -> bool:
+        """Whether it changes what a run of the spec as it is now would have to itself."""
+        mine = self._claimed_by_procedure()
+        if not mine or self._parsed is None or self.unreadable or self._parsed[2]:
+            return False
+        return bool(mine & claimed(pin_spec(self._parsed[1], self.status.runs + 1, None)))
+
+    def _rival_of_procedure(self, wants: Needs) -> str | None:
+        if wants.procedure is None or self.body is None:
+            return None
+        shared = changed_by_procedure(wants.procedure) & claimed(self.body)
+        return "its own run" if shared else None
+
+    def _claimed_by_procedure(self) -> set[str]:
+        body = self.procedure_body()
+        return changed_by_procedure(body) if body is not None else set()
+
+    def procedure_body(self) -> PinnedSpec | None:
+        """What the procedure under way has pinned."""
+        row = procedure_under_way(self.status)
+        return self.revisions.get(row.revision or "") if row is not None else None
 
     def _sight(self, subject: str) -> LiveState:
         value = self.value(subject)
@@ -336,6 +398,11 @@ class Wild(World):
                 self.revisions[decision.revision.name] = unpin_spec(
                     self.data[decision.revision.name]["body"]
                 )
+        procedure = decision.procedure_revision
+        if procedure is not None:
+            self.revisions[procedure.name] = unpin_spec(
+                json.loads(json.dumps(procedure.data["body"]))
+            )
         if kill == "before":
             return decision
         self.raw = json.loads(json.dumps(dump(decision.status)))
@@ -375,6 +442,9 @@ class Wild(World):
 
     def _change(self, operation: Operation) -> None:
         before, wanted = self.value(operation.subject), self.result_of(operation)
+        if of_procedure(operation):
+            self.things[operation.subject] = wanted
+            return
         run = self.status.run
         assert run is not None
         if operation.kind != "restore" and not is_way_back(operation):
@@ -438,7 +508,8 @@ class Wild(World):
         self.raw, self.uid, self.generation = {}, f"uid-{self.people}", 1
         self.deleting, self.open_interventions, self.last = False, [], None
         self.restart(1)
-        self.changes, self.jobs_running = [], {}
+        self.changes, self.jobs_running, self.procedures = [], {}, {}
+        self.intended, self.brought = {}, ("", None)
 
     def put_back(self) -> None:
         """Others undo what they have done to everything that the Release holds."""
@@ -464,9 +535,31 @@ class Wild(World):
 
 
 def part(operation: Operation) -> str:
-    """What an operation is for: `step`, `stages` (a gate), `preflight`, `verify`, or `rollback`."""
+    """What an operation is for: `step`, `stages` (a gate), `preflight`, `verify`, `rollback`, or
+    `procedure`."""
+    if of_procedure(operation):
+        return "procedure"
     parts = _parts(operation)
     return parts[1] if len(parts) > 4 else "step"
+
+
+def of_procedure(operation: Operation) -> bool:
+    """Whether a procedure does it, and no run."""
+    return re.match(r"p\d+\.", operation.key) is not None
+
+
+def claimed(body: PinnedSpec) -> set[str]:
+    """What a run of a body has to itself."""
+    try:
+        return set(subjects_of(body))
+    except UnknownReference:
+        return set()
+
+
+def changed_by_procedure(body: PinnedSpec) -> set[str]:
+    """What a procedure has to itself."""
+    stage = body.spec.stages[0]
+    return {subject for step in stage.steps for subject in changed_by(stage, step)}
 
 
 def is_way_back(operation: Operation) -> bool:
