@@ -290,7 +290,9 @@ def acts_only_where_it_may(world: Wild, seen: Seen) -> None:
     forward = [
         item
         for item in seen.decision.operations
-        if item.kind in FORWARD and part(item) != "verify" and not is_way_back(item)
+        if item.kind in FORWARD
+        and part(item) not in ("verify", "procedure")
+        and not is_way_back(item)
     ]
     if not forward:
         return
