@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatewright.providers.common import rest
+from gatewright.providers.common import vendor_hosts
 from gatewright.providers.common.address_rules import AddressRules
 from gatewright.providers.common.context import ProviderContext
 from tests.contract import vendors, world
@@ -35,7 +35,7 @@ def _as_the_vendors_describe_it() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def vendors_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-ins are taken for the vendors, whose sentences are repeated."""
-    monkeypatch.setattr(rest, "is_vendor_host", lambda link: True)
+    monkeypatch.setattr(vendor_hosts, "is_vendor_host", lambda link: True)
 
 
 def _ours(task: asyncio.Task[object]) -> bool:

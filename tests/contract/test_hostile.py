@@ -24,7 +24,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
 from gatewright.providers import registry
-from gatewright.providers.common import rest
+from gatewright.providers.common import rest, vendor_hosts
 from gatewright.providers.statuspage import connection as statuspage
 from tests.contract import cases, test_launchdarkly, test_ofrep, test_openai, test_vercel, world
 from tests.contract.listed import assert_all_listed
@@ -363,7 +363,7 @@ OVER_HTTP = [
 async def test_no_answer_breaks_an_external(
     name: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest, "is_vendor_host", lambda link: own)
+    monkeypatch.setattr(vendor_hosts, "is_vendor_host", lambda link: own)
     for seed in SEEDS:
         async with hostile(cases.EXTERNALS[name][0].connection, seed) as (between, link):
             await _whole_way(

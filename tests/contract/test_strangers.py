@@ -9,6 +9,7 @@ import pytest
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
 from gatewright.providers.common import replies, rest
+from gatewright.providers.common.vendor_hosts import is_vendor_host
 from gatewright.providers.registry import CONNECTIONS, GATES
 from tests.contract import world
 from tests.contract.cases import OPENED, PLAIN, WIRED, secret_values
@@ -173,7 +174,7 @@ def test_who_is_a_vendor(url: str, own: bool, request: pytest.FixtureRequest) ->
     config = CONNECTIONS["github"].config.model_validate(
         {"url": url, "token": {"secretRef": {"name": "a", "key": "b"}}}
     )
-    assert rest.is_vendor_host(OpenConnection("n", "i", config, 1.0)) is own
+    assert is_vendor_host(OpenConnection("n", "i", config, 1.0)) is own
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import base64
 import html
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent, Retryable
+from gatewright.providers.common import words
 from gatewright.providers.common.secrets import (
     hide_in_answer,
     hide_in_error,
@@ -206,3 +208,69 @@ def test_more_of_a_secret_than_its_author_wrote_stays_hidden() -> None:
             shown = hide_secrets(f"$['NiJ9.eyJzdWI'] is {echo}", link(TOKEN))
             assert shown.startswith("$['NiJ9.eyJzdWI'] is ") and shown.endswith("***")
     assert "***" in hide_secrets("NiJ9.eyJzdWI", link(TOKEN)), "only while it is asked"
+
+
+# --- no mask tells whether a guess was right
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    before=st.text(alphabet="ab \n\t\r\x0b'\"%.é\u00a0", max_size=20),
+    after=st.text(alphabet="ab \n\t\r\x0b'\"%.é\u00a0", max_size=400),
+    guess=st.text(alphabet="aB3 x", min_size=8, max_size=24),
+)
+def test_what_an_author_has_written_reads_the_same_whatever_the_secret_is(
+    before: str, after: str, guess: str
+) -> None:
+    written = f"{before}{guess}{after}"
+    message = f'$.state is true, expected "{written}"'
+    with spare_words_of({"equals": written}):
+        right, wrong = (
+            # By the provider, and once more by whoever has asked it.
+            hide_secrets(hide_secrets(message, opened), opened)
+            for opened in (link(guess), link("something else entirely"))
+        )
+    assert right == wrong
+
+
+@pytest.mark.parametrize("gap", ["\n", "\t", "\r\n", "\x0b", "  "])
+def test_a_line_break_in_what_the_author_writes_makes_no_mask(gap: str) -> None:
+    written = f"x{gap}sk_live_51Nq7RkZ sk_live_51Nq7RkY"
+    opened = link("sk_live_51Nq7RkZ")
+    with spare_words_of({"equals": written}):
+        shown = hide_secrets(hide_secrets(f'expected "{written}"', opened), opened)
+    assert "***" not in shown and shown.endswith('sk_live_51Nq7RkZ sk_live_51Nq7RkY"')
+
+
+@pytest.mark.parametrize("sent_back", ["739184", "corn", "tKq9m Z3pLw 7xVb2", "hunter2x"])
+def test_a_word_that_is_sent_back_reads_the_same_whatever_the_secret_is(sent_back: str) -> None:
+    said = []
+    for secret in (sent_back, "something else entirely"):
+        opened = link(secret)
+        with words.of_answers(opened):
+            said.append(hide_secrets(f"$.n is {words.quote_value(sent_back)}", opened))
+    assert said == ["$.n is a text that is not shown"] * 2
+
+
+@pytest.mark.parametrize(
+    "word", ["degraded", "2.3.1", "2026-11-30T18:00:00Z", "503", "ACTIVE_HEALTHY"]
+)
+def test_a_word_that_is_known_is_repeated(word: str) -> None:
+    with words.of_answers(link("hunter2x")):
+        assert words.to_plain_word(word) == word
+
+
+def test_a_connection_without_secrets_repeats_short_words() -> None:
+    open_to_all = OpenConnection("site", "site/1", SimpleNamespace(url="http://site"), 1.0)
+    with words.of_answers(open_to_all):
+        assert words.to_plain_word("corn horse") == "corn horse"
+
+
+@pytest.mark.parametrize("host", ["tkq9mz3p.x.test", "x.test:8443"])
+def test_the_host_of_a_redirect_reads_the_same_whatever_the_secret_is(host: str) -> None:
+    with words.of_answers(link("hunter2x")):
+        assert words.redirect_target(f"http://{host}", "http://site/open") == "another host"
+        assert words.redirect_target("https://site", "http://site/open") == "https://site"
+        assert words.redirect_target("another path of the same host", "http://site/open") == (
+            "another path of the same host"
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gatewright.providers.common import rest
+from gatewright.providers.common import vendor_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 SECURITY = ROOT / "SECURITY.md"
@@ -52,7 +52,7 @@ def test_the_page_names_the_hosts_whose_sentences_are_repeated() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
     sentence = re.search(r"Sentences are repeated from [^.]*?:((?:\s+`[a-z.]+`,?)+)\.", page)
     assert sentence is not None
-    assert re.findall(r"`([a-z.]+)`", sentence[1]) == list(rest.VENDOR_HOSTS), (
+    assert re.findall(r"`([a-z.]+)`", sentence[1]) == list(vendor_hosts.VENDOR_HOSTS), (
         "name the same hosts in the same order in docs/security.md (**Answers**) and in VENDOR_HOSTS"
         " of providers/common/rest.py"
     )

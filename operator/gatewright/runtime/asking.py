@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from gatewright.core.checks.window import Rule, Window, fold
 from gatewright.core.run.clocks import parse_time
 from gatewright.ports import Answer, Gate, OpenConnection, Permanent, Retryable
+from gatewright.providers.common import words
 from gatewright.providers.common.secrets import hide_in_answer, hide_in_error, spare_words_of
 from gatewright.runtime.connections import Connections
 from gatewright.runtime.measurements import Question, Track, sample_from
@@ -53,14 +54,8 @@ class Asker:
             link = await self._connections.open(
                 question.namespace, kind, question.name, question.pinned
             )
-            async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):
-                for track in waiting:
-                    if track.rebuild:
-                        await _rebuild_window(track, question.gate, config, link)
-
-                # Hidden here, for every provider, and before anything is cut.
-                answer = await question.gate.measure(config, link)
-                result = hide_in_answer(answer, link)
+            with words.of_answers(link):
+                result = await _ask(question, config, link, waiting)
             _count_rebuild_tries(waiting)
         except (Retryable, Permanent) as error:
             result = hide_in_error(error, link) if link is not None else error
@@ -81,6 +76,18 @@ class Asker:
             self._connections.used(question.namespace, link.name, failure)
 
         return result
+
+
+async def _ask(
+    question: Question, config: Any, link: OpenConnection, waiting: list[Track]
+) -> Answer:
+    async with asyncio.timeout(link.timeout + MEASURE_GRACE_S):
+        for track in waiting:
+            if track.rebuild:
+                await _rebuild_window(track, question.gate, config, link)
+
+        # Hidden here, for every provider, and before anything is cut.
+        return hide_in_answer(await question.gate.measure(config, link), link)
 
 
 async def _rebuild_window(track: Track, gate: Gate, config: Any, link: OpenConnection) -> None:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from gatewright.core.fingerprints import fingerprint
 from gatewright.ports import Cluster, OpenConnection, Permanent, Retryable
+from gatewright.providers.common import words
 from gatewright.providers.registry import CONNECTIONS
 from gatewright.providers.validate import connection_problems
 from gatewright.runtime.admission_probe import Prove, trust_author
@@ -209,7 +210,8 @@ class Connections:
 
         kind, _ = config_of(connection)
         try:
-            await CONNECTIONS[kind].check(link)
+            with words.of_answers(link):
+                await CONNECTIONS[kind].check(link)
         except (Retryable, Permanent) as error:
             return "NotReady", str(error)
         except Exception as error:

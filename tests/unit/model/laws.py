@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from gatewright.api.status import ReleaseStatus, Run
 from gatewright.core.model.operation import Operation
 from gatewright.core.run.procedure_run import procedure_under_way
-from gatewright.core.spec.pinned_spec import unpin_spec
 from gatewright.core.subject import traits_of
 from tests.unit.model import procedure_laws
 from tests.unit.model.world import FORWARD, Change, Seen, Wild, is_way_back, part, stage_of
@@ -119,8 +118,8 @@ def promotes_what_runs(world: Wild, seen: Seen) -> None:
             assert world.value(subject) == wanted, (
                 f"{subject} has {world.value(subject)}, the run wants {wanted}"
             )
-    # It may have begun in this very pass, where no stage had anything to do.
-    body = seen.observation.body or unpin_spec(world.data[run.revision]["body"])
+    body = seen.observation.body
+    assert body is not None
     stages = zip(run.stages, body.spec.stages, strict=True)
     deploys = [
         step.deploy

@@ -39,6 +39,10 @@ _PLAIN_WORDS = re.compile(r"[A-Za-z0-9_.+-]+(?: [A-Za-z0-9_.+-]+){0,4}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?")
 
 
+HIDDEN_TEXT = "a text that is not shown"
+"""What stands for a text that a message may not repeat."""
+
+
 def to_plain_word(value: Any) -> str | None:
     """Return a JSON value as a message may repeat it; None where it may not.
 
@@ -57,6 +61,11 @@ def to_plain_word(value: Any) -> str | None:
     return value if plain or _TIME.fullmatch(value) else None
 
 
+def is_time(text: str) -> bool:
+    """Return whether a text is a date or a time, as JSON has them."""
+    return _TIME.fullmatch(text) is not None
+
+
 def quote_value(value: Any) -> str:
     """Return a JSON value in a sentence: a short one in quotes, of any other its kind alone.
 
@@ -66,7 +75,7 @@ def quote_value(value: Any) -> str:
     if short is not None:
         return f'"{short}"'
     if isinstance(value, str):
-        return "a text that is not shown" if value else "an empty text"
+        return HIDDEN_TEXT if value else "an empty text"
     if isinstance(value, int):
         return "a number of many digits"
     return "an object" if isinstance(value, dict) else "a list"

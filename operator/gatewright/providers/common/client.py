@@ -26,7 +26,7 @@ from yarl import URL
 
 from gatewright.api.base import SecretSource
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import addresses, context, meter, permit, transport
+from gatewright.providers.common import addresses, context, meter, permit, transport, words
 from gatewright.providers.common.client_pool import ClientPool
 from gatewright.providers.common.intake import Intake
 from gatewright.providers.common.replies import Reply, target_of
@@ -263,7 +263,8 @@ class Client:
                 raise Permanent(f"{where}: {course.intake.cut}")
 
             took = time.monotonic() - course.sent
-            location = hide_secrets(target_of(headers.get("location", "")), self._link)
+            target = words.redirect_target(target_of(headers.get("location", "")), where)
+            location = hide_secrets(target, self._link)
             return Reply(where, answer.status, headers, location, body, took, course.intake.charge)
         finally:
             # Where its body was read to the end, the connection is back in the pool already.

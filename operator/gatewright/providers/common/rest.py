@@ -18,12 +18,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, replies
+from gatewright.providers.common import client, replies, vendor_hosts
+from gatewright.providers.common import words as answer_words
 from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_secrets
 
@@ -39,21 +40,6 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """No character of it ends a segment of a path, or one of a list."""
 _MAX_ERROR_BYTES = 8192
 """Characters of an error that are looked at."""
-VENDOR_HOSTS = (
-    "api.github.com",
-    "ghe.com",
-    "sentry.io",
-    "launchdarkly.com",
-    "launchdarkly.us",
-    "api.supabase.com",
-    "api.vercel.com",
-    "slack.com",
-    "api.statuspage.io",
-    "events.pagerduty.com",
-    "events.eu.pagerduty.com",
-    "api.openai.com",
-)
-"""Hosts whose answers are the vendors' own, whoever has written the Connection."""
 _closed_until = ContextPart(lambda: FairMemory[str, float](MAX_LIMITS_REMEMBERED))
 """When the limit of an identity is over."""
 
@@ -132,7 +118,9 @@ def require_identifier(value: Any, where: str) -> str:
     if isinstance(identifier, str) and _is_plain_id(identifier):
         return identifier
 
-    raise Permanent(f"{where}: the answer gives an id that is none ({foreign.quote_value(value)})")
+    raise Permanent(
+        f"{where}: the answer gives an id that is none ({answer_words.quote_value(value)})"
+    )
 
 
 def _is_number_id(value: Any) -> bool:
@@ -165,22 +153,12 @@ def path_segment(written: str) -> str:
     return quote(written, safe="")
 
 
-def is_vendor_host(link: OpenConnection) -> bool:
-    """Return whether a Connection leads to a vendor's own API, known by its certificate; any other
-    host is its author's choice."""
-    url = urlsplit(link.config.url)
-    host = url.hostname or ""
-    return url.scheme == "https" and any(
-        host == own or host.endswith(f".{own}") for own in VENDOR_HOSTS
-    )
-
-
 def repeatable_text(link: OpenConnection, words: Any) -> str:
     """Return text of an answer as a message may repeat it: of a vendor's own API sentences too, of
     anybody else a short word."""
-    if is_vendor_host(link):
+    if vendor_hosts.is_vendor_host(link):
         return hide_secrets(str(words), link)
-    return hide_secrets(foreign.to_plain_word(words) or "", link)
+    return hide_secrets(answer_words.to_plain_word(words) or "", link)
 
 
 def message_of(link: OpenConnection, reply: replies.Reply) -> str:

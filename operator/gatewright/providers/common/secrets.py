@@ -85,6 +85,9 @@ def hide_secrets(message: str, link: OpenConnection, longest: int = _MAX_MESSAGE
     """
     if not message:
         return ""
+    # What is one line in the end is looked at as that: else a line break would part the author's
+    # own words from themselves.
+    message = _CONTROL.sub(" ", message)
     known = _known_secrets(frozenset(link.secrets.values()), link.namespace)
     masked = masking.mask_credentials(_hide_known(message, known))
     return masking.keep_beginning(_CONTROL.sub(" ", masked).strip(), longest + 1)
@@ -201,7 +204,13 @@ def _stretches_of(value: str, message: str) -> Iterator[tuple[int, int]]:
 def _words_of(value: Any) -> Iterator[str]:
     """Yield the texts within a configuration, in lower case, as messages may spell them."""
     if isinstance(value, str):
-        yield from (spelled.lower() for spelled in _spellings_of(value))
+        for spelled in {spelling.lower() for spelling in _spellings_of(value)}:
+            yield spelled
+            # A message is one line: what makes two of it stands there as a space.
+            if _CONTROL.search(spelled) or spelled != spelled.strip():
+                yield _CONTROL.sub(" ", spelled)
+                yield _CONTROL.sub(" ", spelled).strip()
+                yield " ".join(spelled.split())
     elif isinstance(value, BaseModel):
         yield from _words_of(value.model_dump(by_alias=True))
     elif isinstance(value, Mapping):

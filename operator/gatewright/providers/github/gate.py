@@ -30,8 +30,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from gatewright.api.base import Model, Name
 from gatewright.api.conditions import Condition, Given
 from gatewright.api.rules import ExactlyOne, Needs, Rule, Together
-from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common import words
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.github.connection import (
@@ -241,7 +241,7 @@ def _judge_checks(
             elif word in _OPEN_STATUSES:
                 unknown.append(f"{name}: {word}")
             elif word != "success" and word not in accept:
-                unknown.append(f"{name}: {foreign.quote_value(word)}, which is not known")
+                unknown.append(f"{name}: {words.quote_value(word)}, which is not known")
 
     # One that is red is a breach, whatever the others come to.
     if bad:

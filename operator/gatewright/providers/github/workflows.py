@@ -19,9 +19,8 @@ from gatewright.api.base import Key, Model, Text
 from gatewright.api.rules import NoKeyOf, Rule
 from gatewright.core.fair_memory import FairMemory
 from gatewright.core.model.operation import Operation, Progress
-from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent
-from gatewright.providers.common import replies, rest
+from gatewright.providers.common import replies, rest, words
 from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.github.connection import (
@@ -178,7 +177,7 @@ def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
         return _progress_of_ended(run, url, outputs, link)
 
     waiting = status in ("waiting", "action_required")
-    state = foreign.to_plain_word(status) or "in a status that is no word"
+    state = words.to_plain_word(status) or "in a status that is no word"
     if waiting:
         state = "waits for somebody to allow it"
     return Progress("Running", hide_secrets(f"{state}: {url}", link), outputs, stuck=waiting)
@@ -187,7 +186,7 @@ def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
 def _progress_of_ended(
     run: Mapping[str, Any], url: str, outputs: dict[str, str], link: OpenConnection
 ) -> Progress:
-    conclusion = foreign.to_plain_word(run.get("conclusion") or "")
+    conclusion = words.to_plain_word(run.get("conclusion") or "")
     if conclusion == "success":
         return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
 
@@ -203,7 +202,7 @@ async def require_usable(repository: str, config: Workflow, link: OpenConnection
     missing = f"there is no workflow {config.file} in {repository}"
     workflow = await fetch_existing(link, path, missing)
     if workflow.get("state") != "active":
-        state = foreign.to_plain_word(workflow.get("state")) or "not active"
+        state = words.to_plain_word(workflow.get("state")) or "not active"
         raise NotFound(hide_secrets(f"the workflow {config.file} is {state}; enable it", link))
 
     # A run that cannot be found again could be started twice after a crash.
@@ -257,7 +256,7 @@ def _page_of_run(run: Mapping[str, Any], key: str = "id") -> str:
     url, number = str(run.get("html_url"))[:300], run.get(key)
     if _PAGE.fullmatch(url) and f"/runs/{number}" in url:
         return url
-    return f"run {foreign.to_plain_word(number) or '?'}"
+    return f"run {words.to_plain_word(number) or '?'}"
 
 
 def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
@@ -265,7 +264,7 @@ def _describe_job(link: OpenConnection, job: Mapping[str, Any]) -> str:
     failed = [rest.repeatable_text(link, step.get("name")) for step in steps if _has_failed(step)]
     where = f", step {failed[0]}" if failed and failed[0] else ""
     name = rest.repeatable_text(link, job.get("name")) or "?"
-    return f"job {name}{where}: {foreign.to_plain_word(job.get('conclusion'))}"
+    return f"job {name}{where}: {words.to_plain_word(job.get('conclusion'))}"
 
 
 def _has_failed(job: Mapping[str, Any]) -> bool:

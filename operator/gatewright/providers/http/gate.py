@@ -25,7 +25,7 @@ from gatewright.api.conditions import Condition, Is
 from gatewright.api.rules import Excludes, Needs, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.common import client, jsonpath, replies
+from gatewright.providers.common import client, jsonpath, replies, words
 from gatewright.providers.common.jsonpath import JsonPath
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import PIECE_LENGTH, hide_secrets
@@ -183,11 +183,11 @@ def _compare_value(path: str, value: Any, expected: str, link: OpenConnection) -
     actual = _text_of(value)
     if actual == expected or _is_same_number(value, expected):
         return Answer(True, f"{path} is {expected}")
-    shown = foreign.quote_value(value)
+    shown = words.quote_value(value)
     # A server may make of what the author asks whatever it likes, and send it back. A text in which
     # a piece of a Secret fits would tell by its mask whether a guess was right.
     if isinstance(value, str) and len(value) >= PIECE_LENGTH:
-        shown = "a text that is not shown"
+        shown = foreign.HIDDEN_TEXT
     return Answer(False, hide_secrets(f'{path} is {shown}, expected "{expected}"', link))
 
 

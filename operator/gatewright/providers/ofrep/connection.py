@@ -17,9 +17,8 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.api.rules import AtMostOne, Rule
-from gatewright.core.text import foreign
 from gatewright.ports import NotFound, OpenConnection, Permanent, Retryable
-from gatewright.providers.common import replies, rest
+from gatewright.providers.common import replies, rest, words
 
 _PROBE = "gatewright"
 """A flag that need not exist: the answer tells whether OFREP is spoken and the credentials are
@@ -84,7 +83,7 @@ async def evaluate_flag(link: OpenConnection, flag: str, context: Mapping[str, s
         replies.require_ok(reply)
 
     kind = Retryable if code in _TRANSIENT else Permanent
-    reason = foreign.to_plain_word(code) or "for a reason that is no word"
+    reason = words.to_plain_word(code) or "for a reason that is no word"
     raise kind(f"{reply.where}: the flag cannot be evaluated ({reason})")
 
 

@@ -15,9 +15,8 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gatewright.api.base import Key, Model, Name, Text
 from gatewright.api.rules import AnyOf, Rule
-from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.common import concurrency
+from gatewright.providers.common import concurrency, words
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.ofrep import connection as ofrep
@@ -106,8 +105,8 @@ def _judge_evaluations(
 
     unsure = [name for name in evaluations if name not in known]
     if unsure:
-        words = {foreign.to_plain_word(evaluations[name].reason) or "no value" for name in unsure}
-        users, reasons = _describe_users("are not known", unsure), ", ".join(sorted(words))
+        said = {words.to_plain_word(evaluations[name].reason) or "no value" for name in unsure}
+        users, reasons = _describe_users("are not known", unsure), ", ".join(sorted(said))
         return Answer(None, hide_secrets(f"{config.flag}: {users} ({reasons})", link))
 
     counted = f"{len(config.users)} users get it, {len(config.others)} others do not"

@@ -16,9 +16,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from gatewright.api.connection import HttpAccess
-from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import client, replies
+from gatewright.providers.common import client, replies, words
 from gatewright.providers.common.secrets import hide_secrets
 
 _MAX_ERROR_LENGTH = 4096
@@ -103,7 +102,7 @@ def _is_json(reply: replies.Reply) -> bool:
 def _error_of_failure(
     link: OpenConnection, reply: replies.Reply, answer: Mapping[str, Any]
 ) -> Retryable | Permanent:
-    kind = foreign.to_plain_word(answer.get("errorType")) or "error"
+    kind = words.to_plain_word(answer.get("errorType")) or "error"
     explanation = str(answer.get("error", ""))[:_MAX_ERROR_LENGTH]
     meant = next((f": {phrase}" for phrase in _KNOWN_PHRASES if phrase in explanation), "")
 

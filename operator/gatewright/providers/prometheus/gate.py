@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from gatewright.api.base import Model, Name
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common import words
 from gatewright.providers.common.queries import Query
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.prometheus import connection as prometheus
@@ -152,7 +153,7 @@ def _sample_of(value: Any) -> tuple[float, Answer]:
             answer = Answer(number)
             # NaN and infinity are no number that a limit can be compared with.
             if not math.isfinite(number):
-                answer = Answer(None, foreign.to_plain_word(digits) or str(number))
+                answer = Answer(None, words.to_plain_word(digits) or str(number))
             return float(at), answer
 
     raise Permanent("the answer holds no number")

@@ -25,6 +25,7 @@ from gatewright.api.base import Model, Name, seconds
 from gatewright.api.rules import ExactlyOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
+from gatewright.providers.common import words
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.sentry import connection as sentry
@@ -152,7 +153,7 @@ def _complete_buckets(answer: Mapping[str, Any], bucket: int) -> list[float] | s
     if meta.get("dataScanned") == "partial":
         return "Sentry has looked at a part of the data only"
     if meta.get("interval") != bucket * 1000:  # milliseconds
-        interval = foreign.to_plain_word(meta.get("interval")) or "?"
+        interval = words.to_plain_word(meta.get("interval")) or "?"
         return f"Sentry chose another interval ({interval}ms) than {bucket}s"
 
     ordered = sorted(values, key=lambda value: _require_number(value.get("timestamp")))
@@ -192,7 +193,7 @@ async def _measure_failures(
         return Answer(None, "no failure rate")
 
     if kind != "percentage":
-        shown = foreign.quote_value(kind)
+        shown = words.quote_value(kind)
         message = f"the failure rate is of type {shown}, not percentage"
         return Answer(None, hide_secrets(message, link))
 
@@ -238,7 +239,7 @@ async def _measure_duration(
     kind, unit = _field_kind(meta, name), _meta_of(meta, "units", name)
     factor = _SECONDS_BY_UNIT.get(unit) if isinstance(unit, str) else None
     if kind != "duration" or factor is None:
-        shown_kind, shown_unit = foreign.quote_value(kind), foreign.quote_value(unit)
+        shown_kind, shown_unit = words.quote_value(kind), words.quote_value(unit)
         message = f"the p95 is of type {shown_kind} in {shown_unit}, which is no time"
         return Answer(None, hide_secrets(message, link))
 
@@ -331,7 +332,7 @@ async def _measure_issues(
     try:
         async for page in sentry.list_pages(link, path, query):
             for issue in page:
-                name = foreign.to_plain_word(issue.get("shortId")) or "?"
+                name = words.to_plain_word(issue.get("shortId")) or "?"
                 names_by_id[str(issue.get("id"))] = name
     except sentry.ListUnfinished as error:
         # What was read so far is fewer than there are.

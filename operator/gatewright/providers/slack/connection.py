@@ -20,7 +20,7 @@ from gatewright.api.base import Model, SecretSource
 from gatewright.api.connection import HttpUrl
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
-from gatewright.providers.common import replies, rest
+from gatewright.providers.common import replies, rest, words
 from gatewright.providers.common.secrets import hide_secrets
 
 _RETRYABLE_ERRORS = frozenset(
@@ -114,13 +114,14 @@ class Slack(AsyncWebClient):
 
     def _error_of_response(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
-        word = hide_secrets(foreign.to_plain_word(data.get("error")) or "unknown error", self._link)
-        if word in _RETRYABLE_ERRORS:
+        code = foreign.to_plain_word(data.get("error")) or "unknown error"
+        word = hide_secrets(words.to_plain_word(data.get("error")) or "unknown error", self._link)
+        if code in _RETRYABLE_ERRORS:
             error = Retryable(f"Slack cannot do {method} now: {word}")
             error.after = _PAUSE_S if "limited" in word else 0.0
             return error
 
-        if word in _TOKEN_ERRORS:
+        if code in _TOKEN_ERRORS:
             return SlackRefused(method, word, " (the token is not valid)")
 
         needed = rest.repeatable_text(self._link, data.get("needed") or "")

@@ -37,6 +37,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent, Retryable
+from gatewright.providers.common import words
 from gatewright.providers.common.context import ContextPart
 from gatewright.providers.common.deeds import Deed, require_act
 from gatewright.providers.supabase import connection as supabase
@@ -167,7 +168,7 @@ class SupabaseActions(Deed):
 
 
 def _status_word(status: str) -> str:
-    return foreign.to_plain_word(status) or "in a status that is no word"
+    return words.to_plain_word(status) or "in a status that is no word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ async def _undo_request(
     if point is None:
         raise _error_of_no_point(undo.name, "not there")
     if point.get("status") != "AVAILABLE":
-        state = foreign.to_plain_word(point.get("status")) or "not available"
+        state = words.to_plain_word(point.get("status")) or "not available"
         raise _error_of_no_point(undo.name, state)
 
     path = supabase.project_path(project, "database", "backups", "undo")

@@ -26,9 +26,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from gatewright.api.base import Duration, Model, Name, Text, seconds
 from gatewright.api.conditions import Condition, Given
 from gatewright.api.rules import AtMostOne, ExactlyOne, Rule
-from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.common import rest
+from gatewright.providers.common import rest, words
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.common.queries import Statement
 from gatewright.providers.common.secrets import hide_secrets
@@ -189,13 +188,13 @@ def _is_counted(question: AdvisorsQuestion, lint: Mapping[str, Any]) -> bool:
 
 
 def _describe_lint(lint: Mapping[str, Any]) -> str:
-    name = foreign.to_plain_word(lint["name"]) or "a finding"
+    name = words.to_plain_word(lint["name"]) or "a finding"
     about = lint.get("metadata")
     if not isinstance(about, dict):
         return name
 
     parts = [about[key] for key in ("schema", "name") if about.get(key)]
-    place = ".".join(foreign.to_plain_word(part) or "…" for part in parts)
+    place = ".".join(words.to_plain_word(part) or "…" for part in parts)
     return f"{name} {place}".strip()
 
 
@@ -246,7 +245,7 @@ def _answer_of_age(subject: str, moment: float, max_age: str) -> Answer:
 
 def _answer_without_backup(backups: Sequence[Mapping[str, Any]]) -> Answer:
     """Return that there is no backup, which is an answer, and a clear one."""
-    others = {foreign.to_plain_word(backup.get("status")) or "unknown" for backup in backups}
+    others = {words.to_plain_word(backup.get("status")) or "unknown" for backup in backups}
     shown = f" ({_list_first(sorted(others))})" if others else ""
     return Answer(False, f"there is no completed backup{shown}")
 
@@ -269,7 +268,7 @@ async def _measure_health(question: HealthQuestion, project: str, link: OpenConn
         if status in ("COMING_UP", "UNHEALTHY"):
             ill.append(f"{name} is {status}{_describe_error(report, link)}")
         elif status != "ACTIVE_HEALTHY" or report.get("healthy") is False:
-            word = foreign.to_plain_word(status or "no answer") or "a status that is no word"
+            word = words.to_plain_word(status or "no answer") or "a status that is no word"
             unknown.append(f"{name} ({word})")
 
     # One that is ill is ill, whatever the others are.

@@ -23,7 +23,7 @@ from gatewright.api.connection import HttpUrl
 from gatewright.api.rules import AtMostOne, Rule
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import replies, rest
+from gatewright.providers.common import replies, rest, vendor_hosts, words
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=100)]
 Project = Annotated[
@@ -162,7 +162,7 @@ def require_id(link: OpenConnection, identity: Any, where: str) -> str:
     Raises Permanent.
     """
     if isinstance(identity, str):
-        is_vendors = len(identity) <= rest.MAX_ID_LENGTH and rest.is_vendor_host(link)
+        is_vendors = len(identity) <= rest.MAX_ID_LENGTH and vendor_hosts.is_vendor_host(link)
         if is_vendors or _ID.fullmatch(identity) or foreign.to_plain_word(identity):
             return identity
 
@@ -189,7 +189,7 @@ def require_texts(record: Mapping[str, Any], names: Sequence[str], where: str) -
     for name in names:
         if not isinstance(record.get(name), str | None):
             raise Permanent(
-                f"{where}: this is not Vercel's API ({name} is {foreign.quote_value(record[name])})"
+                f"{where}: this is not Vercel's API ({name} is {words.quote_value(record[name])})"
             )
 
 

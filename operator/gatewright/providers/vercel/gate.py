@@ -31,7 +31,7 @@ from gatewright.api.rules import ExactlyOne, Needs, Rule
 from gatewright.core.run.clocks import format_duration
 from gatewright.core.text import foreign
 from gatewright.ports import Answer, OpenConnection, Permanent
-from gatewright.providers.common import replies, rest
+from gatewright.providers.common import replies, rest, words
 from gatewright.providers.common.present_gate import PresentGate
 from gatewright.providers.units import Unit
 from gatewright.providers.vercel import connection as vercel
@@ -296,6 +296,6 @@ def _number_of_summary(reply: replies.Reply, column: str) -> float | None:
         raise Permanent(f"{reply.where}: {column} is no number")
     number = foreign.to_number(value)
     if number is None or number < 0:
-        shown = foreign.to_plain_word(value) or "a number of many digits"
+        shown = words.to_plain_word(value) or "a number of many digits"
         raise Permanent(f"{reply.where}: {column} is {shown}")
     return number

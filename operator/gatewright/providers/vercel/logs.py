@@ -10,7 +10,7 @@ from typing import Any
 
 from gatewright.core.text import foreign, masking
 from gatewright.ports import OpenConnection
-from gatewright.providers.common import client, replies, rest
+from gatewright.providers.common import client, replies, rest, vendor_hosts
 from gatewright.providers.common.secrets import hide_secrets
 from gatewright.providers.vercel.connection import as_object, call, team_query
 
@@ -21,7 +21,7 @@ async def fetch_build_log(link: OpenConnection, identity: str) -> str:
     Raises Retryable, Permanent.
     """
     # A log is text of whoever is at the URL.
-    if not rest.is_vendor_host(link):
+    if not vendor_hosts.is_vendor_host(link):
         return ""
 
     path = f"/v3/deployments/{rest.path_segment(identity)}/events"
@@ -52,7 +52,7 @@ async def fetch_runtime_log(link: OpenConnection, project_id: str, identity: str
 
     Raises Retryable, Permanent.
     """
-    if not rest.is_vendor_host(link):
+    if not vendor_hosts.is_vendor_host(link):
         return ""
 
     project, deployment = rest.path_segment(project_id), rest.path_segment(identity)
@@ -93,6 +93,6 @@ def repeatable_sentence(link: OpenConnection, sentence: Any) -> str:
 
     Of anybody else a short word.
     """
-    if rest.is_vendor_host(link):
+    if vendor_hosts.is_vendor_host(link):
         return log_tail([str(sentence)], link)
     return rest.repeatable_text(link, sentence)

@@ -19,7 +19,7 @@ from gatewright.core.model.operation import Operation
 from gatewright.core.run import clocks
 from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection, Permanent
-from gatewright.providers.common import rest
+from gatewright.providers.common import rest, vendor_hosts
 from gatewright.providers.vercel import connection as vercel
 from gatewright.providers.vercel.connection import as_object
 
@@ -157,7 +157,7 @@ def known_version(link: OpenConnection, deployment: Mapping[str, Any]) -> str | 
     None where whoever is not Vercel calls it by no short word.
     """
     version = version_of(deployment)
-    if version is None or rest.is_vendor_host(link):
+    if version is None or vendor_hosts.is_vendor_host(link):
         return version
     return rest.repeatable_text(link, version) or None
 

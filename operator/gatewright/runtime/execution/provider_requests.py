@@ -16,7 +16,7 @@ from gatewright.core.model.observation import LiveState
 from gatewright.core.model.operation import Operation, Progress
 from gatewright.core.model.view import View
 from gatewright.ports import External, OpenConnection, Permanent, Retryable
-from gatewright.providers.common import context, pace, permit
+from gatewright.providers.common import context, pace, permit, words
 from gatewright.providers.common.secrets import hide_in_error, hide_secrets, spare_words_of
 from gatewright.runtime.cluster.leader import LeaseLost
 from gatewright.runtime.connections import Connections
@@ -125,6 +125,7 @@ class ProviderRequests:
                 with (
                     permit.require_within(self.fence),
                     pace.returning(back),
+                    words.of_answers(link),
                     sending.under_way(self.fence) if sending is not None else nullcontext(),
                 ):
                     answer = _without_secrets(await ask(link), link)

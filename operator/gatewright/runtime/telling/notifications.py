@@ -35,6 +35,7 @@ from gatewright.core.report.notifications import MAX_HANDLE_CHARS, channels_of
 from gatewright.core.report.notify_test import TEST_EVENT
 from gatewright.core.run import clocks
 from gatewright.ports import Notifier, OpenConnection, Permanent, Retryable
+from gatewright.providers.common import words
 from gatewright.providers.common.secrets import spare_words_of
 from gatewright.providers.registry import NOTIFIERS
 from gatewright.runtime.connections import Connections
@@ -326,7 +327,8 @@ class Notifications:
             async with self._shares.of(place[0]), asyncio.timeout(link.timeout + SEND_GRACE_S):
                 # Much may have happened while it waited for its turn.
                 self._fence()
-                result = await _deliver(notifier, config, link, queued, handle)
+                with words.of_answers(link):
+                    result = await _deliver(notifier, config, link, queued, handle)
         except (Retryable, Permanent) as error:
             result = error
         except TimeoutError:
