@@ -668,6 +668,19 @@ def test_a_wait_for_the_approval_is_no_wait_for_an_edited_or_suspended_release()
     assert world.outcome() == "RolledBack" and world.live == "1.0"
 
 
+@pytest.mark.parametrize("more", [{}, {"to": "1.0"}])
+def test_a_way_back_of_flags_alone_says_which_version_is_live(more: dict[str, Any]) -> None:
+    flags = {"name": "flags", "flags": {"configMap": "web-flags", "set": {"VOICE": "$(version)"}}}
+    stages = [{"name": "ship", "steps": [flags]}]
+    world = promoted("1.0", "2.0", "3.0", world=World(spec=spec(targets=[], stages=stages)))
+    accepted(world.act("Rollback", reason="P0", **more))
+    world.later(60)
+    wanted = more.get("to", "2.0")
+    assert world.status.live is not None and world.status.live.version == wanted
+    assert world.status.lastGood is not None and world.status.lastGood.version == wanted
+    assert (world.status.message or "").startswith(f"serving {wanted}")
+
+
 # What a person had ended before
 
 
@@ -687,6 +700,10 @@ def test_a_version_that_a_person_had_aborted_does_not_start_by_a_way_back(
     accepted(world.act("Rollback", reason="P0", **more))
     world.later(120)
     assert (world.live, world.status.runs) == ("1.0", 3), "nobody has asked for 3.0 again"
+    assert world.status.state == "RolledBack"
+    message = world.status.message or ""
+    assert message.startswith("serving 1.0") and "2.0 rejected by Rollback" in message
+    assert "; 3.0 aborted: " in message
     accepted(world.act("Retry"))
     world.later(120)
     assert world.live == "3.0"

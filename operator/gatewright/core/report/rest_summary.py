@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gatewright.api.status import Run
+from gatewright.api.status import Past, Run
 from gatewright.core.report.summary import (
     Summary,
     describe_idle,
@@ -14,7 +14,12 @@ from gatewright.core.report.summary import (
 )
 from gatewright.core.run import closures
 from gatewright.core.run.context import Context
-from gatewright.core.run.rest_checks import describe_differences, is_edited, unresolved_names
+from gatewright.core.run.rest_checks import (
+    describe_differences,
+    ended_before_undo,
+    is_edited,
+    unresolved_names,
+)
 from gatewright.core.run.run_end import known_live
 from gatewright.core.run.situations import Situation
 
@@ -275,7 +280,20 @@ def _summarize_ended(ctx: Context, run: Run | None, version: str) -> Summary:
 
     if any(rejected.version == version for rejected in ctx.status.rejected):
         return _summarize_rejected(ctx, run, version)
+    if run is not None and run.kind == "Undo" and ctx.view.spec is not None:
+        past = ended_before_undo(ctx.status, ctx.view.spec)
+        if past is not None:
+            return _summarize_ended_before(ctx, run, past)
     return Summary("Pending", "Unknown", "Pending", f"{version} is about to start", working=True)
+
+
+def _summarize_ended_before(ctx: Context, run: Run, past: Past) -> Summary:
+    """Say how the wanted version ended before what is live was returned to."""
+    ending = "RolledBack" if run.outcome == "RolledBack" else past.outcome
+    rejected = _describe_rejected(ctx, run.version)
+    why = f": {past.reason}" if past.reason else ""
+    message = f"{_describe_live(ctx, run)}; {rejected}{past.version} {past.outcome.lower()}{why}"
+    return Summary(ending, "False", ending, message, NEXT_START, stalled=True)
 
 
 def _summarize_rejected(ctx: Context, run: Run | None, version: str) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatewright.api.intervention import OF_START
 from gatewright.api.release import ReleaseSpec
-from gatewright.api.status import ReleaseStatus
+from gatewright.api.status import Past, ReleaseStatus
 from gatewright.core.model.observation import Observation
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.model.view import View
@@ -123,7 +123,7 @@ def has_ended(view: View, seen: Observation) -> bool:
     if last is None or spec is None or is_retry_next(view):
         return False
     # The way back from what was promoted asks for no version, however it has ended.
-    if last.kind == "Undo" and _has_ended_before_undo(view.status, spec):
+    if last.kind == "Undo" and ended_before_undo(view.status, spec) is not None:
         return True
     if last.kind == "Undo" and last.outcome == "RolledBack":
         return False
@@ -140,13 +140,14 @@ def has_ended(view: View, seen: Observation) -> bool:
     return last.outcome == "Aborted"
 
 
-def _has_ended_before_undo(status: ReleaseStatus, spec: ReleaseSpec) -> bool:
-    """Return whether the last run that brought a version was of the wanted one, and a person has
+def ended_before_undo(status: ReleaseStatus, spec: ReleaseSpec) -> Past | None:
+    """Return the last run that brought a version, if it was of the wanted one and a person has
     ended it, or it only observed."""
     last = next((past for past in status.history if not past.undoes), None)
     if last is None or last.version != spec.version:
-        return False
-    return last.outcome == "Aborted" or (last.outcome == "Observed" and spec.mode == "Observe")
+        return None
+    is_over = last.outcome == "Aborted" or (last.outcome == "Observed" and spec.mode == "Observe")
+    return last if is_over else None
 
 
 def is_settling(view: View, seen: Observation) -> bool:

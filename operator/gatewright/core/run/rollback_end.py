@@ -82,8 +82,10 @@ def _set_live_restored(ctx: Context) -> None:
     assert run.rollback is not None
     snapshot = _left_revision(ctx)
 
-    # The run has touched no target: what was live before it still is.
-    if not any(traits_of(line.subject).versioned for line in run.rollback.undo):
+    # The run has touched no target: what was live before it still is. An Undo leaves that for what
+    # was live before the versions that it undoes, whatever they had changed.
+    touches_target = any(traits_of(line.subject).versioned for line in run.rollback.undo)
+    if not touches_target and run.kind != "Undo":
         live = known_live(ctx.status)
         if live is not None and snapshot != run.revision:
             live.snapshot = snapshot
