@@ -204,6 +204,28 @@ def test_people_approve_before_its_first_step() -> None:
     assert row(world).state == "Succeeded" and world.done("job") == ["job job/flush"]
 
 
+def test_who_runs_it_may_not_approve_it_where_the_approval_says_so() -> None:
+    world = at_rest(ASKED | {"approval": {"notBy": "Requester"}})
+    accepted(run(world, "restore", by="ana"))
+    (step,) = [step for step in row(world).steps if step.state == "Running"]
+    assert "not by ana, who has asked for it" in (row(world).message or step.message or "")
+    said = refused(world.act("Approve", procedure="restore", by="ana"))
+    assert said.startswith("ana has asked for it, and ") and "requestedBy" not in said
+    accepted(world.act("Approve", procedure="restore", by="bo"))
+    assert row(world).state == "Succeeded"
+
+
+def test_anybody_may_approve_what_a_guard_asks_for() -> None:
+    guard = {"name": "hits", "prometheus": {"query": "hits"}, "max": "1%", "atRest": True}
+    guard |= {"action": "Run", "procedure": "restore"}
+    world = at_rest(ASKED | {"approval": {"notBy": "Requester"}}, guards=[guard])
+    world.gates["hits"] = "Failed"
+    world.later(3)
+    assert "None" not in (row(world).message or "")
+    accepted(world.act("Approve", procedure="restore", by="ana"))
+    assert row(world).state == "Succeeded"
+
+
 def test_a_rejected_approval_ends_it() -> None:
     world = at_rest(ASKED)
     accepted(run(world, "restore"))

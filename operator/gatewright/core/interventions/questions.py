@@ -116,7 +116,9 @@ def _describe_approval(ctx: Context, question: Question) -> str:
     approval, approvers = Approval.model_validate(question.config), question.line.approvedBy
     who = f" by {' or '.join(approval.groups)}" if approval.groups else ""
     if approval.notBy is not None:
-        who += f" (not by {ctx.body.spec.requestedBy}, who has asked for it)"
+        requester = ctx.body.spec.requestedBy
+        asked = f"{requester}, who has asked for it" if requester else "whoever has asked for it"
+        who += f" (not by {asked})"
     if approval.expires is not None:
         who += f", good for {approval.expires}"
     if approval.count == 1:
@@ -235,12 +237,14 @@ def require_other_than_requester(
 
     Raises Refused.
     """
-    requester = ctx.body.spec.requestedBy
-    # Where nobody knows who has asked, it may be anybody.
-    if approval.notBy is not None and requester in (None, act.by):
+    requester, is_procedure = ctx.body.spec.requestedBy, ctx.run.kind == "Procedure"
+    # Where nobody knows who has asked, it may be anybody; a procedure that a guard runs, nobody has
+    # asked for.
+    is_unknown = requester is None and not is_procedure
+    if approval.notBy is not None and (is_unknown or requester == act.by):
+        asked = "it" if is_procedure else f"{ctx.run.version} (spec.requestedBy)"
         raise Refused(
-            f"{act.by} has asked for {ctx.run.version} (spec.requestedBy), and {what} asks for "
-            "somebody else (notBy: Requester)"
+            f"{act.by} has asked for {asked}, and {what} asks for somebody else (notBy: Requester)"
         )
 
 

@@ -88,7 +88,7 @@ def wanted_body(view: View) -> PinnedSpec | None:
     if asked is not None and view.spec is not None:
         procedure = written.find_procedure(view.spec, asked.name)
         if procedure is not None:
-            return written.pin_procedure(view.spec, view.status, procedure, undo=False)
+            return written.pin_procedure(view.spec, view.status, procedure, undo=False, by="")
 
     act = view.next_intervention
     if act is None or act.action != "Run" or act.procedure is None or view.spec is None:
@@ -97,7 +97,7 @@ def wanted_body(view: View) -> PinnedSpec | None:
     procedure = written.find_procedure(view.spec, act.procedure)
     if procedure is None or (act.undo and not procedure.undo):
         return None
-    return written.pin_procedure(view.spec, view.status, procedure, act.undo)
+    return written.pin_procedure(view.spec, view.status, procedure, act.undo, act.by)
 
 
 def _asked_row(status: ReleaseStatus) -> ProcedureStatus | None:

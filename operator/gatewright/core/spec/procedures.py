@@ -48,12 +48,18 @@ def names_of(spec: ReleaseSpec, status: ReleaseStatus, procedure: str) -> dict[s
 
 
 def pin_procedure(
-    spec: ReleaseSpec, status: ReleaseStatus, procedure: Procedure, undo: bool
+    spec: ReleaseSpec, status: ReleaseStatus, procedure: Procedure, undo: bool, by: str
 ) -> PinnedSpec:
     """Return what a procedure pins when it begins: its steps, and what their references stand
-    for."""
+    for.
+
+    `by`: who has asked for it, whom `notBy: Requester` keeps from approving.
+    """
     pinned = ReleaseSpec(
-        version=spec.version, targets=spec.targets, stages=[stage_of(procedure, undo)]
+        version=spec.version,
+        requestedBy=by or None,
+        targets=spec.targets,
+        stages=[stage_of(procedure, undo)],
     )
     return PinnedSpec(pinned, names_of(spec, status, procedure.name))
 
