@@ -559,17 +559,40 @@ def test_a_procedure_of_a_guard_does_not_begin_in_the_pass_in_which_a_run_does()
     assert row(world).state in ("Asked", "Failed") and not row(world).steps
 
 
-def test_the_way_back_at_rest_is_refused_while_a_procedure_is_at_work_on_the_same() -> None:
+def test_the_way_back_at_rest_ends_a_procedure_that_is_at_work_on_the_same() -> None:
     world = changing_flags()
     world.slow.add("web-flags")
     accepted(run(world, "voice-off"))
-    said = refused(world.act("Rollback"))
-    assert "procedure voice-off by ana is at work on what is to be returned" in said
-    assert "kubectl release abort web --procedure voice-off" in said
-    accepted(world.act("Abort", procedure="voice-off"))
-    world.slow.clear()
-    accepted(world.act("Rollback"))
+    accepted(world.act("Rollback", by="bo", reason="P0"))
+    assert row(world).state == "Aborted"
+    assert "Rollback by bo" in (row(world).message or "")
     assert world.status.run is not None and world.status.run.kind == "Undo"
+    world.slow.clear()
+    world.later(60)
+    assert world.outcome() == "RolledBack" and world.live == "1.0"
+
+
+def test_the_way_back_at_rest_leaves_alone_what_is_at_work_on_something_else() -> None:
+    world = at_rest(CACHE)
+    world.slow.add("flush")
+    accepted(run(world))
+    accepted(world.act("Rollback", by="bo", reason="P0"))
+    assert row(world).state == "Running"
+
+
+def test_the_way_back_waits_until_the_job_of_a_procedure_has_stopped() -> None:
+    first = {"name": "first", "job": {"image": "psql:16"}}
+    prepare = {"name": "prepare", "steps": [first, VOICE["steps"][0]]}
+    world = at_rest(prepare, stages=[*spec()["stages"], FLAGS_STAGE])
+    world.slow.add("first")
+    accepted(run(world, "prepare"))
+    runs = world.status.runs
+    asked = world.act("Rollback", by="bo", reason="P0")
+    assert asked is None or asked.result == "Accepted"
+    world.later(60)
+    assert row(world).state == "Aborted" and world.status.runs == runs + 1
+    assert world.status.run is not None and world.status.run.kind == "Undo"
+    assert [item for item in world.status.interventions if item.action == "Rollback"] != []
 
 
 def test_what_a_guard_undoes_at_rest_ends_a_procedure_that_is_at_work_on_the_same() -> None:

@@ -42,8 +42,8 @@ from gatewright.core.interventions.notify_test import start_test
 from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.pinned_spec import hash_spec
 from gatewright.core.run import clocks, closures, procedures, rollback_repeat, undo, undo_choice
-from gatewright.core.run.context import Context, Refused
-from gatewright.core.run.procedure_obstacles import require_no_procedure_in_way
+from gatewright.core.run.context import Context, NotYet, Refused
+from gatewright.core.run.procedure_in_way import end_procedure_in_way
 from gatewright.core.run.run_end import UNVERIFIED_CAVEAT
 from gatewright.core.run.situations import Situation
 from gatewright.core.run.start import start_run
@@ -97,6 +97,7 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
     if any(name not in ctx.seen.records for name in undo_choice.records_needed(ctx.view)):
         return situation
 
+    earlier = ctx.status.interventions
     answered = record_answer(ctx, act)
     try:
         if act.doubt:
@@ -115,6 +116,9 @@ def answer_next(ctx: Context, situation: Situation) -> Situation | None:
             answered.message = ACTIONS[act.action](ctx, act)[:1000]
             return situation
         message = _act(ctx, act, situation)
+    except NotYet:
+        ctx.status.interventions = earlier
+        return None
     except Refused as refusal:
         answered.result, answered.message = "Refused", str(refusal)[:1000]
         refused = f"{act.action} by {act.by}: {refusal}"
@@ -339,10 +343,10 @@ def _go_back(ctx: Context, act: Intervention) -> str:
     if ctx.status.unverified is None:
         return undo.start_undo(ctx, act)
     undo_choice.require_repeatable(ctx.status, act)
-    return _repeat_rollback(ctx)
+    return _repeat_rollback(ctx, act)
 
 
-def _repeat_rollback(ctx: Context) -> str:
+def _repeat_rollback(ctx: Context, act: Intervention) -> str:
     """Undo once more what a failed rollback has not undone; return what is done."""
     run, unverified = ctx.status.run, ctx.status.unverified
     if unverified is not None and run is not None and unverified.run != run.id:
@@ -357,7 +361,7 @@ def _repeat_rollback(ctx: Context) -> str:
         raise Refused("no run is under way, so there is nothing to roll back")
 
     subjects = {line.subject for line in run.rollback.undo}
-    require_no_procedure_in_way(ctx, subjects)
+    end_procedure_in_way(ctx, act, subjects)
     rollback_repeat.repeat_rollback(ctx)
     return f"what run {run.id} has not undone is undone once more"
 

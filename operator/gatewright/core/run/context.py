@@ -25,6 +25,10 @@ class Refused(Exception):
     """Why an Intervention does nothing."""
 
 
+class NotYet(Exception):
+    """An Intervention waits for the end of something that was ended for it; it is answered then."""
+
+
 @dataclass(slots=True)
 class Context:
     """What came in, and the decision that is being made."""

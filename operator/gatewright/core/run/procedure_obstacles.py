@@ -2,8 +2,8 @@
 
 A procedure and a run never change the same side by side: effects on one subject would have no
 order. A procedure is refused while the run under way has what it changes. A run that begins while a
-procedure has something of its own waits for the end of that, and a person who asks for the way back
-is told. Only what a guard undoes by itself waits for nobody: it ends the procedure first.
+procedure has something of its own waits for the end of that. Only the way back waits for nobody: it
+ends the procedure first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from gatewright.api.status import ProcedureStatus
 from gatewright.core.model.pinned_spec import PinnedSpec
-from gatewright.core.run.context import Context, Refused
+from gatewright.core.run.context import Context
 from gatewright.core.run.procedure_run import procedure_under_way
 from gatewright.core.steps import changed_by
 
@@ -45,13 +45,3 @@ def procedure_in_way(ctx: Context, subjects: Iterable[str]) -> ProcedureStatus |
     body = ctx.begun_procedure or ctx.seen.kept.get(row.revision or "")
     is_shared = body is None or bool(changed_by_procedure(body) & {*subjects})
     return row if is_shared or ctx.seen.procedure_at_work else None
-
-
-def require_no_procedure_in_way(ctx: Context, subjects: Iterable[str]) -> None:
-    """Refuse to return what the procedure under way is at work on. Raises Refused."""
-    row = procedure_in_way(ctx, subjects)
-    if row is not None:
-        raise Refused(
-            f"procedure {row.name} by {row.by} is at work on what is to be returned; wait for its "
-            f"end, or Abort it (kubectl release abort {ctx.view.name} --procedure {row.name})"
-        )

@@ -42,9 +42,9 @@ from gatewright.core.run.check_evaluation import evaluate_checks
 from gatewright.core.run.context import Context, Refused
 from gatewright.core.run.operations import compensation_of, done_by_body, subjects_of
 from gatewright.core.run.pinning import make_revision
+from gatewright.core.run.procedure_in_way import end_procedure_in_way
 from gatewright.core.run.procedure_obstacles import (
     procedure_in_way,
-    require_no_procedure_in_way,
 )
 from gatewright.core.run.procedures import stop_procedure
 from gatewright.core.run.rollback import begin_rollback
@@ -172,21 +172,21 @@ class _Cause:
 
 
 def start_undo(ctx: Context, act: Intervention) -> str:
-    """Begin to undo promoted runs; return what is done. Raises Refused."""
+    """Begin to undo promoted runs; return what is done. Raises Refused, NotYet."""
     if ctx.view.deleting:
         raise Refused("the Release is being deleted; what it has promoted stays")
     undone = choose_undone(ctx.status, act)
     if act.with_database and not act.reason.strip():
         raise Refused("with the database goes what was written since; say why (reason)")
+    promoted = [_read_promoted(ctx, kept) for kept in undone]
+    newest = promoted[0]
+    end_procedure_in_way(ctx, act, _subjects_returned(promoted))
     if ctx.seen.rival is not None:
         raise Refused(
             f"release {ctx.seen.rival} has one of its targets; wait for the end of its run, or "
             "Abort that"
         )
 
-    promoted = [_read_promoted(ctx, kept) for kept in undone]
-    newest = promoted[0]
-    require_no_procedure_in_way(ctx, _subjects_returned(promoted))
     if len(promoted) > 1:
         newest = _take_together(ctx.view, promoted)
         connections = newest.pinned.get("connections", {})
