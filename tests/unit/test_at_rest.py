@@ -62,6 +62,17 @@ def test_it_is_asked_at_rest_and_nothing_is_written_while_nothing_changes() -> N
     assert dump(world.status) == before and world.run.id == 1
 
 
+def test_a_failure_undoes_nothing_while_another_release_has_a_target() -> None:
+    world = resting()
+    world.rival = "other"
+    world.gates["uptime"] = "Failed"
+    world.jump(1800).later(10)
+    assert world.status.runs == 1 and world.status.atRest[0].state == "Failed"
+    world.rival = None
+    world.later(10)
+    assert (world.run.kind, world.run.outcome, world.live) == ("Undo", "RolledBack", "1.0")
+
+
 def test_a_failure_in_its_time_undoes_the_promotion() -> None:
     world = resting()
     writes = world.writes

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gatewright.api.status import Answered, ReleaseStatus, dump
+from gatewright.core.model.intervention import Intervention
 from gatewright.core.model.operation import Progress
+from gatewright.core.run.clocks import format_time
 from gatewright.plugin import acts, way_back
 from gatewright.plugin.acts import InterventionRequest
 from gatewright.plugin.cluster import RequestFailed
@@ -679,6 +681,20 @@ def test_a_way_back_of_flags_alone_says_which_version_is_live(more: dict[str, An
     assert world.status.live is not None and world.status.live.version == wanted
     assert world.status.lastGood is not None and world.status.lastGood.version == wanted
     assert (world.status.message or "").startswith(f"serving {wanted}")
+
+
+def test_a_way_back_with_nothing_to_return_never_says_that_the_undone_version_is_ready() -> None:
+    """It begins and ends in one pass, and what was said was of the moment before."""
+    stages = [{"name": "check", "gates": [{"name": "smoke", "job": {"image": "k6"}}]}]
+    world = promoted("1.0", "2.0", world=World(spec=spec(targets=[], stages=stages)))
+    asked = Intervention(
+        "itv-1", "web-back", "Rollback", "ana", reason="P0", made=(format_time(world.now), 1)
+    )
+    world.open_interventions.append(asked)
+    while world.outcome() != "RolledBack":
+        world.tick()
+    ready = next(item for item in world.status.conditions if item.type == "Ready")
+    assert (world.status.state, ready.status) == ("RolledBack", "False")
 
 
 # What a person had ended before

@@ -87,7 +87,9 @@ def _answer_and_act(ctx: Context, situation: Situation) -> Situation:
         after = _phase_under_way(ctx)
         _settle(ctx, after if after != before else None)
 
-    return situation
+    # What has begun and ended in this very pass is no longer as it was met.
+    is_over = ctx.status.run is not None and ctx.status.run.outcome is not None
+    return "RunEnded" if is_over and ctx.status.runs > ctx.view.status.runs else situation
 
 
 def _settle(ctx: Context, situation: Situation | None) -> None:

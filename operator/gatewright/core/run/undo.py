@@ -216,6 +216,9 @@ def roll_back_by_guard(ctx: Context) -> bool:
     row = at_rest.guard_to_roll_back(ctx.view, ctx.status.atRest)
     if row is None or ctx.status.runs != ctx.view.status.runs:
         return False
+    # Another Release has one of the targets: the guard goes on failing until that run has ended.
+    if ctx.seen.rival is not None:
+        return False
 
     latest = ctx.status.kept[0]
     if any(name not in ctx.seen.records for name in (latest.record, latest.revision)):
