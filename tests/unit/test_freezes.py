@@ -279,10 +279,11 @@ def test_those_whose_time_is_over_make_room() -> None:
     freezes = Freezes()
     for number in range(MAX_PER_NAMESPACE):
         freezes.event("ADDED", body(f"f{number}"))
-    here = freezes._all["shop"]
-    here["f0"] = Freeze("f0", "audit", START)
+    freezes._kept.keep("shop", "f0", Freeze("f0", "audit", START))
+    assert not freezes.left_out
     freezes.event("ADDED", body("new"))
-    assert not freezes.left_out and "f0" not in here and "new" in here
+    names = {freeze.name for freeze in freezes.of("shop")}
+    assert not freezes.left_out and "f0" not in names and "new" in names
 
 
 @pytest.mark.parametrize(

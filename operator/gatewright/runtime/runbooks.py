@@ -12,6 +12,7 @@ from gatewright.api.run import RunbookUsed
 from gatewright.core.report import size
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.cluster.outline import Unreadable, UnreadSpec
+from gatewright.runtime.kept_objects import KeptObjects
 from gatewright.runtime.telling.judgements import Place
 
 MAX_PER_NAMESPACE = 32
@@ -49,56 +50,31 @@ class Runbooks:
     """What is known of the Runbooks of all namespaces."""
 
     def __init__(self) -> None:
-        self._all: dict[str, dict[str, WatchedRunbook]] = {}
-        self._left_out: dict[str, set[str]] = {}
-        """Names of those that are more than are kept, by namespace."""
+        self._kept: KeptObjects[WatchedRunbook] = KeptObjects(MAX_PER_NAMESPACE)
 
     def find(self, namespace: str, name: str) -> WatchedRunbook | None:
         """Return a Runbook; None where there is none, as far as the watches have told."""
-        if name in self._left_out.get(namespace, ()):
+        if name in self._kept.left_out_of(namespace):
             return _left_out(name)
-        return self._all.get(namespace, {}).get(name)
+        return self._kept.of(namespace).get(name)
 
     @property
     def left_out(self) -> bool:
         """Whether there are Runbooks that are not kept, and may be when others are deleted."""
-        return bool(self._left_out)
+        return self._kept.has_left_out
 
     def event(self, kind: str | None, body: Mapping[str, Any]) -> bool:
         """Take in a watch event of a Runbook, or what a list has; return whether it is news."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         before = self.find(namespace, name)
-        self._forget(namespace, name)
+        self._kept.forget(namespace, name)
         if kind != "DELETED":
-            self._keep(namespace, name, _watched(body))
+            self._kept.keep(namespace, name, _watched(body))
         return self.find(namespace, name) != before
 
     def forget_vanished(self, there: Collection[Place]) -> list[Place]:
         """Forget those that were not in a list of all, and return them."""
-        places = [(namespace, name) for namespace, here in self._all.items() for name in here]
-        for namespace, left_out in self._left_out.items():
-            places += [(namespace, name) for name in left_out]
-
-        gone = [place for place in places if place not in there]
-        for place in gone:
-            self._forget(*place)
-        return gone
-
-    def _keep(self, namespace: str, name: str, runbook: WatchedRunbook) -> None:
-        here = self._all.setdefault(namespace, {})
-        if len(here) < MAX_PER_NAMESPACE:
-            here[name] = runbook
-        else:
-            self._left_out.setdefault(namespace, set()).add(name)
-
-    def _forget(self, namespace: str, name: str) -> None:
-        here, left_out = self._all.get(namespace, {}), self._left_out.get(namespace, set())
-        here.pop(name, None)
-        left_out.discard(name)
-        if not here:
-            self._all.pop(namespace, None)
-        if not left_out:
-            self._left_out.pop(namespace, None)
+        return self._kept.forget_vanished(there)
 
 
 def _watched(body: Mapping[str, Any]) -> WatchedRunbook:
