@@ -26,7 +26,6 @@ from gatewright.core.run import (
     guard_procedures,
     observed,
     position,
-    procedure_obstacles,
     procedure_run,
     procedures,
     rollback,
@@ -151,11 +150,6 @@ def a_procedure_begins_beside_its_run(patch: pytest.MonkeyPatch) -> None:
     _everywhere(patch, right, decide)
 
 
-def a_way_back_begins_beside_a_procedure(patch: pytest.MonkeyPatch) -> None:
-    """What a procedure is at work on is returned beside it."""
-    _everywhere(patch, procedure_obstacles.procedure_in_way, lambda ctx, subjects: None)
-
-
 def a_procedure_asks_nobody(patch: pytest.MonkeyPatch) -> None:
     """Its steps begin before people have approved."""
     right = written.stage_of
@@ -164,17 +158,6 @@ def a_procedure_asks_nobody(patch: pytest.MonkeyPatch) -> None:
         return right(procedure.model_copy(update={"approval": None}), undo)
 
     _everywhere(patch, right, stage_of)
-
-
-def a_procedure_begins_in_any_mode(patch: pytest.MonkeyPatch) -> None:
-    """What is to be observed alone is done."""
-    right = procedure_obstacles.find_obstacle
-
-    def find_obstacle(ctx: Context) -> str:
-        found = right(ctx)
-        return "" if found.startswith("mode: Observe") else found
-
-    _everywhere(patch, right, find_obstacle)
 
 
 def a_procedure_waits_for_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -256,9 +239,7 @@ PLANTED: Mapping[str, Plant] = {
         a_second_procedure_begins,
         a_step_of_a_procedure_begins_anew,
         a_procedure_begins_beside_its_run,
-        a_way_back_begins_beside_a_procedure,
         a_procedure_asks_nobody,
-        a_procedure_begins_in_any_mode,
         a_procedure_waits_for_nothing,
         a_rollback_waits_for_a_procedure,
         a_run_of_a_procedure_is_not_noted,
