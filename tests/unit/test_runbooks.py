@@ -106,6 +106,9 @@ def test_the_own_words_of_a_release_go_before_those_of_its_runbook() -> None:
         ({"tag": "v2", "limit": "1 percent"}, '"1 percent" is not a quantity (try 1%'),
         ({"tag": "v2", "bake": "soon"}, 'spec.vars.bake: "soon" is not a duration'),
         ({"tag": "v2", "region": "eu"}, 'spec.vars.region: "eu" is not one of mx, us'),
+        ({"tag": 2}, 'spec.vars.tag: 2 is not text; write it in quotes: "2"'),
+        ({"tag": True}, 'spec.vars.tag: true is not text; write it in quotes: "true"'),
+        ({"tag": ["v2"]}, "spec.vars.tag: is no text; give one value, in quotes"),
         (
             {"tag": "v2", "limt": "1%"},
             "spec.vars.limt: Runbook web has no such variable; it has bake, limit, region, tag",
@@ -153,10 +156,43 @@ def test_a_reference_to_a_variable_that_nobody_declares_is_refused() -> None:
     assert "$(vars.tags)" in problems(release(), body)[0]
 
 
-def test_a_provider_beside_use_is_refused() -> None:
-    body = runbook(guards=[{"name": "x", "use": "web-health", "prometheus": {"query": "up"}}])
-    (problem, *_) = problems(release(), body)
-    assert problem.startswith("Runbook web: spec.guards[0]: ")
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (
+            {"name": "x", "use": "web-health", "http": {"path": "/other"}},
+            "spec.guards[0]: has use and http; keep one of them",
+        ),
+        ({"use": "web-health"}, "spec.guards[0].name: is missing; a check that uses another one"),
+        ({"name": "x", "use": {"check": "web-health"}}, "spec.guards[0].use: must be the name of"),
+        ({"name": "x", "use": None}, "spec.guards[0].use: must be the name of a check"),
+    ],
+)
+def test_a_use_that_is_none_is_refused(check: dict[str, Any], message: str) -> None:
+    (problem,) = problems(release(), runbook(guards=[check]))
+    assert problem.startswith(f"Runbook web: {message}")
+
+
+@pytest.mark.parametrize(
+    ("bake", "message"),
+    [
+        ("$(vars.bak)", "$(vars.bak) is not known here (known: vars.bake, vars.limit, vars.region"),
+        ("$(vars.tag)", "$(vars.tag) is a Word; a duration needs a variable of type Duration"),
+        ("1h$(vars.bake)", '"1h$(vars.bake)" is not a duration; a variable must be the whole text'),
+    ],
+)
+def test_a_variable_that_is_no_time_is_said_to_be_none(bake: str, message: str) -> None:
+    body = runbook()
+    body["stages"][0]["bake"] = bake
+    (problem,) = problems(release(), body)
+    assert problem.startswith(f"Runbook web: spec.stages[0].bake: {message}")
+    assert message in next(runbook_problems(body))
+
+
+def test_no_time_is_put_into_a_name() -> None:
+    body = runbook()
+    body["stages"][0]["name"] = "$(vars.bake)"
+    assert "is not a name" in problems(release(), body)[0]
 
 
 def test_use_in_a_release_of_its_own_is_no_provider() -> None:
@@ -204,6 +240,38 @@ def test_a_default_of_another_type_is_refused() -> None:
     assert list(runbook_problems(body)) == [
         'spec.vars[0].default: "two" is not a whole number (try 3)'
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        (
+            [{"name": "tag"}, {"name": "tag", "type": "Integer"}],
+            'spec.vars[1].name: "tag" is already the name of spec.vars[0]',
+        ),
+        (
+            [{"name": "tag", "type": "Duration", "values": ["15m", "long"]}],
+            'spec.vars[0].values[1]: "long" is not a duration (try 15m or 1h30m)',
+        ),
+    ],
+)
+def test_variables_that_contradict_themselves_are_refused(
+    variables: list[dict[str, Any]], problem: str
+) -> None:
+    assert list(runbook_problems(runbook(vars=variables))) == [problem]
+
+
+def test_a_check_that_others_use_uses_none() -> None:
+    body = runbook(checks=[HEALTH, {"name": "other", "use": "web-health"}])
+    (problem,) = runbook_problems(body)
+    assert problem.startswith("spec.checks[1].use: a check that others use cannot use one")
+
+
+def test_two_shared_checks_of_one_name_are_told_where_they_stand() -> None:
+    (problem,) = runbook_problems(runbook(checks=[HEALTH, HEALTH]))
+    assert problem.startswith(
+        'spec.checks[1].name: "web-health" is already the name of spec.checks[0]'
+    )
 
 
 def test_an_unknown_field_of_a_runbook_is_named() -> None:

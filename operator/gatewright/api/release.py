@@ -261,7 +261,7 @@ class ReleaseBody(Model):
     guardFor: Duration = "0s"
     """How long guards go on after the last stage, before the version counts as last good."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=20)]
-    """In order."""
+    """What a run does, in order."""
     rollback: ReleaseRollback = Field(default_factory=ReleaseRollback)
     """How a rollback is judged."""
     procedures: Annotated[list[Procedure], Field(max_length=10)] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,12 +177,13 @@ def _child(node: yaml.Node | None, key: str, index: str) -> yaml.Node | None:
 
 
 def read_release(
-    filename: str, name: str | None = None, find: FindRunbook | None = None
+    filenames: Sequence[str], name: str | None = None, find: FindRunbook | None = None
 ) -> dict[str, Any]:
-    """Return the one Release of a file, or that of a name, with the body of its Runbook.
+    """Return the one Release of the first file, or that of a name, with the body of its Runbook.
 
-    `find`: where a Runbook is that is not in the file. Raises RequestFailed.
+    Its Runbook may stand in any of the files; `find`: where it is else. Raises RequestFailed.
     """
+    filename, *others = filenames
     documents = [*read_documents([filename])]
     broken = [document for document in documents if document.problems]
     if broken:
@@ -194,14 +195,15 @@ def read_release(
     ]
     fitting = [release for release in releases if name in (None, release.name)]
     if len(fitting) == 1:
-        here = runbooks_in(documents)
+        here = runbooks_in([*read_documents(others), *documents])
         found = with_runbook(fitting[0].content, lambda of: here.get(of) or (find or _nowhere)(of))
         _require_shape(fitting[0], here)
         return found
 
     names = ", ".join(release.name for release in releases) or "none"
     if fitting:
-        raise RequestFailed(f"{filename}: has {len(fitting)} Releases ({names}); name one of them")
+        how = "give the file of one of them first, by -f, and this one by another -f"
+        raise RequestFailed(f"{filename}: has {len(fitting)} Releases ({names}); {how}")
     raise RequestFailed(f"{filename}: has no Release{f' {name}' if name else ''} (there: {names})")
 
 
@@ -217,7 +219,9 @@ def runbooks_in(documents: Iterable[Document]) -> dict[str, Mapping[str, Any]]:
 
 
 def _nowhere(name: str) -> None:
-    raise RequestFailed(f"Runbook {name} is not in the file; put it there, beside its Release")
+    raise RequestFailed(
+        f"Runbook {name} is not in the file; give the file that has it by another -f"
+    )
 
 
 def _require_shape(document: Document, runbooks: Mapping[str, Mapping[str, Any]]) -> None:

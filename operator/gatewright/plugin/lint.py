@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -54,6 +54,24 @@ def find_problems(
     yield from itertools.islice(problems, MOST_PROBLEMS)
     if next(problems, None) is not None:
         yield f"spec: has more than {MOST_PROBLEMS} problems; mend these first"
+
+
+def names_without_runbook(
+    documents: Iterable[Document], runbooks: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return which Releases name a Runbook that is not at hand, each as the beginning of a
+    sentence."""
+    there = f" (there: {', '.join(sorted(runbooks))})" if runbooks else ""
+    named = [
+        (document.name, runbook_of(document.content.get("spec")))
+        for document in documents
+        if document.is_ours and document.kind == "Release"
+    ]
+    return [
+        f"Release/{name}: Runbook {runbook} is not in these files{there}"
+        for name, runbook in named
+        if runbook and runbook not in runbooks
+    ]
 
 
 def _problems_around(document: Document) -> Iterator[str]:

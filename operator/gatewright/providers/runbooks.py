@@ -14,9 +14,14 @@ from gatewright.api.release import BODY_FIELDS, About, ReleaseSpec
 from gatewright.api.runbook import RunbookSpec, RunbookVariables, Variable
 from gatewright.core.report import size
 from gatewright.core.spec import runbooks
+from gatewright.core.spec.expand import list_names
 from gatewright.providers.error_messages import iter_explained
 from gatewright.providers.validate import check_spec
 
+_MISPLACED = re.compile(
+    r'(?P<path>\S+): "(?P<text>[^"]*\$\([^"]*)" is not (?P<what>a duration|a quantity|an interval)'
+)
+_WHOLE = re.compile(r"\$\(vars\.([A-Za-z][A-Za-z0-9_]*)\)")
 _FIELD = re.compile(r"spec\.(\w+)")
 _SAMPLES: Mapping[str, str] = {
     "String": "value",
@@ -48,7 +53,9 @@ def check_release(
         return None, iter(wrong)
 
     spec, problems = check_spec(merged)
-    return spec, _tell_whose(problems, name)
+    head, _ = _read_head(runbook)
+    variables = head.vars if head is not None else ()
+    return spec, _tell_whose(_with_hints(problems, variables), name)
 
 
 def resolve_release(
@@ -83,13 +90,13 @@ def runbook_problems(runbook: Mapping[str, Any]) -> Iterator[str]:
 
     values = {variable.name: _sample_of(variable) for variable in head.vars}
     merged, wrong = _merge(_SOME_RELEASE, runbook, head, values)
-    yield from wrong if merged is None else check_spec(merged)[1]
+    yield from wrong if merged is None else _with_hints(check_spec(merged)[1], head.vars)
 
     # Checks that nobody uses yet are judged, too.
     checks = {"preflight": runbook.get("checks") or [], "stages": [_SOME_STAGE]}
     merged, _ = _merge(_SOME_RELEASE, checks, head, values)
     for problem in check_spec(merged)[1] if merged is not None else ():
-        yield problem.replace("spec.preflight", "spec.checks", 1)
+        yield problem.replace("spec.preflight", "spec.checks")
 
 
 def _read_head(runbook: Mapping[str, Any]) -> tuple[RunbookHead | None, list[str]]:
@@ -99,11 +106,11 @@ def _read_head(runbook: Mapping[str, Any]) -> tuple[RunbookHead | None, list[str
     except ValidationError as error:
         return None, list(iter_explained(error, "spec", RunbookSpec))
 
-    problems = [
-        f"spec.vars[{index}].default: {misfit}"
-        for index, variable in enumerate(head.vars)
-        if variable.default is not None
-        and (misfit := runbooks.find_misfit(variable, variable.default))
+    problems = [*runbooks.find_faults(head.vars)]
+    problems += [
+        f"spec.checks[{index}].use: a check that others use cannot use one; write it out"
+        for index, check in enumerate(runbook.get("checks") or ())
+        if isinstance(check, Mapping) and "use" in check
     ]
     return (None, problems) if problems else (head, [])
 
@@ -130,6 +137,27 @@ def _merge(
     count, _ = size.measure_shape(merged, size.MOST_VALUES)
     too_much = size.too_much(len(orjson.dumps(merged)), count)
     return (None, [too_much]) if too_much is not None else (merged, [])
+
+
+def _with_hints(problems: Iterable[str], variables: Iterable[Variable]) -> Iterator[str]:
+    """Yield problems; of a reference that stands where a limit or a time is judged, say why it
+    could not be put in."""
+    types = {variable.name: variable.type for variable in variables}
+    for problem in problems:
+        misplaced = _MISPLACED.match(problem)
+        yield problem if misplaced is None else _explain_misplaced(problem, misplaced, types)
+
+
+def _explain_misplaced(problem: str, found: re.Match[str], types: Mapping[str, str]) -> str:
+    path, text, what = found["path"], found["text"], found["what"]
+    whole = _WHOLE.fullmatch(text)
+    if whole is None:
+        return f'{path}: "{text}" is not {what}; a variable must be the whole text: $(vars.NAME)'
+    if whole[1] not in types:
+        known = list_names(f"vars.{name}" for name in types)
+        return f"{path}: {text} is not known here (known: {known})"
+    kind = "Duration" if what != "a quantity" else "Quantity or Duration"
+    return f"{path}: {text} is a {types[whole[1]]}; {what} needs a variable of type {kind}"
 
 
 def _tell_whose(problems: Iterable[str], name: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewright.api.base import quantity, seconds
+from gatewright.api.checks import FollowUp, Guard
 from gatewright.api.release import BODY_FIELDS
 from gatewright.api.runbook import Variable
 from gatewright.core.spec.expand import cut_middle, list_names
@@ -31,6 +32,11 @@ _WHOLE_REFERENCE = re.compile(r"\$\(vars\.([A-Za-z][A-Za-z0-9_]*)\)")
 _WORD = re.compile(r"[A-Za-z0-9._/:@+-]{0,1024}")
 _INTEGER = re.compile(r"-?\d{1,18}")
 _MOST_VALUE_CHARS = 60
+
+_FIELDS_OF_CHECKS = frozenset(
+    field.alias or name for model in (Guard, FollowUp) for name, field in model.model_fields.items()
+)
+"""What may stand beside `use`: what every check, guard or follow-up says of itself."""
 
 RawSpec = Mapping[str, Any]
 
@@ -75,10 +81,6 @@ def fill_variables(variables: Sequence[Variable], given: Mapping[str, Any], name
                 f"spec.vars.{variable.name}: is missing; Runbook {name} needs it{about}"
             )
             continue
-        if not isinstance(value, str):
-            # The check of the spec itself says that it is no text.
-            continue
-
         wrong = find_misfit(variable, value)
         if wrong:
             problems.append(f"spec.vars.{variable.name}: {wrong}")
@@ -88,12 +90,38 @@ def fill_variables(variables: Sequence[Variable], given: Mapping[str, Any], name
     return Filled(values, tuple(problems))
 
 
-def find_misfit(variable: Variable, value: str) -> str:
+def find_misfit(variable: Variable, value: Any) -> str:
     """Return why a variable cannot have a value; empty where it can."""
+    if isinstance(value, bool | int | float):
+        written = json.dumps(value)
+        return f'{written} is not text; write it in quotes: "{written}"'
+    if not isinstance(value, str):
+        return "is no text; give one value, in quotes"
     shown = f'"{cut_middle(value, _MOST_VALUE_CHARS)}"'
     if variable.values and value not in variable.values:
         return f"{shown} is not one of {list_names(variable.values)}"
     return "" if _IS_OF_TYPE[variable.type](value) else f"{shown} is not {_IN_WORDS[variable.type]}"
+
+
+def find_faults(variables: Sequence[Variable]) -> Iterator[str]:
+    """Yield what is wrong with the variables of a Runbook by themselves."""
+    places: dict[str, int] = {}
+    for index, variable in enumerate(variables):
+        path = f"spec.vars[{index}]"
+        if variable.name in places:
+            other = f"spec.vars[{places[variable.name]}]"
+            yield f'{path}.name: "{variable.name}" is already the name of {other}'
+        places.setdefault(variable.name, index)
+
+        typed = variable.model_copy(update={"values": []})
+        for number, value in enumerate(variable.values):
+            wrong = find_misfit(typed, value)
+            if wrong:
+                yield f"{path}.values[{number}]: {wrong}"
+        if variable.default is not None:
+            wrong = find_misfit(variable, variable.default)
+            if wrong:
+                yield f"{path}.default: {wrong}"
 
 
 def merge_runbook(
@@ -141,12 +169,15 @@ def _with_checks(
 
     def replace_use(path: str, entry: RawSpec) -> Any:
         name = entry["use"]
-        if name not in checks:
+        wrong = _find_misuse(path, entry)
+        if wrong:
+            problems.append(wrong)
+        elif name not in checks:
             shown = cut_middle(name, _MOST_VALUE_CHARS)
             known = list_names(checks)
             problems.append(f'{path}.use: "{shown}" is not in spec.checks, which has {known}')
-            return {key: value for key, value in entry.items() if key != "use"}
-        return {**checks[name], **{key: value for key, value in entry.items() if key != "use"}}
+        own = {key: value for key, value in entry.items() if key != "use"}
+        return own if wrong or name not in checks else {**checks[name], **own}
 
     for path, holder, field in _check_lists(body):
         entries = holder[field]
@@ -157,6 +188,18 @@ def _with_checks(
             for index, entry in enumerate(entries)
         ]
     return body
+
+
+def _find_misuse(path: str, entry: RawSpec) -> str:
+    """Return what is wrong with a check that uses another one; empty for nothing."""
+    if not isinstance(entry["use"], str):
+        return f"{path}.use: must be the name of a check in spec.checks, as use: health"
+    if not entry.get("name"):
+        return f"{path}.name: is missing; a check that uses another one has a name of its own"
+    providers = [key for key in entry if key not in _FIELDS_OF_CHECKS and key != "use"]
+    if providers:
+        return f"{path}: has use and {list_names(providers)}; keep one of them"
+    return ""
 
 
 def _check_lists(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -184,23 +227,28 @@ def _iter_uses(runbook: RawSpec) -> Iterator[tuple[str, RawSpec]]:
     body = {field: runbook[field] for field in BODY_FIELDS if field in runbook}
     for path, holder, field in _check_lists(body):
         for index, entry in enumerate(holder[field]):
-            if _is_use(entry):
+            if _is_use(entry) and isinstance(entry["use"], str):
                 yield f"{path}[{index}]", entry
 
 
 def _is_use(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and isinstance(entry.get("use"), str)
+    return isinstance(entry, Mapping) and "use" in entry
 
 
 def _put_in(value: Any, values: Mapping[str, str]) -> Any:
-    """Return a JSON value with each text that is one reference, and nothing else, replaced."""
+    """Return a JSON value with each text that is one reference, and nothing else, replaced.
+
+    Names stay: what is called after a time has another name in each Release.
+    """
     if not values:
         return value
     if isinstance(value, str):
         match = _WHOLE_REFERENCE.fullmatch(value)
         return values.get(match[1], value) if match else value
     if isinstance(value, Mapping):
-        return {key: _put_in(entry, values) for key, entry in value.items()}
+        return {
+            key: entry if key == "name" else _put_in(entry, values) for key, entry in value.items()
+        }
     if isinstance(value, list):
         return [_put_in(entry, values) for entry in value]
     return value

@@ -17,8 +17,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f",
         "--filename",
+        action="append",
         metavar="FILE",
-        help="the Release of a file (- for the standard input), without a cluster and unmarked",
+        help="the Release of a file (- for the standard input), without a cluster and unmarked; "
+        "more files may have its Runbook",
     )
     add_connection(parser)
 

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print each problem with its file and line; 1 where there is one. Raises RequestFailed."""
     from gatewright.plugin.files import read_documents, runbooks_in
-    from gatewright.plugin.lint import find_problems
+    from gatewright.plugin.lint import find_problems, names_without_runbook
 
     ours = others = count = 0
     documents = [*read_documents(options.filename)]
@@ -38,6 +38,10 @@ def run(options: argparse.Namespace) -> int:
             line = document.line_of(problem.partition(": ")[0])
             place = ": ".join(part for part in (f"{document.file}:{line}", what) if part)
             print_lines([f"{place}: {clean_text(problem)}"])
+
+    unjudged = names_without_runbook(documents, runbooks)
+    if unjudged:
+        print_lines([f"{line}, so its vars were not judged" for line in unjudged], sys.stderr)
 
     # To look at nothing is no good news.
     if not ours and not count:

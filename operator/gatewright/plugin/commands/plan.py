@@ -28,9 +28,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f",
         "--filename",
+        action="append",
         metavar="FILE",
         help="the Release of a file (- for the standard input): without a name nothing is asked of "
-        "a cluster; with one, what its edit would mean for the Release that is there",
+        "a cluster; with one, what its edit would mean for the Release that is there. More files "
+        "may have its Runbook",
     )
     parser.add_argument(
         "--show",
