@@ -32,6 +32,7 @@ _WHOLE_REFERENCE = re.compile(r"\$\(vars\.([A-Za-z][A-Za-z0-9_]*)\)")
 _WORD = re.compile(r"[A-Za-z0-9._/:@+-]{0,1024}")
 _INTEGER = re.compile(r"-?\d{1,18}")
 _MOST_VALUE_CHARS = 60
+_MOST_LINKS = 10
 
 _FIELDS_OF_CHECKS = frozenset(
     field.alias or name for model in (Guard, FollowUp) for name, field in model.model_fields.items()
@@ -261,9 +262,6 @@ def _merge_links(own: Any, shared: Any) -> Any:
     names = {link.get("name") for link in own if isinstance(link, Mapping)}
     others = [link for link in shared if not isinstance(link, Mapping) or link["name"] not in names]
     return [*own, *others][:_MOST_LINKS]
-
-
-_MOST_LINKS = 10
 
 
 def _is_readable(value: str, read: Callable[[str], float]) -> bool:
