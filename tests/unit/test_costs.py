@@ -94,6 +94,7 @@ async def test_edits_within_a_pass_are_for_the_next_one(
     monkeypatch.setattr(reconcile, "decide", lambda *_: MagicMock())
     runtime = MagicMock()
     runtime.interventions.pending.return_value = ()
+    runtime.claims.is_procedure_at_work.return_value = False
     await Reconciler(runtime, MagicMock()).reconcile(entry)
     assert rounds == [1, 1, 1], "others have their turn before the edit is read"
     assert reads == ["1"]

@@ -133,8 +133,8 @@ class Reconciler:
             if view.spec is not None:
                 seen = replace(seen, no_room=self.runtime.run_memory.refusal(entry.key, view.spec))
 
-        at_work = self.runtime.claims.is_procedure_at_work(entry, view)
-        seen = replace(seen, procedure_at_work=at_work)
+        if self.runtime.claims.is_procedure_at_work(entry, view):
+            seen = replace(seen, procedure_at_work=True)
         if needs.procedure is not None:
             rival = self.runtime.claims.rival_of_procedure(entry, needs.procedure)
             seen = replace(seen, procedure_rival=rival)

@@ -179,8 +179,10 @@ class _AuthorWords:
         for start, stop in sorted(self._stretches):
             if stop <= place:
                 continue
+            # One that reaches back to the beginning stands alone, however far another one has led.
             gap = self._lower[place:start]
-            if start >= end or gap.strip(_MARKS) or (place > begin and not gap):
+            is_alone = start <= begin
+            if not is_alone and (start >= end or gap.strip(_MARKS) or not gap):
                 break
             place = stop
             if place >= end:
