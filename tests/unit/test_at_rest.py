@@ -73,6 +73,21 @@ def test_a_failure_undoes_nothing_while_another_release_has_a_target() -> None:
     assert (world.run.kind, world.run.outcome, world.live) == ("Undo", "RolledBack", "1.0")
 
 
+def test_a_guard_stands_by_while_a_failed_way_back_is_repeated() -> None:
+    world = resting(notifying())
+    world.refused["target/web"] = "quota exceeded"
+    assert world.act("Rollback", reason="P0") is not None
+    world.later(3600)
+    assert world.outcome() == "RollbackFailed"
+    world.later(30)
+    states = {row.state for row in world.status.atRest}
+    world.refused.clear()
+    world.slow.add("web")
+    assert world.act("Rollback", reason="again") is not None
+    assert world.run.outcome is None, world.run.outcome
+    assert {row.state for row in world.status.atRest} == {"Unknown"}, states
+
+
 def test_a_failure_in_its_time_undoes_the_promotion() -> None:
     world = resting()
     writes = world.writes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatewright.api.status import Undo
+from gatewright.core.checks import at_rest
 from gatewright.core.model.operation import Operation
 from gatewright.core.run import states
 from gatewright.core.run.context import Context
@@ -16,6 +17,8 @@ def repeat_rollback(ctx: Context) -> None:
     """Undo once more what a failed rollback has not undone; what it has is looked at again."""
     run = ctx.run
     states.reopen(run)
+    # As when it began: what is returned is judged when it has been.
+    at_rest.stand_by(ctx)
     assert run.rollback is not None
     run.finishedAt = run.duration = run.reason = None
     run.rollback.attempt += 1
