@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from aiohttp import web
 from slack_sdk.models.blocks import HeaderBlock
 
 from gatewright.ports import OpenConnection, Permanent, Retryable
+from gatewright.providers.common import vendor_hosts, words
 from gatewright.providers.registry import CONNECTIONS
+from gatewright.providers.slack.connection import Slack, SlackRefused
 from gatewright.providers.slack.notifier import MAX_TEXT_LENGTH, message_blocks
 from tests.cluster.processes import free_port
 from tests.contract import world
@@ -313,3 +316,17 @@ def test_the_first_and_the_last_stages_are_shown_where_there_are_too_many() -> N
     long = replace(STARTED, lines=tuple(f"{n} {'s' * 300}" for n in range(20)))
     text = message_blocks(long)[2].to_dict()["text"]["text"]
     assert text.startswith("```\n0 s") and text.endswith("s\n```") and "\n19 s" in text
+
+
+@pytest.mark.parametrize("code", ["thread_not_found", "some_code_of_tomorrow"])
+async def test_what_slack_says_decides_also_where_no_message_repeats_it(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vendor_hosts, "is_vendor_host", lambda link: False)
+    access = link("http://127.0.0.1:1/api")
+    with words.of_answers(access):
+        refused = Slack(access)._error_of_response(
+            "chat.postMessage", SimpleNamespace(data={"ok": False, "error": code})
+        )
+    assert isinstance(refused, SlackRefused) and refused.error == code
+    assert str(refused) == "Slack refuses chat.postMessage: unknown error"

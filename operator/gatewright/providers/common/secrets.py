@@ -85,9 +85,6 @@ def hide_secrets(message: str, link: OpenConnection, longest: int = _MAX_MESSAGE
     """
     if not message:
         return ""
-    # What is one line in the end is looked at as that: else a line break would part the author's
-    # own words from themselves.
-    message = _CONTROL.sub(" ", message)
     known = _known_secrets(frozenset(link.secrets.values()), link.namespace)
     masked = masking.mask_credentials(_hide_known(message, known))
     return masking.keep_beginning(_CONTROL.sub(" ", masked).strip(), longest + 1)
@@ -208,11 +205,8 @@ def _words_of(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         for spelled in {spelling.lower() for spelling in _spellings_of(value)}:
             yield spelled
-            # A message is one line: what makes two of it stands there as a space.
-            if _CONTROL.search(spelled) or spelled != spelled.strip():
-                yield _CONTROL.sub(" ", spelled)
-                yield _CONTROL.sub(" ", spelled).strip()
-                yield " ".join(spelled.split())
+            # A message is one line once it has been through `hide_secrets`, and it may come again.
+            yield _CONTROL.sub(" ", spelled)
     elif isinstance(value, BaseModel):
         yield from _words_of(value.model_dump(by_alias=True))
     elif isinstance(value, Mapping):

@@ -186,13 +186,14 @@ def _progress_of_run(run: Mapping[str, Any], link: OpenConnection) -> Progress:
 def _progress_of_ended(
     run: Mapping[str, Any], url: str, outputs: dict[str, str], link: OpenConnection
 ) -> Progress:
-    conclusion = words.to_plain_word(run.get("conclusion") or "")
+    conclusion = run.get("conclusion") or ""
     if conclusion == "success":
         return Progress("Succeeded", hide_secrets(f"success: {url}", link), outputs)
 
     # A workflow that was skipped has checked nothing, so it is no success either.
     beginning = "did nothing: " if str(conclusion) in _NEUTRAL_CONCLUSIONS else ""
-    message = f"{beginning}{conclusion or 'without a conclusion'}: {url}"
+    shown = words.to_plain_word(conclusion) or "without a conclusion"
+    message = f"{beginning}{shown}: {url}"
     return Progress("Failed", hide_secrets(message, link), outputs)
 
 

@@ -102,7 +102,7 @@ def _is_json(reply: replies.Reply) -> bool:
 def _error_of_failure(
     link: OpenConnection, reply: replies.Reply, answer: Mapping[str, Any]
 ) -> Retryable | Permanent:
-    kind = words.to_plain_word(answer.get("errorType")) or "error"
+    kind = answer.get("errorType")
     explanation = str(answer.get("error", ""))[:_MAX_ERROR_LENGTH]
     meant = next((f": {phrase}" for phrase in _KNOWN_PHRASES if phrase in explanation), "")
 
@@ -112,7 +112,8 @@ def _error_of_failure(
         at = f" at line {place[1]}, character {place[2]}" if place is not None else ""
         return Permanent(f"the query is refused{at}{meant}")
 
-    return Retryable(hide_secrets(f"{reply.where}: {kind}{meant}", link))
+    shown = words.to_plain_word(kind) or "error"
+    return Retryable(hide_secrets(f"{reply.where}: {shown}{meant}", link))
 
 
 def _result_of(reply: replies.Reply, answer: Mapping[str, Any]) -> QueryResult:

@@ -65,10 +65,10 @@ class SlackConnection:
 
 
 class SlackRefused(Permanent):
-    """Slack said no; `error` is its own word for it."""
+    """Slack said no; `error` is its own word for it, to be judged and not to be repeated."""
 
-    def __init__(self, method: str, error: str, more: str) -> None:
-        super().__init__(f"Slack refuses {method}: {error}{more}")
+    def __init__(self, method: str, error: str, shown: str) -> None:
+        super().__init__(f"Slack refuses {method}: {shown}")
         self.error = error
 
 
@@ -114,15 +114,17 @@ class Slack(AsyncWebClient):
 
     def _error_of_response(self, method: str, response: Any) -> Retryable | Permanent:
         data = response.data if isinstance(response.data, dict) else {}
+        # What is done is decided by the code itself, also where a message may not repeat it.
         code = foreign.to_plain_word(data.get("error")) or "unknown error"
-        word = hide_secrets(words.to_plain_word(data.get("error")) or "unknown error", self._link)
+        word = hide_secrets(words.to_plain_word(code) or "unknown error", self._link)
         if code in _RETRYABLE_ERRORS:
             error = Retryable(f"Slack cannot do {method} now: {word}")
-            error.after = _PAUSE_S if "limited" in word else 0.0
+            error.after = _PAUSE_S if "limited" in code else 0.0
             return error
 
         if code in _TOKEN_ERRORS:
-            return SlackRefused(method, word, " (the token is not valid)")
+            return SlackRefused(method, code, f"{word} (the token is not valid)")
 
         needed = rest.repeatable_text(self._link, data.get("needed") or "")
-        return SlackRefused(method, word, f" (it needs the scope {needed})" if needed else "")
+        scope = f" (it needs the scope {needed})" if needed else ""
+        return SlackRefused(method, code, f"{word}{scope}")

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gatewright.api.base import Model
 from gatewright.core.model.operation import Operation, Progress
+from gatewright.core.text import foreign
 from gatewright.ports import OpenConnection
 from gatewright.providers.common import replies, words
 from gatewright.providers.supabase import connection as supabase
@@ -95,7 +96,7 @@ async def find_restore_point(
 def _progress_of_point(point: Mapping[str, Any]) -> Progress:
     status, name = point.get("status"), str(point.get("name"))
     if status == "AVAILABLE":
-        completed_on = words.to_plain_word(point.get("completed_on") or "") or ""
+        completed_on = foreign.to_plain_word(point.get("completed_on") or "") or ""
         return Progress("Succeeded", outputs={"name": name, "completedOn": completed_on})
 
     if status == "PENDING":
