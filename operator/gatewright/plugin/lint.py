@@ -21,9 +21,13 @@ from gatewright.api.base import OBJECT_NAME_PATTERN
 from gatewright.api.freeze import FreezeSpec
 from gatewright.api.intervention import InterventionSpec
 from gatewright.core.report import size
-from gatewright.core.spec.runbooks import own_body_fields, runbook_of
+from gatewright.core.spec.runbooks import runbook_of
 from gatewright.plugin.files import Document
-from gatewright.providers.runbooks import check_release, runbook_problems
+from gatewright.providers.runbooks import (
+    check_release,
+    problems_without_runbook,
+    runbook_problems,
+)
 from gatewright.providers.validate import (
     check_spec,
     connection_problems,
@@ -131,12 +135,12 @@ def _problems_of_spec(
 
 def _size_problem(spec: Mapping[str, Any]) -> str | None:
     """Return why the operator would not even read a spec."""
-    count, levels = size.measure_shape(spec, size.MOST_VALUES, size.MOST_LEVELS)
-    if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
-        return size.too_deep(spec)
 
-    text = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, default=str)
-    return size.too_much(len(text.encode()), count)
+    def count_bytes() -> int:
+        text = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, default=str)
+        return len(text.encode())
+
+    return size.find_size_problem(spec, count_bytes)
 
 
 def _problems_with_runbook(
@@ -144,14 +148,8 @@ def _problems_with_runbook(
 ) -> Iterator[str]:
     if runbook is not None:
         yield from check_release(spec, runbook, name)[1]
-        return
-
-    # What it gives to variables that nobody knows here is not judged.
-    own = own_body_fields(spec)
-    stage = {"name": "any", "steps": [{"name": "any", "wait": "1s"}]}
-    yield from (
-        check_release(spec, {}, name)[1] if own else check_spec({**spec, "stages": [stage]})[1]
-    )
+    else:
+        yield from problems_without_runbook(spec, name)
 
 
 def _release_problems(content: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:

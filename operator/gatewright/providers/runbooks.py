@@ -21,7 +21,6 @@ from gatewright.providers.validate import check_spec
 _MISPLACED = re.compile(
     r'(?P<path>\S+): "(?P<text>[^"]*\$\([^"]*)" is not (?P<what>a duration|a quantity|an interval)'
 )
-_WHOLE = re.compile(r"\$\(vars\.([A-Za-z][A-Za-z0-9_]*)\)")
 _FIELD = re.compile(r"spec\.(\w+)")
 _SAMPLES: Mapping[str, str] = {
     "String": "value",
@@ -48,14 +47,22 @@ def check_release(
 
     None where it cannot be read.
     """
-    merged, wrong = resolve_release(release, runbook, name)
-    if merged is None:
+    head, wrong = _read_head(runbook)
+    merged, wrong = _resolve(release, runbook, head, wrong, name)
+    if head is None or merged is None:
         return None, iter(wrong)
 
     spec, problems = check_spec(merged)
-    head, _ = _read_head(runbook)
-    variables = head.vars if head is not None else ()
-    return spec, _tell_whose(_with_hints(problems, variables), name)
+    return spec, _tell_whose(_with_hints(problems, head.vars), name)
+
+
+def read_release(release: Any, runbook: Mapping[str, Any], name: str) -> ReleaseSpec | None:
+    """Return the same spec where both were checked before; None where it cannot be read."""
+    merged, _ = resolve_release(release, runbook, name)
+    try:
+        return ReleaseSpec.model_validate(merged) if merged is not None else None
+    except ValidationError:
+        return None
 
 
 def resolve_release(
@@ -63,12 +70,36 @@ def resolve_release(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the JSON of a Release's spec with the body of Runbook `name`; None where it has none,
     and why."""
+    return _resolve(release, runbook, *_read_head(runbook), name)
+
+
+def problems_without_runbook(release: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield what is wrong with a Release whose Runbook is not at hand.
+
+    What it gives to variables that nobody knows here is not judged.
+    """
     own = runbooks.own_body_fields(release)
     if own:
-        remedy = "take it out here, or take out spec.runbookRef"
-        return None, [f"spec.{field}: stands in Runbook {name}; {remedy}" for field in own]
+        yield from _explain_own(own, name)
+    else:
+        yield from check_spec({**release, "stages": [_SOME_STAGE]})[1]
 
-    head, wrong = _read_head(runbook)
+
+def _explain_own(own: Iterable[str], name: str) -> list[str]:
+    remedy = "take it out here, or take out spec.runbookRef"
+    return [f"spec.{field}: stands in Runbook {name}; {remedy}" for field in own]
+
+
+def _resolve(
+    release: Mapping[str, Any],
+    runbook: Mapping[str, Any],
+    head: RunbookHead | None,
+    wrong: list[str],
+    name: str,
+) -> tuple[dict[str, Any] | None, list[str]]:
+    own = runbooks.own_body_fields(release)
+    if own:
+        return None, _explain_own(own, name)
     if head is None:
         return None, [_of_runbook(name, problem) for problem in wrong]
 
@@ -134,9 +165,8 @@ def _merge(
         return None, misused
 
     # Together they may be no more than a Release alone.
-    count, _ = size.measure_shape(merged, size.MOST_VALUES)
-    too_much = size.too_much(len(orjson.dumps(merged)), count)
-    return (None, [too_much]) if too_much is not None else (merged, [])
+    problem = size.find_size_problem(merged, lambda: len(orjson.dumps(merged)))
+    return (None, [problem]) if problem is not None else (merged, [])
 
 
 def _with_hints(problems: Iterable[str], variables: Iterable[Variable]) -> Iterator[str]:
@@ -150,7 +180,7 @@ def _with_hints(problems: Iterable[str], variables: Iterable[Variable]) -> Itera
 
 def _explain_misplaced(problem: str, found: re.Match[str], types: Mapping[str, str]) -> str:
     path, text, what = found["path"], found["text"], found["what"]
-    whole = _WHOLE.fullmatch(text)
+    whole = runbooks.WHOLE_REFERENCE.fullmatch(text)
     if whole is None:
         return f'{path}: "{text}" is not {what}; a variable must be the whole text: $(vars.NAME)'
     if whole[1] not in types:

@@ -19,7 +19,7 @@ from gatewright.core.report import size
 from gatewright.core.spec.expand import cut_middle
 from gatewright.core.spec.runbooks import runbook_of
 from gatewright.providers import validate
-from gatewright.providers.runbooks import check_release
+from gatewright.providers.runbooks import check_release, read_release
 from gatewright.runtime.cluster import wire
 from gatewright.runtime.cluster.outline import Unreadable, UnreadSpec
 from gatewright.runtime.runbooks import WatchedRunbook
@@ -66,7 +66,7 @@ class WrittenSpec:
         if self.problems is None:
             return self._check(find)
         if self.runbook:
-            return self._check_with(orjson.loads(self.text), find(self.runbook))
+            return self._read_with(orjson.loads(self.text), find(self.runbook)), self.problems
 
         spec = ReleaseSpec.model_validate(orjson.loads(self.text)) if self.text else None
         return spec, self.problems
@@ -115,6 +115,11 @@ class WrittenSpec:
         self.problems = _first_problems(messages)
         return spec, self.problems
 
+    def _read_with(self, raw: Any, runbook: WatchedRunbook | None) -> ReleaseSpec | None:
+        """Return the model with the body of a Runbook that it was checked with before."""
+        body, unread = runbook.read() if runbook is not None else ({}, "it is gone")
+        return None if unread else read_release(raw, body, self.runbook)
+
     def _raw(self) -> Any:
         """Return the spec as JSON has it.
 
@@ -155,14 +160,14 @@ def written_spec_of(obj: Mapping[str, Any]) -> WrittenSpec:
 
 def _measured(raw: Any) -> tuple[bytes, tuple[str, ...] | None]:
     """Return a spec as text, or why it is too large or too deep."""
-    count, levels = size.measure_shape(raw, size.MOST_VALUES, size.MOST_LEVELS)
-    if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
-        return b"", (size.too_deep(raw),)
-    if count > size.MOST_VALUES:
-        return b"", (size.too_much(0, count) or "",)
+    text = b""
 
-    text = orjson.dumps(raw)
-    problem = size.too_much(len(text), count)
+    def count_bytes() -> int:
+        nonlocal text
+        text = orjson.dumps(raw)
+        return len(text)
+
+    problem = size.find_size_problem(raw, count_bytes)
     return (text, None) if problem is None else (b"", (problem,))
 
 

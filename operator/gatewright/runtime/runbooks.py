@@ -39,10 +39,7 @@ class WatchedRunbook:
         except Unreadable:
             return {}, size.nested_too_deep()
 
-        count, levels = size.measure_shape(raw, size.MOST_VALUES, size.MOST_LEVELS)
-        if count <= size.MOST_VALUES and levels > size.MOST_LEVELS:
-            return {}, size.too_deep(raw)
-        problem = size.too_much(len(self.text), count)
+        problem = size.find_size_problem(raw, lambda: len(self.text))
         return ({}, problem) if problem else (raw, "")
 
 

@@ -14,7 +14,7 @@ starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from math import inf
 from typing import Any
 
@@ -57,6 +57,19 @@ def too_much(used: int, count: int) -> str | None:
     if count > MOST_VALUES:
         return f"spec: has too many values, at most {MOST_VALUES}; {remedy}"
     return None
+
+
+def find_size_problem(spec: Any, count_bytes: Callable[[], int]) -> str | None:
+    """Return why a spec is too large or too deep to be read; None where it is not.
+
+    `count_bytes`: of its JSON; asked only where that can be written.
+    """
+    count, levels = measure_shape(spec, MOST_VALUES, MOST_LEVELS)
+    if count > MOST_VALUES:
+        return too_much(0, count)
+    if levels > MOST_LEVELS:
+        return too_deep(spec)
+    return too_much(count_bytes(), count)
 
 
 def too_deep(spec: Any) -> str:

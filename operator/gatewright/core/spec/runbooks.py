@@ -28,7 +28,8 @@ ABOUT_FIELDS = ("owner", "description")
 """Fields of which a Release's own goes before that of its Runbook."""
 LATE_TYPES = ("Duration", "Quantity")
 """Types whose variables stand where nothing is put in later."""
-_WHOLE_REFERENCE = re.compile(r"\$\(vars\.([A-Za-z][A-Za-z0-9_]*)\)")
+WHOLE_REFERENCE = re.compile(r"\$\(vars\.([A-Za-z][A-Za-z0-9_]*)\)")
+"""A text that is one reference to a variable, and nothing else."""
 _WORD = re.compile(r"[A-Za-z0-9._/:@+-]{0,1024}")
 _INTEGER = re.compile(r"-?\d{1,18}")
 _MOST_VALUE_CHARS = 60
@@ -133,13 +134,8 @@ def merge_runbook(
     `late`: the values of variables that stand where nothing is put in later.
     """
     body = {field: runbook[field] for field in BODY_FIELDS if field in runbook}
-    checks = {
-        check["name"]: check
-        for check in runbook.get("checks") or ()
-        if isinstance(check, Mapping) and isinstance(check.get("name"), str)
-    }
     problems: list[str] = []
-    body = _with_checks(body, checks, problems)
+    body = _with_checks(body, _checks_by_name(runbook), problems)
     body = _put_in(body, late)
 
     merged = {name: value for name, value in release.items() if name not in BODY_FIELDS} | body
@@ -152,15 +148,19 @@ def merge_runbook(
 
 def count_uses(runbook: RawSpec) -> int:
     """Return the bytes of JSON that checks written once add to a Runbook where they are used."""
-    sizes = {
-        check["name"]: len(json.dumps(check))
-        for check in runbook.get("checks") or ()
-        if isinstance(check, Mapping) and isinstance(check.get("name"), str)
-    }
-    return sum(sizes.get(check["use"], 0) for _, check in _iter_uses(runbook))
+    sizes = {name: len(json.dumps(check)) for name, check in _checks_by_name(runbook).items()}
+    return sum(sizes.get(name, 0) for name in _names_used(runbook))
 
 
 # --- parts
+
+
+def _checks_by_name(runbook: RawSpec) -> dict[str, RawSpec]:
+    return {
+        check["name"]: check
+        for check in runbook.get("checks") or ()
+        if isinstance(check, Mapping) and isinstance(check.get("name"), str)
+    }
 
 
 def _with_checks(
@@ -224,12 +224,12 @@ def _check_lists(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], st
                 yield f"spec.stages[{number}].gates", stage, "gates"
 
 
-def _iter_uses(runbook: RawSpec) -> Iterator[tuple[str, RawSpec]]:
-    body = {field: runbook[field] for field in BODY_FIELDS if field in runbook}
-    for path, holder, field in _check_lists(body):
-        for index, entry in enumerate(holder[field]):
+def _names_used(runbook: RawSpec) -> Iterator[str]:
+    """Yield the name of a shared check as often as it is used."""
+    for _, holder, field in _check_lists(dict(runbook)):
+        for entry in holder[field]:
             if _is_use(entry) and isinstance(entry["use"], str):
-                yield f"{path}[{index}]", entry
+                yield entry["use"]
 
 
 def _is_use(entry: Any) -> bool:
@@ -244,7 +244,7 @@ def _put_in(value: Any, values: Mapping[str, str]) -> Any:
     if not values:
         return value
     if isinstance(value, str):
-        match = _WHOLE_REFERENCE.fullmatch(value)
+        match = WHOLE_REFERENCE.fullmatch(value)
         return values.get(match[1], value) if match else value
     if isinstance(value, Mapping):
         return {
