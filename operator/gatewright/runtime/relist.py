@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 from gatewright.api import API_VERSION
@@ -58,14 +59,16 @@ class Relist:
 
     async def run(self) -> None:
         """Compare once a minute, for ever."""
+        runtime = self._runtime
         while True:
             await asyncio.sleep(RELIST_INTERVAL_S)
-            self._runtime.reading.forget_full(time.monotonic())
-            await self._compare_safely(
-                connections=self._runtime.connections.left_out,
-                freezes=self._runtime.freezes.left_out,
-                runbooks=self._runtime.runbooks.left_out,
-            )
+            runtime.reading.forget_full(time.monotonic())
+            left_out = {
+                "connections": runtime.connections.left_out,
+                "freezes": runtime.freezes.left_out,
+                "runbooks": runtime.runbooks.left_out,
+            }
+            await self._compare_safely([plural for plural, some in left_out.items() if some])
 
     def on_watch_gap(self, part: str) -> None:
         """List anew after a gap in a watch of what people write.
@@ -73,14 +76,7 @@ class Relist:
         What has vanished or changed meanwhile is told by nobody else.
         """
         if self._tracking.acting:
-            self._runtime.background.begin(
-                self._compare_safely(
-                    gap=True,
-                    connections=part == "/connections/",
-                    freezes=part == "/freezes/",
-                    runbooks=part == "/runbooks/",
-                )
-            )
+            self._runtime.background.begin(self._compare_safely([part.strip("/")], gap=True))
 
     async def _list_releases(self, first: bool = False, gap: bool = False) -> None:
         """List Releases; all of them are taken over `first`, later metadata alone are compared."""
@@ -139,49 +135,42 @@ class Relist:
 
         A Connection that was not told of yet would look like one that is not there.
         """
-        listed: set[Key] = set()
-
-        for namespace in self._namespaces:
-            collection = api_path(API_VERSION, "connections", namespace)
-            async for item in self._runtime.kube.each(collection):
-                key = (item["metadata"]["namespace"], item["metadata"]["name"])
-                listed.add(key)
-                try:
-                    self._intake.connection_event(None, item)
-                except Exception:
-                    log_passed_over("Connection", key)
-
+        listed = await self._list_kind("Connection", "connections", self._intake.connection_event)
         self._runtime.connections.forget_vanished(listed)
 
     async def _list_freezes(self) -> None:
         """Take in all Freezes: one that was not told of yet would keep nothing from starting."""
-        listed: set[Key] = set()
-
-        for namespace in self._namespaces:
-            collection = api_path(API_VERSION, "freezes", namespace)
-            async for item in self._runtime.kube.each(collection):
-                listed.add((item["metadata"]["namespace"], item["metadata"]["name"]))
-                self._intake.freeze_event(None, item)
-
+        listed = await self._list_kind("", "freezes", self._intake.freeze_event)
         for namespace in self._runtime.freezes.forget_vanished(listed):
             self._intake.wake_closed(namespace)
 
     async def _list_runbooks(self) -> None:
         """Take in all Runbooks, before the Releases that name them."""
-        listed: set[Key] = set()
+        listed = await self._list_kind("Runbook", "runbooks", self._intake.runbook_event)
+        for namespace, name in self._runtime.runbooks.forget_vanished(listed):
+            self._intake.check_anew(namespace, name)
 
+    async def _list_kind(
+        self, kind: str, plural: str, take_in: Callable[[None, dict[str, Any]], None]
+    ) -> set[Key]:
+        """Take in all objects of a kind; return where they are.
+
+        `kind`: what is passed over where it cannot be taken in; empty where nothing may be.
+        """
+        listed: set[Key] = set()
         for namespace in self._namespaces:
-            collection = api_path(API_VERSION, "runbooks", namespace)
+            collection = api_path(API_VERSION, plural, namespace)
             async for item in self._runtime.kube.each(collection):
                 key = (item["metadata"]["namespace"], item["metadata"]["name"])
                 listed.add(key)
                 try:
-                    self._intake.runbook_event(None, item)
+                    take_in(None, item)
                 except Exception:
-                    log_passed_over("Runbook", key)
+                    if not kind:
+                        raise
+                    log_passed_over(kind, key)
 
-        for namespace, name in self._runtime.runbooks.forget_vanished(listed):
-            self._intake.check_anew(namespace, name)
+        return listed
 
     async def _list_interventions(self) -> None:
         try:
@@ -193,20 +182,17 @@ class Relist:
             metrics.pass_errors.inc()
             log.exception("not all Interventions were taken in")
 
-    async def _compare_safely(
-        self,
-        gap: bool = False,
-        connections: bool = False,
-        freezes: bool = False,
-        runbooks: bool = False,
-    ) -> None:
+    async def _compare_safely(self, plurals: Collection[str], gap: bool = False) -> None:
+        """Compare the Releases, and list what else is named."""
+        lists = {
+            "connections": self._list_connections,
+            "freezes": self._list_freezes,
+            "runbooks": self._list_runbooks,
+        }
         try:
-            if connections:
-                await self._list_connections()
-            if freezes:
-                await self._list_freezes()
-            if runbooks:
-                await self._list_runbooks()
+            for plural in plurals:
+                if plural in lists:
+                    await lists[plural]()
             await self.compare(gap)
             for key in await self._runtime.interventions.relist(self._namespaces):
                 self._tracking.wake(key)
