@@ -24,7 +24,7 @@ since a policy may look at one of both only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,10 @@ def _spec_trial(
     return Trial(policy, plural, refusal, body, (change,))
 
 
+SpecWith = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Makes a spec with one check."""
+
+
 def _release_with(check: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": "0", "suspend": True, **_body_with(check)}
 
@@ -95,21 +99,31 @@ INTERVENTION_TRIAL = Trial(
     },
 )
 
-RELEASES_TRIAL = _spec_trial(
-    "gatewright-releases",
-    "releases",
-    "Release",
-    f"may not impersonate serviceaccounts/{RESERVED_NAME} in namespace",
-    _release_with({"job": {"image": RESERVED_NAME, "serviceAccountName": RESERVED_NAME}}),
-)
 
-USES_TRIAL = _spec_trial(
-    "gatewright-uses",
-    "releases",
-    "Release",
-    f"may not use connections.{GROUP}/{RESERVED_NAME} in namespace",
-    _release_with({"http": {"connection": RESERVED_NAME, "path": "/"}}),
-)
+def _account_trial(plural: str, kind: str, spec_with: SpecWith) -> Trial:
+    """Return the trial of a Job under the reserved ServiceAccount."""
+    job = {"image": RESERVED_NAME, "serviceAccountName": RESERVED_NAME}
+    refusal = f"may not impersonate serviceaccounts/{RESERVED_NAME} in namespace"
+    return _spec_trial("gatewright-releases", plural, kind, refusal, spec_with({"job": job}))
+
+
+def _use_trial(plural: str, kind: str, spec_with: SpecWith) -> Trial:
+    """Return the trial of a check through the reserved Connection."""
+    check = {"http": {"connection": RESERVED_NAME, "path": "/"}}
+    refusal = f"may not use connections.{GROUP}/{RESERVED_NAME} in namespace"
+    return _spec_trial("gatewright-uses", plural, kind, refusal, spec_with(check))
+
+
+def _version_trial(policy: str, version: str) -> Trial:
+    """Return the trial of a Release of a reserved version."""
+    spec = {**_release_with({"approval": {}}), "version": version}
+    refusal = f"the version {version} is reserved"
+    return _spec_trial(policy, "releases", "Release", refusal, spec)
+
+
+RELEASES_TRIAL = _account_trial("releases", "Release", _release_with)
+
+USES_TRIAL = _use_trial("releases", "Release", _release_with)
 
 REQUESTERS_TRIAL = _spec_trial(
     "gatewright-requesters",
@@ -161,43 +175,11 @@ CONNECTIONS_TRIAL = _spec_trial(
     },
 )
 
-RUNBOOKS_TRIAL = _spec_trial(
-    "gatewright-releases",
-    "runbooks",
-    "Runbook",
-    f"may not impersonate serviceaccounts/{RESERVED_NAME} in namespace",
-    _body_with({"job": {"image": RESERVED_NAME, "serviceAccountName": RESERVED_NAME}}),
-)
-
-RUNBOOK_CONNECTIONS_TRIAL = _spec_trial(
-    "gatewright-uses",
-    "runbooks",
-    "Runbook",
-    f"may not use connections.{GROUP}/{RESERVED_NAME} in namespace",
-    _body_with({"http": {"connection": RESERVED_NAME, "path": "/"}}),
-)
-
-RUNBOOK_RIGHTS_TRIAL = _spec_trial(
-    "gatewright-runbook-rights",
-    "releases",
-    "Release",
-    f"the version {RUNBOOK_RIGHTS_VERSION} is reserved",
-    {**_release_with({"approval": {}}), "version": RUNBOOK_RIGHTS_VERSION},
-)
-
-RUNBOOK_USES_TRIAL = _spec_trial(
-    "gatewright-runbook-uses",
-    "releases",
-    "Release",
-    f"the version {RUNBOOK_USES_VERSION} is reserved",
-    {**_release_with({"approval": {}}), "version": RUNBOOK_USES_VERSION},
-)
-
 RUNBOOK_TRIALS = (
-    RUNBOOKS_TRIAL,
-    RUNBOOK_CONNECTIONS_TRIAL,
-    RUNBOOK_RIGHTS_TRIAL,
-    RUNBOOK_USES_TRIAL,
+    _account_trial("runbooks", "Runbook", _body_with),
+    _use_trial("runbooks", "Runbook", _body_with),
+    _version_trial("gatewright-runbook-rights", RUNBOOK_RIGHTS_VERSION),
+    _version_trial("gatewright-runbook-uses", RUNBOOK_USES_VERSION),
 )
 """Where a Release names a Runbook: the policies with parameters judge nothing where there is
 none."""
