@@ -705,14 +705,7 @@ def test_a_version_that_a_person_had_aborted_does_not_start_by_a_way_back(
     more: dict[str, Any],
 ) -> None:
     """Seen on a cluster: the Undo became the last run, and nobody remembered the Abort."""
-    world = promoted("2.0")
-    world.slow.add("deploy")
-    world.ask("3.0").settle()
-    accepted(world.act("Abort"))
-    world.later(20)
-    assert world.outcome() == "Aborted" and world.live == "2.0"
-    world.slow.clear()
-
+    world = aborted(promoted("2.0"))
     accepted(world.act("Rollback", reason="P0", **more))
     world.later(120)
     assert (world.live, world.status.runs) == ("1.0", 3), "nobody has asked for 3.0 again"
